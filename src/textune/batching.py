@@ -1,0 +1,111 @@
+"""Rows into batches of like length, and batches into padded arrays. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from textune.tokens import Tokenized
+
+_BATCHES_PER_BUCKET = 64
+"""Rows are shuffled, then sorted by length within so many batches: little padding, and still random batches."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One padded batch.
+
+    input_ids, attention_mask, token_type_ids: int64 [rows, tokens]. rows: int64 [rows], indices into the split.
+    targets: int64 [rows], or None where there is nothing to learn from.
+    """
+
+    input_ids: np.ndarray[Any, Any]
+    attention_mask: np.ndarray[Any, Any]
+    token_type_ids: np.ndarray[Any, Any] | None
+    rows: np.ndarray[Any, Any]
+    targets: np.ndarray[Any, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Padding:
+    """How a backbone wants short rows filled up."""
+
+    pad_token_id: int
+    side: str = "right"
+    token_types: bool = False
+
+
+def plan_epoch(lengths: np.ndarray[Any, Any], batch_size: int, seed: int, epoch: int) -> list[np.ndarray[Any, Any]]:
+    """Returns the row indices of every optimizer step of one epoch, each row once.
+
+    The order depends on nothing but the arguments, so a resumed run needs no stored order.
+    """
+    random = np.random.default_rng([seed, epoch])
+    order = random.permutation(len(lengths))
+    batches: list[np.ndarray[Any, Any]] = []
+    for begin in range(0, len(order), batch_size * _BATCHES_PER_BUCKET):
+        bucket = order[begin : begin + batch_size * _BATCHES_PER_BUCKET]
+        bucket = bucket[np.argsort(lengths[bucket], kind="stable")]
+        batches += [bucket[i : i + batch_size] for i in range(0, len(bucket), batch_size)]
+    return [batches[i] for i in random.permutation(len(batches))]
+
+
+def plan_inference(
+    lengths: np.ndarray[Any, Any], max_tokens: int, max_rows: int = 256
+) -> Iterator[np.ndarray[Any, Any]]:
+    """Yields row indices, shortest texts first, so that a padded batch has at most max_tokens tokens."""
+    order = np.argsort(lengths, kind="stable")
+    begin = 0
+    for end in range(1, len(order) + 1):
+        longest = lengths[order[end - 1]]
+        if end - begin > 1 and ((end - begin) * longest > max_tokens or end - begin > max_rows):
+            yield order[begin : end - 1]
+            begin = end - 1
+    if begin < len(order):
+        yield order[begin:]
+
+
+def split_micro_batches(rows: np.ndarray[Any, Any], size: int | None) -> list[np.ndarray[Any, Any]]:
+    """Cuts the rows of one optimizer step into the pieces of its forward passes."""
+    if size is None or size >= len(rows):
+        return [rows]
+    return [rows[i : i + size] for i in range(0, len(rows), size)]
+
+
+def collate(
+    tokens: Tokenized, rows: Sequence[int] | np.ndarray[Any, Any], padding: Padding,
+    targets: np.ndarray[Any, Any] | None = None,
+) -> Batch:  # fmt: skip
+    """Pads the rows to the longest of them."""
+    index = np.asarray(rows, np.int64)
+    lengths = tokens.lengths[index]
+    shape = (len(index), int(lengths.max(initial=1)))
+    input_ids = np.full(shape, padding.pad_token_id, np.int64)
+    attention_mask = np.zeros(shape, np.int64)
+    token_type_ids = np.zeros(shape, np.int64) if padding.token_types else None
+    for i, (row, length) in enumerate(zip(index, lengths, strict=True)):
+        place = slice(0, length) if padding.side == "right" else slice(shape[1] - length, shape[1])
+        input_ids[i, place] = tokens.ids[tokens.offsets[row] : tokens.offsets[row + 1]]
+        attention_mask[i, place] = 1
+        if token_type_ids is not None and tokens.second_starts is not None:
+            token_type_ids[i, place.start + int(tokens.second_starts[row]) : place.stop] = 1
+    return Batch(input_ids, attention_mask, token_type_ids, index, None if targets is None else targets[index])
+
+
+@dataclass(frozen=True)
+class EncodedSplit:
+    """One split ready for an engine.
+
+    targets: int64 [rows], -1 for a label that the model does not know.
+    source_rows: int64 [rows], row numbers in the person's own file, for messages.
+    """
+
+    tokens: Tokenized
+    targets: np.ndarray[Any, Any]
+    source_rows: np.ndarray[Any, Any]
+
+    def __len__(self) -> int:
+        return len(self.tokens)

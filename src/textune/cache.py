@@ -1,0 +1,59 @@
+"""The user's cache folder: where it is, what it holds, and keeping it bounded."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+LARGEST_BYTES = 10 * 2**30
+
+
+@dataclass(frozen=True)
+class CacheEntry:
+    """One cached thing. used: seconds since the epoch when it was last read."""
+
+    path: Path
+    bytes: int
+    used: float
+
+
+def cache_dir() -> Path:
+    """Returns $TEXTUNE_CACHE, or textune's folder in the user's cache folder."""
+    given = os.environ.get("TEXTUNE_CACHE")
+    if given:
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "textune"
+
+
+def token_cache_dir() -> Path:
+    """Returns the folder of tokenised tables."""
+    return cache_dir() / "tokens"
+
+
+def list_entries() -> list[CacheEntry]:
+    """Returns the tokenised tables, least recently used first."""
+    folder = token_cache_dir()
+    if not folder.is_dir():
+        return []
+    entries = []
+    for path in folder.iterdir():
+        try:
+            size = sum(f.stat().st_size for f in path.iterdir()) if path.is_dir() else path.stat().st_size
+            entries.append(CacheEntry(path, size, path.stat().st_mtime))
+        except OSError:
+            continue  # another process removed it meanwhile
+    return sorted(entries, key=lambda entry: entry.used)
+
+
+def clean(largest_bytes: int = 0) -> int:
+    """Removes the least recently used entries until the rest fits; returns the bytes freed."""
+    entries = list_entries()
+    total, freed = sum(e.bytes for e in entries), 0
+    for entry in entries:
+        if total - freed <= largest_bytes:
+            break
+        shutil.rmtree(entry.path, ignore_errors=True)
+        freed += entry.bytes
+    return freed

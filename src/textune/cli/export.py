@@ -1,0 +1,48 @@
+"""`textune export` and `textune push`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from textune.cli.output import JSON_HELP, print_json
+
+
+def export(
+    run: str = typer.Argument(..., metavar="RUN"),
+    to: str = typer.Option("merged", "--to", help="merged: one model for transformers, without textune and peft."),
+    output: Path = typer.Option(None, "--output", "-o", help="Folder to write; default: RUN-merged."),
+    backbone: str = typer.Option(None, "--backbone", help="Where the base model is, if it was a local folder."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace the folder."),
+    json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
+) -> None:
+    """Write a run in a form that other tools load."""
+    from textune.errors import ConfigError
+
+    if to != "merged":
+        raise ConfigError(f"--to {to}: not known", hint="known: merged")
+    from textune.export import describe_export, export_merged
+
+    folder = Path(run)
+    written = export_merged(folder, output or folder.with_name(f"{folder.name}-merged"), backbone=backbone,
+                            overwrite=overwrite)  # fmt: skip
+    told = describe_export(written)
+    if json_output:
+        print_json(told)
+        return
+    typer.echo(f"{written} ({told['megabytes']} MB), checked by a fresh load. Use it so:")
+    typer.echo(f'  from transformers import pipeline\n  pipeline("text-classification", "{written}")("a text")')
+
+
+def push(
+    folder: str = typer.Argument(..., metavar="RUN", help="A run, or a folder written by export --to merged."),
+    hub_id: str = typer.Argument(..., metavar="HUB-ID", help="owner/name"),
+    public: bool = typer.Option(False, "--public", help="Let everybody see it; default: private."),
+    json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
+) -> None:
+    """Publish a run or a merged model on the Hugging Face hub, without any text of the data."""
+    from textune.export import push_folder
+
+    address = push_folder(folder, hub_id, private=not public)
+    print_json({"address": address}) if json_output else typer.echo(address)

@@ -1,0 +1,80 @@
+"""`textune inspect`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from textune.cli.output import JSON_HELP, gather_settings, print_facts, print_json
+
+
+def inspect(
+    data: str = typer.Argument(..., metavar="DATA|RUN", help="A table as for train, or a run folder."),
+    settings: list[str] = typer.Argument(None, metavar="[KEY=VALUE]...", help="text=, label=, test=, max_length=, ..."),
+    json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
+) -> None:
+    """Look before training: rows, labels and balance, lengths, duplicates, empty cells; or what a run holds."""
+    if (Path(data) / "textune.json").is_file():
+        _inspect_run(data, json_output)
+        return
+    from textune.backbones import resolve_backbone
+    from textune.config import build_config
+    from textune.defaults import choose_max_length
+    from textune.preparation import describe_data, describe_facts, prepare_data, tokenize
+    from textune.progress import open_progress
+    from textune.tokens import load_tokenizer
+
+    config = build_config(gather_settings(settings or [], data))
+    prepared = prepare_data(config)
+    backbone = resolve_backbone(config.model.backbone, trust=config.model.trust)
+    config, _ = choose_max_length(config, backbone.max_positions)
+    tokens = tokenize(prepared.train, load_tokenizer(backbone.folder), config.tokens.max_length or 0)
+    facts = [*describe_data(prepared, tokens), *describe_facts(prepared)]
+    progress = open_progress()
+    if json_output:
+        lengths = {"mean": float(tokens.full_lengths.mean()), "longest": int(tokens.full_lengths.max()),
+                   "max_length": tokens.max_length, "cut_share": tokens.cut_share}  # fmt: skip
+        print_json({"facts": dict(facts), "data": prepared.facts.to_dict(), "tokens": lengths,
+                    "notes": list(prepared.notes), "warnings": list(prepared.warnings)})  # fmt: skip
+        return
+    print_facts(facts)
+    typer.echo()
+    for note in prepared.notes:
+        typer.echo(note)
+    for warning in prepared.warnings:
+        progress.warn(warning)
+
+
+def _inspect_run(folder: str, json_output: bool) -> None:
+    import dataclasses
+
+    from textune.bundle import read_manifest
+
+    manifest = read_manifest(folder)
+    if json_output:
+        print_json(dataclasses.asdict(manifest))
+        return
+    options = ", ".join(f"{k} {v}" for k, v in manifest.method_options.items() if v is not None)
+    print_facts(
+        [
+            ("labels", ", ".join(manifest.labels)),
+            (
+                "base model",
+                f"{manifest.base_model.id} ({manifest.base_model.family}), "
+                f"SHA-256 {manifest.base_model.sha256[:12]}...",
+            ),
+            ("method", f"{manifest.method} ({options})" if options else manifest.method),
+            ("trainable", f"{manifest.trainable_parameters:,} of {manifest.total_parameters:,} parameters"),
+            ("max_length", f"{manifest.max_length} tokens"),
+            ("text", f" {manifest.columns.joiner!r} ".join(manifest.columns.text)),
+            (
+                "accuracy",
+                f"{manifest.metrics.get('accuracy', float('nan')):.1%} on {manifest.metrics.get('rows', 0):,} "
+                f"{manifest.metrics.get('split', '')} rows",
+            ),
+            ("test reads", str(manifest.test_reads)),
+            ("made", f"{manifest.created} by textune {manifest.textune_version}"),
+            ("files", f"{len(manifest.files)}, all with the SHA-256 of the manifest"),
+        ]
+    )

@@ -1,0 +1,137 @@
+"""What commands share: one JSON object on standard output, tables for people, settings from words."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from textune.evaluation import Evaluation
+    from textune.run import Run
+
+JSON_HELP = "Print one JSON object on standard output; progress goes to standard error."
+DEVICE_HELP = "cpu, cuda or mps; default: the best there is."
+
+
+def print_json(content: Mapping[str, Any]) -> None:
+    """Prints one JSON object; numbers that JSON has no word for become null."""
+    typer.echo(json.dumps(_finite(content), ensure_ascii=False, allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return None
+    if isinstance(value, Mapping):
+        return {str(k): _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return value
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> None:
+    """Prints aligned columns; `right` numbers the columns of figures."""
+    if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for i, name in enumerate(header):
+            table.add_column(name, justify="right" if i in right else "left")
+        for row in rows:
+            table.add_row(*(Text(cell) for cell in row))
+        Console().print(table)
+        return
+    widths = [max(len(str(r[i])) for r in [header, *rows]) for i in range(len(header))]
+    for row in [header, *rows]:
+        cells = [c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
+        typer.echo("  ".join(cells).rstrip())
+
+
+def print_facts(facts: Sequence[tuple[str, str]]) -> None:
+    """Prints name and value lines."""
+    width = max((len(name) for name, _ in facts), default=0)
+    for name, value in facts:
+        typer.echo(f"{name.ljust(width)}  {value}")
+
+
+def summarise_run(run: Run) -> dict[str, Any]:
+    """Returns a run's figures for `--json`."""
+    models = run.metrics["models"]
+    tuned = models["tuned"]
+    return {
+        "run": str(run.folder),
+        "report": str(run.report),
+        "split": run.metrics["split"],
+        "rows": tuned["rows"],
+        "accuracy": tuned["accuracy"],
+        "macro_f1": tuned["macro"]["f1"],
+        "intervals": tuned["intervals"],
+        "baselines": {key: {"accuracy": m["accuracy"], "macro_f1": m["macro"]["f1"]} for key, m in models.items()},
+        "trainable_parameters": run.manifest.trainable_parameters,
+        "total_parameters": run.manifest.total_parameters,
+        "test_reads": run.manifest.test_reads,
+        "summary": run.metrics["summary"],
+        "warnings": run.metrics["warnings"],
+    }
+
+
+def print_run(run: Run) -> None:
+    """Prints the table before and after, and where everything is."""
+    from textune.progress import format_seconds
+
+    names = {"majority": "majority class", "tfidf": "TF-IDF + logistic regression", "base": "base model before tuning",
+             "tuned": "tuned model"}  # fmt: skip
+    rows = []
+    for key, model in run.metrics["models"].items():
+        seconds = model["seconds"]
+        rows.append(
+            (
+                names[key],
+                f"{model['accuracy']:.1%}",
+                _span(model["intervals"]["accuracy"]),
+                f"{model['macro']['f1']:.3f}",
+                "" if seconds is None else format_seconds(seconds),
+            )
+        )
+    typer.echo()
+    header = (f"on {run.metrics['models']['tuned']['rows']:,} {run.metrics['split']} rows", "accuracy", "95% interval",
+              "macro F1", "time")  # fmt: skip
+    print_table(header, rows, right=(1, 2, 3, 4))
+    typer.echo()
+    size = run.metrics["summary"].get("size on disk", "")
+    print_facts([("report", str(run.report)), ("bundle", f"{run.folder} ({size})" if size else str(run.folder)),
+                 ("next", f'textune predict {run.folder} "a text to classify"')])  # fmt: skip
+
+
+def _span(interval: Mapping[str, float]) -> str:
+    return f"{interval['low']:.1%} to {interval['high']:.1%}"
+
+
+def print_evaluation(evaluation: Evaluation) -> None:
+    """Prints accuracy with its interval and the classification report."""
+    interval = evaluation.intervals["accuracy"]
+    typer.echo(f"accuracy {evaluation.accuracy:.1%} (95% interval {interval.low:.1%} to {interval.high:.1%})")
+    typer.echo()
+    typer.echo(evaluation.report_text())
+
+
+def gather_settings(words: Sequence[str], first: str | None = None) -> dict[str, Any]:
+    """Joins what stands first (data, or a YAML file of settings) with the key=value words after it."""
+    from textune.config import load_settings, merge_settings, parse_settings
+
+    words = list(words)
+    if first is not None and "=" in first and not Path(first).exists() and not first.startswith(("hub:", "embedded:")):
+        words.insert(0, first)
+        first = None
+    settings = parse_settings(words)
+    if first is None:
+        return settings
+    if Path(first).suffix.lower() in (".yaml", ".yml"):
+        return merge_settings(load_settings(first), settings)
+    return merge_settings({"data": first}, settings)

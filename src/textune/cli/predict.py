@@ -1,0 +1,147 @@
+"""`textune predict`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from textune.cli.output import DEVICE_HELP, JSON_HELP, gather_settings, print_json, print_table
+
+if TYPE_CHECKING:
+    from textune.config import RunConfig
+    from textune.predict import Predictor
+
+_FILES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".xlsx", ".xls", ".ods")
+
+
+def predict(
+    run: str = typer.Argument(..., metavar="RUN"),
+    what: list[str] = typer.Argument(None, metavar="[TEXT|FILE|-] [KEY=VALUE]...", help="Texts, a file, or -."),
+    output: Path = typer.Option(None, "--output", "-o", help="Result of a file: .csv, .tsv, .jsonl or .parquet."),
+    probabilities: bool = typer.Option(False, "--probabilities", help="Give the probability of every class."),
+    exact: bool = typer.Option(False, "--exact", help="Do not escape cells that a spreadsheet would run as formulas."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace the output file."),
+    device: str = typer.Option("auto", "--device", help=DEVICE_HELP),
+    json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
+) -> None:
+    """Classify texts, a file, standard input, or what you type."""
+    from textune.config import build_config, known_settings
+
+    known = known_settings()
+    words = [w for w in what or [] if "=" in w and w.partition("=")[0] in known]
+    texts = [w for w in what or [] if w not in words]
+    config = build_config(gather_settings(words))
+    file = _find_file(texts)
+    from textune.predict import Predictor
+
+    backbone = config.model.backbone if config.model.backbone != "minilm" else None
+    predictor = Predictor.load(
+        run, backbone=backbone, device=device, precision=config.training.precision, trust=config.model.trust
+    )
+    if file is not None:
+        _predict_file(predictor, file, output, config, probabilities, exact, overwrite, json_output)
+    elif texts and texts != ["-"]:
+        _print(predictor, texts, probabilities, json_output)
+    elif not texts and sys.stdin.isatty():
+        _converse(predictor, probabilities)
+    else:
+        from textune.filing import read_lines
+
+        lines = list(read_lines(sys.stdin))
+        if not lines:
+            from textune.errors import DataError
+
+            raise DataError("standard input holds no text", hint="one text a line")
+        _print(predictor, lines, probabilities, json_output)
+
+
+def _find_file(texts: list[str]) -> Path | None:
+    from textune.errors import DataError
+
+    files = [t for t in texts if Path(t).suffix.lower() in _FILES and " " not in Path(t).suffix and len(t) < 4096]
+    there = [t for t in files if Path(t).is_file()]
+    if there and len(texts) == 1:
+        return Path(there[0])
+    if there:
+        raise DataError(f"{there[0]}: give one file alone, or texts only")
+    if files and len(texts) == 1 and len(texts[0].split()) == 1:
+        raise DataError(f"{files[0]}: there is no such file")
+    return None
+
+
+def _predict_file(
+    predictor: Predictor, file: Path, output: Path | None, config: RunConfig, probabilities: bool, exact: bool,
+    overwrite: bool, json_output: bool,
+) -> None:  # fmt: skip
+    from textune.errors import ConfigError
+    from textune.filing import predict_file
+    from textune.preparation import read_options
+    from textune.progress import open_progress
+
+    suffix = file.suffix.lower() if file.suffix.lower() in (".csv", ".tsv", ".jsonl", ".parquet") else ".csv"
+    target = output or file.with_name(f"{file.stem}.predicted{suffix}")
+    if target.exists() and not overwrite:
+        raise ConfigError(f"{target}: exists already", hint="choose another --output, or add --overwrite")
+    progress = open_progress()
+    done = predict_file(
+        predictor, file, target, text=config.data.text, text_pair=config.data.text_pair, probabilities=probabilities,
+        exact=exact, options=read_options(config.data), advance=_count(progress.say),
+    )  # fmt: skip
+    if json_output:
+        print_json(vars(done) | {"output": str(done.output)})
+        return
+    counts = ", ".join(f"{label} {n:,}" for label, n in done.label_counts.items() if n)
+    typer.echo(f"{done.rows:,} rows: {counts}")
+    if done.without_text:
+        typer.echo(f"{done.without_text:,} rows have no text; their label is empty")
+    if done.escaped_cells:
+        typer.echo(
+            f"{done.escaped_cells:,} cells look like formulas and got an apostrophe in front; --exact leaves them"
+        )
+    typer.echo(f"columns {', '.join(done.columns_added)} added: {done.output}")
+
+
+def _count(say: Callable[[str], None]) -> Callable[[int], None]:
+    """Returns a callback that tells every 50,000 rows."""
+    state = {"rows": 0, "told": 0}
+
+    def advance(rows: int) -> None:
+        state["rows"] += rows
+        if state["rows"] - state["told"] >= 50_000:
+            state["told"] = state["rows"]
+            say(f"{state['rows']:,} rows classified")
+
+    return advance
+
+
+def _print(predictor: Predictor, texts: list[str], probabilities: bool, json_output: bool) -> None:
+    predictions = predictor.classify(texts)
+    if json_output:
+        print_json({"predictions": [{"text": t} | vars(p) for t, p in zip(texts, predictions, strict=True)]})
+        return
+    if probabilities:
+        header = ("label", *predictor.labels, "text")
+        rows = [(p.label, *(f"{v:.1%}" for v in p.probabilities.values()), t)
+                for t, p in zip(texts, predictions, strict=True)]  # fmt: skip
+        print_table(header, rows, right=range(1, len(header) - 1))
+        return
+    rows = [(p.label, f"{p.probability:.1%}", t) for t, p in zip(texts, predictions, strict=True)]
+    print_table(("label", "sure", "text"), rows, right=(1,))
+
+
+def _converse(predictor: Predictor, probabilities: bool) -> None:
+    typer.echo("type a text and press Enter; an empty line or Ctrl-D ends", err=True)
+    while True:
+        try:
+            text = input("> ")
+        except EOFError:
+            return
+        if not text.strip():
+            return
+        best = predictor.classify([text])[0]
+        shown = best.probabilities.items() if probabilities else [(best.label, best.probability)]
+        typer.echo("  ".join(f"{label} {value:.1%}" for label, value in shown))

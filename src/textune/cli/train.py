@@ -1,0 +1,73 @@
+"""`textune train` and `textune resume`."""
+
+from __future__ import annotations
+
+import typer
+
+from textune.cli.output import (
+    DEVICE_HELP,
+    JSON_HELP,
+    gather_settings,
+    print_json,
+    print_run,
+    print_table,
+    summarise_run,
+)
+
+
+def train(
+    data: str = typer.Argument(
+        None, metavar="DATA", help="A table, a folder per class, hub:NAME, or a YAML of settings."
+    ),
+    settings: list[str] = typer.Argument(None, metavar="[KEY=VALUE]...", help="Settings; --settings lists them."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace a run of the same name."),
+    device: str = typer.Option(None, "--device", help=DEVICE_HELP),
+    list_settings: bool = typer.Option(False, "--settings", help="List every setting and leave."),
+    json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
+) -> None:
+    """Train, save, measure and report one classifier."""
+    if list_settings:
+        print_settings()
+        return
+    from textune.config import build_config
+
+    flat = gather_settings(settings or [], data)
+    if device:
+        flat["device"] = device
+    config = build_config(flat)
+    from textune.run import train_config
+
+    run = train_config(config, overwrite=overwrite)
+    print_json(summarise_run(run)) if json_output else print_run(run)
+
+
+def resume(
+    run: str = typer.Argument(..., metavar="RUN", help="The folder of an interrupted run."),
+    json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
+) -> None:
+    """Go on with an interrupted run, exactly where it stood."""
+    from textune.run import resume as resume_run
+
+    finished = resume_run(run)
+    print_json(summarise_run(finished)) if json_output else print_run(finished)
+
+
+def print_settings() -> None:
+    """Prints every setting, and every method's options, with their defaults."""
+    import dataclasses
+
+    from textune.config import RunConfig, known_settings
+    from textune.methods import methods
+
+    defaults = RunConfig().to_dict()
+    rows = [(name, _show(defaults.get(name)), help_text) for name, help_text in known_settings().items()]
+    for key, method in methods:
+        for f in dataclasses.fields(method.options_type):
+            rows.append((f"method.{f.name}", _show(f.default), f"{key}: {f.metadata['help']}"))
+    print_table(("setting", "default", "meaning"), rows)
+
+
+def _show(value: object) -> str:
+    if isinstance(value, dict):
+        return str(value["name"])
+    return "by rule" if value is None else repr(value) if value in ("", " ") else str(value)

@@ -1,0 +1,345 @@
+"""Settings: YAML and ``key=value`` become one frozen RunConfig; every problem is reported at once.
+
+The names are flat (``learning_rate``, ``text``, ``test``); in code they are grouped by who reads them.
+A setting left at None is decided by rule from the data (`textune.defaults`). A method's options stay raw
+here, under ``method.*``; the methods layer checks them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from textune.errors import ConfigError, suggest
+
+
+def option(default: Any, help: str, *, choices: tuple[str, ...] = (), low: float | None = None,
+           high: float | None = None) -> Any:  # fmt: skip
+    """Declares a dataclass field together with its help text and the values it allows."""
+    return field(default=default, metadata={"help": help, "choices": choices, "low": low, "high": high})
+
+
+LabelPairs = tuple[tuple[str, str], ...]
+"""Labels in their order for ever: (value as it stands in the data, name to show)."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the rows come from and which columns are read."""
+
+    data: str = option("", "training table: a file, a folder per class, hub:NAME or embedded:NAME")
+    test: str | None = option(None, "test table; without it a share of the rows is held out")
+    validation: str | None = option(None, "validation table; without it a share of the training rows")
+    text: tuple[str, ...] | None = option(None, "text column, or several joined (title,content)")
+    text_pair: str | None = option(None, "second text column of a sentence pair")
+    label: str | None = option(None, "label column")
+    test_text: tuple[str, ...] | None = option(None, "text columns of the test table where they differ")
+    test_text_pair: str | None = option(None, "second text column of the test table where it differs")
+    test_label: str | None = option(None, "label column of the test table where it differs")
+    labels: LabelPairs | None = option(None, "labels in order, with names (0=negative,1=positive)")
+    joiner: str = option(" ", "what stands between joined text columns")
+    group: str | None = option(None, "column whose equal values must stay on one side of a split")
+    validation_fraction: float | None = option(None, "share of training rows for validation", low=0, high=0.9)
+    test_fraction: float | None = option(None, "share of rows for the test where none is given", low=0, high=0.9)
+    sample: str | None = option(None, "training rows to take: 1000 (by seed) or first:1000")
+    validation_sample: str | None = option(None, "validation rows to take: 1000 or first:1000")
+    test_sample: str | None = option(None, "test rows to take: 1000 or first:1000")
+    encoding: str | None = option(None, "text encoding of the files, where detection is wrong")
+    delimiter: str | None = option(None, "column delimiter of the files, where detection is wrong")
+
+
+@dataclass(frozen=True)
+class TokenConfig:
+    """How text becomes token ids."""
+
+    max_length: int | None = option(None, "longest text in tokens; the rest is cut", low=4, high=1_000_000)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Which pretrained model is tuned."""
+
+    backbone: str = option("minilm", "minilm, a folder, or a model id of the hub")
+    init: str | None = option(None, "a run to go on from, with new data")
+    trust: str | None = option(None, "backbone (by its exact name) whose own code and pickle weights may be loaded")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How the parameters are trained."""
+
+    seed: int = option(42, "seed of samples, splits, new weights, order and dropout", low=0, high=2**31)
+    epochs: float | None = option(None, "passes over the training rows", low=0.01, high=10_000)
+    batch_size: int | None = option(None, "rows per optimizer step, over all devices", low=1, high=65_536)
+    micro_batch_size: int | None = option(None, "rows per forward pass; smaller than batch_size: gradients add up",
+                                          low=1, high=65_536)  # fmt: skip
+    learning_rate: float | None = option(None, "peak learning rate", low=0, high=10)
+    head_learning_rate: float | None = option(None, "peak learning rate of the new head", low=0, high=10)
+    weight_decay: float = option(0.0, "AdamW's weight decay, on matrices only", low=0, high=10)
+    warmup_fraction: float = option(0.1, "share of the steps in which the rate rises", low=0, high=1)
+    schedule: str = option("linear", "how the rate falls", choices=("linear", "cosine", "constant"))
+    max_grad_norm: float = option(1.0, "gradients are clipped to this norm; 0: never", low=0, high=1e9)
+    dropout: float | None = option(None, "hidden and attention dropout while training", low=0, high=0.9)
+    label_smoothing: float = option(0.0, "share of the target spread over all classes", low=0, high=0.9)
+    metric: str = option("accuracy", "validation metric that picks the best checkpoint",
+                         choices=("accuracy", "macro_f1", "loss"))  # fmt: skip
+    patience: int | None = option(None, "stop after so many evaluations without a better metric", low=1, high=10_000)
+    eval_every_steps: int | None = option(None, "steps between evaluations; default: each epoch", low=1, high=10**9)
+    checkpoint_every_steps: int | None = option(None, "steps between checkpoints; default: at evaluations and "
+                                                "every two minutes", low=1, high=10**9)  # fmt: skip
+    precision: str = option("auto", "arithmetic of the frozen base", choices=("auto", "fp32", "bf16"))
+    device: str = option("auto", "where to compute", choices=("auto", "cpu", "cuda", "mps"))
+    threads: int | None = option(None, "CPU threads", low=1, high=4096)
+    tensorboard: bool = option(False, "also write TensorBoard event files")
+
+
+@dataclass(frozen=True)
+class MethodConfig:
+    """The tuning method's key and its options, unchecked until `textune.methods.resolve`."""
+
+    name: str = "lora"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """All settings of one run."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    tokens: TokenConfig = field(default_factory=TokenConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    method: MethodConfig = field(default_factory=MethodConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    name: str | None = None
+    runs_dir: str = "runs"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the flat form that `build_config` and YAML take."""
+        flat: dict[str, Any] = {}
+        for group in _GROUPS:
+            flat |= {f.name: getattr(getattr(self, group), f.name) for f in _fields_of(group)}
+        flat["method"] = {"name": self.method.name, **self.method.options}
+        flat |= {"name": self.name, "runs_dir": self.runs_dir}
+        return {key: _plain(value) for key, value in flat.items()}
+
+    def fingerprint(self) -> str:
+        """Returns the SHA-256 of everything that changes what is trained (not the run's name or place)."""
+        flat = {k: v for k, v in self.to_dict().items() if k not in ("name", "runs_dir", "tensorboard")}
+        return hashlib.sha256(json.dumps(flat, sort_keys=True).encode()).hexdigest()
+
+    def replace(self, **flat: Any) -> RunConfig:
+        """Returns a copy with flat settings replaced; raises ConfigError like `build_config`."""
+        return build_config(self.to_dict() | flat)
+
+
+_GROUPS: dict[str, type] = {
+    "data": DataConfig,
+    "tokens": TokenConfig,
+    "model": ModelConfig,
+    "training": TrainingConfig,
+}
+_TOP_LEVEL = ("name", "runs_dir")
+
+
+def _fields_of(group: str) -> tuple[dataclasses.Field[Any], ...]:
+    return dataclasses.fields(_GROUPS[group])
+
+
+def known_settings() -> dict[str, str]:
+    """Returns every flat setting name with its help text, in the order of the groups."""
+    known = {f.name: f.metadata["help"] for group in _GROUPS for f in _fields_of(group)}
+    return known | {
+        "method": "tuning method; its options are method.OPTION",
+        "name": "name of the run's folder; default: made from data, backbone, method and seed",
+        "runs_dir": "folder that holds the runs",
+    }
+
+
+def parse_settings(pairs: Iterable[str]) -> dict[str, Any]:
+    """Turns ``["learning_rate=1e-3", "method.r=16"]`` into ``{"learning_rate": "1e-3", "method": {"r": "16"}}``.
+
+    Raises ConfigError naming every word that is not of the form key=value.
+    """
+    flat: dict[str, Any] = {}
+    problems: list[str] = []
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        key = key.strip().replace("-", "_")
+        if not equals or not key:
+            problems.append(f"'{pair}' is not of the form key=value")
+        elif key == "method" or key.startswith("method."):
+            method = flat.setdefault("method", {})
+            method["name" if key == "method" else key.removeprefix("method.")] = value
+        else:
+            flat[key] = value
+    _raise_all(problems)
+    return flat
+
+
+def load_settings(path: str | Path) -> dict[str, Any]:
+    """Reads flat settings from a YAML file; raises ConfigError where it is not a mapping."""
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(f"{path}: cannot be read as YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: expected settings as 'key: value' lines")
+    return {str(key): value for key, value in content.items()}
+
+
+def merge_settings(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Lays settings over others; the method's options are merged while its name stays the same."""
+    merged = dict(base) | {k: v for k, v in over.items() if k != "method"}
+    if "method" in over:
+        old, new = _method_mapping(base.get("method", {})), _method_mapping(over["method"])
+        same = new.get("name", old.get("name")) == old.get("name")
+        merged["method"] = old | new if same else new
+    return merged
+
+
+def build_config(flat: Mapping[str, Any]) -> RunConfig:
+    """Builds a RunConfig from flat settings; raises one ConfigError that lists every problem."""
+    problems: list[str] = []
+    known = known_settings()
+    problems += [f"unknown setting '{k}'{suggest(k, known)}" for k in flat if k not in known]
+    groups: dict[str, Any] = {}
+    for group, kind in _GROUPS.items():
+        hints = typing.get_type_hints(kind)
+        values: dict[str, Any] = {}
+        for f in dataclasses.fields(kind):
+            if f.name not in flat:
+                continue
+            try:
+                values[f.name] = _coerce(f, hints[f.name], flat[f.name])
+            except (ValueError, TypeError) as error:
+                problems.append(f"{f.name}={flat[f.name]!r}: {error}")
+        groups[group] = values
+    for name in _TOP_LEVEL:
+        if flat.get(name) is not None and not isinstance(flat[name], str):
+            problems.append(f"{name}={flat[name]!r}: must be text")
+    method = _method_mapping(flat.get("method", {}))
+    if not isinstance(method.get("name", ""), str):
+        problems.append(f"method={method['name']!r}: must be a method's name")
+    _raise_all(problems)
+    return RunConfig(
+        **{group: _GROUPS[group](**values) for group, values in groups.items()},
+        method=MethodConfig(method.pop("name", "lora"), method),
+        name=flat.get("name"),
+        runs_dir=flat.get("runs_dir") or "runs",
+    )
+
+
+def write_settings(config: RunConfig, path: Path) -> None:
+    """Writes the settings that are not at None as YAML that `load_settings` reads back."""
+    flat = {key: value for key, value in config.to_dict().items() if value is not None}
+    path.write_text(yaml.safe_dump(flat, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def _raise_all(problems: list[str]) -> None:
+    if problems:
+        count = f"{len(problems)} settings are wrong:\n  " if len(problems) > 1 else ""
+        raise ConfigError(count + "\n  ".join(problems), hint="'textune train --settings' lists every setting")
+
+
+def _method_mapping(value: Any) -> dict[str, Any]:
+    if isinstance(value, str):
+        return {"name": value}
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise ConfigError(f"method={value!r}: must be a name or a mapping with 'name'")
+
+
+def _plain(value: Any) -> Any:
+    """Turns tuples into lists so that YAML and JSON read them back."""
+    if isinstance(value, tuple | list):
+        return [_plain(v) for v in value]
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    return value
+
+
+def coerce_value(kind: Any, value: Any) -> Any:
+    """Turns text or a YAML value into int, float, bool, str or tuple[str, ...]; raises ValueError."""
+    if kind is bool:
+        words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+        if isinstance(value, bool):
+            return value
+        if str(value).lower() in words:
+            return words[str(value).lower()]
+        raise ValueError("must be true or false")
+    if kind is int:
+        if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
+            raise ValueError("must be a whole number")
+        try:
+            return int(value)
+        except (ValueError, TypeError):
+            raise ValueError("must be a whole number") from None
+    if kind is float:
+        if isinstance(value, bool):
+            raise ValueError("must be a number")
+        try:
+            number = float(value)
+        except (ValueError, TypeError):
+            raise ValueError("must be a number") from None
+        if number != number or number in (float("inf"), float("-inf")):
+            raise ValueError("must be a finite number")
+        return number
+    if kind is str:
+        if isinstance(value, Mapping | list | tuple):
+            raise ValueError("must be text")
+        return str(value)
+    items = value.split(",") if isinstance(value, str) else value
+    if not isinstance(items, list | tuple) or not items:
+        raise ValueError("must be names with commas between them, or a list")
+    return tuple(str(item).strip() if isinstance(value, str) else str(item) for item in items)
+
+
+def _coerce(f: dataclasses.Field[Any], hint: Any, value: Any) -> Any:
+    optional = isinstance(hint, types.UnionType) and type(None) in typing.get_args(hint)
+    if value is None or (optional and isinstance(value, str) and value.lower() in ("auto", "none", "null", "")):
+        if optional:
+            return None
+        raise ValueError("must have a value")
+    if f.name == "labels":
+        return parse_labels(value)
+    kind = next(a for a in typing.get_args(hint) if a is not type(None)) if optional else hint
+    result = coerce_value(kind, value)
+    choices, low, high = f.metadata["choices"], f.metadata["low"], f.metadata["high"]
+    if choices and result not in choices:
+        raise ValueError(f"must be one of {', '.join(choices)}{suggest(str(result), choices)}")
+    if low is not None and not low <= result <= high:
+        raise ValueError(f"must be between {low:g} and {high:g}")
+    return result
+
+
+def parse_labels(value: Any) -> LabelPairs:
+    """Turns ``"0=negative,1=positive"``, ``"no,yes"``, a list or a mapping into ordered (value, name) pairs.
+
+    Raises ValueError where a value or a name comes twice, or where there are fewer than two.
+    """
+    if isinstance(value, str):
+        parts = [part.partition("=") for part in value.split(",")]
+        pairs = [(v.strip(), (n if e else v).strip()) for v, e, n in parts]
+    elif isinstance(value, Mapping):
+        pairs = [(str(v), str(n)) for v, n in value.items()]
+    else:
+        pairs = [(str(p[0]), str(p[1])) if isinstance(p, list | tuple) else (str(p), str(p)) for p in value]
+    for side, what in ((0, "value"), (1, "name")):
+        seen = [pair[side] for pair in pairs]
+        twice = sorted({s for s in seen if seen.count(s) > 1})
+        if twice:
+            raise ValueError(f"label {what} {twice[0]!r} comes twice")
+        if not all(seen):
+            raise ValueError(f"a label {what} is empty")
+    if len(pairs) < 2:
+        raise ValueError("at least two labels are needed")
+    return tuple(pairs)

@@ -1,0 +1,188 @@
+"""What a spreadsheet's zip archive unpacks to, measured before anything opens it as a spreadsheet."""
+
+from __future__ import annotations
+
+import re
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from textune.data.lines import check_expansion
+from textune.data.source import ReadOptions, too_large
+from textune.errors import DataError
+
+MAX_CELLS = 50_000_000
+"""Cells of a sheet's bounding box; the spreadsheet library holds all of them, empty or not."""
+_BLOCK = 1 << 20
+_OVERLAP = 256
+_CELL_REFERENCE = re.compile(rb"""\br=["']([A-Z]{1,3})([0-9]{1,7})["']""")
+_SHARED_USE = re.compile(rb"""\bt=["']s["'][^>]*>\s*<(?:\w+:)?v[^>]*>\s*([0-9]{1,9})<""")
+_SHARED_END = re.compile(rb"</(?:\w+:)?si\s*>")
+
+
+def check_spreadsheet(path: Path, name: str, options: ReadOptions) -> None:
+    """Unpacks an .xlsx or .ods piece by piece, keeping nothing; raises DataError where it holds too much."""
+    try:
+        with zipfile.ZipFile(path) as archive, path.open("rb") as stream:
+            members = archive.infolist()
+            _check_sizes(stream, members, path.stat().st_size, name, options)
+            sheets = [m for m in members if re.search(r"xl/worksheets/[^/]+\.xml$", m.filename)]
+            strings = next((m for m in members if m.filename.lower() == "xl/sharedstrings.xml"), None)
+            lengths = _shared_lengths(stream, strings) if strings else []
+            for sheet in sheets:
+                _check_sheet(_inflate(stream, sheet), lengths, name, options)
+            for content in (m for m in members if m.filename == "content.xml"):
+                _check_open_document(_inflate(stream, content), name, options)
+    except (zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError, EOFError) as error:
+        raise DataError(f"{name}: is damaged or no spreadsheet: {error}", hint="save the file again") from error
+
+
+def _check_sizes(
+    stream: BinaryIO, members: list[zipfile.ZipInfo], packed: int, name: str, options: ReadOptions
+) -> None:
+    unpacked = 0
+    for member in members:
+        for block in _inflate(stream, member):  # the sizes that the archive states may be lies
+            unpacked += len(block)
+            check_expansion(name, unpacked, packed, options)
+
+
+def _inflate(stream: BinaryIO, member: zipfile.ZipInfo) -> Iterator[bytes]:
+    """Yields a member's content in blocks, whatever size the archive claims."""
+    if member.flag_bits & 1:
+        raise DataError(f"the spreadsheet is protected by a password ({member.filename})", hint="save it without one")
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise zipfile.BadZipFile(f"{member.filename} is packed in an unusual way")
+    stream.seek(member.header_offset)
+    header = stream.read(30)
+    name_bytes, extra_bytes = struct.unpack("<HH", header[26:30])
+    stream.seek(member.header_offset + 30 + name_bytes + extra_bytes)
+    left = member.compress_size
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS) if member.compress_type == zipfile.ZIP_DEFLATED else None
+    while left > 0 and (packed := stream.read(min(left, _BLOCK))):
+        left -= len(packed)
+        if inflater is None:
+            yield packed
+            continue
+        while packed:
+            yield inflater.decompress(packed, _BLOCK)
+            packed = inflater.unconsumed_tail
+    if inflater is not None:
+        yield inflater.flush()
+
+
+def _overlapping(blocks: Iterator[bytes]) -> Iterator[tuple[bytes, int]]:
+    """Yields each block behind the end of the last one, and how many bytes of it were seen before."""
+    tail = b""
+    for block in blocks:
+        yield tail + block, len(tail)
+        tail = (tail + block)[-_OVERLAP:]
+
+
+def _shared_lengths(stream: BinaryIO, member: zipfile.ZipInfo) -> list[int]:
+    lengths: list[int] = []
+    position = last = 0
+    for window, seen in _overlapping(_inflate(stream, member)):
+        for match in _SHARED_END.finditer(window):
+            if match.end() > seen:
+                end = position + match.end() - seen
+                lengths.append(end - last)
+                last = end
+        position += len(window) - seen
+    return lengths
+
+
+def _check_sheet(blocks: Iterator[bytes], lengths: list[int], name: str, options: ReadOptions) -> None:
+    last_row = last_column = decoded = 0
+    for window, seen in _overlapping(blocks):
+        for match in _CELL_REFERENCE.finditer(window):
+            last_column = max(last_column, _column_number(match[1]))
+            last_row = max(last_row, int(match[2]))
+        if last_row * last_column > MAX_CELLS:
+            raise _too_wide(name, last_row, last_column)
+        for match in _SHARED_USE.finditer(window):
+            number = int(match[1])
+            if match.end() > seen and number < len(lengths):
+                decoded += lengths[number]
+        if decoded > options.max_bytes:
+            raise too_large(name, options)
+
+
+def _column_number(letters: bytes) -> int:
+    number = 0
+    for letter in letters:
+        number = number * 26 + letter - 64
+    return number
+
+
+def _too_wide(name: str, rows: int, columns: int) -> DataError:
+    return DataError(
+        f"{name}: a sheet spans {rows:,} rows and {columns:,} columns, more than {MAX_CELLS:,} cells",
+        hint="delete the stray cells far from the table, or save it as CSV",
+    )
+
+
+def _check_open_document(blocks: Iterator[bytes], name: str, options: ReadOptions) -> None:
+    """Counts the cells of an .ods with their repetitions, which its few bytes can multiply without end."""
+    from xml.parsers import expat
+
+    count = _RepeatedCells(name, options)
+    parser = expat.ParserCreate()
+    parser.StartElementHandler = count.start
+    parser.EndElementHandler = count.end
+    parser.CharacterDataHandler = count.text
+    parser.EntityDeclHandler = count.entity
+    try:
+        for block in blocks:
+            parser.Parse(block)
+        parser.Parse(b"", True)
+    except expat.ExpatError as error:
+        raise DataError(f"{name}: is damaged or no spreadsheet: {error}", hint="save the file again") from error
+
+
+class _RepeatedCells:
+    """Adds up cells and characters of the rows that hold any text, times their repetitions."""
+
+    def __init__(self, name: str, options: ReadOptions) -> None:
+        self._name, self._options = name, options
+        self._cells = self._chars = 0
+        self._row_repeats = self._cell_repeats = 1
+        self._row_cells = self._row_chars = self._cell_chars = 0
+
+    def start(self, tag: str, attributes: dict[str, str]) -> None:
+        """Opens a row or a cell."""
+        if tag.endswith("table-row"):
+            self._row_repeats = _repeats(attributes, "number-rows-repeated")
+            self._row_cells = self._row_chars = 0
+        elif tag.endswith("table-cell"):
+            self._cell_repeats = _repeats(attributes, "number-columns-repeated")
+            # a value may stand in an attribute alone
+            self._cell_chars = sum(len(v) for k, v in attributes.items() if k.endswith("value"))
+
+    def text(self, content: str) -> None:
+        """Counts the text of a cell."""
+        self._cell_chars += len(content)
+
+    def end(self, tag: str) -> None:
+        """Closes a cell or a row and refuses what is too much."""
+        if tag.endswith("table-cell") and self._cell_chars:
+            self._row_cells += self._cell_repeats
+            self._row_chars += self._cell_repeats * self._cell_chars
+            self._cell_chars = 0
+        elif tag.endswith("table-row"):
+            self._cells += self._row_repeats * self._row_cells
+            self._chars += self._row_repeats * self._row_chars
+            if self._cells > MAX_CELLS or self._chars > self._options.max_bytes:
+                raise too_large(self._name, self._options)
+
+    def entity(self, *declaration: Any) -> None:
+        """Refuses entities, which no spreadsheet program writes."""
+        raise DataError(f"{self._name}: declares XML entities, as no spreadsheet does")
+
+
+def _repeats(attributes: dict[str, str], ending: str) -> int:
+    value = next((v for k, v in attributes.items() if k.endswith(ending)), "1")
+    return int(value) if value.isdecimal() and len(value) < 12 else MAX_CELLS + 1

@@ -1,0 +1,166 @@
+"""How a value becomes the text of a cell: to the letter, and missing where it is empty."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from textune.errors import DataError
+
+TEXT = pa.large_string()
+
+
+def cell_text(value: Any) -> str | None:
+    """Returns a Python value as a person would write it, or None where it is missing.
+
+    1 -> "1", 1.0 -> "1.0", True -> "true"; NaN is missing; lists and mappings become compact JSON.
+    """
+    if isinstance(value, str):
+        return str(value) or None
+    if value is None:
+        return None
+    if isinstance(value, bool | np.bool_):
+        return "true" if value else "false"
+    if isinstance(value, float | np.floating):
+        return None if math.isnan(value) else str(value)
+    if isinstance(value, Mapping | list | tuple | np.ndarray):
+        return compact_json(value)
+    text = str(value)  # pandas writes its missing values so, whatever their type
+    return None if not text or text in ("NaT", "<NA>") else text
+
+
+def compact_json(value: Any) -> str:
+    """Returns a nested value as JSON without spaces; numbers that are kept as text stay to the letter."""
+    if isinstance(value, Literal):
+        return str(value)
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{compact_json(str(k))}:{compact_json(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list | tuple | np.ndarray):
+        return "[" + ",".join(compact_json(v) for v in value) + "]"
+    if isinstance(value, str | bool | int | float) or value is None:
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, bytes):
+        raise DataError(f"a cell holds {len(value)} bytes, which are no text")
+    return json.dumps(cell_text(value), ensure_ascii=False)
+
+
+class Literal(str):
+    """A JSON number as it is written in the file, so that 1.10 and 1e5 stay to the letter."""
+
+
+def text_array(values: Iterable[str | None], where: Callable[[int], str]) -> pa.Array:
+    """Builds a text column; `where` names the position-th cell in the error about a lone surrogate."""
+    values = list(values)
+    try:
+        return pa.array(values, TEXT)
+    except UnicodeEncodeError:
+        for position, value in enumerate(values):
+            if value is not None and (bad := _lone_surrogate(value)):
+                raise DataError(
+                    f"{where(position)}: holds half of a surrogate pair (\\u{ord(bad):04x}), which is no character",
+                    hint="write the character whole, or remove it",
+                ) from None
+        raise
+
+
+def _lone_surrogate(value: str) -> str | None:
+    return next((char for char in value if "\ud800" <= char <= "\udfff"), None)
+
+
+def as_text(arrow: pa.Table, name: str) -> tuple[pa.Table, list[str]]:
+    """Casts every column to text; returns the table and notes about columns that had to be left out.
+
+    Class numbers of the `datasets` library become class names. Raises DataError where bytes are no UTF-8.
+    """
+    names = class_names(arrow.schema)
+    columns: dict[str, pa.ChunkedArray] = {}
+    notes = []
+    for field, column in zip(arrow.schema, arrow.columns, strict=True):
+        if _holds_bytes(field.type) and not _is_binary(field.type):
+            notes.append(f"column '{field.name}' holds bytes (images, sound) and was left out")
+            continue
+        try:
+            columns[field.name] = _column_text(column, names.get(field.name))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeError) as error:
+            raise DataError(
+                f"{name}: column '{field.name}' ({field.type}) cannot be read as text: {error}",
+                hint="convert the column to UTF-8 text, or leave it out",
+            ) from error
+    return pa.table(columns) if columns else arrow.select([]), notes
+
+
+def class_names(schema: pa.Schema) -> dict[str, list[str]]:
+    """Returns the class names that the `datasets` library stored in a schema, by column."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        return {
+            column: [str(n) for n in feature["names"]]
+            for column, feature in features.items()
+            if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
+        }
+    except (KeyError, TypeError, ValueError, RecursionError):
+        return {}
+
+
+def _column_text(column: pa.ChunkedArray, names: list[str] | None) -> pa.ChunkedArray:
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        return _column_text(column.cast(kind.value_type), names)
+    if names is not None and pa.types.is_integer(kind):
+        return _map_values(column, lambda v: names[v] if 0 <= v < len(names) else None)
+    if pa.types.is_floating(kind):
+        # Arrow writes 1.0 as "1"; the shortest Python form keeps the point
+        short = np.float32 if pa.types.is_float32(kind) else float
+        return _map_values(column, lambda v: cell_text(short(v)))
+    if pa.types.is_nested(kind) or not _casts(kind):
+        return pa.chunked_array([pa.array([cell_text(v.as_py()) for v in c], TEXT) for c in column.chunks], TEXT)
+    return empty_as_missing(column.cast(TEXT))
+
+
+def empty_as_missing(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Turns empty strings of a text column into nulls."""
+    empty = pc.equal(pc.binary_length(column), 0)
+    return pc.if_else(empty, pa.scalar(None, TEXT), column) if pc.any(empty).as_py() else column
+
+
+def _map_values(column: pa.ChunkedArray, form: Callable[[Any], str | None]) -> pa.ChunkedArray:
+    known = {value: form(value) for value in column.unique().to_pylist() if value is not None}
+    chunks = [pa.array([known.get(value) for value in chunk.to_pylist()], TEXT) for chunk in column.chunks]
+    return pa.chunked_array(chunks, TEXT)
+
+
+def _casts(kind: pa.DataType) -> bool:
+    checks = (
+        pa.types.is_integer,
+        pa.types.is_boolean,
+        pa.types.is_temporal,
+        pa.types.is_decimal,
+        pa.types.is_null,
+    )
+    return _is_string(kind) or _is_binary(kind) or any(check(kind) for check in checks)
+
+
+def _is_string(kind: pa.DataType) -> bool:
+    return any(check(kind) for check in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view))
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    checks = (
+        pa.types.is_binary,
+        pa.types.is_large_binary,
+        pa.types.is_binary_view,
+        pa.types.is_fixed_size_binary,
+    )
+    return any(check(kind) for check in checks)
+
+
+def _holds_bytes(kind: pa.DataType) -> bool:
+    if _is_binary(kind):
+        return True
+    return any(_holds_bytes(kind.field(i).type) for i in range(kind.num_fields)) if kind.num_fields else False

@@ -1,0 +1,196 @@
+"""What a person should know about a table before training on it: duplicates, overlap, lengths, odd rows."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from textune.data.examples import Examples
+from textune.data.labels import find_label_twins
+from textune.data.scripts import dominant_scripts
+from textune.data.shingles import find_near
+from textune.data.table import Table
+
+NEAR_THRESHOLD = 0.85
+MOST_NEAR_ROWS = 50_000
+_MOST_CHECKS = 100_000
+_SHOWN = 5
+_EXCERPT_CHARS = 80
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Rows of another table that the training rows hold too.
+
+    exact: rows with the same text but for case and white space. near: rows of which 85% of the word 3-grams are
+    shared (Jaccard). examples: (training row, other row, excerpt), exact ones first. note: what was not compared.
+    """
+
+    exact: int
+    near: int
+    examples: tuple[tuple[int, int, str], ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """One text that stands in the data with different labels."""
+
+    rows: tuple[int, ...]
+    labels: tuple[str, ...]
+    excerpt: str
+
+
+@dataclass(frozen=True)
+class OddScript:
+    """Rows written in another script than most: how many, which script, and the first of them."""
+
+    script: str
+    count: int
+    rows: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """Facts about examples; row numbers are those of the source.
+
+    words: mean, median, p95 and max of the words per text, split at white space.
+    exact_duplicates: rows beyond the first with one text (but for case and white space).
+    conflicting_duplicates: rows whose text also stands with another label; `conflicts` shows some.
+    label_twins: labels that differ only in case or white space. empty_cells: missing cells by column.
+    """
+
+    rows: int
+    no_text: int
+    no_label: int
+    label_counts: dict[str, int]
+    words: dict[str, float]
+    exact_duplicates: int
+    conflicting_duplicates: int
+    conflicts: tuple[Conflict, ...]
+    label_twins: tuple[tuple[str, ...], ...]
+    empty_cells: dict[str, int]
+    script: str
+    odd_scripts: tuple[OddScript, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain data for JSON."""
+        return dataclasses.asdict(self)
+
+
+def fold_text(text: str) -> str:
+    """Returns a text without its case and with single spaces: what counts as the same text."""
+    return " ".join(text.casefold().split())
+
+
+def find_overlap(train: Examples, other: Examples) -> Overlap:
+    """Finds rows of `other` that `train` holds too, exactly or nearly.
+
+    Exact overlap is looked for in all rows; near overlap in at most 50,000 of each side, evenly drawn.
+    """
+    first_of: dict[str, int] = {}
+    train_keys, other_keys = _keys(train), _keys(other)
+    for position, key in enumerate(train_keys):
+        first_of.setdefault(key, position)
+    exact = {position: first_of[key] for position, key in enumerate(other_keys) if key in first_of}
+    left, right = _spread(range(len(train))), _spread([p for p in range(len(other)) if p not in exact])
+    found = find_near([train_keys[p] for p in left], [other_keys[p] for p in right], NEAR_THRESHOLD, _MOST_CHECKS)
+    near = {right[r]: left[position] for r, position in found.items()}
+    cut = len(left) < len(train) or len(right) < len(other) - len(exact)
+    note = f"near-duplicates: {len(left):,} of {len(train):,} and {len(right):,} of {len(other):,} rows compared"
+    train_rows, other_rows, texts = train.rows(), other.rows(), other.arrow.column("text")
+    examples = [
+        (int(train_rows[mine]), int(other_rows[theirs]), excerpt(texts[theirs].as_py()))
+        for pairs in (exact, near)
+        for theirs, mine in sorted(pairs.items())[:_SHOWN]
+    ]
+    return Overlap(len(exact), len(near), tuple(examples), note if cut else "")
+
+
+def _keys(examples: Examples) -> list[str]:
+    pairs = examples.text_pairs()
+    if pairs is None:
+        return [fold_text(text) for text in examples.texts()]
+    return [f"{fold_text(text)} \x1f {fold_text(pair)}" for text, pair in zip(examples.texts(), pairs, strict=True)]
+
+
+def _spread(positions: range | list[int]) -> list[int]:
+    if len(positions) <= MOST_NEAR_ROWS:
+        return list(positions)
+    return [positions[int(i)] for i in np.linspace(0, len(positions) - 1, MOST_NEAR_ROWS)]
+
+
+def excerpt(text: str) -> str:
+    """Returns the start of a text on one line."""
+    line = " ".join(text[: 4 * _EXCERPT_CHARS].split())
+    return line if len(line) <= _EXCERPT_CHARS else line[: _EXCERPT_CHARS - 3] + "..."
+
+
+def inspect_examples(examples: Examples, table: Table | None = None) -> DataFacts:
+    """Gathers the facts about examples, and about the cells of the table they were built from."""
+    texts, labels = examples.texts(), examples.labels()
+    lengths = np.array([len(text.split()) for text in texts] or [0])
+    duplicates, conflicting, conflicts = _duplicates(examples, labels)
+    script, odd = _odd_scripts(examples, texts)
+    empty = {c: int(table.arrow.column(c).null_count) for c in table.columns} if table is not None else {}
+    return DataFacts(
+        rows=len(examples),
+        no_text=len(examples.no_text),
+        no_label=len(examples.no_label),
+        label_counts=dict(Counter(labels or ()).most_common()),
+        words={
+            "mean": round(float(lengths.mean()), 1),
+            "median": float(np.median(lengths)),
+            "p95": round(float(np.percentile(lengths, 95)), 1),
+            "max": float(lengths.max()),
+        },
+        exact_duplicates=duplicates,
+        conflicting_duplicates=conflicting,
+        conflicts=conflicts,
+        label_twins=tuple(find_label_twins(labels or ())),
+        empty_cells=empty,
+        script=script,
+        odd_scripts=odd,
+    )
+
+
+def _duplicates(examples: Examples, labels: list[str] | None) -> tuple[int, int, tuple[Conflict, ...]]:
+    positions: dict[str, list[int]] = {}
+    for position, key in enumerate(_keys(examples)):
+        positions.setdefault(key, []).append(position)
+    repeated = [places for places in positions.values() if len(places) > 1]
+    conflicting = [places for places in repeated if labels and len({labels[p] for p in places}) > 1]
+    rows, texts = examples.rows(), examples.arrow.column("text")
+    conflicts = tuple(
+        Conflict(
+            tuple(int(rows[p]) for p in places[:_SHOWN]),
+            tuple(labels[p] for p in places[:_SHOWN]) if labels else (),
+            excerpt(texts[places[0]].as_py()),
+        )
+        for places in conflicting[:_SHOWN]
+    )
+    return sum(len(p) - 1 for p in repeated), sum(len(p) for p in conflicting), conflicts
+
+
+def _odd_scripts(examples: Examples, texts: list[str]) -> tuple[str, tuple[OddScript, ...]]:
+    scripts = dominant_scripts(texts)
+    counts = Counter(script for script in scripts if script)
+    if not counts:
+        return "", ()
+    usual = counts.most_common(1)[0][0]
+    rows = examples.rows()
+    odd = []
+    for script, count in counts.most_common()[1:]:
+        places = [position for position, found in enumerate(scripts) if found == script][:_SHOWN]
+        odd.append(OddScript(script, count, tuple(int(rows[p]) for p in places)))
+    return usual, tuple(odd)
+
+
+def describe_groups_split_apart(train: Examples, other: Examples) -> int:
+    """Returns how many groups have rows on both sides; 0 where there is no group column."""
+    mine, theirs = (set(part.groups() or ()) - {None} for part in (train, other))
+    return len(mine & theirs)

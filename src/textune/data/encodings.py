@@ -1,0 +1,147 @@
+"""Which encoding a file has: byte order mark, else strict UTF-8, else a guess that is said or refused."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from textune.errors import DataError, suggest
+
+BLOCK = 1 << 20
+_SAMPLE = 1 << 18
+_MARKS = (  # UTF-32 before UTF-16: the little-endian marks begin alike
+    (codecs.BOM_UTF8, "utf-8", "UTF-8 with a byte order mark"),
+    (codecs.BOM_UTF32_LE, "utf-32-le", "UTF-32"),
+    (codecs.BOM_UTF32_BE, "utf-32-be", "UTF-32"),
+    (codecs.BOM_UTF16_LE, "utf-16-le", "UTF-16"),
+    (codecs.BOM_UTF16_BE, "utf-16-be", "UTF-16"),
+)
+_GUESSES = [
+    "cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "koi8_r",
+    "cp932", "euc_jp", "gb18030", "big5", "cp949",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """A stateless encoding, the bytes of the mark to skip, and what to tell the person."""
+
+    name: str = "utf-8"
+    mark_bytes: int = 0
+    note: str | None = None
+
+
+def find_encoding(opened: Callable[[], BinaryIO], name: str, wanted: str | None) -> Encoding:
+    """Reads the file through once and decides its encoding.
+
+    opened: opens the bytes anew at each call. wanted: the encoding that the person set, or None.
+    Raises DataError where the encoding is unknown or unsure, naming the setting.
+    """
+    with opened() as stream:
+        head = stream.read(4096)
+    mark = next(((m, e, n) for m, e, n in _MARKS if head.startswith(m)), None)
+    if wanted is not None:
+        return _wanted(wanted, name, mark)
+    if mark:
+        return Encoding(
+            mark[1],
+            len(mark[0]),
+            f"read as {mark[2]}" if mark[1] == "utf-8" else f"read as {mark[2]} (byte order mark)",
+        )
+    _refuse_unmarked_utf16(head, name)
+    with opened() as stream:
+        damage = _first_damage(stream)
+    return Encoding() if damage is None else _guess(damage, name)
+
+
+def _wanted(wanted: str, name: str, mark: tuple[bytes, str, str] | None) -> Encoding:
+    try:
+        codec = codecs.lookup(wanted).name
+        "a".encode(codec)
+    except (LookupError, TypeError, ValueError):
+        known = ("utf-8", "utf-16", "utf-16-le", "latin-1", "cp1252", "cp1251", "gb18030", "shift_jis")
+        raise DataError(
+            f"{name}: the encoding '{wanted}' is not known{suggest(wanted, known)}",
+            hint=f"such as {', '.join(known)}",
+        ) from None
+    if mark and (codec.replace("_", "-").removesuffix("-sig") in (mark[1], mark[1][:6]) or codec == "utf-8-sig"):
+        return Encoding(mark[1], len(mark[0]))
+    plain = {"utf-16": "utf-16-le", "utf-32": "utf-32-le", "utf-8-sig": "utf-8"}
+    return Encoding(plain.get(codec.replace("_", "-"), codec))
+
+
+def _refuse_unmarked_utf16(head: bytes, name: str) -> None:
+    half = max(len(head) // 2, 1)
+    for start, codec in ((1, "utf-16-le"), (0, "utf-16-be")):
+        if len(head) >= 4 and head[start::2].count(0) > 0.4 * half and head[1 - start :: 2].count(0) < 0.1 * half:
+            raise DataError(f"{name}: looks like UTF-16 without a byte order mark", hint=f"set encoding={codec}")
+
+
+@dataclass(frozen=True)
+class _Damage:
+    """The first bytes of a file that are no UTF-8, with the text around them."""
+
+    line: int
+    byte: bytes
+    sample: bytes
+
+
+def _first_damage(stream: BinaryIO) -> _Damage | None:
+    decoder = codecs.getincrementaldecoder("utf-8")("strict")
+    line, previous = 1, b""
+    while True:
+        block = stream.read(BLOCK)
+        try:
+            decoder.decode(block, final=not block)
+        except UnicodeDecodeError as error:
+            seen = bytes(error.object)
+            line += seen[: error.start].count(b"\n")
+            near = previous[-_SAMPLE:] + seen[max(error.start - _SAMPLE, 0) : error.start + 2 * _SAMPLE]
+            return _Damage(line, seen[error.start : error.start + 3], near)
+        if not block:
+            return None
+        line += block.count(b"\n")
+        previous = block
+
+
+def _guess(damage: _Damage, name: str) -> Encoding:
+    where = f"{name}, line {damage.line}: byte 0x{damage.byte[0]:02x} is not UTF-8"
+    if re.match(rb"\xed[\xa0-\xbf][\x80-\xbf]", damage.byte):
+        raise DataError(
+            f"{name}, line {damage.line}: holds half of a surrogate pair (a lone surrogate), which is no character",
+            hint="write the file again as UTF-8",
+        )
+    whole = damage.sample.decode("utf-8", "surrogateescape")
+    broken = sum("\udc80" <= char <= "\udcff" for char in whole)
+    if sum(char > "\x7f" for char in whole) - broken > broken:
+        raise DataError(
+            f"{where}, though the text around it is",
+            hint="repair that line, or set encoding= if the file is not UTF-8",
+        )
+    from charset_normalizer import from_bytes
+
+    matches = list(from_bytes(damage.sample, cp_isolation=_GUESSES))
+    lines = [b"\n".join(part for part in damage.sample.split(b"\n") if max(part, default=0) > 127)[:60]]
+    if not matches:
+        raise DataError(f"{where}, and no other encoding fits", hint="set encoding=, such as cp1252 or latin-1")
+    best = matches[0]
+    rivals = [
+        m for m in matches[1:]
+        if str(m) != str(best) and m.chaos <= best.chaos + 0.1 and m.coherence >= best.coherence - 0.15
+    ]  # fmt: skip
+    names = _common_name(best.could_be_from_charset)
+    if best.coherence < 0.3 or rivals:
+        shown = [names] + [_common_name(m.could_be_from_charset) for m in rivals[:2]]
+        looks = "; ".join(f"as {n}: '{lines[0].decode(n, 'replace')}'" for n in dict.fromkeys(shown))
+        raise DataError(
+            f"{where}; which encoding it has is not sure ({looks})",
+            hint=f"set the one that reads right, encoding={names}",
+        )
+    return Encoding(names, 0, f"read as {names} (guessed: not UTF-8; set encoding= if letters look wrong)")
+
+
+def _common_name(candidates: list[str]) -> str:
+    return next((guess for guess in _GUESSES if guess in candidates), candidates[0])

@@ -1,0 +1,140 @@
+"""Examples: the rows of a table that can be learnt from or tested on, with their row numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from textune.data.columns import Columns
+from textune.data.table import Table, hash_columns
+from textune.errors import ConfigError, DataError
+
+Array = np.ndarray[Any, Any]
+_SAMPLE_STREAM = 1  # keeps the draws of samples apart from those of splits under one seed
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Texts with their labels, in the order of the source.
+
+    arrow: row int64 (source row, counted from 1), text, and where there are such: text_pair, label, group.
+    no_text, no_label: source rows that were set apart because the cell is empty.
+    """
+
+    arrow: pa.Table
+    name: str
+    no_text: tuple[int, ...] = ()
+    no_label: tuple[int, ...] = ()
+
+    def __len__(self) -> int:
+        return int(self.arrow.num_rows)
+
+    def texts(self) -> list[str]:
+        """Returns the texts."""
+        return list(self.arrow.column("text").to_pylist())
+
+    def text_pairs(self) -> list[str] | None:
+        """Returns the second texts, or None where there are no pairs."""
+        return self._cells("text_pair")
+
+    def labels(self) -> list[str] | None:
+        """Returns the labels as they stand in the data, or None where there is no label column."""
+        return self._cells("label")
+
+    def groups(self) -> list[str | None] | None:
+        """Returns the group of each row (None: of no group), or None where there is no group column."""
+        return self._cells("group")
+
+    def _cells(self, column: str) -> list[Any] | None:
+        return list(self.arrow.column(column).to_pylist()) if column in self.arrow.column_names else None
+
+    def rows(self) -> Array:
+        """Returns the source row numbers: int64 [rows]."""
+        return np.asarray(self.arrow.column("row").to_numpy(), dtype=np.int64)
+
+    def take(self, indices: Sequence[int] | Array) -> Examples:
+        """Returns the examples at these positions (counted from 0), in the order given."""
+        return replace(self, arrow=self.arrow.take(pa.array(np.asarray(indices, dtype=np.int64))))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over texts, pairs and labels in order; row numbers do not matter."""
+        return hash_columns(self.arrow.select([c for c in self.arrow.column_names if c not in ("row", "group")]))
+
+
+def build_examples(table: Table, columns: Columns) -> Examples:
+    """Joins the text columns and sets apart the rows without text or label.
+
+    A text of white space alone is no text; a pair without its second text neither.
+    Raises DataError where no row is left.
+    """
+    arrow = table.arrow
+    parts = [arrow.column(name) for name in columns.text]
+    text = parts[0]
+    if len(parts) > 1:
+        parts = [pc.if_else(_filled(part), part, pa.scalar(None, pa.large_string())) for part in parts]
+        text = pc.binary_join_element_wise(*parts, pa.scalar(columns.joiner, pa.large_string()), null_handling="skip")
+    cells: dict[str, Any] = {
+        "row": pa.array(np.arange(table.first_row, table.first_row + len(table), dtype=np.int64)),
+        "text": text,
+    }
+    for role in ("text_pair", "label", "group"):
+        name = getattr(columns, role)
+        if name is not None:
+            cells[role] = arrow.column(name)
+    full = pa.table(cells)
+    has_text = _filled(full["text"])
+    if "text_pair" in cells:
+        has_text = pc.and_(has_text, _filled(full["text_pair"]))
+    has_label = _filled(full["label"]) if "label" in cells else pa.chunked_array([pa.array(np.ones(len(table), bool))])
+    no_text = full["row"].filter(pc.invert(has_text)).to_pylist()
+    no_label = full["row"].filter(pc.and_(has_text, pc.invert(has_label))).to_pylist()
+    kept = full.filter(pc.and_(has_text, has_label))
+    if not kept.num_rows:
+        raise _nothing_left(table, columns, has_text)
+    return Examples(kept, table.name, tuple(no_text), tuple(no_label))
+
+
+def _filled(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    blank = pc.or_(pc.equal(pc.binary_length(column), 0), pc.utf8_is_space(column))
+    return pc.invert(pc.fill_null(blank, True))
+
+
+def _nothing_left(table: Table, columns: Columns, has_text: pa.ChunkedArray) -> DataError:
+    if columns.label is not None and pc.any(has_text).as_py():
+        return DataError(
+            f"{table.name}: no row has a label: column '{columns.label}' is empty",
+            hint="set label= to the column that has them",
+        )
+    names = ", ".join(f"'{name}'" for name in columns.text)
+    return DataError(
+        f"{table.name}: no row has a text: column {names} is empty",
+        hint="set text= to the column that has it",
+    )
+
+
+def sample_examples(examples: Examples, sample: str | None, seed: int) -> Examples:
+    """Takes "1000" rows by seed or the "first:1000"; the order of the source is kept. None takes all.
+
+    Raises ConfigError where the setting is malformed.
+    """
+    if sample is None:
+        return examples
+    how, _, count = sample.rpartition(":")
+    if how not in ("", "first") or not count.strip().isdecimal() or int(count) < 1:
+        raise ConfigError(
+            f"sample='{sample}' is not understood", hint="give a number of rows such as 1000, or first:1000"
+        )
+    rows = int(count)
+    if rows >= len(examples):
+        return examples
+    if how == "first":
+        return examples.take(np.arange(rows))
+    drawn = np.random.default_rng([seed, _SAMPLE_STREAM]).choice(len(examples), size=rows, replace=False)
+    return examples.take(np.sort(drawn))

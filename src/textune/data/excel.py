@@ -1,0 +1,95 @@
+"""Spreadsheets: .xlsx, .xls and .ods; the first sheet, or the one named after a '#'."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import pyarrow as pa
+
+from textune.data.archives import check_spreadsheet
+from textune.data.cells import cell_text, text_array
+from textune.data.delimited import refuse_duplicates
+from textune.data.source import Location, Reading, ReadOptions, Source, sources
+from textune.errors import DataError, suggest
+
+_ENDINGS = (".xlsx", ".xlsm", ".xls", ".ods")
+
+
+def _accepts(source: Any) -> bool:
+    return isinstance(source, Location) and source.suffix in _ENDINGS and source.path.is_file()
+
+
+def _open(location: Location, options: ReadOptions, chunk_rows: int) -> Reading:
+    from python_calamine import CalamineError, CalamineWorkbook, PasswordError
+
+    if not location.path.stat().st_size:
+        raise DataError(f"{location.name}: the file is empty", hint="give a sheet with a header and at least one row")
+    if location.suffix != ".xls":
+        check_spreadsheet(location.path, location.name, options)
+    try:
+        with CalamineWorkbook.from_path(location.path) as book:
+            name, note = _choose_sheet(location, book.sheet_names)
+            rows = _rows(book.get_sheet_by_name(name).iter_rows())
+            tables = list(_chunks(rows, location.name, chunk_rows))
+    except PasswordError as error:
+        raise DataError(f"{location.name}: is protected by a password", hint="save it without one") from error
+    except CalamineError as error:
+        raise DataError(f"{location.name}: is damaged or no spreadsheet: {error}", hint="save it again") from error
+    return Reading(location.name, iter(tables), [note] if note else [])
+
+
+sources.register("excel")(Source(_accepts, _open))
+
+
+def _choose_sheet(location: Location, names: list[str]) -> tuple[str, str | None]:
+    if location.part is not None:
+        if location.part not in names:
+            raise DataError(
+                f"{location.name}: there is no sheet '{location.part}'{suggest(location.part, names)}",
+                hint=f"sheets: {', '.join(names)}",
+            )
+        return location.part, None
+    if not names:
+        raise DataError(f"{location.name}: holds no sheet")
+    if len(names) == 1:
+        return names[0], None
+    return names[0], f"sheet '{names[0]}' of {len(names)} is read; {location.path.name}#{names[1]} reads another"
+
+
+def _rows(cells: Iterator[list[Any]]) -> Iterator[list[str | None]]:
+    for row in cells:
+        yield [_cell(value) for value in row]
+
+
+def _cell(value: Any) -> str | None:
+    # a spreadsheet knows no whole numbers: the 1 that was typed is stored as 1.0
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return str(int(value))
+    return cell_text(value)
+
+
+def _chunks(rows: Iterator[list[str | None]], name: str, chunk_rows: int) -> Iterator[pa.Table]:
+    header = next((row for row in rows if any(row)), None)
+    if header is None:
+        raise DataError(f"{name}: the sheet is empty", hint="give a sheet with a header and at least one row")
+    body = list(rows)
+    while body and not any(body[-1]):
+        body.pop()
+    names = [(cell or "").strip() for cell in header]
+    unnamed = {position for position, column in enumerate(names) if not column}
+    names = [column or f"column_{position + 1}" for position, column in enumerate(names)]
+    empty = {position for position in unnamed if not any(row[position] for row in body)}
+    kept = [position for position in range(len(names)) if position not in empty]
+    refuse_duplicates([names[position] for position in kept], name)
+    start = 0
+    remaining = iter(body)
+    while batch := list(islice(remaining, chunk_rows)):
+
+        def where(position: int, start: int = start) -> str:
+            return f"{name}, row {start + position + 1}"
+
+        arrays = [text_array([row[position] for row in batch], where) for position in kept]
+        yield pa.table(arrays, names=[names[position] for position in kept])
+        start += len(batch)

@@ -1,0 +1,140 @@
+"""Folders: one folder of .txt files per class, train/ and test/ inside, Parquet files, or train.csv."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from textune.data.cells import text_array
+from textune.data.encodings import find_encoding
+from textune.data.parquet import read_files
+from textune.data.source import Location, Reading, ReadOptions, Source, cell_too_long, open_source, sources
+from textune.errors import DataError, suggest
+
+_TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".xlsx")
+_SPLITS = {
+    "train": ("train", "training"), "test": ("test", "testing"), "validation": ("validation", "valid", "val", "dev"),
+}  # fmt: skip
+_UNLABELLED = ("unsup", "unlabeled", "unlabelled", "unsupervised")
+
+
+def _accepts(source: Any) -> bool:
+    return isinstance(source, Location) and source.path.is_dir()
+
+
+def _open(location: Location, options: ReadOptions, chunk_rows: int) -> Reading:
+    parts = _find_parts(location.path)
+    if location.part is not None or "train" in parts:
+        return _open_part(location, parts, options, chunk_rows)
+    parquet = _parquet_files(location.path)
+    if parquet:
+        return read_files(parquet, location.name, options, chunk_rows)
+    return _open_classes(location, options, chunk_rows)
+
+
+sources.register("folder")(Source(_accepts, _open))
+
+
+def _find_parts(folder: Path) -> dict[str, list[Path]]:
+    """Returns the folders or files of each split: train/, train.csv, train-00000-of-00002.parquet."""
+    parts: dict[str, list[Path]] = {}
+    for child in sorted(folder.iterdir()):
+        stem = child.name if child.is_dir() else child.name.removesuffix(".gz").rpartition(".")[0]
+        if not child.is_dir() and not child.name.lower().removesuffix(".gz").endswith(_TABLES):
+            continue
+        plain = re.sub(r"-\d+-of-\d+$", "", stem.casefold())
+        split = next((name for name, spellings in _SPLITS.items() if plain in spellings), None)
+        if split:
+            parts.setdefault(split, []).append(child)
+    return parts
+
+
+def _open_part(location: Location, parts: dict[str, list[Path]], options: ReadOptions, chunk_rows: int) -> Reading:
+    wanted = location.part or "train"
+    key = next((name for name, spellings in _SPLITS.items() if wanted in spellings), wanted)
+    if key not in parts:
+        raise DataError(
+            f"{location.path.name}: there is no part '{wanted}'{suggest(wanted, parts)}",
+            hint=f"parts: {', '.join(parts) or 'none'}",
+        )
+    found = parts[key]
+    if len(found) > 1 and all(path.suffix == ".parquet" for path in found):
+        reading = read_files(found, location.name, options, chunk_rows)
+    elif len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise DataError(f"{location.path.name}: {names} could all be the {key} table", hint="give the path of one")
+    else:
+        reading = open_source(Location(found[0]), options, chunk_rows)
+    if location.part is None:
+        others = [path for name, paths in parts.items() if name != "train" for path in paths]
+        reading.notes.append(f"{found[0].name} of {location.path.name} is read")
+        if others:
+            reading.notes.append(f"{others[0].name} is not read; give it as test={others[0]}")
+    return reading
+
+
+def _parquet_files(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.iterdir()) if path.suffix.lower() == ".parquet" and path.is_file()]
+
+
+def _open_classes(location: Location, options: ReadOptions, chunk_rows: int) -> Reading:
+    files: list[tuple[str, Path]] = []
+    notes: list[str] = []
+    for child in sorted(location.path.iterdir()):
+        if not child.is_dir() or child.name.startswith("."):
+            continue
+        texts = sorted(child.glob("*.txt"), key=_natural)
+        if child.name.casefold() in _UNLABELLED:
+            notes.append(f"folder '{child.name}' holds {len(texts):,} files without a label and is skipped")
+            continue
+        files += [(child.name, path) for path in texts]
+    if not files:
+        raise DataError(
+            f"{location.name}: the folder holds no table",
+            hint="expected one folder of .txt files per class, train.csv, Parquet files or a saved data set",
+        )
+    notes.append(f"labels are the names of the {len({label for label, _ in files})} folders")
+    return Reading(location.name, _class_chunks(location, files, options, chunk_rows), notes)
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    """Sorts 2.txt before 10.txt."""
+    return [(int(digits or 0), other) for digits, other in re.findall(r"(\d{1,18})|(\D+)", path.name)]
+
+
+def _class_chunks(
+    location: Location, files: list[tuple[str, Path]], options: ReadOptions, chunk_rows: int
+) -> Iterator[pa.Table]:
+    remaining = iter(files)
+    while batch := list(islice(remaining, chunk_rows)):
+
+        def where(position: int, batch: list[tuple[str, Path]] = batch) -> str:
+            return f"{location.name}/{batch[position][0]}/{batch[position][1].name}"
+
+        texts = [_read_text(path, where(i), options) or None for i, (_, path) in enumerate(batch)]
+        names = [f"{label}/{path.name}" for label, path in batch]
+        labels = [label for label, _ in batch]
+        columns: dict[str, list[str] | list[str | None]] = {"text": texts, "label": labels, "file": names}
+        yield pa.table({name: text_array(cells, where) for name, cells in columns.items()})
+
+
+def _read_text(path: Path, name: str, options: ReadOptions) -> str:
+    if path.stat().st_size > 4 * options.max_cell_chars + 4:
+        raise cell_too_long(name, "the whole file", options.max_cell_chars)
+    content = path.read_bytes()
+    encoding = find_encoding(lambda: io.BytesIO(content), name, options.encoding)
+    try:
+        text = content[encoding.mark_bytes :].decode(encoding.name)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{name}: byte {error.start} is not {encoding.name}", hint="set encoding=") from None
+    if "\0" in text:
+        raise DataError(
+            f"{name}: holds a NUL character", hint="remove it; if the file is UTF-16, set encoding=utf-16-le"
+        )
+    return text

@@ -1,0 +1,98 @@
+"""Tables that are in memory already: polars and pandas frames, Arrow tables, datasets, lists of dicts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from textune.data.cells import as_text, cell_text, text_array
+from textune.data.source import Reading, ReadOptions, Source, sources
+from textune.errors import DataError
+
+
+def _library(source: Any) -> str:
+    return type(source).__module__.partition(".")[0]
+
+
+def _accepts_pandas(source: Any) -> bool:
+    return _library(source) == "pandas" and hasattr(source, "columns")
+
+
+def _open_pandas(frame: Any, options: ReadOptions, chunk_rows: int) -> Reading:
+    columns = [str(column) for column in frame.columns]
+    if len(set(columns)) < len(columns):
+        raise DataError("data frame: two columns have one name", hint="rename one of them")
+    values = {name: frame.iloc[:, i].tolist() for i, name in enumerate(columns)}
+    arrays = {name: text_array(map(cell_text, column), _where("data frame")) for name, column in values.items()}
+    return _reading(pa.table(arrays) if arrays else pa.table({}), "data frame")
+
+
+def _accepts_arrow(source: Any) -> bool:
+    return isinstance(source, pa.Table) or (_library(source) == "polars" and hasattr(source, "to_arrow"))
+
+
+def _open_arrow(source: Any, options: ReadOptions, chunk_rows: int) -> Reading:
+    name = "Arrow table" if isinstance(source, pa.Table) else "data frame"
+    try:
+        arrow = source if isinstance(source, pa.Table) else source.to_arrow()
+    except Exception as error:  # polars raises a panic of its own for Python objects
+        raise DataError(f"{name}: cannot be read: {error}", hint="cast the columns to text first") from error
+    table, notes = as_text(arrow, name)
+    return _reading(table, name, notes)
+
+
+def _accepts_dataset(source: Any) -> bool:
+    return _library(source) == "datasets" and hasattr(source, "with_format") and hasattr(source, "num_rows")
+
+
+def _open_dataset(dataset: Any, options: ReadOptions, chunk_rows: int) -> Reading:
+    if isinstance(dataset.num_rows, Mapping):
+        raise DataError(
+            f"a DatasetDict holds several splits: {', '.join(dataset)}",
+            hint="give one of them, such as data['train']",
+        )
+    return read_dataset(dataset, "data set", chunk_rows)
+
+
+def read_dataset(dataset: Any, name: str, chunk_rows: int) -> Reading:
+    """Reads a `datasets.Dataset` in pieces; class numbers become class names."""
+    reading = Reading(name, iter(()))
+
+    def chunks() -> Iterator[pa.Table]:
+        schema = dataset.features.arrow_schema
+        for part in dataset.with_format("arrow").iter(chunk_rows):
+            table, notes = as_text(part.replace_schema_metadata(schema.metadata), name)
+            reading.notes.extend(note for note in notes if note not in reading.notes)
+            yield table
+
+    reading.chunks = chunks()
+    return reading
+
+
+def _accepts_records(source: Any) -> bool:
+    return isinstance(source, list) and all(isinstance(row, Mapping) for row in source)
+
+
+def _open_records(records: list[Mapping[Any, Any]], options: ReadOptions, chunk_rows: int) -> Reading:
+    columns = list(dict.fromkeys(str(key) for row in records for key in row))
+    if not columns:
+        raise DataError("list of rows: is empty", hint='give rows such as {"text": "...", "label": "..."}')
+    rows = [{str(key): value for key, value in row.items()} for row in records]
+    arrays = [text_array((cell_text(row.get(c)) for row in rows), _where("list of rows")) for c in columns]
+    return _reading(pa.table(arrays, names=columns), "list of rows")
+
+
+def _reading(table: pa.Table, name: str, notes: list[str] | None = None) -> Reading:
+    return Reading(name, iter((table,)), notes or [])
+
+
+def _where(name: str) -> Any:
+    return lambda position: f"{name}, row {position + 1}"
+
+
+sources.register("pandas")(Source(_accepts_pandas, _open_pandas))
+sources.register("arrow")(Source(_accepts_arrow, _open_arrow))
+sources.register("dataset")(Source(_accepts_dataset, _open_dataset))
+sources.register("records")(Source(_accepts_records, _open_records))

@@ -1,0 +1,92 @@
+"""Data sets of the Hugging Face hub: "hub:NAME", "hub:NAME@config", "hub:NAME#split"."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from textune.data.frame import read_dataset
+from textune.data.source import Reading, ReadOptions, Source, sources
+from textune.errors import DataError
+
+_NAME = re.compile(r"hub:(?P<name>[\w.-]+(?:/[\w.-]+)?)(?:@(?P<config>[^#]+))?(?:#(?P<split>.+))?")
+_SECONDS = 10
+
+
+def _accepts(source: Any) -> bool:
+    return isinstance(source, str) and source.startswith("hub:")
+
+
+def _open(source: str, options: ReadOptions, chunk_rows: int) -> Reading:
+    match = _NAME.fullmatch(source)
+    if not match:
+        raise DataError(f"'{source}' is not understood", hint="such as hub:imdb, hub:owner/name@config#test")
+    dataset = _load(source, match["name"], match["config"], match["split"] or "train")
+    if dataset.num_rows > options.max_rows:
+        raise DataError(f"{source}: has more than {options.max_rows:,} rows", hint="name a part, such as #train[:1000]")
+    reading = read_dataset(dataset, source, chunk_rows)
+    if not match["split"]:
+        reading.notes.append(f"split 'train' is read; {source}#test reads the test split where there is one")
+    return reading
+
+
+sources.register("hub")(Source(_accepts, _open))
+
+
+def _load(source: str, name: str, config: str | None, split: str) -> Any:
+    from datasets import load_dataset
+
+    offline = _why_unreachable(source, name)
+    try:
+        with _offline(offline is not None):
+            return load_dataset(name, config, split=split)
+    except Exception as error:  # the library raises errors of many kinds, all about this one name
+        if offline is not None:
+            raise DataError(
+                f"{source}: the hub cannot be reached ({offline}) and the data set is not in the local cache",
+                hint="go online once, or give the path of a file or of a folder saved with save_to_disk",
+            ) from error
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise DataError(
+            f"{source}: cannot be loaded: {reason}", hint="name a config with @ and a split with #"
+        ) from error
+
+
+def _why_unreachable(source: str, name: str) -> str | None:
+    """Asks the hub once, so that being offline shows in seconds; returns the reason or None.
+
+    Raises DataError where the hub answers that there is no such data set, or that it is gated.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+    try:
+        HfApi().dataset_info(name, timeout=_SECONDS)
+    except GatedRepoError as error:
+        raise DataError(
+            f"{source}: the data set is gated",
+            hint="accept its terms on the hub and set HF_TOKEN to your token",
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise DataError(
+            f"{source}: the hub has no such data set, or it is private",
+            hint="check the name; for a private one set HF_TOKEN to your token",
+        ) from error
+    except Exception as error:  # whatever the network layer raises, the cache may still do
+        return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+    return None
+
+
+@contextmanager
+def _offline(wanted: bool) -> Iterator[None]:
+    """Keeps the hub's client from retrying for half a minute what was just found out."""
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = before or wanted
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before

@@ -1,0 +1,211 @@
+"""JSON: one object per line (.jsonl, .ndjson), or a whole document that holds a table (.json)."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from itertools import chain, islice
+from typing import Any, NoReturn
+
+import pyarrow as pa
+
+from textune.data.cells import Literal, cell_text, compact_json, text_array
+from textune.data.encodings import Encoding, find_encoding
+from textune.data.lines import BadLineError, decoded_lines, open_bytes
+from textune.data.source import MAX_COLUMNS, Location, Reading, ReadOptions, Source, sources
+from textune.errors import DataError
+
+MAX_DEPTH = 64
+_NO_BRACKET = re.compile(r"[^\[\]{}]+")
+_INNERMOST = re.compile(r"\[\]|\{\}")
+_STRING = re.compile(r'"[^"\\]*+(?:\\.?[^"\\]*+)*+(?:"|\Z)', re.DOTALL)  # linear, also where a quote is never closed
+Row = dict[str, Any]
+
+
+def _accepts_lines(source: Any) -> bool:
+    return isinstance(source, Location) and source.suffix in (".jsonl", ".ndjson") and source.path.is_file()
+
+
+def _accepts_document(source: Any) -> bool:
+    return isinstance(source, Location) and source.suffix == ".json" and source.path.is_file()
+
+
+def _open_lines(location: Location, options: ReadOptions, chunk_rows: int) -> Reading:
+    encoding = _encoding(location, options)
+    notes = [encoding.note] if encoding.note else []
+
+    def find_columns() -> list[str]:
+        return list(dict.fromkeys(key for _, row in _line_rows(location, options, encoding) for key in row))
+
+    rows = _line_rows(location, options, encoding)
+    return Reading(location.name, _chunks(rows, location.name, chunk_rows), notes, find_columns)
+
+
+def _open_document(location: Location, options: ReadOptions, chunk_rows: int) -> Reading:
+    encoding = _encoding(location, options)
+    notes = [encoding.note] if encoding.note else []
+    with open_bytes(location.path, options) as stream:
+        try:
+            content = "".join(decoded_lines(stream, encoding, options, options.max_bytes))
+        except BadLineError as error:
+            raise DataError(f"{location.name}: {error.reason}", hint=error.hint) from None
+    try:
+        document = parse_json(content)
+    except ValueError as error:
+        if str(error).startswith("Extra data") and content.lstrip().startswith("{"):
+            reading = _open_lines(location, options, chunk_rows)
+            reading.notes.append("read as JSON lines: the file holds one object per line")
+            return reading
+        raise DataError(f"{location.name}: {error}", hint="give an array of objects, or JSON lines as .jsonl") from None
+    rows = ((i, row) for i, row in enumerate(_document_rows(document, location.name), 1))
+    return Reading(location.name, _chunks(rows, location.name, chunk_rows), notes)
+
+
+sources.register("jsonlines")(Source(_accepts_lines, _open_lines))
+sources.register("json")(Source(_accepts_document, _open_document))
+
+
+def parse_json(text: str) -> Any:
+    """Parses JSON whose numbers stay as written; raises ValueError saying what is wrong with it.
+
+    Refused: nesting deeper than 64, a key that comes twice, NaN and Infinity.
+    """
+    # the parser recurses in C: the depth is checked before it sees the text
+    if _is_too_deep(text):
+        raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
+    try:
+        return json.loads(
+            text,
+            object_pairs_hook=_refuse_twins,
+            parse_int=Literal,
+            parse_float=Literal,
+            parse_constant=_refuse_constant,
+        )
+    except RecursionError:
+        raise ValueError(f"nested deeper than {MAX_DEPTH} levels") from None
+
+
+def _is_too_deep(text: str) -> bool:
+    """Takes away strings, then everything but brackets, then one level of them after the other."""
+    if text.count("[") + text.count("{") <= MAX_DEPTH:
+        return False
+    brackets = _NO_BRACKET.sub("", _STRING.sub("", text))
+    for _ in range(MAX_DEPTH):
+        shorter = _INNERMOST.sub("", brackets)
+        if shorter == brackets:  # empty, or no JSON: the parser says so, unless it would have to go too deep
+            return max(brackets.count("["), brackets.count("{")) > MAX_DEPTH
+        brackets = shorter
+    return bool(brackets)
+
+
+def _refuse_twins(pairs: list[tuple[str, Any]]) -> Row:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key '{next(k for k in keys if keys.count(k) > 1)}' comes twice in one object")
+    return row
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON; write null where a value is missing")
+
+
+def _encoding(location: Location, options: ReadOptions) -> Encoding:
+    if not location.path.stat().st_size:
+        raise DataError(f"{location.name}: the file is empty", hint="give at least one JSON object")
+    return find_encoding(lambda: open_bytes(location.path, options), location.name, options.encoding)
+
+
+def _line_rows(location: Location, options: ReadOptions, encoding: Encoding) -> Iterator[tuple[int, Row]]:
+    number = 0
+    with open_bytes(location.path, options) as stream:
+        lines = decoded_lines(stream, encoding, options)
+        while True:
+            number += 1
+            try:
+                line = next(lines, None)
+                if line is None:
+                    return
+                if not line.strip():
+                    continue
+                row = parse_json(line)
+            except BadLineError as error:
+                raise DataError(f"{location.name}, line {number}: {error.reason}", hint=error.hint) from None
+            except ValueError as error:
+                raise DataError(
+                    f"{location.name}, line {number}: {_reason(error)}",
+                    hint="each line must be one JSON object",
+                ) from None
+            if not isinstance(row, dict):
+                raise DataError(
+                    f"{location.name}, line {number}: holds {_kind(row)}, not an object",
+                    hint='each line must be one JSON object, such as {"text": "...", "label": "..."}',
+                )
+            yield number, row
+
+
+def _reason(error: ValueError) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"is not JSON: {error.msg} at character {error.pos + 1}"
+    return str(error)
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, Literal):
+        return "a number"
+    kinds = {dict: "an object", list: "a list", str: "a string", bool: "true or false"}
+    return kinds.get(type(value), "null")
+
+
+def _document_rows(document: Any, name: str) -> Iterator[Row]:
+    if isinstance(document, dict) and isinstance(document.get("data"), list) and not _is_columns(document):
+        document = document["data"]
+    if isinstance(document, list):
+        for number, row in enumerate(document, 1):
+            if not isinstance(row, dict):
+                raise DataError(f"{name}, row {number}: holds {_kind(row)}, not an object", hint=_SHAPES)
+            yield row
+    elif _is_columns(document):
+        lengths = {key: len(column) for key, column in document.items()}
+        if len(set(lengths.values())) > 1:
+            raise DataError(f"{name}: the columns differ in length: {lengths}", hint=_SHAPES)
+        for cells in zip(*document.values(), strict=True):
+            yield dict(zip(document, cells, strict=True))
+    else:
+        raise DataError(f"{name}: holds {_kind(document)}, not a table", hint=_SHAPES)
+
+
+_SHAPES = 'give an array of objects, {"data": [...]}, or an object with one list per column'
+
+
+def _is_columns(document: Any) -> bool:
+    """Whether an object holds one list of plain cells per column."""
+    if not isinstance(document, dict) or not document:
+        return False
+    if not all(isinstance(column, list) for column in document.values()):
+        return False
+    return list(document) != ["data"] or not any(isinstance(cell, dict) for cell in document["data"][:1])
+
+
+def _chunks(rows: Iterator[tuple[int, Row]], name: str, chunk_rows: int) -> Iterator[pa.Table]:
+    """Turns objects into tables; a key that some rows lack is missing there."""
+    columns: dict[str, None] = {}
+    while batch := list(islice(rows, chunk_rows)):
+        columns |= dict.fromkeys(chain.from_iterable(row for _, row in batch))
+        if len(columns) > MAX_COLUMNS:
+            raise DataError(f"{name}: the objects have more than {MAX_COLUMNS:,} different keys")
+
+        def where(position: int, batch: list[tuple[int, Row]] = batch) -> str:
+            return f"{name}, line {batch[position][0]}"
+
+        arrays = [text_array([_cell(row.get(column)) for _, row in batch], where) for column in columns]
+        yield pa.table(arrays, names=list(columns))
+
+
+def _cell(value: Any) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, dict | list):
+        return compact_json(value)
+    return cell_text(value)

@@ -1,0 +1,96 @@
+"""The classes of a task in their order for ever, and labels as class numbers."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from textune.errors import DataError, suggest
+
+_INTEGER = re.compile(r"-?[0-9]{1,18}")
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The classes in order: `values` as they stand in the data, `names` as people are shown them."""
+
+    values: tuple[str, ...]
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        by_name = {name: number for number, name in enumerate(self.names)}
+        return by_name | {value: number for number, value in enumerate(self.values)}
+
+    def encode(self, labels: Sequence[str]) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Returns class numbers, int64 [rows]; a label is known by its value or its name, else it is -1."""
+        return np.fromiter((self._numbers.get(label, -1) for label in labels), dtype=np.int64, count=len(labels))
+
+
+def build_labels(seen: Sequence[str], given: tuple[tuple[str, str], ...] | None) -> Labels:
+    """Builds the classes from the labels of all training rows, or from given (value, name) pairs.
+
+    Order: as given; else by number where all are whole numbers; else by code point.
+    Raises DataError for fewer than two classes, labels that are not among the given ones, and labels
+    that differ in nothing but white space.
+    """
+    counts = Counter(seen)
+    if given is not None:
+        labels = Labels(tuple(value for value, _ in given), tuple(name for _, name in given))
+        _refuse_unknown(counts, labels)
+        return labels
+    _refuse_twins(counts)
+    if len(counts) < 2:
+        found = f"only the label '{next(iter(counts))}'" if counts else "no label"
+        raise DataError(
+            f"the training rows have {found}: there is nothing to tell apart", hint="two classes are needed"
+        )
+    numeric = all(_INTEGER.fullmatch(label) for label in counts)
+    values = tuple(sorted(counts, key=(lambda label: (int(label), label)) if numeric else None))
+    return Labels(values, values)
+
+
+def find_label_twins(seen: Sequence[str]) -> list[tuple[str, ...]]:
+    """Returns labels that differ only in case or white space, such as ("Spam", "spam ")."""
+    alike: dict[str, list[str]] = {}
+    for label in sorted(set(seen)):
+        alike.setdefault(" ".join(label.casefold().split()), []).append(label)
+    return [tuple(labels) for labels in alike.values() if len(labels) > 1]
+
+
+def _refuse_twins(counts: Counter[str]) -> None:
+    alike: dict[str, list[str]] = {}
+    for label in sorted(counts):
+        alike.setdefault(" ".join(label.split()), []).append(label)
+    for labels in alike.values():
+        if len(labels) > 1:
+            rows = " and ".join(f"{label!r} ({counts[label]:,} rows)" for label in labels)
+            raise DataError(
+                f"the labels {rows} differ only in spaces",
+                hint="clean the column; or, where both are meant, list all classes with labels=",
+            )
+
+
+def _refuse_unknown(counts: Counter[str], labels: Labels) -> None:
+    known = (*labels.values, *labels.names)
+    unknown = [(label, rows) for label, rows in counts.most_common() if label not in known]
+    if not unknown:
+        return
+    told = []
+    for label, rows in unknown[:5]:
+        twin = next((name for name in known if name.strip() == label.strip()), None)
+        near = f"; it differs from '{twin}' only in spaces" if twin else suggest(label, known)
+        told.append(
+            f"{rows:,} row{'s have' if rows > 1 else ' has'} the label '{label}', which labels= does not list{near}"
+        )
+    more = f"\n  and {len(unknown) - 5:,} other labels" if len(unknown) > 5 else ""
+    raise DataError("\n  ".join(told) + more, hint=f"listed: {', '.join(labels.values)}")

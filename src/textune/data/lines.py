@@ -1,0 +1,121 @@
+"""Decoded lines of a text file of any size, within limits, split at line feeds only."""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from textune.data.encodings import BLOCK, Encoding
+from textune.data.source import ReadOptions, too_large
+from textune.errors import DataError
+
+MAX_EXPANSION = 200
+"""Text compresses 3 to 20 times; what unpacks to more than this is a bomb."""
+FREE_BYTES = 64 * 2**20
+"""What may be unpacked before the expansion is looked at."""
+
+
+class BadLineError(ValueError):
+    """What is wrong with the line that would come next; the reader adds where it is."""
+
+    def __init__(self, reason: str, hint: str) -> None:
+        super().__init__(reason)
+        self.reason, self.hint = reason, hint
+
+
+def open_bytes(path: Path, options: ReadOptions) -> BinaryIO:
+    """Opens a plain or gzip file for reading; what comes out of gzip is capped."""
+    if path.suffix.lower() != ".gz":
+        return path.open("rb")
+    return cast(BinaryIO, _CappedGzip(path, options))
+
+
+class _CappedGzip:
+    """A gzip file that stops when it expands beyond all reason."""
+
+    def __init__(self, path: Path, options: ReadOptions) -> None:
+        self._stream = gzip.open(path, "rb")  # noqa: SIM115
+        self._name, self._options = path.name, options
+        self._packed_bytes = max(path.stat().st_size, 1)
+        self._read_bytes = 0
+
+    def read(self, size: int) -> bytes:
+        try:
+            block = self._stream.read(size)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise DataError(f"{self._name}: the gzip file is damaged: {error}", hint="pack it again") from error
+        self._read_bytes += len(block)
+        check_expansion(self._name, self._read_bytes, self._packed_bytes, self._options)
+        return block
+
+    def __enter__(self) -> _CappedGzip:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stream.close()
+
+
+def check_expansion(name: str, unpacked: int, packed: int, options: ReadOptions) -> None:
+    """Raises DataError where unpacked bytes are over max_bytes, or far more than text can be packed to."""
+    if unpacked > options.max_bytes:
+        raise too_large(name, options)
+    if unpacked > FREE_BYTES and unpacked > MAX_EXPANSION * packed:
+        raise DataError(
+            f"{name}: unpacks to more than {MAX_EXPANSION} times its size, as no text does",
+            hint="if the file is to be trusted, save it as plain CSV or JSON lines",
+        )
+
+
+def decoded_lines(
+    stream: BinaryIO, encoding: Encoding, options: ReadOptions, max_line_chars: int | None = None
+) -> Iterator[str]:
+    """Yields the lines with their line feed; a carriage return stays where it stands.
+
+    max_line_chars: default 16 longest cells.
+    Raises BadLineError in place of a line that holds a NUL or undecodable bytes, or that is too long.
+    """
+    decoder = codecs.getincrementaldecoder(encoding.name)("strict")
+    longest = max_line_chars or 16 * options.max_cell_chars
+    stream.read(encoding.mark_bytes)
+    tail, total, failure = "", 0, None
+    while failure is None:
+        block = stream.read(BLOCK)
+        total += len(block)
+        if total > options.max_bytes:
+            raise BadLineError(f"the file is larger than {options.max_bytes / 2**30:.3g} GiB", "split it")
+        try:
+            text = decoder.decode(block, final=not block)
+        except UnicodeDecodeError as error:
+            failure = _undecodable(error, encoding)
+            text = bytes(error.object)[: error.start].decode(encoding.name, "replace")
+        tail += text
+        if "\n" in text or len(tail) > longest or not block:
+            *lines, tail = tail.split("\n")
+            watch = "\0" in text
+            for line in lines:
+                if watch and "\0" in line:
+                    raise _nul()
+                yield line + "\n"
+        if "\0" in tail:
+            raise _nul()
+        if len(tail) > longest:
+            raise BadLineError(f"a line is longer than {longest:,} characters", "cut it into several rows")
+        if not block:
+            break
+    if failure:
+        raise failure
+    if tail:
+        yield tail
+
+
+def _nul() -> BadLineError:
+    return BadLineError("holds a NUL character", "remove it; if the file is UTF-16, set encoding=utf-16-le")
+
+
+def _undecodable(error: UnicodeDecodeError, encoding: Encoding) -> BadLineError:
+    byte = bytes(error.object)[error.start]
+    return BadLineError(f"byte 0x{byte:02x} is not {encoding.name}", "set encoding= to what the file is written in")

@@ -1,0 +1,80 @@
+"""Parquet: one file, or a folder of them read one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from textune.data.cells import as_text
+from textune.data.lines import FREE_BYTES, check_expansion
+from textune.data.source import Location, Reading, ReadOptions, Source, sources, too_large
+from textune.errors import DataError
+
+_BATCH_ROWS = 1024
+
+
+def _accepts(source: Any) -> bool:
+    return isinstance(source, Location) and source.suffix == ".parquet" and source.path.is_file()
+
+
+def _open(location: Location, options: ReadOptions, chunk_rows: int) -> Reading:
+    return read_files([location.path], location.name, options, chunk_rows)
+
+
+def read_files(paths: list[Path], name: str, options: ReadOptions, chunk_rows: int) -> Reading:
+    """Reads Parquet files one after another as one table."""
+    reading = Reading(name, iter(()), find_columns=lambda: _columns_of(paths, name))
+    reading.chunks = _chunks(paths, name, options, chunk_rows, reading.notes)
+    return reading
+
+
+sources.register("parquet")(Source(_accepts, _open))
+
+
+def _columns_of(paths: list[Path], name: str) -> list[str]:
+    import pyarrow.parquet as pq
+
+    try:
+        schemas = [pq.read_schema(path).empty_table() for path in paths]
+    except pa.ArrowException:
+        return []  # the reading proper says what is wrong
+    return list(dict.fromkeys(column for schema in schemas for column in as_text(schema, name)[0].column_names))
+
+
+def _chunks(
+    paths: list[Path], name: str, options: ReadOptions, chunk_rows: int, notes: list[str]
+) -> Iterator[pa.Table]:
+    rows = decoded = 0
+    packed = sum(path.stat().st_size for path in paths)
+    for path in paths:
+        for batch in _batches(path, name, rows, options):
+            rows += batch.num_rows
+            for start in range(0, batch.num_rows, chunk_rows):
+                table, left_out = as_text(batch.slice(start, chunk_rows), name)
+                notes += [note for note in left_out if note not in notes]
+                # a few bytes can stand for gigabytes: what was decoded counts, not what the file says
+                decoded += table.nbytes
+                check_expansion(name, decoded, max(packed, FREE_BYTES // 16), options)
+                yield table
+
+
+def _batches(path: Path, name: str, rows_before: int, options: ReadOptions) -> Iterator[pa.Table]:
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            if len(set(names)) < len(names):
+                raise DataError(f"{name}: two columns have one name")
+            if rows_before + file.metadata.num_rows > options.max_rows:
+                raise DataError(f"{name}: has more than {options.max_rows:,} rows", hint="split the table")
+            groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
+            if sum(group.total_byte_size for group in groups) > options.max_bytes:
+                raise too_large(name, options)
+            for batch in file.iter_batches(_BATCH_ROWS, use_threads=False):
+                yield pa.Table.from_batches([batch], file.schema_arrow)
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        raise DataError(f"{path.name}: is damaged or no Parquet file: {error}", hint="write the file again") from error

@@ -1,0 +1,243 @@
+"""Reading any table of labelled text: what a source is, which one fits, and the limits all of them obey."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from textune.data.table import Table, build_table
+from textune.errors import DataError, suggest
+from textune.registry import Registry
+
+MAX_COLUMNS = 10_000
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How a source is read and how much of it.
+
+    max_rows: rows of one table. max_bytes: bytes of all its cells once decoded.
+    max_cell_chars: characters of one cell; a longer one is refused before anything tokenises it.
+    """
+
+    encoding: str | None = None
+    delimiter: str | None = None
+    max_rows: int = 50_000_000
+    max_bytes: int = 16 * 2**30
+    max_cell_chars: int = 1_000_000
+
+
+@dataclass(frozen=True)
+class Location:
+    """A path of this machine, and the part of it that is meant ("reviews.xlsx#Sheet2", "saved#test")."""
+
+    path: Path
+    part: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        name = self.path.name or str(self.path)
+        return f"{name}#{self.part}" if self.part else name
+
+    @property
+    def suffix(self) -> str:
+        """The lower-case ending that tells the format, without a trailing .gz."""
+        path = self.path.with_suffix("") if self.path.suffix.lower() == ".gz" else self.path
+        return path.suffix.lower()
+
+
+@dataclass
+class Reading:
+    """An opened source: its name in messages, its rows in pieces, notes that may grow meanwhile.
+
+    find_columns: reads all column names ahead, where pieces can differ in them.
+    """
+
+    name: str
+    chunks: Iterator[pa.Table]
+    notes: list[str] = field(default_factory=list)
+    find_columns: Callable[[], list[str]] | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """One kind of table.
+
+    accepts: whether it can read a Location (for paths) or any other object.
+    open: (source, options, rows per chunk) -> Reading.
+    """
+
+    accepts: Callable[[Any], bool]
+    open: Callable[[Any, ReadOptions, int], Reading]
+
+
+sources: Registry[Source] = Registry("source")
+
+
+def read_table(source: str | Path | Any, options: ReadOptions = ReadOptions()) -> Table:
+    """Reads a whole table from a path, "hub:NAME", "embedded:NAME", a data frame or a list of dicts.
+
+    Raises DataError naming the table, the row and the reason.
+    """
+    reading = open_source(source, options)
+    chunks = list(_guarded(reading, options))
+    arrow = pa.concat_tables(chunks, promote_options="default")
+    return build_table(arrow, reading.name, reading.notes)
+
+
+def stream_tables(
+    source: str | Path | Any,
+    options: ReadOptions = ReadOptions(),
+    chunk_rows: int = 10_000,
+) -> Iterator[Table]:
+    """Yields a table in pieces of at most `chunk_rows` rows, in the order of the source.
+
+    Every piece has the same columns. Memory stays bounded for delimited files, JSON lines and Parquet;
+    other sources are read whole first.
+    """
+    reading = open_source(source, options, chunk_rows)
+    columns = reading.find_columns() if reading.find_columns else None
+    first_row = 1
+    for chunk in _guarded(reading, options):
+        columns = columns or chunk.column_names
+        whole = _with_columns(chunk, columns, reading.name)
+        for start in range(0, whole.num_rows, chunk_rows):
+            part = whole.slice(start, chunk_rows)
+            yield build_table(part, reading.name, reading.notes, first_row)
+            first_row += part.num_rows
+
+
+def _with_columns(chunk: pa.Table, columns: list[str], name: str) -> pa.Table:
+    if chunk.column_names == columns:
+        return chunk
+    if unknown := [column for column in chunk.column_names if column not in columns]:
+        raise DataError(f"{name}: the column '{unknown[0]}' turned up while the table was read", hint="read it again")
+    missing = pa.nulls(chunk.num_rows, pa.large_string())
+    return pa.table({c: chunk[c] if c in chunk.column_names else missing for c in columns})
+
+
+def open_source(source: Any, options: ReadOptions, chunk_rows: int = 10_000) -> Reading:
+    """Finds the source that reads it and opens it; raises DataError where none does."""
+    target = locate(source) if isinstance(source, str | Path) else source
+    for _, kind in sources:
+        if kind.accepts(target):
+            try:
+                return kind.open(target, options, chunk_rows)
+            except OSError as error:
+                raise _unreadable(target, error) from error
+    if isinstance(target, Location):
+        raise _unknown_file(target)
+    raise DataError(
+        f"cannot read a table from {type(source).__name__}",
+        hint="give a path, hub:NAME, embedded:NAME, a polars or pandas data frame, an Arrow table or a list of dicts",
+    )
+
+
+def locate(source: str | Path) -> Location | str:
+    """Splits "path#part"; names such as "hub:imdb" stay as they are. Raises DataError for no such path."""
+    if isinstance(source, str):
+        if source.startswith(("hub:", "embedded:")):
+            return source
+        if "://" in source:
+            raise DataError(f"'{source}' is an address", hint="download the file and give its path, or use hub:NAME")
+        if not source.strip():
+            raise DataError("no table is named", hint="give a path, hub:NAME or embedded:NAME")
+    try:
+        path = Path(source).expanduser()
+        if path.exists():
+            return Location(path)
+        stem, sign, part = str(path).rpartition("#")
+        if sign and part and Path(stem).exists():
+            return Location(Path(stem), part)
+        near = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    except (OSError, ValueError, RuntimeError) as error:
+        raise DataError(f"'{source}' cannot be opened: {error}") from error
+    raise DataError(
+        f"'{source}' does not exist{suggest(path.name, near)}",
+        hint="give a file, a folder with one folder per class, hub:NAME or embedded:NAME",
+    )
+
+
+def _guarded(reading: Reading, options: ReadOptions) -> Iterator[pa.Table]:
+    """Passes the chunks on and refuses what is over a limit, as soon as it shows."""
+    rows = decoded = 0
+    try:
+        for chunk in reading.chunks:
+            if chunk.num_columns > MAX_COLUMNS:
+                raise DataError(f"{reading.name}: has more than {MAX_COLUMNS:,} columns")
+            _check_cells(chunk, reading.name, rows, options.max_cell_chars)
+            rows += chunk.num_rows
+            decoded += chunk.nbytes
+            if rows > options.max_rows:
+                raise DataError(f"{reading.name}: has more than {options.max_rows:,} rows", hint="split the table")
+            if decoded > options.max_bytes:
+                raise too_large(reading.name, options)
+            yield chunk
+    except OSError as error:
+        raise _unreadable(reading.name, error) from error
+    if not rows:
+        raise DataError(
+            f"{reading.name}: has no rows, only column names",
+            hint="give a table with at least one row below the header",
+        )
+
+
+def _check_cells(chunk: pa.Table, name: str, rows_before: int, limit: int) -> None:
+    for column_name, column in zip(chunk.column_names, chunk.columns, strict=True):
+        # a character takes at least one byte, so only long cells need counting
+        if (pc.max(pc.binary_length(column)).as_py() or 0) <= limit:
+            continue
+        position = pc.index(pc.greater(pc.utf8_length(column), limit), pa.scalar(True)).as_py()
+        if position >= 0:
+            raise cell_too_long(name, f"row {rows_before + position + 1}, column '{column_name}'", limit)
+
+
+def cell_too_long(name: str, where: str, limit: int) -> DataError:
+    """Returns the error about a cell over the limit."""
+    return DataError(
+        f"{name}, {where}: a cell is longer than {limit:,} characters",
+        hint="cut it into several rows, or look for a quote that is never closed",
+    )
+
+
+def too_large(name: str, options: ReadOptions) -> DataError:
+    """Returns the error about a table that decodes to more than max_bytes."""
+    return DataError(
+        f"{name}: decodes to more than {options.max_bytes / 2**30:.3g} GiB",
+        hint="split the table into several files",
+    )
+
+
+def _unreadable(target: Any, error: OSError) -> DataError:
+    name = target.name if isinstance(target, Location) else str(target)
+    return DataError(f"{name}: cannot be read: {error.strerror or error}")
+
+
+_REFUSED = {
+    "can run code when it is opened": {".pkl", ".pickle", ".joblib", ".pt", ".pth", ".npy", ".npz", ".rds"},
+    "is an archive": {".zip", ".tar", ".tgz", ".7z", ".rar", ".bz2", ".xz", ".zst"},
+}
+
+
+def _unknown_file(location: Location) -> DataError:
+    for reason, suffixes in _REFUSED.items():
+        if location.path.suffix.lower() in suffixes or location.suffix in suffixes:
+            return DataError(
+                f"{location.name}: a {location.path.suffix} file {reason} and is not read",
+                hint="unpack it first" if "archive" in reason else "save the table as CSV, JSON lines or Parquet",
+            )
+    if location.path.is_dir():
+        return DataError(
+            f"{location.name}: the folder holds no table",
+            hint="expected one folder of .txt files per class, train.csv, Parquet files or a saved data set",
+        )
+    return DataError(
+        f"{location.name}: the ending '{location.path.suffix}' is not known",
+        hint="known: .csv .tsv .txt .jsonl .ndjson .json .parquet .xlsx .xls .ods (the text formats also with .gz)",
+    )

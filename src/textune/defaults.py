@@ -1,0 +1,84 @@
+"""Rules that decide the settings a person left open, from rows, classes and text length alone.
+
+The rules were chosen on splits of training rows (`benchmarks/choose_defaults.py` repeats
+the trials); no test row had a say.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from textune.config import RunConfig
+
+LONGEST_DEFAULT = 512
+_MANY_CLASSES = 20
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One setting decided by rule. reason: for the log."""
+
+    setting: str
+    value: float | int
+    reason: str
+
+
+def choose_max_length(config: RunConfig, max_positions: int) -> tuple[RunConfig, list[Decision]]:
+    """Decides max_length: what the backbone can read, at most 512; it costs short texts nothing."""
+    if config.tokens.max_length is not None:
+        return config, []
+    value = min(LONGEST_DEFAULT, max_positions)
+    decided = replace(config, tokens=replace(config.tokens, max_length=value))
+    return decided, [Decision("max_length", value, "what the backbone can read, at most 512")]
+
+
+def choose_validation_rows(rows: int) -> int:
+    """Returns how many training rows to hold out for validation: a tenth, 50 to 2,000, at most a fifth."""
+    return min(max(rows // 10, 50), 2_000, rows // 5)
+
+
+def choose_test_rows(rows: int) -> int:
+    """Returns how many rows to hold out for the test where no test table is given: a fifth, at most 10,000."""
+    return min(rows // 5, 10_000)
+
+
+def choose_training(
+    config: RunConfig, *, rows: int, classes: int, method_rate: float
+) -> tuple[RunConfig, list[Decision]]:
+    """Decides epochs, batch size, learning rates and dropout where they are open.
+
+    rows: training rows. method_rate: the method's own default peak rate.
+    """
+    training, decisions = config.training, []
+
+    def decide(setting: str, value: float | int, reason: str) -> None:
+        nonlocal training
+        if getattr(training, setting) is None:
+            training = replace(training, **{setting: value})  # type: ignore[arg-type]
+            decisions.append(Decision(setting, value, reason))
+
+    many = classes > _MANY_CLASSES
+    decide("batch_size", 32 if many or rows > 20_000 else 16, f"{classes} classes, {rows:,} rows")
+    decide("epochs", _choose_epochs(rows, many), f"{rows:,} rows, {classes} classes")
+    rate = method_rate * (2.0 if many else 1.0)
+    decide(
+        "learning_rate",
+        rate,
+        f"the method's {method_rate:g}" + (", doubled for many classes" if many else ""),
+    )
+    assert training.learning_rate is not None
+    decide("head_learning_rate", training.learning_rate, "as learning_rate")
+    decide("dropout", 0.0, "few trained parameters over few epochs")
+    return replace(config, training=training), decisions
+
+
+def _choose_epochs(rows: int, many_classes: bool) -> int:
+    if rows <= 300:
+        return 10
+    if rows <= 1_500:
+        return 4
+    if many_classes and rows <= 20_000:
+        return 4
+    if rows <= 6_000:
+        return 3
+    return 2 if rows <= 50_000 else 1

@@ -1,0 +1,83 @@
+"""The reference engine: the Hugging Face (or peft) model as it is, under autocast where bf16 is fast."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from textune.batching import Batch
+from textune.engine.precision import Precision
+
+
+class ReferenceEngine(torch.nn.Module):
+    """Runs the model's own forward. Its parameters stay fp32: autocast rounds them as it goes.
+
+    head_modules: names of the modules above the encoder; they compute in fp32, so that logits and
+    probabilities are not rounded to bf16's eight bits.
+    """
+
+    name = "reference"
+
+    def __init__(self, model: torch.nn.Module, precision: Precision, head_modules: tuple[str, ...] = ()) -> None:
+        super().__init__()
+        self.model = model
+        self.precision = precision
+        self._restore: list[Callable[[], None]] = []
+        if precision.name == "bf16":
+            self._keep_in_fp32(head_modules)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.model.parameters()).device
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """Returns the logits of a batch: float32 [rows, classes]."""
+        inputs = {
+            "input_ids": self._tensor(batch.input_ids),
+            "attention_mask": self._tensor(batch.attention_mask),
+        }
+        if batch.token_type_ids is not None:
+            inputs["token_type_ids"] = self._tensor(batch.token_type_ids)
+        with self._autocast():
+            logits: torch.Tensor = self.model(**inputs).logits
+        return logits.float()
+
+    def release(self) -> torch.nn.Module:
+        """Takes back what the engine changed in the model's modules and returns the model."""
+        while self._restore:
+            self._restore.pop()()
+        return self.model
+
+    def _tensor(self, array: Any) -> torch.Tensor:
+        return torch.from_numpy(array).to(self.device, non_blocking=True)
+
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+        if self.precision.name == "fp32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16)
+
+    def _keep_in_fp32(self, head_modules: tuple[str, ...]) -> None:
+        for name, module in self.model.named_modules():
+            if any(name == head or name.endswith(f".{head}") for head in head_modules):
+                self._restore.append(_run_in_fp32(module))
+
+
+def _run_in_fp32(module: torch.nn.Module) -> Callable[[], None]:
+    """Makes one module compute in fp32 inside an autocast region; returns what undoes it."""
+    original = module.forward
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        device = args[0].device.type
+        with torch.autocast(device, enabled=False):
+            return original(*(a.float() if torch.is_tensor(a) and a.is_floating_point() else a for a in args), **kwargs)
+
+    module.forward = forward
+
+    def undo() -> None:
+        del module.forward
+
+    return undo

@@ -1,0 +1,71 @@
+"""Where a model errs: its most confident wrong answers and the classes it confuses most."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textune.evaluation.metrics import NAMELESS, Evaluation
+
+
+@dataclass(frozen=True)
+class ConfidentError:
+    """A row that the model got wrong while being sure; row is its number in the data."""
+
+    row: int
+    text: str
+    true: str
+    predicted: str
+    probability: float
+
+
+def find_confident_errors(
+    probabilities: NDArray[np.floating[Any]],
+    targets: NDArray[np.int64],
+    labels: Sequence[str],
+    texts: Sequence[str],
+    rows: Sequence[int] | NDArray[np.int64],
+    count: int = 20,
+    *,
+    unknown: Sequence[str] = (),
+) -> list[ConfidentError]:
+    """Returns the wrong answers of the highest probability, surest first.
+
+    probabilities: float [rows, classes]; targets: int64 [rows], -1 for a label that the model does not know.
+    rows: each row's number in the data. unknown: the labels of the rows at -1, in the order of the rows.
+    Raises ValueError where the lengths differ.
+    """
+    scores, true = np.asarray(probabilities, dtype=np.float64), np.asarray(targets, dtype=np.int64)
+    if not len(scores) == len(true) == len(texts) == len(rows) or scores.shape[1:] != (len(labels),):
+        raise ValueError(f"{scores.shape} probabilities, {len(true)} targets, {len(texts)} texts, {len(rows)} rows")
+    if not len(scores):
+        return []
+    predicted, sureness = scores.argmax(axis=1), scores.max(axis=1)
+    wrong = np.flatnonzero(predicted != true)
+    surest = wrong[np.argsort(-sureness[wrong], kind="stable")][:count]
+    names = dict(zip(np.flatnonzero(true < 0).tolist(), unknown, strict=False))
+    return [
+        ConfidentError(
+            row=int(rows[i]),
+            text=texts[i],
+            true=labels[true[i]] if true[i] >= 0 else names.get(i, NAMELESS),
+            predicted=labels[predicted[i]],
+            probability=float(sureness[i]),
+        )
+        for i in surest.tolist()
+    ]
+
+
+def count_confusions(evaluation: Evaluation, count: int = 10) -> list[tuple[str, str, int]]:
+    """Returns the most frequent confusions as (true, predicted, rows), most rows first."""
+    confusion = np.array(evaluation.confusion, dtype=np.int64)
+    np.fill_diagonal(confusion, 0)
+    flat = confusion.ravel()
+    most = np.argsort(-flat, kind="stable")[:count]
+    labels = evaluation.labels
+    pairs = [(*divmod(cell, len(labels)), int(flat[cell])) for cell in most.tolist()]
+    return [(labels[true], labels[predicted], rows) for true, predicted, rows in pairs if rows]

@@ -1,0 +1,212 @@
+"""Probabilities and true classes in, every figure of one evaluation out, as plain data."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textune.errors import BundleError, DataError, ModelError
+from textune.evaluation.intervals import Difference, Interval, bootstrap_intervals, paired_difference
+
+__all__ = [
+    "Averages",
+    "ClassFigures",
+    "Difference",
+    "Evaluation",
+    "Interval",
+    "evaluate",
+    "paired_difference",
+]
+
+NAMELESS = "(unknown label)"
+"""Stands for labels the model does not know where their names were not given."""
+
+
+@dataclass(frozen=True)
+class ClassFigures:
+    """How one class fared; support and predicted are counts of rows."""
+
+    label: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+    predicted: int
+
+
+@dataclass(frozen=True)
+class Averages:
+    """Precision, recall and F1 averaged over classes."""
+
+    precision: float
+    recall: float
+    f1: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Every figure of one model on one set of rows.
+
+    classes, confusion: the model's labels in their order; confusion is [true][predicted], in rows.
+    macro, weighted: over the classes that occur as a truth or a prediction, as scikit-learn counts them;
+        each unknown label is such a class, with an F1 of 0.
+    intervals: 95% bootstrap intervals of ``accuracy`` and ``macro_f1``.
+    log_loss: nats per row, over the rows whose label the model knows; None where there are none.
+    unknown_labels: labels that the model does not know, with their rows; each such row is an error.
+    """
+
+    rows: int
+    accuracy: float
+    macro: Averages
+    weighted: Averages
+    classes: tuple[ClassFigures, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    intervals: dict[str, Interval]
+    log_loss: float | None
+    unknown_labels: dict[str, int]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The model's labels in their order."""
+        return tuple(figures.label for figures in self.classes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain lists, dicts and numbers that JSON keeps to the last bit."""
+        flat = asdict(self)
+        flat["classes"] = list(flat["classes"])
+        flat["confusion"] = [list(row) for row in self.confusion]
+        return flat
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> Evaluation:
+        """Rebuilds what `to_dict` returned; raises BundleError where something is missing or extra."""
+        try:
+            return cls(
+                rows=stored["rows"],
+                accuracy=stored["accuracy"],
+                macro=Averages(**stored["macro"]),
+                weighted=Averages(**stored["weighted"]),
+                classes=tuple(ClassFigures(**figures) for figures in stored["classes"]),
+                confusion=tuple(tuple(row) for row in stored["confusion"]),
+                intervals={name: Interval(**bounds) for name, bounds in stored["intervals"].items()},
+                log_loss=stored["log_loss"],
+                unknown_labels=dict(stored["unknown_labels"]),
+            )
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise BundleError(
+                f"stored figures cannot be read: {type(error).__name__}: {error}",
+                hint="evaluate the run again to write them anew",
+            ) from error
+
+    def report_text(self) -> str:
+        """Returns the classification report as scikit-learn lays it out, and a small confusion matrix."""
+        from textune.evaluation.text import format_evaluation
+
+        return format_evaluation(self)
+
+
+def evaluate(
+    probabilities: NDArray[np.floating[Any]],
+    targets: NDArray[np.int64],
+    labels: Sequence[str],
+    *,
+    seed: int = 0,
+    unknown: Sequence[str] = (),
+) -> Evaluation:
+    """Returns all figures of one model on one set of rows.
+
+    probabilities: float [rows, classes]; targets: int64 [rows], -1 for a label that the model does not know.
+    labels: the model's labels in their order. unknown: the labels of the rows at -1, in the rows' order.
+    Raises DataError without rows, ModelError where a probability is not finite, ValueError on wrong shapes.
+    """
+    scores = np.asarray(probabilities, dtype=np.float64)
+    true = np.asarray(targets, dtype=np.int64)
+    _check(scores, true, labels)
+    predicted = scores.argmax(axis=1).astype(np.int64)
+    known = true >= 0
+    unknown_labels = _count_unknown(int((~known).sum()), unknown)
+
+    size = len(labels)
+    keys = true[known] * size + predicted[known]
+    confusion = np.bincount(keys, minlength=size * size).reshape(size, size)
+    right, support = np.diag(confusion), confusion.sum(axis=1)
+    answered = np.bincount(predicted, minlength=size)
+    precision, recall = _divide(right, answered), _divide(right, support)
+    f1 = _divide(2 * right, support + answered)
+    figures = tuple(
+        ClassFigures(label, float(p), float(r), float(f), int(s), int(a))
+        for label, p, r, f, s, a in zip(labels, precision, recall, f1, support, answered, strict=True)
+    )
+    # Unknown labels are classes of their own here, so that a resample errs on them as the rows do.
+    codes = true.copy()
+    codes[~known] = size + _number_unknown(unknown_labels, unknown, int((~known).sum()))
+    return Evaluation(
+        rows=len(true),
+        accuracy=float(right.sum() / len(true)),
+        macro=_average(figures, unknown_labels, weighted=False),
+        weighted=_average(figures, unknown_labels, weighted=True),
+        classes=figures,
+        confusion=tuple(tuple(int(count) for count in row) for row in confusion),
+        intervals=bootstrap_intervals(codes, predicted, seed=seed),
+        log_loss=_log_loss(scores[known], true[known]) if known.any() else None,
+        unknown_labels=unknown_labels,
+    )
+
+
+def _check(scores: NDArray[np.float64], true: NDArray[np.int64], labels: Sequence[str]) -> None:
+    if scores.ndim != 2 or scores.shape != (len(true), len(labels)) or true.ndim != 1:
+        raise ValueError(f"probabilities {scores.shape} do not fit {true.shape} targets and {len(labels)} labels")
+    if len(true) == 0:
+        raise DataError("there is no row to evaluate", hint="give rows that have a label")
+    if true.min() < -1 or true.max() >= len(labels):
+        raise ValueError(f"targets must lie between -1 and {len(labels) - 1}")
+    broken = np.flatnonzero(~np.isfinite(scores).all(axis=1))
+    if len(broken):
+        raise ModelError(
+            f"the model's probabilities are not finite for {len(broken)} of {len(true)} rows, "
+            f"the first at position {broken[0]}",
+            hint="the weights hold NaN or infinite values, or the precision is too low: try precision=fp32",
+        )
+
+
+def _count_unknown(rows: int, unknown: Sequence[str]) -> dict[str, int]:
+    if rows and not unknown:
+        return {NAMELESS: rows}
+    if len(unknown) != rows:
+        raise ValueError(f"{rows} rows have an unknown label but {len(unknown)} names were given")
+    return dict(Counter(unknown).most_common())
+
+
+def _number_unknown(counts: Mapping[str, int], unknown: Sequence[str], rows: int) -> NDArray[np.int64]:
+    numbers = {label: number for number, label in enumerate(counts)}
+    return np.array([numbers[label] for label in unknown] or [0] * rows, dtype=np.int64)
+
+
+def _divide(numerator: NDArray[np.int64], denominator: NDArray[np.int64]) -> NDArray[np.float64]:
+    return np.divide(numerator, denominator, out=np.zeros(len(numerator)), where=denominator > 0)
+
+
+def _average(figures: Sequence[ClassFigures], unknown: Mapping[str, int], *, weighted: bool) -> Averages:
+    occurring = [f for f in figures if f.support or f.predicted]
+    weights = [float(f.support) if weighted else 1.0 for f in occurring]
+    total = sum(weights) + (sum(unknown.values()) if weighted else len(unknown))
+
+    def mean(values: Sequence[float]) -> float:
+        return sum(v * w for v, w in zip(values, weights, strict=True)) / total
+
+    return Averages(
+        precision=mean([f.precision for f in occurring]),
+        recall=mean([f.recall for f in occurring]),
+        f1=mean([f.f1 for f in occurring]),
+    )
+
+
+def _log_loss(scores: NDArray[np.float64], true: NDArray[np.int64]) -> float:
+    chosen = scores[np.arange(len(true)), true]
+    # The floor keeps a probability rounded to zero from turning the mean infinite, as scikit-learn does.
+    return float(-np.log(np.clip(chosen, np.finfo(np.float64).eps, 1.0)).mean())

@@ -1,0 +1,131 @@
+"""A bundle in other forms: one merged model that needs no textune and no peft, or a repository on a hub."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from textune.bundle import read_manifest
+from textune.errors import BundleError, ModelError
+from textune.predict import Predictor
+
+if TYPE_CHECKING:
+    import torch
+
+_PROBES = ("short", "a text of a few more words, to be padded beside the others", "word " * 300)
+_TOLERANCE = 1e-4
+PUBLISHED = ("*.safetensors", "*.json", "*.txt", "*.md", "*.model", "config.yaml", "backbone/config.json")
+PRIVATE = ("checkpoints/*", "evaluation/*", "tensorboard/*", "*.jsonl", "plan.json", ".lock")
+
+
+def export_merged(run: str | Path, output: Path, *, backbone: str | None = None, overwrite: bool = False) -> Path:
+    """Writes a folder that `transformers.pipeline("text-classification", output)` loads, label names included.
+
+    The adapter is added into the weights in fp32 and the temperature folded into the head; thresholds are not
+    carried. The folder is checked by a fresh load on a padded batch. Raises BundleError where it would differ.
+    """
+    if output.exists() and not overwrite:
+        raise BundleError(f"{output}: exists already", hint="choose another --output, or add --overwrite")
+    predictor = Predictor.load(run, backbone=backbone, device="cpu", precision="fp32")
+    expected = predictor.predict_logits(_PROBES, _second(predictor)) / predictor.manifest.temperature
+    model: Any = predictor.model
+    _fold_temperature(model, len(predictor.labels), predictor.manifest.temperature)
+    model.config._name_or_path = ""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".textune-export-", dir=output.parent) as place:
+        partial = Path(place) / "merged"
+        model.save_pretrained(str(partial), safe_serialization=True)
+        for name in predictor.manifest.files:
+            if ((Path(run) / name).is_file() and "token" in name) or name.startswith(("vocab", "merges", "spiece")):
+                shutil.copyfile(Path(run) / name, partial / name)
+        card = (Path(run) / "README.md").read_text(encoding="utf-8") if (Path(run) / "README.md").is_file() else ""
+        if card:
+            (partial / "README.md").write_text(card, encoding="utf-8")
+        _check_merged(partial, predictor, expected)
+        if output.exists():
+            shutil.rmtree(output)
+        partial.rename(output)
+    return output
+
+
+def _second(predictor: Predictor) -> tuple[str, ...] | None:
+    return None if predictor.manifest.columns.text_pair is None else tuple(reversed(_PROBES))
+
+
+def _fold_temperature(model: torch.nn.Module, classes: int, temperature: float) -> None:
+    import torch
+
+    if temperature == 1.0:
+        return
+    heads = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m.out_features == classes]
+    if not heads:
+        raise ModelError("the temperature cannot be folded in: no linear layer gives the classes")
+    with torch.no_grad():
+        heads[-1].weight.div_(temperature)
+        if heads[-1].bias is not None:
+            heads[-1].bias.div_(temperature)
+
+
+def _check_merged(folder: Path, predictor: Predictor, expected: np.ndarray[Any, Any]) -> None:
+    import torch
+    import transformers
+
+    model, info = transformers.AutoModelForSequenceClassification.from_pretrained(
+        str(folder), local_files_only=True, output_loading_info=True
+    )
+    tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    second = _second(predictor)
+    inputs = tokenizer(
+        list(_PROBES), None if second is None else list(second), padding=True, truncation=True, return_tensors="pt"
+    )
+    with torch.inference_mode():
+        logits = model.eval()(**inputs).logits.float().numpy()
+    difference = float(np.abs(logits - expected).max() / max(np.abs(expected).max(), 1e-6))
+    if not difference <= _TOLERANCE or info["missing_keys"]:
+        raise BundleError(f"{folder}: the merged model differs from the run (by {difference:.2g} of the largest logit)")
+    names = [model.config.id2label[i] for i in range(len(predictor.labels))]
+    if names != list(predictor.labels):
+        raise BundleError(f"{folder}: the merged model's labels are {names}, the run's {list(predictor.labels)}")
+
+
+def push_folder(folder: str | Path, hub_id: str, *, private: bool = True, api: Any = None) -> str:
+    """Publishes a bundle or a merged folder as a hub repository; returns its address.
+
+    Texts of the evaluation, logs and checkpoints stay here. Raises BundleError or ModelError.
+    """
+    folder = Path(folder)
+    if (folder / "textune.json").is_file():
+        read_manifest(folder)
+    elif not (folder / "config.json").is_file():
+        raise BundleError(f"{folder}: neither a finished run nor a merged model")
+    if api is None:
+        import huggingface_hub
+
+        api = huggingface_hub.HfApi()
+    try:
+        address = api.create_repo(hub_id, private=private, exist_ok=True)
+        api.upload_folder(
+            repo_id=hub_id,
+            folder_path=str(folder),
+            allow_patterns=list(PUBLISHED),
+            ignore_patterns=list(PRIVATE),
+            commit_message="Upload a classifier trained with textune",
+        )
+    except Exception as error:  # the hub's client raises its transport's errors as they are
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelError(
+            f"{hub_id}: could not be published: {reason}", hint="log in with 'hf auth login', and check the name"
+        ) from error
+    return str(address)
+
+
+def describe_export(folder: Path) -> dict[str, Any]:
+    """Returns what a merged folder holds, for `--json`."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    size = sum(p.stat().st_size for p in folder.iterdir() if p.is_file())
+    return {"folder": str(folder), "megabytes": round(size / 1e6, 1), "labels": list(config["id2label"].values())}

@@ -1,0 +1,31 @@
+"""BitFit: only the bias vectors and the head are trained (Ben Zaken et al. 2021, arXiv:2106.10199)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from textune.backbones import Family
+from textune.errors import ModelError
+from textune.methods.base import Method, freeze_all_but, register
+
+if TYPE_CHECKING:
+    import torch
+
+
+@register("bitfit")
+class BitFit(Method):
+    """Every bias of the backbone, and the head."""
+
+    summary = "only the bias vectors and the head"
+    paper = "https://arxiv.org/abs/2106.10199"
+    learning_rate = 2e-3
+
+    def apply(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> torch.nn.Module:
+        """Freezes all but biases, head and what started random; raises ModelError where there is no bias."""
+        freeze_all_but(model, (*family.head_modules, *new_modules))
+        biases = [p for n, p in model.named_parameters() if n.endswith(".bias") and not p.requires_grad]
+        if not biases:
+            raise ModelError(f"method bitfit on {family.name}: this backbone has no bias vectors", hint="choose lora")
+        for bias in biases:
+            bias.requires_grad_(True)
+        return model

@@ -1,0 +1,45 @@
+"""Full fine-tuning: every parameter is trained (Devlin et al. 2018, arXiv:1810.04805)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from textune.backbones import Backbone, Family
+from textune.errors import BundleError
+from textune.methods.base import Method, register
+
+if TYPE_CHECKING:
+    import torch
+
+_WEIGHTS = "model.safetensors"
+
+
+@register("full")
+class Full(Method):
+    """Every weight of the backbone and the head."""
+
+    summary = "every weight is trained; the folder holds a whole model"
+    paper = "https://arxiv.org/abs/1810.04805"
+    learning_rate = 1e-4
+
+    def apply(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> torch.nn.Module:
+        """Makes everything trainable."""
+        model.requires_grad_(True)
+        return model
+
+    def write_weights(self, model: torch.nn.Module, folder: Path, backbone: Backbone) -> list[str]:
+        """Writes the whole model as model.safetensors."""
+        from safetensors.torch import save_model
+
+        save_model(model, str(folder / _WEIGHTS), metadata={"format": "pt"})
+        return [_WEIGHTS]
+
+    def load_weights(self, model: torch.nn.Module, folder: Path) -> None:
+        """Lays the saved weights over the model; raises BundleError where one is missing."""
+        from safetensors.torch import load_model
+
+        try:
+            load_model(model, str(folder / _WEIGHTS), strict=True)
+        except RuntimeError as error:
+            raise BundleError(f"{folder / _WEIGHTS}: does not fit the backbone: {error}") from error

@@ -1,0 +1,175 @@
+"""Bundle -> Predictor: the single path by which a saved run classifies texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from textune import cache
+from textune.backbones import Backbone, load_classifier, recall_local, resolve_backbone
+from textune.batching import EncodedSplit, Padding
+from textune.bundle import BaseModel, Manifest, read_manifest
+from textune.errors import DataError, ModelError
+from textune.methods import resolve
+from textune.tokens import Tokenized, encode_texts, load_tokenizer
+
+if TYPE_CHECKING:
+    import torch
+
+    from textune.engine import ReferenceEngine
+
+_TEXTS_PER_CHUNK = 10_000
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One text's class. probabilities: of every label, in the labels' order."""
+
+    label: str
+    probability: float
+    probabilities: dict[str, float]
+
+
+class Predictor:
+    """Classifies texts with a saved run. Make one by `Predictor.load`."""
+
+    def __init__(self, manifest: Manifest, engine: ReferenceEngine, tokenizer: Any, padding: Padding) -> None:
+        self.manifest = manifest
+        self.labels = manifest.labels
+        self._engine, self._tokenizer, self._padding = engine, tokenizer, padding
+
+    @classmethod
+    def load(
+        cls, run: str | Path, *, backbone: str | None = None, device: str = "auto", precision: str = "auto",
+        trust: str | None = None, merge: bool = True,
+    ) -> Predictor:  # fmt: skip
+        """Loads a bundle after checking its hashes.
+
+        backbone: where the base model is, if it was a local folder that this machine does not know.
+        precision: "auto" (a probe decides), "fp32" or "bf16". merge: add the adapter into the weights, which is faster.
+        Raises BundleError or ModelError.
+        """
+        import torch
+
+        from textune.engine import ReferenceEngine, probe_precision
+
+        folder = Path(run)
+        manifest = read_manifest(folder)
+        found = find_backbone(manifest.base_model, backbone, trust)
+        method = resolve(manifest.method, manifest.method_options)
+        with torch.random.fork_rng(devices=[]):  # the head's first weights are overwritten at once
+            model, new_modules = load_classifier(found, manifest.labels, load_kwargs=method.load_kwargs())
+            model = method.apply(model, found.family, new_modules)
+        method.load_weights(model, folder)
+        model.eval().requires_grad_(False)
+        if merge and method.mergeable:
+            model = method.merge(model)
+        place = choose_device(device)
+        engine = ReferenceEngine(model.to(place), probe_precision(precision, place), found.family.head_modules).eval()
+        return cls(manifest, engine, load_tokenizer(folder), padding_of(found))
+
+    @property
+    def precision(self) -> str:
+        """The arithmetic of the matrix products: "fp32" or "bf16"."""
+        return self._engine.precision.name
+
+    @property
+    def model(self) -> torch.nn.Module:
+        """The Hugging Face model inside."""
+        return self._engine.model
+
+    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Tokenized:
+        """Tokenises texts as in training; raises DataError for what is no text."""
+        check_texts(texts)
+        if self.manifest.columns.text_pair is not None and pairs is None:
+            raise DataError("this model classifies pairs of texts; the second texts are missing")
+        if pairs is not None:
+            check_texts(pairs)
+        return encode_texts(self._tokenizer, texts, pairs, self.manifest.max_length)
+
+    def predict_logits(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray[Any, Any]:
+        """Returns logits before the temperature: float32 [texts, labels]."""
+        from textune.engine import predict_logits
+
+        chunks = [np.zeros((0, len(self.labels)), np.float32)]
+        for begin in range(0, len(texts), _TEXTS_PER_CHUNK):
+            end = begin + _TEXTS_PER_CHUNK
+            tokens = self.encode(texts[begin:end], None if pairs is None else pairs[begin:end])
+            nothing = np.full(len(tokens), -1)
+            chunks.append(predict_logits(self._engine, EncodedSplit(tokens, nothing, nothing), self._padding))
+        return np.concatenate(chunks)
+
+    def predict_proba(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray[Any, Any]:
+        """Returns probabilities: float64 [texts, labels], each row summing to 1."""
+        return softmax(self.predict_logits(texts, pairs) / self.manifest.temperature)
+
+    def predict(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[str]:
+        """Returns the most probable label of each text."""
+        return [self.labels[i] for i in self.predict_logits(texts, pairs).argmax(1)]
+
+    def classify(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Prediction]:
+        """Returns label and probabilities of each text."""
+        probabilities = self.predict_proba(texts, pairs)
+        return [
+            Prediction(
+                self.labels[int(row.argmax())],
+                float(row.max()),
+                dict(zip(self.labels, map(float, row), strict=True)),
+            )
+            for row in probabilities
+        ]
+
+
+def find_backbone(base: BaseModel, given: str | None, trust: str | None) -> Backbone:
+    """Finds the base model of a bundle and checks its hash; raises ModelError with what to give."""
+    if given is not None:
+        return resolve_backbone(given, trust=trust, sha256=base.sha256)
+    if not base.local:
+        return resolve_backbone(base.id, trust=trust, sha256=base.sha256)
+    folder = recall_local(base.sha256, cache.cache_dir())
+    if folder is None:
+        raise ModelError(
+            f"the run's base model '{base.id}' was a local folder that this machine does not know",
+            hint="say where it is: backbone=FOLDER",
+        )
+    return resolve_backbone(folder, trust=folder if trust == base.id else trust, sha256=base.sha256)
+
+
+def padding_of(backbone: Backbone) -> Padding:
+    """Returns how a backbone wants its batches padded."""
+    family = backbone.family
+    types = family.takes_token_types and int(backbone.config.get("type_vocab_size", 2)) > 1
+    return Padding(backbone.pad_token_id, family.padding_side, types)
+
+
+def choose_device(device: str) -> torch.device:
+    """Returns the device for inference; raises ModelError where the one asked for is not there."""
+    import torch
+
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device == "auto":
+        return torch.device(next(name for name, there in available.items() if there))
+    if not available.get(device, False):
+        raise ModelError(f"device={device}: not available here", hint="leave device out, or choose cpu")
+    return torch.device(device)
+
+
+def check_texts(texts: Sequence[str]) -> None:
+    """Raises DataError naming the first item that is not a non-empty string, or a string given for a list."""
+    if isinstance(texts, str):
+        raise DataError("give a list of texts, not one text", hint='for one text: ["..."]')
+    for i, text in enumerate(texts, 1):
+        if not isinstance(text, str):
+            raise DataError(f"text {i} is a {type(text).__name__}, not a string")
+        if not text.strip():
+            raise DataError(f"text {i} is empty")
+
+
+def softmax(logits: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Returns probabilities of logits [rows, classes], in float64."""
+    shifted = np.exp((logits - logits.max(1, keepdims=True)).astype(np.float64))
+    return np.asarray(shifted / shifted.sum(1, keepdims=True))

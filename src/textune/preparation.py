@@ -1,0 +1,295 @@
+"""From settings to labelled, split, checked and tokenised rows: the first half of a run."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from textune.batching import EncodedSplit
+from textune.bundle import TextColumns
+from textune.config import DataConfig, RunConfig
+from textune.data import (
+    Columns,
+    DataFacts,
+    Examples,
+    Labels,
+    Leak,
+    Overlap,
+    ReadOptions,
+    Table,
+    build_examples,
+    build_labels,
+    choose_columns,
+    describe_groups_split_apart,
+    find_leaks,
+    find_overlap,
+    inspect_examples,
+    read_table,
+    sample_examples,
+    split_examples,
+)
+from textune.defaults import choose_test_rows, choose_validation_rows
+from textune.errors import DataError
+from textune.tokens import Tokenized, encode_cached
+
+_FEWEST_ROWS = 4
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """Rows ready to be tokenised, and what was found out about them.
+
+    notes: facts to tell. warnings: what the person should act on; they stand in the report, too.
+    fingerprint: SHA-256 of all splits and the labels.
+    """
+
+    labels: Labels
+    columns: TextColumns
+    train: Examples
+    validation: Examples | None
+    test: Examples | None
+    facts: DataFacts
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+    overlap: Overlap | None = None
+    leaks: tuple[Leak, ...] = ()
+    fingerprint: str = field(default="")
+
+    @property
+    def evaluation(self) -> tuple[str, Examples]:
+        """The split that the figures are about: the test rows where there are any, else the validation rows."""
+        if self.test is not None:
+            return "test", self.test
+        if self.validation is not None:
+            return "validation", self.validation
+        raise DataError("there are neither test nor validation rows to measure on", hint="set validation_fraction=0.1")
+
+
+def read_options(config: DataConfig) -> ReadOptions:
+    """Returns how the files are read."""
+    return ReadOptions(encoding=config.encoding, delimiter=config.delimiter)
+
+
+def prepare_data(config: RunConfig, frames: Mapping[str, Any] | None = None) -> PreparedData:
+    """Reads, labels, samples and splits the rows, and checks them against each other.
+
+    frames: data frames given from Python in the place of config.data.data, .validation or .test.
+    Raises DataError or ConfigError before anything is trained.
+    """
+    data, seed = config.data, config.training.seed
+    given = {"data": data.data or None, "validation": data.validation, "test": data.test} | dict(frames or {})
+    if given["data"] is None:
+        raise DataError("no data is given", hint="textune train DATA, or data= in the YAML file")
+    options = read_options(data)
+    table = read_table(given["data"], options)
+    columns = choose_columns(
+        table,
+        text=data.text,
+        text_pair=data.text_pair,
+        label=data.label,
+        group=data.group,
+        joiner=data.joiner,
+    )
+    notes, warnings = [*table.notes, *columns.notes], []
+    examples = build_examples(table, columns)
+    facts = inspect_examples(examples, table)
+    labels = build_labels(examples.labels() or [], data.labels)
+    leaks = find_leaks(table, columns)
+    warnings += [leak.note for leak in leaks]
+    examples = sample_examples(examples, data.sample, seed)
+    if len(examples) < _FEWEST_ROWS:
+        raise DataError(f"{table.name}: {len(examples)} usable rows are too few to train on")
+    others: dict[str, Examples | None] = {}
+    for name in ("validation", "test"):
+        others[name] = None
+        if given[name] is not None:
+            other, other_notes = _read_other(given[name], name, config, columns, options)
+            others[name] = other
+            notes += other_notes
+    validation_rows, test_rows = _rows_to_hold_out(config, len(examples), others)
+    parts = split_examples(
+        examples,
+        validation_fraction=validation_rows / len(examples),
+        test_fraction=test_rows / len(examples),
+        seed=seed,
+        grouped=data.group is not None,
+    )
+    notes += parts.notes
+    train = parts.train
+    validation = others["validation"] if others["validation"] is not None else parts.validation
+    test = others["test"] if others["test"] is not None else parts.test
+    found, overlap = _check_splits(train, validation, test, labels)
+    _check_training_labels(train, labels, table)
+    warnings += found + _warn_about_rows(facts, table)
+    chosen = TextColumns(columns.text, columns.text_pair, columns.joiner, columns.label, columns.group)
+    prepared = PreparedData(
+        labels, chosen, train, validation, test, facts, tuple(notes), tuple(warnings), overlap, tuple(leaks)
+    )
+    return replace(prepared, fingerprint=_fingerprint(prepared))
+
+
+def _read_other(
+    source: Any, name: str, config: RunConfig, columns: Columns, options: ReadOptions
+) -> tuple[Examples, list[str]]:
+    data = config.data
+    table = read_table(source, options)
+    differs = name == "test" and any((data.test_text, data.test_text_pair, data.test_label))
+    own = choose_columns(
+        table,
+        text=(data.test_text if name == "test" else None) or _if_there(columns.text, table),
+        text_pair=(data.test_text_pair if name == "test" else None) or columns.text_pair,
+        label=(data.test_label if name == "test" else None) or _if_there(columns.label, table),
+        group=_if_there(columns.group, table),
+        joiner=data.joiner,
+    )
+    chosen_here = differs or own.text != columns.text or own.label != columns.label
+    notes = [f"{name}: {note}" for note in (*table.notes, *(own.notes if chosen_here else ()))]
+    sample = data.test_sample if name == "test" else data.validation_sample
+    return sample_examples(build_examples(table, own), sample, config.training.seed), notes
+
+
+def _if_there(names: Any, table: Table) -> Any:
+    """Returns the training table's column names where this table has them too, else None: look for others."""
+    wanted = (names,) if isinstance(names, str) else names or ()
+    return names if wanted and all(n in table.columns for n in wanted) else None
+
+
+def _rows_to_hold_out(config: RunConfig, rows: int, others: Mapping[str, Examples | None]) -> tuple[int, int]:
+    def decide(name: str, fraction: float | None, by_rule: int) -> int:
+        if others[name] is not None:
+            return 0
+        return by_rule if fraction is None else round(fraction * rows)
+
+    test = decide("test", config.data.test_fraction, choose_test_rows(rows))
+    return decide("validation", config.data.validation_fraction, choose_validation_rows(rows - test)), test
+
+
+def _check_training_labels(train: Examples, labels: Labels, table: Table) -> None:
+    codes = labels.encode(train.labels() or [])
+    seen = set(codes.tolist())
+    if len(seen) < 2:
+        raise DataError(
+            f"{table.name}: the training rows have one class only ('{labels.names[int(codes[0])]}')",
+            hint="take more rows, or look at sample= and the label column",
+        )
+
+
+def _check_splits(
+    train: Examples, validation: Examples | None, test: Examples | None, labels: Labels
+) -> tuple[list[str], Overlap | None]:
+    warnings: list[str] = []
+    overlap_with_test: Overlap | None = None
+    counts = np.bincount(labels.encode(train.labels() or []), minlength=len(labels.names))
+    if rare := [labels.names[i] for i, n in enumerate(counts) if n == 1]:
+        warnings.append(f"one training row only: {_list(rare)}; such a class can hardly be learnt")
+    if absent := [labels.names[i] for i, n in enumerate(counts) if n == 0]:
+        warnings.append(f"no training row at all: {_list(absent)}; the model can never be right there")
+    for name, other in (("validation", validation), ("test", test)):
+        if other is None:
+            continue
+        if unknown := sorted({v for v, c in _encoded(other, labels) if c < 0}):
+            rows = sum(c < 0 for _, c in _encoded(other, labels))
+            warnings.append(
+                f"{name}: {rows} rows have labels that training never saw ({_list(unknown)}): they count as errors"
+            )
+        overlap = find_overlap(train, other)
+        if name == "test":
+            overlap_with_test = overlap
+        if overlap.exact or overlap.near:
+            shown = "; ".join(f'training row {a} = {name} row {b}: "{text}"' for a, b, text in overlap.examples[:3])
+            warnings.append(
+                f"{overlap.exact} {name} rows stand in the training rows too, {overlap.near} more nearly so: "
+                f"the {name} figures flatter the model ({shown})"
+            )
+        if apart := describe_groups_split_apart(train, other):
+            warnings.append(f"{apart} groups have rows both in training and in {name}: hold them together with group=")
+    return warnings, overlap_with_test
+
+
+def _encoded(examples: Examples, labels: Labels) -> list[tuple[str, int]]:
+    values = examples.labels() or []
+    return list(zip(values, labels.encode(values).tolist(), strict=True))
+
+
+def _warn_about_rows(facts: DataFacts, table: Table) -> list[str]:
+    warnings = []
+    if facts.no_text:
+        warnings.append(f"{table.name}: {facts.no_text} rows have no text and are set apart")
+    if facts.no_label:
+        warnings.append(f"{table.name}: {facts.no_label} rows have no label and are set apart")
+    return warnings
+
+
+def _list(names: list[str], most: int = 5) -> str:
+    return ", ".join(f"'{n}'" for n in names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _fingerprint(data: PreparedData) -> str:
+    parts = [e.fingerprint for e in (data.train, data.validation, data.test) if e is not None]
+    return hashlib.sha256("|".join([*parts, *data.labels.values, *data.labels.names]).encode()).hexdigest()
+
+
+def encode_split(examples: Examples, labels: Labels, tokenizer: Any, max_length: int) -> EncodedSplit:
+    """Tokenises a split through the cache and turns its labels into class numbers."""
+    tokens = tokenize(examples, tokenizer, max_length)
+    targets = labels.encode(examples.labels() or [])
+    return EncodedSplit(tokens, np.asarray(targets, np.int64), np.asarray(examples.rows(), np.int64))
+
+
+def tokenize(examples: Examples, tokenizer: Any, max_length: int) -> Tokenized:
+    """Tokenises a split through the cache."""
+    return encode_cached(tokenizer, examples.texts(), examples.text_pairs(), max_length, examples.fingerprint)
+
+
+def describe_data(data: PreparedData, tokens: Tokenized | None = None) -> list[tuple[str, str]]:
+    """Returns the facts that open a run: rows, labels and their balance, lengths, duplicates, empty cells."""
+    facts, words = data.facts, data.facts.words
+    total = max(sum(facts.label_counts.values()), 1)
+    names = dict(zip(data.labels.values, data.labels.names, strict=True))
+    balance = ", ".join(
+        f"{names.get(label, label)} {count:,} ({count / total:.1%})"
+        for label, count in sorted(facts.label_counts.items(), key=lambda item: -item[1])[:8]
+    )
+    more = f" and {len(facts.label_counts) - 8} more" if len(facts.label_counts) > 8 else ""
+    splits = {"training": data.train, "validation": data.validation, "test": data.test}
+    lines = [
+        ("rows", ", ".join(f"{len(e):,} {name}" for name, e in splits.items() if e is not None)),
+        ("text", data.columns.joiner.join(data.columns.text) if len(data.columns.text) == 1
+         else f"{' + '.join(data.columns.text)} joined by {data.columns.joiner!r}"),
+        ("labels", f"{len(data.labels.names)}: {balance}{more}"),
+        ("words", f"mean {words['mean']:.0f}, median {words['median']:.0f}, 95% at most {words['p95']:.0f}, "
+         f"longest {words['max']:,.0f}"),
+    ]  # fmt: skip
+    if tokens is not None and len(tokens):
+        full = tokens.full_lengths
+        lines.append(
+            ("tokens", f"mean {full.mean():.0f}, 95% at most {np.percentile(full, 95):.0f}, longest {full.max():,}; "
+             f"{tokens.cut_share:.1%} of the texts are cut at max_length {tokens.max_length}")
+        )  # fmt: skip
+    conflicts = (
+        f"; {facts.conflicting_duplicates:,} stand with different labels" if facts.conflicting_duplicates else ""
+    )
+    lines.append(("duplicates", f"{facts.exact_duplicates:,} rows repeat an earlier text{conflicts}"))
+    return lines
+
+
+def describe_facts(data: PreparedData) -> list[tuple[str, str]]:
+    """Returns the further facts of `textune inspect`: empty cells, scripts, contradictions, overlap."""
+    facts = data.facts
+    empty = ", ".join(f"{column} {count:,}" for column, count in facts.empty_cells.items() if count)
+    lines = [("empty cells", empty or "none"), ("script", facts.script)]
+    for odd in facts.odd_scripts:
+        rows = ", ".join(map(str, odd.rows))
+        lines.append(("odd rows", f"{odd.count:,} in {odd.script} script (rows {rows})"))
+    for conflict in facts.conflicts[:3]:
+        rows = ", ".join(map(str, conflict.rows))
+        lines.append(("contradiction", f'rows {rows} are {" and ".join(conflict.labels)}: "{conflict.excerpt}"'))
+    if data.overlap is not None:
+        lines.append(
+            ("overlap", f"{data.overlap.exact:,} test rows stand in training too, {data.overlap.near:,} nearly")
+        )
+    return lines

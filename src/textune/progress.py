@@ -1,0 +1,150 @@
+"""What long work tells the person: the protocol, a silent form, and plain lines or rich bars on standard error."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol, TextIO
+
+
+class Task(Protocol):
+    """One piece of work whose steps are counted."""
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        """Counts steps as done; the note (loss, metric) stands beside the bar."""
+
+
+class Progress(Protocol):
+    """Where a run's messages go."""
+
+    def say(self, line: str) -> None:
+        """Tells a fact."""
+
+    def warn(self, line: str) -> None:
+        """Tells something the person should act on."""
+
+    def task(self, name: str, total: int) -> AbstractContextManager[Task]:
+        """Opens a counted piece of work of `total` steps."""
+
+
+class Silent:
+    """Keeps warnings in a list and shows nothing."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def say(self, line: str) -> None:
+        """Drops the line."""
+
+    def warn(self, line: str) -> None:
+        """Keeps the line in `warnings`."""
+        self.warnings.append(line)
+
+    @contextmanager
+    def task(self, name: str, total: int) -> Iterator[Task]:
+        """Yields a task that shows nothing."""
+        yield _SilentTask()
+
+
+class _SilentTask:
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        """Shows nothing."""
+
+
+class Plain:
+    """Plain lines, for logs and pipes; a task prints at most one line in `seconds_between_lines`."""
+
+    def __init__(self, stream: TextIO | None = None, seconds_between_lines: float = 10.0) -> None:
+        self._stream = stream or sys.stderr
+        self._seconds = seconds_between_lines
+
+    def say(self, line: str) -> None:
+        """Prints the line."""
+        self._stream.write(line + "\n")
+        self._stream.flush()
+
+    def warn(self, line: str) -> None:
+        """Prints the line as a warning."""
+        self.say(f"warning: {line}")
+
+    @contextmanager
+    def task(self, name: str, total: int) -> Iterator[Task]:
+        """Yields a task that prints a line now and then."""
+        yield _PlainTask(self, name, total, self._seconds)
+
+
+class _PlainTask:
+    def __init__(self, progress: Plain, name: str, total: int, seconds: float) -> None:
+        self._progress, self._name, self._total, self._seconds = progress, name, total, seconds
+        self._done, self._start = 0, time.monotonic()
+        self._last = self._start
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        """Counts the steps and prints a line where enough time has passed."""
+        self._done += steps
+        now = time.monotonic()
+        if now - self._last < self._seconds and self._done < self._total:
+            return
+        self._last = now
+        left = (now - self._start) / max(self._done, 1) * max(self._total - self._done, 0)
+        tail = f", {format_seconds(left)} left" if self._done < self._total else ""
+        self._progress.say(f"{self._name}: {self._done}/{self._total}{tail}{'  ' + note if note else ''}")
+
+
+class Rich:
+    """Coloured messages and live bars on a terminal's standard error."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        self._console = Console(stderr=True, highlight=False)
+
+    def say(self, line: str) -> None:
+        """Prints the line."""
+        self._console.print(line, markup=False)
+
+    def warn(self, line: str) -> None:
+        """Prints the line in yellow."""
+        self._console.print(f"warning: {line}", style="yellow", markup=False)
+
+    @contextmanager
+    def task(self, name: str, total: int) -> Iterator[Task]:
+        """Yields a task shown as a bar with the time left."""
+        from rich import progress as bars
+
+        columns = (
+            bars.TextColumn("{task.description}"), bars.BarColumn(), bars.MofNCompleteColumn(),
+            bars.TimeElapsedColumn(), bars.TextColumn("left"), bars.TimeRemainingColumn(),
+            bars.TextColumn("{task.fields[note]}"),
+        )  # fmt: skip
+        with bars.Progress(*columns, console=self._console, transient=True) as progress:
+            yield _RichTask(progress, progress.add_task(name, total=total, note=""))
+
+
+class _RichTask:
+    def __init__(self, progress: object, key: object) -> None:
+        self._progress, self._key = progress, key
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        """Moves the bar."""
+        fields = {"note": note} if note else {}
+        self._progress.update(self._key, advance=steps, **fields)  # type: ignore[attr-defined]
+
+
+def open_progress() -> Progress:
+    """Returns rich bars where standard error is a terminal, else plain lines."""
+    return Rich() if sys.stderr.isatty() else Plain()
+
+
+def format_seconds(seconds: float) -> str:
+    """Returns a duration as people say it: 0.4 s, 12 s, 3 min 05 s, 2 h 10 min."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

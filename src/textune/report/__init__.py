@@ -1,0 +1,17 @@
+"""A run's figures as a page to read and mail (HTML) and as a model card (Markdown). No torch."""
+
+from textune.report.card import CardInput, render_card
+from textune.report.html import ReportInput, render_report, write_report
+from textune.report.verdict import BASE, MAJORITY, TFIDF, TUNED
+
+__all__ = [
+    "BASE",
+    "MAJORITY",
+    "TFIDF",
+    "TUNED",
+    "CardInput",
+    "ReportInput",
+    "render_card",
+    "render_report",
+    "write_report",
+]

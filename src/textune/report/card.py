@@ -1,0 +1,141 @@
+"""The model card: a README.md that says what a run is, how good it is and how to load it without textune."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from textune.report.verdict import judge
+from textune.report.wording import clean_text, clip, number, percent, plural, span
+
+_MOST_CLASSES_SHOWN = 50
+
+
+@dataclass(frozen=True)
+class CardInput:
+    """Everything the model card shows, as plain data.
+
+    base_model: its hub id, or None where it has none (never a path). library_name: "peft" or "transformers".
+    comparison, split, warnings: as in `ReportInput`. reload_lines: Python that loads the run without textune.
+    tags: more tags for the hub, as the method's key. language, license: as the hub writes them, if known.
+    """
+
+    title: str
+    textune_version: str
+    base_model: str | None
+    library_name: str
+    labels: tuple[str, ...]
+    split: str
+    comparison: Sequence[Mapping[str, Any]]
+    facts: Sequence[tuple[str, str]]
+    warnings: Sequence[str]
+    reload_lines: str
+    tags: Sequence[str] = ()
+    language: str | None = None
+    license: str | None = None
+
+
+def render_card(card: CardInput) -> str:
+    """Returns Markdown with YAML front matter; raises ValueError where the comparison has no row."""
+    verdict = judge(card.comparison, card.split)
+    sections = [
+        _front_matter(card),
+        f"# {escape_markdown(card.title)}",
+        escape_markdown(" ".join([verdict.headline, *verdict.judgement])),
+        *(f"- {escape_markdown(note)}" for note in (*verdict.notes, *card.warnings)),
+        "## How to load it",
+        _fence(card.reload_lines, "python"),
+        f"## Figures on {number(verdict.evaluation.rows)} {card.split} rows",
+        _comparison(card.comparison),
+        "Intervals are 95% bootstrap intervals over the rows, in percent.",
+        f"## {plural(len(card.labels), 'class').capitalize()}",
+        _classes(card, verdict.evaluation.classes),
+        "## How it was made",
+        _table(("", ""), card.facts) if card.facts else "",
+        f"Made with textune {escape_markdown(card.textune_version)}.",
+    ]
+    return clean_text("\n\n".join(section for section in sections if section)) + "\n"
+
+
+def escape_markdown(text: str) -> str:
+    """Returns one line that Markdown and HTML show as it is: no markup, no link, no end of a table cell."""
+    line = " ".join(text.split())
+    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    line = re.sub(r"([\\`*_{}\[\]#!|~])", r"\\\1", line)
+    line = re.sub(r"(?i)(:(?=//)|@|\bwww(?=\.))", _stop_link, line)
+    line = re.sub(r"^([-+=])", r"\\\1", line)
+    return re.sub(r"^(\d+)([.)])(?=\s|$)", r"\1\\\2", line)  # would begin a list
+
+
+def _stop_link(match: re.Match[str]) -> str:
+    """Keeps GitHub's Markdown from turning addresses into links: ``https://``, ``a@b`` and ``www.``."""
+    return match.group() + "&#8203;" if match.group().isalpha() else "\\" + match.group()
+
+
+def _front_matter(card: CardInput) -> str:
+    facts: dict[str, Any] = {
+        "library_name": card.library_name,
+        "base_model": card.base_model,
+        "pipeline_tag": "text-classification",
+        "language": card.language,
+        "license": card.license,
+        "tags": list(dict.fromkeys(["text-classification", "textune", *card.tags])),
+        "metrics": ["accuracy", "f1"],
+    }
+    known = {key: _one_line(value) for key, value in facts.items() if value is not None}
+    return f"---\n{yaml.safe_dump(known, sort_keys=False, allow_unicode=True, width=10_000)}---"
+
+
+def _one_line(value: Any) -> Any:
+    """Joins lines, so that none of a value's can end the front matter; lists item by item."""
+    return " ".join(value.split()) if isinstance(value, str) else [_one_line(item) for item in value]
+
+
+def _fence(code: str, language: str) -> str:
+    """Returns a code block whose fence is longer than any run of backticks inside."""
+    longest = max((len(run) for run in re.findall(r"`+", code)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{code.rstrip()}\n{fence}"
+
+
+def _comparison(comparison: Sequence[Mapping[str, Any]]) -> str:
+    rows = []
+    for row in comparison:
+        figures = row["evaluation"]
+        accuracy, macro_f1 = figures.intervals["accuracy"], figures.intervals["macro_f1"]
+        rows.append(
+            (
+                row["name"],
+                f"{percent(figures.accuracy)} ({span(accuracy)})",
+                f"{percent(figures.macro.f1)} ({span(macro_f1)})",
+                "–" if figures.log_loss is None else f"{figures.log_loss:.3f}",
+            )
+        )
+    return _table(("model", "accuracy", "macro F1", "log loss"), rows)
+
+
+def _classes(card: CardInput, classes: Sequence[Any]) -> str:
+    shown = classes[:_MOST_CLASSES_SHOWN]
+    rows = [
+        (
+            str(i),
+            clip(f.label, 200),
+            percent(f.precision),
+            percent(f.recall),
+            percent(f.f1),
+            number(f.support),
+        )
+        for i, f in enumerate(shown)
+    ]
+    table = _table(("id", "label", "precision", "recall", "F1", "rows"), rows)
+    more = len(classes) - len(shown)
+    return f"{table}\n\nand {plural(more, 'more class')}, listed in textune.json." if more else table
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *([escape_markdown(cell) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,0 +1,117 @@
+"""One self-contained HTML page about a run: no script, nothing loaded from anywhere, every text escaped."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from textune.evaluation import ConfidentError, Evaluation, count_confusions
+from textune.progress import format_seconds
+from textune.report.charts import draw_losses, draw_scores
+from textune.report.verdict import difference_between, judge
+from textune.report.wording import clean_text, clip, number, percent, plural, points, shorten, span
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+MOST_CLASSES_IN_HEAT_MAP = 20
+_MOST_CLASSES_IN_MATRIX = 150
+_WORST_CLASSES_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class ReportInput:
+    """Everything the report shows, as plain data.
+
+    task_summary, data_facts: (name, value) pairs. split: "test" or "validation".
+    comparison: rows of ``name``, ``evaluation`` (Evaluation), ``seconds`` (float or None: training and
+        prediction) and, where known, ``difference`` (Difference: the tuned model's accuracy minus this
+        row's). `TUNED`, `BASE`, `TFIDF` and `MAJORITY` are the names that the verdict knows.
+    history: the lines of metrics.jsonl. reload_lines: Python that loads the run.
+    """
+
+    title: str
+    created: str
+    textune_version: str
+    task_summary: Sequence[tuple[str, str]]
+    labels: tuple[str, ...]
+    split: str
+    comparison: Sequence[Mapping[str, Any]]
+    history: Sequence[Mapping[str, Any]]
+    confident_errors: Sequence[ConfidentError]
+    data_facts: Sequence[tuple[str, str]]
+    warnings: Sequence[str]
+    settings_yaml: str
+    reload_lines: str
+
+
+def render_report(report: ReportInput) -> str:
+    """Returns the page; raises ValueError where the comparison has no row."""
+    verdict = judge(report.comparison, report.split)
+    evaluation = verdict.evaluation
+    floor = _axis_floor([row["evaluation"] for row in report.comparison])
+    page = (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            report=report,
+            verdict=verdict,
+            evaluation=evaluation,
+            floor=floor,
+            position=lambda share: f"{100 * (share - floor) / (1 - floor):.2f}",
+            difference=lambda row: difference_between(evaluation, row),
+            losses=draw_losses(report.history),
+            scores=draw_scores(report.history),
+            heat_map=len(evaluation.classes) <= MOST_CLASSES_IN_HEAT_MAP,
+            full_matrix=len(evaluation.classes) <= _MOST_CLASSES_IN_MATRIX,
+            confusions=count_confusions(evaluation, 10),
+            support={figures.label: figures.support for figures in evaluation.classes},
+            ranked=sorted(evaluation.classes, key=lambda figures: (not figures.support, figures.f1)),
+            worst=_WORST_CLASSES_SHOWN,
+        )
+    )
+    return clean_text(page)
+
+
+def write_report(report: ReportInput, path: str | Path) -> None:
+    """Writes the page as UTF-8; the file is whole or is not there (or stays as it was)."""
+    target = Path(path)
+    page = render_report(report).encode("utf-8")
+    handle, partial = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(page)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(partial).chmod(0o644)  # mkstemp's 0600 would keep colleagues from opening a shared run
+        Path(partial).replace(target)
+    except BaseException:
+        Path(partial).unlink(missing_ok=True)
+        raise
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    filters = (percent, span, points, number, plural, shorten, clip, format_seconds)
+    environment.filters |= {function.__name__: function for function in filters}
+    return environment
+
+
+def _axis_floor(evaluations: Sequence[Evaluation]) -> float:
+    """Returns where the accuracy axis begins: the tenth below every interval, so that differences show."""
+    lowest = min(evaluation.intervals["accuracy"].low for evaluation in evaluations)
+    return max(0, int(10 * lowest - 0.5)) / 10

@@ -1,0 +1,139 @@
+"""What the figures say, in sentences: is the tuned model good, and is it clearly better than simpler ones?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from textune.evaluation import Difference, Evaluation
+from textune.report.wording import list_names, number, percent, plural, points, span
+
+MAJORITY = "majority class"
+TFIDF = "TF-IDF + logistic regression"
+BASE = "base model before tuning"
+TUNED = "tuned model"
+
+_FEW_ROWS = 200
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The report's first lines.
+
+    headline: the accuracy with its interval. rivals: the same of every other model, in few words.
+    judgement: whether the model is clearly better than the others; tone: good, caution or bad.
+    notes: what a reader of the accuracy alone would miss.
+    """
+
+    subject: str
+    evaluation: Evaluation
+    headline: str
+    rivals: tuple[str, ...]
+    judgement: tuple[str, ...]
+    tone: str
+    notes: tuple[str, ...]
+
+
+def judge(comparison: Sequence[Mapping[str, Any]], split: str) -> Verdict:
+    """Judges the tuned model (else the last row) against the other rows.
+
+    comparison: rows with ``name``, ``evaluation`` and, where the answers were compared row by row,
+    ``difference``: a `Difference`, the tuned model's accuracy minus this row's.
+    Raises ValueError where there is no row.
+    """
+    if not comparison:
+        raise ValueError("a report needs at least one evaluated model")
+    subject = next((row for row in comparison if row["name"] == TUNED), comparison[-1])
+    evaluation: Evaluation = subject["evaluation"]
+    others = [row for row in comparison if row is not subject]
+    headline = (
+        f"The {subject['name']} is right on {percent(evaluation.accuracy)} of "
+        f"{number(evaluation.rows)} {split} rows (95% interval {span(evaluation.intervals['accuracy'])})."
+    )
+    judgement, tone = _compare(evaluation, others)
+    return Verdict(
+        subject=subject["name"],
+        evaluation=evaluation,
+        headline=headline,
+        rivals=tuple(f"{row['name']} {percent(row['evaluation'].accuracy)}" for row in others),
+        judgement=tuple(judgement),
+        tone=tone,
+        notes=tuple(_note(evaluation, split)),
+    )
+
+
+def difference_between(evaluation: Evaluation, row: Mapping[str, Any]) -> Difference:
+    """Returns the accuracy's lead over a row: the row's paired difference, or one made from intervals.
+
+    Without answers compared row by row the two intervals are combined as if independent, which is cautious.
+    """
+    paired = row.get("difference")
+    if isinstance(paired, Difference):
+        return paired
+    other: Evaluation = row["evaluation"]
+    mean = evaluation.accuracy - other.accuracy
+    mine, theirs = evaluation.intervals["accuracy"], other.intervals["accuracy"]
+    down = math.hypot(evaluation.accuracy - mine.low, theirs.high - other.accuracy)
+    up = math.hypot(mine.high - evaluation.accuracy, other.accuracy - theirs.low)
+    return Difference(low=mean - down, high=mean + up, mean=mean)
+
+
+def _compare(evaluation: Evaluation, others: Sequence[Mapping[str, Any]]) -> tuple[list[str], str]:
+    """Returns the judging sentences, the weightiest first, and their tone."""
+    beaten: list[str] = []
+    worse: list[str] = []
+    unclear: list[str] = []
+    for row in others:
+        lead, name = difference_between(evaluation, row), row["name"]
+        told = f"{points(lead.mean)} points, 95% interval {points(lead.low)} to {points(lead.high)}"
+        if lead.high < 0:
+            worse.append(f"Worse than {_with_article(name)}: {told}.")
+        elif lead.low > 0:
+            beaten.append(f"{name} ({told})" if name == TFIDF else _with_article(name))
+        else:
+            advice = _ADVICE.get(name, "")
+            unclear.append(f"Not clearly better than {_with_article(name)}: {told}; it may be chance. {advice}")
+    sentences = [sentence.rstrip() for sentence in worse + unclear]
+    if beaten:
+        sentences.append(f"Clearly better than {_join(beaten)}.")
+    if not others:
+        return ["No simpler model was measured on these rows, so the figure stands alone."], "caution"
+    return sentences, "bad" if worse else "caution" if unclear else "good"
+
+
+def _join(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def _with_article(name: str) -> str:
+    return f"the {name}" if name in (MAJORITY, BASE) else name
+
+
+_ADVICE = {
+    TFIDF: "TF-IDF is smaller and faster; on these rows nothing shows that the tuned model beats it.",
+    MAJORITY: "Always giving the most frequent answer does about as well.",
+    BASE: "These rows do not show that tuning had an effect.",
+}
+
+
+def _note(evaluation: Evaluation, split: str) -> list[str]:
+    notes = []
+    if split == "validation":
+        notes.append("These rows also chose the checkpoint, so the figures flatter the model a little.")
+    if evaluation.rows < _FEW_ROWS:
+        notes.append(f"{plural(evaluation.rows, 'row')} can tell little: mind the width of the intervals.")
+    if evaluation.unknown_labels:
+        rows = sum(evaluation.unknown_labels.values())
+        notes.append(
+            f"{plural(rows, 'row')} {'has a label' if rows == 1 else 'have labels'} that the model "
+            f"does not know ({list_names(list(evaluation.unknown_labels))}); each counts as an error."
+        )
+    missed = [f.label for f in evaluation.classes if f.support and not f.recall]
+    if missed:
+        notes.append(f"Never recognised: {list_names(missed)}.")
+    absent = [f.label for f in evaluation.classes if not f.support]
+    if absent:
+        notes.append(f"Not judged, as no {split} row has the label: {list_names(absent)}.")
+    return notes

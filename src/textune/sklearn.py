@@ -1,0 +1,86 @@
+"""A scikit-learn estimator over one run: fit, predict, predict_proba, in pipelines and cross-validation."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.validation import check_is_fitted
+
+
+class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Fine-tunes a transformer on texts and labels.
+
+    The run is trained in a temporary folder that goes with the estimator; `save` keeps it. settings: any other
+    setting of `textune train --settings`, as a mapping.
+    """
+
+    def __init__(
+        self,
+        method: str = "lora",
+        backbone: str = "minilm",
+        epochs: float | None = None,
+        learning_rate: float | None = None,
+        batch_size: int | None = None,
+        max_length: int | None = None,
+        validation_fraction: float | None = None,
+        seed: int = 42,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.method = method
+        self.backbone = backbone
+        self.epochs = epochs
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.max_length = max_length
+        self.validation_fraction = validation_fraction
+        self.seed = seed
+        self.settings = settings
+
+    def fit(self, X: Sequence[str], y: Sequence[Any]) -> TextClassifier:  # noqa: N803
+        """Trains on texts X and labels y of any type; returns self."""
+        from textune.progress import Silent
+        from textune.run import fit_rows
+
+        texts = [str(text) for text in np.asarray(X, dtype=object).ravel()]
+        labels = np.asarray(y)
+        if len(texts) != len(labels):
+            raise ValueError(f"X has {len(texts)} texts, y has {len(labels)} labels")
+        self.classes_, codes = np.unique(labels, return_inverse=True)
+        self._place = tempfile.TemporaryDirectory(prefix="textune-")
+        names = ("method", "backbone", "epochs", "learning_rate", "batch_size", "max_length", "validation_fraction")
+        settings = {k: getattr(self, k) for k in (*names, "seed")} | dict(self.settings or {})
+        run = fit_rows(
+            texts,
+            [str(code) for code in codes],
+            tuple((str(i), str(i)) for i in range(len(self.classes_))),
+            settings | {"runs_dir": self._place.name, "name": "run"},
+            Silent(),
+        )
+        self.run_folder_ = run
+        self._predictor: Any = None
+        self.n_features_in_ = 1
+        return self
+
+    def predict_proba(self, X: Sequence[str]) -> np.ndarray[Any, Any]:  # noqa: N803
+        """Returns probabilities: float64 [texts, classes], columns in the order of classes_."""
+        check_is_fitted(self, "run_folder_")
+        if self._predictor is None:
+            from textune.run import load
+
+            self._predictor = load(self.run_folder_)
+        return np.asarray(self._predictor.predict_proba([str(text) for text in np.asarray(X, dtype=object).ravel()]))
+
+    def predict(self, X: Sequence[str]) -> np.ndarray[Any, Any]:  # noqa: N803
+        """Returns the class of each text."""
+        return np.asarray(self.classes_[self.predict_proba(X).argmax(1)])
+
+    def save(self, folder: str | Path) -> None:
+        """Copies the run's bundle to a folder of its own."""
+        check_is_fitted(self, "run_folder_")
+        shutil.copytree(self.run_folder_, folder)

@@ -1,0 +1,88 @@
+"""What is settled before a run starts or goes on: its folder, what it builds on, and that nothing has changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from textune import cache
+from textune.backbones import recall_local, resolve_backbone
+from textune.bundle import lock_run, name_run, prepare_run_folder, read_manifest, run_path
+from textune.config import RunConfig, build_config, merge_settings
+from textune.errors import BundleError, ConfigError
+from textune.methods import Method, resolve
+
+
+def settings_of(config: RunConfig) -> dict[str, Any]:
+    """Returns the settings that decide what is trained; a run may be moved and renamed."""
+    return {k: v for k, v in config.to_dict().items() if k not in ("name", "runs_dir", "tensorboard")}
+
+
+def hash_plan(plan: Mapping[str, Any]) -> str:
+    """Returns the SHA-256 of a run's plan: settings, data, backbone and probes."""
+    return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
+
+
+def refuse_changes(what: str, then: Mapping[Any, Any], now: Mapping[Any, Any]) -> None:
+    """Raises BundleError that shows every difference between the run's beginning and now."""
+    changed = [k for k in sorted(then.keys() | now.keys(), key=str) if then.get(k) != now.get(k)]
+    if changed:
+        lines = "\n  ".join(f"{k}: {_short(then.get(k))} when the run began, {_short(now.get(k))} now" for k in changed)
+        raise BundleError(
+            f"the run cannot go on: {what}s changed\n  {lines}",
+            hint="put them back as they were, or train anew under another name=",
+        )
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, Mapping) and "sha256" in value:
+        return f"{value['rows']} rows (SHA-256 {value['sha256'][:12]}...)"
+    return repr(value)
+
+
+def adopt_init(config: RunConfig, method: Method) -> tuple[RunConfig, Method]:
+    """Takes backbone, method, labels and max_length from the run of init=; raises ConfigError where they clash."""
+    if config.model.init is None:
+        return config, method
+    manifest = read_manifest(config.model.init)
+    if config.method.options and dict(config.method.options) != dict(manifest.method_options):
+        raise ConfigError("init= goes on with the method of its run; leave method.* out")
+    pairs = tuple(zip(manifest.label_values, manifest.labels, strict=True))
+    if config.data.labels not in (None, pairs):
+        raise ConfigError(f"labels=: the run of init= has the labels {', '.join(manifest.labels)}, in this order")
+    base = manifest.base_model
+    known = recall_local(base.sha256, cache.cache_dir()) if base.local else base.id
+    backbone = config.model.backbone if config.model.backbone != "minilm" else known or base.id
+    adopted = merge_settings(
+        config.to_dict(),
+        {"method": {"name": manifest.method, **manifest.method_options}, "labels": pairs, "backbone": backbone,
+         "max_length": config.tokens.max_length or manifest.max_length},
+    )  # fmt: skip
+    resolve_backbone(backbone, trust=config.model.trust, sha256=base.sha256)
+    return build_config(adopted), resolve(manifest.method, manifest.method_options)
+
+
+def choose_folder(config: RunConfig, overwrite: bool) -> Path:
+    """Returns the run's folder: as named, or a name made from data, backbone, method and seed that is still free."""
+    if config.name is not None:
+        folder = run_path(config.runs_dir, config.name)
+        if not overwrite and folder.is_dir() and any(p.name != ".lock" for p in folder.iterdir()):
+            with lock_run(folder):
+                prepare_run_folder(folder, overwrite=False)  # raises, saying what may be done
+        return folder
+    parts = (name_run(_stem(config.data.data)), name_run(_stem(config.model.backbone)), config.method.name)
+    name = "-".join((*parts, str(config.training.seed)))[:110]
+    folder, number = run_path(config.runs_dir, name), 2
+    while folder.exists() and not overwrite:
+        folder, number = run_path(config.runs_dir, f"{name}-{number}"), number + 1
+    return folder
+
+
+def _stem(source: str) -> str:
+    """Returns the telling part of a source: data/reviews/train.csv -> reviews-train, hub:imdb -> imdb."""
+    path = Path(source.partition(":")[2] if source.startswith(("hub:", "embedded:")) else source)
+    stem = path.name.partition(".")[0]
+    return f"{path.parent.name}-{stem}" if stem in ("train", "training", "data") and path.parent.name else stem

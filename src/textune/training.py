@@ -1,0 +1,360 @@
+"""One plain training loop over accelerate: exact resuming, guards against silent failure, a log of JSON lines.
+
+The loss is the sum over rows divided by the rows of the whole optimizer step, over its micro-batches and over
+processes: pieces of unequal size weigh by their rows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from textune.batching import EncodedSplit, Padding, collate, plan_epoch, split_micro_batches
+from textune.bundle import append_json_line, read_json_lines, write_text_atomically
+from textune.checkpoint import (
+    CheckpointState,
+    check_space,
+    estimate_bytes,
+    list_checkpoints,
+    load_checkpoint,
+    load_trainable,
+    remove_all_but,
+    save_checkpoint,
+    trainable_parameters,
+)
+from textune.config import TrainingConfig
+from textune.engine import predict_logits
+from textune.errors import MissingExtraError, TrainingError
+from textune.evaluation import explain_not_learning
+from textune.interrupt import RunInterrupted, StopRequest
+from textune.progress import Progress
+
+_SECONDS_BETWEEN_CHECKPOINTS = 120.0
+_CHECKPOINTS_KEPT = 2
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What training came to. best_step: whose weights the model now holds. seconds: of training alone."""
+
+    steps: int
+    best_step: int
+    best_value: float | None
+    seconds: float
+    stopped_early: bool
+
+
+def open_accelerator(device: str) -> Accelerator:
+    """Returns accelerate's view of the devices; textune's engine owns the dtypes, so mixed precision is off.
+
+    Raises ModelError-like TrainingError where the device asked for is not there.
+    """
+    from accelerate.state import AcceleratorState, PartialState
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise TrainingError("device=cuda: PyTorch sees no CUDA device here", hint="leave device out, or set device=cpu")
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise TrainingError("device=mps: PyTorch sees no Apple GPU here", hint="leave device out, or set device=cpu")
+    if PartialState._shared_state and PartialState().num_processes == 1:
+        AcceleratorState._reset_state(reset_partial_state=True)
+    return Accelerator(cpu=device == "cpu", mixed_precision="no")
+
+
+class Trainer:
+    """Trains one engine on one split; `run` is all that callers need.
+
+    engine: a module `engine(batch) -> logits` that holds the model. groups: the method's optimizer groups.
+    config: with every None decided by `textune.defaults`. plan: fingerprint of settings, data and probes.
+    """
+
+    def __init__(
+        self,
+        engine: torch.nn.Module,
+        groups: list[dict[str, Any]],
+        train: EncodedSplit,
+        validation: EncodedSplit | None,
+        padding: Padding,
+        config: TrainingConfig,
+        folder: Path,
+        plan: str,
+        progress: Progress,
+        accelerator: Accelerator,
+    ) -> None:
+        self._bare_engine, self._train, self._validation, self._padding = engine, train, validation, padding
+        self._config, self._folder, self._plan, self._progress = config, folder, plan, progress
+        self._accelerator = accelerator
+        for group in groups:
+            group["initial_lr"] = group["lr"]
+        optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.999), eps=1e-8, foreach=True)
+        self._engine, self._optimizer = accelerator.prepare(engine, optimizer)
+        self._bare_optimizer = optimizer
+        self._checkpoints = folder / "checkpoints"
+        self._log_path = folder / "metrics.jsonl"
+        assert config.epochs is not None and config.batch_size is not None
+        self._batch_size = config.batch_size
+        self._steps_per_epoch = math.ceil(len(train) / config.batch_size)
+        self.total_steps = max(1, round(config.epochs * self._steps_per_epoch))
+        self._eval_every = config.eval_every_steps or min(self._steps_per_epoch, math.ceil(self.total_steps / 4))
+        self._losses: list[float] = []
+        self._board = _open_tensorboard(folder) if config.tensorboard and accelerator.is_main_process else None
+        self._saved = time.monotonic()
+
+    @property
+    def model(self) -> torch.nn.Module:
+        """The module tree whose parameters are the only truth."""
+        return self._bare_engine
+
+    def run(self) -> TrainingResult:
+        """Trains to the end, from the newest whole checkpoint where there is one, and loads the best weights.
+
+        Raises TrainingError (NaN, no gradient), BundleError (disk full, damaged checkpoint), RunInterrupted.
+        """
+        parameters = list(trainable_parameters(self.model).values())
+        check_space(self._folder, estimate_bytes(parameters) * (_CHECKPOINTS_KEPT + 2))
+        state = load_checkpoint(self._checkpoints, self.model, self._bare_optimizer, self._plan, self._progress.warn)
+        if state is None:
+            state = CheckpointState(step=0, plan=self._plan)
+        else:
+            self._progress.say(f"going on from step {state.step} of {self.total_steps}")
+        self._forget_log_after(state.step)
+        if state.step == 0 and self._validation is not None:
+            self._log({"kind": "evaluation", "step": 0, "epoch": 0.0} | self._measure()[0])
+        self._engine.train()
+        with StopRequest() as stop, self._progress.task("training", self.total_steps) as task:
+            if state.step:
+                task.advance(state.step)
+            started = time.monotonic() - state.seconds
+            for step, rows in self._remaining_steps(state):
+                loss, norm = self._take_step(step, rows, first=step == state.step + 1)
+                state = replace(
+                    state, step=step, seconds=time.monotonic() - started,
+                    running_loss=state.running_loss + loss * len(rows), running_rows=state.running_rows + len(rows),
+                )  # fmt: skip
+                self._losses.append(loss)
+                self._log(
+                    {"kind": "step", "step": step, "epoch": round(step / self._steps_per_epoch, 4), "loss": loss,
+                     "learning_rate": self._bare_optimizer.param_groups[0]["lr"], "gradient_norm": norm}
+                )  # fmt: skip
+                task.advance(1, f"loss {loss:.3f}")
+                last = step == self.total_steps
+                if step % self._eval_every == 0 or last:
+                    state = self._evaluate(state)
+                    last = last or self._out_of_patience(state)
+                    state = replace(state, finished=last)
+                    self._save(state)
+                elif self._is_checkpoint_due(step) or stop.signal_number is not None:
+                    self._save(state)
+                if stop.signal_number is not None and not last:
+                    self._stop(stop.signal_number, step)
+                if last:
+                    break
+        return self._finish(state)
+
+    def _remaining_steps(self, state: CheckpointState) -> Iterator[tuple[int, np.ndarray[Any, Any]]]:
+        if state.finished:
+            return
+        step, lengths = state.step, self._train.tokens.lengths
+        while step < self.total_steps:
+            epoch, done = divmod(step, self._steps_per_epoch)
+            for rows in plan_epoch(lengths, self._batch_size, self._config.seed, epoch)[done:]:
+                if step == self.total_steps:
+                    return
+                step += 1
+                yield step, rows
+
+    def _take_step(self, step: int, rows: np.ndarray[Any, Any], *, first: bool) -> tuple[float, float]:
+        """Returns the mean loss of the step's rows and the norm of its gradient before clipping."""
+        accelerator, config = self._accelerator, self._config
+        for group in self._bare_optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * self._rate_factor(step)
+        mine = rows[accelerator.process_index :: accelerator.num_processes]
+        weight = 1.0 if len(mine) else 0.0  # a process without rows still takes part in the exchange of gradients
+        pieces = split_micro_batches(mine if len(mine) else rows[:1], config.micro_batch_size)
+        total = torch.zeros((), device=accelerator.device)
+        for i, piece in enumerate(pieces):
+            batch = collate(self._train.tokens, piece, self._padding, self._train.targets)
+            with _no_sync(accelerator, self._engine, i < len(pieces) - 1):
+                targets = torch.from_numpy(batch.targets).to(accelerator.device)
+                loss = torch.nn.functional.cross_entropy(
+                    self._engine(batch), targets, reduction="sum", label_smoothing=config.label_smoothing
+                ) * (weight / len(rows))  # fmt: skip
+                # DDP takes the mean over processes; the sum over all rows is wanted.
+                accelerator.backward(loss * accelerator.num_processes)
+            total += loss.detach()
+        value = float(accelerator.reduce(total, reduction="sum"))
+        if not math.isfinite(value):
+            self._fail_not_finite("loss", value, step, rows)
+        parameters = [p for g in self._bare_optimizer.param_groups for p in g["params"]]
+        if first:
+            self._check_gradients()
+        limit = config.max_grad_norm or float("inf")
+        norm = float(torch.nn.utils.clip_grad_norm_(parameters, limit))
+        if not math.isfinite(norm):
+            self._fail_not_finite("gradient", norm, step, rows)
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        return value, norm
+
+    def _rate_factor(self, step: int) -> float:
+        """Returns the share of the peak rate at a step, counted from 1."""
+        warmup = round(self._config.warmup_fraction * self.total_steps)
+        if step <= warmup:
+            return step / warmup
+        if self._config.schedule == "constant":
+            return 1.0
+        done = (step - 1 - warmup) / max(self.total_steps - warmup, 1)
+        return 1.0 - done if self._config.schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * done))
+
+    def _check_gradients(self) -> None:
+        """Fails at the first step where the head or the body trains nothing (a detached graph, a frozen base)."""
+        groups = self._bare_optimizer.param_groups
+        if not any(group["params"] for group in groups):
+            raise TrainingError("nothing is trainable: every parameter is frozen", hint="choose another method=")
+        for part in sorted({str(g["name"]).partition(",")[0] for g in groups}):
+            own = [p for g in groups if str(g["name"]).startswith(part) for p in g["params"]]
+            if not any(p.grad is not None and bool(p.grad.abs().max() > 0) for p in own):
+                raise TrainingError(
+                    f"nothing trainable in the {part} gets a gradient: {len(own)} tensors would stay as they are",
+                    hint="the method does not reach the loss on this backbone; choose another method=",
+                )
+
+    def _fail_not_finite(self, what: str, value: float, step: int, rows: np.ndarray[Any, Any]) -> None:
+        numbers = sorted(int(r) for r in self._train.source_rows[rows])
+        shown = ", ".join(map(str, numbers[:16])) + (", ..." if len(numbers) > 16 else "")
+        kept = list_checkpoints(self._checkpoints)
+        last = f"the last good checkpoint is {kept[-1]}" if kept else "there was no checkpoint yet"
+        raise TrainingError(
+            f"the {what} became {value} at step {step} (training rows {shown}); {last}",
+            hint="try a lower learning_rate=, precision=fp32, or look at those rows",
+        )
+
+    def _measure(self) -> tuple[dict[str, float], np.ndarray[Any, Any]]:
+        assert self._validation is not None
+        logits = predict_logits(self._bare_engine, self._validation, self._padding)
+        return score_logits(logits, self._validation.targets), logits.argmax(1)
+
+    def _evaluate(self, state: CheckpointState) -> CheckpointState:
+        line: dict[str, Any] = {
+            "kind": "evaluation",
+            "step": state.step,
+            "epoch": round(state.step / self._steps_per_epoch, 4),
+        }
+        line["train_loss"] = state.running_loss / max(state.running_rows, 1)
+        state = replace(state, running_loss=0.0, running_rows=0)
+        if self._validation is None:
+            self._log(line)
+            return replace(state, best_step=state.step)
+        scores, predicted = self._measure()
+        self._log(line | scores)
+        self._progress.say(
+            f"step {state.step}/{self.total_steps}: training loss {line['train_loss']:.3f}, validation loss "
+            f"{scores['loss']:.3f}, accuracy {scores['accuracy']:.1%}, macro F1 {scores['macro_f1']:.3f}"
+        )
+        self._warn_if_not_learning(predicted)
+        value = -scores["loss"] if self._config.metric == "loss" else scores[self._config.metric]
+        # Small validation sets tie often: the lower loss decides then.
+        value -= 1e-6 * min(scores["loss"], 1e3)
+        if state.best_value is None or value > state.best_value:
+            return replace(state, best_step=state.step, best_value=value, stale_evaluations=0)
+        return replace(state, stale_evaluations=state.stale_evaluations + 1)
+
+    def _warn_if_not_learning(self, predicted: np.ndarray[Any, Any]) -> None:
+        assert self._validation is not None
+        classes = int(max(self._validation.targets.max(), predicted.max(), self._train.targets.max())) + 1
+        reason = explain_not_learning(
+            np.bincount(predicted, minlength=classes).tolist(),
+            np.bincount(self._validation.targets[self._validation.targets >= 0], minlength=classes).tolist(),
+            self._losses,
+            self._config.learning_rate or 0.0,
+            0 if all(str(g["name"]).startswith("head") for g in self._bare_optimizer.param_groups) else None,
+        )
+        if reason:
+            self._progress.warn(reason)
+            self._log({"kind": "warning", "step": len(self._losses), "text": reason})
+
+    def _out_of_patience(self, state: CheckpointState) -> bool:
+        return self._config.patience is not None and state.stale_evaluations >= self._config.patience
+
+    def _is_checkpoint_due(self, step: int) -> bool:
+        every = self._config.checkpoint_every_steps
+        if every is not None:
+            return step % every == 0
+        return time.monotonic() - self._saved > _SECONDS_BETWEEN_CHECKPOINTS
+
+    def _save(self, state: CheckpointState) -> None:
+        if self._accelerator.is_main_process:
+            save_checkpoint(self._checkpoints, self.model, self._bare_optimizer, state)
+            remove_all_but(self._checkpoints, {state.best_step}, _CHECKPOINTS_KEPT)
+        self._saved = time.monotonic()
+        self._accelerator.wait_for_everyone()
+
+    def _stop(self, signal_number: int, step: int) -> None:
+        raise RunInterrupted(
+            f"stopped at step {step} of {self.total_steps}; a checkpoint is written",
+            signal_number,
+            hint=f"go on with: textune resume {self._folder}",
+        )
+
+    def _finish(self, state: CheckpointState) -> TrainingResult:
+        best = self._checkpoints / f"step-{state.best_step:08d}"
+        if state.best_step != state.step:
+            load_trainable(best, self.model)
+        if self._board is not None:
+            self._board.close()
+        early = state.step < self.total_steps
+        return TrainingResult(state.step, state.best_step, state.best_value, state.seconds, early)
+
+    def _forget_log_after(self, step: int) -> None:
+        """Drops log lines of steps that a resumed run takes again."""
+        lines = [line for line in read_json_lines(self._log_path) if line["step"] <= step and step > 0]
+        self._losses = [line["loss"] for line in lines if line["kind"] == "step"]
+        if self._accelerator.is_main_process and self._log_path.exists():
+            write_text_atomically(self._log_path, "".join(json.dumps(line) + "\n" for line in lines))
+
+    def _log(self, line: Mapping[str, Any]) -> None:
+        if not self._accelerator.is_main_process:
+            return
+        append_json_line(self._log_path, line)
+        if self._board is not None and line["kind"] != "warning":
+            for key in line.keys() - {"kind", "step", "epoch"}:
+                self._board.add_scalar(f"{line['kind']}/{key}", line[key], line["step"])
+
+
+def score_logits(logits: np.ndarray[Any, Any], targets: np.ndarray[Any, Any]) -> dict[str, float]:
+    """Returns loss, accuracy and macro F1 of logits [rows, classes]; a target of -1 counts as an error."""
+    from sklearn.metrics import f1_score
+
+    known = targets >= 0
+    shifted = logits - logits.max(1, keepdims=True)
+    log_probabilities = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+    loss = -log_probabilities[known, targets[known]].mean() if known.any() else float("nan")
+    predicted = logits.argmax(1)
+    return {
+        "loss": float(loss),
+        "accuracy": float((predicted == targets).mean()),
+        "macro_f1": float(f1_score(targets[known], predicted[known], average="macro", zero_division=0.0)),
+    }
+
+
+def _no_sync(accelerator: Accelerator, engine: torch.nn.Module, more_to_come: bool) -> Any:
+    return accelerator.no_sync(engine) if more_to_come else contextlib.nullcontext()
+
+
+def _open_tensorboard(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise MissingExtraError(
+            "tensorboard=true: TensorBoard is not installed", hint="pip install tensorboard"
+        ) from None
+    return SummaryWriter(str(folder / "tensorboard"))

@@ -1,0 +1,342 @@
+"""The page and the card: escaped, self-contained, honest in their first lines."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import stat
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import yaml
+
+from textune.evaluation import Difference, evaluate, find_confident_errors, predict_majority
+from textune.report import (
+    BASE,
+    MAJORITY,
+    TFIDF,
+    TUNED,
+    CardInput,
+    ReportInput,
+    render_card,
+    render_report,
+    write_report,
+)  # fmt: skip
+from textune.report.card import escape_markdown
+from textune.report.charts import draw_losses, draw_scores
+from textune.report.verdict import judge
+from textune.report.wording import percent, points
+
+HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=alert(1)> {{ 7*7 }} \x00\x1b[31m \ud800 ```"
+
+
+def make_evaluation(labels, accuracy, rows=400, seed=0, unknown=()):
+    rng = np.random.default_rng(seed)
+    true = np.arange(rows) % len(labels)
+    wrong = (true + rng.integers(1, len(labels), rows)) % len(labels)
+    answers = np.where(rng.random(rows) < accuracy, true, wrong)
+    probabilities = np.full((rows, len(labels)), 0.02)
+    probabilities[np.arange(rows), answers] = rng.uniform(0.5, 0.9, rows)
+    true[: len(unknown)] = -1
+    return evaluate(probabilities, true, labels, unknown=unknown), probabilities, true
+
+
+def make_report(labels=("bad", "good"), tuned=0.9, tfidf=0.7, **changes) -> ReportInput:
+    evaluation, probabilities, true = make_evaluation(labels, tuned)
+    rows = len(true)
+    majority = evaluate(predict_majority(true, rows, len(labels)), true, labels)
+    comparison = [
+        {"name": MAJORITY, "evaluation": majority, "seconds": None},
+        {"name": TFIDF, "evaluation": make_evaluation(labels, tfidf, seed=1)[0], "seconds": 0.4},
+        {"name": BASE, "evaluation": make_evaluation(labels, 0.5, seed=2)[0], "seconds": 3.0},
+        {"name": TUNED, "evaluation": evaluation, "seconds": 125.0},
+    ]
+    history = [{"kind": "step", "step": s, "loss": 1 / s, "learning_rate": 1e-4} for s in range(1, 50)]
+    history += [
+        {
+            "kind": "evaluation",
+            "step": s,
+            "epoch": s / 20,
+            "loss": 0.5,
+            "accuracy": s / 50,
+            "macro_f1": s / 60,
+        }
+        for s in (20, 40)
+    ]
+    texts = [f"text {i}" for i in range(rows)]
+    report = ReportInput(
+        title="reviews", created="2026-01-02 03:04", textune_version="0.1.0",
+        task_summary=[("backbone", "minilm"), ("method", "lora")], labels=tuple(labels), split="test",
+        comparison=comparison, history=history,
+        confident_errors=find_confident_errors(probabilities, true, labels, texts, range(rows), 5),
+        data_facts=[("rows", "400")], warnings=[], settings_yaml="method: lora\n",
+        reload_lines="import textune\nmodel = textune.load('runs/x')\n",
+    )  # fmt: skip
+    return dataclasses.replace(report, **changes)
+
+
+class Page(HTMLParser):
+    """Collects tags, attributes and text; fails on tags that do not nest."""
+
+    VOID = frozenset({"meta", "br", "line", "circle", "polyline"})
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.text: list[str] = []
+        self._open: list[str] = []
+        self.feed(html)
+        assert not self._open, self._open
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+        if tag not in self.VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag not in self.VOID:
+            assert self._open.pop() == tag, tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def test_the_page_is_whole_by_itself():
+    html = render_report(make_report())
+    page = Page(html)
+    assert "http" not in html and "//" not in re.sub(r"\s//\s", "", html) and "@import" not in html
+    assert "url(" not in html
+    assert not {"script", "link", "img", "iframe", "object", "embed", "base", "form"} & set(page.tags)
+    targets = [value for name, value in page.attributes if name in ("href", "src", "srcset", "action", "style")]
+    assert all(target.startswith(("#", "left:", "width:", "--w:")) for target in targets)
+    anchors = {value for name, value in page.attributes if name == "id"}
+    assert {t[1:] for t in targets if t.startswith("#")} <= anchors
+    assert page.tags.count("svg") == 2
+    assert render_report(make_report()) == html  # nothing but its input
+
+
+def hostile_report() -> ReportInput:
+    report = make_report(labels=(HOSTILE, "good", HOSTILE + "2"))
+    errors = [dataclasses.replace(error, text=HOSTILE) for error in report.confident_errors]
+    comparison = [dict(row) for row in report.comparison]
+    comparison[0]["name"] = HOSTILE
+    comparison[3]["evaluation"] = make_evaluation(report.labels, 0.9, unknown=[HOSTILE])[0]
+    pairs = [(HOSTILE, HOSTILE)]
+    return dataclasses.replace(
+        report, title=HOSTILE, created=HOSTILE, textune_version=HOSTILE, task_summary=pairs, data_facts=pairs,
+        comparison=comparison, confident_errors=errors, warnings=[HOSTILE], settings_yaml=HOSTILE,
+        reload_lines=HOSTILE,
+    )  # fmt: skip
+
+
+def test_every_text_is_escaped():
+    html = render_report(hostile_report())
+    page = Page(html)
+    assert not {"script", "img"} & set(page.tags)
+    assert not [name for name, _ in page.attributes if name.startswith("on")]
+    assert "{{ 7*7 }}" in html and "&lt;script&gt;" in html
+    assert not re.search("[\x00\x1b\ud800]", html)
+    html.encode("utf-8")
+
+
+def test_a_text_with_an_address_is_shown_and_not_linked():
+    report = make_report()
+    error = dataclasses.replace(report.confident_errors[0], text="see https://example.org/x", row=3)
+    page = Page(render_report(dataclasses.replace(report, confident_errors=[error])))
+    assert any("https://example.org/x" in text for text in page.text)
+    assert not [value for _, value in page.attributes if "example" in value]
+
+
+def test_few_classes_get_a_heat_map_and_many_a_list():
+    few = Page(render_report(make_report(labels=[f"c{i}" for i in range(20)])))
+    many = Page(render_report(make_report(labels=[f"c{i}" for i in range(21)])))
+    assert "All 20 classes as a matrix" not in "".join(few.text)
+    assert "All 21 classes as a matrix" in "".join(many.text)
+    assert "metrics.json" in render_report(make_report(labels=[f"c{i}" for i in range(151)]))
+
+
+def test_a_report_without_history_errors_or_rivals_is_drawn():
+    report = make_report()
+    bare = dataclasses.replace(report, comparison=report.comparison[3:], history=[], confident_errors=[])
+    text = "".join(Page(render_report(bare)).text)
+    assert "stands alone" in text and "How it learned" not in text and "sure of it" not in text
+    with pytest.raises(ValueError, match="at least one"):
+        render_report(dataclasses.replace(report, comparison=[]))
+
+
+def test_the_verdict_comes_first_and_tells_the_lead():
+    verdict = judge(make_report(tuned=0.9, tfidf=0.7).comparison, "test")
+    assert verdict.tone == "good"
+    assert re.fullmatch(
+        r"The tuned model is right on [89]\d\.\d% of 400 test rows \(95% interval [\d.]+ to [\d.]+\)\.",
+        verdict.headline,
+    )
+    assert verdict.judgement[0].startswith("Clearly better than the majority class, TF-IDF + logistic regression (+")
+    html = render_report(make_report())
+    assert html.index(verdict.headline) < html.index("Against simpler models")
+
+
+def test_the_verdict_does_not_flatter():
+    unclear = judge(make_report(tuned=0.80, tfidf=0.79).comparison, "validation")
+    assert unclear.tone == "caution"
+    assert unclear.judgement[0].startswith("Not clearly better than TF-IDF + logistic regression")
+    assert "chose the checkpoint" in unclear.notes[0]
+    worse = judge(make_report(tuned=0.6, tfidf=0.9).comparison, "test")
+    assert worse.tone == "bad" and worse.judgement[0].startswith("Worse than TF-IDF")
+    idle = judge(make_report(tuned=0.5).comparison, "test")
+    assert any("Not clearly better than the majority class" in sentence for sentence in idle.judgement)
+
+
+def test_a_paired_difference_decides_before_the_intervals():
+    comparison = [dict(row) for row in make_report(tuned=0.80, tfidf=0.79).comparison]
+    comparison[1]["difference"] = Difference(low=0.004, high=0.02, mean=0.012)
+    verdict = judge(comparison, "test")
+    assert verdict.tone == "good" and "+1.2 points, 95% interval +0.4 to +2.0" in verdict.judgement[0]
+
+
+@pytest.mark.parametrize(
+    ("low", "mean", "high", "begins", "tone"),
+    [
+        (0.001, 0.02, 0.04, "Clearly better than", "good"),
+        (-0.001, 0.02, 0.04, "Not clearly better than", "caution"),
+        (-0.04, -0.02, 0.001, "Not clearly better than", "caution"),
+        (-0.04, -0.02, -0.001, "Worse than", "bad"),
+    ],
+)
+def test_better_means_that_the_whole_interval_is_above_zero(low, mean, high, begins, tone):
+    comparison = [dict(row) for row in make_report().comparison[1::2]]
+    comparison[0]["difference"] = Difference(low=low, high=high, mean=mean)
+    verdict = judge(comparison, "test")
+    assert verdict.judgement[0].startswith(f"{begins} {TFIDF}") and verdict.tone == tone
+
+
+def test_notes_name_what_the_accuracy_hides():
+    true = np.array([0] * 30 + [1] * 3 + [-1])
+    evaluation = evaluate(np.tile([0.9, 0.08, 0.02], (34, 1)), true, ("a", "b", "c"), unknown=["new"])
+    notes = " ".join(judge([{"name": TUNED, "evaluation": evaluation, "seconds": None}], "test").notes)
+    assert "34 rows can tell little" in notes and "Never recognised: b." in notes
+    assert "1 row has a label that the model does not know (new)" in notes
+    assert "no test row has the label: c" in notes
+
+
+def test_writing_is_atomic(tmp_path, monkeypatch):
+    path = tmp_path / "report.html"
+    write_report(make_report(), path)
+    assert path.read_text(encoding="utf-8") == render_report(make_report())
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    before = path.read_bytes()
+
+    def fail(_: int) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_report(make_report(tuned=0.5), path)
+    assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["report.html"]
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        [],
+        [{"kind": "step", "step": 1, "loss": 0.5}],
+        [{"kind": "step", "step": 1, "loss": float("nan")}, {"kind": "step", "step": 2, "loss": None}],
+        [{"kind": "step", "step": s, "loss": 0.0} for s in range(3)],
+        [{"kind": "step", "step": s, "loss": 1e-9 * s} for s in range(3)],
+        [{"kind": "step", "step": s, "loss": 10.0**s} for s in range(12)],
+        [{"kind": "evaluation", "step": 5, "loss": 0.1, "accuracy": 1.0, "macro_f1": 1.0}],
+        [{"kind": "evaluation", "step": 5, "loss": 0.1, "accuracy": 0.0, "macro_f1": 0.0}],
+        [{"kind": "step", "step": s, "loss": 1.0} for s in range(100_000)],
+        [{"kind": "other"}, {}],
+    ],
+)
+def test_any_history_is_drawn_within_its_frame(history):
+    for chart in (draw_losses(history), draw_scores(history)):
+        if chart is None:
+            continue
+        Page(chart)
+        coordinates = re.findall(r'points="([^"]*)"', chart)
+        numbers = [float(n) for line in coordinates for pair in line.split() for n in pair.split(",")]
+        assert all(0 <= n <= 460 for n in numbers)
+        assert "nan" not in chart and "inf" not in chart and len(chart) < 60_000
+
+
+def test_a_resumed_step_is_drawn_once():
+    history = [{"kind": "evaluation", "step": s, "accuracy": 0.5, "macro_f1": 0.5} for s in (1, 2, 2, 3)]
+    assert str(draw_scores(history)).count("<circle") == 6
+
+
+def test_figures_round_without_lying():
+    assert [percent(x) for x in (0.905, 0.9999, 1.0, 0.0001, 0.0)] == [
+        "90.5%",
+        ">99.9%",
+        "100%",
+        "<0.1%",
+        "0%",
+    ]
+    assert [points(x) for x in (0.075, -0.004, -0.0001)] == ["+7.5", "−0.4", "0.0"]
+
+
+def make_card(report: ReportInput, **changes) -> CardInput:
+    card = CardInput(
+        title=report.title, textune_version=report.textune_version, library_name="peft",
+        base_model="sentence-transformers/all-MiniLM-L6-v2", labels=report.labels, split=report.split,
+        comparison=report.comparison, facts=report.task_summary, warnings=report.warnings,
+        reload_lines=report.reload_lines, tags=("lora",),
+    )  # fmt: skip
+    return dataclasses.replace(card, **changes)
+
+
+def front_matter(card: str) -> dict:
+    return yaml.safe_load(card.split("---\n")[1])
+
+
+def test_the_cards_front_matter_is_yaml():
+    card = render_card(make_card(make_report(warnings=["a warning"])))
+    assert card.startswith("---\n")
+    assert front_matter(card) == {
+        "library_name": "peft", "base_model": "sentence-transformers/all-MiniLM-L6-v2",
+        "pipeline_tag": "text-classification", "tags": ["text-classification", "textune", "lora"],
+        "metrics": ["accuracy", "f1"],
+    }  # fmt: skip
+    for part in ("# reviews", "- a warning", "```python\nimport textune", "| tuned model |", "| 1 | good |"):
+        assert part in card
+    without = front_matter(render_card(make_card(make_report(), base_model=None, license="apache-2.0")))
+    assert "base_model" not in without and without["license"] == "apache-2.0"
+
+
+def test_the_card_escapes_what_others_wrote():
+    report = hostile_report()
+    card = render_card(make_card(report, base_model="evil: [x]\n---\n# injected"))
+    assert front_matter(card)["base_model"].startswith("evil: [x]")
+    body = card.split("````python")[0] + card.split("````\n")[-1]
+    assert "<script" not in body and "<img" not in body
+    assert not re.search("[\x00\x1b\ud800]", card)
+    table = [line for line in card.splitlines() if line.startswith("| 0 |")]
+    assert len(table) == 1 and len(re.findall(r"(?<!\\)\|", table[0])) == 7
+    many = render_card(make_card(make_report(labels=[f"c{i}" for i in range(60)])))
+    assert "and 10 more classes" in many
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("18.6% (15.6 to 21.7)", "18.6% (15.6 to 21.7)"),
+        ("a|b\nc", "a\\|b c"),
+        ("1. first", "1\\. first"),
+        ("- item", "\\- item"),
+        ("[x](y)", "\\[x\\](y)"),
+        ("https://a.b", "https\\://a.b"),
+        ("me@a.b", "me\\@a.b"),
+        ("<b>&amp;", "&lt;b&gt;&amp;amp;"),
+    ],
+)
+def test_markdown_is_shown_as_it_is(text, shown):
+    assert escape_markdown(text) == shown
