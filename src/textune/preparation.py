@@ -200,14 +200,19 @@ def _check_splits(
         if name == "test":
             overlap_with_test = overlap
         if overlap.exact or overlap.near:
-            shown = "; ".join(f'training row {a} = {name} row {b}: "{text}"' for a, b, text in overlap.examples[:3])
-            warnings.append(
-                f"{overlap.exact} {name} rows stand in the training rows too, {overlap.near} more nearly so: "
-                f"the {name} figures flatter the model ({shown})"
-            )
+            warnings.append(_describe_overlap(overlap, name))
         if apart := describe_groups_split_apart(train, other):
             warnings.append(f"{apart} groups have rows both in training and in {name}: hold them together with group=")
     return warnings, overlap_with_test
+
+
+def _describe_overlap(overlap: Overlap, name: str) -> str:
+    """Returns the warning, with row numbers but no text: it stands in the model card, which may be published."""
+    counts = [f"{overlap.exact:,} exactly"] * bool(overlap.exact) + [f"{overlap.near:,} nearly"] * bool(overlap.near)
+    pairs = ", ".join(f"{name} row {b} is training row {a}" for a, b, _ in overlap.examples[:3])
+    return (
+        f"{name} rows that stand in the training rows too: {' and '.join(counts)} ({pairs}); they flatter the figures"
+    )
 
 
 def _encoded(examples: Examples, labels: Labels) -> list[tuple[str, int]]:

@@ -144,17 +144,9 @@ def resume(run: str | Path, data: Any = None, *, progress: Progress | None = Non
         return work.execute(folder, plan)
 
 
-def fit_rows(
-    texts: Sequence[str],
-    labels: Sequence[str],
-    pairs: tuple[tuple[str, str], ...],
-    settings: Mapping[str, Any],
-    progress: Progress,
-) -> Path:
-    """Trains on rows in memory and saves the bundle, with no test and no baselines; returns the run's folder."""
-    config = build_config({"data": "rows", "labels": pairs, "test_fraction": 0.0} | dict(settings))
-    frame = [{"text": text, "label": label} for text, label in zip(texts, labels, strict=True)]
-    work = _Work(config, resolve(config.method.name, config.method.options), progress, {"data": frame})
+def train_only(config: RunConfig, progress: Progress, frames: Mapping[str, Any]) -> Path:
+    """Trains and saves the bundle, with no baselines and no report; returns the run's folder."""
+    work = _Work(config, resolve(config.method.name, config.method.options), progress, dict(frames))
     work.prepare()
     folder = choose_folder(config, overwrite=False)
     with lock_run(folder):

@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import platform
 import shutil
+import stat
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -53,6 +54,7 @@ def write_bundle(
     config = {k: v for k, v in backbone.config.items() if k not in ("_name_or_path", "auto_map")}
     (folder / "backbone" / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     names += ["backbone/config.json", "config.yaml"]
+    _let_others_read(folder, names)
     trainable, total = count_parameters(model)
     manifest = Manifest(
         task="single_label",
@@ -77,6 +79,13 @@ def write_bundle(
     )
     write_manifest(folder, manifest)
     return manifest
+
+
+def _let_others_read(folder: Path, names: Sequence[str]) -> None:
+    """Gives weight files the usual mode: safetensors makes them readable by their owner alone."""
+    usual = stat.S_IMODE((folder / "config.yaml").stat().st_mode)
+    for name in names:
+        (folder / name).chmod(usual)
 
 
 def write_tokenizer(backbone: Backbone, folder: Path, max_length: int) -> list[str]:

@@ -44,8 +44,9 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def fit(self, X: Sequence[str], y: Sequence[Any]) -> TextClassifier:  # noqa: N803
         """Trains on texts X and labels y of any type; returns self."""
+        from textune.config import build_config
         from textune.progress import Silent
-        from textune.run import fit_rows
+        from textune.run import train_only
 
         texts = [str(text) for text in np.asarray(X, dtype=object).ravel()]
         labels = np.asarray(y)
@@ -55,13 +56,10 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self._place = tempfile.TemporaryDirectory(prefix="textune-")
         names = ("method", "backbone", "epochs", "learning_rate", "batch_size", "max_length", "validation_fraction")
         settings = {k: getattr(self, k) for k in (*names, "seed")} | dict(self.settings or {})
-        run = fit_rows(
-            texts,
-            [str(code) for code in codes],
-            tuple((str(i), str(i)) for i in range(len(self.classes_))),
-            settings | {"runs_dir": self._place.name, "name": "run"},
-            Silent(),
-        )
+        fixed = {"data": "rows", "labels": [(str(i), str(i)) for i in range(len(self.classes_))], "test_fraction": 0.0}
+        config = build_config(fixed | settings | {"runs_dir": self._place.name, "name": "run"})
+        rows = [{"text": text, "label": str(code)} for text, code in zip(texts, codes, strict=True)]
+        run = train_only(config, Silent(), {"data": rows})
         self.run_folder_ = run
         self._predictor: Any = None
         self.n_features_in_ = 1

@@ -45,6 +45,8 @@ def _check_sizes(
 ) -> None:
     unpacked = 0
     for member in members:
+        if member.flag_bits & 1:
+            raise DataError(f"{name}: is protected by a password", hint="save it without one")
         for block in _inflate(stream, member):  # the sizes that the archive states may be lies
             unpacked += len(block)
             check_expansion(name, unpacked, packed, options)
@@ -52,8 +54,6 @@ def _check_sizes(
 
 def _inflate(stream: BinaryIO, member: zipfile.ZipInfo) -> Iterator[bytes]:
     """Yields a member's content in blocks, whatever size the archive claims."""
-    if member.flag_bits & 1:
-        raise DataError(f"the spreadsheet is protected by a password ({member.filename})", hint="save it without one")
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise zipfile.BadZipFile(f"{member.filename} is packed in an unusual way")
     stream.seek(member.header_offset)

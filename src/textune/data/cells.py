@@ -73,8 +73,10 @@ def _lone_surrogate(value: str) -> str | None:
     return next((char for char in value if "\ud800" <= char <= "\udfff"), None)
 
 
-def as_text(arrow: pa.Table, name: str) -> tuple[pa.Table, list[str]]:
+def as_text(arrow: pa.Table, name: str, first_row: int = 1) -> tuple[pa.Table, list[str]]:
     """Casts every column to text; returns the table and notes about columns that had to be left out.
+
+    first_row: the number of the first row in messages.
 
     Class numbers of the `datasets` library become class names. Raises DataError where bytes are no UTF-8.
     """
@@ -88,11 +90,27 @@ def as_text(arrow: pa.Table, name: str) -> tuple[pa.Table, list[str]]:
         try:
             columns[field.name] = _column_text(column, names.get(field.name))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeError) as error:
+            if (row := _undecodable_row(column)) is not None:
+                raise DataError(
+                    f"{name}, row {first_row + row}: column '{field.name}' holds bytes that are not UTF-8",
+                    hint="write the column again as UTF-8 text, or leave it out",
+                ) from error
             raise DataError(
                 f"{name}: column '{field.name}' ({field.type}) cannot be read as text: {error}",
                 hint="convert the column to UTF-8 text, or leave it out",
             ) from error
     return pa.table(columns) if columns else arrow.select([]), notes
+
+
+def _undecodable_row(column: pa.ChunkedArray) -> int | None:
+    if not (_is_string(column.type) or _is_binary(column.type)):
+        return None
+    for row, value in enumerate(column.cast(pa.large_binary()).to_pylist()):
+        try:
+            (value or b"").decode("utf-8")
+        except UnicodeDecodeError:
+            return row
+    return None
 
 
 def class_names(schema: pa.Schema) -> dict[str, list[str]]:
@@ -120,7 +138,9 @@ def _column_text(column: pa.ChunkedArray, names: list[str] | None) -> pa.Chunked
         return _map_values(column, lambda v: cell_text(short(v)))
     if pa.types.is_nested(kind) or not _casts(kind):
         return pa.chunked_array([pa.array([cell_text(v.as_py()) for v in c], TEXT) for c in column.chunks], TEXT)
-    return empty_as_missing(column.cast(TEXT))
+    text = column.cast(TEXT)
+    text.validate(full=True)  # a cast between string types takes bytes that are not UTF-8 as they are
+    return empty_as_missing(text)
 
 
 def empty_as_missing(column: pa.ChunkedArray) -> pa.ChunkedArray:

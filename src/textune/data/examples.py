@@ -75,11 +75,9 @@ def build_examples(table: Table, columns: Columns) -> Examples:
     Raises DataError where no row is left.
     """
     arrow = table.arrow
-    parts = [arrow.column(name) for name in columns.text]
-    text = parts[0]
-    if len(parts) > 1:
-        parts = [pc.if_else(_filled(part), part, pa.scalar(None, pa.large_string())) for part in parts]
-        text = pc.binary_join_element_wise(*parts, pa.scalar(columns.joiner, pa.large_string()), null_handling="skip")
+    text = (
+        arrow.column(columns.text[0]) if len(columns.text) == 1 else _join(arrow.select(columns.text), columns.joiner)
+    )
     cells: dict[str, Any] = {
         "row": pa.array(np.arange(table.first_row, table.first_row + len(table), dtype=np.int64)),
         "text": text,
@@ -99,6 +97,14 @@ def build_examples(table: Table, columns: Columns) -> Examples:
     if not kept.num_rows:
         raise _nothing_left(table, columns, has_text)
     return Examples(kept, table.name, tuple(no_text), tuple(no_label))
+
+
+def _join(parts: pa.Table, joiner: str) -> pa.ChunkedArray:
+    """Joins the cells of each row, skipping blank ones."""
+    # not pc.binary_join_element_wise: with null_handling="skip" it loses rows whose cells are all null (pyarrow 26)
+    rows = zip(*(column.to_pylist() for column in parts.columns), strict=True)
+    texts = [joiner.join(cell for cell in row if cell and not cell.isspace()) for row in rows]
+    return pa.chunked_array([pa.array(texts, pa.large_string())])
 
 
 def _filled(column: pa.ChunkedArray) -> pa.ChunkedArray:

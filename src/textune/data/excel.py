@@ -26,6 +26,13 @@ def _open(location: Location, options: ReadOptions, chunk_rows: int) -> Reading:
 
     if not location.path.stat().st_size:
         raise DataError(f"{location.name}: the file is empty", hint="give a sheet with a header and at least one row")
+    with location.path.open("rb") as stream:
+        is_compound = stream.read(4) == b"\xd0\xcf\x11\xe0"
+    if is_compound and location.suffix != ".xls":
+        raise DataError(
+            f"{location.name}: is protected by a password, or an .xls file with another ending",
+            hint="save it without a password, or rename it",
+        )
     if location.suffix != ".xls":
         check_spreadsheet(location.path, location.name, options)
     try:

@@ -51,14 +51,14 @@ def _chunks(
     packed = sum(path.stat().st_size for path in paths)
     for path in paths:
         for batch in _batches(path, name, rows, options):
-            rows += batch.num_rows
             for start in range(0, batch.num_rows, chunk_rows):
-                table, left_out = as_text(batch.slice(start, chunk_rows), name)
+                table, left_out = as_text(batch.slice(start, chunk_rows), name, rows + start + 1)
                 notes += [note for note in left_out if note not in notes]
                 # a few bytes can stand for gigabytes: what was decoded counts, not what the file says
                 decoded += table.nbytes
                 check_expansion(name, decoded, max(packed, FREE_BYTES // 16), options)
                 yield table
+            rows += batch.num_rows
 
 
 def _batches(path: Path, name: str, rows_before: int, options: ReadOptions) -> Iterator[pa.Table]:

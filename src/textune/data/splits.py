@@ -40,7 +40,10 @@ def split_examples(
             f"validation and test take {validation_fraction:g} + {test_fraction:g} of the rows: none is left",
             hint="make the fractions smaller",
         )
-    names, classes = np.unique(np.asarray(examples.labels() or [""] * len(examples), dtype=object), return_inverse=True)
+    values = examples.labels() or [""] * len(examples)
+    names = sorted(set(values))
+    number_of = {name: number for number, name in enumerate(names)}
+    classes = np.fromiter((number_of[value] for value in values), dtype=np.int64, count=len(values))
     rng = np.random.default_rng([seed, _SPLIT_STREAM])
     if grouped:
         part = _assign_groups(_group_numbers(examples), classes, fractions, rng)
@@ -141,19 +144,19 @@ def _refuse_empty(part: Array, fractions: Array, rows: int, grouped: bool) -> No
             )
 
 
-def _notes(names: Array, classes: Array, part: Array, fractions: Array) -> list[str]:
-    counts = np.bincount(classes)
-    single = [str(name) for name in names[counts == 1]]
+def _notes(names: list[str], classes: Array, part: Array, fractions: Array) -> list[str]:
+    counts = np.bincount(classes, minlength=len(names))
     notes = []
-    if single:
-        shown = ", ".join(f"'{name}'" for name in single[:5]) + (", ..." if len(single) > 5 else "")
-        plural = "classes have one row each and stay" if len(single) > 1 else "class has one row, which stays"
-        notes.append(f"{len(single)} {plural} in training: {shown}")
+    if single := [names[c] for c in np.flatnonzero(counts == 1)]:
+        which = "classes have one row each and stay" if len(single) > 1 else "class has one row, which stays"
+        notes.append(f"{len(single)} {which} in training: {_list(single)}")
     for p, part_name in ((VALIDATION, "validation"), (TEST, "test")):
-        absent: Array | list[int] = (
-            np.setdiff1d(np.flatnonzero(counts > 1), classes[part == p]) if fractions[p] > 0 else []
-        )
-        if len(absent):
-            shown = ", ".join(f"'{name}'" for name in names[absent][:5]) + (", ..." if len(absent) > 5 else "")
-            notes.append(f"{len(absent)} classes have no row in {part_name}: {shown}")
+        absent = [names[c] for c in np.setdiff1d(np.flatnonzero(counts > 1), classes[part == p])]
+        if fractions[p] > 0 and absent:
+            which = "classes have" if len(absent) > 1 else "class has"
+            notes.append(f"{len(absent)} {which} no row in {part_name}: {_list(absent)}")
     return notes
+
+
+def _list(names: list[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names[:5]) + (", ..." if len(names) > 5 else "")
