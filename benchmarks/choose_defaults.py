@@ -1,4 +1,4 @@
-"""Trials behind the rules of `textune.defaults`: training rows only, split into rows to learn from and rows to judge by.
+"""Trials behind the rules of `textune.defaults`: training rows only, some to learn from, others to judge by.
 
     python benchmarks/choose_defaults.py --data FOLDER_OF_DATA_SETS --output results/defaults.jsonl [--only banking77]
 

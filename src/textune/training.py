@@ -41,6 +41,8 @@ from textune.progress import Progress
 
 _SECONDS_BETWEEN_CHECKPOINTS = 120.0
 _CHECKPOINTS_KEPT = 2
+_CLEARLY_BETTER = 0.1
+"""A lead over the majority class, in accuracy, that shows a model learning whatever its loss says."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ class Trainer:
                 task.advance(state.step)
             started = time.monotonic() - state.seconds
             for step, rows in self._remaining_steps(state):
-                loss, norm = self._take_step(step, rows, first=step == state.step + 1)
+                loss, norm = self._take_step(step, rows, first=step == 1)
                 state = replace(
                     state, step=step, seconds=time.monotonic() - started,
                     running_loss=state.running_loss + loss * len(rows), running_rows=state.running_rows + len(rows),
@@ -195,7 +197,7 @@ class Trainer:
         if not math.isfinite(value):
             self._fail_not_finite("loss", value, step, rows)
         parameters = [p for g in self._bare_optimizer.param_groups for p in g["params"]]
-        if first:
+        if first:  # later a gradient of nothing may be a batch that the model is wholly sure of
             self._check_gradients()
         limit = config.max_grad_norm or float("inf")
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, limit))
@@ -222,7 +224,7 @@ class Trainer:
             raise TrainingError("nothing is trainable: every parameter is frozen", hint="choose another method=")
         for part in sorted({str(g["name"]).partition(",")[0] for g in groups}):
             own = [p for g in groups if str(g["name"]).startswith(part) for p in g["params"]]
-            if not any(p.grad is not None and bool(p.grad.abs().max() > 0) for p in own):
+            if not any(p.grad is not None and bool((p.grad != 0).any()) for p in own):  # NaN is a gradient, too
                 raise TrainingError(
                     f"nothing trainable in the {part} gets a gradient: {len(own)} tensors would stay as they are",
                     hint="the method does not reach the loss on this backbone; choose another method=",
@@ -270,10 +272,14 @@ class Trainer:
 
     def _warn_if_not_learning(self, predicted: np.ndarray[Any, Any]) -> None:
         assert self._validation is not None
-        classes = int(max(self._validation.targets.max(), predicted.max(), self._train.targets.max())) + 1
+        targets = self._validation.targets
+        classes = int(max(targets.max(), predicted.max(), self._train.targets.max())) + 1
+        counts = np.bincount(targets[targets >= 0], minlength=classes)
+        if (predicted == targets).mean() > counts.max() / len(targets) + _CLEARLY_BETTER:
+            return
         reason = explain_not_learning(
             np.bincount(predicted, minlength=classes).tolist(),
-            np.bincount(self._validation.targets[self._validation.targets >= 0], minlength=classes).tolist(),
+            counts.tolist(),
             self._losses,
             self._config.learning_rate or 0.0,
             0 if all(str(g["name"]).startswith("head") for g in self._bare_optimizer.param_groups) else None,

@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(words: list[str], debug: bool) -> int:
-    import click
+    import typer
 
     from textune.cli.app import app
 
@@ -32,21 +32,21 @@ def _run(words: list[str], debug: bool) -> int:
         result = app(words, prog_name="textune", standalone_mode=False)
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
     except TextuneError as error:
         if debug:
             raise
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         print("stopped", file=sys.stderr)  # noqa: T201
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except Exception as error:
+        if hasattr(error, "show") and hasattr(error, "exit_code"):  # wrong usage; typer carries its own copy of click
+            error.show()
+            return int(error.exit_code)
         if debug:
             raise
         reason = str(error).splitlines()[0] if str(error) else ""
