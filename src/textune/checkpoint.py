@@ -1,18 +1,20 @@
 """Checkpoints: complete or absent, hashed, and only safetensors and JSON inside.
 
 One checkpoint is a folder `step-00000120` with trainable.safetensors, optimizer.safetensors, random.safetensors
-and state.json, which holds the other files' SHA-256. It is written beside its place and renamed into it.
+and state.json, which holds the other files' SHA-256 and its own content's. It is written beside its place and renamed into it.
 """
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -66,7 +68,8 @@ def save_checkpoint(
     Raises BundleError where the disk is full: the partial checkpoint is removed, older ones stay whole.
     """
     target = folder / f"step-{state.step:08d}"
-    if target.is_dir() and _state_equals(target, state):
+    # a damaged one that a resumed run went back before is written anew
+    if target.is_dir() and find_damage(target) is None and _state_equals(target, state):
         return target
     partial = folder / f"{_PARTIAL}{target.name}"
     try:
@@ -77,6 +80,7 @@ def save_checkpoint(
         save_file(_optimizer_tensors(optimizer, names), partial / _FILES[1])
         save_file(_random_tensors(), partial / _FILES[2])
         content = vars(state) | {"files": {name: hash_file(partial / name) for name in _FILES}}
+        content["sha256"] = _hash_content(content)
         (partial / "state.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         for name in (*_FILES, "state.json"):
             _flush(partial / name)
@@ -146,7 +150,7 @@ def load_checkpoint(
             warn(f"{path}: {reason}; going back to the checkpoint before it")
             continue
         content = read_json(path / "state.json", "the checkpoint's state")
-        state = CheckpointState(**{k: v for k, v in content.items() if k != "files"})
+        state = CheckpointState(**{k: v for k, v in content.items() if k not in ("files", "sha256")})
         if state.plan != plan:
             raise BundleError(f"{path}: was made with other settings or data than this run has now")
         _load_into(path, model, optimizer)
@@ -159,11 +163,18 @@ def load_checkpoint(
 def find_damage(path: Path) -> str | None:
     """Returns what is wrong with a checkpoint's bytes, or None."""
     try:
-        files = read_json(path / "state.json", "the checkpoint's state")["files"]
-        wrong = [name for name in _FILES if hash_file(path / name) != files[name]]
+        content = read_json(path / "state.json", "the checkpoint's state")
+        wrong = [name for name in _FILES if hash_file(path / name) != content["files"][name]]
+        wrong += ["state.json"] if _hash_content(content) != content["sha256"] else []
     except (BundleError, KeyError, TypeError, OSError) as error:
         return str(error)
     return f"{', '.join(wrong)} is damaged (SHA-256 differs)" if wrong else None
+
+
+def _hash_content(content: dict[str, Any]) -> str:
+    """Returns the SHA-256 of what state.json says beside its own hash."""
+    said = {key: value for key, value in content.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def load_trainable(path: Path, model: torch.nn.Module) -> None:

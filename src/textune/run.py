@@ -134,7 +134,8 @@ def resume(run: str | Path, data: Any = None, *, progress: Progress | None = Non
     config = replace(config, name=folder.name, runs_dir=str(folder.parent))
     with lock_run(folder):
         plan = read_json(folder / PLAN, "the run's plan")
-        if (folder / "textune.json").is_file() and (folder / "evaluation" / "metrics.json").is_file():
+        # the figures enter the manifest last, when report and card are written
+        if (folder / "textune.json").is_file() and read_manifest(folder, verify=False).metrics:
             progress.say(f"{folder}: this run is finished already")
             return load_run(folder)
         refuse_changes("setting", plan.get("settings", {}), settings_of(config))

@@ -78,6 +78,7 @@ def test_an_empty_cell_is_missing_and_quoted_newlines_stay(tmp_path):
         ("text,label\na,b\nc\rd,e\n", "row 2 (line 3)", "bare carriage return"),
         ("text,label\ra,b\rc,d\r", "header (line 1)", "bare carriage return"),
         ("text,label\na,b\nc\0d,e\n", "row 2 (line 3)", "NUL"),
+        ("text,label\na,b\nc,d\0", "row 2 (line 3)", "NUL"),
         ("text,label\nfine,b\nhalf \xed\xa0\x80,e\n".encode("latin-1"), "line 3", "surrogate"),
         ("text,label\n" + "a" * 1_000_001 + ",b\n", "row 1", "longer than 1,000,000 characters"),
         ("text,label\na,b\n" + "x" * 20_000_000 + "\n", "row 2", "longer than"),

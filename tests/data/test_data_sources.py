@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from textune.data import ReadOptions, embedded, hub, read_table, stream_tables
+from textune.data.archives import check_spreadsheet
 from textune.errors import DataError, MissingExtraError
 
 TEXT = st.text(st.characters(blacklist_categories=["Cs"]), max_size=12)
@@ -78,8 +79,12 @@ def test_parquet_faults_are_named(tmp_path):
     path = tmp_path / "data.parquet"
     path.write_bytes(b"PAR1 nothing of the kind PAR1")
     assert "damaged or no Parquet" in refused(path)
-    pq.write_table(pa.table({"text": pa.array([b"\xff\xfe"])}), path)
-    assert "'text'" in refused(path)
+    pq.write_table(pa.table({"text": pa.array([b"fine", b"\xff\xfe"])}), path)
+    assert "row 2: column 'text'" in refused(path)
+    broken = pa.Array.from_buffers(pa.string(), 2, pa.array([b"fine", b"\xed\xa0\x80"]).buffers())
+    pq.write_table(pa.table({"text": broken}), path)
+    assert "row 2: column 'text'" in refused(path)
+    assert "row 2: column 'text'" in refused(pa.table({"text": broken}))
     pq.write_table(pa.table({"text": pa.array(["a"])}).slice(0, 0), path)
     assert "no rows" in refused(path)
     pq.write_table(pa.table({"text": ["abc"] * 1_000}), path)
@@ -152,6 +157,8 @@ def test_spreadsheet_faults_are_named(tmp_path):
     path = tmp_path / "data.xlsx"
     path.write_bytes(b"PK nothing of the kind")
     assert "damaged" in refused(path)
+    path.write_bytes(b"\xd0\xcf\x11\xe0" + bytes(600))
+    assert "password" in refused(path)
     path.write_bytes(b"")
     assert "empty" in refused(path)
     assert "empty" in refused(write_xlsx(path, {"S": []}))
@@ -179,7 +186,8 @@ def test_spreadsheet_bombs_are_refused_before_they_are_opened(tmp_path):
     assert "times its size" in refused(big)
 
     shared = write_xlsx(tmp_path / "shared.xlsx", {"S": [["text"], *[["x" * 30_000]] * 1_000]})
-    assert "GiB" in refused(shared, max_bytes=20_000_000)
+    with pytest.raises(DataError, match="GiB"):
+        check_spreadsheet(shared, "shared.xlsx", ReadOptions(max_bytes=20_000_000))
     assert len(read_table(shared, ReadOptions(max_bytes=40_000_000))) == 1_000
 
 
@@ -204,7 +212,11 @@ def test_an_open_document_is_read_and_its_bombs_are_not(tmp_path):
     assert rows(write_ods(tmp_path / "good.ods", good)) == [{"text": "001"}]
     wide = cell.format(' table:number-columns-repeated="16384"', "x" * 100)
     bomb = row.format(' table:number-rows-repeated="1000000"', wide)
-    assert "GiB" in refused(write_ods(tmp_path / "bomb.ods", bomb))
+    many = row.format(' table:number-rows-repeated="1000000"', cell.format(' table:number-columns-repeated="99"', "x"))
+    for table, options, reason in ((many, ReadOptions(), "cells"), (good * 9, ReadOptions(max_bytes=50), "GiB")):
+        with pytest.raises(DataError, match=reason):
+            check_spreadsheet(write_ods(tmp_path / "bomb.ods", table), "bomb.ods", options)
+    assert "cells" in refused(write_ods(tmp_path / "bomb.ods", bomb))
 
 
 # ---- folders -----------------------------------------------------------------------------------------------------
@@ -316,7 +328,8 @@ def test_faulty_frames_are_refused():
     assert "empty" in refused([])
     assert "no rows" in refused(pd.DataFrame({"text": []}))
     assert "cannot read a table from int" in refused(17)
-    assert "longer than" in refused([{"text": "x" * 1_000_001}])
+    assert "row 1, column 'text'" in refused([{"text": "x" * 1_000_001}])
+    assert "GiB" in refused([{"text": "x" * 1_000}], max_bytes=900)
 
 
 # ---- names -------------------------------------------------------------------------------------------------------

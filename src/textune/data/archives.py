@@ -29,8 +29,9 @@ def check_spreadsheet(path: Path, name: str, options: ReadOptions) -> None:
         with zipfile.ZipFile(path) as archive, path.open("rb") as stream:
             members = archive.infolist()
             _check_sizes(stream, members, path.stat().st_size, name, options)
-            sheets = [m for m in members if re.search(r"xl/worksheets/[^/]+\.xml$", m.filename)]
             strings = next((m for m in members if m.filename.lower() == "xl/sharedstrings.xml"), None)
+            # a sheet may have any name: the workbook says which members are sheets
+            sheets = [m for m in members if m.filename.lower().endswith(".xml") and m is not strings]
             lengths = _shared_lengths(stream, strings) if strings else []
             for sheet in sheets:
                 _check_sheet(_inflate(stream, sheet), lengths, name, options)
@@ -175,7 +176,9 @@ class _RepeatedCells:
         elif tag.endswith("table-row"):
             self._cells += self._row_repeats * self._row_cells
             self._chars += self._row_repeats * self._row_chars
-            if self._cells > MAX_CELLS or self._chars > self._options.max_bytes:
+            if self._cells > MAX_CELLS:
+                raise DataError(f"{self._name}: a sheet has more than {MAX_CELLS:,} cells", hint="save it as CSV")
+            if self._chars > self._options.max_bytes:
                 raise too_large(self._name, self._options)
 
     def entity(self, *declaration: Any) -> None:

@@ -1,0 +1,58 @@
+# Every target needs only Python 3.11 or newer, make, and the package index that pip is set up for.
+
+ifeq ($(origin PYTHON),undefined)
+PYTHON  := $(shell for p in python3.11 python3.12 python3.13 python3; do \
+             $$p -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+             && { echo $$p; break; }; done)
+endif
+WORKERS ?= 2
+VENV    := .venv
+BIN     := $(VENV)/bin
+STAMP   := $(VENV)/.made
+CHECKED := src tests benchmarks docs requirements
+
+.PHONY: help env demo test lint types docs docs-check bench pins clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+env: $(STAMP)  ## make .venv with everything pinned
+
+$(STAMP): requirements/base.txt requirements/demo.txt requirements/dev.txt pyproject.toml
+	@test -n "$(PYTHON)" || { echo "textune needs Python 3.11 or newer with its venv module, and found none."; \
+	  echo "Install it (on Debian and Ubuntu also python3-venv), or say where it is: make PYTHON=PATH"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "textune needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version)."; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -r requirements/dev.txt
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --editable .
+	@touch $@
+
+demo: $(STAMP)  ## train, measure and try a film-review classifier, offline
+	$(BIN)/textune demo
+
+test: $(STAMP)  ## run the whole test suite
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+
+lint: $(STAMP)  ## check style and layout
+	$(BIN)/ruff check $(wildcard $(CHECKED))
+	$(BIN)/ruff format --check $(wildcard $(CHECKED))
+
+types: $(STAMP)  ## check types
+	$(BIN)/mypy
+
+docs: $(STAMP)  ## write docs/reference.md from the program itself
+	$(BIN)/python docs/generate.py
+
+docs-check: $(STAMP)  ## fail where docs/reference.md is stale
+	$(BIN)/python docs/generate.py --check
+
+bench: $(STAMP)  ## run the benchmarks, where there are any
+	@if test -f benchmarks/run.py; then $(BIN)/python benchmarks/run.py; \
+	else echo "benchmarks/run.py is not there yet"; fi
+
+pins: $(STAMP)  ## rewrite requirements/*.txt from what .venv holds
+	$(BIN)/python requirements/refresh.py
+
+clean:  ## remove .venv and what the tools leave behind
+	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis

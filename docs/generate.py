@@ -1,0 +1,199 @@
+"""Writes docs/reference.md from the program itself: help texts, settings, methods, families, Python names.
+
+python docs/generate.py          rewrites it
+python docs/generate.py --check  fails where it is stale
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import inspect
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+REFERENCE = Path(__file__).with_name("reference.md")
+_OPENING = """# Reference
+
+This page is written by `make docs` from the program itself, so it says what the program does.
+"""
+
+
+def build_reference() -> str:
+    """Returns the whole page as Markdown."""
+    parts = [_OPENING, *describe_commands(), *describe_settings(), *describe_methods(), *describe_families()]
+    return "\n".join([*parts, *describe_python(), *describe_exit_codes()]).rstrip() + "\n"
+
+
+def describe_commands() -> Iterator[str]:
+    """Yields the help of textune and of every command, as a terminal of 80 columns shows it."""
+    os.environ["COLUMNS"] = os.environ["TERMINAL_WIDTH"] = "80"
+    from typer.testing import CliRunner
+
+    from textune.cli.app import app
+
+    runner = CliRunner()
+    yield "## Commands\n"
+    names = [str(command.name) for command in app.registered_commands]
+    for name in ("", *names):
+        words = [name, "--help"] if name else ["--help"]
+        result = runner.invoke(app, words, prog_name="textune")
+        assert result.exit_code == 0, result.output
+        yield f"### textune {name}".rstrip() + "\n"
+        yield "```text\n" + "\n".join(line.rstrip() for line in result.output.strip().splitlines()) + "\n```\n"
+
+
+def describe_settings() -> Iterator[str]:
+    """Yields the table of settings, group by group."""
+    from textune.config import DataConfig, ModelConfig, RunConfig, TokenConfig, TrainingConfig, known_settings
+
+    yield "## Settings\n"
+    yield (
+        "The same names as `key=value` words, as YAML keys and as arguments of `textune.train`. A setting that is "
+        "*open*\nis decided from the data, and the run says what it decided and why, or it is not used; "
+        "[why these rules](explanation.md).\n"
+    )
+    groups = (("Data", DataConfig), ("Text", TokenConfig), ("Model", ModelConfig), ("Training", TrainingConfig))
+    for title, kind in groups:
+        yield f"### {title}\n"
+        rows = [(f"`{f.name}`", show(f.default), allowed(f), f.metadata["help"]) for f in dataclasses.fields(kind)]
+        yield table(("setting", "default", "allowed", "meaning"), rows)
+    known, defaults = known_settings(), RunConfig().to_dict()
+    names = ("method", "name", "runs_dir")
+    rows = [(f"`{n}`", show(defaults[n]["name"] if n == "method" else defaults[n]), known[n]) for n in names]
+    yield "### The run\n"
+    yield table(("setting", "default", "meaning"), rows)
+
+
+def describe_methods() -> Iterator[str]:
+    """Yields each registered method with its options."""
+    from textune.methods import methods
+
+    yield "## Methods\n"
+    yield table(
+        ("method", "what is trained", "default peak rate", "merges into a plain model", "paper"),
+        [
+            (f"`{key}`", m.summary, f"{m.learning_rate:g}", "yes" if m.mergeable else "no", m.paper.removeprefix("https://"))
+            for key, m in methods
+        ],
+    )  # fmt: skip
+    for key, method in methods:
+        options = dataclasses.fields(method.options_type)
+        if options:
+            yield f"### Options of {key}\n"
+            yield table(
+                ("option", "default", "allowed", "meaning"),
+                [(f"`method.{f.name}`", show(f.default), allowed(f), f.metadata["help"]) for f in options],
+            )
+        for family, reason in method.families_refused.items():
+            yield f"`{key}` cannot be had on {family}: {reason}.\n"
+
+
+def describe_families() -> Iterator[str]:
+    """Yields the model families and the embedded model."""
+    from textune.backbones import EMBEDDED_ID, EMBEDDED_SHA256, families
+
+    yield "## Backbones\n"
+    yield f"`minilm`, the default, is {EMBEDDED_ID} (its weights must have the SHA-256 `{EMBEDDED_SHA256[:16]}...`)."
+    yield "Any folder or hub model of these families can be tuned:\n"
+    rows = [(f"`{name}`", code(f.lora_targets), code(f.head_modules)) for name, f in families]
+    yield table(("family", "layers that LoRA adapts by default", "head"), rows)
+
+
+def describe_python() -> Iterator[str]:
+    """Yields the public names with signatures and first lines."""
+    import textune
+    from textune.predict import Predictor
+    from textune.sklearn import TextClassifier
+
+    yield "## Python\n"
+    yield "```python\nimport textune\n```\n"
+    for name in (n for n in textune.__all__ if not n.startswith("_")):
+        yield from describe_name(f"textune.{name}", getattr(textune, name))
+    yield "### Methods of a Predictor\n"
+    for name in ("load", "classify", "predict", "predict_proba", "predict_logits"):
+        yield from describe_name(f"Predictor.{name}", getattr(Predictor, name), level=4)
+    yield from describe_name("textune.sklearn.TextClassifier", TextClassifier)
+
+
+def describe_name(name: str, thing: Any, level: int = 3) -> Iterator[str]:
+    """Yields a heading, the signature of a function, and the docstring."""
+    yield f"{'#' * level} {name}\n"
+    if not inspect.isclass(thing):
+        yield f"```text\n{name}{wrap_signature(inspect.signature(thing))}\n```\n"
+    yield inspect.cleandoc(thing.__doc__ or "") + "\n"
+
+
+def wrap_signature(signature: inspect.Signature) -> str:
+    """Returns a signature on one line, or one parameter a line where that is too long."""
+    text = str(signature)
+    if len(text) <= 80:
+        return text
+    parameters, keyword_only = [], False
+    for p in signature.parameters.values():
+        if p.kind is p.KEYWORD_ONLY and not keyword_only:
+            keyword_only = True
+            parameters.append("*")
+        parameters.append(str(p))
+    returns = "" if signature.return_annotation is signature.empty else f" -> {signature.return_annotation}"
+    return "(\n    " + ",\n    ".join(parameters) + f",\n){returns}"
+
+
+def describe_exit_codes() -> Iterator[str]:
+    """Yields the errors with the exit codes of the command line."""
+    from textune import errors
+
+    yield "## Errors and exit codes\n"
+    kinds = [e for e in vars(errors).values() if inspect.isclass(e) and issubclass(e, errors.TextuneError)]
+    rows = [(f"`{e.__name__}`", str(e.exit_code), (e.__doc__ or "").splitlines()[0]) for e in kinds]
+    yield table(("error", "exit code", "meaning"), rows)
+    yield "A stopped run exits with 130 (Ctrl-C) or 143 (SIGTERM), a fault of textune itself with 70.\n"
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Returns a Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"
+
+
+def show(value: Any) -> str:
+    """Returns a default as a table shows it."""
+    return "open" if value is None else "(one space)" if value == " " else "(empty)" if value == "" else f"`{value}`"
+
+
+def allowed(f: dataclasses.Field[Any]) -> str:
+    """Returns which values a setting takes."""
+    choices, low, high = f.metadata["choices"], f.metadata["low"], f.metadata["high"]
+    return (
+        code(choices)
+        if choices
+        else ""
+        if low is None
+        else f"{low:,} to {high:,.0f}"
+        if high >= 1
+        else f"{low:,} to {high:,}"
+    )
+
+
+def code(names: Iterable[str]) -> str:
+    """Returns names as inline code with commas between them."""
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Writes the page, or compares it where `--check` is given; returns the exit code."""
+    new = build_reference()
+    if "--check" not in arguments:
+        REFERENCE.write_text(new, encoding="utf-8")
+        return 0
+    old = REFERENCE.read_text(encoding="utf-8") if REFERENCE.is_file() else ""
+    difference = list(difflib.unified_diff(old.splitlines(), new.splitlines(), "docs/reference.md", "now", lineterm=""))
+    sys.stdout.write("\n".join([*difference[:40], "docs/reference.md is stale: run make docs\n"]) if difference else "")
+    return int(bool(difference))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,166 @@
+"""The documentation is true: its commands and Python blocks run, its links lead somewhere, the reference is fresh.
+
+A block runs unless a comment right above it says otherwise:
+    <!-- test: skip because it needs the network -->
+    <!-- test: replace 2_000 by 60 -->   (the same words, on less data)
+The blocks of one page run in their order, in one folder with small tables.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tables import write_workplace
+
+from textune.cli import main
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+RUN = [ROOT / "README.md", ROOT / "docs" / "tutorial.md", ROOT / "docs" / "howto.md"]
+
+_BLOCK = re.compile(r"(?:<!-- test: (?P<order>[^\n]*?) -->\n)?```(?P<kind>\w*)\n(?P<body>.*?)^```$", re.M | re.S)
+_LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)\s]+)\)")
+_REPLACE = re.compile(r"replace (?P<old>\S+) by (?P<new>\S+)")
+
+
+@dataclass(frozen=True)
+class Block:
+    """One fenced block. order: what the comment above it says, or nothing."""
+
+    kind: str
+    body: str
+    order: str
+
+    @property
+    def runs(self) -> bool:
+        return self.kind in ("console", "bash", "python") and not self.order.startswith("skip because ")
+
+
+def list_blocks(page: Path) -> Iterator[Block]:
+    for match in _BLOCK.finditer(page.read_text(encoding="utf-8")):
+        body, order = match["body"], match["order"] or ""
+        if replace := _REPLACE.fullmatch(order):
+            assert replace["old"] in body, f"{page.name}: '{replace['old']}' is not in the block below '{order}'"
+            body = body.replace(replace["old"], replace["new"])
+        else:
+            assert not order or order.startswith("skip because "), f"{page.name}: '{order}' is not understood"
+        yield Block(match["kind"], body, order)
+
+
+def list_commands(block: Block) -> list[str]:
+    """Returns the commands of a console block, each with its continued lines; output lines are left out."""
+    joined = block.body.replace("\\\n", " ")
+    lines = [line for line in joined.splitlines() if line.strip() and not line.startswith("#")]
+    return [line.removeprefix("$ ") for line in lines if line.startswith("$ ") or block.kind == "bash"]
+
+
+def run_command(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs `textune ...` in this process, which spares loading torch each time; other commands by the shell."""
+    words = shlex.split(command, comments=True)
+    with monkeypatch.context() as patch:
+        while "=" in words[0]:
+            patch.setenv(*words.pop(0).split("=", 1))
+        if words[0] == "textune" and "|" not in words:
+            with pytest.raises(SystemExit) as done:
+                main(words[1:])
+            assert done.value.code == 0, command
+            return
+        patch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")
+        subprocess.run(["bash", "-o", "pipefail", "-c", command], check=True, stdin=subprocess.DEVNULL)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", RUN, ids=lambda page: page.name)
+def test_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(write_workplace(tmp_path))
+    names: dict[str, object] = {"__name__": "__main__"}
+    ran = 0
+    for block in list_blocks(page):
+        if block.kind == "yaml":
+            first, _, rest = block.body.partition("\n")
+            Path(first.removeprefix("# ")).write_text(rest, encoding="utf-8")
+        if not block.runs:
+            continue
+        ran += 1
+        if block.kind == "python":
+            exec(compile(block.body, f"{page.name}: {block.body.splitlines()[0]}", "exec"), names)
+        for command in list_commands(block) if block.kind != "python" else ():
+            run_command(command, monkeypatch)
+    assert ran
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for match in _LINK.finditer(page.read_text(encoding="utf-8")):
+        name, _, heading = match["target"].partition("#")
+        if "://" in name:
+            continue
+        target = (page.parent / name).resolve() if name else page
+        assert target.exists(), f"{page.name}: {match['target']} leads nowhere"
+        if heading and target.suffix == ".md":
+            assert heading in list_anchors(target), f"{page.name}: {target.name} has no heading '{heading}'"
+
+
+def list_anchors(page: Path) -> set[str]:
+    """Returns the anchors that a Markdown page's headings get."""
+    text = _BLOCK.sub("", page.read_text(encoding="utf-8"))
+    headings = re.findall(r"^#+ (.+)$", text, re.M)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_blocks_compile_and_skips_have_reasons(page: Path) -> None:
+    for block in list_blocks(page):
+        if block.kind == "python":
+            compile(block.body, page.name, "exec")
+        if block.order.startswith("skip"):
+            assert len(block.order) > len("skip because "), page.name
+
+
+def test_reference_is_fresh() -> None:
+    done = subprocess.run(
+        [sys.executable, "docs/generate.py", "--check"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_contributed_examples_work(tmp_path: Path) -> None:
+    """The method, the family and the source of CONTRIBUTING.md do what the page says, in a fresh interpreter."""
+    method, family, source = (b.body for b in list_blocks(ROOT / "CONTRIBUTING.md") if b.kind == "python")
+    (tmp_path / "norm.py").write_text(method, encoding="utf-8")
+    (tmp_path / "electra.py").write_text(family, encoding="utf-8")
+    (tmp_path / "mail.py").write_text(source, encoding="utf-8")
+    (tmp_path / "check.py").write_text(_CHECK, encoding="utf-8")
+    done = subprocess.run([sys.executable, "check.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+_CHECK = """
+from pathlib import Path
+
+import transformers
+
+import electra, mail, norm
+from textune.data import read_table
+from textune.methods import resolve
+
+Path("one.mail").write_text("Subject: hello\\n\\nsome text", encoding="utf-8")
+assert read_table("one.mail").arrow.to_pylist() == [{"subject": "Subject: hello", "text": "some text"}]
+
+config = transformers.AutoConfig.for_model("electra", hidden_size=16, embedding_size=16, num_hidden_layers=1,
+    num_attention_heads=2, intermediate_size=16, vocab_size=50)
+for name, raw, moving in (("norm", {"biases": "false"}, "LayerNorm.weight"), ("lora", {}, "lora_A")):
+    model = transformers.AutoModelForSequenceClassification.from_config(config)
+    model = resolve(name, raw).apply(model, electra.electra, ())
+    trained = [n for n, p in model.named_parameters() if p.requires_grad]
+    assert any(moving in n for n in trained), trained
+    assert any("classifier" in n for n in trained), trained
+    assert not any("LayerNorm.bias" in n or n.endswith("query.weight") for n in trained), trained
+"""

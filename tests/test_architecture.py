@@ -1,0 +1,161 @@
+"""What holds for the whole tree: layers, light imports, short files, no pickles, nothing of one machine."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "textune"
+LINES_AT_MOST = 400
+
+# Lowest first. A module or package may import what stands before it, in its own layer too, and nothing after it.
+LAYERS: tuple[tuple[str, ...], ...] = (
+    ("errors", "registry", "progress"),
+    ("config", "bundle", "cache", "defaults", "interrupt"),
+    ("data",),
+    ("tokens", "batching"),
+    ("evaluation",),
+    ("backbones", "methods"),
+    ("engine",),
+    ("checkpoint", "training"),
+    ("report", "preparation", "predict", "saving", "starting", "filing", "export", "measuring"),
+    ("run",),
+    ("sklearn",),
+    ("cli", "__main__"),
+)
+ORDER = {name: position for position, name in enumerate(name for layer in LAYERS for name in layer)}
+
+LISTING_IS_LIGHT = ("textune", "textune.cli.app", "textune.cli")
+"""What a command line starts with: none of the heavy libraries may come with it."""
+HEAVY = (
+    "torch", "transformers", "peft", "accelerate", "datasets", "tokenizers", "huggingface_hub", "pandas", "polars",
+    "pyarrow", "sklearn", "scipy", "matplotlib", "numpy", "jinja2", "yaml", "rensa", "streamlit", "rich.console",
+)  # fmt: skip
+TORCH_FREE = (
+    "config", "bundle", "data", "tokens", "batching", "evaluation", "backbones", "methods", "report", "preparation",
+    "predict", "filing", "measuring", "run", "sklearn", "cli.train", "cli.predict",
+)  # fmt: skip
+"""Data, settings, evaluation and reports are there without torch; importing the others costs nothing before a call."""
+
+MACHINE_PATH = re.compile(r"(?<![\w.~$}-])/(?:work|root|home|Users|opt)/\w")
+INDEX_HOST = re.compile(r"pypi[.]org|python[h]osted|download[.]pytorch|[.]nvidia[.]com")
+
+
+def list_sources() -> list[Path]:
+    return sorted(SOURCE.rglob("*.py"))
+
+
+def unit_of(path: Path) -> str:
+    """Returns the module or package right under textune that a file belongs to."""
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def list_imports(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Yields line and dotted name of every import, also those inside functions and under TYPE_CHECKING."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: textune's imports are absolute"
+            module = node.module or ""
+            # `from textune import cache` names a module; `from textune.data import Table` does not.
+            yield from ((node.lineno, f"{module}.{a.name}" if module == "textune" else module) for a in node.names)
+
+
+def list_calls(tree: ast.AST) -> Iterator[tuple[ast.Call, str]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            yield node, ast.unparse(node.func)
+
+
+def list_tracked() -> list[Path]:
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    return [ROOT / name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+def import_fresh(module: str, watched: tuple[str, ...]) -> list[str]:
+    """Returns which of the watched modules an import of `module` brings along, in a new interpreter."""
+    code = f"import json, sys, {module}; print(json.dumps([m for m in {list(watched)!r} if m in sys.modules]))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return list(json.loads(done.stdout))
+
+
+def test_every_module_has_a_layer() -> None:
+    units = {unit_of(path) for path in list_sources()} - {"__init__"}
+    new, gone = sorted(units - ORDER.keys()), sorted(ORDER.keys() - units)
+    assert not new, f"{new}: say in LAYERS (tests/test_architecture.py) and docs/architecture.md where it belongs"
+    assert not gone, f"{gone}: listed in LAYERS, but there is no such module"
+
+
+@pytest.mark.parametrize("path", list_sources(), ids=lambda path: path.relative_to(SOURCE).as_posix())
+def test_imports_point_down(path: Path) -> None:
+    own = unit_of(path)
+    if own == "__init__":
+        return  # the front door hands names out lazily: the import budget below watches it
+    wrong = []
+    for line, name in list_imports(ast.parse(path.read_text(encoding="utf-8"))):
+        top, _, rest = name.partition(".")
+        target = rest.partition(".")[0]
+        if top == "textune" and target in ORDER and target != own and ORDER[target] > ORDER[own]:
+            wrong.append(f"line {line}: {own} imports {target}, which stands above it in LAYERS")
+    assert not wrong, wrong
+
+
+@pytest.mark.parametrize("module", LISTING_IS_LIGHT)
+def test_start_up_is_light(module: str) -> None:
+    assert import_fresh(module, HEAVY) == []
+
+
+def test_torch_comes_with_the_first_call_that_needs_it() -> None:
+    assert import_fresh(", ".join(f"textune.{name}" for name in TORCH_FREE), ("torch", "transformers", "peft")) == []
+
+
+@pytest.mark.parametrize("path", list_sources(), ids=lambda path: path.relative_to(SOURCE).as_posix())
+def test_files_are_short(path: Path) -> None:
+    lines = len(path.read_text(encoding="utf-8").splitlines())
+    assert lines <= LINES_AT_MOST, f"{lines} lines: split it by what its parts are about"
+
+
+@pytest.mark.parametrize("path", list_sources(), ids=lambda path: path.relative_to(SOURCE).as_posix())
+def test_no_pickle_is_read_or_written(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    modules = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
+    wrong = [f"line {line}: import {name}" for line, name in list_imports(tree) if name.partition(".")[0] in modules]
+    for call, name in list_calls(tree):
+        given = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+        if name in ("torch.load", "torch.save") or name.endswith((".save_state", ".load_state", ".read_pickle")):
+            wrong.append(f"line {call.lineno}: {name}")
+        if name.endswith("np.load") and given.get("allow_pickle") != "False":
+            wrong.append(f"line {call.lineno}: {name} without allow_pickle=False")
+    assert not wrong, wrong
+
+
+def test_no_module_is_called_utils() -> None:
+    vague = {"utils", "util", "helpers", "common", "misc", "tools"}
+    assert not [path for path in list_sources() if path.stem in vague or path.parent.name in vague]
+
+
+def test_nothing_names_a_machine_or_an_index() -> None:
+    found = []
+    for path in list_tracked():
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            continue  # a picture
+        for number, line in enumerate(text.splitlines(), 1):
+            if MACHINE_PATH.search(line) or INDEX_HOST.search(line):
+                found.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()[:100]}")
+    assert not found, "\n".join(found)
