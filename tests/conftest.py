@@ -8,10 +8,15 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported: later it 
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 # Tiny models gain nothing from threads, and processes side by side would wait for each other's barriers.
 os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["OMP_WAIT_POLICY"] = "passive"
 
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("textune", deadline=None)  # a busy machine is slow now and then
+settings.load_profile("textune")
 
 
 @pytest.fixture(scope="session", autouse=True)

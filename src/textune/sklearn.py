@@ -76,6 +76,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict(self, X: Sequence[str]) -> np.ndarray[Any, Any]:  # noqa: N803
         """Returns the class of each text."""
+        check_is_fitted(self, "run_folder_")
         return np.asarray(self.classes_[self.predict_proba(X).argmax(1)])
 
     def save(self, folder: str | Path) -> None:

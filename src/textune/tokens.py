@@ -106,10 +106,11 @@ def encode_texts(tokenizer: Tokenizer, texts: Sequence[str], pairs: Sequence[str
             inputs = list(zip(batch, (p[:largest] for p in pairs[begin : begin + len(batch)]), strict=True))
         try:
             encodings = tokenizer.encode_batch_fast(inputs)
-        except UnicodeEncodeError as error:
-            row = next((begin + i for i, t in enumerate(batch) if not _is_unicode(t)), begin)
-            raise DataError(f"text {row + 1}: holds a lone surrogate, which is no character") from error
-        except TypeError as error:
+        except (UnicodeEncodeError, TypeError) as error:
+            rows = zip(batch, batch if pairs is None else pairs[begin : begin + len(batch)], strict=True)
+            wrong = next((begin + i for i, both in enumerate(rows) if not all(map(_is_unicode, both))), None)
+            if wrong is not None:
+                raise DataError(f"text {wrong + 1}: holds a lone surrogate, which is no character") from error
             raise DataError(f"a text is not a string: {error}") from error
         for i, encoding in enumerate(encodings, begin):
             pieces.append(np.asarray(encoding.ids, kind))
@@ -144,6 +145,7 @@ def encode_cached(
     data_fingerprint: str,
 ) -> Tokenized:
     """Like `encode_texts`, but keeps the ids on disk, keyed by data, tokenizer and max_length, and maps them."""
+    tokenizer.no_truncation()  # a cut that was set for an earlier call is no part of the tokenizer
     vocabulary = hashlib.sha256(tokenizer.to_str().encode()).hexdigest()
     key = hashlib.sha256(f"2|{data_fingerprint}|{vocabulary}|{max_length}|{pairs is not None}".encode()).hexdigest()
     folder = cache.token_cache_dir() / key[:40]

@@ -266,9 +266,18 @@ class Trainer:
         value = -scores["loss"] if self._config.metric == "loss" else scores[self._config.metric]
         # Small validation sets tie often: the lower loss decides then.
         value -= 1e-6 * min(scores["loss"], 1e3)
-        if state.best_value is None or value > state.best_value:
+        best = state.best_value
+        if best is None or value > best:
             return replace(state, best_step=state.step, best_value=value, stale_evaluations=0)
-        return replace(state, stale_evaluations=state.stale_evaluations + 1)
+        # The rate falls to nothing, so of checkpoints that the validation rows cannot tell apart the later is the
+        # better bet: an earlier one must lead by more than one standard error.
+        later_will_do = self._config.metric != "loss" and value > best - self._standard_error(scores["accuracy"])
+        step = state.step if later_will_do else state.best_step
+        return replace(state, best_step=step, stale_evaluations=state.stale_evaluations + 1)
+
+    def _standard_error(self, accuracy: float) -> float:
+        assert self._validation is not None
+        return math.sqrt(accuracy * (1 - accuracy) / max(len(self._validation), 1))
 
     def _warn_if_not_learning(self, predicted: np.ndarray[Any, Any]) -> None:
         assert self._validation is not None

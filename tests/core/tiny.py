@@ -173,9 +173,12 @@ class Command:
         os.kill(self.process.pid, number)
 
 
-def start_textune(*words: str, cwd: Path, stdin: str = "", die_in: tuple[str, int] | None = None) -> Command:
+def start_textune(
+    *words: str, cwd: Path, stdin: str = "", terminal: str | None = None, die_in: tuple[str, int] | None = None
+) -> Command:
     """Starts the command line in a process of its own.
 
+    stdin: what standard input holds; terminal: the device that it is, instead.
     die_in: ("module:function", n): the process kills itself, as kill -9 does, when it enters that function the n-th
     time. The processes are forked from a server that has imported torch and the rest once: that takes seconds.
     """
@@ -183,7 +186,7 @@ def start_textune(*words: str, cwd: Path, stdin: str = "", die_in: tuple[str, in
     context.set_forkserver_preload(list(_PRELOADED))
     place = Path(tempfile.mkdtemp(prefix="command-", dir=cwd.parent))
     (place / "stdin").write_text(stdin, encoding="utf-8")
-    process = context.Process(target=_run_here, args=(words, cwd, place, dict(os.environ), die_in))
+    process = context.Process(target=_run_here, args=(words, cwd, place, terminal, dict(os.environ), die_in))
     process.start()
     return Command(process, place / "stdout", place / "stderr")
 
@@ -197,15 +200,17 @@ def call_textune(*words: str, cwd: Path, code: int | None = 0, **options: Any) -
 
 
 def _run_here(
-    words: Sequence[str], cwd: Path, place: Path, environment: dict[str, str], die_in: tuple[str, int] | None
-) -> None:
+    words: Sequence[str], cwd: Path, place: Path, terminal: str | None, environment: dict[str, str],
+    die_in: tuple[str, int] | None,
+) -> None:  # fmt: skip
     import torch
 
     os.environ.update(environment)
     os.chdir(cwd)
     torch.set_num_threads(1)
     for name, number, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
-        stream = (place / name).open(mode, encoding="utf-8", buffering=1)
+        path = Path(terminal) if terminal and name == "stdin" else place / name
+        stream = path.open(mode, encoding="utf-8", buffering=1)
         os.dup2(stream.fileno(), number)
         setattr(sys, name, stream)
     if die_in is not None:

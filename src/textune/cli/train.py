@@ -70,4 +70,4 @@ def print_settings() -> None:
 def _show(value: object) -> str:
     if isinstance(value, dict):
         return str(value["name"])
-    return "by rule" if value is None else repr(value) if value in ("", " ") else str(value)
+    return "open" if value is None else repr(value) if value in ("", " ") else str(value)
