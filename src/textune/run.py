@@ -109,6 +109,7 @@ def train_config(
     folder = choose_folder(config, overwrite)
     work = _Work(config, method, progress, dict(frames or {}))
     work.prepare()
+    work.data.evaluation  # noqa: B018  raises, before anything is trained, where nothing is left to measure on
     with lock_run(folder):
         prepare_run_folder(folder, overwrite=overwrite)
         try:

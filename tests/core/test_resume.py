@@ -75,7 +75,7 @@ MORE_DEATHS = [
     ("textune.checkpoint:_hash_content", 5),
     ("textune.checkpoint:_flush", 19),
     ("textune.training:remove_all_but", 6),
-    ("textune.training:load_trainable", 1),
+    ("textune.training:Trainer._finish", 1),
     ("textune.run:write_bundle", 1),
     ("textune.saving:write_manifest", 1),
     ("textune.run:measure_run", 1),

