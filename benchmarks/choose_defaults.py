@@ -51,7 +51,7 @@ def read_training_rows(name: str, folder: Path) -> pl.DataFrame:
 
 
 def main() -> None:
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the command line does
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")  # as the command line does
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)

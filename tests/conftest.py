@@ -8,7 +8,6 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported: later it 
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 # Tiny models gain nothing from threads, and processes side by side would wait for each other's barriers.
 os.environ["OMP_NUM_THREADS"] = "1"
-os.environ["OMP_WAIT_POLICY"] = "passive"
 
 from pathlib import Path
 

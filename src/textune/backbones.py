@@ -282,8 +282,7 @@ def load_classifier(
             id2label=names,
             label2id={name: i for i, name in names.items()},
             dtype=torch.float32,
-            # The plain form beat SDPA for short text in bf16 on CPU; on a GPU SDPA is the better one.
-            attn_implementation=backbone.family.attention or ("sdpa" if torch.cuda.is_available() else "eager"),
+            attn_implementation=backbone.family.attention or "sdpa",
             local_files_only=True,
             trust_remote_code=backbone.trusted,
             use_safetensors=None if backbone.trusted else True,

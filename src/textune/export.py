@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import tempfile
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from textune.bundle import read_manifest
+from textune.bundle import MANIFEST, hash_file, read_manifest, write_manifest
+from textune.config import build_config, load_settings, write_settings
 from textune.errors import BundleError, ModelError
 from textune.predict import Predictor
 
@@ -111,19 +113,41 @@ def push_folder(folder: str | Path, hub_id: str, *, private: bool = True, api: A
         api = huggingface_hub.HfApi()
     try:
         address = api.create_repo(hub_id, private=private, exist_ok=True)
-        api.upload_folder(
-            repo_id=hub_id,
-            folder_path=str(folder),
-            allow_patterns=list(PUBLISHED),
-            ignore_patterns=list(PRIVATE),
-            commit_message="Upload a classifier trained with textune",
-        )
+        with tempfile.TemporaryDirectory(prefix="textune-push-") as place:
+            staged = shutil.copytree(
+                folder, Path(place) / "run", ignore=shutil.ignore_patterns("checkpoints", "evaluation")
+            )
+            _hide_paths(staged)
+            api.upload_folder(
+                repo_id=hub_id,
+                folder_path=str(staged),
+                allow_patterns=list(PUBLISHED),
+                ignore_patterns=list(PRIVATE),
+                commit_message="Upload a classifier trained with textune",
+            )
     except Exception as error:  # the hub's client raises its transport's errors as they are
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(
             f"{hub_id}: could not be published: {reason}", hint="log in with 'hf auth login', and check the name"
         ) from error
     return str(address)
+
+
+def _hide_paths(folder: Path) -> None:
+    """Leaves of the settings' paths only their last part: where the data lay is nobody else's business."""
+    path = folder / "config.yaml"
+    if not path.is_file() or not (folder / MANIFEST).is_file():
+        return
+    settings = load_settings(path)
+    for key in ("data", "test", "validation", "backbone", "init", "trust"):
+        value = settings.get(key)
+        if isinstance(value, str) and (value.startswith(("/", ".", "~")) or Path(value).exists()):
+            settings[key] = Path(value).name
+    settings.pop("runs_dir", None)
+    write_settings(build_config(settings), path)
+    manifest = read_manifest(folder, verify=False)
+    files = dict(manifest.files) | {"config.yaml": hash_file(path)}
+    write_manifest(folder, dataclasses.replace(manifest, files=files))
 
 
 def describe_export(folder: Path) -> dict[str, Any]:

@@ -53,12 +53,26 @@ class Predictor:
         precision: "auto" (a probe decides), "fp32" or "bf16". merge: add the adapter into the weights, which is faster.
         Raises BundleError or ModelError.
         """
+        return cls.from_manifest(
+            Path(run),
+            read_manifest(run),
+            backbone=backbone,
+            device=device,
+            precision=precision,
+            trust=trust,
+            merge=merge,
+        )
+
+    @classmethod
+    def from_manifest(
+        cls, folder: Path, manifest: Manifest, *, backbone: str | None = None, device: str = "auto",
+        precision: str = "auto", trust: str | None = None, merge: bool = True,
+    ) -> Predictor:  # fmt: skip
+        """Like `load`, with a manifest that was read and checked already, or is not written yet."""
         import torch
 
         from textune.engine import ReferenceEngine, probe_precision
 
-        folder = Path(run)
-        manifest = read_manifest(folder)
         found = find_backbone(manifest.base_model, backbone, trust)
         method = resolve(manifest.method, manifest.method_options)
         with torch.random.fork_rng(devices=[]):  # the head's first weights are overwritten at once

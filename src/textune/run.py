@@ -120,10 +120,11 @@ def train_config(
             raise
 
 
-def resume(run: str | Path, data: Any = None, *, progress: Progress | None = None) -> Run:
+def resume(run: str | Path, data: Any = None, *, progress: Progress | None = None, **frames: Any) -> Run:
     """Goes on with an interrupted run, exactly where its newest whole checkpoint stands.
 
-    data: the data frame, where the run was started on one. Raises BundleError where settings or data changed.
+    data, and test= and validation=: the data frames, where the run was started on frames.
+    Raises BundleError where settings or data changed.
     """
     folder = Path(run)
     progress = progress or open_progress()
@@ -139,9 +140,9 @@ def resume(run: str | Path, data: Any = None, *, progress: Progress | None = Non
         if (folder / "textune.json").is_file() and read_manifest(folder, verify=False).metrics:
             progress.say(f"{folder}: this run is finished already")
             return load_run(folder)
-        refuse_changes("setting", plan.get("settings", {}), settings_of(config))
+        refuse_changes("the settings", plan.get("settings", {}), settings_of(config))
         method = resolve(config.method.name, config.method.options)
-        work = _Work(config, method, progress, {} if data is None else {"data": data})
+        work = _Work(config, method, progress, frames | ({} if data is None else {"data": data}))
         work.prepare()
         return work.execute(folder, plan)
 
@@ -285,9 +286,9 @@ class _Work:
 
     def _check_plan(self, plan: Mapping[str, Any], device: str) -> None:
         now = self._plan(plan["precision"], int(plan["threads"]), device)
-        refuse_changes("data", plan["data"], now["data"])
-        refuse_changes("label", dict(enumerate(plan["labels"])), dict(enumerate(now["labels"])))
-        refuse_changes("model", *({k: p[k] for k in ("backbone", "device")} for p in (plan, now)))
+        refuse_changes("the data", plan["data"], now["data"])
+        refuse_changes("the labels", dict(enumerate(plan["labels"])), dict(enumerate(now["labels"])))
+        refuse_changes("model or device", *({k: p[k] for k in ("backbone", "device")} for p in (plan, now)))
         if plan["versions"] != now["versions"]:
             self.progress.warn("other library versions than before: the weights may differ in their last bits")
 
@@ -308,20 +309,22 @@ class _Work:
     def _save(self, folder: Path, model: _Model, plan: Mapping[str, Any]) -> Manifest:
         data, config = self.data, self.config
         remember_local(self.backbone, cache.cache_dir())
-        manifest = write_bundle(
+
+        def prove(manifest: Manifest) -> None:
+            difference = check_reload(
+                folder, manifest, model.module, self.backbone, self.train, data.train.texts(), data.train.text_pairs()
+            )
+            size = weight_megabytes(folder)
+            self.progress.say(f"saved {size:.1f} MB; a fresh load gives the same logits ({difference:.1g} apart)")
+
+        return write_bundle(
             folder, model.module, self.method, self.backbone, model.new_modules,
             labels=data.labels.names, label_values=data.labels.values, columns=data.columns,
             max_length=config.tokens.max_length or 0, seed=config.training.seed, data_fingerprint=data.fingerprint,
             engine={"name": "reference", "precision": plan["precision"], "threads": plan["threads"],
                     "device": plan["device"]},
+            prove=prove,
         )  # fmt: skip
-        difference = check_reload(
-            folder, model.module, self.backbone, self.train, data.train.texts(), data.train.text_pairs()
-        )
-        self.progress.say(
-            f"saved {weight_megabytes(folder):.1f} MB; a fresh load gives the same logits ({difference:.1g} apart)"
-        )
-        return manifest
 
     def _base_logits(self, examples: Examples) -> np.ndarray[Any, Any]:
         from textune.engine import ReferenceEngine, predict_logits, probe_precision

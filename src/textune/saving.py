@@ -8,7 +8,7 @@ import json
 import platform
 import shutil
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,9 +45,9 @@ def count_parameters(model: torch.nn.Module) -> tuple[int, int]:
 def write_bundle(
     folder: Path, model: torch.nn.Module, method: Method, backbone: Backbone, new_modules: tuple[str, ...], *,
     labels: tuple[str, ...], label_values: tuple[str, ...], columns: TextColumns, max_length: int, seed: int,
-    data_fingerprint: str, engine: dict[str, Any],
+    data_fingerprint: str, engine: dict[str, Any], prove: Callable[[Manifest], None] = lambda manifest: None,
 ) -> Manifest:  # fmt: skip
-    """Writes every file of the bundle, the manifest last; returns the manifest."""
+    """Writes every file of the bundle, then lets `prove` raise, and writes the manifest last; returns the manifest."""
     names = method.write_weights(model, folder, backbone)
     names += write_tokenizer(backbone, folder, max_length)
     (folder / "backbone").mkdir(exist_ok=True)
@@ -77,6 +77,7 @@ def write_bundle(
         new_modules=new_modules,
         files=hash_files(folder, names),
     )
+    prove(manifest)
     write_manifest(folder, manifest)
     return manifest
 
@@ -106,13 +107,12 @@ def write_tokenizer(backbone: Backbone, folder: Path, max_length: int) -> list[s
 
 
 def check_reload(
-    folder: Path, model: torch.nn.Module, backbone: Backbone, split: EncodedSplit, texts: Sequence[str],
-    pairs: Sequence[str] | None,
+    folder: Path, manifest: Manifest, model: torch.nn.Module, backbone: Backbone, split: EncodedSplit,
+    texts: Sequence[str], pairs: Sequence[str] | None,
 ) -> float:  # fmt: skip
-    """Loads the bundle afresh and compares its logits with the trained model's on a padded batch of unequal lengths.
+    """Loads the files afresh and compares their logits with the trained model's on a padded batch of unequal lengths.
 
-    Returns the largest difference relative to the largest logit. Raises BundleError where it is too large; the
-    manifest is taken away then, so that nobody takes the folder for a bundle.
+    Returns the largest difference relative to the largest logit. Raises BundleError where it is too large.
     """
     from textune.engine import Precision, ReferenceEngine, predict_logits
 
@@ -122,17 +122,12 @@ def check_reload(
     subset = dataclasses.replace(split, tokens=_take(split.tokens, rows), targets=split.targets[rows])
     trained = predict_logits(engine, subset, padding_of(backbone))
     device = engine.device.type
-    try:
-        # The local folder that training read is given, so that the test works before anyone has noted where it is.
-        given = str(backbone.folder) if backbone.local else None
-        fresh = Predictor.load(folder, backbone=given, device=device, precision="fp32", merge=False)
-        reloaded = fresh.predict_logits([texts[i] for i in rows], None if pairs is None else [pairs[i] for i in rows])
-    except Exception:
-        _withdraw(folder)
-        raise
+    # The local folder that training read is given, so that the test works before anyone has noted where it is.
+    given = str(backbone.folder) if backbone.local else None
+    fresh = Predictor.from_manifest(folder, manifest, backbone=given, device=device, precision="fp32", merge=False)
+    reloaded = fresh.predict_logits([texts[i] for i in rows], None if pairs is None else [pairs[i] for i in rows])
     difference = float(np.abs(trained - reloaded).max() / max(np.abs(trained).max(), 1e-6))
     if not difference <= _TOLERANCE:
-        _withdraw(folder)
         raise BundleError(
             f"{folder}: the saved model does not give the trained model's logits after a reload (they differ by "
             f"{difference:.2g} of the largest)",
@@ -158,10 +153,6 @@ def _take(tokens: Any, rows: np.ndarray[Any, Any]) -> Any:
         full_lengths=tokens.full_lengths[rows],
         second_starts=starts,
     )
-
-
-def _withdraw(folder: Path) -> None:
-    (folder / "textune.json").unlink(missing_ok=True)
 
 
 def update_manifest(folder: Path, **changes: Any) -> Manifest:

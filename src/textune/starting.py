@@ -32,7 +32,7 @@ def refuse_changes(what: str, then: Mapping[Any, Any], now: Mapping[Any, Any]) -
     if changed:
         lines = "\n  ".join(f"{k}: {_short(then.get(k))} when the run began, {_short(now.get(k))} now" for k in changed)
         raise BundleError(
-            f"the run cannot go on: {what}s changed\n  {lines}",
+            f"the run cannot go on: {what} changed\n  {lines}",
             hint="put them back as they were, or train anew under another name=",
         )
 

@@ -233,7 +233,7 @@ def test_changed_data_is_refused_and_shown(tmp_path: Path, backbone: Path, revie
     with pytest.raises(RunInterrupted):
         train_tiny(data, backbone, tmp_path / "run", StopAt(3), **SETTINGS)
     data.write_text(data.read_text().replace("superb", "grand"))
-    with pytest.raises(BundleError, match=r"(?s)cannot go on: datas? changed.*training: \d+ rows \(SHA-256"):
+    with pytest.raises(BundleError, match=r"(?s)cannot go on: the data changed.*training: \d+ rows \(SHA-256"):
         resume(tmp_path / "run", progress=Silent())
     shutil.copyfile(reviews, data)
     assert resume(tmp_path / "run", progress=Silent()).manifest.metrics
