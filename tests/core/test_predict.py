@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from tiny import BAD, GOOD, NEUTRAL, call_textune, make_rows, settings_for, train_tiny
 
 from textune import filing
+from textune.bundle import read_manifest
 from textune.errors import BundleError, ConfigError, DataError, ModelError
 from textune.export import export_merged, push_folder
 from textune.filing import predict_file
@@ -271,7 +272,7 @@ class Hub:
 
     def __init__(self) -> None:
         self.private: bool | None = None
-        self.files: list[str] = []
+        self.files: dict[str, bytes] = {}
 
     def create_repo(self, hub_id: str, private: bool, exist_ok: bool) -> str:
         self.private = private
@@ -281,7 +282,10 @@ class Hub:
         from huggingface_hub.utils import filter_repo_objects
 
         there = [p.relative_to(folder_path).as_posix() for p in Path(folder_path).rglob("*") if p.is_file()]
-        self.files = list(filter_repo_objects(there, allow_patterns=allow_patterns, ignore_patterns=ignore_patterns))
+        chosen = filter_repo_objects(there, allow_patterns=allow_patterns, ignore_patterns=ignore_patterns)
+        self.files = {name: (Path(folder_path) / name).read_bytes() for name in chosen}
+        if "textune.json" in self.files:
+            read_manifest(folder_path)  # what is published is a whole bundle with the right hashes
 
 
 def test_push_publishes_the_bundle_and_no_text(finished: Run) -> None:
@@ -290,8 +294,8 @@ def test_push_publishes_the_bundle_and_no_text(finished: Run) -> None:
     assert hub.private is True
     assert set(finished.manifest.files) | {"textune.json", "README.md"} == set(hub.files)
     texts = [text for text, _ in make_rows(60)]
-    for name in hub.files:
-        content = (finished.folder / name).read_bytes()
+    for name, content in hub.files.items():
+        assert str(finished.folder.parent).encode() not in content, f"{name} holds a path of this machine"
         assert not [text for text in texts if text.encode() in content], f"{name} holds texts of the data"
 
 
