@@ -42,7 +42,7 @@ from textune.saving import (
     weight_megabytes,
     write_bundle,
 )
-from textune.starting import adopt_init, choose_folder, hash_plan, refuse_changes, settings_of
+from textune.starting import adopt_init, choose_folder, hash_plan, refuse_changes, refuse_several_processes, settings_of
 
 if TYPE_CHECKING:
     import torch
@@ -103,6 +103,7 @@ def train_config(
     frames: Mapping[str, Any] | None = None,
 ) -> Run:  # fmt: skip
     """Like `train`, from a RunConfig."""
+    refuse_several_processes()
     progress = progress or open_progress()
     method = resolve(config.method.name, config.method.options)
     config, method = adopt_init(config, method)

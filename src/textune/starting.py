@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,16 @@ def adopt_init(config: RunConfig, method: Method) -> tuple[RunConfig, Method]:
     )  # fmt: skip
     resolve_backbone(backbone, trust=config.model.trust, sha256=base.sha256)
     return build_config(adopted), resolve(manifest.method, manifest.method_options)
+
+
+def refuse_several_processes() -> None:
+    """Raises ConfigError under `torchrun` and the like: the loop is ready for them, the run folder is not yet."""
+    processes = os.environ.get("WORLD_SIZE", "1")
+    if processes != "1":
+        raise ConfigError(
+            f"started as one of {processes} processes: a run takes one process for now",
+            hint="start it without torchrun or accelerate launch",
+        )
 
 
 def choose_folder(config: RunConfig, overwrite: bool) -> Path:

