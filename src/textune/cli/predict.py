@@ -97,10 +97,10 @@ def _predict_file(
     counts = ", ".join(f"{label} {n:,}" for label, n in done.label_counts.items() if n)
     typer.echo(f"{done.rows:,} rows: {counts}")
     if done.without_text:
-        typer.echo(f"{done.without_text:,} rows have no text; their label is empty")
+        typer.echo(f"rows without text: {done.without_text:,}; their label is empty")
     if done.escaped_cells:
         typer.echo(
-            f"{done.escaped_cells:,} cells look like formulas and got an apostrophe in front; --exact leaves them"
+            f"cells that look like formulas: {done.escaped_cells:,}; they got an apostrophe (--exact leaves them)"
         )
     typer.echo(f"columns {', '.join(done.columns_added)} added: {done.output}")
 

@@ -12,8 +12,8 @@ from textune.batching import Batch
 from textune.engine.precision import Precision
 
 _LONGEST_FOR_PLAIN_ATTENTION = 192
-"""Tokens up to which the plain form of attention beats the fused one on a CPU: at 96 tokens it is 1.7 times as fast,
-at 400 only 0.7 times, with 1.6 times the memory (`benchmarks/attention.py`)."""
+"""Tokens up to which the plain form of attention beats the fused one on a CPU: at 96 tokens it is 1.3 times as fast,
+at 400 only 0.7 times, with 1.7 times the memory (`benchmarks/attention.py`)."""
 
 
 class ReferenceEngine(torch.nn.Module):
