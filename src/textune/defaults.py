@@ -60,12 +60,7 @@ def choose_training(
     many = classes > _MANY_CLASSES
     decide("batch_size", 32 if many or rows > 20_000 else 16, f"{classes} classes, {rows:,} rows")
     decide("epochs", _choose_epochs(rows, many), f"{rows:,} rows, {classes} classes")
-    rate = method_rate * (2.0 if many else 1.0)
-    decide(
-        "learning_rate",
-        rate,
-        f"the method's {method_rate:g}" + (", doubled for many classes" if many else ""),
-    )
+    decide("learning_rate", method_rate, "the method's own")
     assert training.learning_rate is not None
     decide("head_learning_rate", training.learning_rate, "as learning_rate")
     decide("dropout", 0.0, "few trained parameters over few epochs")
