@@ -8,8 +8,6 @@ here, under ``method.*``; the methods layer checks them.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -131,10 +129,9 @@ class RunConfig:
         flat |= {"name": self.name, "runs_dir": self.runs_dir}
         return {key: _plain(value) for key, value in flat.items()}
 
-    def fingerprint(self) -> str:
-        """Returns the SHA-256 of everything that changes what is trained (not the run's name or place)."""
-        flat = {k: v for k, v in self.to_dict().items() if k not in ("name", "runs_dir", "tensorboard")}
-        return hashlib.sha256(json.dumps(flat, sort_keys=True).encode()).hexdigest()
+    def identity(self) -> dict[str, Any]:
+        """Returns the settings that decide what is trained: a run may be moved, renamed and logged elsewhere."""
+        return {k: v for k, v in self.to_dict().items() if k not in ("name", "runs_dir", "tensorboard")}
 
     def replace(self, **flat: Any) -> RunConfig:
         """Returns a copy with flat settings replaced; raises ConfigError like `build_config`."""

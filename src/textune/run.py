@@ -42,7 +42,7 @@ from textune.saving import (
     weight_megabytes,
     write_bundle,
 )
-from textune.starting import adopt_init, choose_folder, hash_plan, refuse_changes, refuse_several_processes, settings_of
+from textune.starting import adopt_init, choose_folder, hash_plan, refuse_changes, refuse_several_processes
 
 if TYPE_CHECKING:
     import torch
@@ -141,7 +141,7 @@ def resume(run: str | Path, data: Any = None, *, progress: Progress | None = Non
         if (folder / "textune.json").is_file() and read_manifest(folder, verify=False).metrics:
             progress.say(f"{folder}: this run is finished already")
             return load_run(folder)
-        refuse_changes("the settings", plan.get("settings", {}), settings_of(config))
+        refuse_changes("the settings", plan.get("settings", {}), config.identity())
         method = resolve(config.method.name, config.method.options)
         work = _Work(config, method, progress, frames | ({} if data is None else {"data": data}))
         work.prepare()
@@ -275,7 +275,7 @@ class _Work:
         data = self.data
         splits = {"training": data.train, "validation": data.validation, "test": data.test}
         return {
-            "settings": settings_of(self.config),
+            "settings": self.config.identity(),
             "data": {k: {"rows": len(e), "sha256": e.fingerprint} for k, e in splits.items() if e is not None},
             "labels": list(data.labels.values),
             "backbone": self.backbone.sha256,

@@ -17,11 +17,6 @@ from textune.errors import BundleError, ConfigError
 from textune.methods import Method, resolve
 
 
-def settings_of(config: RunConfig) -> dict[str, Any]:
-    """Returns the settings that decide what is trained; a run may be moved and renamed."""
-    return {k: v for k, v in config.to_dict().items() if k not in ("name", "runs_dir", "tensorboard")}
-
-
 def hash_plan(plan: Mapping[str, Any]) -> str:
     """Returns the SHA-256 of a run's plan: settings, data, backbone and probes."""
     return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()

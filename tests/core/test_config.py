@@ -137,15 +137,15 @@ def test_yaml_gives_the_same_configuration_back(
     config = build_config(training | others)
     write_settings(config, tmp_path / "config.yaml")
     again = build_config(load_settings(tmp_path / "config.yaml"))
-    assert again == config and again.fingerprint() == config.fingerprint()
+    assert again == config and again.identity() == config.identity()
     assert build_config(config.to_dict()) == config
 
 
 def test_fingerprint_is_of_what_is_trained() -> None:
     config = build_config({"data": "a.csv"})
-    assert config.replace(name="other", runs_dir="elsewhere", tensorboard=True).fingerprint() == config.fingerprint()
-    assert config.replace(seed=43).fingerprint() != config.fingerprint()
-    assert config.replace(method={"name": "lora", "r": 4}).fingerprint() != config.fingerprint()
+    assert config.replace(name="other", runs_dir="elsewhere", tensorboard=True).identity() == config.identity()
+    assert config.replace(seed=43).identity() != config.identity()
+    assert config.replace(method={"name": "lora", "r": 4}).identity() != config.identity()
 
 
 @pytest.mark.parametrize("content", ["- a\n- b\n", "just text", "a: [", "a: &x [*x]\nb: \x00", "", "[" * 5_000])
