@@ -27,7 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("engine",),
     ("checkpoint", "training"),
     ("report", "preparation", "predict", "saving", "starting", "filing", "export", "measuring"),
-    ("run",),
+    ("steps", "run"),
     ("sklearn",),
     ("cli", "__main__"),
 )
@@ -41,7 +41,7 @@ HEAVY = (
 )  # fmt: skip
 TORCH_FREE = (
     "config", "bundle", "data", "tokens", "batching", "evaluation", "backbones", "methods", "report", "preparation",
-    "predict", "filing", "measuring", "run", "sklearn", "cli.train", "cli.predict",
+    "predict", "filing", "measuring", "steps", "run", "sklearn", "cli.train", "cli.predict",
 )  # fmt: skip
 """Data, settings, evaluation and reports are there without torch; importing the others costs nothing before a call."""
 

@@ -59,27 +59,27 @@ def flip_bit(path: Path, position: int | None = None) -> None:
 
 
 DEATHS = [
-    ("textune.run:write_settings", 1),
+    ("textune.steps:write_settings", 1),
     ("textune.training:Trainer._take_step", 6),
     ("textune.checkpoint:save_file", 1),
     ("textune.checkpoint:save_file", 14),
     ("textune.checkpoint:_flush", 25),
-    ("textune.run:check_reload", 1),
+    ("textune.steps:check_reload", 1),
     ("textune.measuring:render_card", 1),
     ("textune.run:load_run", 1),
 ]
 MORE_DEATHS = [
-    ("textune.run:_Work._build_model", 1),
+    ("textune.steps:RunSteps._build_model", 1),
     ("textune.training:Trainer._take_step", 1),
     ("textune.checkpoint:_random_tensors", 4),
     ("textune.checkpoint:_hash_content", 5),
     ("textune.checkpoint:_flush", 19),
     ("textune.training:remove_all_but", 6),
     ("textune.training:Trainer._finish", 1),
-    ("textune.run:write_bundle", 1),
+    ("textune.steps:write_bundle", 1),
     ("textune.saving:write_manifest", 1),
-    ("textune.run:measure_run", 1),
-    ("textune.run:update_manifest", 1),
+    ("textune.steps:measure_run", 1),
+    ("textune.steps:update_manifest", 1),
 ]
 """Functions at whose n-th call the process is killed."""
 
