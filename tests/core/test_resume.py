@@ -119,7 +119,7 @@ def test_killed_again_and_again_at_random_moments(whole: Run, backbone: Path, re
     kills = 0
     for _ in range(12):
         command = start_textune(*words, cwd=tmp_path)
-        time.sleep(0.3 + chance.random() * 1.2)
+        time.sleep(0.1 + chance.random() * 0.7)
         if command.process.is_alive():
             command.signal(signal.SIGKILL)
         kills += command.wait() == -signal.SIGKILL
