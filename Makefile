@@ -11,7 +11,7 @@ BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.made
 CHECKED := src tests benchmarks docs requirements
 
-.PHONY: help env demo test lint types docs docs-check bench pins clean
+.PHONY: help env demo test matrix lint types docs docs-check bench pins clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,7 +32,12 @@ demo: $(STAMP)  ## train, measure and try a film-review classifier, offline
 	$(BIN)/textune demo
 
 test: $(STAMP)  ## run the whole test suite
-	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+
+matrix: $(STAMP)  ## record which methods are proven on which families, and write docs/methods.md from it
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup \
+	  --record-support src/textune/methods/support.json tests/core/test_contract.py
+	$(BIN)/python docs/generate.py
 
 lint: $(STAMP)  ## check style and layout
 	$(BIN)/ruff check $(wildcard $(CHECKED))

@@ -94,12 +94,13 @@ def describe_methods() -> Iterator[str]:
 
 def describe_families() -> Iterator[str]:
     """Yields the model families and the embedded model."""
-    from textune.backbones import EMBEDDED_ID, EMBEDDED_SHA256, families
+    from textune.backbones import EMBEDDED_ID, EMBEDDED_SHA256
+    from textune.families import families
 
     yield "## Backbones\n"
     yield f"`minilm`, the default, is {EMBEDDED_ID} (its weights must have the SHA-256 `{EMBEDDED_SHA256[:16]}...`)."
     yield "Any folder or hub model of these families can be tuned:\n"
-    rows = [(f"`{name}`", code(f.lora_targets), code(f.head_modules)) for name, f in families]
+    rows = [(f"`{name}`", code(f.linear), code(f.head_modules)) for name, f in families]
     yield table(("family", "layers that LoRA adapts by default", "head"), rows)
 
 

@@ -9,6 +9,8 @@ os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 # Tiny models gain nothing from threads, and processes side by side would wait for each other's barriers.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,56 @@ from hypothesis import settings
 
 settings.register_profile("textune", deadline=None)  # a busy machine is slow now and then
 settings.load_profile("textune")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--record-support", metavar="FILE", help="write which cells passed every contract test")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keeps a file's tests in one process; those of the contract go family by family."""
+    for item in items:
+        group = item.path.name
+        if group == "test_contract.py" and hasattr(item, "callspec"):
+            group += item.callspec.params.get("family", "")
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--record-support") and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(SupportRecorder(Path(config.getoption("--record-support"))))
+
+
+class SupportRecorder:
+    """Writes which cells of the support matrix passed all of the contract's tests."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._passed: dict[str, set[str]] = {}
+        self._failed: set[str] = set()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        found = re.fullmatch(r"tests/core/test_contract.py::(\w+)\[(.+)\]", report.nodeid.partition("@")[0])
+        if found is None:
+            return
+        if report.when == "call" and report.passed:
+            self._passed.setdefault(found[2], set()).add(found[1])
+        elif not report.passed:
+            self._failed.add(found[2])
+
+    def pytest_sessionfinish(self) -> None:
+        from textune.families import families
+        from textune.methods.support import list_rows
+        from textune.saving import list_versions
+
+        tests = sorted(set().union(*self._passed.values())) if self._passed else []
+        proven = {
+            row: [f for f in families.names()
+                  if self._passed.get(f"{row}-{f}") == set(tests) and f"{row}-{f}" not in self._failed]
+            for row in list_rows()
+        }  # fmt: skip
+        record = {"versions": list_versions(), "tests": tests, "proven": proven}
+        self._path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("data",),
     ("tokens", "batching"),
     ("evaluation",),
-    ("backbones", "methods"),
+    ("families", "backbones", "methods"),
     ("engine",),
     ("checkpoint", "training"),
     ("report", "preparation", "predict", "saving", "starting", "filing", "export", "measuring"),

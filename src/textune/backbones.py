@@ -1,4 +1,4 @@
-"""Backbones: the family table, and finding, checking and loading a pretrained model.
+"""Backbones: finding, checking and loading a pretrained model.
 
 Finding and checking need no torch: a refusal comes before any weight is read.
 """
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from textune.bundle import hash_file, read_json, write_text_atomically
 from textune.errors import ModelError, suggest
-from textune.registry import Registry
+from textune.families import Family, families, guess_family
 
 if TYPE_CHECKING:
     import torch
@@ -30,49 +30,6 @@ _TOKENIZER_FILES = (
 )  # fmt: skip
 _SECONDS_FOR_AN_ANSWER = 5
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".msgpack")
-
-
-@dataclass(frozen=True)
-class Family:
-    """What textune knows about one architecture.
-
-    lora_targets: linear layers (by the end of their names) that LoRA adapts by default.
-    head_modules: modules above the encoder that a classification checkpoint may lack.
-    layers: name of the list of layers, lowest first.
-    takes_token_types: whether a sentence pair is marked by token_type_ids.
-    dropouts: config keys that the `dropout` setting changes.
-    padding_side: on which side batches are padded.
-    """
-
-    name: str
-    lora_targets: tuple[str, ...]
-    head_modules: tuple[str, ...]
-    layers: str
-    takes_token_types: bool
-    dropouts: tuple[str, ...] = ("hidden_dropout_prob", "attention_probs_dropout_prob")
-    padding_side: str = "right"
-    attention: str | None = None
-
-
-families: Registry[Family] = Registry("family")
-
-
-def _add(family: Family) -> None:
-    families.register(family.name)(family)
-
-
-_add(Family("bert", ("query", "key", "value", "dense"), ("classifier",), "bert.encoder.layer", True))
-_add(
-    Family(
-        "distilbert",
-        ("q_lin", "k_lin", "v_lin", "out_lin", "lin1", "lin2"),
-        ("pre_classifier", "classifier"),
-        "distilbert.transformer.layer",
-        False,
-        dropouts=("dropout", "attention_dropout", "seq_classif_dropout"),
-    )
-)
-_add(Family("roberta", ("query", "key", "value", "dense"), ("classifier",), "roberta.encoder.layer", False))
 
 
 @dataclass(frozen=True)
@@ -101,14 +58,30 @@ class Backbone:
     @property
     def max_positions(self) -> int:
         """Longest text in tokens that the position embeddings allow."""
-        positions = int(self.config.get("max_position_embeddings", 512))
-        # RoBERTa counts positions from pad_token_id + 1.
-        return positions - 2 if self.family.name == "roberta" else positions
+        positions = int(self.config.get("max_position_embeddings") or self.config.get("n_positions") or 512)
+        return positions - self.family.first_position
 
-    @property
+    @functools.cached_property
     def pad_token_id(self) -> int:
-        """Id that fills up short rows of a batch."""
-        return int(self.config.get("pad_token_id") or 0)
+        """Id that fills up short rows of a batch.
+
+        A decoder often names none: its tokenizer's is taken then, else the token that ends a text. Any other would be
+        a word, and the model would take the last word of a text for padding.
+        """
+        from textune.tokens import find_special_token
+
+        if self.config.get("pad_token_id") is not None:
+            return int(self.config["pad_token_id"])
+        end = self.config.get("eos_token_id")  # a list where several tokens may end a text
+        found = find_special_token(self.folder, "pad_token")
+        if found is None and end:
+            found = int(end[0] if isinstance(end, list) else end)
+        if found is None:
+            found = find_special_token(self.folder, "eos_token")
+        if found is None and self.family.decoder:
+            raise ModelError(f"backbone {self.id}: neither its config nor its tokenizer names a token to pad with",
+                             hint="set pad_token_id in its config.json")  # fmt: skip
+        return int(found or 0)
 
     def tokenizer_files(self) -> list[Path]:
         """The tokenizer's files that are there."""
@@ -241,14 +214,21 @@ def _check_folder(
                 hint=f"take a model.safetensors of it, or, if you trust where it is from, add trust={model_id}",
             )
         raise ModelError(f"{folder}: no weights: model.safetensors is missing")
-    model_type = str(config.get("model_type", ""))
-    if model_type not in families.names():
-        close = suggest(model_type, families.names())
+    family = _find_family(str(config.get("model_type", "")), model_id, config)
+    return Backbone(model_id, folder, family, config, revision, local, trusted)
+
+
+def _find_family(model_type: str, model_id: str, config: Mapping[str, Any]) -> Family:
+    if model_type in families.names():
+        return families.get(model_type)
+    guess = guess_family(model_type, config)
+    if isinstance(guess, str):
         raise ModelError(
-            f"backbone {model_id}: textune does not know the family '{model_type}'{close}",
+            f"backbone {model_id}: textune does not know the family '{model_type}'"
+            f"{suggest(model_type, families.names())}, and cannot guess at it: {guess}",
             hint=f"families known: {', '.join(families.names())}",
         )
-    return Backbone(model_id, folder, families.get(model_type), config, revision, local, trusted)
+    return guess
 
 
 def load_classifier(
@@ -271,10 +251,8 @@ def load_classifier(
     previous = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()
     names = dict(enumerate(labels))
-    settings: dict[str, Any] = dict.fromkeys(
-        (key for key in backbone.family.dropouts if key in backbone.config or key == "seq_classif_dropout"),
-        dropout,
-    )
+    known = transformers.AutoConfig.for_model(backbone.config["model_type"])  # a config.json may leave defaults out
+    settings: dict[str, Any] = {key: dropout for key in backbone.family.dropouts if hasattr(known, key)}
     try:
         model, info = transformers.AutoModelForSequenceClassification.from_pretrained(
             str(backbone.folder),

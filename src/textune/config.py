@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,10 @@ def option(default: Any, help: str, *, choices: tuple[str, ...] = (), low: float
 
 LabelPairs = tuple[tuple[str, str], ...]
 """Labels in their order for ever: (value as it stands in the data, name to show)."""
+
+
+RatePairs = tuple[tuple[str, float], ...]
+"""Peak learning rates by layer: ("lower", 5e-5), ("upper", 1e-4)."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,9 @@ class TrainingConfig:
                                           low=1, high=65_536)  # fmt: skip
     learning_rate: float | None = option(None, "peak learning rate", low=0, high=10)
     head_learning_rate: float | None = option(None, "peak learning rate of the new head", low=0, high=10)
+    layer_decay: float | None = option(None, "each layer learns at this share of the rate of the one above it",
+                                       low=0.01, high=1)  # fmt: skip
+    layer_rates: RatePairs | None = option(None, "rates of layers: lower=5e-5,upper=1e-4, or embeddings=1e-5,0-2=5e-5")
     weight_decay: float = option(0.0, "AdamW's weight decay, on matrices only", low=0, high=10)
     warmup_fraction: float = option(0.1, "share of the steps in which the rate rises", low=0, high=1)
     schedule: str = option("linear", "how the rate falls", choices=("linear", "cosine", "constant"))
@@ -306,8 +313,8 @@ def _coerce(f: dataclasses.Field[Any], hint: Any, value: Any) -> Any:
         if optional:
             return None
         raise ValueError("must have a value")
-    if f.name == "labels":
-        return parse_labels(value)
+    if f.name in _PARSERS:
+        return _PARSERS[f.name](value)
     kind = next(a for a in typing.get_args(hint) if a is not type(None)) if optional else hint
     result = coerce_value(kind, value)
     choices, low, high = f.metadata["choices"], f.metadata["low"], f.metadata["high"]
@@ -340,3 +347,22 @@ def parse_labels(value: Any) -> LabelPairs:
     if len(pairs) < 2:
         raise ValueError("at least two labels are needed")
     return tuple(pairs)
+
+
+def parse_rates(value: Any) -> RatePairs:
+    """Turns ``"lower=5e-5,upper=1e-4"``, a mapping or pairs into (layers, rate) pairs; raises ValueError."""
+    if isinstance(value, str):
+        parts = [part.partition("=") for part in value.split(",")]
+        if not all(equals for _, equals, _ in parts):
+            raise ValueError("must be of the form lower=5e-5,upper=1e-4")
+        pairs: list[tuple[Any, Any]] = [(words, rate) for words, _, rate in parts]
+    else:
+        pairs = list(value.items()) if isinstance(value, Mapping) else [(p[0], p[1]) for p in value]
+    rates = tuple((str(words).strip(), coerce_value(float, rate)) for words, rate in pairs)
+    if not rates or any(rate < 0 or rate > 10 for _, rate in rates):
+        raise ValueError("each rate must be between 0 and 10")
+    return rates
+
+
+_PARSERS: Mapping[str, Callable[[Any], Any]] = {"labels": parse_labels, "layer_rates": parse_rates}
+"""Settings of a form of their own."""

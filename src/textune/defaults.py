@@ -43,11 +43,11 @@ def choose_test_rows(rows: int) -> int:
 
 
 def choose_training(
-    config: RunConfig, *, rows: int, classes: int, method_rate: float
+    config: RunConfig, *, rows: int, classes: int, method_rate: float, head_rate: float | None = None
 ) -> tuple[RunConfig, list[Decision]]:
     """Decides epochs, batch size, learning rates and dropout where they are open.
 
-    rows: training rows. method_rate: the method's own default peak rate.
+    rows: training rows. method_rate, head_rate: the method's own default peak rates.
     """
     training, decisions = config.training, []
 
@@ -62,7 +62,10 @@ def choose_training(
     decide("epochs", _choose_epochs(rows, many), f"{rows:,} rows, {classes} classes")
     decide("learning_rate", method_rate, "the method's own")
     assert training.learning_rate is not None
-    decide("head_learning_rate", training.learning_rate, "as learning_rate")
+    if head_rate is None:
+        decide("head_learning_rate", training.learning_rate, "as learning_rate")
+    else:
+        decide("head_learning_rate", head_rate, "the method's own for the head")
     decide("dropout", 0.0, "few trained parameters over few epochs")
     return replace(config, training=training), decisions
 

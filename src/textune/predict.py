@@ -76,14 +76,17 @@ class Predictor:
         found = find_backbone(manifest.base_model, backbone, trust)
         method = resolve(manifest.method, manifest.method_options)
         with torch.random.fork_rng(devices=[]):  # the head's first weights are overwritten at once
-            model, new_modules = load_classifier(found, manifest.labels, load_kwargs=method.load_kwargs())
+            model, new_modules = load_classifier(found, manifest.labels, load_kwargs=method.load_kwargs(found.family))
             model = method.apply(model, found.family, new_modules)
         method.load_weights(model, folder)
         model.eval().requires_grad_(False)
-        if merge and method.mergeable:
+        if merge and method.mergeable and method.merged_to_predict:
             model = method.merge(model)
         place = choose_device(device)
-        engine = ReferenceEngine(model.to(place), probe_precision(precision, place), found.family.head_modules).eval()
+        engine = ReferenceEngine(
+            model.to(place), probe_precision(precision, place), found.family.head_modules,
+            equal_lengths=method.needs_equal_lengths(found.family),
+        ).eval()  # fmt: skip
         return cls(manifest, engine, load_tokenizer(folder), padding_of(found))
 
     @property

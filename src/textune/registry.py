@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 from textune.errors import ConfigError, suggest
 
 T = TypeVar("T")
-_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_NAME = re.compile(r"[a-z][a-z0-9_-]*")
 
 
 class Registry(Generic[T]):

@@ -107,7 +107,7 @@ def write_tokenizer(backbone: Backbone, folder: Path, max_length: int) -> list[s
 
 
 def check_reload(
-    folder: Path, manifest: Manifest, model: torch.nn.Module, backbone: Backbone, split: EncodedSplit,
+    folder: Path, manifest: Manifest, model: torch.nn.Module, method: Method, backbone: Backbone, split: EncodedSplit,
     texts: Sequence[str], pairs: Sequence[str] | None,
 ) -> float:  # fmt: skip
     """Loads the files afresh and compares their logits with the trained model's on a padded batch of unequal lengths.
@@ -118,7 +118,7 @@ def check_reload(
 
     rows = choose_unequal_rows(split)
     exact = Precision("fp32", "self-test")
-    engine = ReferenceEngine(model, exact)
+    engine = ReferenceEngine(model, exact, equal_lengths=method.needs_equal_lengths(backbone.family))
     subset = dataclasses.replace(split, tokens=_take(split.tokens, rows), targets=split.targets[rows])
     trained = predict_logits(engine, subset, padding_of(backbone))
     device = engine.device.type

@@ -74,6 +74,17 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     return tokenizer
 
 
+def find_special_token(folder: Path, name: str) -> int | None:
+    """Returns the id of a special token ("pad_token") that the tokenizer's settings name, or None."""
+    path = folder / "tokenizer_config.json"
+    try:
+        token = json.loads(path.read_text(encoding="utf-8")).get(name)
+    except (OSError, ValueError):
+        return None
+    content = token.get("content") if isinstance(token, dict) else token
+    return load_tokenizer(folder).token_to_id(content) if isinstance(content, str) else None
+
+
 def _convert_slow_tokenizer(folder: Path) -> Tokenizer:
     from tokenizers import Tokenizer
 

@@ -38,6 +38,12 @@ def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def few_reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As many as the shortest run needs that can be interrupted."""
+    return write_reviews(tmp_path_factory.mktemp("few") / "reviews.csv", rows=20)
+
+
+@pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory, backbone: Path, reviews: Path) -> Run:
     """One finished LoRA run. Tests that change a run copy it first."""
     return train_tiny(reviews, backbone, tmp_path_factory.mktemp("finished") / "reviews", epochs=4)

@@ -27,12 +27,31 @@ NEUTRAL = ("the", "film", "was", "a", "story", "with", "and", "its", "actors", "
 
 _SHARED = {"num_labels": 2, "vocab_size": 200, "initializer_range": 0.2}  # wide, so that logits differ much
 _BERT = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+_WORD_PIECES = _SHARED | {"pad_token_id": 0, "max_position_embeddings": 64}
+_BYTE_PAIRS = _SHARED | {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
+_DECODER = _BYTE_PAIRS | _BERT | {"num_key_value_heads": 1, "head_dim": 12, "max_position_embeddings": 64}
+_DECODER_SQUARE = _DECODER | {"head_dim": 16}
 FAMILIES: dict[str, dict[str, Any]] = {
-    "bert": _SHARED | _BERT | {"max_position_embeddings": 64, "type_vocab_size": 2, "pad_token_id": 0},
-    "distilbert": _SHARED | {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64, "max_position_embeddings": 64,
-                             "pad_token_id": 0},
-    "roberta": _SHARED | _BERT | {"max_position_embeddings": 66, "type_vocab_size": 1, "pad_token_id": 1,
-                                  "bos_token_id": 0, "eos_token_id": 2},
+    "bert": _WORD_PIECES | _BERT | {"type_vocab_size": 2},
+    "distilbert": _WORD_PIECES | {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64},
+    "roberta": _BYTE_PAIRS | _BERT | {"max_position_embeddings": 66, "type_vocab_size": 1},
+    "xlm-roberta": _BYTE_PAIRS | _BERT | {"max_position_embeddings": 66, "type_vocab_size": 1},
+    "electra": _WORD_PIECES | _BERT | {"embedding_size": 24},
+    "albert": _WORD_PIECES | _BERT | {"embedding_size": 24},
+    "deberta-v2": _WORD_PIECES | _BERT | {
+        "relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_buckets": 16, "type_vocab_size": 0,
+        "norm_rel_ebd": "layer_norm", "share_att_key": True, "position_biased_input": False},
+    "modernbert": _WORD_PIECES | _BERT | {"local_attention": 16, "global_attn_every_n_layers": 2, "cls_token_id": 2,
+                                          "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3},
+    "mpnet": _BYTE_PAIRS | _BERT | {"max_position_embeddings": 66},
+    "gpt2": _SHARED | {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 64, "bos_token_id": 2,
+                       "eos_token_id": 2},
+    "llama": _DECODER_SQUARE | {"pad_token_id": None},
+    "qwen2": {k: v for k, v in _DECODER_SQUARE.items() if k != "head_dim"},
+    "qwen3": _DECODER,
+    "gemma": _DECODER,
+    "gemma2": _DECODER,
+    "gemma3_text": _DECODER | {"sliding_window": 16, "layer_types": ["sliding_attention", "full_attention"]},
 }  # fmt: skip
 """A family that is registered and stands not here fails the contract tests: give it a tiny configuration."""
 
@@ -61,7 +80,7 @@ def build_backbone(family: str, folder: Path, seed: int = 0) -> Path:
     torch.manual_seed(seed)
     config = transformers.AutoConfig.for_model(family, **FAMILIES[family])
     transformers.AutoModel.from_config(config).save_pretrained(str(folder), safe_serialization=True)
-    tokenizer = build_byte_pairs() if family == "roberta" else build_word_pieces()
+    tokenizer = build_byte_pairs() if FAMILIES[family].get("eos_token_id") == 2 else build_word_pieces()
     tokenizer.save_pretrained(str(folder))
     return folder
 

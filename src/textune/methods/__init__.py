@@ -1,17 +1,39 @@
 """Tuning methods: importing this package registers all of them; it imports neither torch nor peft."""
 
-from textune.methods import bitfit, full, head, lora
-from textune.methods.base import Method, Rates, check_family, is_inside, methods, resolve
+from textune.methods import (
+    adapter,
+    bitfit,
+    full,
+    head,
+    ia3,
+    ln_tuning,
+    lora,
+    p_tuning,
+    prefix,
+    prompt,
+    qlora,
+    vera,
+)
+from textune.methods.base import Method, check_family, methods, resolve
+from textune.methods.rates import Rates, is_inside
 
 __all__ = [
     "Method",
     "Rates",
+    "adapter",
     "bitfit",
     "check_family",
     "full",
     "head",
+    "ia3",
     "is_inside",
+    "ln_tuning",
     "lora",
     "methods",
+    "p_tuning",
+    "prefix",
+    "prompt",
+    "qlora",
     "resolve",
+    "vera",
 ]

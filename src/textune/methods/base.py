@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from textune.backbones import Backbone, Family
+from textune.backbones import Backbone
 from textune.config import coerce_value
 from textune.errors import BundleError, ConfigError, ModelError, suggest
+from textune.families import Family
+from textune.methods.rates import Rates, group_parameters, is_inside
 from textune.registry import Registry
 
 if TYPE_CHECKING:
@@ -30,34 +32,47 @@ class NoOptions:
     """For methods without options."""
 
 
-@dataclass(frozen=True)
-class Rates:
-    """Peak learning rates of one run. head: of the new modules on top, which start from random weights."""
-
-    body: float
-    head: float
-    weight_decay: float
-
-
 class Method:
     """What every method inherits: train what `apply` leaves trainable, save it as a delta over the backbone."""
 
     key: ClassVar[str]
     summary: ClassVar[str]
     paper: ClassVar[str]
+    when: ClassVar[str]
+    """When it is the right one, in a sentence."""
     options_type: ClassVar[type] = NoOptions
     learning_rate: ClassVar[float]
     """Default peak rate, found on splits of training rows; `textune.defaults` scales it."""
+    head_learning_rate: ClassVar[float | None] = None
+    """Default peak rate of the head; None: that of the body."""
     mergeable: ClassVar[bool] = True
     """Whether `merge` gives a plain Hugging Face model with the same logits."""
+    merged_to_predict: ClassVar[bool] = True
+    """Whether a loaded run is merged before it predicts, which is faster."""
     needs_peft: ClassVar[bool] = False
     families_refused: ClassVar[Mapping[str, str]] = {}
     """Family name -> why this method cannot be had there."""
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Name -> options: forms of the method that are proven on every family as the method itself is."""
 
     def __init__(self, options: Any) -> None:
         self.options = options
 
-    def load_kwargs(self) -> dict[str, Any]:
+    @classmethod
+    def refusal(cls, family: Family) -> str | None:
+        """Returns why this method cannot be had on a family, or None."""
+        return cls.families_refused.get(family.name)
+
+    @property
+    def virtual_tokens(self) -> int:
+        """Positions that the method takes from the longest text a backbone reads."""
+        return 0
+
+    def needs_equal_lengths(self, family: Family) -> bool:
+        """Returns whether padding would change the answers, so that only texts of one length may share a batch."""
+        return False
+
+    def load_kwargs(self, family: Family) -> dict[str, Any]:
         """Returns how the backbone must be loaded (extra arguments of from_pretrained)."""
         return {}
 
@@ -65,9 +80,13 @@ class Method:
         """Injects, wraps or freezes; returns the model to train. new_modules start random and must be saved."""
         raise NotImplementedError
 
+    def rate_factor(self, parameter: str) -> float:
+        """Returns what the learning rate of a parameter is multiplied with."""
+        return 1.0
+
     def param_groups(self, model: torch.nn.Module, family: Family, rates: Rates) -> list[dict[str, Any]]:
-        """Returns the optimizer's groups: the head at its own rate; weight decay on matrices only."""
-        return group_parameters(model, family.head_modules, rates)
+        """Returns the optimizer's groups: the head and each layer at their rates; weight decay on matrices only."""
+        return group_parameters(model, family, rates, self.rate_factor)
 
     def write_weights(self, model: torch.nn.Module, folder: Path, backbone: Backbone) -> list[str]:
         """Writes what the run added to the backbone; returns the names of the files."""
@@ -152,19 +171,13 @@ def _coerce_option(f: dataclasses.Field[Any], hint: Any, value: Any) -> Any:
 
 def check_family(method: Method, family: Family) -> None:
     """Raises ModelError where the family cannot carry the method, naming those that it can."""
-    reason = method.families_refused.get(family.name)
+    reason = method.refusal(family)
     if reason is not None:
-        others = [name for name, cls in methods if family.name not in cls.families_refused]
+        others = [name for name, cls in methods if cls.refusal(family) is None]
         raise ModelError(
             f"method {method.key} cannot be had on {family.name}: {reason}",
             hint=f"choose {', '.join(others)}",
         )
-
-
-def is_inside(parameter: str, modules: Iterable[str]) -> bool:
-    """Returns whether a parameter's dotted name runs through one of the modules (peft's wrapping included)."""
-    dotted = f".{parameter}."
-    return any(f".{module}." in dotted for module in modules)
 
 
 def freeze_all_but(model: torch.nn.Module, modules: Iterable[str]) -> None:
@@ -174,26 +187,18 @@ def freeze_all_but(model: torch.nn.Module, modules: Iterable[str]) -> None:
         parameter.requires_grad_(is_inside(name, chosen))
 
 
-def group_parameters(model: torch.nn.Module, head: tuple[str, ...], rates: Rates) -> list[dict[str, Any]]:
-    """Groups trainable parameters by head or body and by decay; biases and norms are never decayed."""
-    groups: dict[tuple[bool, bool], dict[str, Any]] = {}
-    for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        in_head, decayed = is_inside(name, head), parameter.ndim >= 2
-        group = groups.setdefault(
-            (in_head, decayed),
-            {
-                "name": ("head" if in_head else "body") + ("" if decayed else ", no decay"),
-                "params": [],
-                "lr": rates.head if in_head else rates.body,
-                "weight_decay": rates.weight_decay if decayed else 0.0,
-            },
-        )
-        group["params"].append(parameter)
-    return list(groups.values())
-
-
 def module_pattern(modules: Iterable[str]) -> str:
     """Returns a regular expression that fully matches the names of the modules and of all inside them."""
     return r"(?:.*\.)?(?:" + "|".join(re.escape(m) for m in modules) + r")(?:\..*)?"
+
+
+def target_pattern(names: Iterable[str], apart: Iterable[str]) -> str:
+    """Returns a regular expression that fully matches modules by the end of their names, but none inside `apart`."""
+    ends, others = ("|".join(map(re.escape, group)) for group in (names, apart))
+    return rf"(?!(?:.*\.)?(?:{others})(?:\.|$))(?:.*\.)?(?:{ends})"
+
+
+def layer_pattern(family: Family, names: Iterable[str]) -> str:
+    """Returns a regular expression that fully matches modules of every layer, given their names inside a layer."""
+    inside = "|".join(re.escape(name) for name in names)
+    return rf"(?:.*\.)?{re.escape(family.layers)}\.\d+\.(?:{inside})"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from textune.backbones import Backbone, Family
+from textune.backbones import Backbone
 from textune.errors import BundleError
+from textune.families import Family
 from textune.methods.base import Method, register
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ class Full(Method):
 
     summary = "every weight is trained; the folder holds a whole model"
     paper = "https://arxiv.org/abs/1810.04805"
+    when = "much data and time, or as the mark that the others are measured against"
     learning_rate = 1e-4
 
     def apply(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> torch.nn.Module:

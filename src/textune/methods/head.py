@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from textune.backbones import Family
+from textune.families import Family
 from textune.methods.base import Method, freeze_all_but, register
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ class Head(Method):
 
     summary = "only the classification head; the backbone stays frozen"
     paper = "https://arxiv.org/abs/1610.01644"
+    when = "a first look in seconds, or very few rows"
     learning_rate = 5e-3
 
     def apply(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> torch.nn.Module:

@@ -1,14 +1,18 @@
-"""LoRA: a trained low-rank update beside frozen weights (Hu et al. 2021, arXiv:2106.09685), by peft."""
+"""LoRA: a trained low-rank update beside frozen weights (Hu et al. 2021, arXiv:2106.09685), by peft.
+
+Options give its relatives: DoRA (Liu et al. 2024, arXiv:2402.09353), rsLoRA (Kalajdzievski 2023, arXiv:2312.03732)
+and LoRA+ (Hayou et al. 2024, arXiv:2402.12354).
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from textune.backbones import Family
 from textune.config import option
+from textune.families import Family
 from textune.methods.base import module_pattern, register
-from textune.methods.peft_based import PeftMethod, list_saved_modules
+from textune.methods.peft_based import PeftMethod, list_saved_modules, uses_conv1d
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +30,9 @@ class LoraOptions:
     targets: tuple[str, ...] | None = option(
         None, "linear layers to adapt, by the end of their names; default: the family's"
     )
+    dora: bool = option(False, "DoRA: train each column's length apart from its direction")
+    rslora: bool = option(False, "rsLoRA: scale by alpha / sqrt(r), which suits high ranks")
+    lora_plus: float = option(1.0, "LoRA+: the second matrix learns at so many times the rate", low=1, high=1000)
 
 
 @register("lora")
@@ -34,8 +41,10 @@ class Lora(PeftMethod):
 
     summary = "low-rank updates beside frozen weights"
     paper = "https://arxiv.org/abs/2106.09685"
+    when = "the first choice: close to full tuning at a hundredth of the size, and merged it costs nothing to run"
     options_type = LoraOptions
     learning_rate = 1e-3
+    variants: ClassVar = {"dora": {"dora": True}, "rslora": {"rslora": True}, "lora_plus": {"lora_plus": 4.0}}
 
     def build_peft_config(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> Any:
         """Returns peft's LoraConfig; the head is trained whole, never adapted."""
@@ -47,11 +56,18 @@ class Lora(PeftMethod):
             r=self.options.r,
             lora_alpha=self.options.alpha,
             lora_dropout=self.options.dropout,
-            target_modules=list(self.options.targets or family.lora_targets),
+            target_modules=list(self.options.targets or family.linear),
             exclude_modules=module_pattern(saved),
             modules_to_save=saved,
+            use_dora=self.options.dora,
+            use_rslora=self.options.rslora,
+            fan_in_fan_out=uses_conv1d(model),
         )
+
+    def rate_factor(self, parameter: str) -> float:
+        """Returns LoRA+'s ratio for the second matrix of an update."""
+        return float(self.options.lora_plus) if ".lora_B." in parameter else 1.0
 
     def resolved_options(self, family: Family) -> dict[str, Any]:
         """Returns the options with the family's target layers filled in."""
-        return super().resolved_options(family) | {"targets": list(self.options.targets or family.lora_targets)}
+        return super().resolved_options(family) | {"targets": list(self.options.targets or family.linear)}

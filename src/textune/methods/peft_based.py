@@ -7,8 +7,9 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from textune.backbones import Backbone, Family
+from textune.backbones import Backbone
 from textune.errors import BundleError, ModelError
+from textune.families import Family
 from textune.methods.base import Method
 
 if TYPE_CHECKING:
@@ -67,16 +68,79 @@ class PeftMethod(Method):
         import peft
         from safetensors.torch import load_file
 
+        tensors = load_file(folder / _WEIGHTS)
+        wanted = {name for name in peft.get_peft_model_state_dict(model) if not name.startswith("prompt_encoder.")}
+        if wrong := sorted(wanted ^ set(tensors)):
+            raise BundleError(f"{folder / _WEIGHTS}: does not fit the backbone: {', '.join(wrong[:3])}")
         try:
-            result = peft.set_peft_model_state_dict(model, load_file(folder / _WEIGHTS))
+            peft.set_peft_model_state_dict(model, tensors)
         except (ValueError, TypeError, RuntimeError, KeyError) as error:
             raise BundleError(f"{folder / _WEIGHTS}: does not fit the backbone: {error}") from error
-        trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-        wrong = sorted((trained & set(result.missing_keys)) | set(result.unexpected_keys))
-        if wrong:
-            raise BundleError(f"{folder / _WEIGHTS}: does not fit the backbone: {', '.join(wrong[:3])}")
 
     def merge(self, model: torch.nn.Module) -> torch.nn.Module:
         """Returns the backbone with the adapter added into its weights and the trained head in place."""
+        unwrap_saved_modules(model)
         merged: torch.nn.Module = model.merge_and_unload()  # type: ignore[operator]
         return merged
+
+
+class PromptMethod(PeftMethod):
+    """A method that puts virtual tokens before the text. They cannot be merged into weights."""
+
+    mergeable: ClassVar[bool] = False
+
+    @property
+    def virtual_tokens(self) -> int:
+        """Positions that the virtual tokens take."""
+        return int(self.options.tokens)
+
+    def needs_equal_lengths(self, family: Family) -> bool:
+        """Returns True for decoders: given no ids, they classify the last position, padding or not."""
+        return family.decoder
+
+    def fold(self, prompt_encoder: Any) -> None:
+        """Takes away what only training needs: peft saves the prompts themselves, not the network that made them."""
+
+    def write_weights(self, model: torch.nn.Module, folder: Path, backbone: Backbone) -> list[str]:
+        """Writes peft's files without the network of a prompt, parts of which peft takes for a head by their names."""
+        from safetensors.torch import load_file, save_file
+
+        names = super().write_weights(model, folder, backbone)
+        tensors = load_file(folder / _WEIGHTS)
+        kept = {name: tensor for name, tensor in tensors.items() if not name.startswith("prompt_encoder.")}
+        save_file(kept, folder / _WEIGHTS, metadata={"format": "pt"})
+        return names
+
+    def load_weights(self, model: torch.nn.Module, folder: Path) -> None:
+        """Lays saved prompts and head over a freshly wrapped model; raises BundleError where they do not fit."""
+        self.fold(model.prompt_encoder["default"])  # type: ignore[index]
+        super().load_weights(model, folder)
+
+
+def prompt_shape(model: torch.nn.Module, family: Family) -> dict[str, int]:
+    """Returns the sizes of a soft prompt, which peft does not find on every family by itself."""
+    config: Any = model.config
+    return {
+        "token_dim": int(getattr(config, family.prompt_size)),
+        "num_layers": int(config.num_hidden_layers),
+        "num_attention_heads": int(config.num_attention_heads),
+        "num_transformer_submodules": 1,
+    }
+
+
+def uses_conv1d(model: torch.nn.Module) -> bool:
+    """Returns whether the weights lie transposed, as GPT-2's do."""
+    return any(type(module).__name__ == "Conv1D" for module in model.modules())
+
+
+def unwrap_saved_modules(model: torch.nn.Module) -> None:
+    """Puts the trained copies of the modules that are saved whole in the place of peft's wrappers.
+
+    peft's own merge raises on heads of several modules for some methods, and loses the trained head for others.
+    """
+    from peft.utils import ModulesToSaveWrapper
+
+    for module in list(model.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, ModulesToSaveWrapper):
+                setattr(module, name, child.modules_to_save["default"])

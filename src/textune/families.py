@@ -1,0 +1,187 @@
+"""The family table: what textune knows about each architecture, and a guess at one that it does not know.
+
+No torch here, but for the guess: a method that a family cannot carry is refused before any weight is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from textune.registry import Registry
+
+
+@dataclass(frozen=True)
+class Family:
+    """What textune knows about one architecture.
+
+    layers: dotted name of the list of layers, lowest first. embeddings: the modules below them.
+    linear, norms: linear layers (LoRA adapts them by default) and layer norms, by the end of their names.
+    key_value: what makes keys and values, by name inside a layer.
+    attention_output, feed_forward_output: layers whose outputs join the residual stream, by name inside a layer.
+    head_modules: modules above the encoder that a classification checkpoint may lack.
+    prompt_size: config key of the width of a word embedding.
+    prefix: how prefixes get in: "past_keys" (the model takes keys and values from before its input), "attention"
+        (textune lays them into the attention itself), or None: in no way.
+    shared_layers: whether all layers are one and the same.
+    takes_token_types: whether a sentence pair is marked by token_type_ids.
+    decoder: whether a token sees only those before it; the last one is classified then.
+    dropouts: config keys that the `dropout` setting changes.
+    first_position: the position of the first token; so many position embeddings are never used.
+    padding_side: on which side batches are padded. attention: the one form that the model has, None for all.
+    quirk: what to know about it, for the docs.
+    """
+
+    name: str
+    layers: str
+    embeddings: tuple[str, ...]
+    linear: tuple[str, ...]
+    key_value: tuple[str, ...]
+    attention_output: str
+    feed_forward_output: str
+    norms: tuple[str, ...]
+    head_modules: tuple[str, ...]
+    prompt_size: str = "hidden_size"
+    prefix: str | None = "past_keys"
+    shared_layers: bool = False
+    takes_token_types: bool = False
+    decoder: bool = False
+    dropouts: tuple[str, ...] = ("hidden_dropout_prob", "attention_probs_dropout_prob")
+    first_position: int = 0
+    padding_side: str = "right"
+    attention: str | None = None
+    quirk: str = ""
+    guessed: bool = field(default=False, compare=False)
+
+
+families: Registry[Family] = Registry("family")
+
+
+def _add(name: str, shape: Mapping[str, Any], **own: Any) -> None:
+    families.register(name)(Family(name, **(dict(shape) | own)))
+
+
+_BERT: dict[str, Any] = {
+    "linear": ("query", "key", "value", "dense"),
+    "key_value": ("attention.self.key", "attention.self.value"),
+    "attention_output": "attention.output.dense",
+    "feed_forward_output": "output.dense",
+    "norms": ("LayerNorm",),
+    "head_modules": ("classifier",),
+}
+_LLAMA: dict[str, Any] = {
+    "layers": "model.layers",
+    "embeddings": ("model.embed_tokens",),
+    "linear": ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+    "key_value": ("self_attn.k_proj", "self_attn.v_proj"),
+    "attention_output": "self_attn.o_proj",
+    "feed_forward_output": "mlp.down_proj",
+    "norms": ("input_layernorm", "post_attention_layernorm", "model.norm"),
+    "head_modules": ("score",),
+    "decoder": True,
+    "dropouts": ("attention_dropout",),
+}
+_BOTH_SIDES = ("pre_feedforward_layernorm", "post_feedforward_layernorm")
+
+_add("bert", _BERT, layers="bert.encoder.layer", embeddings=("bert.embeddings",), takes_token_types=True)
+_add(
+    "distilbert", {}, layers="distilbert.transformer.layer", embeddings=("distilbert.embeddings",),
+    linear=("q_lin", "k_lin", "v_lin", "out_lin", "lin1", "lin2"),
+    norms=("sa_layer_norm", "output_layer_norm", "LayerNorm"),
+    key_value=("attention.k_lin", "attention.v_lin"), attention_output="attention.out_lin",
+    feed_forward_output="ffn.lin2", head_modules=("pre_classifier", "classifier"), prompt_size="dim",
+    prefix="attention", dropouts=("dropout", "attention_dropout", "seq_classif_dropout"),
+    quirk="takes no past keys",
+)  # fmt: skip
+_add(
+    "roberta", _BERT, layers="roberta.encoder.layer", embeddings=("roberta.embeddings",), first_position=2,
+    quirk="counts positions from 2",
+)  # fmt: skip
+_add(
+    "xlm-roberta", _BERT, layers="roberta.encoder.layer", embeddings=("roberta.embeddings",), first_position=2,
+    quirk="counts positions from 2",
+)  # fmt: skip
+_add(
+    "electra", _BERT, layers="electra.encoder.layer", embeddings=("electra.embeddings", "electra.embeddings_project"),
+    prompt_size="embedding_size", takes_token_types=True, quirk="word embeddings may be narrower than the layers",
+)  # fmt: skip
+_add(
+    "albert", {}, layers="albert.encoder.albert_layer_groups.0.albert_layers",
+    embeddings=("albert.embeddings", "albert.encoder.embedding_hidden_mapping_in"),
+    linear=("query", "key", "value", "attention.dense", "ffn", "ffn_output"),
+    norms=("full_layer_layer_norm", "LayerNorm"), key_value=("attention.key", "attention.value"),
+    attention_output="attention.dense", feed_forward_output="ffn_output", head_modules=("classifier",),
+    prompt_size="embedding_size", prefix="attention", shared_layers=True, takes_token_types=True,
+    dropouts=("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout_prob"),
+    quirk="all layers are one: what is trained there is shared",
+)  # fmt: skip
+_add(
+    "deberta-v2", _BERT, layers="deberta.encoder.layer", embeddings=("deberta.embeddings",),
+    linear=("query_proj", "key_proj", "value_proj", "dense"),
+    key_value=("attention.self.key_proj", "attention.self.value_proj"), head_modules=("pooler", "classifier"),
+    prefix=None, attention="eager", quirk="its pooler is in no checkpoint; its attention is its own",
+)  # fmt: skip
+_add(
+    "modernbert", {}, layers="model.layers", embeddings=("model.embeddings",), linear=("Wqkv", "Wo", "Wi"),
+    norms=("embeddings.norm", "attn_norm", "mlp_norm", "final_norm"), key_value=("attn.Wqkv",),
+    attention_output="attn.Wo", feed_forward_output="mlp.Wo", head_modules=("head", "classifier"), prefix="attention",
+    dropouts=("attention_dropout", "embedding_dropout", "mlp_dropout", "classifier_dropout"),
+    quirk="one matrix makes queries, keys and values; takes no past keys",
+)  # fmt: skip
+_add(
+    "mpnet", _BERT, layers="mpnet.encoder.layer", embeddings=("mpnet.embeddings",),
+    linear=("q", "k", "v", "o", "dense"), key_value=("attention.attn.k", "attention.attn.v"),
+    attention_output="attention.attn.o", prefix=None, first_position=2, attention="eager",
+    quirk="counts positions from 2; its attention is its own",
+)  # fmt: skip
+_add(
+    "gpt2", {}, layers="transformer.h", embeddings=("transformer.wte", "transformer.wpe"),
+    linear=("c_attn", "c_proj", "c_fc"), norms=("ln_1", "ln_2", "ln_f"), key_value=("attn.c_attn",),
+    attention_output="attn.c_proj", feed_forward_output="mlp.c_proj", head_modules=("score",), prompt_size="n_embd",
+    decoder=True, dropouts=("resid_pdrop", "embd_pdrop", "attn_pdrop"),
+    quirk="its weights lie transposed; padded on the right only",
+)  # fmt: skip
+_add("llama", _LLAMA)
+_add("qwen2", _LLAMA)
+_add("qwen3", _LLAMA, norms=(*_LLAMA["norms"], "q_norm", "k_norm"))
+_add("gemma", _LLAMA)
+_add("gemma2", _LLAMA, norms=(*_LLAMA["norms"], *_BOTH_SIDES), attention="eager", quirk="caps its attention scores")
+_add("gemma3_text", _LLAMA, norms=(*_LLAMA["norms"], *_BOTH_SIDES, "q_norm", "k_norm"))
+
+
+def guess_family(model_type: str, config: Mapping[str, Any]) -> Family | str:
+    """Returns a guess at an unknown architecture from its modules, or why none can be made.
+
+    The model is laid out without weights. Adapters, IA3 and prefixes need more than can be guessed: their places
+    stay empty, and these methods refuse.
+    """
+    import torch
+    import transformers
+
+    try:
+        known = transformers.AutoConfig.for_model(model_type, **{k: v for k, v in config.items() if k != "model_type"})
+        with torch.device("meta"):
+            model = transformers.AutoModelForSequenceClassification.from_config(known)
+    except Exception as error:  # any architecture's own code runs here
+        return f"transformers cannot make a classifier of it ({str(error).splitlines()[0][:120]})"
+    body = getattr(model, "base_model_prefix", "")
+    if not body or not hasattr(model, body):
+        return "its modules do not tell the encoder from the head"
+    head = tuple(n for n, m in model.named_children() if n != body and any(True for _ in m.parameters()))
+    stacks = [(sum(p.numel() for p in m.parameters()), n) for n, m in model.named_modules()
+              if isinstance(m, torch.nn.ModuleList) and n.startswith(f"{body}.") and len(m) > 1]  # fmt: skip
+    if not stacks or not head:
+        return "its modules show no list of layers under a head"
+    layers = max(stacks)[1]
+    inside = {n: m for n, m in model.named_modules() if n.startswith(f"{layers}.")}
+    linear = sorted({n.rpartition(".")[2] for n, m in inside.items() if isinstance(m, torch.nn.Linear)})
+    norms = sorted({n.rpartition(".")[2] for n, m in inside.items() if "norm" in type(m).__name__.lower()})
+    if not linear:
+        return "its layers have no linear modules"
+    dropouts = tuple(k for k, v in config.items() if "drop" in k and isinstance(v, int | float) and 0 <= v < 1)
+    return Family(
+        model_type, layers, (), tuple(linear), (), "", "", tuple(norms), head, prefix=None,
+        decoder=any("CausalLM" in name for name in config.get("architectures") or ()), dropouts=dropouts,
+        attention="eager" if not getattr(model, "_supports_sdpa", False) else None, guessed=True,
+    )  # fmt: skip

@@ -1,0 +1,37 @@
+"""LN-tuning: only the layer norms and the head are trained (Zhao et al. 2023, arXiv:2312.11420), by peft."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from textune.families import Family
+from textune.methods.base import register, target_pattern
+from textune.methods.peft_based import PeftMethod, list_saved_modules
+
+if TYPE_CHECKING:
+    import torch
+
+
+@register("ln_tuning")
+class LNTuning(PeftMethod):
+    """Every layer norm of the backbone, and the head."""
+
+    summary = "only the layer norms and the head"
+    paper = "https://arxiv.org/abs/2312.11420"
+    when = "as small as BitFit, and to be had where a backbone has no bias vectors"
+    learning_rate = 2e-3
+
+    def build_peft_config(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> Any:
+        """Returns peft's LNTuningConfig; the norms of the head are trained with it."""
+        from peft import LNTuningConfig
+
+        saved = list_saved_modules(family, new_modules)
+        pattern = re.compile(target_pattern(family.norms, saved))
+        # by their whole names: ModernBERT's first layer has an Identity in the place of a norm
+        norms = [n for n, m in model.named_modules() if pattern.fullmatch(n) and any(True for _ in m.parameters())]
+        return LNTuningConfig(
+            task_type="SEQ_CLS",
+            target_modules=norms,
+            modules_to_save=saved,
+        )

@@ -1,0 +1,53 @@
+"""P-tuning: soft prompts that a small network makes (Liu et al. 2021, arXiv:2103.10385), by peft."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from textune.config import option
+from textune.families import Family
+from textune.methods.base import register
+from textune.methods.peft_based import PromptMethod, list_saved_modules, prompt_shape
+from textune.methods.prompt import PromptOptions
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class PTuningOptions(PromptOptions):
+    """Options of `p_tuning`."""
+
+    hidden_size: int = option(128, "width of the network that makes the prompts", low=1, high=65_536)
+
+
+@register("p_tuning")
+class PTuning(PromptMethod):
+    """Soft prompts through a network that is needed while training only: the prompts it made are saved."""
+
+    summary = "soft prompts that a small network makes while training"
+    paper = "https://arxiv.org/abs/2103.10385"
+    when = "where prompt tuning learns too slowly"
+    options_type = PTuningOptions
+    learning_rate = 5e-3
+    head_learning_rate = 2e-3
+
+    def build_peft_config(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> Any:
+        """Returns peft's PromptEncoderConfig."""
+        from peft import PromptEncoderConfig
+
+        return PromptEncoderConfig(
+            task_type="SEQ_CLS",
+            num_virtual_tokens=self.options.tokens,
+            encoder_hidden_size=self.options.hidden_size,
+            encoder_reparameterization_type="MLP",
+            modules_to_save=list_saved_modules(family, new_modules),
+            **prompt_shape(model, family),
+        )
+
+    def fold(self, prompt_encoder: Any) -> None:
+        """Takes the network away: the prompts that it made were saved."""
+        import torch
+
+        prompt_encoder.mlp_head = torch.nn.Identity()

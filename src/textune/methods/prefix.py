@@ -1,0 +1,141 @@
+"""Prefix tuning: trained keys and values before the text's, in every layer (Li and Liang 2021, arXiv:2101.00190).
+
+By peft where a family takes past keys. DistilBERT, ModernBERT and ALBERT take none, and peft refuses them; there
+textune lays the prefix into the attention itself, through transformers' attention interface.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from textune.backbones import Backbone
+from textune.config import option
+from textune.families import Family
+from textune.methods.base import Method, freeze_all_but, layer_pattern, register
+from textune.methods.peft_based import PromptMethod, list_saved_modules, prompt_shape
+
+if TYPE_CHECKING:
+    import torch
+
+_FORM = "textune_prefix"
+_SCALE = 0.02
+"""Standard deviation of a new prefix: near nothing, so that the model starts close to what it was."""
+
+
+@dataclass(frozen=True)
+class PrefixOptions:
+    """Options of `prefix`."""
+
+    tokens: int = option(8, "virtual keys and values in each layer", low=1, high=512)
+
+
+@register("prefix")
+class Prefix(PromptMethod):
+    """Trained keys and values before the text's own; the one of two ways that the family allows."""
+
+    summary = "trained keys and values in every layer's attention"
+    paper = "https://arxiv.org/abs/2101.00190"
+    when = "when weights must stay untouched, and a prompt at the input alone learns too little"
+    options_type = PrefixOptions
+    learning_rate = 1e-2
+    head_learning_rate = 2e-3
+
+    @classmethod
+    def refusal(cls, family: Family) -> str | None:
+        """Returns why a family takes no prefix."""
+        if family.prefix is None:
+            return "its attention has no place where keys and values from outside could enter"
+        return super().refusal(family)
+
+    def needs_equal_lengths(self, family: Family) -> bool:
+        """Returns False: the ids are there, so a decoder finds a text's last token."""
+        return False
+
+    def build_peft_config(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> Any:
+        """Returns peft's PrefixTuningConfig, in the shape of the family's keys."""
+        from peft import PrefixTuningConfig
+
+        config: Any = model.config
+        heads = int(getattr(config, "num_key_value_heads", None) or config.num_attention_heads)
+        width = int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
+        shape = prompt_shape(model, family) | {"token_dim": heads * width, "num_attention_heads": heads}
+        return PrefixTuningConfig(
+            task_type="SEQ_CLS",
+            num_virtual_tokens=self.options.tokens,
+            modules_to_save=list_saved_modules(family, new_modules),
+            **shape,
+        )
+
+    def apply(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> torch.nn.Module:
+        """Gives the model its prefix, in the way that its family allows."""
+        if family.prefix == "attention":
+            return lay_into_attention(model, family, new_modules, self.options.tokens)
+        wrapped: Any = super().apply(model, family, new_modules)
+        wrapped.prompt_encoder["default"].embedding.weight.data.mul_(_SCALE)  # peft draws it with a deviation of 1
+        return cast("torch.nn.Module", wrapped)
+
+    def write_weights(self, model: torch.nn.Module, folder: Path, backbone: Backbone) -> list[str]:
+        """Writes peft's files, or a delta where the prefix lies in the attention."""
+        if backbone.family.prefix == "attention":
+            return Method.write_weights(self, model, folder, backbone)
+        return super().write_weights(model, folder, backbone)
+
+    def load_weights(self, model: torch.nn.Module, folder: Path) -> None:
+        """Lays a saved prefix over a model to which `apply` was applied."""
+        if hasattr(model, "prompt_encoder"):
+            super().load_weights(model, folder)
+        else:
+            Method.load_weights(self, model, folder)
+
+
+def lay_into_attention(
+    model: torch.nn.Module, family: Family, new_modules: tuple[str, ...], tokens: int
+) -> torch.nn.Module:
+    """Gives every attention module of a frozen model trained keys and values: float32 [heads, tokens, width] each."""
+    import re
+
+    import torch
+
+    freeze_all_but(model, (*family.head_modules, *new_modules))
+    config: Any = model.config
+    heads = int(config.num_attention_heads)
+    width = int(config.hidden_size) // heads
+    pattern = re.compile(layer_pattern(family, (family.attention_output.rpartition(".")[0],)))
+    for name, module in model.named_modules():
+        if pattern.fullmatch(name):
+            for part in ("prefix_keys", "prefix_values"):
+                module.register_parameter(part, torch.nn.Parameter(torch.randn(heads, tokens, width) * _SCALE))
+    _register_attention()
+    cast(Any, model).set_attn_implementation(_FORM)
+    return model
+
+
+def _register_attention() -> None:
+    from transformers import AttentionInterface
+    from transformers.masking_utils import AttentionMaskInterface, eager_mask
+
+    AttentionInterface.register(_FORM, attend_with_prefix)
+    AttentionMaskInterface.register(_FORM, eager_mask)
+
+
+def attend_with_prefix(
+    module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: torch.Tensor | None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:  # fmt: skip
+    """Attends to the module's prefix and to the text.
+
+    query, key, value: [rows, heads, positions, width]. attention_mask: added to the scores, [rows, 1, positions,
+    positions]; every position sees the whole prefix, also beyond a local window.
+    """
+    import torch
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    rows = (len(query), -1, -1, -1)
+    key = torch.cat([module.prefix_keys.to(key.dtype).expand(rows), key], dim=2)
+    value = torch.cat([module.prefix_values.to(value.dtype).expand(rows), value], dim=2)
+    if attention_mask is not None:
+        attention_mask = torch.nn.functional.pad(attention_mask.to(query.dtype), (module.prefix_keys.shape[1], 0))
+    attended, _ = sdpa_attention_forward(module, query, key, value, attention_mask, is_causal=False, **kwargs)
+    return attended, None

@@ -1,0 +1,45 @@
+"""Prompt tuning: trained embeddings before the text's own (Lester et al. 2021, arXiv:2104.08691), by peft."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from textune.config import option
+from textune.families import Family
+from textune.methods.base import register
+from textune.methods.peft_based import PromptMethod, list_saved_modules, prompt_shape
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class PromptOptions:
+    """Options of `prompt`."""
+
+    tokens: int = option(8, "virtual tokens before the text", low=1, high=512)
+
+
+@register("prompt")
+class Prompt(PromptMethod):
+    """Soft prompts at the input, which start as embeddings of words drawn at random."""
+
+    summary = "trained embeddings before the text"
+    paper = "https://arxiv.org/abs/2104.08691"
+    when = "large backbones; on small encoders it learns slowly and often stays behind LoRA"
+    options_type = PromptOptions
+    learning_rate = 3e-2
+    head_learning_rate = 2e-3
+
+    def build_peft_config(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> Any:
+        """Returns peft's PromptTuningConfig."""
+        from peft import PromptTuningConfig
+
+        return PromptTuningConfig(
+            task_type="SEQ_CLS",
+            num_virtual_tokens=self.options.tokens,
+            prompt_tuning_init="SAMPLE_VOCAB",
+            modules_to_save=list_saved_modules(family, new_modules),
+            **prompt_shape(model, family),
+        )

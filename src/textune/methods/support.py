@@ -1,0 +1,53 @@
+"""The support matrix: which method was proven on which family. A record of the contract tests, never an opinion."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+from textune.families import Family, families
+from textune.methods.base import methods
+
+RECORD = "support.json"
+"""Written by `make matrix` from the outcomes of the contract tests, beside this file."""
+WORKS, REFUSED, UNPROVEN = "works", "refused", "unproven"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method on one family. reason: why it is refused."""
+
+    state: str
+    reason: str = ""
+
+
+def list_rows() -> dict[str, tuple[str, Mapping[str, Any]]]:
+    """Returns the rows of the matrix: every method and its variants, "lora+dora" -> ("lora", {"dora": True})."""
+    rows: dict[str, tuple[str, Mapping[str, Any]]] = {}
+    for key, cls in sorted(methods):
+        rows[key] = (key, {})
+        rows |= {f"{key}+{variant}": (key, options) for variant, options in cls.variants.items()}
+    return rows
+
+
+def read_record() -> dict[str, Any]:
+    """Returns what the contract tests recorded: versions, the tests' names, and the rows with their proven families."""
+    path = resources.files("textune.methods") / RECORD
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {"proven": {}}
+
+
+def find_cell(row: str, family: Family, record: Mapping[str, Any]) -> Cell:
+    """Returns what is known of a row on a family: "works" only where its contract tests passed."""
+    reason = methods.get(list_rows()[row][0]).refusal(family)
+    if reason is not None:
+        return Cell(REFUSED, reason)
+    return Cell(WORKS if family.name in record["proven"].get(row, ()) else UNPROVEN)
+
+
+def build_matrix() -> dict[str, dict[str, Cell]]:
+    """Returns every cell: row -> family name -> cell."""
+    record = read_record()
+    return {row: {name: find_cell(row, family, record) for name, family in families} for row in list_rows()}

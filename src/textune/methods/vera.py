@@ -1,0 +1,57 @@
+"""VeRA: random matrices shared by all layers, and trained vectors that scale them (Kopiczko et al. 2023)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from textune.config import option
+from textune.families import Family
+from textune.methods.base import register, target_pattern
+from textune.methods.peft_based import PeftMethod, list_saved_modules, uses_conv1d
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class VeraOptions:
+    """Options of `vera`."""
+
+    r: int = option(256, "rank of the shared random matrices", low=1, high=4096)
+    dropout: float = option(0.0, "dropout before the first matrix", low=0, high=0.9)
+    initial: float = option(0.1, "what the inner scaling vector starts from", low=1e-6, high=10)
+    targets: tuple[str, ...] | None = option(
+        None, "linear layers to adapt, by the end of their names; default: the family's"
+    )
+
+
+@register("vera")
+class Vera(PeftMethod):
+    """VeRA on the family's linear layers, by peft. The random matrices are saved: no seed has to give them again."""
+
+    summary = "two scaling vectors per layer around random matrices that all layers share"
+    paper = "https://arxiv.org/abs/2310.11454"
+    when = "fewer trained numbers than LoRA at a high rank; mostly of interest for large backbones"
+    options_type = VeraOptions
+    learning_rate = 1e-2
+
+    def build_peft_config(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> Any:
+        """Returns peft's VeraConfig."""
+        from peft import VeraConfig
+
+        saved = list_saved_modules(family, new_modules)
+        return VeraConfig(
+            task_type="SEQ_CLS",
+            r=self.options.r,
+            vera_dropout=self.options.dropout,
+            d_initial=self.options.initial,
+            save_projection=True,
+            target_modules=target_pattern(self.options.targets or family.linear, saved),
+            modules_to_save=saved,
+            fan_in_fan_out=uses_conv1d(model),
+        )
+
+    def resolved_options(self, family: Family) -> dict[str, Any]:
+        """Returns the options with the family's target layers filled in."""
+        return super().resolved_options(family) | {"targets": list(self.options.targets or family.linear)}

@@ -1,0 +1,292 @@
+"""The steps of one run in their order: prepare, train, save, prove the reload, measure."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from textune import cache
+from textune.backbones import load_classifier, remember_local, resolve_backbone
+from textune.bundle import (
+    Manifest,
+    read_json_lines,
+    write_text_atomically,
+)
+from textune.config import RunConfig, write_settings
+from textune.data import Examples
+from textune.defaults import choose_max_length, choose_training
+from textune.errors import ConfigError
+from textune.measuring import count_test_reads, measure_run, write_evaluation
+from textune.methods import Method, Rates, check_family
+from textune.predict import Predictor, padding_of
+from textune.preparation import describe_data, encode_split, prepare_data
+from textune.progress import Progress, format_seconds
+from textune.saving import (
+    check_reload,
+    count_parameters,
+    list_versions,
+    update_manifest,
+    weight_megabytes,
+    write_bundle,
+)
+from textune.starting import hash_plan, refuse_changes
+
+if TYPE_CHECKING:
+    import torch
+
+    from textune.engine import Precision, ReferenceEngine
+
+PLAN = "plan.json"
+
+
+@dataclass(frozen=True)
+class _Model:
+    """A model made ready for training, and what it is made of."""
+
+    module: torch.nn.Module
+    new_modules: tuple[str, ...]
+
+
+class RunSteps:
+    """The steps of one run in their order; `prepare` touches no run folder."""
+
+    def __init__(self, config: RunConfig, method: Method, progress: Progress, frames: dict[str, Any]) -> None:
+        self.config, self.method, self.progress, self.frames = config, method, progress, frames
+        self.started = time.monotonic()
+
+    def prepare(self) -> None:
+        """Finds the backbone, reads and checks the data, decides what was left open, tokenises."""
+        config, progress = self.config, self.progress
+        self.backbone = resolve_backbone(config.model.backbone, trust=config.model.trust)
+        check_family(self.method, self.backbone.family)
+        self.data = prepare_data(config, self.frames)
+        for note in self.data.notes:
+            progress.say(note)
+        for warning in self.data.warnings:
+            progress.warn(warning)
+        config, decisions = choose_max_length(config, self._longest())
+        config, more = choose_training(
+            config,
+            rows=len(self.data.train),
+            classes=len(self.data.labels.names),
+            method_rate=self.method.learning_rate,
+            head_rate=self.method.head_learning_rate,
+        )
+        self.config = config
+        self._check_max_length()
+        self._tokenise()
+        self.facts = describe_data(self.data, self.train.tokens)
+        for name, value in self.facts:
+            progress.say(f"{name}: {value}")
+        for decision in (*decisions, *more):
+            progress.say(f"{decision.setting}: {decision.value:g} ({decision.reason})")
+
+    def _check_max_length(self) -> None:
+        wanted, most = self.config.tokens.max_length, self._longest()
+        if wanted is not None and wanted > most:
+            taken = self.method.virtual_tokens
+            beside = f" beside the {taken} virtual ones of {self.method.key}" if taken else ""
+            raise ConfigError(f"max_length={wanted}: {self.backbone.id} reads at most {most} tokens{beside}")
+
+    def _longest(self) -> int:
+        """Returns how many tokens of a text the backbone can read under this method."""
+        return self.backbone.max_positions - self.method.virtual_tokens
+
+    def _tokenise(self) -> None:
+        from textune.tokens import load_tokenizer
+
+        tokenizer, length = load_tokenizer(self.backbone.folder), self.config.tokens.max_length or 0
+        labels = self.data.labels
+        self.tokenizer = tokenizer
+        self.train = encode_split(self.data.train, labels, tokenizer, length)
+        validation = self.data.validation
+        self.validation = None if validation is None else encode_split(validation, labels, tokenizer, length)
+
+    def execute(self, folder: Path, plan: Mapping[str, Any] | None) -> None:
+        """Trains, saves, tests the reload, measures and reports. plan: of the run that is resumed."""
+        manifest, seconds = self.train_and_save(folder, plan)
+        self._measure(folder, manifest, seconds)
+
+    def train_and_save(self, folder: Path, plan: Mapping[str, Any] | None) -> tuple[Manifest, float]:
+        """Trains, saves and tests the reload; returns the manifest and the seconds of training."""
+        import torch
+
+        from textune.engine import Precision, probe_precision
+        from textune.training import Trainer, open_accelerator
+
+        config, progress = self.config, self.progress
+        accelerator = open_accelerator(config.training.device)
+        device = accelerator.device
+        if plan is None:
+            if config.training.threads:
+                torch.set_num_threads(config.training.threads)
+            precision = probe_precision(config.training.precision, device)
+            plan = self._plan(vars(precision), torch.get_num_threads(), device.type)
+            write_settings(config, folder / "config.yaml")
+            write_text_atomically(folder / PLAN, json.dumps(plan, indent=2) + "\n")
+        else:
+            self._check_plan(plan, device.type)
+            precision = Precision(**plan["precision"])
+            torch.set_num_threads(int(plan["threads"]))
+        model = self._build_model()
+        model.module.to(device)
+        trainable, total = count_parameters(model.module)
+        progress.say(
+            f"model: {self.backbone.id} with {self.method.key}, {trainable:,} of {total:,} parameters trainable "
+            f"({trainable / total:.2%}), {precision.name} on {device.type} ({precision.reason}), reference engine"
+        )
+        engine = self._open_engine(model.module, precision)
+        training = config.training
+        rates = Rates(
+            training.learning_rate or 0.0, training.head_learning_rate or 0.0, training.weight_decay,
+            training.layer_decay, training.layer_rates or (),
+        )  # fmt: skip
+        trainer = Trainer(
+            engine, self.method.param_groups(engine, self.backbone.family, rates), self.train, self.validation,
+            padding_of(self.backbone), config.training, folder, hash_plan(plan), progress, accelerator,
+        )  # fmt: skip
+        result = trainer.run()
+        engine.release()
+        progress.say(
+            f"trained {result.steps} steps in {format_seconds(result.seconds)}"
+            + (", stopped early" if result.stopped_early else "")
+            + (f"; the best weights are of step {result.best_step}" if result.best_step != result.steps else "")
+        )
+        return self._save(folder, model, plan), result.seconds
+
+    def _open_engine(self, module: torch.nn.Module, precision: Precision) -> ReferenceEngine:
+        from textune.engine import ReferenceEngine
+
+        family = self.backbone.family
+        equal_lengths = self.method.needs_equal_lengths(family)
+        return ReferenceEngine(module, precision, family.head_modules, equal_lengths=equal_lengths)
+
+    def _plan(self, precision: Mapping[str, Any], threads: int, device: str) -> dict[str, Any]:
+        data = self.data
+        splits = {"training": data.train, "validation": data.validation, "test": data.test}
+        return {
+            "settings": self.config.identity(),
+            "data": {k: {"rows": len(e), "sha256": e.fingerprint} for k, e in splits.items() if e is not None},
+            "labels": list(data.labels.values),
+            "backbone": self.backbone.sha256,
+            "precision": dict(precision),
+            "threads": threads,
+            "device": device,
+            "versions": list_versions(),
+        }
+
+    def _check_plan(self, plan: Mapping[str, Any], device: str) -> None:
+        now = self._plan(plan["precision"], int(plan["threads"]), device)
+        refuse_changes("the data", plan["data"], now["data"])
+        refuse_changes("the labels", dict(enumerate(plan["labels"])), dict(enumerate(now["labels"])))
+        refuse_changes("model or device", *({k: p[k] for k in ("backbone", "device")} for p in (plan, now)))
+        if plan["versions"] != now["versions"]:
+            self.progress.warn("other library versions than before: the weights may differ in their last bits")
+
+    def _build_model(self) -> _Model:
+        import torch
+
+        # One seed, one sequence: the same head and adapter weights in training, after a resume, and as "before tuning".
+        torch.manual_seed(self.config.training.seed)
+        module, new_modules = load_classifier(
+            self.backbone, self.data.labels.names, dropout=self.config.training.dropout or 0.0,
+            load_kwargs=self.method.load_kwargs(self.backbone.family),
+        )  # fmt: skip
+        module = self.method.apply(module, self.backbone.family, new_modules)
+        if self.config.model.init is not None:
+            self.method.load_weights(module, Path(self.config.model.init))
+        return _Model(module, new_modules)
+
+    def _save(self, folder: Path, model: _Model, plan: Mapping[str, Any]) -> Manifest:
+        data, config = self.data, self.config
+        remember_local(self.backbone, cache.cache_dir())
+
+        def prove(manifest: Manifest) -> None:
+            difference = check_reload(
+                folder, manifest, model.module, self.method, self.backbone, self.train, data.train.texts(),
+                data.train.text_pairs(),
+            )  # fmt: skip
+            size = weight_megabytes(folder)
+            self.progress.say(f"saved {size:.1f} MB; a fresh load gives the same logits ({difference:.1g} apart)")
+
+        return write_bundle(
+            folder, model.module, self.method, self.backbone, model.new_modules,
+            labels=data.labels.names, label_values=data.labels.values, columns=data.columns,
+            max_length=config.tokens.max_length or 0, seed=config.training.seed, data_fingerprint=data.fingerprint,
+            engine={"name": "reference", "precision": plan["precision"], "threads": plan["threads"],
+                    "device": plan["device"]},
+            prove=prove,
+        )  # fmt: skip
+
+    def _base_logits(self, examples: Examples) -> np.ndarray[Any, Any]:
+        from textune.engine import predict_logits, probe_precision
+        from textune.predict import choose_device
+
+        device = choose_device(self.config.training.device)
+        precision = probe_precision(self.config.training.precision, device)
+        engine = self._open_engine(self._build_model().module.to(device), precision)
+        split = encode_split(examples, self.data.labels, self.tokenizer, self.config.tokens.max_length or 0)
+        return predict_logits(engine, split, padding_of(self.backbone))
+
+    def _measure(self, folder: Path, manifest: Manifest, training_seconds: float) -> None:
+        split, examples = self.data.evaluation
+        self.progress.say(f"measuring on {len(examples):,} {split} rows")
+        given = str(self.backbone.folder) if self.backbone.local else None
+        predictor = Predictor.load(folder, backbone=given, device=self.config.training.device,
+                                   precision=self.config.training.precision)  # fmt: skip
+        figures = measure_run(
+            predictor, self._base_logits, self.data.train, split, examples, self.data.labels, folder,
+            seed=self.config.training.seed, training_seconds=training_seconds,
+        )  # fmt: skip
+        summary = self._summary(manifest, folder, training_seconds)
+        write_evaluation(
+            folder, manifest, figures, facts=self.facts, summary=summary, warnings=self._all_warnings(folder),
+            library_name="peft" if self.method.needs_peft else "transformers",
+            base_model=None if self.backbone.local else self.backbone.id,
+        )  # fmt: skip
+        tuned = figures.tuned
+        metrics = {
+            "split": split, "rows": tuned.rows, "accuracy": tuned.accuracy, "macro_f1": tuned.macro.f1,
+            "accuracy_interval": list(vars(tuned.intervals["accuracy"]).values()),
+            "macro_f1_interval": list(vars(tuned.intervals["macro_f1"]).values()),
+        }  # fmt: skip
+        update_manifest(folder, metrics=metrics, test_reads=count_test_reads(folder))
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+
+    def _all_warnings(self, folder: Path) -> list[str]:
+        told = [line["text"] for line in read_json_lines(folder / "metrics.jsonl") if line["kind"] == "warning"]
+        return [*self.data.warnings, *told[-1:]]
+
+    def _summary(self, manifest: Manifest, folder: Path, training_seconds: float) -> list[tuple[str, str]]:
+        training = self.config.training
+        options = ", ".join(f"{k} {v}" for k, v in manifest.method_options.items() if v is not None)
+        return [
+            ("base model", f"{self.backbone.id} ({self.backbone.family.name})"),
+            ("method", f"{self.method.key}" + (f" ({options})" if options else "")),
+            ("trainable parameters", f"{manifest.trainable_parameters:,} of {manifest.total_parameters:,} "
+             f"({manifest.trainable_parameters / manifest.total_parameters:.2%})"),
+            ("size on disk", f"{weight_megabytes(folder):.1f} MB beside the base model"),
+            ("epochs", f"{training.epochs:g}, batch size {training.batch_size}, rate {training.learning_rate:g}"),
+            ("max_length", f"{manifest.max_length} tokens"),
+            ("training time", format_seconds(training_seconds)),
+            ("whole run", format_seconds(time.monotonic() - self.started)),
+            ("peak memory", f"{peak_memory_mb():,.0f} MB"),
+            ("precision", f"{manifest.engine['precision']['name']} on {manifest.engine['device']}"),
+            ("seed", str(manifest.seed)),
+        ]  # fmt: skip
+
+
+def peak_memory_mb() -> float:
+    """Returns the most memory this process ever had resident, in MB (10^6 bytes)."""
+    import resource
+    import sys
+
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most / 1e6 if sys.platform == "darwin" else most * 1024 / 1e6
