@@ -18,8 +18,9 @@ _BATCHES_PER_BUCKET = 64
 class Batch:
     """One padded batch.
 
-    input_ids, attention_mask, token_type_ids: int64 [rows, tokens]. rows: int64 [rows], indices into the split.
-    targets: int64 [rows], or None where there is nothing to learn from.
+    input_ids, attention_mask, token_type_ids: int64 [windows, tokens]; the windows of a row stand together, in the
+    order of the rows. windows: int64 [rows], how many each row has; None where it is one each.
+    rows: int64 [rows], indices into the split. targets: int64 [rows], or None where there is nothing to learn from.
     """
 
     input_ids: np.ndarray[Any, Any]
@@ -27,6 +28,7 @@ class Batch:
     token_type_ids: np.ndarray[Any, Any] | None
     rows: np.ndarray[Any, Any]
     targets: np.ndarray[Any, Any] | None = None
+    windows: np.ndarray[Any, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -54,45 +56,67 @@ def plan_epoch(lengths: np.ndarray[Any, Any], batch_size: int, seed: int, epoch:
 
 
 def plan_inference(
-    lengths: np.ndarray[Any, Any], max_tokens: int, max_rows: int = 256
+    lengths: np.ndarray[Any, Any], max_tokens: int, max_rows: int = 256, windows: np.ndarray[Any, Any] | None = None
 ) -> Iterator[np.ndarray[Any, Any]]:
-    """Yields row indices, shortest texts first, so that a padded batch has at most max_tokens tokens."""
-    order = np.argsort(lengths, kind="stable")
-    begin = 0
-    for end in range(1, len(order) + 1):
-        longest = lengths[order[end - 1]]
-        if end - begin > 1 and ((end - begin) * longest > max_tokens or end - begin > max_rows):
-            yield order[begin : end - 1]
-            begin = end - 1
+    """Yields row indices, shortest texts first, so that a padded batch has at most max_tokens tokens.
+
+    lengths: tokens of each row's longest window. windows: how many each row has; without them it is one each.
+    All windows of a row are in one batch, so a batch of a single row may have more tokens.
+    """
+    counts = np.ones(len(lengths), np.int64) if windows is None else windows
+    order = np.lexsort((lengths, counts))
+    begin = held = longest = 0
+    for end, row in enumerate(order):
+        held, longest = held + int(counts[row]), max(longest, int(lengths[row]))
+        if end > begin and (held * longest > max_tokens or held > max_rows):
+            yield order[begin:end]
+            begin, held, longest = end, int(counts[row]), int(lengths[row])
     if begin < len(order):
         yield order[begin:]
 
 
-def split_micro_batches(rows: np.ndarray[Any, Any], size: int | None) -> list[np.ndarray[Any, Any]]:
-    """Cuts the rows of one optimizer step into the pieces of its forward passes."""
-    if size is None or size >= len(rows):
+def split_micro_batches(
+    rows: np.ndarray[Any, Any], size: int | None, windows: np.ndarray[Any, Any] | None = None
+) -> list[np.ndarray[Any, Any]]:
+    """Cuts the rows of one optimizer step into the pieces of its forward passes.
+
+    windows: how many each of the rows has; without them it is one each. A piece has at most `size` windows, so a step
+    on long texts needs no more memory than one on short ones, unless a single row has more: its windows stay together.
+    """
+    counts = np.ones(len(rows), np.int64) if windows is None else windows
+    if size is None or counts.sum() <= size:
         return [rows]
-    return [rows[i : i + size] for i in range(0, len(rows), size)]
+    pieces = []
+    begin = held = 0
+    for end, count in enumerate(counts):
+        if end > begin and held + count > size:
+            pieces.append(rows[begin:end])
+            begin, held = end, 0
+        held += int(count)
+    return [*pieces, rows[begin:]]
 
 
 def collate(
     tokens: Tokenized, rows: Sequence[int] | np.ndarray[Any, Any], padding: Padding,
     targets: np.ndarray[Any, Any] | None = None,
 ) -> Batch:  # fmt: skip
-    """Pads the rows to the longest of them."""
+    """Pads the windows of the rows to the longest of them."""
     index = np.asarray(rows, np.int64)
-    lengths = tokens.lengths[index]
-    shape = (len(index), int(lengths.max(initial=1)))
+    windows = tokens.list_windows(index)
+    begins, ends = tokens.offsets[windows], tokens.offsets[windows + 1]
+    lengths = ends - begins
+    shape = (len(windows), int(lengths.max(initial=1)))
     input_ids = np.full(shape, padding.pad_token_id, np.int64)
     attention_mask = np.zeros(shape, np.int64)
     token_type_ids = np.zeros(shape, np.int64) if padding.token_types else None
-    for i, (row, length) in enumerate(zip(index, lengths, strict=True)):
+    for i, length in enumerate(lengths):
         place = slice(0, length) if padding.side == "right" else slice(shape[1] - length, shape[1])
-        input_ids[i, place] = tokens.ids[tokens.offsets[row] : tokens.offsets[row + 1]]
+        input_ids[i, place] = tokens.ids[begins[i] : ends[i]]
         attention_mask[i, place] = 1
         if token_type_ids is not None and tokens.second_starts is not None:
-            token_type_ids[i, place.start + int(tokens.second_starts[row]) : place.stop] = 1
-    return Batch(input_ids, attention_mask, token_type_ids, index, None if targets is None else targets[index])
+            token_type_ids[i, place.start + int(tokens.second_starts[index[i]]) : place.stop] = 1
+    counts = None if len(windows) == len(index) else tokens.count_windows(index)
+    return Batch(input_ids, attention_mask, token_type_ids, index, None if targets is None else targets[index], counts)
 
 
 @dataclass(frozen=True)

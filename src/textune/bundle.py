@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from textune.config import LONG_TEXT_FORMS
 from textune.errors import BundleError, ConfigError
 
 FORMAT_VERSION = 1
@@ -53,6 +54,29 @@ class TextColumns:
 
 
 @dataclass(frozen=True)
+class LongText:
+    """What becomes of a text longer than max_length, in training and ever after.
+
+    form: "truncate" (its first tokens), "head_tail" (its first and its last), "window" (overlapping windows, whose
+    logits are averaged). overlap: tokens that a window shares with the one before. max_windows: of one text.
+    head_fraction: share of the tokens kept that come from the beginning.
+    """
+
+    form: str = "truncate"
+    overlap: int = 0
+    max_windows: int = 1
+    head_fraction: float = 1.0
+
+    def describe(self) -> str:
+        """Returns in a few words how such a text is read."""
+        if self.form == "window":
+            return f"read in windows that share {self.overlap} tokens, at most {self.max_windows}"
+        if self.form == "head_tail":
+            return f"read at the beginning ({self.head_fraction:.0%}) and the end"
+        return "cut"
+
+
+@dataclass(frozen=True)
 class Manifest:
     """What `textune.json` says."""
 
@@ -74,6 +98,7 @@ class Manifest:
     textune_version: str
     created: str
     new_modules: tuple[str, ...] = ()
+    long_text: LongText = field(default_factory=LongText)
     temperature: float = 1.0
     thresholds: tuple[float, ...] | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
@@ -166,6 +191,8 @@ def _build_manifest(content: Mapping[str, Any]) -> Manifest:
     columns = values["columns"]
     values["base_model"] = BaseModel(**values["base_model"])
     values["columns"] = TextColumns(**(columns | {"text": tuple(columns["text"])}))
+    if "long_text" in values:
+        values["long_text"] = _build_long_text(values["long_text"])
     for name in ("labels", "label_values", "new_modules"):
         values[name] = tuple(str(v) for v in values[name])
     if len(values["labels"]) != len(values["label_values"]) or len(values["labels"]) < 2:
@@ -175,6 +202,15 @@ def _build_manifest(content: Mapping[str, Any]) -> Manifest:
     if values.get("thresholds") is not None:
         values["thresholds"] = tuple(values["thresholds"])
     return Manifest(**values)
+
+
+def _build_long_text(content: Mapping[str, Any]) -> LongText:
+    long_text = LongText(**content)
+    counts = (long_text.overlap, long_text.max_windows)
+    fits = all(type(n) is int for n in counts) and long_text.overlap >= 0 and long_text.max_windows >= 1
+    if long_text.form not in LONG_TEXT_FORMS or not fits or not 0 <= long_text.head_fraction <= 1:
+        raise ValueError(f"long_text {dict(content)} is not known")
+    return long_text
 
 
 def confined_path(folder: Path, name: str) -> Path:

@@ -26,6 +26,8 @@ def option(default: Any, help: str, *, choices: tuple[str, ...] = (), low: float
     return field(default=default, metadata={"help": help, "choices": choices, "low": low, "high": high})
 
 
+LONG_TEXT_FORMS = ("truncate", "head_tail", "window")
+
 LabelPairs = tuple[tuple[str, str], ...]
 """Labels in their order for ever: (value as it stands in the data, name to show)."""
 
@@ -63,7 +65,16 @@ class DataConfig:
 class TokenConfig:
     """How text becomes token ids."""
 
-    max_length: int | None = option(None, "longest text in tokens; the rest is cut", low=4, high=1_000_000)
+    max_length: int | None = option(None, "tokens that are read at once; long_text says what becomes of longer texts",
+                                    low=4, high=1_000_000)  # fmt: skip
+    long_text: str | None = option(None, "texts longer than max_length: truncate keeps their first tokens (default), "
+                                   "head_tail the first and the last, window reads all, in overlapping windows",
+                                   choices=LONG_TEXT_FORMS)  # fmt: skip
+    window_overlap: int | None = option(None, "tokens that a window shares with the one before it", low=0,
+                                        high=1_000_000)  # fmt: skip
+    max_windows: int | None = option(None, "windows of one text; the rest is cut", low=1, high=10_000)
+    head_fraction: float | None = option(None, "share of head_tail's tokens that come from the beginning", low=0,
+                                         high=1)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from textune.bundle import LongText
 from textune.config import RunConfig
+from textune.errors import ConfigError
 
 LONGEST_DEFAULT = 512
+_MAX_WINDOWS = 16
+_HEAD_FRACTION = 0.25
+_LONG_TEXT_SETTINGS = {"window_overlap": "window", "max_windows": "window", "head_fraction": "head_tail"}
 _MANY_CLASSES = 20
 
 
@@ -30,6 +35,37 @@ def choose_max_length(config: RunConfig, max_positions: int) -> tuple[RunConfig,
     value = min(LONGEST_DEFAULT, max_positions)
     decided = replace(config, tokens=replace(config.tokens, max_length=value))
     return decided, [Decision("max_length", value, "what the backbone can read, at most 512")]
+
+
+def choose_long_text(config: RunConfig) -> tuple[RunConfig, LongText, list[Decision]]:
+    """Decides what becomes of texts longer than max_length, which is decided already.
+
+    Raises ConfigError where a setting belongs to another form.
+    """
+    tokens = config.tokens
+    form = tokens.long_text or "truncate"
+    for setting, owner in _LONG_TEXT_SETTINGS.items():
+        if form != owner and getattr(tokens, setting) is not None:
+            raise ConfigError(
+                f"{setting}=: has a meaning with long_text={owner} only, and long_text is {form}",
+                hint=f"add long_text={owner}, or leave {setting} out",
+            )
+    by_rule: dict[str, tuple[float | int, str]] = {}
+    if form == "window":
+        by_rule["window_overlap"] = ((tokens.max_length or 0) // 4, "a quarter of max_length")
+        by_rule["max_windows"] = (_MAX_WINDOWS, "bounds the time and the memory that one text takes")
+    elif form == "head_tail":
+        by_rule["head_fraction"] = (_HEAD_FRACTION, "a quarter from the beginning, the rest from the end")
+    opened = {k: v for k, v in by_rule.items() if getattr(tokens, k) is None}
+    tokens = replace(tokens, long_text=form, **{k: v for k, (v, _) in opened.items()})  # type: ignore[arg-type]
+    defaults = LongText()
+    long_text = LongText(
+        form,
+        defaults.overlap if tokens.window_overlap is None else tokens.window_overlap,
+        defaults.max_windows if tokens.max_windows is None else tokens.max_windows,
+        defaults.head_fraction if tokens.head_fraction is None else tokens.head_fraction,
+    )
+    return replace(config, tokens=tokens), long_text, [Decision(k, v, why) for k, (v, why) in opened.items()]
 
 
 def choose_validation_rows(rows: int) -> int:

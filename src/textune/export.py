@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from textune.bundle import MANIFEST, hash_file, read_manifest, write_manifest
+from textune.bundle import MANIFEST, LongText, Manifest, hash_file, read_manifest, write_manifest
 from textune.config import build_config, load_settings, write_settings
 from textune.errors import BundleError, ModelError
 from textune.predict import Predictor
@@ -29,13 +29,15 @@ def export_merged(run: str | Path, output: Path, *, backbone: str | None = None,
     """Writes a folder that `transformers.pipeline("text-classification", output)` loads, label names included.
 
     The adapter is added into the weights in fp32 and the temperature folded into the head; thresholds are not
-    carried. The folder is checked by a fresh load on a padded batch. Raises BundleError where it would differ.
+    carried, nor is long_text (`tell_what_is_lost`): transformers cuts longer texts. The folder is checked by a fresh
+    load on a padded batch. Raises BundleError where it would differ.
     """
     if output.exists() and not overwrite:
         raise BundleError(f"{output}: exists already", hint="choose another --output, or add --overwrite")
     if output.exists() and not (output / "config.json").is_file():
         raise BundleError(f"{output}: holds files that are not a merged model's; it is not overwritten")
     predictor = Predictor.load(run, backbone=backbone, device="cpu", precision="fp32")
+    predictor.manifest = dataclasses.replace(predictor.manifest, long_text=LongText())
     expected = predictor.predict_logits(_PROBES, _second(predictor)) / predictor.manifest.temperature
     model: Any = predictor.model
     _fold_temperature(model, len(predictor.labels), predictor.manifest.temperature)
@@ -55,6 +57,16 @@ def export_merged(run: str | Path, output: Path, *, backbone: str | None = None,
             shutil.rmtree(output)
         partial.rename(output)
     return output
+
+
+def tell_what_is_lost(manifest: Manifest) -> str | None:
+    """Returns what a merged model does otherwise than the run, or None where it does all the same."""
+    if manifest.long_text.form == "truncate":
+        return None
+    return (
+        f"long_text={manifest.long_text.form} is not carried: the merged model cuts a text after {manifest.max_length} "
+        "tokens, and may answer otherwise than the run on longer ones"
+    )
 
 
 def _second(predictor: Predictor) -> tuple[str, ...] | None:

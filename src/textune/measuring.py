@@ -228,6 +228,7 @@ def _reload_without_textune(manifest: Manifest, name: str) -> str:
             "model = AutoPeftModelForSequenceClassification.from_pretrained(\n"
             f"    {name!r}, num_labels=len(labels), id2label=labels)\n"
             f"tokenizer = AutoTokenizer.from_pretrained({name!r})"
+            + ("" if manifest.long_text.form == "truncate" else "  # texts longer than max_length: with textune only")
         )
     return (
         f"# once, with textune: textune export {name} --to merged --output merged\n"

@@ -106,7 +106,7 @@ class Predictor:
             raise DataError("this model classifies pairs of texts; the second texts are missing")
         if pairs is not None:
             check_texts(pairs)
-        return encode_texts(self._tokenizer, texts, pairs, self.manifest.max_length)
+        return encode_texts(self._tokenizer, texts, pairs, self.manifest.max_length, self.manifest.long_text)
 
     def predict_logits(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray[Any, Any]:
         """Returns logits before the temperature: float32 [texts, labels]."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from textune.batching import EncodedSplit
-from textune.bundle import TextColumns
+from textune.bundle import LongText, TextColumns
 from textune.config import DataConfig, RunConfig
 from textune.data import (
     Columns,
@@ -37,6 +37,7 @@ from textune.errors import DataError
 from textune.tokens import Tokenized, encode_cached
 
 _FEWEST_ROWS = 4
+_MUCH_IS_CUT = 0.1
 
 
 @dataclass(frozen=True)
@@ -238,19 +239,47 @@ def _fingerprint(data: PreparedData) -> str:
     return hashlib.sha256("|".join([*parts, *data.labels.values, *data.labels.names]).encode()).hexdigest()
 
 
-def encode_split(examples: Examples, labels: Labels, tokenizer: Any, max_length: int) -> EncodedSplit:
+def encode_split(
+    examples: Examples, labels: Labels, tokenizer: Any, max_length: int, long_text: LongText
+) -> EncodedSplit:
     """Tokenises a split through the cache and turns its labels into class numbers."""
-    tokens = tokenize(examples, tokenizer, max_length)
+    tokens = tokenize(examples, tokenizer, max_length, long_text)
     targets = labels.encode(examples.labels() or [])
     return EncodedSplit(tokens, np.asarray(targets, np.int64), np.asarray(examples.rows(), np.int64))
 
 
-def tokenize(examples: Examples, tokenizer: Any, max_length: int) -> Tokenized:
+def tokenize(examples: Examples, tokenizer: Any, max_length: int, long_text: LongText) -> Tokenized:
     """Tokenises a split through the cache."""
-    return encode_cached(tokenizer, examples.texts(), examples.text_pairs(), max_length, examples.fingerprint)
+    texts, pairs = examples.texts(), examples.text_pairs()
+    return encode_cached(tokenizer, texts, pairs, max_length, examples.fingerprint, long_text)
 
 
-def describe_data(data: PreparedData, tokens: Tokenized | None = None) -> list[tuple[str, str]]:
+def describe_long_texts(tokens: Tokenized, long_text: LongText) -> str:
+    """Returns how many texts are longer than max_length, and what becomes of them."""
+    told = f"{tokens.long_share:.1%} of the texts are longer than max_length {tokens.max_length}"
+    if long_text.form == "window":
+        windows = f"{told}, and read in windows, {tokens.count_windows().max(initial=0):,} at most"
+        return windows + (f"; of {tokens.cut_share:.1%} the end is cut" if tokens.cut_share else "")
+    if long_text.form == "head_tail":
+        return f"{told}, and only their first and last tokens are read"
+    return f"{told}, and cut there"
+
+
+def advise_on_cuts(tokens: Tokenized, long_text: LongText) -> str | None:
+    """Returns a warning where something is left out of many texts: the share, and the settings that read more."""
+    if tokens.cut_share <= _MUCH_IS_CUT or tokens.second_starts is not None:
+        return None
+    told = describe_long_texts(tokens, long_text)
+    if long_text.form == "window":
+        return f"{told}: a larger max_windows= reads more of them"
+    if long_text.form == "head_tail":
+        return f"{told}: long_text=window reads all of them, a larger max_length= more"
+    return f"{told}: long_text=window reads all of them, long_text=head_tail also their end, a larger max_length= more"
+
+
+def describe_data(
+    data: PreparedData, tokens: Tokenized | None = None, long_text: LongText | None = None
+) -> list[tuple[str, str]]:
     """Returns the facts that open a run: rows, labels and their balance, lengths, duplicates, empty cells."""
     facts, words = data.facts, data.facts.words
     total = max(sum(facts.label_counts.values()), 1)
@@ -273,7 +302,7 @@ def describe_data(data: PreparedData, tokens: Tokenized | None = None) -> list[t
         full = tokens.full_lengths
         lines.append(
             ("tokens", f"mean {full.mean():.0f}, 95% at most {np.percentile(full, 95):.0f}, longest {full.max():,}; "
-             f"{tokens.cut_share:.1%} of the texts are cut at max_length {tokens.max_length}")
+             f"{describe_long_texts(tokens, long_text or LongText())}")
         )  # fmt: skip
     conflicts = (
         f"; {facts.conflicting_duplicates:,} stand with different labels" if facts.conflicting_duplicates else ""

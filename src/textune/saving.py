@@ -18,7 +18,7 @@ import numpy as np
 import textune
 from textune.backbones import Backbone
 from textune.batching import EncodedSplit
-from textune.bundle import BaseModel, Manifest, TextColumns, hash_files, read_manifest, write_manifest
+from textune.bundle import BaseModel, LongText, Manifest, TextColumns, hash_files, read_manifest, write_manifest
 from textune.errors import BundleError
 from textune.methods import Method
 from textune.predict import Predictor, padding_of
@@ -44,8 +44,9 @@ def count_parameters(model: torch.nn.Module) -> tuple[int, int]:
 
 def write_bundle(
     folder: Path, model: torch.nn.Module, method: Method, backbone: Backbone, new_modules: tuple[str, ...], *,
-    labels: tuple[str, ...], label_values: tuple[str, ...], columns: TextColumns, max_length: int, seed: int,
-    data_fingerprint: str, engine: dict[str, Any], prove: Callable[[Manifest], None] = lambda manifest: None,
+    labels: tuple[str, ...], label_values: tuple[str, ...], columns: TextColumns, max_length: int, long_text: LongText,
+    seed: int, data_fingerprint: str, engine: dict[str, Any],
+    prove: Callable[[Manifest], None] = lambda manifest: None,
 ) -> Manifest:  # fmt: skip
     """Writes every file of the bundle, then lets `prove` raise, and writes the manifest last; returns the manifest."""
     names = method.write_weights(model, folder, backbone)
@@ -64,6 +65,7 @@ def write_bundle(
         method=method.key,
         method_options=method.resolved_options(backbone.family),
         max_length=max_length,
+        long_text=long_text,
         pad_token_id=backbone.pad_token_id,
         columns=columns,
         seed=seed,
@@ -119,7 +121,7 @@ def check_reload(
     rows = choose_unequal_rows(split)
     exact = Precision("fp32", "self-test")
     engine = ReferenceEngine(model, exact, equal_lengths=method.needs_equal_lengths(backbone.family))
-    subset = dataclasses.replace(split, tokens=_take(split.tokens, rows), targets=split.targets[rows])
+    subset = dataclasses.replace(split, tokens=split.tokens.take(rows), targets=split.targets[rows])
     trained = predict_logits(engine, subset, padding_of(backbone))
     device = engine.device.type
     # The local folder that training read is given, so that the test works before anyone has noted where it is.
@@ -140,19 +142,6 @@ def choose_unequal_rows(split: EncodedSplit) -> np.ndarray[Any, Any]:
     """Returns the indices of a few rows from the shortest to the longest."""
     order = np.argsort(split.tokens.lengths, kind="stable")
     return np.asarray(order[np.unique(np.linspace(0, len(order) - 1, _SELF_TEST_ROWS).astype(int))])
-
-
-def _take(tokens: Any, rows: np.ndarray[Any, Any]) -> Any:
-    pieces = [tokens.ids[tokens.offsets[r] : tokens.offsets[r + 1]] for r in rows]
-    offsets = np.concatenate([[0], np.cumsum([len(p) for p in pieces])])
-    starts = None if tokens.second_starts is None else tokens.second_starts[rows]
-    return dataclasses.replace(
-        tokens,
-        ids=np.concatenate(pieces),
-        offsets=offsets,
-        full_lengths=tokens.full_lengths[rows],
-        second_starts=starts,
-    )
 
 
 def update_manifest(folder: Path, **changes: Any) -> Manifest:

@@ -11,8 +11,8 @@ from typing import Any
 
 from textune import cache
 from textune.backbones import recall_local, resolve_backbone
-from textune.bundle import lock_run, name_run, prepare_run_folder, read_manifest, run_path
-from textune.config import RunConfig, build_config, merge_settings
+from textune.bundle import Manifest, lock_run, name_run, prepare_run_folder, read_manifest, run_path
+from textune.config import RunConfig, TokenConfig, build_config, merge_settings
 from textune.errors import BundleError, ConfigError
 from textune.methods import Method, resolve
 
@@ -55,10 +55,24 @@ def adopt_init(config: RunConfig, method: Method) -> tuple[RunConfig, Method]:
     adopted = merge_settings(
         config.to_dict(),
         {"method": {"name": manifest.method, **manifest.method_options}, "labels": pairs, "backbone": backbone,
-         "max_length": config.tokens.max_length or manifest.max_length},
+         **_adopt_lengths(config.tokens, manifest)},
     )  # fmt: skip
     resolve_backbone(backbone, trust=config.model.trust, sha256=base.sha256)
     return build_config(adopted), resolve(manifest.method, manifest.method_options)
+
+
+def _adopt_lengths(tokens: TokenConfig, manifest: Manifest) -> dict[str, Any]:
+    """Returns the settings of max_length and longer texts: as set now, else as in the run that is built on."""
+    adopted = vars(tokens) | {"max_length": tokens.max_length or manifest.max_length}
+    long_text = manifest.long_text
+    if tokens.long_text in (None, long_text.form):
+        then: dict[str, Any] = {"long_text": long_text.form}
+        if long_text.form == "window":
+            then |= {"window_overlap": long_text.overlap, "max_windows": long_text.max_windows}
+        elif long_text.form == "head_tail":
+            then |= {"head_fraction": long_text.head_fraction}
+        adopted |= {name: value for name, value in then.items() if adopted[name] is None}
+    return adopted
 
 
 def refuse_several_processes() -> None:

@@ -6,7 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +21,12 @@ from textune.bundle import (
 )
 from textune.config import RunConfig, write_settings
 from textune.data import Examples
-from textune.defaults import choose_max_length, choose_training
+from textune.defaults import choose_long_text, choose_max_length, choose_training
 from textune.errors import ConfigError
 from textune.measuring import count_test_reads, measure_run, write_evaluation
 from textune.methods import Method, Rates, check_family
 from textune.predict import Predictor, padding_of
-from textune.preparation import describe_data, encode_split, prepare_data
+from textune.preparation import advise_on_cuts, describe_data, encode_split, prepare_data
 from textune.progress import Progress, format_seconds
 from textune.saving import (
     check_reload,
@@ -72,6 +72,7 @@ class RunSteps:
         for warning in self.data.warnings:
             progress.warn(warning)
         config, decisions = choose_max_length(config, self._longest())
+        config, self.long_text, about_length = choose_long_text(config)
         config, more = choose_training(
             config,
             rows=len(self.data.train),
@@ -82,11 +83,14 @@ class RunSteps:
         self.config = config
         self._check_max_length()
         self._tokenise()
-        self.facts = describe_data(self.data, self.train.tokens)
+        self.facts = describe_data(self.data, self.train.tokens, self.long_text)
         for name, value in self.facts:
             progress.say(f"{name}: {value}")
-        for decision in (*decisions, *more):
+        for decision in (*decisions, *about_length, *more):
             progress.say(f"{decision.setting}: {decision.value:g} ({decision.reason})")
+        if advice := advise_on_cuts(self.train.tokens, self.long_text):
+            progress.warn(advice)
+            self.data = replace(self.data, warnings=(*self.data.warnings, advice))
 
     def _check_max_length(self) -> None:
         wanted, most = self.config.tokens.max_length, self._longest()
@@ -105,9 +109,11 @@ class RunSteps:
         tokenizer, length = load_tokenizer(self.backbone.folder), self.config.tokens.max_length or 0
         labels = self.data.labels
         self.tokenizer = tokenizer
-        self.train = encode_split(self.data.train, labels, tokenizer, length)
+        self.train = encode_split(self.data.train, labels, tokenizer, length, self.long_text)
         validation = self.data.validation
-        self.validation = None if validation is None else encode_split(validation, labels, tokenizer, length)
+        self.validation = (
+            None if validation is None else encode_split(validation, labels, tokenizer, length, self.long_text)
+        )
 
     def execute(self, folder: Path, plan: Mapping[str, Any] | None) -> None:
         """Trains, saves, tests the reload, measures and reports. plan: of the run that is resumed."""
@@ -219,7 +225,8 @@ class RunSteps:
         return write_bundle(
             folder, model.module, self.method, self.backbone, model.new_modules,
             labels=data.labels.names, label_values=data.labels.values, columns=data.columns,
-            max_length=config.tokens.max_length or 0, seed=config.training.seed, data_fingerprint=data.fingerprint,
+            max_length=config.tokens.max_length or 0, long_text=self.long_text, seed=config.training.seed,
+            data_fingerprint=data.fingerprint,
             engine={"name": "reference", "precision": plan["precision"], "threads": plan["threads"],
                     "device": plan["device"]},
             prove=prove,
@@ -232,7 +239,8 @@ class RunSteps:
         device = choose_device(self.config.training.device)
         precision = probe_precision(self.config.training.precision, device)
         engine = self._open_engine(self._build_model().module.to(device), precision)
-        split = encode_split(examples, self.data.labels, self.tokenizer, self.config.tokens.max_length or 0)
+        length = self.config.tokens.max_length or 0
+        split = encode_split(examples, self.data.labels, self.tokenizer, length, self.long_text)
         return predict_logits(engine, split, padding_of(self.backbone))
 
     def _measure(self, folder: Path, manifest: Manifest, training_seconds: float) -> None:
@@ -274,7 +282,7 @@ class RunSteps:
              f"({manifest.trainable_parameters / manifest.total_parameters:.2%})"),
             ("size on disk", f"{weight_megabytes(folder):.1f} MB beside the base model"),
             ("epochs", f"{training.epochs:g}, batch size {training.batch_size}, rate {training.learning_rate:g}"),
-            ("max_length", f"{manifest.max_length} tokens"),
+            ("max_length", f"{manifest.max_length} tokens; longer texts are {manifest.long_text.describe()}"),
             ("training time", format_seconds(training_seconds)),
             ("whole run", format_seconds(time.monotonic() - self.started)),
             ("peak memory", f"{peak_memory_mb():,.0f} MB"),

@@ -181,7 +181,9 @@ class Trainer:
             group["lr"] = group["initial_lr"] * self._rate_factor(step)
         mine = rows[accelerator.process_index :: accelerator.num_processes]
         weight = 1.0 if len(mine) else 0.0  # a process without rows still takes part in the exchange of gradients
-        pieces = split_micro_batches(mine if len(mine) else rows[:1], config.micro_batch_size)
+        mine = mine if len(mine) else rows[:1]
+        windows = self._train.tokens.count_windows(mine)
+        pieces = split_micro_batches(mine, config.micro_batch_size or self._batch_size, windows)
         total = torch.zeros((), device=accelerator.device)
         for i, piece in enumerate(pieces):
             batch = collate(self._train.tokens, piece, self._padding, self._train.targets)

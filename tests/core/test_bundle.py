@@ -22,6 +22,7 @@ from textune import backbones as backbones_module
 from textune.backbones import EMBEDDED_SHA256, resolve_backbone
 from textune.bundle import (
     BaseModel,
+    LongText,
     Manifest,
     TextColumns,
     append_json_line,
@@ -76,7 +77,8 @@ def test_manifest_comes_back_as_it_was(
         pad_token_id=1, columns=TextColumns(tuple(columns), "pair", joiner, "label", None), seed=3,
         data_fingerprint="f", engine={"name": "reference"}, trainable_parameters=1, total_parameters=2,
         versions={"torch": "2"}, textune_version="0", created="now", new_modules=("a.b",), temperature=temperature,
-        thresholds=thresholds, metrics={"accuracy": 0.5}, files={"weights": hash_file(folder / "weights")},
+        thresholds=thresholds, metrics={"accuracy": 0.5}, long_text=LongText("window", 3, 5),
+        files={"weights": hash_file(folder / "weights")},
     )  # fmt: skip
     write_manifest(folder, manifest)
     assert read_manifest(folder) == manifest

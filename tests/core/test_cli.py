@@ -191,7 +191,11 @@ def test_tokens_shows_tokens_and_ids(backbones: dict[str, Path], capsys: pytest.
     assert told["tokens"] == ["[CLS]", "a", "good", "x", "##y", "##z", "[SEP]"]
     assert told["special"] == [True, *[False] * 5, True] and told["cut"] == 3 and len(told["ids"]) == 7
     shown = call_here(capsys, *words)[1]
-    assert "added by the model" in shown and "a text is cut at 4" in shown
+    assert "added by the model" in shown and "longer than max_length 4 are cut" in shown
+    read = json.loads(call_here(capsys, *words, "long_text=window", "--json")[1])
+    assert read["windows"][0] == [*told["ids"][:3], told["ids"][-1]] and len(read["windows"]) == 4
+    shown = call_here(capsys, *words, "long_text=head_tail", "head_fraction=0.5")[1]
+    assert "[CLS] a ##z [SEP]" in shown and "the beginning (50%) and the end" in shown
     assert call_here(capsys, "tokens", " ", words[2])[0] == 3
 
 

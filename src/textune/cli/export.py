@@ -22,12 +22,17 @@ def export(
 
     if to != "merged":
         raise ConfigError(f"--to {to}: not known", hint="known: merged")
-    from textune.export import describe_export, export_merged
+    from textune.bundle import read_manifest
+    from textune.export import describe_export, export_merged, tell_what_is_lost
+    from textune.progress import open_progress
 
     folder = Path(run)
     written = export_merged(folder, output or folder.with_name(f"{folder.name}-merged"), backbone=backbone,
                             overwrite=overwrite)  # fmt: skip
     told = describe_export(written)
+    if lost := tell_what_is_lost(read_manifest(folder, verify=False)):
+        open_progress().warn(lost)
+        told["lost"] = lost
     if json_output:
         print_json(told)
         return

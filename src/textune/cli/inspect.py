@@ -20,7 +20,7 @@ def inspect(
         return
     from textune.backbones import resolve_backbone
     from textune.config import build_config
-    from textune.defaults import choose_max_length
+    from textune.defaults import choose_long_text, choose_max_length
     from textune.preparation import describe_data, describe_facts, prepare_data, tokenize
     from textune.progress import open_progress
     from textune.tokens import load_tokenizer
@@ -29,8 +29,9 @@ def inspect(
     prepared = prepare_data(config)
     backbone = resolve_backbone(config.model.backbone, trust=config.model.trust)
     config, _ = choose_max_length(config, backbone.max_positions)
-    tokens = tokenize(prepared.train, load_tokenizer(backbone.folder), config.tokens.max_length or 0)
-    facts = [*describe_data(prepared, tokens), *describe_facts(prepared)]
+    config, long_text, _ = choose_long_text(config)
+    tokens = tokenize(prepared.train, load_tokenizer(backbone.folder), config.tokens.max_length or 0, long_text)
+    facts = [*describe_data(prepared, tokens, long_text), *describe_facts(prepared)]
     progress = open_progress()
     if json_output:
         lengths = {"mean": float(tokens.full_lengths.mean()), "longest": int(tokens.full_lengths.max()),

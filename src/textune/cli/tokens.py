@@ -9,14 +9,17 @@ from textune.cli.output import JSON_HELP, gather_settings, print_json, print_tab
 
 def tokens(
     text: str = typer.Argument(..., metavar="TEXT"),
-    settings: list[str] = typer.Argument(None, metavar="[backbone=...]", help="Whose tokenizer; max_length= cuts."),
+    settings: list[str] = typer.Argument(
+        None, metavar="[backbone=...]", help="Whose tokenizer; max_length= cuts, unless long_text= says otherwise."
+    ),
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
-    """Show the tokens of a text and their ids."""
+    """Show the tokens of a text and their ids, and what a model would read of it."""
     from textune.backbones import resolve_backbone
     from textune.config import build_config
+    from textune.defaults import choose_long_text, choose_max_length
     from textune.errors import DataError
-    from textune.tokens import load_tokenizer
+    from textune.tokens import encode_texts, load_tokenizer
 
     config = build_config(gather_settings(settings or []))
     if not text.strip():
@@ -24,13 +27,22 @@ def tokens(
     backbone = resolve_backbone(config.model.backbone, trust=config.model.trust)
     tokenizer = load_tokenizer(backbone.folder)
     encoding = tokenizer.encode(text)
-    length = config.tokens.max_length or min(512, backbone.max_positions)
+    config, _ = choose_max_length(config, backbone.max_positions)
+    config, long_text, _ = choose_long_text(config)
+    length = config.tokens.max_length or 0
+    read = encode_texts(tokenizer, [text], None, length, long_text)
+    windows = [read.ids[a:b].tolist() for a, b in zip(read.offsets, read.offsets[1:], strict=False)]
     special = [bool(s) for s in encoding.special_tokens_mask]
     if json_output:
         print_json({"backbone": backbone.id, "tokens": encoding.tokens, "ids": encoding.ids, "special": special,
-                    "max_length": length, "cut": max(len(encoding.ids) - length, 0)})  # fmt: skip
+                    "max_length": length, "cut": max(len(encoding.ids) - length, 0),
+                    "long_text": long_text.form, "windows": windows})  # fmt: skip
         return
     listed = zip(encoding.tokens, encoding.ids, special, strict=True)
     rows = [(token, str(number), "added by the model" if added else "") for token, number, added in listed]
     print_table(("token", "id", ""), rows, right=(1,))
-    typer.echo(f"\n{len(rows)} tokens of {backbone.id}; a text is cut at {length}")
+    form = long_text.describe()
+    typer.echo(f"\n{len(rows)} tokens of {backbone.id}; texts longer than max_length {length} are {form}")
+    if long_text.form != "truncate" and len(encoding.ids) > length:
+        print_table(("window", "tokens"), [(str(i), " ".join(map(str, map(tokenizer.id_to_token, ids))))
+                                           for i, ids in enumerate(windows, 1)])  # fmt: skip

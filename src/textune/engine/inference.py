@@ -19,7 +19,8 @@ def predict_logits(engine: torch.nn.Module, split: EncodedSplit, padding: Paddin
     engine.eval()
     rows: list[np.ndarray[Any, Any]] = []
     logits: list[np.ndarray[Any, Any]] = []
-    for chosen in plan_inference(split.tokens.lengths, _TOKENS_PER_BATCH):
+    sizes, windows = split.tokens.longest_windows, split.tokens.count_windows()
+    for chosen in plan_inference(sizes, _TOKENS_PER_BATCH, windows=windows):
         logits.append(engine(collate(split.tokens, chosen, padding)).cpu().numpy())
         rows.append(chosen)
     engine.train(was_training)

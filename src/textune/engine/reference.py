@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from textune.batching import Batch
+from textune.engine.pooling import pool_windows
 from textune.engine.precision import Precision
 
 _LONGEST_FOR_PLAIN_ATTENTION = 192
@@ -67,7 +68,7 @@ class ReferenceEngine(torch.nn.Module):
                 config._attn_implementation = form
         with self._autocast():
             logits: torch.Tensor = self.model(**inputs).logits
-        return logits.float()
+        return pool_windows(logits.float(), batch)
 
     def release(self) -> torch.nn.Module:
         """Takes back what the engine changed in the model's modules and returns the model."""
