@@ -48,7 +48,7 @@ def choose_long_text(config: RunConfig) -> tuple[RunConfig, LongText, list[Decis
         if form != owner and getattr(tokens, setting) is not None:
             raise ConfigError(
                 f"{setting}=: has a meaning with long_text={owner} only, and long_text is {form}",
-                hint=f"add long_text={owner}, or leave {setting} out",
+                hint=f"add long_text={owner}, or set {setting}=none",
             )
     by_rule: dict[str, tuple[float | int, str]] = {}
     if form == "window":

@@ -27,6 +27,8 @@ _CHARACTERS_PER_BATCH = 8_000_000
 _CHARACTERS_PER_TOKEN = 64
 """A text is cut to so many characters per token that is read before it is tokenised: a line of 20 MB costs nothing."""
 
+_TRUNCATE = LongText()
+
 
 @dataclass(frozen=True)
 class Tokenized:
@@ -109,9 +111,6 @@ def _ends(sizes: Sequence[int] | np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return np.concatenate([[0], np.cumsum(np.asarray(sizes, np.int64))])
 
 
-_ARRAYS = ("ids", "offsets", "full_lengths", "second_starts", "window_starts")
-
-
 def load_tokenizer(folder: Path) -> Tokenizer:
     """Reads a fast tokenizer from a model's folder; raises ModelError where there is none.
 
@@ -162,7 +161,7 @@ def encode_texts(
     texts: Sequence[str],
     pairs: Sequence[str] | None,
     max_length: int,
-    long_text: LongText = LongText(),  # noqa: B008  frozen
+    long_text: LongText = _TRUNCATE,
 ) -> Tokenized:
     """Tokenises in batches; a pair is cut on its longer side, a longer text is read as `long_text` says.
 
@@ -281,7 +280,7 @@ def encode_cached(
     pairs: Sequence[str] | None,
     max_length: int,
     data_fingerprint: str,
-    long_text: LongText = LongText(),  # noqa: B008  frozen
+    long_text: LongText = _TRUNCATE,
 ) -> Tokenized:
     """Like `encode_texts`, but keeps the ids on disk, keyed by data, tokenizer, max_length and long_text, mapped."""
     tokenizer.no_truncation()  # a cut that was set for an earlier call is no part of the tokenizer
@@ -298,6 +297,10 @@ def encode_cached(
         return tokenized  # the cache only saves time: without room for it the run goes on
     cache.clean(cache.LARGEST_BYTES)
     return _open_stored(folder, len(texts), max_length) or tokenized
+
+
+_ARRAYS = ("ids", "offsets", "full_lengths", "second_starts", "window_starts")
+"""What a token cache keeps, one file each; the last two only where they are not None."""
 
 
 def _store(tokenized: Tokenized, folder: Path) -> None:

@@ -35,7 +35,8 @@ def inspect(
     progress = open_progress()
     if json_output:
         lengths = {"mean": float(tokens.full_lengths.mean()), "longest": int(tokens.full_lengths.max()),
-                   "max_length": tokens.max_length, "cut_share": tokens.cut_share}  # fmt: skip
+                   "max_length": tokens.max_length, "long_share": tokens.long_share,
+                   "cut_share": tokens.cut_share}  # fmt: skip
         print_json({"facts": dict(facts), "data": prepared.facts.to_dict(), "tokens": lengths,
                     "notes": list(prepared.notes), "warnings": list(prepared.warnings)})  # fmt: skip
         return
