@@ -76,6 +76,9 @@ class LongText:
         return "cut"
 
 
+TRUNCATE = LongText()
+
+
 @dataclass(frozen=True)
 class Manifest:
     """What `textune.json` says."""

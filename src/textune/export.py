@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from textune.bundle import MANIFEST, LongText, Manifest, hash_file, read_manifest, write_manifest
+from textune.bundle import MANIFEST, TRUNCATE, Manifest, hash_file, read_manifest, write_manifest
 from textune.config import build_config, load_settings, write_settings
 from textune.errors import BundleError, ModelError
 from textune.predict import Predictor
@@ -37,7 +37,7 @@ def export_merged(run: str | Path, output: Path, *, backbone: str | None = None,
     if output.exists() and not (output / "config.json").is_file():
         raise BundleError(f"{output}: holds files that are not a merged model's; it is not overwritten")
     predictor = Predictor.load(run, backbone=backbone, device="cpu", precision="fp32")
-    predictor.manifest = dataclasses.replace(predictor.manifest, long_text=LongText())
+    predictor.manifest = dataclasses.replace(predictor.manifest, long_text=TRUNCATE)
     expected = predictor.predict_logits(_PROBES, _second(predictor)) / predictor.manifest.temperature
     model: Any = predictor.model
     _fold_temperature(model, len(predictor.labels), predictor.manifest.temperature)

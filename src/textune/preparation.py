@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from textune.batching import EncodedSplit
-from textune.bundle import LongText, TextColumns
+from textune.bundle import TRUNCATE, LongText, TextColumns
 from textune.config import DataConfig, RunConfig
 from textune.data import (
     Columns,
@@ -278,7 +278,7 @@ def advise_on_cuts(tokens: Tokenized, long_text: LongText) -> str | None:
 
 
 def describe_data(
-    data: PreparedData, tokens: Tokenized | None = None, long_text: LongText | None = None
+    data: PreparedData, tokens: Tokenized | None = None, long_text: LongText = TRUNCATE
 ) -> list[tuple[str, str]]:
     """Returns the facts that open a run: rows, labels and their balance, lengths, duplicates, empty cells."""
     facts, words = data.facts, data.facts.words
@@ -302,7 +302,7 @@ def describe_data(
         full = tokens.full_lengths
         lines.append(
             ("tokens", f"mean {full.mean():.0f}, 95% at most {np.percentile(full, 95):.0f}, longest {full.max():,}; "
-             f"{describe_long_texts(tokens, long_text or LongText())}")
+             f"{describe_long_texts(tokens, long_text)}")
         )  # fmt: skip
     conflicts = (
         f"; {facts.conflicting_duplicates:,} stand with different labels" if facts.conflicting_duplicates else ""

@@ -18,7 +18,16 @@ import numpy as np
 import textune
 from textune.backbones import Backbone
 from textune.batching import EncodedSplit
-from textune.bundle import BaseModel, LongText, Manifest, TextColumns, hash_files, read_manifest, write_manifest
+from textune.bundle import (
+    TRUNCATE,
+    BaseModel,
+    LongText,
+    Manifest,
+    TextColumns,
+    hash_files,
+    read_manifest,
+    write_manifest,
+)
 from textune.errors import BundleError
 from textune.methods import Method
 from textune.predict import Predictor, padding_of
@@ -44,8 +53,8 @@ def count_parameters(model: torch.nn.Module) -> tuple[int, int]:
 
 def write_bundle(
     folder: Path, model: torch.nn.Module, method: Method, backbone: Backbone, new_modules: tuple[str, ...], *,
-    labels: tuple[str, ...], label_values: tuple[str, ...], columns: TextColumns, max_length: int, long_text: LongText,
-    seed: int, data_fingerprint: str, engine: dict[str, Any],
+    labels: tuple[str, ...], label_values: tuple[str, ...], columns: TextColumns, max_length: int, seed: int,
+    data_fingerprint: str, engine: dict[str, Any], long_text: LongText = TRUNCATE,
     prove: Callable[[Manifest], None] = lambda manifest: None,
 ) -> Manifest:  # fmt: skip
     """Writes every file of the bundle, then lets `prove` raise, and writes the manifest last; returns the manifest."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from textune import cache
-from textune.bundle import LongText
+from textune.bundle import TRUNCATE, LongText
 from textune.errors import ConfigError, DataError, ModelError
 
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ _CHARACTERS_PER_BATCH = 8_000_000
 """While it is tokenised a token takes some hundred bytes: a batch of long documents is ended early."""
 _CHARACTERS_PER_TOKEN = 64
 """A text is cut to so many characters per token that is read before it is tokenised: a line of 20 MB costs nothing."""
-
-_TRUNCATE = LongText()
 
 
 @dataclass(frozen=True)
@@ -161,7 +159,7 @@ def encode_texts(
     texts: Sequence[str],
     pairs: Sequence[str] | None,
     max_length: int,
-    long_text: LongText = _TRUNCATE,
+    long_text: LongText = TRUNCATE,
 ) -> Tokenized:
     """Tokenises in batches; a pair is cut on its longer side, a longer text is read as `long_text` says.
 
@@ -280,7 +278,7 @@ def encode_cached(
     pairs: Sequence[str] | None,
     max_length: int,
     data_fingerprint: str,
-    long_text: LongText = _TRUNCATE,
+    long_text: LongText = TRUNCATE,
 ) -> Tokenized:
     """Like `encode_texts`, but keeps the ids on disk, keyed by data, tokenizer, max_length and long_text, mapped."""
     tokenizer.no_truncation()  # a cut that was set for an earlier call is no part of the tokenizer
