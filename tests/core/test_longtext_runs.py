@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import NEUTRAL, StopAt, as_words, call_textune, hash_weights, make_rows, settings_for, train_tiny
 
-from textune.batching import Batch
+from textune.batching import Batch, Padding, collate
 from textune.bundle import LongText, read_manifest
-from textune.engine import ReferenceEngine
+from textune.engine import Precision, ReferenceEngine
 from textune.errors import BundleError, ConfigError
 from textune.export import export_merged
 from textune.predict import Predictor
@@ -85,6 +85,18 @@ def test_windowed_run_gives_the_mean_of_the_plain_model_on_the_windows(predictor
     with torch.inference_mode():
         logits = [predictor.model(input_ids=torch.tensor([ids])).logits[0].numpy() for ids in windows]
     np.testing.assert_allclose(predictor.predict_logits([text])[0], np.mean(logits, 0), atol=1e-5)
+
+
+def test_windows_of_equal_length_are_put_together_again(predictor: Predictor) -> None:
+    texts = ["the film was a good story with its actors " * n for n in (3, 1, 5, 2)]
+    read = predictor.encode(texts)
+    assert read.count_windows().max() > 2
+    batch = collate(read, range(4), Padding(0))
+    engines = (ReferenceEngine(predictor.model, Precision("fp32", "test"), equal_lengths=e) for e in (False, True))
+    with torch.inference_mode():
+        together, apart = (engine(batch).numpy() for engine in engines)
+    assert apart.shape == (4, 2)
+    np.testing.assert_allclose(together, apart, atol=1e-5)
 
 
 def load_tokenizer_of(predictor: Predictor) -> Any:

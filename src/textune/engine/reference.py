@@ -49,13 +49,15 @@ class ReferenceEngine(torch.nn.Module):
     def forward(self, batch: Batch) -> torch.Tensor:
         """Returns the logits of a batch: float32 [rows, classes]."""
         if not self._equal_lengths:
-            return self._run(batch)
+            return pool_windows(self._run(batch), batch)
         lengths = batch.attention_mask.sum(1)
         groups = [np.flatnonzero(lengths == length) for length in np.unique(lengths)]
-        logits = torch.cat([self._run(_unpad(batch, rows)) for rows in groups])
-        return logits[torch.from_numpy(np.argsort(np.concatenate(groups))).to(logits.device)]
+        logits = torch.cat([self._run(_unpad(batch, windows)) for windows in groups])
+        order = torch.from_numpy(np.argsort(np.concatenate(groups))).to(logits.device)
+        return pool_windows(logits[order], batch)
 
     def _run(self, batch: Batch) -> torch.Tensor:
+        """Returns the logits of every window: float32 [windows, classes]."""
         inputs = {
             "input_ids": self._tensor(batch.input_ids),
             "attention_mask": self._tensor(batch.attention_mask),
@@ -68,7 +70,7 @@ class ReferenceEngine(torch.nn.Module):
                 config._attn_implementation = form
         with self._autocast():
             logits: torch.Tensor = self.model(**inputs).logits
-        return pool_windows(logits.float(), batch)
+        return logits.float()
 
     def release(self) -> torch.nn.Module:
         """Takes back what the engine changed in the model's modules and returns the model."""
@@ -92,12 +94,12 @@ class ReferenceEngine(torch.nn.Module):
                 self._restore.append(_run_in_fp32(module))
 
 
-def _unpad(batch: Batch, rows: np.ndarray[Any, Any]) -> Batch:
-    """Returns rows of one length without their padding."""
-    mask = batch.attention_mask[rows]
+def _unpad(batch: Batch, windows: np.ndarray[Any, Any]) -> Batch:
+    """Returns windows of one length without their padding, each as a row of its own."""
+    mask = batch.attention_mask[windows]
     columns = mask[0].astype(bool)
-    types = None if batch.token_type_ids is None else batch.token_type_ids[rows][:, columns]
-    return Batch(batch.input_ids[rows][:, columns], mask[:, columns], types, batch.rows[rows])
+    types = None if batch.token_type_ids is None else batch.token_type_ids[windows][:, columns]
+    return Batch(batch.input_ids[windows][:, columns], mask[:, columns], types, windows)
 
 
 def _find_switchable_configs(model: torch.nn.Module) -> list[Any]:
