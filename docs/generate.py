@@ -1,7 +1,7 @@
-"""Writes docs/reference.md from the program itself: help texts, settings, methods, families, Python names.
+"""Writes docs/reference.md and docs/methods.md from the program itself and from recorded results.
 
-python docs/generate.py          rewrites it
-python docs/generate.py --check  fails where it is stale
+python docs/generate.py          rewrites them
+python docs/generate.py --check  fails where one is stale
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-REFERENCE = Path(__file__).with_name("reference.md")
+from methods_page import build_methods_page, table
+
 _OPENING = """# Reference
 
 This page is written by `make docs` from the program itself, so it says what the program does.
@@ -88,8 +89,6 @@ def describe_methods() -> Iterator[str]:
                 ("option", "default", "allowed", "meaning"),
                 [(f"`method.{f.name}`", show(f.default), allowed(f), f.metadata["help"]) for f in options],
             )
-        for family, reason in method.families_refused.items():
-            yield f"`{key}` cannot be had on {family}: {reason}.\n"
 
 
 def describe_families() -> Iterator[str]:
@@ -154,12 +153,6 @@ def describe_exit_codes() -> Iterator[str]:
     yield "A stopped run exits with 130 (Ctrl-C) or 143 (SIGTERM), a fault of textune itself with 70.\n"
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Returns a Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"
-
-
 def show(value: Any) -> str:
     """Returns a default as a table shows it."""
     return "open" if value is None else "(one space)" if value == " " else "(empty)" if value == "" else f"`{value}`"
@@ -184,16 +177,23 @@ def code(names: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
 
 
+PAGES = {"reference.md": build_reference, "methods.md": build_methods_page}
+
+
 def main(arguments: Sequence[str]) -> int:
-    """Writes the page, or compares it where `--check` is given; returns the exit code."""
-    new = build_reference()
-    if "--check" not in arguments:
-        REFERENCE.write_text(new, encoding="utf-8")
-        return 0
-    old = REFERENCE.read_text(encoding="utf-8") if REFERENCE.is_file() else ""
-    difference = list(difflib.unified_diff(old.splitlines(), new.splitlines(), "docs/reference.md", "now", lineterm=""))
-    sys.stdout.write("\n".join([*difference[:40], "docs/reference.md is stale: run make docs\n"]) if difference else "")
-    return int(bool(difference))
+    """Writes the pages, or compares them where `--check` is given; returns the exit code."""
+    stale = False
+    for name, build in PAGES.items():
+        path, new = Path(__file__).with_name(name), build()
+        if "--check" not in arguments:
+            path.write_text(new, encoding="utf-8")
+            continue
+        old = path.read_text(encoding="utf-8") if path.is_file() else ""
+        difference = list(difflib.unified_diff(old.splitlines(), new.splitlines(), f"docs/{name}", "now", lineterm=""))
+        if difference:
+            sys.stdout.write("\n".join([*difference[:40], f"docs/{name} is stale: run make docs\n"]))
+            stale = True
+    return int(stale)
 
 
 if __name__ == "__main__":

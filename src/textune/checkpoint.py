@@ -86,7 +86,7 @@ def save_checkpoint(
         for name in (*_FILES, "state.json"):
             _flush(partial / name)
         if target.is_dir():
-            shutil.rmtree(target)
+            _remove(target)
         partial.rename(target)
         _flush(folder)
     except Exception as error:
@@ -190,7 +190,15 @@ def remove_all_but(folder: Path, steps: set[int], newest: int) -> None:
     found = list_checkpoints(folder)
     for path in found[:-newest]:
         if int(path.name.removeprefix("step-")) not in steps:
-            shutil.rmtree(path, ignore_errors=True)
+            _remove(path)
+
+
+def _remove(checkpoint: Path) -> None:
+    """Removes a checkpoint: renamed first, so that a kill in the middle leaves no half of it under its own name."""
+    doomed = checkpoint.with_name(f"{_PARTIAL}old-{checkpoint.name}")
+    shutil.rmtree(doomed, ignore_errors=True)
+    checkpoint.rename(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
 
 
 def trainable_parameters(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:

@@ -47,7 +47,8 @@ def list_versions() -> dict[str, str]:
 
 def count_parameters(model: torch.nn.Module) -> tuple[int, int]:
     """Returns the numbers of trainable and of all parameters."""
-    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    # a 4-bit weight is stored two to a byte
+    sizes = [(p.numel() * (2 if hasattr(p, "quant_state") else 1), p.requires_grad) for p in model.parameters()]
     return sum(n for n, trained in sizes if trained), sum(n for n, _ in sizes)
 
 

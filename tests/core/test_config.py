@@ -111,6 +111,8 @@ def _values_of(f: dataclasses.Field[Any]) -> st.SearchStrategy[Any]:
         return st.sampled_from(choices)
     if "bool" in kind:
         return st.booleans()
+    if kind.startswith("RatePairs"):
+        return st.lists(st.tuples(PLAIN, st.floats(0, 10)), min_size=1, max_size=3)
     if "int" in kind:
         return st.integers(int(low), int(high))
     return st.floats(low, high, allow_nan=False, allow_subnormal=False)
