@@ -19,13 +19,13 @@ LINES_AT_MOST = 400
 # Lowest first. A module or package may import what stands before it, in its own layer too, and nothing after it.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "registry", "progress"),
-    ("config", "bundle", "cache", "defaults", "interrupt"),
+    ("weighting", "config", "bundle", "cache", "defaults", "interrupt"),
     ("data",),
     ("tokens", "batching"),
     ("evaluation",),
     ("families", "backbones", "methods"),
     ("engine",),
-    ("checkpoint", "training"),
+    ("checkpoint", "objective", "training"),
     ("report", "preparation", "predict", "saving", "starting", "filing", "export", "measuring"),
     ("steps", "run"),
     ("sklearn",),

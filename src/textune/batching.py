@@ -20,7 +20,9 @@ class Batch:
 
     input_ids, attention_mask, token_type_ids: int64 [windows, tokens]; the windows of a row stand together, in the
     order of the rows. windows: int64 [rows], how many each row has; None where it is one each.
-    rows: int64 [rows], indices into the split. targets: int64 [rows], or None where there is nothing to learn from.
+    rows: int64 [rows], indices into the split.
+    targets: int64 [rows]; float32 [rows, labels] of 0 and 1 with several labels per text; None where there is nothing
+    to learn from.
     """
 
     input_ids: np.ndarray[Any, Any]
@@ -123,7 +125,8 @@ def collate(
 class EncodedSplit:
     """One split ready for an engine.
 
-    targets: int64 [rows], -1 for a label that the model does not know.
+    targets: int64 [rows], -1 for a label that the model does not know; float32 [rows, labels] of 0 and 1 with several
+    labels per text.
     source_rows: int64 [rows], row numbers in the person's own file, for messages.
     """
 

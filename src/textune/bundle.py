@@ -44,13 +44,19 @@ class BaseModel:
 
 @dataclass(frozen=True)
 class TextColumns:
-    """Which columns were read as text, so that files can be predicted the way they were trained."""
+    """Which columns were read as text, so that files can be predicted the way they were trained.
+
+    indicators: label columns of 0 and 1, one per label; then there is no `label`. label_separator: joins the labels
+    of one cell in multi-label data.
+    """
 
     text: tuple[str, ...] = ("text",)
     text_pair: str | None = None
     joiner: str = " "
     label: str | None = None
     group: str | None = None
+    indicators: tuple[str, ...] = ()
+    label_separator: str = "|"
 
 
 @dataclass(frozen=True)
@@ -193,7 +199,9 @@ def _build_manifest(content: Mapping[str, Any]) -> Manifest:
     values = {k: v for k, v in content.items() if k in known}
     columns = values["columns"]
     values["base_model"] = BaseModel(**values["base_model"])
-    values["columns"] = TextColumns(**(columns | {"text": tuple(columns["text"])}))
+    values["columns"] = TextColumns(
+        **(columns | {name: tuple(columns.get(name, ())) for name in ("text", "indicators")})
+    )
     if "long_text" in values:
         values["long_text"] = _build_long_text(values["long_text"])
     for name in ("labels", "label_values", "new_modules"):
@@ -203,7 +211,11 @@ def _build_manifest(content: Mapping[str, Any]) -> Manifest:
     if not all(isinstance(v, str) for v in values["files"].values()):
         raise ValueError("files must map names to SHA-256 digests")
     if values.get("thresholds") is not None:
-        values["thresholds"] = tuple(values["thresholds"])
+        values["thresholds"] = tuple(float(v) for v in values["thresholds"])
+        if len(values["thresholds"]) != len(values["labels"]):
+            raise ValueError("there must be one threshold per label")
+    if values["task"] not in ("single_label", "multi_label"):
+        raise ValueError(f"the task {values['task']!r} is not known")
     return Manifest(**values)
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from textune.errors import ConfigError, suggest
+from textune.weighting import ClassWeights, parse_class_weights
 
 
 def option(default: Any, help: str, *, choices: tuple[str, ...] = (), low: float | None = None,
@@ -45,10 +46,13 @@ class DataConfig:
     validation: str | None = option(None, "validation table; without it a share of the training rows")
     text: tuple[str, ...] | None = option(None, "text column, or several joined (title,content)")
     text_pair: str | None = option(None, "second text column of a sentence pair")
-    label: str | None = option(None, "label column")
+    task: str | None = option(None, "one label per text, or any number of them; found by looking at the labels",
+                              choices=("single_label", "multi_label"))  # fmt: skip
+    label: tuple[str, ...] | None = option(None, "label column, or several of 0 and 1, one per label (toxic,insult)")
+    label_separator: str = option("|", "what stands between the labels of one cell in multi-label data")
     test_text: tuple[str, ...] | None = option(None, "text columns of the test table where they differ")
     test_text_pair: str | None = option(None, "second text column of the test table where it differs")
-    test_label: str | None = option(None, "label column of the test table where it differs")
+    test_label: tuple[str, ...] | None = option(None, "label columns of the test table where they differ")
     labels: LabelPairs | None = option(None, "labels in order, with names (0=negative,1=positive)")
     joiner: str = option(" ", "what stands between joined text columns")
     group: str | None = option(None, "column whose equal values must stay on one side of a split")
@@ -106,8 +110,11 @@ class TrainingConfig:
     max_grad_norm: float = option(1.0, "gradients are clipped to this norm; 0: never", low=0, high=1e9)
     dropout: float | None = option(None, "hidden and attention dropout while training", low=0, high=0.9)
     label_smoothing: float = option(0.0, "share of the target spread over all classes", low=0, high=0.9)
-    metric: str = option("accuracy", "validation metric that picks the best checkpoint",
-                         choices=("accuracy", "macro_f1", "loss"))  # fmt: skip
+    class_weights: ClassWeights | None = option(None, "balanced, or a weight for every class (ham=1,spam=4)")
+    threshold: float | None = option(None, "probability from which a label is given (multi-label); default: one per "
+                                     "label, tuned on the validation rows", low=0, high=1)  # fmt: skip
+    metric: str | None = option(None, "validation metric that picks the best checkpoint",
+                                choices=("accuracy", "macro_f1", "micro_f1", "loss"))  # fmt: skip
     patience: int | None = option(None, "stop after so many evaluations without a better metric", low=1, high=10_000)
     eval_every_steps: int | None = option(None, "steps between evaluations; default: each epoch", low=1, high=10**9)
     checkpoint_every_steps: int | None = option(None, "steps between checkpoints; default: at evaluations and "
@@ -375,5 +382,9 @@ def parse_rates(value: Any) -> RatePairs:
     return rates
 
 
-_PARSERS: Mapping[str, Callable[[Any], Any]] = {"labels": parse_labels, "layer_rates": parse_rates}
+_PARSERS: Mapping[str, Callable[[Any], Any]] = {
+    "labels": parse_labels,
+    "layer_rates": parse_rates,
+    "class_weights": parse_class_weights,
+}
 """Settings of a form of their own."""

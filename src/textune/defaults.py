@@ -24,8 +24,11 @@ class Decision:
     """One setting decided by rule. reason: for the log."""
 
     setting: str
-    value: float | int
+    value: float | int | str
     reason: str
+
+    def __str__(self) -> str:
+        return self.value if isinstance(self.value, str) else f"{self.value:g}"
 
 
 def choose_max_length(config: RunConfig, max_positions: int) -> tuple[RunConfig, list[Decision]]:
@@ -79,15 +82,16 @@ def choose_test_rows(rows: int) -> int:
 
 
 def choose_training(
-    config: RunConfig, *, rows: int, classes: int, method_rate: float, head_rate: float | None = None
-) -> tuple[RunConfig, list[Decision]]:
+    config: RunConfig, *, rows: int, classes: int, method_rate: float, head_rate: float | None = None,
+    task: str = "single_label",
+) -> tuple[RunConfig, list[Decision]]:  # fmt: skip
     """Decides epochs, batch size, learning rates and dropout where they are open.
 
     rows: training rows. method_rate, head_rate: the method's own default peak rates.
     """
     training, decisions = config.training, []
 
-    def decide(setting: str, value: float | int, reason: str) -> None:
+    def decide(setting: str, value: float | int | str, reason: str) -> None:
         nonlocal training
         if getattr(training, setting) is None:
             training = replace(training, **{setting: value})  # type: ignore[arg-type]
@@ -103,6 +107,10 @@ def choose_training(
     else:
         decide("head_learning_rate", head_rate, "the method's own for the head")
     decide("dropout", 0.0, "few trained parameters over few epochs")
+    if task == "multi_label":
+        decide("metric", "micro_f1", "with several labels a text, few rows are right to the last label")
+    else:
+        decide("metric", "accuracy", "one label a text")
     return replace(config, training=training), decisions
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _PROBES = ("short", "a text of a few more words, to be padded beside the others", "word " * 300)
 _TOLERANCE = 1e-4
+THRESHOLDS = "thresholds.json"
 PUBLISHED = ("*.safetensors", "*.json", "*.txt", "*.md", "*.model", "config.yaml", "backbone/config.json")
 PRIVATE = ("checkpoints/*", "evaluation/*", "tensorboard/*", "*.jsonl", "plan.json", ".lock")
 
@@ -28,9 +29,9 @@ PRIVATE = ("checkpoints/*", "evaluation/*", "tensorboard/*", "*.jsonl", "plan.js
 def export_merged(run: str | Path, output: Path, *, backbone: str | None = None, overwrite: bool = False) -> Path:
     """Writes a folder that `transformers.pipeline("text-classification", output)` loads, label names included.
 
-    The adapter is added into the weights in fp32 and the temperature folded into the head; thresholds are not
-    carried, nor is long_text (`tell_what_is_lost`): transformers cuts longer texts. The folder is checked by a fresh
-    load on a padded batch. Raises BundleError where it would differ.
+    The adapter is added into the weights in fp32 and the temperature folded into the head. transformers has no place
+    for thresholds, which stand beside the model in thresholds.json, nor for long_text (`tell_what_is_lost`): it cuts
+    longer texts. The folder is checked by a fresh load on a padded batch. Raises BundleError where it would differ.
     """
     if output.exists() and not overwrite:
         raise BundleError(f"{output}: exists already", hint="choose another --output, or add --overwrite")
@@ -42,6 +43,7 @@ def export_merged(run: str | Path, output: Path, *, backbone: str | None = None,
     model: Any = predictor.model
     _fold_temperature(model, len(predictor.labels), predictor.manifest.temperature)
     model.config._name_or_path = ""
+    model.config.problem_type = predictor.task.problem_type
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".textune-export-", dir=output.parent) as place:
         partial = Path(place) / "merged"
@@ -49,6 +51,9 @@ def export_merged(run: str | Path, output: Path, *, backbone: str | None = None,
         for name in predictor.manifest.files:
             if ((Path(run) / name).is_file() and "token" in name) or name.startswith(("vocab", "merges", "spiece")):
                 shutil.copyfile(Path(run) / name, partial / name)
+        if (thresholds := predictor.task.thresholds) is not None:
+            content = dict(zip(predictor.labels, thresholds, strict=True))
+            (partial / THRESHOLDS).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
         card = (Path(run) / "README.md").read_text(encoding="utf-8") if (Path(run) / "README.md").is_file() else ""
         if card:
             (partial / "README.md").write_text(card, encoding="utf-8")
@@ -166,4 +171,8 @@ def describe_export(folder: Path) -> dict[str, Any]:
     """Returns what a merged folder holds, for `--json`."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     size = sum(p.stat().st_size for p in folder.iterdir() if p.is_file())
-    return {"folder": str(folder), "megabytes": round(size / 1e6, 1), "labels": list(config["id2label"].values())}
+    thresholds = folder / THRESHOLDS
+    return {
+        "folder": str(folder), "megabytes": round(size / 1e6, 1), "labels": list(config["id2label"].values()),
+        "problem_type": config.get("problem_type"), "thresholds": str(thresholds) if thresholds.is_file() else None,
+    }  # fmt: skip

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from textune.data import ReadOptions, Table, choose_columns, stream_tables
+from textune.data import ReadOptions, Table, choose_columns, join_set, stream_tables
 from textune.errors import ConfigError, DataError
+from textune.evaluation import Answer
 from textune.predict import Predictor
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ def predict_file(
 ) -> FilePrediction:
     """Adds label and probability (and one per class) to every row of a table of any size; all columns are kept.
 
+    With several labels per text `label` holds a list, in CSV the labels with the run's separator between them, and
+    there is no single probability.
     text, text_pair: columns to read; default: those of training, else found by looking.
     exact: CSV cells that a spreadsheet would run as formulas are written as they are, not escaped.
     The output appears only when it is whole. Raises DataError for unreadable rows, ConfigError for the output.
@@ -75,15 +78,15 @@ def predict_file(
         writer: _Writer | None = None
         for piece in stream_tables(source, options or ReadOptions(), _ROWS_PER_PIECE):
             texts, pairs = _texts_of(piece, predictor, text, text_pair)
-            labels, scores = _predict_piece(predictor, texts, pairs)
-            table, added = _add_columns(piece, labels, scores, predictor.labels, probabilities)
+            answers, scores = _predict_piece(predictor, texts, pairs)
+            new = _list_columns(predictor, answers, scores, probabilities, as_text=writer_type is _CsvWriter)
+            table, added = _add_columns(piece, new)
             writer = writer or writer_type(partial, table.schema, exact)
             writer.write(table)
             rows += len(piece)
-            for label in labels:
-                if label is None:
-                    without_text += 1
-                else:
+            for answer in answers:
+                without_text += answer is None
+                for label in (answer,) if isinstance(answer, str) else answer or ():
                     counts[label] += 1
             advance(len(piece))
         if writer is None:
@@ -117,32 +120,45 @@ def _texts_of(
 
 def _predict_piece(
     predictor: Predictor, texts: list[str | None], pairs: list[str] | None
-) -> tuple[list[str | None], np.ndarray[Any, Any]]:
-    """Returns the label of each row (None without text) and the probabilities, NaN where there is no text."""
+) -> tuple[list[Answer | None], np.ndarray[Any, Any]]:
+    """Returns the answer for each row (None without text) and the probabilities, NaN where there is no text."""
     chosen = [i for i, t in enumerate(texts) if t is not None]
     scores = np.full((len(texts), len(predictor.labels)), np.nan)
+    answers: list[Answer | None] = [None] * len(texts)
     if chosen:
         found = [texts[i] or "" for i in chosen]
         scores[chosen] = predictor.predict_proba(found, None if pairs is None else [pairs[i] for i in chosen])
-    labels: list[str | None] = [None] * len(texts)
-    for i in chosen:
-        labels[i] = predictor.labels[int(scores[i].argmax())]
-    return labels, scores
+        for i, answer in zip(chosen, predictor.task.answer(scores[chosen], predictor.labels), strict=True):
+            answers[i] = answer
+    return answers, scores
 
 
-def _add_columns(
-    piece: Table, labels: list[str | None], scores: np.ndarray[Any, Any], names: Sequence[str], each_class: bool
-) -> tuple[pa.Table, tuple[str, ...]]:
+def _list_columns(
+    predictor: Predictor, answers: list[Answer | None], scores: np.ndarray[Any, Any], each_class: bool, as_text: bool
+) -> dict[str, Any]:
+    """Returns the new columns by name. as_text: several labels are joined in one cell."""
     import pyarrow as pa
 
+    def shares(values: np.ndarray[Any, Any]) -> Any:
+        return pa.array([None if a is None else float(v) for a, v in zip(answers, values, strict=True)], pa.float64())
+
+    text = pa.large_string()
+    if predictor.manifest.task == "single_label":
+        new = {"label": pa.array(answers, text), "probability": shares(scores.max(1))}
+    elif as_text:
+        separator = predictor.manifest.columns.label_separator
+        joined = [None if a is None else join_set(a, separator, predictor.labels) for a in answers]
+        new = {"label": pa.array(joined, text)}
+    else:
+        new = {"label": pa.array([None if a is None else list(a) for a in answers], pa.list_(text))}
+    if each_class:
+        new |= {f"probability_{name}": shares(scores[:, i]) for i, name in enumerate(predictor.labels)}
+    return new
+
+
+def _add_columns(piece: Table, new: dict[str, Any]) -> tuple[pa.Table, tuple[str, ...]]:
     table = piece.arrow
     taken = set(piece.columns)
-    best = [None if label is None else float(row.max()) for label, row in zip(labels, scores, strict=True)]
-    new: dict[str, Any] = {"label": pa.array(labels, pa.large_string()), "probability": pa.array(best, pa.float64())}
-    if each_class:
-        for i, name in enumerate(names):
-            column = [None if label is None else float(row[i]) for label, row in zip(labels, scores, strict=True)]
-            new[f"probability_{name}"] = pa.array(column, pa.float64())
     added = []
     for name, column in new.items():
         free = name if name not in taken else f"predicted_{name}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,19 +13,11 @@ from typing import Any
 import numpy as np
 
 import textune
-from textune.bundle import Manifest, append_json_line, read_json_lines, write_text_atomically
+from textune.bundle import Manifest, TextColumns, append_json_line, read_json_lines, write_text_atomically
 from textune.config import RunConfig, build_config
-from textune.data import Examples, Labels, build_examples, choose_columns, read_table
-from textune.evaluation import (
-    ConfidentError,
-    Evaluation,
-    find_confident_errors,
-    paired_difference,
-    predict_majority,
-    predict_tfidf,
-)
-from textune.evaluation import evaluate as evaluate_rows
-from textune.predict import Predictor, softmax
+from textune.data import MULTI, Examples, Labels, build_examples, choose_columns, choose_form, read_table
+from textune.evaluation import AnyEvaluation, ConfidentError, Task, build_task
+from textune.predict import Predictor
 from textune.preparation import read_options
 from textune.report import BASE, MAJORITY, TFIDF, TUNED, CardInput, ReportInput, render_card, write_report
 from textune.saving import update_manifest
@@ -39,7 +31,7 @@ class Measured:
 
     name: str
     key: str
-    evaluation: Evaluation
+    evaluation: AnyEvaluation
     seconds: float | None
     difference: Any = None
 
@@ -59,7 +51,7 @@ class Figures:
     errors: tuple[ConfidentError, ...]
 
     @property
-    def tuned(self) -> Evaluation:
+    def tuned(self) -> AnyEvaluation:
         """The tuned model's figures."""
         return self.rows[-1].evaluation
 
@@ -67,6 +59,7 @@ class Figures:
         """Returns the content of metrics.json."""
         return {
             "split": self.split,
+            "task": self.tuned.task,
             "models": {r.key: r.evaluation.to_dict() | {"seconds": r.seconds} for r in self.rows},
         }
 
@@ -74,55 +67,73 @@ class Figures:
 def measure_run(
     predictor: Predictor, base_logits: Callable[[Examples], np.ndarray[Any, Any]], train: Examples, split: str,
     examples: Examples, labels: Labels, folder: Path, *, seed: int, training_seconds: float,
+    validation: Examples | None = None,
 ) -> Figures:  # fmt: skip
     """Measures majority class, TF-IDF + logistic regression, the base model and the tuned model on the same rows.
 
-    The tuned model's figures come from the Predictor, loaded from the saved bundle.
+    The tuned model's figures come from the Predictor, loaded from the saved bundle. With several labels per text the
+    rivals' thresholds are tuned on the validation rows, as the tuned model's are.
     """
     if split == "test":
         note_test_read(folder, examples, "train")
-    targets = np.asarray(labels.encode(examples.labels() or []), np.int64)
-    seen = np.asarray(labels.encode(train.labels() or []), np.int64)
-    classes = len(labels.names)
-
-    def run_tfidf() -> np.ndarray[Any, Any]:
-        return predict_tfidf(joined_texts(train), seen, joined_texts(examples), classes, seed)
-
+    task, names = predictor.task, labels.names
+    targets, unknown = labels.encode_examples(examples), labels.find_unknown(examples)
     started = time.monotonic()
     tuned = predictor.predict_proba(examples.texts(), examples.text_pairs())
     tuned_seconds = training_seconds + time.monotonic() - started
-    rivals: list[tuple[str, str, Callable[[], np.ndarray[Any, Any]]]] = [
-        (MAJORITY, "majority", lambda: predict_majority(seen, len(examples), classes)),
-        (TFIDF, "tfidf", run_tfidf),
-        (BASE, "base", lambda: softmax(base_logits(examples))),
-    ]
-    unknown = [v for v, t in zip(examples.labels() or [], targets, strict=True) if t < 0]
-    correct = tuned.argmax(1) == targets
     rows = []
-    for name, key, predict in rivals:
+    for name, key, predict in _list_rivals(task, base_logits, train, validation, examples, labels, seed):
         started = time.monotonic()
-        probabilities = predict()
+        own, probabilities = predict()
         seconds = time.monotonic() - started
-        evaluation = evaluate_rows(probabilities, targets, labels.names, seed=seed, unknown=unknown)
-        difference = paired_difference(correct, probabilities.argmax(1) == targets, seed)
+        evaluation = own.evaluate(probabilities, targets, names, seed=seed, unknown=unknown)
+        difference = task.compare(targets, tuned, probabilities, own, unknown, seed)
         rows.append(Measured(name, key, evaluation, seconds, difference))
-    evaluation = evaluate_rows(tuned, targets, labels.names, seed=seed, unknown=unknown)
+    evaluation = task.evaluate(tuned, targets, names, seed=seed, unknown=unknown)
     rows.append(Measured(TUNED, "tuned", evaluation, tuned_seconds))
-    errors = collect_errors(tuned, targets, labels.names, examples)
-    write_predictions(folder / "evaluation" / "predictions.parquet", examples, tuned, labels.names)
+    errors = collect_errors(predictor, tuned, examples)
+    write_predictions(folder / "evaluation" / "predictions.parquet", examples, tuned, predictor)
     return Figures(split, tuple(rows), tuple(errors))
 
 
+def _list_rivals(
+    task: Task, base_logits: Callable[[Examples], np.ndarray[Any, Any]], train: Examples, validation: Examples | None,
+    examples: Examples, labels: Labels, seed: int,
+) -> list[tuple[str, str, Callable[[], tuple[Task, np.ndarray[Any, Any]]]]]:  # fmt: skip
+    """Returns name, key, and what gives each rival's thresholds and its probabilities of the evaluation rows."""
+    seen, rows, classes = labels.encode_examples(train), len(examples), len(labels)
+    held = None if task.thresholds is None or validation is None else validation
+    held_targets = np.zeros((0, classes)) if held is None else labels.encode_examples(held)
+
+    def tune(first: np.ndarray[Any, Any]) -> Task:
+        """Takes the probabilities of the validation rows."""
+        return build_task(task.name).tune(lambda: first, held_targets)
+
+    def run_tfidf() -> tuple[Task, np.ndarray[Any, Any]]:
+        texts = joined_texts(examples) if held is None else joined_texts(held) + joined_texts(examples)
+        both = task.predict_tfidf(joined_texts(train), seen, texts, classes, seed)
+        return tune(both[: len(both) - rows]), both[len(both) - rows :]
+
+    def run_base() -> tuple[Task, np.ndarray[Any, Any]]:
+        first = np.zeros((0, classes)) if held is None else task.probabilities(base_logits(held))
+        return tune(first), task.probabilities(base_logits(examples))
+
+    return [
+        (MAJORITY, "majority", lambda: task.predict_majority(seen, rows, classes)),
+        (TFIDF, "tfidf", run_tfidf),
+        (BASE, "base", run_base),
+    ]
+
+
 def collect_errors(
-    probabilities: np.ndarray[Any, Any],
-    targets: np.ndarray[Any, Any],
-    labels: Sequence[str],
-    examples: Examples,
+    predictor: Predictor, probabilities: np.ndarray[Any, Any], examples: Examples
 ) -> list[ConfidentError]:
     """Returns the twenty wrong answers that the model was surest of."""
-    unknown = [v for v, t in zip(examples.labels() or [], targets, strict=True) if t < 0]
-    texts, rows = joined_texts(examples), examples.rows()
-    return find_confident_errors(probabilities, targets, labels, texts, rows, 20, unknown=unknown)
+    labels = labels_of(predictor.manifest)
+    return predictor.task.find_errors(
+        probabilities, labels.encode_examples(examples), labels.names, joined_texts(examples), examples.rows(),
+        labels.find_unknown(examples),
+    )  # fmt: skip
 
 
 def joined_texts(examples: Examples) -> list[str]:
@@ -134,19 +145,26 @@ def joined_texts(examples: Examples) -> list[str]:
 
 
 def write_predictions(
-    path: Path, examples: Examples, probabilities: np.ndarray[Any, Any], labels: Sequence[str]
+    path: Path, examples: Examples, probabilities: np.ndarray[Any, Any], predictor: Predictor
 ) -> None:
-    """Writes row number, text, true label, predicted label and all probabilities as Parquet."""
+    """Writes row number, text, true label, predicted label and all probabilities as Parquet.
+
+    With several labels per text both label columns hold lists.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     columns: dict[str, Any] = {"row": examples.rows(), "text": examples.texts()}
     if (pairs := examples.text_pairs()) is not None:
         columns["text_pair"] = pairs
-    columns["label"] = examples.labels()
-    columns["predicted_label"] = [labels[i] for i in probabilities.argmax(1)]
-    columns["probability"] = probabilities.max(1)
-    columns |= {f"probability_{name}": probabilities[:, i] for i, name in enumerate(labels)}
+    answers = predictor.task.answer(probabilities, predictor.labels)
+    if examples.task == MULTI:
+        lists = pa.list_(pa.string())
+        columns["label"] = pa.array([list(labels) for labels in examples.label_sets()], lists)
+        columns["predicted_label"] = pa.array([list(labels) for labels in answers], lists)
+    else:
+        columns |= {"label": examples.labels(), "predicted_label": list(answers), "probability": probabilities.max(1)}
+    columns |= {f"probability_{name}": probabilities[:, i] for i, name in enumerate(predictor.labels)}
     path.parent.mkdir(exist_ok=True)
     pq.write_table(pa.table(columns), path)
 
@@ -209,6 +227,7 @@ def write_evaluation(
         warnings=warnings,
         reload_lines=_reload_without_textune(manifest, folder.name),
         tags=[manifest.method],
+        task=manifest.task,
     )
     write_text_atomically(folder / "README.md", render_card(card))
     return report
@@ -229,11 +248,31 @@ def _reload_without_textune(manifest: Manifest, name: str) -> str:
             f"    {name!r}, num_labels=len(labels), id2label=labels)\n"
             f"tokenizer = AutoTokenizer.from_pretrained({name!r})"
             + ("" if manifest.long_text.form == "truncate" else "  # texts longer than max_length: with textune only")
+            + _apply_thresholds(manifest)
         )
     return (
         f"# once, with textune: textune export {name} --to merged --output merged\n"
         "from transformers import pipeline\n"
-        'classify = pipeline("text-classification", "merged")'
+        f'classify = pipeline("text-classification", "merged"{", top_k=None" if manifest.thresholds else ""})'
+        + _apply_thresholds(manifest, merged=True)
+    )
+
+
+def _apply_thresholds(manifest: Manifest, *, merged: bool = False) -> str:
+    """Returns the lines that turn probabilities into labels; nothing with one label per text."""
+    if manifest.thresholds is None:
+        return ""
+    if merged:
+        return (
+            "\n# every label with its probability; a text has those at or above merged/thresholds.json"
+            '\nprint(classify("a text to classify"))'
+        )
+    cuts = ", ".join(f"{threshold:.4f}" for threshold in manifest.thresholds)
+    return (
+        f"\nthresholds = [{cuts}]  # of each label, in their order"
+        '\nlogits = model.eval()(**tokenizer("a text to classify", return_tensors="pt")).logits[0]'
+        f"\nprobabilities = (logits / {manifest.temperature:g}).sigmoid().tolist()"
+        "\nprint([labels[i] for i, p in enumerate(probabilities) if p >= thresholds[i]])"
     )
 
 
@@ -246,33 +285,43 @@ def read_labelled(predictor: Predictor, data: Any, config: RunConfig) -> Example
         table,
         text=config.data.text or (columns.text if set(columns.text) <= there else None),
         text_pair=config.data.text_pair or columns.text_pair,
-        label=config.data.label or (columns.label if columns.label in there else None),
+        label=config.data.label or _labels_there(columns, there),
         joiner=columns.joiner,
     )
-    return build_examples(table, chosen)
+    form = choose_form(table, chosen, predictor.manifest.task, columns.label_separator)
+    return build_examples(table, chosen, form)
+
+
+def _labels_there(columns: TextColumns, there: set[str]) -> tuple[str, ...] | None:
+    """Returns the run's label columns where the table has them, else None: look for others."""
+    names = columns.indicators or ((columns.label,) if columns.label is not None else ())
+    return names if names and set(names) <= there else None
 
 
 def evaluate(
     run: str | Path, data: Any, *, device: str = "auto", precision: str = "auto", **settings: Any
-) -> Evaluation:
+) -> AnyEvaluation:
     """Measures a finished run on other labelled rows and notes that these rows were read."""
     predictor = Predictor.load(run, device=device, precision=precision)
     examples = read_labelled(predictor, data, build_config(settings))
     return measure_predictor(predictor, examples, Path(run))[0]
 
 
-def measure_predictor(predictor: Predictor, examples: Examples, run: Path) -> tuple[Evaluation, np.ndarray[Any, Any]]:
+def measure_predictor(
+    predictor: Predictor, examples: Examples, run: Path
+) -> tuple[AnyEvaluation, np.ndarray[Any, Any]]:
     """Returns the figures on labelled rows and the probabilities behind them."""
-    manifest = predictor.manifest
+    manifest, labels = predictor.manifest, labels_of(predictor.manifest)
     note_test_read(run, examples, "evaluate")
     update_manifest(run, test_reads=count_test_reads(run))
-    targets = encode_targets(manifest, examples)
     probabilities = predictor.predict_proba(examples.texts(), examples.text_pairs())
-    unknown = [v for v, t in zip(examples.labels() or [], targets, strict=True) if t < 0]
-    return evaluate_rows(probabilities, targets, manifest.labels, seed=manifest.seed, unknown=unknown), probabilities
+    evaluation = predictor.task.evaluate(
+        probabilities, labels.encode_examples(examples), manifest.labels, seed=manifest.seed,
+        unknown=labels.find_unknown(examples),
+    )  # fmt: skip
+    return evaluation, probabilities
 
 
-def encode_targets(manifest: Manifest, examples: Examples) -> np.ndarray[Any, Any]:
-    """Returns the class number of each row for a finished run, -1 for labels that it does not know."""
-    labels = Labels(manifest.label_values, manifest.labels)
-    return np.asarray(labels.encode(examples.labels() or []), np.int64)
+def labels_of(manifest: Manifest) -> Labels:
+    """Returns the classes of a finished run."""
+    return Labels(manifest.label_values, manifest.labels)

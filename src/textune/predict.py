@@ -14,6 +14,7 @@ from textune.backbones import Backbone, load_classifier, recall_local, resolve_b
 from textune.batching import EncodedSplit, Padding
 from textune.bundle import BaseModel, Manifest, read_manifest
 from textune.errors import DataError, ModelError
+from textune.evaluation import build_task
 from textune.methods import resolve
 from textune.tokens import Tokenized, encode_texts, load_tokenizer
 
@@ -33,6 +34,24 @@ class Prediction:
     probability: float
     probabilities: dict[str, float]
 
+    @property
+    def answer(self) -> dict[str, float]:
+        """The label and its probability."""
+        return {self.label: self.probability}
+
+
+@dataclass(frozen=True)
+class SetPrediction:
+    """One text's labels, of which there may be none. probabilities: of every label, each for itself."""
+
+    labels: tuple[str, ...]
+    probabilities: dict[str, float]
+
+    @property
+    def answer(self) -> dict[str, float]:
+        """The labels given and their probabilities."""
+        return {label: self.probabilities[label] for label in self.labels}
+
 
 class Predictor:
     """Classifies texts with a saved run. Make one by `Predictor.load`."""
@@ -40,6 +59,7 @@ class Predictor:
     def __init__(self, manifest: Manifest, engine: ReferenceEngine, tokenizer: Any, padding: Padding) -> None:
         self.manifest = manifest
         self.labels = manifest.labels
+        self.task = build_task(manifest.task, manifest.thresholds)
         self._engine, self._tokenizer, self._padding = engine, tokenizer, padding
 
     @classmethod
@@ -121,24 +141,24 @@ class Predictor:
         return np.concatenate(chunks)
 
     def predict_proba(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray[Any, Any]:
-        """Returns probabilities: float64 [texts, labels], each row summing to 1."""
-        return softmax(self.predict_logits(texts, pairs) / self.manifest.temperature)
+        """Returns probabilities: float64 [texts, labels], each row summing to 1 where a text has one label."""
+        return self.task.probabilities(self.predict_logits(texts, pairs) / self.manifest.temperature)
 
-    def predict(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[str]:
-        """Returns the most probable label of each text."""
-        return [self.labels[i] for i in self.predict_logits(texts, pairs).argmax(1)]
+    def predict(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Any]:
+        """Returns the most probable label of each text (str), or with several labels per text those from their
+        thresholds on (tuple of str, which may be empty)."""
+        return list(self.task.answer(self.predict_proba(texts, pairs), self.labels))
 
-    def classify(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Prediction]:
-        """Returns label and probabilities of each text."""
+    def classify(
+        self, texts: Sequence[str], pairs: Sequence[str] | None = None
+    ) -> Sequence[Prediction | SetPrediction]:
+        """Returns label, or labels, and probabilities of each text."""
         probabilities = self.predict_proba(texts, pairs)
-        return [
-            Prediction(
-                self.labels[int(row.argmax())],
-                float(row.max()),
-                dict(zip(self.labels, map(float, row), strict=True)),
-            )
-            for row in probabilities
-        ]
+        answers = self.task.answer(probabilities, self.labels)
+        each = [dict(zip(self.labels, map(float, row), strict=True)) for row in probabilities]
+        if self.manifest.task == "multi_label":
+            return [SetPrediction(tuple(answer), own) for answer, own in zip(answers, each, strict=True)]
+        return [Prediction(str(answer), own[str(answer)], own) for answer, own in zip(answers, each, strict=True)]
 
 
 def find_backbone(base: BaseModel, given: str | None, trust: str | None) -> Backbone:
@@ -184,9 +204,3 @@ def check_texts(texts: Sequence[str]) -> None:
             raise DataError(f"text {i} is a {type(text).__name__}, not a string")
         if not text.strip():
             raise DataError(f"text {i} is empty")
-
-
-def softmax(logits: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Returns probabilities of logits [rows, classes], in float64."""
-    shifted = np.exp((logits - logits.max(1, keepdims=True)).astype(np.float64))
-    return np.asarray(shifted / shifted.sum(1, keepdims=True))

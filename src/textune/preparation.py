@@ -13,6 +13,7 @@ from textune.batching import EncodedSplit
 from textune.bundle import TRUNCATE, LongText, TextColumns
 from textune.config import DataConfig, RunConfig
 from textune.data import (
+    MULTI,
     Columns,
     DataFacts,
     Examples,
@@ -24,6 +25,7 @@ from textune.data import (
     build_examples,
     build_labels,
     choose_columns,
+    choose_form,
     describe_groups_split_apart,
     find_leaks,
     find_overlap,
@@ -58,6 +60,7 @@ class PreparedData:
     warnings: tuple[str, ...]
     overlap: Overlap | None = None
     leaks: tuple[Leak, ...] = ()
+    task: str = "single_label"
     fingerprint: str = field(default="")
 
     @property
@@ -95,10 +98,11 @@ def prepare_data(config: RunConfig, frames: Mapping[str, Any] | None = None) -> 
         group=data.group,
         joiner=data.joiner,
     )
-    notes, warnings = [*table.notes, *columns.notes], []
-    examples = build_examples(table, columns)
+    form = choose_form(table, columns, data.task, data.label_separator)
+    notes, warnings = [*table.notes, *columns.notes, form.note], []
+    examples = build_examples(table, columns, form)
     facts = inspect_examples(examples, table)
-    labels = build_labels(examples.labels() or [], data.labels)
+    labels = _build_labels(examples, columns, data)
     leaks = find_leaks(table, columns)
     warnings += [leak.note for leak in leaks]
     examples = sample_examples(examples, data.sample, seed)
@@ -108,7 +112,7 @@ def prepare_data(config: RunConfig, frames: Mapping[str, Any] | None = None) -> 
     for name in ("validation", "test"):
         others[name] = None
         if given[name] is not None:
-            other, other_notes = _read_other(given[name], name, config, columns, options)
+            other, other_notes = _read_other(given[name], name, config, columns, form.task, options)
             others[name] = other
             notes += other_notes
     validation_rows, test_rows = _rows_to_hold_out(config, len(examples), others)
@@ -124,17 +128,29 @@ def prepare_data(config: RunConfig, frames: Mapping[str, Any] | None = None) -> 
     validation = others["validation"] if others["validation"] is not None else parts.validation
     test = others["test"] if others["test"] is not None else parts.test
     found, overlap = _check_splits(train, validation, test, labels)
-    _check_training_labels(train, labels, table)
+    if form.task == MULTI:
+        warnings += _warn_about_constant_labels(train, labels)
+    else:
+        _check_training_labels(train, labels, table)
     warnings += found + _warn_about_rows(facts, table)
-    chosen = TextColumns(columns.text, columns.text_pair, columns.joiner, columns.label, columns.group)
+    chosen = TextColumns(
+        columns.text, columns.text_pair, columns.joiner, columns.label, columns.group, columns.indicators,
+        data.label_separator,
+    )  # fmt: skip
     prepared = PreparedData(
-        labels, chosen, train, validation, test, facts, tuple(notes), tuple(warnings), overlap, tuple(leaks)
+        labels, chosen, train, validation, test, facts, tuple(notes), tuple(warnings), overlap, tuple(leaks), form.task
     )
     return replace(prepared, fingerprint=_fingerprint(prepared))
 
 
+def _build_labels(examples: Examples, columns: Columns, data: DataConfig) -> Labels:
+    """Returns the classes; columns of their own are labels in the order of the columns, also without a single row."""
+    given = data.labels or tuple((name, name) for name in columns.indicators) or None
+    return build_labels([label for labels in examples.label_sets() for label in labels], given)
+
+
 def _read_other(
-    source: Any, name: str, config: RunConfig, columns: Columns, options: ReadOptions
+    source: Any, name: str, config: RunConfig, columns: Columns, task: str, options: ReadOptions
 ) -> tuple[Examples, list[str]]:
     data = config.data
     table = read_table(source, options)
@@ -143,14 +159,15 @@ def _read_other(
         table,
         text=(data.test_text if name == "test" else None) or _if_there(columns.text, table),
         text_pair=(data.test_text_pair if name == "test" else None) or columns.text_pair,
-        label=(data.test_label if name == "test" else None) or _if_there(columns.label, table),
+        label=(data.test_label if name == "test" else None) or _if_there(columns.labels, table),
         group=_if_there(columns.group, table),
         joiner=data.joiner,
     )
-    chosen_here = differs or own.text != columns.text or own.label != columns.label
+    chosen_here = differs or own.text != columns.text or own.labels != columns.labels
     notes = [f"{name}: {note}" for note in (*table.notes, *(own.notes if chosen_here else ()))]
     sample = data.test_sample if name == "test" else data.validation_sample
-    return sample_examples(build_examples(table, own), sample, config.training.seed), notes
+    form = choose_form(table, own, task, data.label_separator)
+    return sample_examples(build_examples(table, own, form), sample, config.training.seed), notes
 
 
 def _if_there(names: Any, table: Table) -> Any:
@@ -184,7 +201,7 @@ def _check_splits(
 ) -> tuple[list[str], Overlap | None]:
     warnings: list[str] = []
     overlap_with_test: Overlap | None = None
-    counts = np.bincount(labels.encode(train.labels() or []), minlength=len(labels.names))
+    counts = count_labels(train, labels)
     if rare := [labels.names[i] for i, n in enumerate(counts) if n == 1]:
         warnings.append(f"one training row only: {_list(rare)}; such a class can hardly be learnt")
     if absent := [labels.names[i] for i, n in enumerate(counts) if n == 0]:
@@ -192,8 +209,9 @@ def _check_splits(
     for name, other in (("validation", validation), ("test", test)):
         if other is None:
             continue
-        if unknown := sorted({v for v, c in _encoded(other, labels) if c < 0}):
-            rows = sum(c < 0 for _, c in _encoded(other, labels))
+        unknown_of = labels.find_unknown(other)
+        if unknown := sorted({label for found in unknown_of for label in found}):
+            rows = sum(bool(found) for found in unknown_of)
             warnings.append(
                 f"{name}: {rows} rows have labels that training never saw ({_list(unknown)}): they count as errors"
             )
@@ -205,6 +223,16 @@ def _check_splits(
         if apart := describe_groups_split_apart(train, other):
             warnings.append(f"{apart} groups have rows both in training and in {name}: hold them together with group=")
     return warnings, overlap_with_test
+
+
+def count_labels(examples: Examples, labels: Labels) -> np.ndarray[Any, Any]:
+    """Returns the rows of each label: int64 [labels]."""
+    return np.asarray(labels.encode_sets(examples.label_sets()).sum(axis=0, dtype=np.int64))
+
+
+def _warn_about_constant_labels(train: Examples, labels: Labels) -> list[str]:
+    everywhere = [labels.names[i] for i, n in enumerate(count_labels(train, labels)) if n == len(train)]
+    return [f"in every training row: {_list(everywhere)}; nothing tells when not to give it"] if everywhere else []
 
 
 def _describe_overlap(overlap: Overlap, name: str) -> str:
@@ -244,8 +272,7 @@ def encode_split(
 ) -> EncodedSplit:
     """Tokenises a split through the cache and turns its labels into class numbers."""
     tokens = tokenize(examples, tokenizer, max_length, long_text)
-    targets = labels.encode(examples.labels() or [])
-    return EncodedSplit(tokens, np.asarray(targets, np.int64), np.asarray(examples.rows(), np.int64))
+    return EncodedSplit(tokens, labels.encode_examples(examples), np.asarray(examples.rows(), np.int64))
 
 
 def tokenize(examples: Examples, tokenizer: Any, max_length: int, long_text: LongText) -> Tokenized:
@@ -282,7 +309,7 @@ def describe_data(
 ) -> list[tuple[str, str]]:
     """Returns the facts that open a run: rows, labels and their balance, lengths, duplicates, empty cells."""
     facts, words = data.facts, data.facts.words
-    total = max(sum(facts.label_counts.values()), 1)
+    total = max(facts.rows if data.task == MULTI else sum(facts.label_counts.values()), 1)
     names = dict(zip(data.labels.values, data.labels.names, strict=True))
     balance = ", ".join(
         f"{names.get(label, label)} {count:,} ({count / total:.1%})"

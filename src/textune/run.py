@@ -17,7 +17,7 @@ from textune.bundle import (
 )
 from textune.config import RunConfig, build_config, load_settings
 from textune.errors import BundleError
-from textune.evaluation import Evaluation
+from textune.evaluation import AnyEvaluation
 from textune.interrupt import RunInterrupted
 from textune.measuring import evaluate
 from textune.methods import resolve
@@ -51,7 +51,7 @@ class Run:
         """Returns the label of each text. It loads the model each time: for many calls keep `load()`."""
         return self.load().predict(texts)
 
-    def evaluate(self, data: Any, **settings: Any) -> Evaluation:
+    def evaluate(self, data: Any, **settings: Any) -> AnyEvaluation:
         """Measures the model on other labelled rows."""
         return evaluate(self.folder, data, **settings)
 

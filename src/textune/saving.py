@@ -57,6 +57,7 @@ def write_bundle(
     labels: tuple[str, ...], label_values: tuple[str, ...], columns: TextColumns, max_length: int, seed: int,
     data_fingerprint: str, engine: dict[str, Any], long_text: LongText = TRUNCATE,
     prove: Callable[[Manifest], None] = lambda manifest: None,
+    task: str = "single_label", thresholds: tuple[float, ...] | None = None,
 ) -> Manifest:  # fmt: skip
     """Writes every file of the bundle, then lets `prove` raise, and writes the manifest last; returns the manifest."""
     names = method.write_weights(model, folder, backbone)
@@ -68,7 +69,8 @@ def write_bundle(
     _let_others_read(folder, names)
     trainable, total = count_parameters(model)
     manifest = Manifest(
-        task="single_label",
+        task=task,
+        thresholds=thresholds,
         labels=labels,
         label_values=label_values,
         base_model=BaseModel(backbone.id, backbone.family.name, backbone.sha256, backbone.revision, backbone.local),

@@ -49,14 +49,15 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         from textune.run import train_only
 
         texts = [str(text) for text in np.asarray(X, dtype=object).ravel()]
-        labels = np.asarray(y)
+        labels = _one_label_each(y)
         if len(texts) != len(labels):
             raise ValueError(f"X has {len(texts)} texts, y has {len(labels)} labels")
         self.classes_, codes = np.unique(labels, return_inverse=True)
         self._place = tempfile.TemporaryDirectory(prefix="textune-")
         names = ("method", "backbone", "epochs", "learning_rate", "batch_size", "max_length", "validation_fraction")
         settings = {k: getattr(self, k) for k in (*names, "seed")} | dict(self.settings or {})
-        fixed = {"data": "rows", "labels": [(str(i), str(i)) for i in range(len(self.classes_))], "test_fraction": 0.0}
+        fixed = {"data": "rows", "labels": [(str(i), str(i)) for i in range(len(self.classes_))], "test_fraction": 0.0,
+                 "task": "single_label"}  # fmt: skip
         config = build_config(fixed | settings | {"runs_dir": self._place.name, "name": "run"})
         rows = [{"text": text, "label": str(code)} for text, code in zip(texts, codes, strict=True)]
         run = train_only(config, Silent(), {"data": rows})
@@ -83,3 +84,14 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Copies the run's bundle to a folder of its own."""
         check_is_fitted(self, "run_folder_")
         shutil.copytree(self.run_folder_, folder)
+
+
+def _one_label_each(y: Sequence[Any]) -> np.ndarray[Any, Any]:
+    """Returns y as an array; raises ValueError where a text has several labels, or marks for them."""
+    several = "TextClassifier takes one label per text; for several use textune.train(rows, task='multi_label')"
+    if any(isinstance(label, list | tuple | set | np.ndarray) for label in y):
+        raise ValueError(several)
+    labels = np.asarray(y)
+    if labels.ndim > 1 and labels.shape[1:] != (1,):
+        raise ValueError(several)
+    return labels

@@ -49,13 +49,15 @@ def adopt_init(config: RunConfig, method: Method) -> tuple[RunConfig, Method]:
     pairs = tuple(zip(manifest.label_values, manifest.labels, strict=True))
     if config.data.labels not in (None, pairs):
         raise ConfigError(f"labels=: the run of init= has the labels {', '.join(manifest.labels)}, in this order")
+    if config.data.task not in (None, manifest.task):
+        raise ConfigError(f"task={config.data.task}: the run of init= is {manifest.task}")
     base = manifest.base_model
     known = recall_local(base.sha256, cache.cache_dir()) if base.local else base.id
     backbone = config.model.backbone if config.model.backbone != "minilm" else known or base.id
     adopted = merge_settings(
         config.to_dict(),
         {"method": {"name": manifest.method, **manifest.method_options}, "labels": pairs, "backbone": backbone,
-         **_adopt_lengths(config.tokens, manifest)},
+         "task": manifest.task, **_adopt_lengths(config.tokens, manifest)},
     )  # fmt: skip
     resolve_backbone(backbone, trust=config.model.trust, sha256=base.sha256)
     return build_config(adopted), resolve(manifest.method, manifest.method_options)

@@ -20,13 +20,14 @@ from textune.bundle import (
     write_text_atomically,
 )
 from textune.config import RunConfig, write_settings
-from textune.data import Examples
+from textune.data import MULTI, Examples
 from textune.defaults import choose_long_text, choose_max_length, choose_training
 from textune.errors import ConfigError
+from textune.evaluation import MultiLabelEvaluation, build_task
 from textune.measuring import count_test_reads, measure_run, write_evaluation
 from textune.methods import Method, Rates, check_family
 from textune.predict import Predictor, padding_of
-from textune.preparation import advise_on_cuts, describe_data, encode_split, prepare_data
+from textune.preparation import advise_on_cuts, count_labels, describe_data, encode_split, prepare_data
 from textune.progress import Progress, format_seconds
 from textune.saving import (
     check_reload,
@@ -37,6 +38,7 @@ from textune.saving import (
     write_bundle,
 )
 from textune.starting import hash_plan, refuse_changes
+from textune.weighting import weigh_classes
 
 if TYPE_CHECKING:
     import torch
@@ -79,7 +81,10 @@ class RunSteps:
             classes=len(self.data.labels.names),
             method_rate=self.method.learning_rate,
             head_rate=self.method.head_learning_rate,
+            task=self.data.task,
         )
+        config = replace(config, data=replace(config.data, task=self.data.task))
+        self.weights = self._weigh_classes()
         self.config = config
         self._check_max_length()
         self._tokenise()
@@ -87,10 +92,22 @@ class RunSteps:
         for name, value in self.facts:
             progress.say(f"{name}: {value}")
         for decision in (*decisions, *about_length, *more):
-            progress.say(f"{decision.setting}: {decision.value:g} ({decision.reason})")
+            progress.say(f"{decision.setting}: {decision} ({decision.reason})")
         if advice := advise_on_cuts(self.train.tokens, self.long_text):
             progress.warn(advice)
             self.data = replace(self.data, warnings=(*self.data.warnings, advice))
+
+    def _weigh_classes(self) -> np.ndarray[Any, Any] | None:
+        data = self.data
+        weights = weigh_classes(
+            self.config.training.class_weights, count_labels(data.train, data.labels), len(data.train),
+            data.labels.values, data.labels.names, multi_label=data.task == MULTI,
+        )  # fmt: skip
+        if weights is not None:
+            own = weights[:, 1] / weights[:, 0] if weights.ndim == 2 else weights
+            shown = ", ".join(f"{n} {w:.3g}" for n, w in zip(data.labels.names[:20], own, strict=False))
+            self.progress.say(f"class weights: {shown}{', ...' if len(own) > 20 else ''}")
+        return weights
 
     def _check_max_length(self) -> None:
         wanted, most = self.config.tokens.max_length, self._longest()
@@ -125,6 +142,7 @@ class RunSteps:
         import torch
 
         from textune.engine import Precision, probe_precision
+        from textune.objective import build_objective
         from textune.training import Trainer, open_accelerator
 
         config, progress = self.config, self.progress
@@ -157,15 +175,36 @@ class RunSteps:
         trainer = Trainer(
             engine, self.method.param_groups(engine, self.backbone.family, rates), self.train, self.validation,
             padding_of(self.backbone), config.training, folder, hash_plan(plan), progress, accelerator,
+            build_objective(self.data.task, config.training, self.weights),
         )  # fmt: skip
         result = trainer.run()
+        thresholds = self._tune_thresholds(engine)
         engine.release()
         progress.say(
             f"trained {result.steps} steps in {format_seconds(result.seconds)}"
             + (", stopped early" if result.stopped_early else "")
             + (f"; the best weights are of step {result.best_step}" if result.best_step != result.steps else "")
         )
-        return self._save(folder, model, plan), result.seconds
+        return self._save(folder, model, plan, thresholds), result.seconds
+
+    def _tune_thresholds(self, engine: torch.nn.Module) -> tuple[float, ...] | None:
+        """Returns from which probability each label is given; None with one label per text."""
+        from textune.engine import predict_logits
+
+        split, setting = self.validation, self.config.training.threshold
+        task = build_task(self.data.task, fixed=setting)
+
+        def predict() -> np.ndarray[Any, Any]:
+            assert split is not None
+            return task.probabilities(predict_logits(engine, split, padding_of(self.backbone)))
+
+        tuned = task.tune(predict, np.zeros((0, len(self.data.labels))) if split is None else split.targets)
+        if tuned.thresholds is not None:
+            how = "tuned on the validation rows" if split else "there are no validation rows to tune them on"
+            how = how if setting is None else "as set"
+            low, high = min(tuned.thresholds), max(tuned.thresholds)
+            self.progress.say(f"thresholds: {low:.2f} to {high:.2f} ({how})")
+        return tuned.thresholds
 
     def _open_engine(self, module: torch.nn.Module, precision: Precision) -> ReferenceEngine:
         from textune.engine import ReferenceEngine
@@ -210,7 +249,9 @@ class RunSteps:
             self.method.load_weights(module, Path(self.config.model.init))
         return _Model(module, new_modules)
 
-    def _save(self, folder: Path, model: _Model, plan: Mapping[str, Any]) -> Manifest:
+    def _save(
+        self, folder: Path, model: _Model, plan: Mapping[str, Any], thresholds: tuple[float, ...] | None
+    ) -> Manifest:
         data, config = self.data, self.config
         remember_local(self.backbone, cache.cache_dir())
 
@@ -229,7 +270,7 @@ class RunSteps:
             data_fingerprint=data.fingerprint,
             engine={"name": "reference", "precision": plan["precision"], "threads": plan["threads"],
                     "device": plan["device"]},
-            prove=prove,
+            prove=prove, task=data.task, thresholds=thresholds,
         )  # fmt: skip
 
     def _base_logits(self, examples: Examples) -> np.ndarray[Any, Any]:
@@ -251,7 +292,7 @@ class RunSteps:
                                    precision=self.config.training.precision)  # fmt: skip
         figures = measure_run(
             predictor, self._base_logits, self.data.train, split, examples, self.data.labels, folder,
-            seed=self.config.training.seed, training_seconds=training_seconds,
+            seed=self.config.training.seed, training_seconds=training_seconds, validation=self.data.validation,
         )  # fmt: skip
         summary = self._summary(manifest, folder, training_seconds)
         write_evaluation(
@@ -265,6 +306,9 @@ class RunSteps:
             "accuracy_interval": list(vars(tuned.intervals["accuracy"]).values()),
             "macro_f1_interval": list(vars(tuned.intervals["macro_f1"]).values()),
         }  # fmt: skip
+        if isinstance(tuned, MultiLabelEvaluation):
+            metrics["micro_f1"] = tuned.micro.f1
+            metrics["micro_f1_interval"] = list(vars(tuned.intervals["micro_f1"]).values())
         update_manifest(folder, metrics=metrics, test_reads=count_test_reads(folder))
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 

@@ -35,14 +35,12 @@ from textune.checkpoint import (
 from textune.config import TrainingConfig
 from textune.engine import predict_logits
 from textune.errors import MissingExtraError, TrainingError
-from textune.evaluation import explain_not_learning
 from textune.interrupt import RunInterrupted, StopRequest
+from textune.objective import CrossEntropy, Objective
 from textune.progress import Progress
 
 _SECONDS_BETWEEN_CHECKPOINTS = 120.0
 _CHECKPOINTS_KEPT = 2
-_CLEARLY_BETTER = 0.1
-"""A lead over the majority class, in accuracy, that shows a model learning whatever its loss says."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +75,7 @@ class Trainer:
 
     engine: a module `engine(batch) -> logits` that holds the model. groups: the method's optimizer groups.
     config: with every None decided by `textune.defaults`. plan: fingerprint of settings, data and probes.
+    objective: default: cross entropy, one label per text.
     """
 
     def __init__(
@@ -91,7 +90,10 @@ class Trainer:
         plan: str,
         progress: Progress,
         accelerator: Accelerator,
+        objective: Objective | None = None,
     ) -> None:
+        self._objective = objective or CrossEntropy(config.label_smoothing)
+        self._metric = config.metric or self._objective.metric
         self._bare_engine, self._train, self._validation, self._padding = engine, train, validation, padding
         self._config, self._folder, self._plan, self._progress = config, folder, plan, progress
         self._accelerator = accelerator
@@ -189,9 +191,7 @@ class Trainer:
             batch = collate(self._train.tokens, piece, self._padding, self._train.targets)
             with _no_sync(accelerator, self._engine, i < len(pieces) - 1):
                 targets = torch.from_numpy(batch.targets).to(accelerator.device)
-                loss = torch.nn.functional.cross_entropy(
-                    self._engine(batch), targets, reduction="sum", label_smoothing=config.label_smoothing
-                ) * (weight / len(rows))  # fmt: skip
+                loss = self._objective.loss(self._engine(batch), targets) * (weight / len(rows))
                 # DDP takes the mean over processes; the sum over all rows is wanted.
                 accelerator.backward(loss * accelerator.num_processes)
             total += loss.detach()
@@ -245,7 +245,7 @@ class Trainer:
     def _measure(self) -> tuple[dict[str, float], np.ndarray[Any, Any]]:
         assert self._validation is not None
         logits = predict_logits(self._bare_engine, self._validation, self._padding)
-        return score_logits(logits, self._validation.targets), logits.argmax(1)
+        return self._objective.score(logits, self._validation.targets)
 
     def _evaluate(self, state: CheckpointState) -> CheckpointState:
         line: dict[str, Any] = {
@@ -258,14 +258,14 @@ class Trainer:
         if self._validation is None:
             self._log(line)
             return replace(state, best_step=state.step)
-        scores, predicted = self._measure()
+        scores, answers = self._measure()
         self._log(line | scores)
         self._progress.say(
             f"step {state.step}/{self.total_steps}: training loss {line['train_loss']:.3f}, validation loss "
-            f"{scores['loss']:.3f}, accuracy {scores['accuracy']:.1%}, macro F1 {scores['macro_f1']:.3f}"
+            f"{scores['loss']:.3f}, {self._objective.describe(scores)}"
         )
-        self._warn_if_not_learning(predicted)
-        value = -scores["loss"] if self._config.metric == "loss" else scores[self._config.metric]
+        self._warn_if_not_learning(answers)
+        value = -scores["loss"] if self._metric == "loss" else scores[self._metric]
         # Small validation sets tie often: the lower loss decides then.
         value -= 1e-6 * min(scores["loss"], 1e3)
         best = state.best_value
@@ -273,24 +273,17 @@ class Trainer:
             return replace(state, best_step=state.step, best_value=value, stale_evaluations=0)
         # The rate falls to nothing, so of checkpoints that the validation rows cannot tell apart the later is the
         # better bet: an earlier one must lead by more than one standard error.
-        later_will_do = self._config.metric != "loss" and value > best - self._standard_error(scores["accuracy"])
+        error = self._objective.standard_error(scores, self._validation.targets)
+        later_will_do = self._metric != "loss" and value > best - error
         step = state.step if later_will_do else state.best_step
         return replace(state, best_step=step, stale_evaluations=state.stale_evaluations + 1)
 
-    def _standard_error(self, accuracy: float) -> float:
+    def _warn_if_not_learning(self, answers: np.ndarray[Any, Any]) -> None:
         assert self._validation is not None
-        return math.sqrt(accuracy * (1 - accuracy) / max(len(self._validation), 1))
-
-    def _warn_if_not_learning(self, predicted: np.ndarray[Any, Any]) -> None:
-        assert self._validation is not None
-        targets = self._validation.targets
-        classes = int(max(targets.max(), predicted.max(), self._train.targets.max())) + 1
-        counts = np.bincount(targets[targets >= 0], minlength=classes)
-        if (predicted == targets).mean() > counts.max() / len(targets) + _CLEARLY_BETTER:
-            return
-        reason = explain_not_learning(
-            np.bincount(predicted, minlength=classes).tolist(),
-            counts.tolist(),
+        reason = self._objective.explain(
+            answers,
+            self._validation.targets,
+            self._train.targets,
             self._losses,
             self._config.learning_rate or 0.0,
             0 if all(str(g["name"]).startswith("head") for g in self._bare_optimizer.param_groups) else None,
@@ -345,22 +338,6 @@ class Trainer:
         if self._board is not None and line["kind"] != "warning":
             for key in line.keys() - {"kind", "step", "epoch"}:
                 self._board.add_scalar(f"{line['kind']}/{key}", line[key], line["step"])
-
-
-def score_logits(logits: np.ndarray[Any, Any], targets: np.ndarray[Any, Any]) -> dict[str, float]:
-    """Returns loss, accuracy and macro F1 of logits [rows, classes]; a target of -1 counts as an error."""
-    from sklearn.metrics import f1_score
-
-    known = targets >= 0
-    shifted = logits - logits.max(1, keepdims=True)
-    log_probabilities = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
-    loss = -log_probabilities[known, targets[known]].mean() if known.any() else float("nan")
-    predicted = logits.argmax(1)
-    return {
-        "loss": float(loss),
-        "accuracy": float((predicted == targets).mean()),
-        "macro_f1": float(f1_score(targets[known], predicted[known], average="macro", zero_division=0.0)),
-    }
 
 
 def _no_sync(accelerator: Accelerator, engine: torch.nn.Module, more_to_come: bool) -> Any:

@@ -20,9 +20,10 @@ from tiny import BAD, GOOD, NEUTRAL, call_textune, make_rows, settings_for, trai
 from textune import filing
 from textune.bundle import read_manifest
 from textune.errors import BundleError, ConfigError, DataError, ModelError
+from textune.evaluation import softmax
 from textune.export import export_merged, push_folder
 from textune.filing import predict_file
-from textune.predict import Predictor, softmax
+from textune.predict import Predictor
 from textune.run import Run
 from textune.saving import update_manifest
 from textune.sklearn import TextClassifier

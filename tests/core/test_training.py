@@ -24,10 +24,11 @@ from textune.config import TrainingConfig
 from textune.engine import Precision, ReferenceEngine
 from textune.errors import TrainingError
 from textune.methods import resolve
+from textune.objective import score_logits
 from textune.predict import padding_of
 from textune.progress import Silent
 from textune.tokens import encode_texts, load_tokenizer
-from textune.training import Trainer, open_accelerator, score_logits
+from textune.training import Trainer, open_accelerator
 
 CONFIG = TrainingConfig(epochs=1, batch_size=8, learning_rate=1e-3, head_learning_rate=1e-3, dropout=0.0)
 

@@ -45,5 +45,9 @@ def demo(
         return
     print_run(run)
     typer.echo()
-    rows = [(p.label, f"{p.probability:.1%}", text) for text, p in zip(_SENTENCES, predictions, strict=True)]
+    rows = [
+        (label, f"{probability:.1%}", text)
+        for text, prediction in zip(_SENTENCES, predictions, strict=True)
+        for label, probability in prediction.answer.items()
+    ]
     print_table(("label", "sure", "sentence"), rows, right=(1,))

@@ -19,7 +19,7 @@ def evaluate(
     """Measure a finished run on other labelled rows."""
     from textune.config import build_config
     from textune.data import sample_examples
-    from textune.measuring import collect_errors, encode_targets, measure_predictor, read_labelled
+    from textune.measuring import collect_errors, measure_predictor, read_labelled
     from textune.predict import Predictor
 
     config = build_config(gather_settings(settings or []))
@@ -29,8 +29,7 @@ def evaluate(
     )
     examples = sample_examples(read_labelled(predictor, data, config), config.data.sample, config.training.seed)
     evaluation, probabilities = measure_predictor(predictor, examples, Path(run))
-    targets = encode_targets(predictor.manifest, examples)
-    errors = collect_errors(probabilities, targets, predictor.labels, examples)
+    errors = collect_errors(predictor, probabilities, examples)
     if json_output:
         print_json(evaluation.to_dict() | {"confident_errors": [vars(e) for e in errors]})
         return
@@ -47,14 +46,14 @@ def report(
 ) -> None:
     """Print a run's report and say where its HTML is."""
     from textune.cli.output import print_run, summarise_run
-    from textune.evaluation import Evaluation
+    from textune.evaluation import read_evaluation
     from textune.run import load_run
 
     finished = load_run(run)
     if json_output:
         print_json(summarise_run(finished) | {"models": finished.metrics["models"]})
         return
-    print_evaluation(Evaluation.from_dict(finished.metrics["models"]["tuned"]))
+    print_evaluation(read_evaluation(finished.metrics["models"]["tuned"]))
     print_run(finished)
 
 

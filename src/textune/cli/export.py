@@ -37,7 +37,13 @@ def export(
         print_json(told)
         return
     typer.echo(f"{written} ({told['megabytes']} MB), checked by a fresh load. Use it so:")
-    typer.echo(f'  from transformers import pipeline\n  pipeline("text-classification", "{written}")("a text")')
+    several = told["thresholds"] is not None
+    more = ", top_k=None" if several else ""
+    typer.echo(f'  from transformers import pipeline\n  pipeline("text-classification", "{written}"{more})("a text")')
+    if several:
+        typer.echo(
+            f"It gives every label's probability; a pipeline knows no thresholds, they are in {told['thresholds']}"
+        )
 
 
 def push(

@@ -57,9 +57,11 @@ def _inspect_run(folder: str, json_output: bool) -> None:
     if json_output:
         print_json(dataclasses.asdict(manifest))
         return
+    name, key = ("micro F1", "micro_f1") if "micro_f1" in manifest.metrics else ("accuracy", "accuracy")
     options = ", ".join(f"{k} {v}" for k, v in manifest.method_options.items() if v is not None)
     print_facts(
         [
+            ("task", manifest.task),
             ("labels", ", ".join(manifest.labels)),
             (
                 "base model",
@@ -71,8 +73,8 @@ def _inspect_run(folder: str, json_output: bool) -> None:
             ("max_length", f"{manifest.max_length} tokens"),
             ("text", f" {manifest.columns.joiner!r} ".join(manifest.columns.text)),
             (
-                "accuracy",
-                f"{manifest.metrics.get('accuracy', float('nan')):.1%} on {manifest.metrics.get('rows', 0):,} "
+                name,
+                f"{manifest.metrics.get(key, float('nan')):.1%} on {manifest.metrics.get('rows', 0):,} "
                 f"{manifest.metrics.get('split', '')} rows",
             ),
             ("test reads", str(manifest.test_reads)),

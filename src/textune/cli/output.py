@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from textune.evaluation import Evaluation
+    from textune.evaluation import AnyEvaluation
     from textune.run import Run
 
 JSON_HELP = "Print one JSON object on standard output; progress goes to standard error."
@@ -69,10 +69,9 @@ def summarise_run(run: Run) -> dict[str, Any]:
         "report": str(run.report),
         "split": run.metrics["split"],
         "rows": tuned["rows"],
-        "accuracy": tuned["accuracy"],
-        "macro_f1": tuned["macro"]["f1"],
+        **_scores_of(tuned),
         "intervals": tuned["intervals"],
-        "baselines": {key: {"accuracy": m["accuracy"], "macro_f1": m["macro"]["f1"]} for key, m in models.items()},
+        "baselines": {key: _scores_of(model) for key, model in models.items()},
         "trainable_parameters": run.manifest.trainable_parameters,
         "total_parameters": run.manifest.total_parameters,
         "test_reads": run.manifest.test_reads,
@@ -81,8 +80,15 @@ def summarise_run(run: Run) -> dict[str, Any]:
     }
 
 
+def _scores_of(model: Mapping[str, Any]) -> dict[str, float]:
+    """Returns the scores of stored figures; accuracy is of whole rows where a text has several labels."""
+    micro = {"micro_f1": model["micro"]["f1"]} if "micro" in model else {}
+    return {"accuracy": model["accuracy"], "macro_f1": model["macro"]["f1"], **micro}
+
+
 def print_run(run: Run) -> None:
     """Prints the table before and after, and where everything is."""
+    from textune.evaluation import read_evaluation
     from textune.progress import format_seconds
 
     names = {"majority": "majority class", "tfidf": "TF-IDF + logistic regression", "base": "base model before tuning",
@@ -90,17 +96,18 @@ def print_run(run: Run) -> None:
     rows = []
     for key, model in run.metrics["models"].items():
         seconds = model["seconds"]
+        first = read_evaluation({k: v for k, v in model.items() if k != "seconds"}).headline
         rows.append(
             (
                 names[key],
-                f"{model['accuracy']:.1%}",
-                _span(model["intervals"]["accuracy"]),
+                f"{first.value:.1%}",
+                f"{first.interval.low:.1%} to {first.interval.high:.1%}",
                 f"{model['macro']['f1']:.3f}",
                 "" if seconds is None else format_seconds(seconds),
             )
         )
     typer.echo()
-    header = (f"on {run.metrics['models']['tuned']['rows']:,} {run.metrics['split']} rows", "accuracy", "95% interval",
+    header = (f"on {run.metrics['models']['tuned']['rows']:,} {run.metrics['split']} rows", first.name, "95% interval",
               "macro F1", "time")  # fmt: skip
     print_table(header, rows, right=(1, 2, 3, 4))
     typer.echo()
@@ -109,14 +116,10 @@ def print_run(run: Run) -> None:
                  ("next", f'textune predict {run.folder} "a text to classify"')])  # fmt: skip
 
 
-def _span(interval: Mapping[str, float]) -> str:
-    return f"{interval['low']:.1%} to {interval['high']:.1%}"
-
-
-def print_evaluation(evaluation: Evaluation) -> None:
-    """Prints accuracy with its interval and the classification report."""
-    interval = evaluation.intervals["accuracy"]
-    typer.echo(f"accuracy {evaluation.accuracy:.1%} (95% interval {interval.low:.1%} to {interval.high:.1%})")
+def print_evaluation(evaluation: AnyEvaluation) -> None:
+    """Prints the first figure with its interval and the classification report."""
+    first, interval = evaluation.headline, evaluation.headline.interval
+    typer.echo(f"{first.name} {first.value:.1%} (95% interval {interval.low:.1%} to {interval.high:.1%})")
     typer.echo()
     typer.echo(evaluation.report_text())
 

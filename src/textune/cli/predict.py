@@ -119,21 +119,28 @@ def _count(say: Callable[[str], None]) -> Callable[[int], None]:
 
 
 def _print(predictor: Predictor, texts: list[str], probabilities: bool, json_output: bool) -> None:
+    from textune.evaluation import NO_LABEL
+
     predictions = predictor.classify(texts)
     if json_output:
         print_json({"predictions": [{"text": t} | vars(p) for t, p in zip(texts, predictions, strict=True)]})
         return
     if probabilities:
         header = ("label", *predictor.labels, "text")
-        rows = [(p.label, *(f"{v:.1%}" for v in p.probabilities.values()), t)
+        rows = [(", ".join(p.answer) or NO_LABEL, *(f"{v:.1%}" for v in p.probabilities.values()), t)
                 for t, p in zip(texts, predictions, strict=True)]  # fmt: skip
         print_table(header, rows, right=range(1, len(header) - 1))
         return
-    rows = [(p.label, f"{p.probability:.1%}", t) for t, p in zip(texts, predictions, strict=True)]
+    rows = [
+        (", ".join(p.answer) or NO_LABEL, ", ".join(f"{v:.1%}" for v in p.answer.values()), t)
+        for t, p in zip(texts, predictions, strict=True)
+    ]
     print_table(("label", "sure", "text"), rows, right=(1,))
 
 
 def _converse(predictor: Predictor, probabilities: bool) -> None:
+    from textune.evaluation import NO_LABEL
+
     typer.echo("type a text and press Enter; an empty line or Ctrl-D ends", err=True)
     while True:
         try:
@@ -143,5 +150,5 @@ def _converse(predictor: Predictor, probabilities: bool) -> None:
         if not text.strip():
             return
         best = predictor.classify([text])[0]
-        shown = best.probabilities.items() if probabilities else [(best.label, best.probability)]
-        typer.echo("  ".join(f"{label} {value:.1%}" for label, value in shown))
+        shown = best.probabilities if probabilities else best.answer
+        typer.echo("  ".join(f"{label} {value:.1%}" for label, value in shown.items()) or NO_LABEL)

@@ -23,6 +23,7 @@ from textune.data.checks import (
 )
 from textune.data.columns import Columns, Leak, choose_columns, find_leaks
 from textune.data.examples import Examples, build_examples, sample_examples
+from textune.data.label_sets import MULTI, SINGLE, LabelForm, choose_form, join_set
 from textune.data.labels import Labels, build_labels, find_label_twins
 from textune.data.source import Location, ReadOptions, read_table, stream_tables
 from textune.data.splits import Splits, split_examples
@@ -30,9 +31,12 @@ from textune.data.table import Table, build_table
 
 __all__ = [
     "Columns",
+    "MULTI",
+    "SINGLE",
     "Conflict",
     "DataFacts",
     "Examples",
+    "LabelForm",
     "Labels",
     "Leak",
     "Location",
@@ -45,11 +49,13 @@ __all__ = [
     "build_labels",
     "build_table",
     "choose_columns",
+    "choose_form",
     "describe_groups_split_apart",
     "find_label_twins",
     "find_leaks",
     "find_overlap",
     "inspect_examples",
+    "join_set",
     "read_table",
     "sample_examples",
     "split_examples",

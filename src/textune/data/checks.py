@@ -132,16 +132,16 @@ def excerpt(text: str) -> str:
 
 def inspect_examples(examples: Examples, table: Table | None = None) -> DataFacts:
     """Gathers the facts about examples, and about the cells of the table they were built from."""
-    texts, labels = examples.texts(), examples.labels()
+    texts, labels = examples.texts(), [label for labels in examples.label_sets() for label in labels]
     lengths = np.array([len(text.split()) for text in texts] or [0])
-    duplicates, conflicting, conflicts = _duplicates(examples, labels)
+    duplicates, conflicting, conflicts = _duplicates(examples, [", ".join(s) for s in examples.label_sets()])
     script, odd = _odd_scripts(examples, texts)
     empty = {c: int(table.arrow.column(c).null_count) for c in table.columns} if table is not None else {}
     return DataFacts(
         rows=len(examples),
         no_text=len(examples.no_text),
         no_label=len(examples.no_label),
-        label_counts=dict(Counter(labels or ()).most_common()),
+        label_counts=dict(Counter(labels).most_common()),
         words={
             "mean": round(float(lengths.mean()), 1),
             "median": float(np.median(lengths)),
@@ -151,14 +151,14 @@ def inspect_examples(examples: Examples, table: Table | None = None) -> DataFact
         exact_duplicates=duplicates,
         conflicting_duplicates=conflicting,
         conflicts=conflicts,
-        label_twins=tuple(find_label_twins(labels or ())),
+        label_twins=tuple(find_label_twins(labels)),
         empty_cells=empty,
         script=script,
         odd_scripts=odd,
     )
 
 
-def _duplicates(examples: Examples, labels: list[str] | None) -> tuple[int, int, tuple[Conflict, ...]]:
+def _duplicates(examples: Examples, labels: list[str]) -> tuple[int, int, tuple[Conflict, ...]]:
     positions: dict[str, list[int]] = {}
     for position, key in enumerate(_keys(examples)):
         positions.setdefault(key, []).append(position)

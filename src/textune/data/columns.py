@@ -35,7 +35,10 @@ _LABEL_TIERS: tuple[tuple[str, ...], ...] = (
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns that are read; `notes` says how they were found."""
+    """The columns that are read; `notes` says how they were found.
+
+    indicators: several label columns of 0 and 1, one per label; then there is no `label`.
+    """
 
     text: tuple[str, ...]
     text_pair: str | None
@@ -43,6 +46,12 @@ class Columns:
     group: str | None
     joiner: str
     notes: tuple[str, ...]
+    indicators: tuple[str, ...] = ()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The label column, or the several."""
+        return (self.label,) if self.label is not None else self.indicators
 
 
 @dataclass(frozen=True)
@@ -62,38 +71,45 @@ def choose_columns(
     *,
     text: Sequence[str] | str | None = None,
     text_pair: str | None = None,
-    label: str | None = None,
+    label: Sequence[str] | str | None = None,
     group: str | None = None,
     joiner: str = " ",
     need_label: bool = True,
 ) -> Columns:
     """Decides which columns are text, pair, label and group; what is None is found in the table.
 
+    label: several are label columns of 0 and 1, one per label.
     need_label: where False (prediction), no label is looked for; one that is named is still read.
     Raises DataError where a named column is missing or the choice is ambiguous.
     """
     named = (text,) if isinstance(text, str) else tuple(text or ())
+    marked = (label,) if isinstance(label, str) else tuple(label or ())
     for setting, names in (
         ("text", named),
         ("text_pair", (text_pair,)),
-        ("label", (label,)),
+        ("label", marked),
         ("group", (group,)),
     ):
         for name in names:
             _check_named(table, setting, name)
-    if label is not None and label in (*named, text_pair):
-        raise DataError(f"{table.name}: column '{label}' is named as text and as label", hint="name two columns")
+    for name in marked:
+        if name in (*named, text_pair):
+            raise DataError(f"{table.name}: column '{name}' is named as text and as label", hint="name two columns")
+    if len(set(marked)) < len(marked):
+        raise DataError(f"{table.name}: a column is named as label twice", hint="name each label column once")
     if len({*named, text_pair}) < len(named) + 1:
         raise DataError(f"{table.name}: a column is named as text twice", hint="name each text column once")
 
     notes: list[str] = []
-    if label is None and need_label:
-        label = _find_label(table, {*named, text_pair, group}, notes)
+    if not marked and need_label and (found := _find_label(table, {*named, text_pair, group}, notes)):
+        marked = (found,)
     if not named:
-        named, text_pair = _find_text(table, {label, group}, text_pair, notes)
-    if label is None and need_label:
-        label = _label_by_look(table, {*named, text_pair, group}, notes)
-    return Columns(named, text_pair, label, group, joiner, tuple(notes))
+        named, text_pair = _find_text(table, {*marked, group}, text_pair, notes)
+    if not marked and need_label:
+        marked = (_label_by_look(table, {*named, text_pair, group}, notes),)
+    several = len(marked) > 1
+    own = None if several or not marked else marked[0]
+    return Columns(named, text_pair, own, group, joiner, tuple(notes), marked if several else ())
 
 
 def _check_named(table: Table, setting: str, name: str | None) -> None:

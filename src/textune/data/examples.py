@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from textune.data.columns import Columns
+from textune.data.label_sets import MULTI, ONE, LabelForm, parse_set, read_labels
 from textune.data.table import Table, hash_columns
 from textune.errors import ConfigError, DataError
 
@@ -25,12 +26,14 @@ class Examples:
 
     arrow: row int64 (source row, counted from 1), text, and where there are such: text_pair, label, group.
     no_text, no_label: source rows that were set apart because the cell is empty.
+    task: "single_label", or "multi_label": then a label is a set of them, as `label_sets` keeps it.
     """
 
     arrow: pa.Table
     name: str
     no_text: tuple[int, ...] = ()
     no_label: tuple[int, ...] = ()
+    task: str = "single_label"
 
     def __len__(self) -> int:
         return int(self.arrow.num_rows)
@@ -46,6 +49,14 @@ class Examples:
     def labels(self) -> list[str] | None:
         """Returns the labels as they stand in the data, or None where there is no label column."""
         return self._cells("label")
+
+    def label_sets(self) -> list[tuple[str, ...]]:
+        """Returns the labels of each row: one of them, or any number in multi-label data."""
+        labels = self.labels() or []
+        if self.task != MULTI:
+            return [(label,) for label in labels]
+        known = {label: parse_set(label) for label in set(labels)}
+        return [known[label] for label in labels]
 
     def groups(self) -> list[str | None] | None:
         """Returns the group of each row (None: of no group), or None where there is no group column."""
@@ -68,9 +79,10 @@ class Examples:
         return hash_columns(self.arrow.select([c for c in self.arrow.column_names if c not in ("row", "group")]))
 
 
-def build_examples(table: Table, columns: Columns) -> Examples:
+def build_examples(table: Table, columns: Columns, form: LabelForm = ONE) -> Examples:
     """Joins the text columns and sets apart the rows without text or label.
 
+    form: how the labels are written.
     A text of white space alone is no text; a pair without its second text neither.
     Raises DataError where no row is left.
     """
@@ -82,10 +94,13 @@ def build_examples(table: Table, columns: Columns) -> Examples:
         "row": pa.array(np.arange(table.first_row, table.first_row + len(table), dtype=np.int64)),
         "text": text,
     }
-    for role in ("text_pair", "label", "group"):
-        name = getattr(columns, role)
-        if name is not None:
-            cells[role] = arrow.column(name)
+    for role, column in (
+        ("text_pair", None if columns.text_pair is None else arrow.column(columns.text_pair)),
+        ("label", read_labels(table, columns, form)),
+        ("group", None if columns.group is None else arrow.column(columns.group)),
+    ):
+        if column is not None:
+            cells[role] = column
     full = pa.table(cells)
     has_text = _filled(full["text"])
     if "text_pair" in cells:
@@ -96,7 +111,7 @@ def build_examples(table: Table, columns: Columns) -> Examples:
     kept = full.filter(pc.and_(has_text, has_label))
     if not kept.num_rows:
         raise _nothing_left(table, columns, has_text)
-    return Examples(kept, table.name, tuple(no_text), tuple(no_label))
+    return Examples(kept, table.name, tuple(no_text), tuple(no_label), form.task)
 
 
 def _join(parts: pa.Table, joiner: str) -> pa.ChunkedArray:
@@ -113,9 +128,10 @@ def _filled(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _nothing_left(table: Table, columns: Columns, has_text: pa.ChunkedArray) -> DataError:
-    if columns.label is not None and pc.any(has_text).as_py():
+    if columns.labels and pc.any(has_text).as_py():
+        empty = ", ".join(f"'{name}'" for name in columns.labels)
         return DataError(
-            f"{table.name}: no row has a label: column '{columns.label}' is empty",
+            f"{table.name}: no row has a label: column {empty} is empty",
             hint="set label= to the column that has them",
         )
     names = ", ".join(f"'{name}'" for name in columns.text)

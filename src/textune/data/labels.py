@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from textune.data.examples import Examples
+from textune.data.label_sets import MULTI
 from textune.errors import DataError, suggest
 
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
@@ -34,6 +36,23 @@ class Labels:
     def encode(self, labels: Sequence[str]) -> np.ndarray[Any, np.dtype[np.int64]]:
         """Returns class numbers, int64 [rows]; a label is known by its value or its name, else it is -1."""
         return np.fromiter((self._numbers.get(label, -1) for label in labels), dtype=np.int64, count=len(labels))
+
+    def encode_sets(self, sets: Sequence[Sequence[str]]) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """Returns 1 for each label of a row and 0 for the others, float32 [rows, labels]; unknown ones are left out."""
+        marks = np.zeros((len(sets), len(self)), dtype=np.float32)
+        for row, labels in enumerate(sets):
+            marks[row, [self._numbers[label] for label in labels if label in self._numbers]] = 1.0
+        return marks
+
+    def encode_examples(self, examples: Examples) -> np.ndarray[Any, Any]:
+        """Returns what a model learns: class numbers int64 [rows], or in multi-label data float32 [rows, labels]."""
+        if examples.task == MULTI:
+            return self.encode_sets(examples.label_sets())
+        return self.encode(examples.labels() or [])
+
+    def find_unknown(self, examples: Examples) -> list[tuple[str, ...]]:
+        """Returns, row by row, the labels that are none of these."""
+        return [tuple(v for v in labels if v not in self._numbers) for labels in examples.label_sets()]
 
 
 def build_labels(seen: Sequence[str], given: tuple[tuple[str, str], ...] | None) -> Labels:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from textune.data.examples import Examples
+from textune.data.label_sets import MULTI
 from textune.errors import DataError
 
 Array = np.ndarray[Any, Any]
@@ -40,7 +42,7 @@ def split_examples(
             f"validation and test take {validation_fraction:g} + {test_fraction:g} of the rows: none is left",
             hint="make the fractions smaller",
         )
-    values = examples.labels() or [""] * len(examples)
+    values = _strata(examples)
     names = sorted(set(values))
     number_of = {name: number for number, name in enumerate(names)}
     classes = np.fromiter((number_of[value] for value in values), dtype=np.int64, count=len(values))
@@ -53,7 +55,14 @@ def split_examples(
     pieces = [examples.take(np.flatnonzero(part == p)) if fractions[p] > 0 else None for p in (TRAIN, VALIDATION, TEST)]
     train = pieces[TRAIN]
     assert train is not None
-    return Splits(train, pieces[VALIDATION], pieces[TEST], tuple(_notes(names, classes, part, fractions)))
+    return Splits(train, pieces[VALIDATION], pieces[TEST], tuple(_notes(examples, names, classes, part, fractions)))
+
+
+def _strata(examples: Examples) -> list[str]:
+    """Returns what a row is split by: its label; of several labels the rarest, which a draw would miss first."""
+    sets = examples.label_sets()
+    counts = Counter(label for labels in sets for label in labels)
+    return [min(labels, key=lambda v: (counts[v], v), default="") for labels in sets] or [""] * len(examples)
 
 
 def _part_sizes(rows: int, fractions: Array) -> Array:
@@ -144,7 +153,9 @@ def _refuse_empty(part: Array, fractions: Array, rows: int, grouped: bool) -> No
             )
 
 
-def _notes(names: list[str], classes: Array, part: Array, fractions: Array) -> list[str]:
+def _notes(examples: Examples, names: list[str], classes: Array, part: Array, fractions: Array) -> list[str]:
+    if examples.task == MULTI:
+        return _notes_on_sets(examples, part, fractions)
     counts = np.bincount(classes, minlength=len(names))
     notes = []
     if single := [names[c] for c in np.flatnonzero(counts == 1)]:
@@ -155,6 +166,19 @@ def _notes(names: list[str], classes: Array, part: Array, fractions: Array) -> l
         if fractions[p] > 0 and absent:
             which = "classes have" if len(absent) > 1 else "class has"
             notes.append(f"{len(absent)} {which} no row in {part_name}: {_list(absent)}")
+    return notes
+
+
+def _notes_on_sets(examples: Examples, part: Array, fractions: Array) -> list[str]:
+    sets = examples.label_sets()
+    labels = sorted({label for labels in sets for label in labels})
+    notes = []
+    for p, part_name in ((TRAIN, "training"), (VALIDATION, "validation"), (TEST, "test")):
+        there = {label for row in np.flatnonzero(part == p) for label in sets[row]}
+        absent = [label for label in labels if label not in there]
+        if fractions[p] > 0 and absent:
+            notes.append(f"{len(absent)} label{'s have' if len(absent) > 1 else ' has'} no row in {part_name}: "
+                         f"{_list(absent)}")  # fmt: skip
     return notes
 
 

@@ -1,23 +1,56 @@
-"""Probabilities in, plain figures out: metrics, intervals, baselines, errors. No torch."""
+"""Probabilities in, plain figures out: metrics, thresholds, intervals, baselines, errors. No torch."""
 
-from textune.evaluation.baselines import predict_majority, predict_tfidf
-from textune.evaluation.errors import ConfidentError, count_confusions, find_confident_errors
+from textune.evaluation.baselines import predict_majority, predict_prevalence, predict_tfidf, predict_tfidf_sets
+from textune.evaluation.errors import (
+    NO_LABEL,
+    ConfidentError,
+    count_confusions,
+    find_confident_errors,
+    find_confident_set_errors,
+)
 from textune.evaluation.intervals import Difference, Interval, paired_difference
-from textune.evaluation.learning import explain_not_learning
-from textune.evaluation.metrics import Averages, ClassFigures, Evaluation, evaluate
+from textune.evaluation.learning import explain_not_learning, explain_not_learning_labels
+from textune.evaluation.metrics import Averages, ClassFigures, Evaluation, Headline, evaluate
+from textune.evaluation.multilabel import (
+    LabelFigures,
+    MultiLabelEvaluation,
+    evaluate_multi_label,
+    paired_f1_difference,
+)
+from textune.evaluation.tasks import Answer, AnyEvaluation, Task, build_task, read_evaluation, sigmoid, softmax
+from textune.evaluation.thresholds import find_best_threshold, tune_thresholds
 
 __all__ = [
+    "NO_LABEL",
+    "Answer",
+    "AnyEvaluation",
     "Averages",
     "ClassFigures",
     "ConfidentError",
     "Difference",
     "Evaluation",
+    "Headline",
     "Interval",
+    "LabelFigures",
+    "MultiLabelEvaluation",
+    "Task",
+    "build_task",
     "count_confusions",
     "evaluate",
+    "evaluate_multi_label",
     "explain_not_learning",
+    "explain_not_learning_labels",
+    "find_best_threshold",
     "find_confident_errors",
+    "find_confident_set_errors",
     "paired_difference",
+    "paired_f1_difference",
     "predict_majority",
+    "predict_prevalence",
     "predict_tfidf",
+    "predict_tfidf_sets",
+    "read_evaluation",
+    "sigmoid",
+    "softmax",
+    "tune_thresholds",
 ]

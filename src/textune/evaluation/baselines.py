@@ -77,6 +77,55 @@ def predict_tfidf(
     return probabilities
 
 
+def predict_prevalence(train_targets: NDArray[Any], rows: int) -> tuple[Floats, tuple[float, ...]]:
+    """Returns the labels' shares of the training rows for every row, and the thresholds that give the most frequent.
+
+    train_targets: 0 or 1 [training rows, labels]. Given are the k most frequent labels, with the k of the greatest
+    micro F1 on the training rows. Returns float [rows, labels] and one threshold per label.
+    """
+    counts = np.asarray(train_targets).sum(axis=0).astype(np.float64)
+    taught, ranked = len(train_targets), np.sort(counts)[::-1]
+    given = np.arange(1, len(counts) + 1)
+    best = int(np.argmax(2 * np.cumsum(ranked) / (given * taught + max(counts.sum(), 1))))
+    shares = counts / max(taught, 1)
+    threshold = float(max(ranked[best] / max(taught, 1), np.finfo(np.float64).tiny))
+    return np.tile(shares, (rows, 1)), (threshold,) * len(counts)
+
+
+def predict_tfidf_sets(
+    train_texts: Sequence[str], train_targets: NDArray[Any], texts: Sequence[str], seed: int
+) -> Floats:
+    """Fits one logistic regression per label on TF-IDF of words and word pairs, and returns their probabilities.
+
+    train_targets: 0 or 1 [training rows, labels]; bounded as `predict_tfidf` is. A label that all or none of the
+    training rows have gets its share. Returns float [rows, labels].
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    targets = np.asarray(train_targets) > 0
+    chosen = _choose_rows(train_texts, np.zeros(len(targets), np.int64), seed)
+    vectorizer = _build_vectorizer([train_texts[row] for row in chosen[:200]], targets.shape[1])
+    probabilities = np.tile(targets.mean(axis=0), (len(texts), 1))
+    try:
+        features = vectorizer.fit_transform(train_texts[row][:_LONGEST_TEXT] for row in chosen)
+    except ValueError:  # scikit-learn's "empty vocabulary": no text holds a single word
+        return probabilities
+    models = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # stopped early is part of the bound on time
+        for label in range(targets.shape[1]):
+            if len(np.unique(taught := targets[chosen, label])) == 2:
+                # liblinear: for two classes and sparse rows it is several times as fast as the default
+                model = LogisticRegression(C=10.0, max_iter=200, random_state=seed, solver="liblinear")
+                models[label] = model.fit(features, taught)
+    for part in _slices(len(texts)):
+        some = vectorizer.transform(text[:_LONGEST_TEXT] for text in texts[part])
+        for label, model in models.items():
+            probabilities[part, label] = model.predict_proba(some)[:, 1]
+    return probabilities
+
+
 def _choose_rows(texts: Sequence[str], targets: Ints, seed: int) -> Ints:
     """Returns the labelled rows to learn from: all, or a random part within the bounds."""
     labelled = np.flatnonzero(targets >= 0)

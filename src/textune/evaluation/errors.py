@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from textune.evaluation.metrics import NAMELESS, Evaluation
 
+NO_LABEL = "(no label)"
+"""Stands where a row has, or was given, no label at all."""
+
 
 @dataclass(frozen=True)
 class ConfidentError:
@@ -57,6 +60,37 @@ def find_confident_errors(
             probability=float(sureness[i]),
         )
         for i in surest.tolist()
+    ]
+
+
+def find_confident_set_errors(
+    probabilities: NDArray[np.floating[Any]], targets: NDArray[Any], given: NDArray[np.bool_], labels: Sequence[str],
+    texts: Sequence[str], rows: Sequence[int] | NDArray[np.int64], count: int = 20, *,
+    unknown: Sequence[Sequence[str]] = (),
+) -> list[ConfidentError]:  # fmt: skip
+    """Returns the rows with the surest wrong decision, surest first: a label given that the row has not, or withheld.
+
+    probabilities, targets (0 or 1), given: [rows, labels]. probability: of the row's worst decision; `predicted` holds
+    all labels given, `true` all that the row has, with the unknown ones.
+    """
+    scores, true = np.asarray(probabilities, dtype=np.float64), np.asarray(targets) > 0
+    sureness = np.where(true == given, 0.0, np.where(given, scores, 1 - scores))
+    worst = sureness.max(axis=1, initial=0.0)
+    surest = np.argsort(-worst, kind="stable")[:count]
+
+    def show(marks: NDArray[np.bool_], more: Sequence[str] = ()) -> str:
+        return ", ".join([*(label for label, mark in zip(labels, marks, strict=True) if mark), *more]) or NO_LABEL
+
+    return [
+        ConfidentError(
+            row=int(rows[i]),
+            text=texts[i],
+            true=show(true[i], unknown[i] if len(unknown) else ()),
+            predicted=show(given[i]),
+            probability=float(worst[i]),
+        )
+        for i in surest.tolist()
+        if worst[i] > 0
     ]
 
 

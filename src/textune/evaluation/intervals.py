@@ -63,7 +63,7 @@ def bootstrap_intervals(true: Ints, predicted: Ints, *, seed: int) -> dict[str, 
         # certainty from any handful of rows; Wilson's interval knows how few rows can tell.
         wilson = _wilson(float(share_right), rows)
         return {"accuracy": wilson, "macro_f1": wilson}
-    return {"accuracy": _percentiles(accuracy), "macro_f1": _percentiles(macro_f1)}
+    return {"accuracy": percentile_interval(accuracy), "macro_f1": percentile_interval(macro_f1)}
 
 
 def paired_difference(correct_a: NDArray[np.bool_], correct_b: NDArray[np.bool_], seed: int = 0) -> Difference:
@@ -81,7 +81,7 @@ def paired_difference(correct_a: NDArray[np.bool_], correct_b: NDArray[np.bool_]
     only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
     shares = np.array([only_a, only_b, rows - only_a - only_b]) / rows
     draws = np.random.default_rng(seed).multinomial(rows, shares, size=RESAMPLES)
-    interval = _percentiles((draws[:, 0] - draws[:, 1]) / rows)
+    interval = percentile_interval((draws[:, 0] - draws[:, 1]) / rows)
     return Difference(interval.low, interval.high, (only_a - only_b) / rows)
 
 
@@ -95,7 +95,8 @@ def _sum_by_class(draws: Ints, classes: Ints, size: int) -> Ints:
     return sums
 
 
-def _percentiles(values: NDArray[np.float64]) -> Interval:
+def percentile_interval(values: NDArray[np.float64]) -> Interval:
+    """Returns the middle 95% of resampled values."""
     low, high = np.percentile(values, _PERCENTILES)
     return Interval(float(low), float(high))
 

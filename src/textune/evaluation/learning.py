@@ -5,6 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from statistics import median
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 _ENOUGH_STEPS = 30
 """Steps after which a flat loss means something."""
@@ -18,6 +22,7 @@ def explain_not_learning(
     trainable_layers: int | None = None,
     *,
     head_trainable: bool = True,
+    class_weights: Sequence[float] | None = None,
 ) -> str | None:
     """Returns None where the run learns, else one sentence: the signs that it does not, and the likely cause.
 
@@ -25,35 +30,71 @@ def explain_not_learning(
     losses: mean loss per row in nats of each step so far, oldest first. learning_rate: the peak.
     trainable_layers: layers of the backbone that are trained (0: none; None: not known).
 
+    class_weights: how much a row of each class counts in the losses.
+
     The yardstick is the entropy of the labels: the loss of a model that always answers the class shares.
     """
     rows = sum(target_counts)
     if not rows or max(target_counts) == rows:
         return None
-    chance = _entropy(target_counts)
+    chance = _entropy(target_counts) if class_weights is None else _weighted_entropy(target_counts, class_weights)
     finite = [loss for loss in losses if math.isfinite(loss)]
     if losses and not finite:
         return f"The loss is not a finite number: the learning rate ({learning_rate:g}) is likely too high."
     first, recent = _ends(finite)
-    sign = _describe(predicted_counts, target_counts, recent, chance, len(finite))
+    share, of_targets = max(predicted_counts) / max(sum(predicted_counts), 1), max(target_counts) / rows
+    # One class for nearly all rows: the others get less than a tenth of the answers that they should.
+    collapsed = sum(predicted_counts) >= 10 and share >= 1 - 0.1 * (1 - of_targets)
+    same = f"it answers the same class for {_percent(share)} of the validation rows" if collapsed else ""
+    sign = _describe(same, recent, f"the {chance:.3f} of always answering the class shares", chance, len(finite))
     if sign is None:
         return None
     cause = _find_cause(finite, first, recent, chance, learning_rate, trainable_layers, head_trainable)
     return f"{sign}; {cause}."
 
 
-def _describe(
-    predicted: Sequence[int], targets: Sequence[int], recent: float | None, chance: float, steps: int
+def explain_not_learning_labels(
+    given: NDArray[np.bool_],
+    targets: NDArray[Any],
+    losses: Sequence[float],
+    learning_rate: float,
+    trainable_layers: int | None = None,
+    *,
+    positive_weights: NDArray[Any] | None = None,
 ) -> str | None:
-    share, of_targets = max(predicted) / max(sum(predicted), 1), max(targets) / sum(targets)
-    # One class for nearly all rows: the others get less than a tenth of the answers that they should.
-    collapsed = sum(predicted) >= 10 and share >= 1 - 0.1 * (1 - of_targets)
-    below_chance = recent is not None and recent < 0.9 * chance
-    if below_chance or not (collapsed or steps >= _ENOUGH_STEPS):
+    """Like `explain_not_learning`, for any number of labels per text.
+
+    given, targets (0 or 1): [validation rows, labels]. losses: mean binary cross entropy of each step so far.
+    positive_weights: [labels, 2], how much a row without and with each label counts in the losses.
+    """
+    rows = len(given)
+    finite = [loss for loss in losses if math.isfinite(loss)]
+    if losses and not finite:
+        return f"The loss is not a finite number: the learning rate ({learning_rate:g}) is likely too high."
+    if not rows:
         return None
-    told = [f"it answers the same class for {_percent(share)} of the validation rows"] if collapsed else []
+    with_label = np.asarray(targets, np.float64).mean(axis=0)
+    shares = np.stack([1 - with_label, with_label], axis=1)
+    weights = np.ones_like(shares) if positive_weights is None else np.asarray(positive_weights, np.float64)
+    chance = float(np.mean([_weighted_entropy(s.tolist(), w.tolist()) for s, w in zip(shares, weights, strict=True)]))
+    same = ""
+    if rows >= 10 and (given == given[0]).all():
+        what = "the same labels" if given[0].any() else "no label at all"
+        same = f"it answers {what} for every validation row"
+    first, recent = _ends(finite)
+    sign = _describe(same, recent, f"the {chance:.3f} of always answering the labels' shares", chance, len(finite))
+    if sign is None:
+        return None
+    return f"{sign}; {_find_cause(finite, first, recent, chance, learning_rate, trainable_layers, True)}."
+
+
+def _describe(same: str, recent: float | None, yardstick: str, chance: float, steps: int) -> str | None:
+    """Returns the signs that a run does not learn. same: that it answers alike for all rows, or nothing."""
+    below_chance = recent is not None and recent < 0.9 * chance
+    if below_chance or not (same or steps >= _ENOUGH_STEPS):
+        return None
+    told = [same] if same else []
     if recent is not None:
-        yardstick = f"the {chance:.3f} of always answering the class shares"
         told.append(f"the loss is at {recent:.3f}, no better than {yardstick}")
     return "The model is not learning yet: " + " and ".join(told)
 
@@ -103,6 +144,13 @@ def _peak(losses: Sequence[float]) -> float:
 def _entropy(counts: Sequence[int]) -> float:
     total = sum(counts)
     return -sum(c / total * math.log(c / total) for c in counts if c)
+
+
+def _weighted_entropy(counts: Sequence[float], weights: Sequence[float]) -> float:
+    """Returns the least weighted loss per row of a model that always answers the same shares."""
+    weighted = [c * w for c, w in zip(counts, weights, strict=False) if c and w]
+    total = sum(weighted)
+    return -sum(v * math.log(v / total) for v in weighted) / sum(counts)
 
 
 def _percent(share: float) -> str:

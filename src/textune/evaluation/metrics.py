@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +49,15 @@ class Averages:
 
 
 @dataclass(frozen=True)
+class Headline:
+    """The figure that stands first: its name, its value (a share) and its 95% interval."""
+
+    name: str
+    value: float
+    interval: Interval
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """Every figure of one model on one set of rows.
 
@@ -59,6 +68,8 @@ class Evaluation:
     log_loss: nats per row, over the rows whose label the model knows; None where there are none.
     unknown_labels: labels that the model does not know, with their rows; each such row is an error.
     """
+
+    task: ClassVar[str] = "single_label"
 
     rows: int
     accuracy: float
@@ -74,6 +85,11 @@ class Evaluation:
     def labels(self) -> tuple[str, ...]:
         """The model's labels in their order."""
         return tuple(figures.label for figures in self.classes)
+
+    @property
+    def headline(self) -> Headline:
+        """The figure that stands first."""
+        return Headline("accuracy", self.accuracy, self.intervals["accuracy"])
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain lists, dicts and numbers that JSON keeps to the last bit."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from textune.evaluation.metrics import Evaluation
+    from textune.evaluation.multilabel import MultiLabelEvaluation
 
 _LONGEST_NAME = 40
 _MOST_UNKNOWN_SHOWN = 20
@@ -19,6 +20,38 @@ def format_evaluation(evaluation: Evaluation) -> str:
     if len(evaluation.classes) <= _MOST_CLASSES_IN_MATRIX:
         parts.append(_format_confusion(evaluation))
     return "\n".join(parts)
+
+
+def format_multi_label(evaluation: MultiLabelEvaluation) -> str:
+    """Returns the figures of each label with its threshold, their averages, and the figures over whole rows."""
+    headers = ("precision", "recall", "f1-score", "support", "predicted", "avg prec", "threshold")
+    rows = [f for f in evaluation.classes if f.support or f.predicted]
+    names = ("weighted avg", *(show_name(f.label) for f in rows), *(show_name(n) for n in evaluation.unknown_labels))
+    width = max(len(name) for name in names)
+    lines = [f"{'':>{width}} " + "".join(f" {header:>9}" for header in headers), ""]
+    for f in rows:
+        area = f"{f.average_precision:9.4f}" if f.average_precision is not None else f"{'':9}"
+        lines.append(
+            f"{show_name(f.label):>{width}}  {f.precision:9.4f} {f.recall:9.4f} {f.f1:9.4f} {f.support:9d} "
+            f"{f.predicted:9d} {area} {f.threshold:9.4f}"
+        )
+    for label, count in list(evaluation.unknown_labels.items())[:_MOST_UNKNOWN_SHOWN]:
+        lines.append(f"{show_name(label):>{width}}  {0:9.4f} {0:9.4f} {0:9.4f} {count:9d}")
+    support = sum(f.support for f in evaluation.classes) + sum(evaluation.unknown_labels.values())
+    averages = {"micro avg": evaluation.micro, "macro avg": evaluation.macro, "weighted avg": evaluation.weighted}
+    lines.append("")
+    lines += [f"{n:>{width}}  {a.precision:9.4f} {a.recall:9.4f} {a.f1:9.4f} {support:9d}" for n, a in averages.items()]
+    names_of = {"micro_f1": "micro F1", "macro_f1": "macro F1", "accuracy": "rows wholly right"}
+    notes = [
+        f"{names_of[key]}: 95% interval {interval.low:.4f} to {interval.high:.4f}"
+        for key, interval in evaluation.intervals.items()
+    ]
+    notes.append(f"rows wholly right: {evaluation.accuracy:.4f} of {evaluation.rows}")
+    notes.append(f"wrong decisions (Hamming loss): {evaluation.hamming_loss:.4f}")
+    if evaluation.mean_average_precision is not None:
+        notes.append(f"mean average precision: {evaluation.mean_average_precision:.4f}")
+    notes.append(f"log loss: {evaluation.log_loss:.4f} per decision")
+    return "\n".join([*lines, "", *notes, *_format_strangers(evaluation), ""])
 
 
 def show_name(label: str, longest: int = _LONGEST_NAME) -> str:
@@ -57,6 +90,12 @@ def _format_notes(evaluation: Evaluation) -> list[str]:
     if evaluation.log_loss is not None:
         over = f", over the {evaluation.rows - unknown} rows whose label the model knows" if unknown else ""
         notes.append(f"log loss: {evaluation.log_loss:.4f}{over}")
+    return [*notes, *_format_strangers(evaluation), ""]
+
+
+def _format_strangers(evaluation: Evaluation | MultiLabelEvaluation) -> list[str]:
+    notes = []
+    unknown = sum(evaluation.unknown_labels.values())
     if unknown:
         count = len(evaluation.unknown_labels)
         names_shown = ", ".join(show_name(label) for label in list(evaluation.unknown_labels)[:5])
@@ -66,7 +105,7 @@ def _format_notes(evaluation: Evaluation) -> list[str]:
     if absent:
         more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
         notes.append(f"neither in these rows nor predicted: {', '.join(absent[:5])}{more}")
-    return [*notes, ""]
+    return notes
 
 
 def _format_confusion(evaluation: Evaluation) -> str:

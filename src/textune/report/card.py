@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from textune.evaluation import LabelFigures
 from textune.report.verdict import judge
 from textune.report.wording import clean_text, clip, number, percent, plural, span
 
@@ -35,6 +36,7 @@ class CardInput:
     warnings: Sequence[str]
     reload_lines: str
     tags: Sequence[str] = ()
+    task: str = "single_label"
     language: str | None = None
     license: str | None = None
 
@@ -84,7 +86,7 @@ def _front_matter(card: CardInput) -> str:
         "language": card.language,
         "license": card.license,
         "tags": list(dict.fromkeys(["text-classification", "textune", *card.tags])),
-        "metrics": ["accuracy", "f1"],
+        "metrics": ["accuracy", "f1"] if card.task == "single_label" else ["f1"],
     }
     known = {key: _one_line(value) for key, value in facts.items() if value is not None}
     return f"---\n{yaml.safe_dump(known, sort_keys=False, allow_unicode=True, width=10_000)}---"
@@ -106,16 +108,16 @@ def _comparison(comparison: Sequence[Mapping[str, Any]]) -> str:
     rows = []
     for row in comparison:
         figures = row["evaluation"]
-        accuracy, macro_f1 = figures.intervals["accuracy"], figures.intervals["macro_f1"]
+        first, macro_f1 = figures.headline, figures.intervals["macro_f1"]
         rows.append(
             (
                 row["name"],
-                f"{percent(figures.accuracy)} ({span(accuracy)})",
+                f"{percent(first.value)} ({span(first.interval)})",
                 f"{percent(figures.macro.f1)} ({span(macro_f1)})",
                 "–" if figures.log_loss is None else f"{figures.log_loss:.3f}",
             )
         )
-    return _table(("model", "accuracy", "macro F1", "log loss"), rows)
+    return _table(("model", comparison[0]["evaluation"].headline.name, "macro F1", "log loss"), rows)
 
 
 def _classes(card: CardInput, classes: Sequence[Any]) -> str:
@@ -128,10 +130,12 @@ def _classes(card: CardInput, classes: Sequence[Any]) -> str:
             percent(f.recall),
             percent(f.f1),
             number(f.support),
+            *([f"{f.threshold:.2f}"] if isinstance(f, LabelFigures) else []),
         )
         for i, f in enumerate(shown)
     ]
-    table = _table(("id", "label", "precision", "recall", "F1", "rows"), rows)
+    more_columns = ("threshold",) if card.task == "multi_label" else ()
+    table = _table(("id", "label", "precision", "recall", "F1", "rows", *more_columns), rows)
     more = len(classes) - len(shown)
     return f"{table}\n\nand {plural(more, 'more class')}, listed in textune.json." if more else table
 

@@ -38,19 +38,20 @@ def draw_losses(history: Sequence[Mapping[str, Any]]) -> Markup | None:
     return _draw(lines, 0.0, max(heights), "Loss over training steps", "{:g}")
 
 
-def draw_scores(history: Sequence[Mapping[str, Any]]) -> Markup | None:
-    """Draws validation accuracy and macro F1 over the steps; None where there are none."""
-    accuracy, macro_f1 = (_series(history, "evaluation", key) for key in ("accuracy", "macro_f1"))
-    if not accuracy and not macro_f1:
+def draw_scores(history: Sequence[Mapping[str, Any]], first: str = "accuracy") -> Markup | None:
+    """Draws a validation figure ("accuracy" or "micro F1") and macro F1 over the steps; None where there are none."""
+    keys = (first.lower().replace(" ", "_"), "macro_f1")
+    figure, macro_f1 = (_series(history, "evaluation", key) for key in keys)
+    if not figure and not macro_f1:
         return None
-    scores = [100 * y for _, y in accuracy + macro_f1]
+    scores = [100 * y for _, y in figure + macro_f1]
     room = max(2.0, 0.1 * (max(scores) - min(scores)))
     lines = [
-        Line([(x, 100 * y) for x, y in accuracy], "first", dots=True),
+        Line([(x, 100 * y) for x, y in figure], "first", dots=True),
         Line([(x, 100 * y) for x, y in macro_f1], "second", dots=True),
     ]
     low, high = max(0.0, min(scores) - room), min(100.0, max(scores) + room)
-    return _draw(lines, low, high, "Validation accuracy and macro F1 over training steps", "{:g}%")
+    return _draw(lines, low, high, f"Validation {first} and macro F1 over training steps", "{:g}%")
 
 
 def _series(history: Sequence[Mapping[str, Any]], kind: str, key: str) -> Points:

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from textune.evaluation import ConfidentError, Evaluation, count_confusions
+from textune.evaluation import AnyEvaluation, ConfidentError, Evaluation, count_confusions
 from textune.progress import format_seconds
 from textune.report.charts import draw_losses, draw_scores
 from textune.report.verdict import difference_between, judge
@@ -29,8 +29,8 @@ class ReportInput:
     """Everything the report shows, as plain data.
 
     task_summary, data_facts: (name, value) pairs. split: "test" or "validation".
-    comparison: rows of ``name``, ``evaluation`` (Evaluation), ``seconds`` (float or None: training and
-        prediction) and, where known, ``difference`` (Difference: the tuned model's accuracy minus this
+    comparison: rows of ``name``, ``evaluation`` (of one kind all), ``seconds`` (float or None: training and
+        prediction) and, where known, ``difference`` (Difference: the tuned model's first figure minus this
         row's). `TUNED`, `BASE`, `TFIDF` and `MAJORITY` are the names that the verdict knows.
     history: the lines of metrics.jsonl. reload_lines: Python that loads the run.
     """
@@ -66,10 +66,11 @@ def render_report(report: ReportInput) -> str:
             position=lambda share: f"{100 * (share - floor) / (1 - floor):.2f}",
             difference=lambda row: difference_between(evaluation, row),
             losses=draw_losses(report.history),
-            scores=draw_scores(report.history),
+            scores=draw_scores(report.history, evaluation.headline.name),
+            several=evaluation.task == "multi_label",
             heat_map=len(evaluation.classes) <= MOST_CLASSES_IN_HEAT_MAP,
             full_matrix=len(evaluation.classes) <= _MOST_CLASSES_IN_MATRIX,
-            confusions=count_confusions(evaluation, 10),
+            confusions=count_confusions(evaluation, 10) if isinstance(evaluation, Evaluation) else [],
             support={figures.label: figures.support for figures in evaluation.classes},
             ranked=sorted(evaluation.classes, key=lambda figures: (not figures.support, figures.f1)),
             worst=_WORST_CLASSES_SHOWN,
@@ -111,7 +112,7 @@ def _environment() -> Environment:
     return environment
 
 
-def _axis_floor(evaluations: Sequence[Evaluation]) -> float:
-    """Returns where the accuracy axis begins: the tenth below every interval, so that differences show."""
-    lowest = min(evaluation.intervals["accuracy"].low for evaluation in evaluations)
+def _axis_floor(evaluations: Sequence[AnyEvaluation]) -> float:
+    """Returns where the axis of the first figure begins: the tenth below every interval, so that differences show."""
+    lowest = min(evaluation.headline.interval.low for evaluation in evaluations)
     return max(0, int(10 * lowest - 0.5)) / 10

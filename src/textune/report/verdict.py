@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from textune.evaluation import Difference, Evaluation
+from textune.evaluation import AnyEvaluation, Difference
 from textune.report.wording import list_names, number, percent, plural, points, span
 
 MAJORITY = "majority class"
@@ -22,13 +22,13 @@ _FEW_ROWS = 200
 class Verdict:
     """The report's first lines.
 
-    headline: the accuracy with its interval. rivals: the same of every other model, in few words.
+    headline: the evaluation's first figure with its interval. rivals: the same of every other model, in few words.
     judgement: whether the model is clearly better than the others; tone: good, caution or bad.
     notes: what a reader of the accuracy alone would miss.
     """
 
     subject: str
-    evaluation: Evaluation
+    evaluation: AnyEvaluation
     headline: str
     rivals: tuple[str, ...]
     judgement: tuple[str, ...]
@@ -40,47 +40,50 @@ def judge(comparison: Sequence[Mapping[str, Any]], split: str) -> Verdict:
     """Judges the tuned model (else the last row) against the other rows.
 
     comparison: rows with ``name``, ``evaluation`` and, where the answers were compared row by row,
-    ``difference``: a `Difference`, the tuned model's accuracy minus this row's.
+    ``difference``: a `Difference`, the tuned model's first figure minus this row's.
     Raises ValueError where there is no row.
     """
     if not comparison:
         raise ValueError("a report needs at least one evaluated model")
     subject = next((row for row in comparison if row["name"] == TUNED), comparison[-1])
-    evaluation: Evaluation = subject["evaluation"]
+    evaluation: AnyEvaluation = subject["evaluation"]
     others = [row for row in comparison if row is not subject]
-    headline = (
-        f"The {subject['name']} is right on {percent(evaluation.accuracy)} of "
-        f"{number(evaluation.rows)} {split} rows (95% interval {span(evaluation.intervals['accuracy'])})."
-    )
+    headline = f"The {subject['name']} {_say(evaluation, split)}."
     judgement, tone = _compare(evaluation, others)
     return Verdict(
         subject=subject["name"],
         evaluation=evaluation,
         headline=headline,
-        rivals=tuple(f"{row['name']} {percent(row['evaluation'].accuracy)}" for row in others),
+        rivals=tuple(f"{row['name']} {percent(row['evaluation'].headline.value)}" for row in others),
         judgement=tuple(judgement),
         tone=tone,
         notes=tuple(_note(evaluation, split)),
     )
 
 
-def difference_between(evaluation: Evaluation, row: Mapping[str, Any]) -> Difference:
-    """Returns the accuracy's lead over a row: the row's paired difference, or one made from intervals.
+def _say(evaluation: AnyEvaluation, split: str) -> str:
+    first = evaluation.headline
+    value, rows = percent(first.value), f"{number(evaluation.rows)} {split} rows"
+    said = f"is right on {value} of {rows}" if first.name == "accuracy" else f"has a {first.name} of {value} on {rows}"
+    return f"{said} (95% interval {span(first.interval)})"
+
+
+def difference_between(evaluation: AnyEvaluation, row: Mapping[str, Any]) -> Difference:
+    """Returns the first figure's lead over a row: the row's paired difference, or one made from intervals.
 
     Without answers compared row by row the two intervals are combined as if independent, which is cautious.
     """
     paired = row.get("difference")
     if isinstance(paired, Difference):
         return paired
-    other: Evaluation = row["evaluation"]
-    mean = evaluation.accuracy - other.accuracy
-    mine, theirs = evaluation.intervals["accuracy"], other.intervals["accuracy"]
-    down = math.hypot(evaluation.accuracy - mine.low, theirs.high - other.accuracy)
-    up = math.hypot(mine.high - evaluation.accuracy, other.accuracy - theirs.low)
+    mine, theirs = evaluation.headline, row["evaluation"].headline
+    mean = mine.value - theirs.value
+    down = math.hypot(mine.value - mine.interval.low, theirs.interval.high - theirs.value)
+    up = math.hypot(mine.interval.high - mine.value, theirs.value - theirs.interval.low)
     return Difference(low=mean - down, high=mean + up, mean=mean)
 
 
-def _compare(evaluation: Evaluation, others: Sequence[Mapping[str, Any]]) -> tuple[list[str], str]:
+def _compare(evaluation: AnyEvaluation, others: Sequence[Mapping[str, Any]]) -> tuple[list[str], str]:
     """Returns the judging sentences, the weightiest first, and their tone."""
     beaten: list[str] = []
     worse: list[str] = []
@@ -118,17 +121,21 @@ _ADVICE = {
 }
 
 
-def _note(evaluation: Evaluation, split: str) -> list[str]:
+_WRONG = {"single_label": "an error", "multi_label": "missed"}
+
+
+def _note(evaluation: AnyEvaluation, split: str) -> list[str]:
     notes = []
     if split == "validation":
-        notes.append("These rows also chose the checkpoint, so the figures flatter the model a little.")
+        chose = "the checkpoint and the thresholds" if evaluation.task == "multi_label" else "the checkpoint"
+        notes.append(f"These rows also chose {chose}, so the figures flatter the model a little.")
     if evaluation.rows < _FEW_ROWS:
         notes.append(f"{plural(evaluation.rows, 'row')} can tell little: mind the width of the intervals.")
     if evaluation.unknown_labels:
         rows = sum(evaluation.unknown_labels.values())
         notes.append(
             f"{plural(rows, 'row')} {'has a label' if rows == 1 else 'have labels'} that the model "
-            f"does not know ({list_names(list(evaluation.unknown_labels))}); each counts as an error."
+            f"does not know ({list_names(list(evaluation.unknown_labels))}); each counts as {_WRONG[evaluation.task]}."
         )
     missed = [f.label for f in evaluation.classes if f.support and not f.recall]
     if missed:

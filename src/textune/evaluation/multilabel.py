@@ -1,0 +1,243 @@
+"""Several labels per text: probabilities and true labels in, every figure of one evaluation out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textune.errors import BundleError, DataError, ModelError
+from textune.evaluation.intervals import RESAMPLES, Difference, Interval, percentile_interval
+from textune.evaluation.metrics import Averages, ClassFigures, Headline
+
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+_MOST_DRAWS_AT_ONCE = 2_000_000
+
+
+@dataclass(frozen=True)
+class LabelFigures(ClassFigures):
+    """How one label fared. hits: rows that have it and were given it, of `support` and of `predicted` rows.
+
+    average_precision: the area under precision over recall, whatever the threshold; None without a row of the label.
+    """
+
+    hits: int
+    average_precision: float | None
+    threshold: float
+
+
+@dataclass(frozen=True)
+class MultiLabelEvaluation:
+    """Every figure of one model on one set of rows with any number of labels each.
+
+    accuracy: the share of rows whose labels are all right and complete (subset accuracy).
+    micro: over all decisions together. macro, weighted: over the labels that occur as a truth or an answer; each
+        unknown label is such a label, always missed.
+    hamming_loss: the share of wrong decisions, one for each row and label.
+    mean_average_precision: over the labels that occur in the rows; None where none does.
+    log_loss: nats per decision. intervals: 95% bootstrap intervals of ``micro_f1``, ``macro_f1`` and ``accuracy``.
+    unknown_labels: labels that the model does not know, with their rows.
+    """
+
+    task: ClassVar[str] = "multi_label"
+
+    rows: int
+    accuracy: float
+    micro: Averages
+    macro: Averages
+    weighted: Averages
+    hamming_loss: float
+    mean_average_precision: float | None
+    log_loss: float
+    classes: tuple[LabelFigures, ...]
+    intervals: dict[str, Interval]
+    unknown_labels: dict[str, int]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The model's labels in their order."""
+        return tuple(figures.label for figures in self.classes)
+
+    @property
+    def headline(self) -> Headline:
+        """The figure that stands first."""
+        return Headline("micro F1", self.micro.f1, self.intervals["micro_f1"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain lists, dicts and numbers that JSON keeps to the last bit."""
+        flat = {"task": self.task} | asdict(self)
+        flat["classes"] = list(flat["classes"])
+        return flat
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> MultiLabelEvaluation:
+        """Rebuilds what `to_dict` returned; raises BundleError where something is missing or extra."""
+        plain = ("rows", "accuracy", "hamming_loss", "mean_average_precision", "log_loss")
+        try:
+            return cls(
+                **{name: stored[name] for name in plain},
+                micro=Averages(**stored["micro"]),
+                macro=Averages(**stored["macro"]),
+                weighted=Averages(**stored["weighted"]),
+                classes=tuple(LabelFigures(**figures) for figures in stored["classes"]),
+                intervals={name: Interval(**bounds) for name, bounds in stored["intervals"].items()},
+                unknown_labels=dict(stored["unknown_labels"]),
+            )
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise BundleError(
+                f"stored figures cannot be read: {type(error).__name__}: {error}",
+                hint="evaluate the run again to write them anew",
+            ) from error
+
+    def report_text(self) -> str:
+        """Returns every figure as plain text, label by label."""
+        from textune.evaluation.text import format_multi_label
+
+        return format_multi_label(self)
+
+
+def evaluate_multi_label(
+    probabilities: NDArray[np.floating[Any]], targets: NDArray[Any], labels: Sequence[str],
+    thresholds: Sequence[float], *, seed: int = 0, unknown: Sequence[Sequence[str]] = (),
+) -> MultiLabelEvaluation:  # fmt: skip
+    """Returns all figures of one model on one set of rows.
+
+    probabilities: float [rows, labels]; targets: 0 or 1 [rows, labels]; thresholds: from which each label is given.
+    unknown: row by row the labels that the model does not know; each counts as missed.
+    Raises DataError without rows, ModelError where a probability is not finite, ValueError on wrong shapes.
+    """
+    scores, known = np.asarray(probabilities, dtype=np.float64), np.asarray(targets) > 0
+    _check(scores, known, labels, thresholds, unknown)
+    unknown_labels = dict(Counter(label for names in unknown for label in names).most_common())
+    strangers = _mark_unknown(unknown, unknown_labels, len(known))
+    # An unknown label is a column that is never given, so that every figure counts it as missed.
+    true = np.hstack([known, strangers])
+    given = np.hstack([scores >= np.asarray(thresholds), np.zeros_like(strangers)])
+
+    hits, support, predicted = (true & given).sum(0), true.sum(0), given.sum(0)
+    precision, recall, f1 = _divide(hits, predicted), _divide(hits, support), _divide(2 * hits, support + predicted)
+    occurring = support + predicted > 0
+    figures = tuple(
+        LabelFigures(
+            label, float(precision[i]), float(recall[i]), float(f1[i]), int(support[i]), int(predicted[i]),
+            int(hits[i]), average_precision(scores[:, i], known[:, i]), float(thresholds[i]),
+        )
+        for i, label in enumerate(labels)
+    )  # fmt: skip
+    areas = [f.average_precision for f in figures if f.average_precision is not None]
+
+    def average(weights: NDArray[Any]) -> Averages:
+        total = max(float(weights.sum()), 1e-12)
+        return Averages(*(float((values * weights).sum() / total) for values in (precision, recall, f1)))
+
+    all_hits, all_true, all_given = (np.array([counts.sum()]) for counts in (hits, support, predicted))
+    return MultiLabelEvaluation(
+        rows=len(true),
+        accuracy=float((true == given).all(axis=1).mean()),
+        micro=Averages(
+            float(_divide(all_hits, all_given)[0]),
+            float(_divide(all_hits, all_true)[0]),
+            float(_divide(2 * all_hits, all_true + all_given)[0]),
+        ),
+        macro=average(occurring.astype(float)),
+        weighted=average(support.astype(float)),
+        hamming_loss=float((true != given).mean()),
+        mean_average_precision=sum(areas) / len(areas) if areas else None,
+        log_loss=log_loss(scores, known),
+        classes=figures,
+        intervals=_bootstrap(true, given, seed),
+        unknown_labels=unknown_labels,
+    )
+
+
+def log_loss(probabilities: Floats, true: Bools) -> float:
+    """Returns the mean over rows and labels of the binary cross entropy, in nats."""
+    tiny = np.finfo(np.float64).eps
+    return float(-np.log(np.clip(np.where(true, probabilities, 1 - probabilities), tiny, 1.0)).mean())
+
+
+def average_precision(scores: Floats, true: Bools) -> float | None:
+    """Returns the precision at each recall that is reached, averaged over the true rows; None without any."""
+    from sklearn.metrics import average_precision_score
+
+    return float(average_precision_score(true, scores)) if true.any() else None
+
+
+def paired_f1_difference(
+    true: Bools, given_a: Bools, given_b: Bools, missed: NDArray[np.int64] | None = None, *, seed: int = 0
+) -> Difference:
+    """Returns by how much A's micro F1 exceeds B's on the same rows, with its paired-bootstrap 95% interval.
+
+    true, given_a, given_b: bool [rows, labels]. missed: int64 [rows], labels of a row that neither model knows.
+    """
+    if true.shape != given_a.shape or true.shape != given_b.shape:
+        raise ValueError(f"paired rows are needed: got shapes {true.shape}, {given_a.shape} and {given_b.shape}")
+    if not len(true):
+        raise DataError("two models cannot be compared on no rows", hint="give rows with labels")
+    extra = np.zeros(len(true), np.int64) if missed is None else missed
+    support = true.sum(1) + extra
+    columns = [(true & g).sum(1) for g in (given_a, given_b)] + [g.sum(1) + support for g in (given_a, given_b)]
+    patterns, counts = np.unique(np.stack(columns, axis=1), axis=0, return_counts=True)
+    draws = np.random.default_rng(seed).multinomial(len(true), counts / len(true), size=RESAMPLES)
+
+    def lead(sums: NDArray[Any]) -> NDArray[np.float64]:
+        return _divide(2 * sums[:, 0], sums[:, 2]) - _divide(2 * sums[:, 1], sums[:, 3])
+
+    interval = percentile_interval(lead(draws @ patterns))
+    return Difference(interval.low, interval.high, float(lead((counts @ patterns)[None])[0]))
+
+
+def _bootstrap(true: Bools, given: Bools, seed: int) -> dict[str, Interval]:
+    """Returns 95% percentile-bootstrap intervals over resampled rows; rows alike are drawn together."""
+    rows, labels = true.shape
+    marks = np.hstack([true & given, true, given, (true == given).all(axis=1, keepdims=True)])
+    patterns, counts = np.unique(marks, axis=0, return_counts=True)
+    patterns = patterns.astype(np.float32)  # counts up to 16 million are exact, and the product is a fast one
+    rng = np.random.default_rng(seed)
+    found: dict[str, list[NDArray[Any]]] = {"micro_f1": [], "macro_f1": [], "accuracy": []}
+    block = max(1, _MOST_DRAWS_AT_ONCE // len(counts))
+    for start in range(0, RESAMPLES, block):
+        draws = rng.multinomial(rows, counts / rows, size=min(block, RESAMPLES - start)).astype(np.float32)
+        sums = (draws @ patterns).astype(np.float64)
+        hits, seen = sums[:, :labels], sums[:, labels : 2 * labels] + sums[:, 2 * labels : 3 * labels]
+        found["micro_f1"].append(_divide(2 * hits.sum(1), seen.sum(1)))
+        occurring = np.maximum((seen > 0).sum(1), 1)
+        found["macro_f1"].append(_divide(2 * hits, seen).sum(1) / occurring)
+        found["accuracy"].append(sums[:, -1] / rows)
+    return {name: percentile_interval(np.concatenate(values)) for name, values in found.items()}
+
+
+def _mark_unknown(unknown: Sequence[Sequence[str]], names: Mapping[str, int], rows: int) -> Bools:
+    marks = np.zeros((rows, len(names)), dtype=bool)
+    number = {name: i for i, name in enumerate(names)}
+    for row, labels in enumerate(unknown):
+        marks[row, [number[label] for label in labels]] = True
+    return marks
+
+
+def _check(
+    scores: Floats, true: Bools, labels: Sequence[str], thresholds: Sequence[float], unknown: Sequence[Sequence[str]]
+) -> None:
+    if scores.ndim != 2 or scores.shape != true.shape or scores.shape[1] != len(labels):
+        raise ValueError(f"probabilities {scores.shape} do not fit {true.shape} targets and {len(labels)} labels")
+    if len(thresholds) != len(labels) or (unknown and len(unknown) != len(true)):
+        raise ValueError(f"{len(thresholds)} thresholds and {len(unknown)} unknown do not fit {scores.shape}")
+    if len(true) == 0:
+        raise DataError("there is no row to evaluate", hint="give rows that have a label")
+    broken = np.flatnonzero(~np.isfinite(scores).all(axis=1))
+    if len(broken):
+        raise ModelError(
+            f"the model's probabilities are not finite for {len(broken)} of {len(true)} rows, "
+            f"the first at position {broken[0]}",
+            hint="the weights hold NaN or infinite values, or the precision is too low: try precision=fp32",
+        )
+
+
+def _divide(numerator: NDArray[Any], denominator: NDArray[Any]) -> NDArray[np.float64]:
+    where = np.asarray(denominator) > 0
+    return np.asarray(np.divide(numerator, denominator, out=np.zeros(np.shape(numerator)), where=where))
