@@ -109,8 +109,7 @@ def choose_training(
     decide("dropout", 0.0, "few trained parameters over few epochs")
     if task == "multi_label":
         decide("metric", "micro_f1", "with several labels a text, few rows are right to the last label")
-    else:
-        decide("metric", "accuracy", "one label a text")
+    training = replace(training, metric=training.metric or "accuracy")
     return replace(config, training=training), decisions
 
 

@@ -62,7 +62,7 @@ def change_manifest(folder: Path, **changes: Any) -> None:
     columns=st.lists(NAMES, min_size=1, max_size=3),
     joiner=st.text(st.characters(codec="utf-8"), max_size=3),
     temperature=st.floats(0.01, 100),
-    thresholds=st.none() | st.lists(st.floats(0, 1), min_size=2, max_size=2).map(tuple),
+    thresholds=st.none() | st.floats(0.01, 1),
     options=st.dictionaries(NAMES, st.integers() | st.text(st.characters(codec="utf-8")) | st.none(), max_size=3),
 )
 def test_manifest_comes_back_as_it_was(
@@ -77,8 +77,8 @@ def test_manifest_comes_back_as_it_was(
         pad_token_id=1, columns=TextColumns(tuple(columns), "pair", joiner, "label", None), seed=3,
         data_fingerprint="f", engine={"name": "reference"}, trainable_parameters=1, total_parameters=2,
         versions={"torch": "2"}, textune_version="0", created="now", new_modules=("a.b",), temperature=temperature,
-        thresholds=thresholds, metrics={"accuracy": 0.5}, long_text=LongText("window", 3, 5),
-        files={"weights": hash_file(folder / "weights")},
+        thresholds=thresholds and (thresholds,) * len(labels), metrics={"accuracy": 0.5},
+        long_text=LongText("window", 3, 5), files={"weights": hash_file(folder / "weights")},
     )  # fmt: skip
     write_manifest(folder, manifest)
     assert read_manifest(folder) == manifest

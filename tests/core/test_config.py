@@ -107,6 +107,10 @@ def test_labels_that_cannot_be_told_apart_are_refused(value: str, reason: str) -
 def _values_of(f: dataclasses.Field[Any]) -> st.SearchStrategy[Any]:
     low, high, choices = f.metadata["low"], f.metadata["high"], f.metadata["choices"]
     kind = str(f.type)
+    if f.name == "class_weights":
+        weight = st.floats(0.01, 100)
+        pairs = st.dictionaries(PLAIN, weight, min_size=1, max_size=3)
+        return st.just("balanced") | st.lists(weight, min_size=1, max_size=3) | pairs
     if choices:
         return st.sampled_from(choices)
     if "bool" in kind:
