@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     import torch
 
     from textune.engine import Precision, ReferenceEngine
+    from textune.objective import Objective
 
 PLAN = "plan.json"
 
@@ -142,7 +143,6 @@ class RunSteps:
         import torch
 
         from textune.engine import Precision, probe_precision
-        from textune.objective import build_objective
         from textune.training import Trainer, open_accelerator
 
         config, progress = self.config, self.progress
@@ -175,7 +175,7 @@ class RunSteps:
         trainer = Trainer(
             engine, self.method.param_groups(engine, self.backbone.family, rates), self.train, self.validation,
             padding_of(self.backbone), config.training, folder, hash_plan(plan), progress, accelerator,
-            build_objective(self.data.task, config.training, self.weights),
+            self._objective(),
         )  # fmt: skip
         result = trainer.run()
         thresholds = self._tune_thresholds(engine)
@@ -235,8 +235,15 @@ class RunSteps:
         if plan["versions"] != now["versions"]:
             self.progress.warn("other library versions than before: the weights may differ in their last bits")
 
+    def _objective(self) -> Objective:
+        from textune.objective import build_objective
+
+        return build_objective(self.data.task, self.config.training, self.weights)
+
     def _build_model(self) -> _Model:
         import torch
+
+        from textune.objective import set_starting_bias
 
         # One seed, one sequence: the same head and adapter weights in training, after a resume, and as "before tuning".
         torch.manual_seed(self.config.training.seed)
@@ -244,6 +251,7 @@ class RunSteps:
             self.backbone, self.data.labels.names, dropout=self.config.training.dropout or 0.0,
             load_kwargs=self.method.load_kwargs(self.backbone.family),
         )  # fmt: skip
+        set_starting_bias(module, new_modules, self._objective().starting_bias(self.train.targets))
         module = self.method.apply(module, self.backbone.family, new_modules)
         if self.config.model.init is not None:
             self.method.load_weights(module, Path(self.config.model.init))

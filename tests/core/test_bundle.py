@@ -78,7 +78,6 @@ def test_manifest_comes_back_as_it_was(
         data_fingerprint="f", engine={"name": "reference"}, trainable_parameters=1, total_parameters=2,
         versions={"torch": "2"}, textune_version="0", created="now", new_modules=("a.b",), temperature=temperature,
         thresholds=thresholds and (thresholds,) * len(labels), metrics={"accuracy": 0.5},
-        thresholds=thresholds and (thresholds,) * len(labels), metrics={"accuracy": 0.5},
         long_text=LongText("window", 3, 5), files={"weights": hash_file(folder / "weights")},
     )  # fmt: skip
     write_manifest(folder, manifest)

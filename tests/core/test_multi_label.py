@@ -247,7 +247,7 @@ def test_a_merged_export_is_of_its_kind_and_names_the_thresholds(run: Run, work:
     from transformers import pipeline
 
     text = make_rows()[7][0]
-    told = pipeline("text-classification", str(folder), top_k=None)(text)
+    told = pipeline("text-classification", str(folder), top_k=None)([text])[0]
     own = Predictor.load(run.folder, precision="fp32").classify([text])[0].probabilities
     assert {entry["label"]: entry["score"] for entry in told} == pytest.approx(own, abs=1e-4), "the pipeline's sigmoid"
     stdout = call_textune("export", str(run.folder), "--output", "other", "--backbone", str(backbone), cwd=work).stdout

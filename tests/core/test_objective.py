@@ -9,7 +9,7 @@ import torch
 from textune.config import TrainingConfig, build_config
 from textune.errors import ConfigError
 from textune.evaluation import explain_not_learning, explain_not_learning_labels
-from textune.objective import build_objective
+from textune.objective import build_objective, set_starting_bias
 from textune.weighting import HEAVIEST_POSITIVE, weigh_classes
 
 LOGITS = torch.tensor([[2.0, -1.0, 0.5], [0.1, 0.2, -3.0], [1.0, 1.0, 1.0], [-4.0, 0.0, 4.0]])
@@ -64,8 +64,7 @@ def test_scores_are_those_of_the_validation_rows_without_weights() -> None:
     scores, answers = several.score(LOGITS.numpy() - 3, MARKS.numpy())
     expected = torch.nn.functional.binary_cross_entropy_with_logits(LOGITS - 3, MARKS)
     assert scores["loss"] == pytest.approx(float(expected), rel=1e-5)
-    assert answers.sum() == 1, "at one half hardly a label is given"
-    assert scores["micro_f1"] > 0.6, "F1 is at the threshold that suits the rows"
+    assert scores["micro_f1"] > 0.6 and answers.sum() > 1, "F1 is at the threshold that suits the rows, not at one half"
 
 
 @pytest.mark.parametrize("counts", [[30, 10], [5, 500, 95]])
@@ -142,3 +141,23 @@ def test_a_run_that_gives_no_label_at_all_is_told() -> None:
     assert explain_not_learning_labels(something, marks, [0.33] * 10, 1e-3) is None, "too early to tell"
     assert "likely too low" in (explain_not_learning_labels(something, marks, [0.33] * 60, 1e-3) or "")
     assert "not a finite number" in (explain_not_learning_labels(something, marks, [float("nan")], 1e-3) or "")
+
+
+def test_a_head_starts_at_the_labels_shares() -> None:
+    targets = np.zeros((100, 3), np.float32)
+    targets[:20, 0], targets[:, 2] = 1, 1
+    several = build_objective("multi_label", TrainingConfig())
+    head = torch.nn.Sequential()
+    head.dense, head.classifier = torch.nn.Linear(3, 3), torch.nn.Linear(3, 3)
+    kept = head.dense.bias.clone()
+    set_starting_bias(head, ("classifier", "dense"), several.starting_bias(targets))
+    assert torch.equal(head.dense.bias, kept)
+    assert torch.sigmoid(head.classifier.bias).tolist() == pytest.approx([0.2, 0.005, 0.995], abs=1e-6)
+    set_starting_bias(head, (), np.zeros(3, np.float32))
+    assert head.classifier.bias.abs().sum() > 0, "a head of the checkpoint's own is left alone"
+    assert build_objective("single_label", TrainingConfig()).starting_bias(np.array([0, 1])) is None
+    weights = weigh_classes("balanced", [20, 50], 100, "ab", "ab", multi_label=True)
+    balanced = build_objective("multi_label", TrainingConfig(), weights).starting_bias(
+        np.repeat([[1.0, 1], [0, 1], [0, 0]], [20, 30, 50], axis=0)
+    )
+    assert balanced == pytest.approx([0, 0], abs=1e-6), "of balanced labels a head that knows nothing says one half"

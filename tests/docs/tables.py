@@ -13,7 +13,7 @@ _ROWS = 60
 
 
 def write_workplace(folder: Path) -> Path:
-    """Writes six tables (reviews.csv and so on) and models/my-bert; returns the folder."""
+    """Writes eight tables (reviews.csv and so on) and models/my-bert; returns the folder."""
     rows = _draw_reviews(_ROWS, seed=1)
     films = [(text, "positive" if stars == "5" else "negative") for text, stars, _ in rows]
     _write(folder / "films.csv", ("text", "label"), films)
@@ -24,6 +24,11 @@ def write_workplace(folder: Path) -> Path:
     _write(folder / "feedback.csv", ("subject", "body", "stars"), feedback, delimiter=";")
     questions = [("How was it?", text, "yes" if stars == "5" else "no") for text, stars, _ in rows]
     _write(folder / "questions.csv", ("question", "answer", "helpful"), questions)
+    moods = [_draw_moods(i) for i in range(_ROWS)]
+    _write(folder / "emotions.csv", ("text", "labels"), [(text, "|".join(labels)) for text, labels in moods])
+    marks = {"toxic": "anger", "insult": "joy", "threat": "surprise"}
+    comments = [(text, *(str(int(mood in labels)) for mood in marks.values())) for text, labels in moods]
+    _write(folder / "comments.csv", ("text", *marks), comments)
     _build_backbone(folder / "models" / "my-bert")
     return folder
 
@@ -38,6 +43,13 @@ def _draw_reviews(rows: int, seed: int) -> list[tuple[str, str, str]]:
             (f"{said}, said visitor {seed}{i:03} of {draw.randint(100, 999)}", "51"[i % 2 - 1], f"c{i // 3}")
         )
     return reviews
+
+
+def _draw_moods(number: int) -> tuple[str, list[str]]:
+    """Returns a text and its moods, each told by a word; every row has one at least."""
+    told = {"anger": "awful", "joy": "lovely", "surprise": "bright"}
+    moods = [mood for bit, mood in enumerate(told) if (number % 7 + 1) >> bit & 1]
+    return f"said visitor {number}: {' and '.join(told[mood] for mood in moods)} story", moods
 
 
 def _write(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]], delimiter: str = ",") -> None:

@@ -1,6 +1,12 @@
 """Probabilities in, plain figures out: metrics, thresholds, intervals, baselines, errors. No torch."""
 
-from textune.evaluation.baselines import predict_majority, predict_prevalence, predict_tfidf, predict_tfidf_sets
+from textune.evaluation.baselines import (
+    best_constant_f1,
+    predict_majority,
+    predict_prevalence,
+    predict_tfidf,
+    predict_tfidf_sets,
+)
 from textune.evaluation.errors import (
     NO_LABEL,
     ConfidentError,
@@ -34,6 +40,7 @@ __all__ = [
     "LabelFigures",
     "MultiLabelEvaluation",
     "Task",
+    "best_constant_f1",
     "build_task",
     "count_confusions",
     "evaluate",

@@ -83,13 +83,21 @@ def predict_prevalence(train_targets: NDArray[Any], rows: int) -> tuple[Floats, 
     train_targets: 0 or 1 [training rows, labels]. Given are the k most frequent labels, with the k of the greatest
     micro F1 on the training rows. Returns float [rows, labels] and one threshold per label.
     """
-    counts = np.asarray(train_targets).sum(axis=0).astype(np.float64)
-    taught, ranked = len(train_targets), np.sort(counts)[::-1]
-    given = np.arange(1, len(counts) + 1)
-    best = int(np.argmax(2 * np.cumsum(ranked) / (given * taught + max(counts.sum(), 1))))
-    shares = counts / max(taught, 1)
-    threshold = float(max(ranked[best] / max(taught, 1), np.finfo(np.float64).tiny))
-    return np.tile(shares, (rows, 1)), (threshold,) * len(counts)
+    shares = np.asarray(train_targets).sum(axis=0).astype(np.float64) / max(len(train_targets), 1)
+    best = int(np.argmax(_constant_f1s(shares)))
+    threshold = float(max(np.sort(shares)[::-1][best], np.finfo(np.float64).tiny))
+    return np.tile(shares, (rows, 1)), (threshold,) * len(shares)
+
+
+def best_constant_f1(targets: NDArray[Any]) -> float:
+    """Returns the greatest micro F1 of the same labels for every row. targets: 0 or 1 [rows, labels]."""
+    return float(_constant_f1s(np.asarray(targets, np.float64).mean(axis=0)).max())
+
+
+def _constant_f1s(shares: Floats) -> Floats:
+    """Returns the micro F1 of always giving the one, two, three ... most frequent labels."""
+    given = np.arange(1, len(shares) + 1)
+    return np.asarray(2 * np.cumsum(np.sort(shares)[::-1]) / (given + shares.sum()))
 
 
 def predict_tfidf_sets(
