@@ -325,6 +325,12 @@ def describe_data(
         ("words", f"mean {words['mean']:.0f}, median {words['median']:.0f}, 95% at most {words['p95']:.0f}, "
          f"longest {words['max']:,.0f}"),
     ]  # fmt: skip
+    if data.task == MULTI:
+        none = facts.rows - facts.rows_labelled
+        without = f"; {none:,} rows have none" if none else ""
+        lines.append(
+            ("labels of a row", f"{sum(facts.label_counts.values()) / max(facts.rows, 1):.2f} in the mean{without}")
+        )
     if tokens is not None and len(tokens):
         full = tokens.full_lengths
         lines.append(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ from tiny import BAD, GOOD, NEUTRAL, StopAt, call_textune, hash_weights, setting
 import textune
 from textune.bundle import read_manifest
 from textune.config import build_config
-from textune.errors import ConfigError, DataError
+from textune.errors import BundleError, ConfigError, DataError
 from textune.export import export_merged
 from textune.interrupt import RunInterrupted
 from textune.predict import Predictor
@@ -314,3 +315,19 @@ def test_settings_of_this_kind_are_read_from_everywhere() -> None:
     for label in ("toxic,insult", ["toxic", "insult"]):
         assert build_config({"label": label}).data.label == ("toxic", "insult")
     assert build_config({"label": "stars"}).data.label == ("stars",)
+
+
+def test_runs_of_before_load_as_they_did(finished: Run, tmp_path: Path) -> None:
+    """A manifest without the fields that came with several labels per text."""
+    shutil.copytree(finished.folder, tmp_path / "old")
+    path = tmp_path / "old" / "textune.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    for name in ("indicators", "label_separator"):
+        del content["columns"][name]
+    path.write_text(json.dumps(content), encoding="utf-8")
+    old = Predictor.load(tmp_path / "old")
+    assert old.manifest.task == "single_label" and old.manifest.thresholds is None
+    assert old.predict(["a lovely film"]) == finished.predict(["a lovely film"])
+    path.write_text(json.dumps(content | {"task": "ranking"}), encoding="utf-8")
+    with pytest.raises(BundleError, match="'ranking' is not known"):
+        Predictor.load(tmp_path / "old")

@@ -159,3 +159,14 @@ def test_a_split_keeps_rare_labels_in_training() -> None:
         assert abs(counts["often"] - expected) <= 2
         absent = [p for p in (parts.validation, parts.test) if not any("rare" in s for s in p.label_sets())]
         assert len([note for note in parts.notes if "'rare'" in note]) == len(absent)
+
+
+def test_lists_of_class_numbers_become_lists_of_names() -> None:
+    from datasets import ClassLabel, Dataset, Features, Sequence, Value
+
+    features = Features({"text": Value("string"), "labels": Sequence(ClassLabel(names=["joy", "love", "anger"]))})
+    made = Dataset.from_dict({"text": ["a", "b", "c"], "labels": [[1, 0], [], [2]]}, features=features)
+    table = read_table(made)
+    chosen = choose_columns(table)
+    examples = build_examples(table, chosen, choose_form(table, chosen, None, "|"))
+    assert examples.label_sets() == [("joy", "love"), (), ("anger",)]

@@ -36,8 +36,11 @@ def evaluate(
     print_evaluation(evaluation)
     if errors:
         typer.echo("\nthe surest errors")
-        rows = [(str(e.row), e.true, e.predicted, f"{e.probability:.1%}", _short(e.text)) for e in errors[:5]]
-        print_table(("row", "true", "predicted", "sure", "text"), rows, right=(0, 3))
+        rows = [
+            (str(e.row), e.true, e.decision or e.predicted, f"{e.probability:.1%}", _short(e.text)) for e in errors[:5]
+        ]
+        header = ("row", "true", "surest mistake" if errors[0].decision else "predicted", "sure", "text")
+        print_table(header, rows, right=(0, 3))
 
 
 def report(

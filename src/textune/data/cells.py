@@ -114,12 +114,13 @@ def _undecodable_row(column: pa.ChunkedArray) -> int | None:
 
 
 def class_names(schema: pa.Schema) -> dict[str, list[str]]:
-    """Returns the class names that the `datasets` library stored in a schema, by column."""
+    """Returns the class names that the `datasets` library stored in a schema, by column; also of lists of classes."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        inner = {column: f.get("feature", f) if isinstance(f, dict) else f for column, f in features.items()}
         return {
             column: [str(n) for n in feature["names"]]
-            for column, feature in features.items()
+            for column, feature in inner.items()
             if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
         }
     except (KeyError, TypeError, ValueError, RecursionError):
@@ -132,6 +133,10 @@ def _column_text(column: pa.ChunkedArray, names: list[str] | None) -> pa.Chunked
         return _column_text(column.cast(kind.value_type), names)
     if names is not None and pa.types.is_integer(kind):
         return _map_values(column, lambda v: names[v] if 0 <= v < len(names) else None)
+    if names is not None and _is_list(kind) and pa.types.is_integer(kind.value_type):
+        lists = [[names[v] for v in cell if 0 <= v < len(names)] if cell is not None else None
+                 for cell in column.to_pylist()]  # fmt: skip
+        return pa.chunked_array([pa.array([cell_text(cell) for cell in lists], TEXT)])
     if pa.types.is_floating(kind):
         # Arrow writes 1.0 as "1"; the shortest Python form keeps the point
         short = np.float32 if pa.types.is_float32(kind) else float
@@ -164,6 +169,10 @@ def _casts(kind: pa.DataType) -> bool:
         pa.types.is_null,
     )
     return _is_string(kind) or _is_binary(kind) or any(check(kind) for check in checks)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return any(check(kind) for check in (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list))
 
 
 def _is_string(kind: pa.DataType) -> bool:

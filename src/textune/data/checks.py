@@ -58,6 +58,7 @@ class OddScript:
 class DataFacts:
     """Facts about examples; row numbers are those of the source.
 
+    rows_labelled: rows with a label at all; in multi-label data a row may have none.
     words: mean, median, p95 and max of the words per text, split at white space.
     exact_duplicates: rows beyond the first with one text (but for case and white space).
     conflicting_duplicates: rows whose text also stands with another label; `conflicts` shows some.
@@ -67,6 +68,7 @@ class DataFacts:
     rows: int
     no_text: int
     no_label: int
+    rows_labelled: int
     label_counts: dict[str, int]
     words: dict[str, float]
     exact_duplicates: int
@@ -132,15 +134,17 @@ def excerpt(text: str) -> str:
 
 def inspect_examples(examples: Examples, table: Table | None = None) -> DataFacts:
     """Gathers the facts about examples, and about the cells of the table they were built from."""
-    texts, labels = examples.texts(), [label for labels in examples.label_sets() for label in labels]
+    texts, sets = examples.texts(), examples.label_sets()
+    labels = [label for own in sets for label in own]
     lengths = np.array([len(text.split()) for text in texts] or [0])
-    duplicates, conflicting, conflicts = _duplicates(examples, [", ".join(s) for s in examples.label_sets()])
+    duplicates, conflicting, conflicts = _duplicates(examples, [", ".join(own) for own in sets])
     script, odd = _odd_scripts(examples, texts)
     empty = {c: int(table.arrow.column(c).null_count) for c in table.columns} if table is not None else {}
     return DataFacts(
         rows=len(examples),
         no_text=len(examples.no_text),
         no_label=len(examples.no_label),
+        rows_labelled=sum(bool(labels) for labels in sets),
         label_counts=dict(Counter(labels).most_common()),
         words={
             "mean": round(float(lengths.mean()), 1),

@@ -17,13 +17,17 @@ NO_LABEL = "(no label)"
 
 @dataclass(frozen=True)
 class ConfidentError:
-    """A row that the model got wrong while being sure; row is its number in the data."""
+    """A row that the model got wrong while being sure; row is its number in the data.
+
+    decision: with several labels per text, the wrong decision that the probability is of, such as "joy withheld".
+    """
 
     row: int
     text: str
     true: str
     predicted: str
     probability: float
+    decision: str | None = None
 
 
 def find_confident_errors(
@@ -75,7 +79,7 @@ def find_confident_set_errors(
     """
     scores, true = np.asarray(probabilities, dtype=np.float64), np.asarray(targets) > 0
     sureness = np.where(true == given, 0.0, np.where(given, scores, 1 - scores))
-    worst = sureness.max(axis=1, initial=0.0)
+    worst, label_of = sureness.max(axis=1, initial=0.0), sureness.argmax(axis=1)
     surest = np.argsort(-worst, kind="stable")[:count]
 
     def show(marks: NDArray[np.bool_], more: Sequence[str] = ()) -> str:
@@ -88,6 +92,7 @@ def find_confident_set_errors(
             true=show(true[i], unknown[i] if len(unknown) else ()),
             predicted=show(given[i]),
             probability=float(worst[i]),
+            decision=f"{labels[label_of[i]]} {'given' if given[i, label_of[i]] else 'withheld'}",
         )
         for i in surest.tolist()
         if worst[i] > 0
