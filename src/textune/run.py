@@ -47,8 +47,11 @@ class Run:
         """Returns a Predictor; options as for `Predictor.load`."""
         return Predictor.load(self.folder, **options)
 
-    def predict(self, texts: Sequence[str]) -> list[str]:
-        """Returns the label of each text. It loads the model each time: for many calls keep `load()`."""
+    def predict(self, texts: Sequence[str]) -> list[Any]:
+        """Returns the label of each text, or with several labels per text a tuple of them.
+
+        It loads the model each time: for many calls keep `load()`.
+        """
         return self.load().predict(texts)
 
     def evaluate(self, data: Any, **settings: Any) -> AnyEvaluation:

@@ -74,6 +74,7 @@ class RunSteps:
             progress.say(note)
         for warning in self.data.warnings:
             progress.warn(warning)
+        self._check_threshold()
         config, decisions = choose_max_length(config, self._longest())
         config, self.long_text, about_length = choose_long_text(config)
         config, more = choose_training(
@@ -97,6 +98,13 @@ class RunSteps:
         if advice := advise_on_cuts(self.train.tokens, self.long_text):
             progress.warn(advice)
             self.data = replace(self.data, warnings=(*self.data.warnings, advice))
+
+    def _check_threshold(self) -> None:
+        if self.config.training.threshold is not None and self.data.task != MULTI:
+            raise ConfigError(
+                f"threshold={self.config.training.threshold:g}: with one label per text the most probable is given",
+                hint="leave threshold= out, or set task=multi_label",
+            )
 
     def _weigh_classes(self) -> np.ndarray[Any, Any] | None:
         data = self.data

@@ -277,6 +277,8 @@ def test_class_weights_change_what_is_learnt(
         ({"label": "labels,text", "text": "text"}, "named as text and as label"),
         ({"task": "multi"}, "must be one of single_label, multi_label"),
         ({"threshold": 2}, "must be between 0 and 1"),
+        ({"threshold": 0.5, "task": "single_label"}, "the most probable is given"),
+        ({"label_separator": ""}, "label_separator= is empty"),
     ],
 )
 def test_bad_settings_leave_nothing_behind(

@@ -18,7 +18,7 @@ from textune.data.cells import TEXT, compact_json
 from textune.data.columns import Columns
 from textune.data.jsonlines import parse_json
 from textune.data.table import Table
-from textune.errors import DataError
+from textune.errors import ConfigError, DataError
 
 SINGLE, MULTI = "single_label", "multi_label"
 _FEWEST_JOINED = 2
@@ -62,8 +62,11 @@ def choose_form(table: Table, columns: Columns, task: str | None, separator: str
     """Decides how the labels are written; task=None looks at them: lists and several columns are multi-label, joined
     labels where the parts come back in other combinations.
 
-    Raises DataError where lists and plain labels stand in one column, or a task does not fit the columns.
+    Raises ConfigError for an empty separator; DataError where lists and plain labels stand in one column, or a task
+    does not fit the columns.
     """
+    if not separator:
+        raise ConfigError("label_separator= is empty", hint='give what stands between labels, such as "|" or ";"')
     if len(columns.indicators) > 1:
         if task == SINGLE:
             raise DataError(

@@ -24,6 +24,8 @@ _MOST_FEATURES = 200_000
 _FEWEST_FEATURES = 5_000
 _MOST_WEIGHTS = 4_000_000
 _ROWS_AT_ONCE = 10_000
+_MOST_DECISIONS = 2_000_000
+_FEWEST_ROWS = 2_000
 
 _LONGEST_MEAN_WORD = 12
 """Letters; longer "words" belong to a script without spaces, which character n-grams read better."""
@@ -105,7 +107,8 @@ def predict_tfidf_sets(
 ) -> Floats:
     """Fits one logistic regression per label on TF-IDF of words and word pairs, and returns their probabilities.
 
-    train_targets: 0 or 1 [training rows, labels]; bounded as `predict_tfidf` is. A label that all or none of the
+    train_targets: 0 or 1 [training rows, labels]; bounded as `predict_tfidf` is, and to 2 million rows x labels, as
+    each label takes a regression of its own (but for 2,000 rows). A label that all or none of the
     training rows have gets its share. Returns float [rows, labels].
     """
     from sklearn.exceptions import ConvergenceWarning
@@ -113,6 +116,9 @@ def predict_tfidf_sets(
 
     targets = np.asarray(train_targets) > 0
     chosen = _choose_rows(train_texts, np.zeros(len(targets), np.int64), seed)
+    affordable = max(_MOST_DECISIONS // max(targets.shape[1], 1), _FEWEST_ROWS)
+    if len(chosen) > affordable:
+        chosen = np.sort(np.random.default_rng(seed).permutation(chosen)[:affordable])
     vectorizer = _build_vectorizer([train_texts[row] for row in chosen[:200]], targets.shape[1])
     probabilities = np.tile(targets.mean(axis=0), (len(texts), 1))
     try:
