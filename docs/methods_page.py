@@ -35,8 +35,8 @@ _RANK = """## What `r` is
 `r` is the rank of LoRA's update: an integer, not a share of the weights. A layer's weight of 768 x 768 has 589,824
 entries. LoRA leaves them as they are and learns two matrices, 768 x r and r x 768, whose product is added. At `r=4`
 these have 2 x 768 x 4 = 6,144 entries, about 1% of 589,824. `r=0.2` does not mean that a fifth of the weights is
-trained: it means nothing, and textune refuses it. `alpha` scales the product by `alpha / r`, so that a rank can be changed
-without looking for a new learning rate.
+trained: it means nothing, and textune refuses it. `alpha` scales the product by `alpha / r`, so that a rank can be
+changed without looking for a new learning rate.
 """
 
 _RATES = """## Learning rates that differ by layer
@@ -139,7 +139,8 @@ def describe_matrix() -> Iterator[str]:
     yield (
         f"Of {len(cells)} cells {states['works']} work, {states['refused']} are refused with a reason, "
         f'{states["unproven"]} are unproven. "yes" is no opinion: the cell\'s contract tests\npassed ({versions}). '
-        "One step lowers the loss; what should move moves, what is frozen does not; a fresh process\ngives the same logits on a padded "
+        "One step lowers the loss; what should move moves, what is frozen does not; a fresh process\ngives the same "
+        "logits on a padded "
         "batch of unequal lengths; merged equals unmerged; a batch equals single texts;\nan interrupted run "
         "ends with the "
         "very bits of an uninterrupted one; plain peft loads the same logits from the same folder.\n`make "

@@ -14,6 +14,7 @@ import numpy as np
 from textune.bundle import MANIFEST, TRUNCATE, Manifest, hash_file, read_manifest, write_manifest
 from textune.config import build_config, load_settings, write_settings
 from textune.errors import BundleError, ModelError
+from textune.methods import methods
 from textune.predict import Predictor
 
 if TYPE_CHECKING:
@@ -37,7 +38,14 @@ def export_merged(run: str | Path, output: Path, *, backbone: str | None = None,
         raise BundleError(f"{output}: exists already", hint="choose another --output, or add --overwrite")
     if output.exists() and not (output / "config.json").is_file():
         raise BundleError(f"{output}: holds files that are not a merged model's; it is not overwritten")
-    predictor = Predictor.load(run, backbone=backbone, device="cpu", precision="fp32")
+    manifest = read_manifest(run)
+    if not methods.get(manifest.method).mergeable:
+        able = ", ".join(name for name, cls in methods if cls.mergeable)
+        raise BundleError(
+            f"{run}: method {manifest.method} adds parts that no plain model has, so it cannot be merged",
+            hint=f"use the run itself, or train with one that merges: {able}",
+        )
+    predictor = Predictor.load(run, backbone=backbone, device="cpu", precision="fp32", merge=True)
     predictor.manifest = dataclasses.replace(predictor.manifest, long_text=TRUNCATE)
     expected = predictor.predict_logits(_PROBES, _second(predictor)) / predictor.manifest.temperature
     model: Any = predictor.model

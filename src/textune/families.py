@@ -185,3 +185,11 @@ def guess_family(model_type: str, config: Mapping[str, Any]) -> Family | str:
         decoder=any("CausalLM" in name for name in config.get("architectures") or ()), dropouts=dropouts,
         attention="eager" if not getattr(model, "_supports_sdpa", False) else None, guessed=True,
     )  # fmt: skip
+
+
+def describe_guess(family: Family) -> str:
+    """Returns what a person should know of a guess."""
+    return (
+        f"the family '{family.name}' is not among those that were proven: guessed from its modules were layers "
+        f"{family.layers}, linear modules {', '.join(family.linear)}, head {', '.join(family.head_modules)}"
+    )

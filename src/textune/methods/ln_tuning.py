@@ -22,6 +22,13 @@ class LNTuning(PeftMethod):
     when = "as small as BitFit, and to be had where a backbone has no bias vectors"
     learning_rate = 2e-3
 
+    @classmethod
+    def refusal(cls, family: Family) -> str | None:
+        """Returns why a guessed family has no LN-tuning."""
+        if not family.norms:
+            return "its layers have no modules that are norms by their names"
+        return super().refusal(family)
+
     def build_peft_config(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> Any:
         """Returns peft's LNTuningConfig; the norms of the head are trained with it."""
         from peft import LNTuningConfig
