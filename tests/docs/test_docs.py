@@ -136,7 +136,7 @@ def test_contributed_examples_work(tmp_path: Path) -> None:
     """The method, the family and the source of CONTRIBUTING.md do what the page says, in a fresh interpreter."""
     method, family, source = (b.body for b in list_blocks(ROOT / "CONTRIBUTING.md") if b.kind == "python")
     (tmp_path / "norm.py").write_text(method, encoding="utf-8")
-    (tmp_path / "electra.py").write_text(family, encoding="utf-8")
+    (tmp_path / "roformer.py").write_text(family, encoding="utf-8")
     (tmp_path / "mail.py").write_text(source, encoding="utf-8")
     (tmp_path / "check.py").write_text(_CHECK, encoding="utf-8")
     done = subprocess.run([sys.executable, "check.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
@@ -148,18 +148,18 @@ from pathlib import Path
 
 import transformers
 
-import electra, mail, norm
+import mail, norm, roformer
 from textune.data import read_table
 from textune.methods import resolve
 
 Path("one.mail").write_text("Subject: hello\\n\\nsome text", encoding="utf-8")
 assert read_table("one.mail").arrow.to_pylist() == [{"subject": "Subject: hello", "text": "some text"}]
 
-config = transformers.AutoConfig.for_model("electra", hidden_size=16, embedding_size=16, num_hidden_layers=1,
+config = transformers.AutoConfig.for_model("roformer", hidden_size=16, embedding_size=16, num_hidden_layers=1,
     num_attention_heads=2, intermediate_size=16, vocab_size=50)
 for name, raw, moving in (("norm", {"biases": "false"}, "LayerNorm.weight"), ("lora", {}, "lora_A")):
     model = transformers.AutoModelForSequenceClassification.from_config(config)
-    model = resolve(name, raw).apply(model, electra.electra, ())
+    model = resolve(name, raw).apply(model, roformer.roformer, ())
     trained = [n for n, p in model.named_parameters() if p.requires_grad]
     assert any(moving in n for n in trained), trained
     assert any("classifier" in n for n in trained), trained
