@@ -66,7 +66,8 @@ class SupportRecorder:
                   if self._passed.get(f"{row}-{f}") == set(tests) and f"{row}-{f}" not in self._failed]
             for row in list_rows()
         }  # fmt: skip
-        record = {"versions": list_versions(), "tests": tests, "proven": proven}
+        versions = {name: version.partition("+")[0] for name, version in list_versions().items()}  # +cpu is a build
+        record = {"versions": versions, "tests": tests, "proven": proven}
         self._path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 

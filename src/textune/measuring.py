@@ -20,6 +20,7 @@ from textune.evaluation import AnyEvaluation, ConfidentError, Task, build_task
 from textune.predict import Predictor
 from textune.preparation import read_options
 from textune.report import BASE, MAJORITY, TFIDF, TUNED, CardInput, ReportInput, render_card, write_report
+from textune.report.reloading import reload_by_textune, reload_without_textune
 from textune.saving import update_manifest
 
 TEST_READS = "test_reads.jsonl"
@@ -211,7 +212,7 @@ def write_evaluation(
             data_facts=facts,
             warnings=warnings,
             settings_yaml=(folder / "config.yaml").read_text(encoding="utf-8"),
-            reload_lines=_reload_lines(folder.name),
+            reload_lines=reload_by_textune(folder.name),
         ),
         report,
     )
@@ -225,55 +226,12 @@ def write_evaluation(
         comparison=rows,
         facts=summary,
         warnings=warnings,
-        reload_lines=_reload_without_textune(manifest, folder.name),
+        reload_lines=reload_without_textune(manifest, folder.name),
         tags=[manifest.method],
         task=manifest.task,
     )
     write_text_atomically(folder / "README.md", render_card(card))
     return report
-
-
-def _reload_lines(name: str) -> str:
-    return f'import textune\nmodel = textune.load("{name}")\nmodel.predict(["a text to classify"])'
-
-
-def _reload_without_textune(manifest: Manifest, name: str) -> str:
-    names = ", ".join(f"{i}: {label!r}" for i, label in enumerate(manifest.labels))
-    if "adapter_config.json" in manifest.files:
-        return (
-            "from peft import AutoPeftModelForSequenceClassification\n"
-            "from transformers import AutoTokenizer\n"
-            f"labels = {{{names}}}\n"
-            "model = AutoPeftModelForSequenceClassification.from_pretrained(\n"
-            f"    {name!r}, num_labels=len(labels), id2label=labels)\n"
-            f"tokenizer = AutoTokenizer.from_pretrained({name!r})"
-            + ("" if manifest.long_text.form == "truncate" else "  # texts longer than max_length: with textune only")
-            + _apply_thresholds(manifest)
-        )
-    return (
-        f"# once, with textune: textune export {name} --to merged --output merged\n"
-        "from transformers import pipeline\n"
-        f'classify = pipeline("text-classification", "merged"{", top_k=None" if manifest.thresholds else ""})'
-        + _apply_thresholds(manifest, merged=True)
-    )
-
-
-def _apply_thresholds(manifest: Manifest, *, merged: bool = False) -> str:
-    """Returns the lines that turn probabilities into labels; nothing with one label per text."""
-    if manifest.thresholds is None:
-        return ""
-    if merged:
-        return (
-            "\n# every label with its probability; a text has those at or above merged/thresholds.json"
-            '\nprint(classify("a text to classify"))'
-        )
-    cuts = ", ".join(f"{threshold:.4f}" for threshold in manifest.thresholds)
-    return (
-        f"\nthresholds = [{cuts}]  # of each label, in their order"
-        '\nlogits = model.eval()(**tokenizer("a text to classify", return_tensors="pt")).logits[0]'
-        f"\nprobabilities = (logits / {manifest.temperature:g}).sigmoid().tolist()"
-        "\nprint([labels[i] for i, p in enumerate(probabilities) if p >= thresholds[i]])"
-    )
 
 
 def read_labelled(predictor: Predictor, data: Any, config: RunConfig) -> Examples:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -211,3 +212,28 @@ def test_target_that_is_not_there_is_an_error(backbones: dict[str, Path], tmp_pa
 
 def test_fast_settings_are_settings() -> None:
     build_config(FAST)
+
+
+@pytest.mark.parametrize(("method", "family"), [("qlora", "bert"), ("lora", "llama"), ("vera", "gpt2")])
+def test_the_cards_lines_load_the_run_without_textune(
+    method: str, family: str, backbones: dict[str, Path], tmp_path: Path, reviews: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = train_tiny(reviews, backbones[family], tmp_path / "run", method=method, epochs=1)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / backbones[family].name).symlink_to(backbones[family])
+    code = re.search(r"```python\n(.*?)```", (run.folder / "README.md").read_text(encoding="utf-8"), re.S)[1]
+    names: dict[str, Any] = {}
+    exec(compile(code, "card", "exec"), names)
+    for module in names["model"].modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False  # bitsandbytes' kernel raises on layers as narrow as these
+    inputs = names["tokenizer"](list(UNEQUAL), padding=True, truncation=True, return_tensors="pt")
+    with torch.inference_mode():
+        logits = names["model"].eval()(**inputs).logits.numpy()
+    ours = run.load(backbone=str(backbones[family]), precision="fp32", merge=False).predict_logits(UNEQUAL)
+    np.testing.assert_allclose(logits, ours, atol=1e-5)
+
+
+def test_card_of_what_only_textune_loads_says_so(backbones: dict[str, Path], tmp_path: Path, reviews: Path) -> None:
+    run = train_tiny(reviews, backbones["distilbert"], tmp_path / "run", method="adapter", epochs=1)
+    assert "textune.load" in (run.folder / "README.md").read_text(encoding="utf-8")

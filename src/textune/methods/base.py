@@ -96,6 +96,10 @@ class Method:
         save_file(tensors, folder / DELTA_FILE, metadata={"format": "pt"})
         return [DELTA_FILE]
 
+    def plain_load(self, family: Family) -> tuple[list[str], list[str]]:
+        """Returns what peft's own loading needs besides: names from transformers, arguments of from_pretrained."""
+        return [], []
+
     def resolved_options(self, family: Family) -> dict[str, Any]:
         """Returns the options with every default of the family filled in, as the manifest keeps them."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self.options).items()}

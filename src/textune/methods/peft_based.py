@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -39,6 +40,7 @@ class PeftMethod(Method):
 
     def apply(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> torch.nn.Module:
         """Wraps the model by peft; raises ModelError where peft finds nothing to adapt."""
+        quieten_bitsandbytes()
         import peft
 
         try:
@@ -82,6 +84,11 @@ class PeftMethod(Method):
         unwrap_saved_modules(model)
         merged: torch.nn.Module = model.merge_and_unload()  # type: ignore[operator]
         return merged
+
+
+def quieten_bitsandbytes() -> None:
+    """Hides that it misses optional kernels, which it would fetch from a hub. peft imports it wherever it is there."""
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 class PromptMethod(PeftMethod):

@@ -11,6 +11,7 @@ from textune.errors import MissingExtraError
 from textune.families import Family
 from textune.methods.base import module_pattern, register
 from textune.methods.lora import Lora, LoraOptions
+from textune.methods.peft_based import quieten_bitsandbytes
 
 if TYPE_CHECKING:
     import torch
@@ -42,21 +43,27 @@ class QLora(Lora):
             raise MissingExtraError(
                 "method qlora needs bitsandbytes, which is not installed", hint="pip install 'textune[qlora]'"
             )
-        import logging
-
         import torch
         import transformers
 
-        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it misses optional kernels, which it would download
-        quantisation = transformers.BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type=self.options.quant_type,
-            bnb_4bit_use_double_quant=self.options.double_quant,
-            # Products in fp32: the engine's autocast region decides the inputs' precision, not the weights' form.
-            bnb_4bit_compute_dtype=torch.float32,
-            llm_int8_skip_modules=[module_pattern((*family.head_modules, "pooler"))],
-        )
-        return {"quantization_config": quantisation}
+        quieten_bitsandbytes()
+        settings = self._quantisation(family) | {"bnb_4bit_compute_dtype": torch.float32}
+        return {"quantization_config": transformers.BitsAndBytesConfig(**settings)}
+
+    def plain_load(self, family: Family) -> tuple[list[str], list[str]]:
+        """Returns the quantisation: over fp32 weights the adapter would answer otherwise than it was trained."""
+        settings = ", ".join(f"{k}={v!r}" for k, v in self._quantisation(family).items())
+        quantisation = f"BitsAndBytesConfig({settings}, bnb_4bit_compute_dtype=torch.float32)"
+        return ["BitsAndBytesConfig"], [f"quantization_config={quantisation}"]
+
+    def _quantisation(self, family: Family) -> dict[str, Any]:
+        # Products are in fp32: the engine's autocast region decides the inputs' precision, not the weights' form.
+        return {
+            "load_in_4bit": True,
+            "bnb_4bit_quant_type": self.options.quant_type,
+            "bnb_4bit_use_double_quant": self.options.double_quant,
+            "llm_int8_skip_modules": [module_pattern((*family.head_modules, "pooler"))],
+        }
 
     def apply(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> torch.nn.Module:
         """Wraps the quantised model by peft."""
