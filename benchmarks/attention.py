@@ -35,7 +35,7 @@ def measure(form: str, length: int) -> dict[str, float]:
     backbone = resolve_backbone("minilm")
     model, new = load_classifier(backbone, ("a", "b"))
     model = resolve("lora", {}).apply(model, backbone.family, new)
-    engine = ReferenceEngine(model, Precision("bf16", "benchmark"), backbone.family.head_modules).train()
+    engine = ReferenceEngine(model, Precision("bf16", "benchmark"), backbone.family).train()
     for config in engine._configs:
         config._attn_implementation = form
     engine._configs = []

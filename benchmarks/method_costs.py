@@ -90,7 +90,7 @@ def measure(name: str, size: str, folder: Path) -> dict[str, Any]:
     loaded = resident_mb()
     model = method.apply(model, backbone.family, new).train()
     trainable, total = count_parameters(model)
-    engine = ReferenceEngine(model, Precision("fp32", "benchmark"), backbone.family.head_modules)
+    engine = ReferenceEngine(model, Precision("fp32", "benchmark"), backbone.family)
     groups = method.param_groups(model, backbone.family, Rates(1e-4, 1e-4, 0.0))
     optimizer = torch.optim.AdamW(groups)
     ids = np.random.default_rng(0).integers(5, 30_000, (ROWS, TOKENS))

@@ -109,7 +109,7 @@ def train(name: str, folder: Path, run: Path) -> dict[str, Any]:
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
     weights += sum(count_state(p.quant_state) for p in model.parameters() if hasattr(p, "quant_state"))
     model = method.apply(model, backbone.family, new).train()
-    engine = ReferenceEngine(model, Precision("fp32", "benchmark"), backbone.family.head_modules)
+    engine = ReferenceEngine(model, Precision("fp32", "benchmark"), backbone.family)
     optimizer = torch.optim.AdamW(method.param_groups(model, backbone.family, Rates(1e-3, 1e-3, 0.0)))
     ids = np.random.default_rng(0).integers(5, 900, (4, TOKENS))
     batch = Batch(ids, np.ones_like(ids), None, np.arange(4))

@@ -25,6 +25,7 @@ class Family:
     prefix: how prefixes get in: "past_keys" (the model takes keys and values from before its input), "attention"
         (textune lays them into the attention itself), or None: in no way.
     shared_layers: whether all layers are one and the same.
+    rounded_modules: what must give bf16 where the model computes in it, whatever the method made of it.
     takes_token_types: whether a sentence pair is marked by token_type_ids.
     decoder: whether a token sees only those before it; the last one is classified then.
     dropouts: config keys that the `dropout` setting changes.
@@ -44,6 +45,7 @@ class Family:
     head_modules: tuple[str, ...]
     prompt_size: str = "hidden_size"
     prefix: str | None = "past_keys"
+    rounded_modules: tuple[str, ...] = ()
     shared_layers: bool = False
     takes_token_types: bool = False
     decoder: bool = False
@@ -120,7 +122,8 @@ _add(
     "deberta-v2", _BERT, layers="deberta.encoder.layer", embeddings=("deberta.embeddings",),
     linear=("query_proj", "key_proj", "value_proj", "dense"),
     key_value=("attention.self.key_proj", "attention.self.value_proj"), head_modules=("pooler", "classifier"),
-    prefix=None, attention="eager", quirk="its pooler is in no checkpoint; its attention is its own",
+    prefix=None, rounded_modules=("query_proj",),  # the mask is filled with the lowest number of the queries' type
+    attention="eager", quirk="its pooler is in no checkpoint; its attention is its own",
 )  # fmt: skip
 _add(
     "modernbert", {}, layers="model.layers", embeddings=("model.embeddings",), linear=("Wqkv", "Wo", "Wi"),

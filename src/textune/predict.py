@@ -105,7 +105,7 @@ class Predictor:
             model = method.merge(model)
         place = choose_device(device)
         engine = ReferenceEngine(
-            model.to(place), probe_precision(precision, place), found.family.head_modules,
+            model.to(place), probe_precision(precision, place), found.family,
             equal_lengths=method.needs_equal_lengths(found.family),
         ).eval()  # fmt: skip
         return cls(manifest, engine, load_tokenizer(folder), padding_of(found))

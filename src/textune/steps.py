@@ -222,7 +222,7 @@ class RunSteps:
 
         family = self.backbone.family
         equal_lengths = self.method.needs_equal_lengths(family)
-        return ReferenceEngine(module, precision, family.head_modules, equal_lengths=equal_lengths)
+        return ReferenceEngine(module, precision, family, equal_lengths=equal_lengths)
 
     def _plan(self, precision: Mapping[str, Any], threads: int, device: str) -> dict[str, Any]:
         data = self.data
@@ -332,8 +332,11 @@ class RunSteps:
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 
     def _all_warnings(self, folder: Path) -> list[str]:
-        told = [line["text"] for line in read_json_lines(folder / "metrics.jsonl") if line["kind"] == "warning"]
-        return [*self.data.warnings, *told[-1:]]
+        log = read_json_lines(folder / "metrics.jsonl")
+        last = max((line["step"] for line in log if line["kind"] == "evaluation"), default=0)
+        # what was said on the way holds no more where the last evaluation found the model learning
+        told = [line["text"] for line in log if line["kind"] == "warning" and line["step"] == last]
+        return [*self.data.warnings, *told]
 
     def _summary(self, manifest: Manifest, folder: Path, training_seconds: float) -> list[tuple[str, str]]:
         training = self.config.training

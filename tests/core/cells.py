@@ -62,10 +62,10 @@ class Case:
         rates = Rates(rate or self.method.learning_rate, rate or self.method.learning_rate, 0.0)
         self.optimizer = torch.optim.AdamW(self.method.param_groups(self.model, family, rates))
 
-    def open_engine(self, model: torch.nn.Module) -> ReferenceEngine:
+    def open_engine(self, model: torch.nn.Module, precision: str = "fp32") -> ReferenceEngine:
         family = self.backbone.family
         equal_lengths = self.method.needs_equal_lengths(family)
-        return ReferenceEngine(model, Precision("fp32", "test"), family.head_modules, equal_lengths=equal_lengths)
+        return ReferenceEngine(model, Precision(precision, "test"), family, equal_lengths=equal_lengths)
 
     def loss(self) -> torch.Tensor:
         """The mean loss of the one batch that this case has."""

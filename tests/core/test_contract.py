@@ -76,6 +76,16 @@ def test_one_step_lowers_the_loss(row: str, family: str, backbones: dict[str, Pa
 
 
 @each
+def test_bf16_computes_nearly_the_same(row: str, family: str, backbones: dict[str, Path]) -> None:
+    case = Case(row, backbones[family])
+    exact = case.logits()
+    case.engine = case.open_engine(case.model, "bf16")
+    np.testing.assert_allclose(case.logits(), exact, atol=0.04 * np.abs(exact).max() + 0.02)
+    case.step()
+    assert np.isfinite(case.logits()).all()
+
+
+@each
 def test_trained_moves_and_frozen_does_not(row: str, family: str, case_of: Callable[[str, str], Case]) -> None:
     case = case_of(row, family)
     now = dict(case.model.named_parameters())

@@ -336,7 +336,7 @@ def test_bf16_keeps_parameters_and_head_in_fp32(backbone: Path) -> None:
     found = resolve_backbone(str(backbone))
     model, new = load_classifier(found, ("a", "b"))
     model = resolve("lora", {}).apply(model, found.family, new)
-    engine = ReferenceEngine(model, Precision("bf16", "test"), found.family.head_modules)
+    engine = ReferenceEngine(model, Precision("bf16", "test"), found.family)
     tokens = encode_texts(load_tokenizer(backbone), ["good film", "bad"], None, 16)
     batch = collate(tokens, [0, 1], padding_of(found), np.asarray([0, 1]))
     logits = engine(batch)

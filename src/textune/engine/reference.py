@@ -12,6 +12,7 @@ import torch
 from textune.batching import Batch
 from textune.engine.pooling import pool_windows
 from textune.engine.precision import Precision
+from textune.families import Family
 
 _LONGEST_FOR_PLAIN_ATTENTION = 192
 """Tokens up to which the plain form of attention beats the fused one on a CPU: at 96 tokens it is 1.3 times as fast,
@@ -21,15 +22,15 @@ at 400 only 0.7 times, with 1.7 times the memory (`benchmarks/attention.py`)."""
 class ReferenceEngine(torch.nn.Module):
     """Runs the model's own forward. Its parameters stay fp32: autocast rounds them as it goes.
 
-    head_modules: names of the modules above the encoder; they compute in fp32, so that logits and
-    probabilities are not rounded to bf16's eight bits. equal_lengths: texts of different lengths never meet in one
-    forward pass, for models whose answers padding would change.
+    family: the modules above the encoder compute in fp32, so that logits and probabilities are not rounded to bf16's
+    eight bits; those that must not are rounded. equal_lengths: texts of different lengths never meet in one forward
+    pass, for models whose answers padding would change.
     """
 
     name = "reference"
 
     def __init__(
-        self, model: torch.nn.Module, precision: Precision, head_modules: tuple[str, ...] = (), *,
+        self, model: torch.nn.Module, precision: Precision, family: Family | None = None, *,
         equal_lengths: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
@@ -38,8 +39,8 @@ class ReferenceEngine(torch.nn.Module):
         self.precision = precision
         self._restore: list[Callable[[], None]] = []
         self._configs = _find_switchable_configs(model)
-        if precision.name == "bf16":
-            self._keep_in_fp32(head_modules)
+        if precision.name == "bf16" and family is not None:
+            self._settle_types(family)
 
     @property
     def device(self) -> torch.device:
@@ -88,10 +89,12 @@ class ReferenceEngine(torch.nn.Module):
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
 
-    def _keep_in_fp32(self, head_modules: tuple[str, ...]) -> None:
+    def _settle_types(self, family: Family) -> None:
         for name, module in self.model.named_modules():
-            if any(name == head or name.endswith(f".{head}") for head in head_modules):
+            if any(name == head or name.endswith(f".{head}") for head in family.head_modules):
                 self._restore.append(_run_in_fp32(module))
+            elif name.endswith(tuple(f".{own}" for own in family.rounded_modules)):
+                self._restore.append(_round_output(module))
 
 
 def _unpad(batch: Batch, windows: np.ndarray[Any, Any]) -> Batch:
@@ -116,6 +119,21 @@ def _run_in_fp32(module: torch.nn.Module) -> Callable[[], None]:
         device = args[0].device.type
         with torch.autocast(device, enabled=False):
             return original(*(a.float() if torch.is_tensor(a) and a.is_floating_point() else a for a in args), **kwargs)
+
+    module.forward = forward
+
+    def undo() -> None:
+        del module.forward
+
+    return undo
+
+
+def _round_output(module: torch.nn.Module) -> Callable[[], None]:
+    """Makes one module give bf16 whatever its parts give (4-bit layers and VeRA give fp32); returns what undoes it."""
+    original = module.forward
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        return original(*args, **kwargs).to(torch.bfloat16)
 
     module.forward = forward
 
