@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import test_contract
 import torch
 import transformers
 from cells import Case
@@ -22,6 +23,7 @@ from textune.errors import BundleError, ConfigError, MissingExtraError, ModelErr
 from textune.export import export_merged
 from textune.families import families
 from textune.methods import check_family, methods, resolve
+from textune.methods.support import UNPROVEN, build_matrix, find_cell, read_record
 
 
 @pytest.mark.parametrize("family", families.names())
@@ -237,3 +239,14 @@ def test_the_cards_lines_load_the_run_without_textune(
 def test_card_of_what_only_textune_loads_says_so(backbones: dict[str, Path], tmp_path: Path, reviews: Path) -> None:
     run = train_tiny(reviews, backbones["distilbert"], tmp_path / "run", method="adapter", epochs=1)
     assert "textune.load" in (run.folder / "README.md").read_text(encoding="utf-8")
+
+
+def test_record_of_proven_cells_is_of_this_contract() -> None:
+    record, tests = read_record(), {name for name in vars(test_contract) if name.startswith("test_")}
+    not_of_cells = {"test_every_family_has_a_tiny_model_and_every_method_an_expectation"}
+    assert set(record["tests"]) == tests - not_of_cells, "the contract changed: run make matrix"
+    unproven = [
+        (row, name) for row, cells in build_matrix().items() for name, c in cells.items() if c.state == UNPROVEN
+    ]
+    assert not unproven, "run make matrix"
+    assert find_cell("lora", families.get("bert"), {"proven": {"lora": ["gpt2"]}}).state == UNPROVEN
