@@ -3,7 +3,7 @@
     python benchmarks/measure_tasks.py --data FOLDER_OF_DATA_SETS --runs FOLDER --output results/tasks.jsonl
 
 Runs are kept in the folder --runs; one that is finished there is not trained again, an interrupted one goes on. A line
-of JSON a run: settings, figures with 95% intervals, per class where a class is the point. Test rows are read once a run.
+of JSON for each: settings, figures with 95% intervals, per class where a class is the point. Test rows are read once.
 """
 
 from __future__ import annotations
