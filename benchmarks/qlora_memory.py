@@ -4,8 +4,8 @@
 
 Random weights of the sizes of bert-base (110 million) and of a small Qwen3-like decoder (about 200 million): memory
 depends on sizes alone. Each line: the bytes that the weights take, and the growth of the resident memory when
-it is loaded and has read one batch, in fp32 (LoRA's base) and in 4 bits (QLoRA's base); then, after three training steps,
-the largest difference of the logits between the trained model and a load of its saved run in a fresh process.
+it is loaded and has read one batch, in fp32 (LoRA's base) and in 4 bits (QLoRA's base); then, after three training
+steps, the largest difference of the logits between the trained model and a load of its saved run in a fresh process.
 """
 
 from __future__ import annotations
