@@ -26,7 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("families", "backbones", "methods"),
     ("engine",),
     ("checkpoint", "objective", "training"),
-    ("report", "preparation", "predict", "saving", "starting", "filing", "export", "measuring"),
+    ("report", "preparation", "predict", "saving", "starting", "filing", "export", "measuring", "foreign", "adoption"),
     ("steps", "run"),
     ("sklearn",),
     ("cli", "__main__"),

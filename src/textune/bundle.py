@@ -87,7 +87,10 @@ TRUNCATE = LongText()
 
 @dataclass(frozen=True)
 class Manifest:
-    """What `textune.json` says."""
+    """What `textune.json` says.
+
+    imported: peft_type and peft_version of the adapter folder that the run was made of; empty for a trained run.
+    """
 
     task: str
     labels: tuple[str, ...]
@@ -110,6 +113,7 @@ class Manifest:
     long_text: LongText = field(default_factory=LongText)
     temperature: float = 1.0
     thresholds: tuple[float, ...] | None = None
+    imported: Mapping[str, str] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     test_reads: int = 0
     files: Mapping[str, str] = field(default_factory=dict)

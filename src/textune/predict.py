@@ -15,7 +15,7 @@ from textune.batching import EncodedSplit, Padding
 from textune.bundle import BaseModel, Manifest, read_manifest
 from textune.errors import DataError, ModelError
 from textune.evaluation import build_task
-from textune.methods import resolve
+from textune.methods import resolve_saved
 from textune.tokens import Tokenized, encode_texts, load_tokenizer
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Predictor:
         from textune.engine import ReferenceEngine, probe_precision
 
         found = find_backbone(manifest.base_model, backbone, trust)
-        method = resolve(manifest.method, manifest.method_options)
+        method = resolve_saved(manifest.method, manifest.method_options)
         with torch.random.fork_rng(devices=[]):  # the head's first weights are overwritten at once
             model, new_modules = load_classifier(found, manifest.labels, load_kwargs=method.load_kwargs(found.family))
             model = method.apply(model, found.family, new_modules)

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 _SELF_TEST_ROWS = 6
 _TOLERANCE = 1e-4
+_OF_ONE_MACHINE = ("name_or_path", "_name_or_path", "auto_map", "tokenizer_file", "special_tokens_map_file")
 _LIBRARIES = ("torch", "transformers", "peft", "accelerate", "tokenizers", "safetensors")
 
 
@@ -57,11 +58,14 @@ def write_bundle(
     labels: tuple[str, ...], label_values: tuple[str, ...], columns: TextColumns, max_length: int, seed: int,
     data_fingerprint: str, engine: dict[str, Any], long_text: LongText = TRUNCATE,
     prove: Callable[[Manifest], None] = lambda manifest: None,
-    task: str = "single_label", thresholds: tuple[float, ...] | None = None,
+    task: str = "single_label", thresholds: tuple[float, ...] | None = None, tokenizer: Backbone | None = None,
 ) -> Manifest:  # fmt: skip
-    """Writes every file of the bundle, then lets `prove` raise, and writes the manifest last; returns the manifest."""
+    """Writes every file of the bundle, then lets `prove` raise, and writes the manifest last; returns the manifest.
+
+    tokenizer: whose tokenizer is taken; default: the backbone's.
+    """
     names = method.write_weights(model, folder, backbone)
-    names += write_tokenizer(backbone, folder, max_length)
+    names += write_tokenizer(tokenizer or backbone, folder, max_length)
     (folder / "backbone").mkdir(exist_ok=True)
     config = {k: v for k, v in backbone.config.items() if k not in ("_name_or_path", "auto_map")}
     (folder / "backbone" / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
@@ -114,7 +118,7 @@ def write_tokenizer(backbone: Backbone, folder: Path, max_length: int) -> list[s
     load_tokenizer(backbone.folder).save(str(folder / "tokenizer.json"))
     path = folder / "tokenizer_config.json"
     settings = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    settings = {k: v for k, v in settings.items() if k not in ("name_or_path", "_name_or_path", "auto_map")}
+    settings = {k: v for k, v in settings.items() if k not in _OF_ONE_MACHINE}
     settings["model_max_length"] = max_length
     path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return sorted({*names, "tokenizer.json", "tokenizer_config.json"})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from textune.cli import cache, catalogue, demo, doctor, evaluate, export, inspect, predict, tokens, train
+from textune.cli import adoption, cache, catalogue, demo, doctor, evaluate, export, inspect, predict, tokens, train
 
 app = typer.Typer(
     name="textune",
@@ -35,6 +35,7 @@ app.command("resume")(train.resume)
 app.command("evaluate")(evaluate.evaluate)
 app.command("report")(evaluate.report)
 app.command("predict")(predict.predict)
+app.command("import")(adoption.import_adapter)
 app.command("export")(export.export)
 app.command("push")(export.push)
 app.command("methods")(catalogue.methods)

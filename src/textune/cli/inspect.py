@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from textune.cli.output import JSON_HELP, gather_settings, print_facts, print_json
+
+if TYPE_CHECKING:
+    from textune.bundle import Manifest
 
 
 def inspect(
@@ -57,7 +61,6 @@ def _inspect_run(folder: str, json_output: bool) -> None:
     if json_output:
         print_json(dataclasses.asdict(manifest))
         return
-    name, key = ("micro F1", "micro_f1") if "micro_f1" in manifest.metrics else ("accuracy", "accuracy")
     options = ", ".join(f"{k} {v}" for k, v in manifest.method_options.items() if v is not None)
     print_facts(
         [
@@ -72,13 +75,22 @@ def _inspect_run(folder: str, json_output: bool) -> None:
             ("trainable", f"{manifest.trainable_parameters:,} of {manifest.total_parameters:,} parameters"),
             ("max_length", f"{manifest.max_length} tokens"),
             ("text", f" {manifest.columns.joiner!r} ".join(manifest.columns.text)),
-            (
-                name,
-                f"{manifest.metrics.get(key, float('nan')):.1%} on {manifest.metrics.get('rows', 0):,} "
-                f"{manifest.metrics.get('split', '')} rows",
-            ),
+            _tell_figure(manifest),
             ("test reads", str(manifest.test_reads)),
-            ("made", f"{manifest.created} by textune {manifest.textune_version}"),
+            ("made", f"{manifest.created} by textune {manifest.textune_version}" + _tell_origin(manifest)),
             ("files", f"{len(manifest.files)}, all with the SHA-256 of the manifest"),
         ]
     )
+
+
+def _tell_figure(manifest: Manifest) -> tuple[str, str]:
+    figures = manifest.metrics
+    name, key = ("micro F1", "micro_f1") if manifest.task == "multi_label" else ("accuracy", "accuracy")
+    if key not in figures:
+        return name, "not measured: textune evaluate RUN DATA"
+    return name, f"{figures[key]:.1%} on {figures['rows']:,} {figures['split']} rows"
+
+
+def _tell_origin(manifest: Manifest) -> str:
+    imported = manifest.imported
+    return f", imported: {imported['peft_type']} of peft {imported['peft_version']}" if imported else ""

@@ -2,6 +2,7 @@
 
 from textune.methods import (
     adapter,
+    adopted,
     bitfit,
     full,
     head,
@@ -14,13 +15,14 @@ from textune.methods import (
     qlora,
     vera,
 )
-from textune.methods.base import Method, check_family, methods, resolve
+from textune.methods.base import Method, check_family, methods, resolve, resolve_saved
 from textune.methods.rates import Rates, is_inside
 
 __all__ = [
     "Method",
     "Rates",
     "adapter",
+    "adopted",
     "bitfit",
     "check_family",
     "full",
@@ -35,5 +37,6 @@ __all__ = [
     "prompt",
     "qlora",
     "resolve",
+    "resolve_saved",
     "vera",
 ]

@@ -129,21 +129,37 @@ class Method:
 
 
 methods: Registry[type[Method]] = Registry("method")
+adopted: Registry[type[Method]] = Registry("method")
+"""Methods of imported runs only: they predict, and nobody can train with them, so no help or table names them."""
 
 
-def register(name: str) -> typing.Callable[[type[Method]], type[Method]]:
+def register(name: str, registry: Registry[type[Method]] = methods) -> typing.Callable[[type[Method]], type[Method]]:
     """Registers a method class under its key."""
 
     def store(cls: type[Method]) -> type[Method]:
         cls.key = name
-        return methods.register(name)(cls)
+        return registry.register(name)(cls)
 
     return store
 
 
 def resolve(name: str, raw_options: Mapping[str, Any]) -> Method:
-    """Checks a method's options and returns the method; raises ConfigError listing every problem."""
-    cls = methods.get(name)
+    """Checks the options of a method to train with and returns it; raises ConfigError listing every problem."""
+    if name in adopted.names():
+        raise ConfigError(
+            f"method {name}: holds an adapter that was made elsewhere; it predicts, but cannot be trained further",
+            hint=f"train anew with one of {', '.join(methods.names())}",
+        )
+    return _build_method(methods.get(name), raw_options)
+
+
+def resolve_saved(name: str, raw_options: Mapping[str, Any]) -> Method:
+    """Returns the method of a saved run, which may be an imported one; raises ConfigError like `resolve`."""
+    return _build_method((adopted if name in adopted.names() else methods).get(name), raw_options)
+
+
+def _build_method(cls: type[Method], raw_options: Mapping[str, Any]) -> Method:
+    name = cls.key
     fields = {f.name: f for f in dataclasses.fields(cls.options_type)}
     hints = typing.get_type_hints(cls.options_type)
     problems = [f"unknown option 'method.{k}' of {name}{suggest(k, fields)}" for k in raw_options if k not in fields]

@@ -1,6 +1,6 @@
 """A run's figures as a page to read and mail (HTML) and as a model card (Markdown). No torch."""
 
-from textune.report.card import CardInput, render_card
+from textune.report.card import CardInput, render_card, render_unmeasured_card
 from textune.report.html import ReportInput, render_report, write_report
 from textune.report.verdict import BASE, MAJORITY, TFIDF, TUNED
 
@@ -13,5 +13,6 @@ __all__ = [
     "ReportInput",
     "render_card",
     "render_report",
+    "render_unmeasured_card",
     "write_report",
 ]

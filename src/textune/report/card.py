@@ -63,6 +63,24 @@ def render_card(card: CardInput) -> str:
     return clean_text("\n\n".join(section for section in sections if section)) + "\n"
 
 
+def render_unmeasured_card(card: CardInput, headline: str) -> str:
+    """Returns the card of a run that no figures are known of, such as an imported one."""
+    sections = [
+        _front_matter(card),
+        f"# {escape_markdown(card.title)}",
+        escape_markdown(headline),
+        *(f"- {escape_markdown(note)}" for note in card.warnings),
+        "## How to load it",
+        _fence(card.reload_lines, "python"),
+        f"## {plural(len(card.labels), 'class').capitalize()}",
+        _table(("id", "label"), [(str(i), clip(label, 200)) for i, label in enumerate(card.labels)]),
+        "## How it was made",
+        _table(("", ""), card.facts),
+        f"Made with textune {escape_markdown(card.textune_version)}.",
+    ]
+    return clean_text("\n\n".join(sections)) + "\n"
+
+
 def escape_markdown(text: str) -> str:
     """Returns one line that Markdown and HTML show as it is: no markup, no link, no end of a table cell."""
     line = " ".join(text.split())
@@ -86,7 +104,7 @@ def _front_matter(card: CardInput) -> str:
         "language": card.language,
         "license": card.license,
         "tags": list(dict.fromkeys(["text-classification", "textune", *card.tags])),
-        "metrics": ["accuracy", "f1"] if card.task == "single_label" else ["f1"],
+        "metrics": (["accuracy", "f1"] if card.task == "single_label" else ["f1"]) if card.comparison else None,
     }
     known = {key: _one_line(value) for key, value in facts.items() if value is not None}
     return f"---\n{yaml.safe_dump(known, sort_keys=False, allow_unicode=True, width=10_000)}---"

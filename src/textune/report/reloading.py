@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from textune.bundle import Manifest
 from textune.families import families
-from textune.methods import methods, resolve
+from textune.methods import methods, resolve_saved
 
 
 def reload_by_textune(name: str) -> str:
@@ -33,7 +33,7 @@ def _reload_by_peft(manifest: Manifest, name: str) -> str:
         family = families.get(manifest.base_model.family)
         if family.decoder:  # which seldom names one, and then takes one text at a time
             arguments.append(f"pad_token_id={manifest.pad_token_id}")
-        more_imports, more_arguments = resolve(manifest.method, manifest.method_options).plain_load(family)
+        more_imports, more_arguments = resolve_saved(manifest.method, manifest.method_options).plain_load(family)
         imports += more_imports
         arguments += more_arguments
     return (

@@ -1,0 +1,70 @@
+"""Adapters made elsewhere that no method of textune builds exactly: peft builds them from their own configuration.
+
+They predict, are measured and exported. Nobody trains with them: they stand in a registry of their own.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from textune.config import option
+from textune.families import Family
+from textune.methods.base import adopted, register
+from textune.methods.peft_based import PeftMethod, PromptMethod
+
+if TYPE_CHECKING:
+    import torch
+
+_KEEPS_IDS = ("PREFIX_TUNING",)
+
+
+@dataclass(frozen=True)
+class AdoptedOptions:
+    """Options of `peft` and `peft_prompt`."""
+
+    peft_type: str = option("", "peft's name of the method")
+    settings: str = option("{}", "peft's configuration as JSON, as far as it is not peft's default")
+
+
+@register("peft", adopted)
+class AdoptedPeft(PeftMethod):
+    """Any adapter that peft lays into the layers."""
+
+    summary = "an adapter made elsewhere"
+    options_type = AdoptedOptions
+
+    def build_peft_config(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> Any:
+        """Returns the configuration that the adapter came with."""
+        return build_config(self.options.peft_type, json.loads(self.options.settings))
+
+
+@register("peft_prompt", adopted)
+class AdoptedPrompt(PromptMethod):
+    """Any prompt or prefix of peft's."""
+
+    summary = "a prompt made elsewhere"
+    options_type = AdoptedOptions
+
+    @property
+    def virtual_tokens(self) -> int:
+        """Positions that the virtual tokens take."""
+        return int(json.loads(self.options.settings)["num_virtual_tokens"])
+
+    def needs_equal_lengths(self, family: Family) -> bool:
+        """Returns True for decoders, but under a prefix: there the ids tell where a text ends."""
+        return self.options.peft_type not in _KEEPS_IDS and super().needs_equal_lengths(family)
+
+    def build_peft_config(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> Any:
+        """Returns the configuration that the prompt came with."""
+        return build_config(self.options.peft_type, json.loads(self.options.settings))
+
+
+def build_config(peft_type: str, settings: dict[str, Any]) -> Any:
+    """Returns peft's configuration of a classifier to predict with; raises ValueError or TypeError as peft does."""
+    from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+    from peft.utils import PeftType
+
+    kind = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(peft_type)]
+    return kind(task_type="SEQ_CLS", inference_mode=True, **settings)
