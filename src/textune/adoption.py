@@ -17,7 +17,7 @@ import numpy as np
 
 import textune
 from textune import cache
-from textune.backbones import Backbone, load_classifier, remember_local, resolve_backbone
+from textune.backbones import EMBEDDED_ID, Backbone, load_classifier, remember_local, resolve_backbone
 from textune.batching import EncodedSplit
 from textune.bundle import Manifest, TextColumns, name_run, run_path
 from textune.config import LabelPairs, RunConfig, build_config, write_settings
@@ -27,6 +27,7 @@ from textune.foreign import WEIGHTS, ForeignAdapter, dump_settings, read_adapter
 from textune.report.reloading import reload_without_textune
 from textune.methods import Method, resolve, resolve_saved
 from textune.methods.adopted import build_config as build_peft_config
+from textune.methods.peft_based import list_saved_modules
 from textune.predict import Predictor, padding_of
 from textune.progress import Progress, Silent
 from textune.report import CardInput, render_unmeasured_card
@@ -94,24 +95,25 @@ def _choose_target(adapter: ForeignAdapter, config: RunConfig, output: str | Pat
 
 def _find_base(adapter: ForeignAdapter, given: str | None, trust: str | None, progress: Progress) -> Backbone:
     """Returns the backbone that was given, or that the adapter names if it is on this machine."""
-    import huggingface_hub
-
     if given is not None:
         return resolve_backbone(given, trust=trust)
     hint = "say which model it was trained on: --backbone ID, FOLDER or minilm"
     if adapter.base is None:
         raise ModelError(f"{adapter.folder}: the adapter does not say what its base model is", hint=hint)
-    try:
-        here = Path(adapter.base).is_dir() or isinstance(
-            huggingface_hub.try_to_load_from_cache(adapter.base, "config.json"), str
-        )
-    except (ValueError, OSError):  # no hub id, and no path that this system could have
-        here = False
-    if not here:
+    if not (adapter.base == EMBEDDED_ID or Path(adapter.base).is_dir() or _is_cached(adapter.base)):
         raise ModelError(f"{adapter.folder}: its base model '{adapter.base}' is not on this machine", hint=hint)
     backbone = resolve_backbone(adapter.base, trust=trust)
     progress.say(f"backbone: {backbone.id} (what the adapter names)")
     return backbone
+
+
+def _is_cached(hub_id: str) -> bool:
+    import huggingface_hub
+
+    try:
+        return isinstance(huggingface_hub.try_to_load_from_cache(hub_id, "config.json"), str)
+    except ValueError:  # the path of another machine
+        return False
 
 
 class _Adoption:
@@ -124,6 +126,8 @@ class _Adoption:
         if adapter.revision not in (None, "main", backbone.revision):
             progress.warn(f"the adapter was made on revision {adapter.revision} of its base model")
         self.classes = adapter.classes or len(backbone.config.get("id2label") or ()) or 2
+        if self.classes < 2:
+            raise BundleError(f"{adapter.folder}: its head has one row: it gives a number, and no classes")
         self.plain, self.new_modules = self._load_plainly()
         self.labels = self._choose_labels(config.data.labels)
         self.method = self._choose_method()
@@ -156,7 +160,7 @@ class _Adoption:
         if other := sorted(name for name in there if there[name] != wanted[name]):
             raise ModelError(f"{place}: {other[0]} ({_count(other)}) has the shape {list(there[other[0]])}, and in "
                              f"{base_id} it would be {list(wanted[other[0]])}", hint=hint)  # fmt: skip
-        self._check_head([name for name in needed if not adapter.holds(name)])
+        self._check_head([name for name in needed if not adapter.holds(name)], new_modules)
         # A head that the file lacks is the backbone's own then: peft has a copy of it already.
         copies = tuple(f"{n}." for n, m in plain.named_modules() if isinstance(m, peft.utils.ModulesToSaveWrapper))
         lacking = sorted(wanted.keys() - there.keys())
@@ -167,11 +171,11 @@ class _Adoption:
         peft.set_peft_model_state_dict(plain, load_file(place) | {name: own[name] for name in lacking})
         return plain.eval(), new_modules
 
-    def _check_head(self, missing: list[str]) -> None:
+    def _check_head(self, missing: list[str], new_modules: tuple[str, ...]) -> None:
         """Raises BundleError where parameters are missing that the backbone lacks, too."""
         if missing:
-            modules = sorted({name.partition(".")[0] for name in missing})
-            more = f" and {len(missing) - 1} more tensors" if len(missing) > 1 else ""
+            modules = list_saved_modules(self.backbone.family, new_modules)
+            more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
             raise BundleError(
                 f"{self.adapter.folder}: the head is missing: the adapter holds no {missing[0]}{more}, and neither "
                 f"does {self.backbone.id}: the answers would be random",

@@ -24,7 +24,7 @@ from textune.adoption import import_adapter
 from textune.bundle import read_manifest
 from textune.cli import main
 from textune.errors import BundleError, ConfigError, ModelError, TextuneError
-from textune.export import export_merged
+from textune.export import export_merged, push_folder
 from textune.methods import methods, resolve
 from textune.methods.support import list_rows
 from textune.predict import Predictor
@@ -232,7 +232,7 @@ def spoil_weights(adapter: Path) -> None:
 
 
 FAULTS: dict[str, tuple[Callable[[Path], object], type[TextuneError], str]] = {
-    "head": (lambda a: drop_tensors(a, "classifier"), BundleError, "head is missing: .* no classifier.weight and 1"),
+    "head": (lambda a: drop_tensors(a, "classifier"), BundleError, "head is missing: .* no classifier.weight .and 1"),
     "half a head": (lambda a: drop_tensors(a, "classifier.bias"), BundleError, "head is missing: .*classifier.bias"),
     "tensor": (lambda a: drop_tensors(a, "0.attention.self.query.lora_A"), BundleError, r"query.lora_A.* is missing"),
     "pickle": (pickle_weights, BundleError, "adapter_model.bin: the weights are a pickle"),
@@ -288,8 +288,26 @@ def test_pooler_that_neither_side_has_is_a_missing_head(make: Make, backbones: d
     tensors = load_file(bare / "model.safetensors")
     save_file({n: t for n, t in tensors.items() if "pooler" not in n}, bare / "model.safetensors", {"format": "pt"})
     adapter = make("bert", lora(target_modules=TARGETS))
-    with pytest.raises(BundleError, match=r"head is missing: .*pooler.dense"):
+    with pytest.raises(BundleError, match=r"head is missing: .*pooler.dense") as caught:
         import_adapter(adapter, str(bare), names(2), output=tmp_path / "run")
+    assert "modules_to_save=['classifier', 'bert.pooler.dense']" in (caught.value.hint or "")
+
+
+def test_imported_run_is_published_like_any_other(make: Make, backbones: dict[str, Path], tmp_path: Path) -> None:
+    published: dict[str, bytes] = {}
+
+    class Hub:
+        def create_repo(self, name: str, **options: Any) -> str:
+            return name
+
+        def upload_folder(self, folder_path: str, **options: Any) -> None:
+            published.update({p.name: p.read_bytes() for p in Path(folder_path).iterdir() if p.is_file()})
+
+    adapter = make("bert", lora(target_modules=TARGETS, bias="all"))
+    run = import_adapter(adapter, str(backbones["bert"]), names(2), output=tmp_path / "run")
+    assert push_folder(run, "me/adopted", api=Hub()) == "me/adopted"
+    assert {"README.md", "textune.json", "adapter_model.safetensors", "tokenizer.json"} <= published.keys()
+    assert not [name for name, content in published.items() if str(tmp_path).encode() in content]
 
 
 def test_labels_must_be_as_many_as_the_rows_of_the_head(make: Make, backbones: dict[str, Path], tmp_path: Path) -> None:
@@ -359,7 +377,8 @@ def test_imported_lora_is_trained_further_and_an_odd_one_is_not(
     )
     with pytest.raises(ConfigError, match="made elsewhere"):
         train_tiny(reviews, base, tmp_path / "no", init=str(odd))
-    export_merged(odd, tmp_path / "merged")
+    merged = load_plain(export_merged(odd, tmp_path / "merged"), 2)
+    assert merged.config.id2label == {0: "negative", 1: "positive"}
 
 
 def test_methods_of_imported_runs_are_offered_nowhere() -> None:

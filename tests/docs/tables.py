@@ -13,7 +13,7 @@ _ROWS = 60
 
 
 def write_workplace(folder: Path) -> Path:
-    """Writes eight tables (reviews.csv and so on) and models/my-bert; returns the folder."""
+    """Writes eight tables (reviews.csv and so on), models/my-bert and an adapter for it; returns the folder."""
     rows = _draw_reviews(_ROWS, seed=1)
     films = [(text, "positive" if stars == "5" else "negative") for text, stars, _ in rows]
     _write(folder / "films.csv", ("text", "label"), films)
@@ -30,6 +30,7 @@ def write_workplace(folder: Path) -> Path:
     comments = [(text, *(str(int(mood in labels)) for mood in marks.values())) for text, labels in moods]
     _write(folder / "comments.csv", ("text", *marks), comments)
     _build_backbone(folder / "models" / "my-bert")
+    _build_adapter(folder / "models" / "my-bert", folder / "downloads" / "stars-adapter")
     return folder
 
 
@@ -77,3 +78,12 @@ def _build_backbone(folder: Path) -> None:
     )  # fmt: skip
     transformers.BertModel(config).save_pretrained(str(folder))
     fast.save_pretrained(str(folder))
+
+
+def _build_adapter(backbone: Path, folder: Path) -> None:
+    """Saves an untrained adapter as plain peft does."""
+    import peft
+    import transformers
+
+    base = transformers.AutoModelForSequenceClassification.from_pretrained(str(backbone), num_labels=2)
+    peft.get_peft_model(base, peft.LoraConfig(task_type="SEQ_CLS")).save_pretrained(str(folder))
