@@ -7,6 +7,7 @@ configuration and becomes a run that predicts, is measured and exported, but is 
 from __future__ import annotations
 
 import dataclasses
+import os
 import tempfile
 import warnings
 from collections.abc import Mapping
@@ -100,18 +101,20 @@ def _find_base(adapter: ForeignAdapter, given: str | None, trust: str | None, pr
     hint = "say which model it was trained on: --backbone ID, FOLDER or minilm"
     if adapter.base is None:
         raise ModelError(f"{adapter.folder}: the adapter does not say what its base model is", hint=hint)
-    if not (adapter.base == EMBEDDED_ID or Path(adapter.base).is_dir() or _is_cached(adapter.base)):
+    if not (adapter.base == EMBEDDED_ID or _is_here(adapter.base)):
         raise ModelError(f"{adapter.folder}: its base model '{adapter.base}' is not on this machine", hint=hint)
     backbone = resolve_backbone(adapter.base, trust=trust)
     progress.say(f"backbone: {backbone.id} (what the adapter names)")
     return backbone
 
 
-def _is_cached(hub_id: str) -> bool:
+def _is_here(model: str) -> bool:
     import huggingface_hub
 
+    if os.path.isdir(model):  # noqa: PTH112  Path's own raises where this system could have no such name
+        return True
     try:
-        return isinstance(huggingface_hub.try_to_load_from_cache(hub_id, "config.json"), str)
+        return isinstance(huggingface_hub.try_to_load_from_cache(model, "config.json"), str)
     except ValueError:  # the path of another machine
         return False
 
@@ -206,10 +209,9 @@ class _Adoption:
         if adapter.peft_type in _EXACT:
             name, fields = _EXACT[adapter.peft_type]
             options = {option: getattr(config, field) for option, field in fields.items()}
-            if "targets" in options:
-                options["targets"] = adapter.settings.get("target_modules")
-                if not isinstance(options["targets"], list):  # a pattern, or words for all
-                    options["targets"] = _list_adapted(self.plain)
+            if "targets" in options:  # by the ends of their names, or a pattern, or a word for all
+                given = adapter.settings.get("target_modules")
+                options["targets"] = sorted(given) if isinstance(given, list) else _list_adapted(self.plain)
             try:
                 method = resolve(name, options)
                 if method.refusal(family) is None and self._is_same(method, config):
@@ -330,7 +332,7 @@ class _Adoption:
                    ("adapter", f"{imported['peft_type']}, made with peft {imported['peft_version']}"),
                    ("parameters", f"{manifest.trainable_parameters:,} beside the base model"),
                    ("max_length", f"{manifest.max_length} tokens")],
-            warnings=["Its figures are not known here: measure it with `textune evaluate`."],
+            warnings=["Its figures are not known here: measure it with textune evaluate."],
             reload_lines=reload_without_textune(manifest, title), tags=[manifest.method],
         )  # fmt: skip
         return render_unmeasured_card(card, "Imported from an adapter that was made elsewhere.")

@@ -145,4 +145,7 @@ def load_run(folder: str | Path) -> Run:
     """Opens a finished run without loading its model."""
     folder = Path(folder)
     manifest = read_manifest(folder, verify=False)
+    if manifest.imported and not manifest.metrics:
+        raise BundleError(f"{folder}: an imported run comes without figures",
+                          hint=f"measure it: textune evaluate {folder} DATA")  # fmt: skip
     return Run(folder, manifest, read_json(folder / "evaluation" / "metrics.json", "the run's metrics"))
