@@ -25,13 +25,13 @@ from textune.config import LabelPairs, RunConfig, build_config, write_settings
 from textune.defaults import choose_max_length
 from textune.errors import BundleError, ConfigError, ModelError
 from textune.foreign import WEIGHTS, ForeignAdapter, dump_settings, read_adapter, read_label_names
-from textune.report.reloading import reload_without_textune
 from textune.methods import Method, resolve, resolve_saved
 from textune.methods.adopted import build_config as build_peft_config
 from textune.methods.peft_based import list_saved_modules
 from textune.predict import Predictor, padding_of
 from textune.progress import Progress, Silent
 from textune.report import CardInput, render_unmeasured_card
+from textune.report.reloading import reload_without_textune
 from textune.saving import update_manifest, write_bundle
 from textune.tokens import encode_texts, load_tokenizer
 
