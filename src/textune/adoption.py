@@ -277,7 +277,7 @@ class _Adoption:
         manifest = write_bundle(
             folder, self.plain, self.method, self.backbone, self.new_modules,
             labels=tuple(name for _, name in self.labels), label_values=tuple(value for value, _ in self.labels),
-            columns=TextColumns(data.text or ("text",), data.text_pair, data.joiner, data.label),
+            columns=TextColumns(data.text or ("text",), data.text_pair, data.joiner, (data.label or (None,))[0]),
             max_length=self.config.tokens.max_length or 0, seed=0, data_fingerprint="imported",
             engine={"name": "reference", "precision": {"name": "fp32", "reason": "imported"}, "device": "cpu"},
             prove=lambda manifest: self._prove(folder, manifest), tokenizer=self.tokenizer,

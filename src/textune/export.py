@@ -14,7 +14,7 @@ import numpy as np
 from textune.bundle import MANIFEST, TRUNCATE, Manifest, hash_file, read_manifest, write_manifest
 from textune.config import build_config, load_settings, write_settings
 from textune.errors import BundleError, ModelError
-from textune.methods import methods
+from textune.methods import methods, resolve_saved
 from textune.predict import Predictor
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def export_merged(run: str | Path, output: Path, *, backbone: str | None = None,
     if output.exists() and not (output / "config.json").is_file():
         raise BundleError(f"{output}: holds files that are not a merged model's; it is not overwritten")
     manifest = read_manifest(run)
-    if not methods.get(manifest.method).mergeable:
+    if not resolve_saved(manifest.method, manifest.method_options).mergeable:
         able = ", ".join(name for name, cls in methods if cls.mergeable)
         raise BundleError(
             f"{run}: method {manifest.method} adds parts that no plain model has, so it cannot be merged",

@@ -39,7 +39,7 @@ class Prefix(PromptMethod):
     paper = "https://arxiv.org/abs/2101.00190"
     when = "when weights must stay untouched, and a prompt at the input alone learns too little"
     options_type = PrefixOptions
-    learning_rate = 1e-2
+    learning_rate = 3e-2
     head_learning_rate = 2e-3
 
     @classmethod

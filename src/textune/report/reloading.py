@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from textune.bundle import Manifest
 from textune.families import families
-from textune.methods import methods, resolve_saved
+from textune.methods import resolve_saved
 
 
 def reload_by_textune(name: str) -> str:
@@ -16,7 +16,7 @@ def reload_without_textune(manifest: Manifest, name: str) -> str:
     """Returns the lines that load a run by peft or transformers alone; by textune where there is no other way."""
     if "adapter_config.json" in manifest.files:
         return _reload_by_peft(manifest, name)
-    if manifest.method in methods.names() and not methods.get(manifest.method).mergeable:
+    if not resolve_saved(manifest.method, manifest.method_options).mergeable:
         return f"# {manifest.method} adds parts that no plain model has\n{reload_by_textune(name)}"
     return (
         f"# once, with textune: textune export {name} --to merged --output merged\n"
@@ -29,7 +29,7 @@ def reload_without_textune(manifest: Manifest, name: str) -> str:
 def _reload_by_peft(manifest: Manifest, name: str) -> str:
     names = ", ".join(f"{i}: {label!r}" for i, label in enumerate(manifest.labels))
     imports, arguments = ["AutoTokenizer"], ["num_labels=len(labels)", "id2label=labels"]
-    if manifest.base_model.family in families.names() and manifest.method in methods.names():
+    if manifest.base_model.family in families.names():
         family = families.get(manifest.base_model.family)
         if family.decoder:  # which seldom names one, and then takes one text at a time
             arguments.append(f"pad_token_id={manifest.pad_token_id}")
