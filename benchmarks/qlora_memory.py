@@ -103,6 +103,7 @@ def train(name: str, folder: Path, run: Path) -> dict[str, Any]:
     before = psutil.Process().memory_info().rss
     torch.manual_seed(1)
     model, new = load_classifier(backbone, ("a", "b"), load_kwargs=method.load_kwargs(backbone.family))
+    model = method.apply(model, backbone.family, new)
     ids = np.random.default_rng(0).integers(5, 900, (4, TOKENS))
     batch = Batch(ids, np.ones_like(ids), None, np.arange(4))
     with torch.inference_mode():  # weights that are mapped from their file are in memory only once they are used
@@ -112,7 +113,7 @@ def train(name: str, folder: Path, run: Path) -> dict[str, Any]:
     resident = psutil.Process().memory_info().rss - before
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
     weights += sum(count_state(p.quant_state) for p in model.parameters() if hasattr(p, "quant_state"))
-    model = method.apply(model, backbone.family, new).train()
+    model.train()
     engine = ReferenceEngine(model, Precision("fp32", "benchmark"), backbone.family)
     optimizer = torch.optim.AdamW(method.param_groups(model, backbone.family, Rates(1e-3, 1e-3, 0.0)))
     for _ in range(3):

@@ -71,6 +71,10 @@ class QLora(Lora):
             # bitsandbytes would repack weights for a CPU kernel whose sums differ from training's in the last bits.
             if hasattr(module, "support_avx512bf16_for_cpu"):
                 module.support_avx512bf16_for_cpu = False
+        for parameter in cast(Any, model).parameters():
+            if not hasattr(parameter, "quant_state"):
+                # a view of the weight file would keep all of it mapped, and in memory once it was read
+                parameter.data = parameter.data.clone()
         return super().apply(model, family, new_modules)
 
     def merge(self, model: torch.nn.Module) -> torch.nn.Module:
