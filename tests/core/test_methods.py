@@ -16,7 +16,7 @@ import torch
 import transformers
 from cells import Case
 from safetensors.torch import load_file, save_file
-from tiny import FAST, UNEQUAL, train_tiny
+from tiny import FAST, UNEQUAL, hash_weights, train_tiny
 
 from textune.config import build_config
 from textune.errors import BundleError, ConfigError, MissingExtraError, ModelError
@@ -250,3 +250,32 @@ def test_record_of_proven_cells_is_of_this_contract() -> None:
     ]
     assert not unproven, "run make matrix"
     assert find_cell("lora", families.get("bert"), {"proven": {"lora": ["gpt2"]}}).state == UNPROVEN
+
+
+@pytest.mark.parametrize("method", ["p_tuning", "qlora", "adapter"])
+def test_finished_run_is_gone_on_from(method: str, backbones: dict[str, Path], tmp_path: Path, reviews: Path) -> None:
+    first = train_tiny(reviews, backbones["bert"], tmp_path / "first", method=method, epochs=1)
+    second = train_tiny(reviews, backbones["bert"], tmp_path / "second", init=str(first.folder), epochs=1)
+    assert second.manifest.method == method
+    assert hash_weights(first.folder) != hash_weights(second.folder), "its reload was proven as the first one's was"
+
+
+@pytest.mark.parametrize(
+    ("row", "family", "words"),
+    [("prefix", "mpnet", "no place where keys and values"), ("bitfit", "llama", "no bias vectors")],
+)
+def test_refusal_comes_before_the_weights_and_names_others(
+    row: str, family: str, words: str, backbones: dict[str, Path], tmp_path: Path, reviews: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("textune.steps.load_classifier", None)
+    with pytest.raises(ModelError, match=words) as caught:
+        train_tiny(reviews, backbones[family], tmp_path / "run", method=row)
+    assert "lora" in str(caught.value.hint)
+    assert row not in str(caught.value.hint).split(", ")
+    assert not (tmp_path / "run").exists()
+
+
+def test_rank_is_no_share(backbones: dict[str, Path], tmp_path: Path, reviews: Path) -> None:
+    with pytest.raises(ConfigError, match=r"method.r='0.2': must be a whole number"):
+        train_tiny(reviews, backbones["bert"], tmp_path / "run", method={"name": "lora", "r": "0.2"})
