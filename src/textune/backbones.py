@@ -70,8 +70,9 @@ class Backbone:
         """
         from textune.tokens import find_special_token
 
-        if self.config.get("pad_token_id") is not None:
-            return int(self.config["pad_token_id"])
+        named = self.config.get("pad_token_id")
+        if named is not None and int(named) >= 0:  # early conversions of Llama say -1
+            return int(named)
         end = self.config.get("eos_token_id")  # a list where several tokens may end a text
         found = find_special_token(self.folder, "pad_token")
         if found is None and end:

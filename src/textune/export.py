@@ -16,6 +16,7 @@ from textune.config import build_config, load_settings, write_settings
 from textune.errors import BundleError, ModelError
 from textune.methods import methods, resolve_saved
 from textune.predict import Predictor
+from textune.tokens import text_between
 
 if TYPE_CHECKING:
     import torch
@@ -28,11 +29,12 @@ PRIVATE = ("checkpoints/*", "evaluation/*", "tensorboard/*", "*.jsonl", "plan.js
 
 
 def export_merged(run: str | Path, output: Path, *, backbone: str | None = None, overwrite: bool = False) -> Path:
-    """Writes a folder that `transformers.pipeline("text-classification", output)` loads, label names included.
+    """Writes a folder that `pipeline("text-classification", output, truncation=True)` loads, label names included.
 
     The adapter is added into the weights in fp32 and the temperature folded into the head. transformers has no place
     for thresholds, which stand beside the model in thresholds.json, nor for long_text (`tell_what_is_lost`): it cuts
-    longer texts. The folder is checked by a fresh load on a padded batch. Raises BundleError where it would differ.
+    longer texts, and only where truncation=True asks it to. The folder is checked by a fresh load on a padded batch.
+    Raises BundleError where it would differ.
     """
     if output.exists() and not overwrite:
         raise BundleError(f"{output}: exists already", hint="choose another --output, or add --overwrite")
@@ -77,8 +79,8 @@ def tell_what_is_lost(manifest: Manifest) -> str | None:
     if manifest.long_text.form == "truncate":
         return None
     return (
-        f"long_text={manifest.long_text.form} is not carried: the merged model cuts a text after {manifest.max_length} "
-        "tokens, and may answer otherwise than the run on longer ones"
+        f"long_text={manifest.long_text.form} is not carried: with truncation=True the merged model cuts a text after "
+        f"{manifest.max_length} tokens, and may answer otherwise than the run on longer ones"
     )
 
 
@@ -109,8 +111,13 @@ def _check_merged(folder: Path, predictor: Predictor, expected: np.ndarray[Any, 
     )
     tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
     second = _second(predictor)
+    between = text_between(tokenizer.backend_tokenizer)  # which a person who calls the model must put there, too
     inputs = tokenizer(
-        list(_PROBES), None if second is None else list(second), padding=True, truncation=True, return_tensors="pt"
+        list(_PROBES),
+        None if second is None else [between + text for text in second],
+        padding=True,
+        truncation=True,
+        return_tensors="pt",
     )
     with torch.inference_mode():
         logits = model.eval()(**inputs).logits.float().numpy()

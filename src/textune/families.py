@@ -5,6 +5,7 @@ No torch here, but for the guess: a method that a family cannot carry is refused
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -183,8 +184,15 @@ def guess_family(model_type: str, config: Mapping[str, Any]) -> Family | str:
     if not linear:
         return "its layers have no linear modules"
     dropouts = tuple(k for k, v in config.items() if "drop" in k and isinstance(v, int | float) and 0 <= v < 1)
+    tables = {n: m for n, m in model.named_modules() if isinstance(m, torch.nn.Embedding) and n not in inside}
+    # as RoBERTa does it: the padding's position is the last that no token has
+    first = max(
+        (m.padding_idx + 1 for n, m in tables.items() if "position" in n and m.padding_idx is not None), default=0
+    )
+    types = "token_type_ids" in inspect.signature(model.forward).parameters
     return Family(
-        model_type, layers, (), tuple(linear), (), "", "", tuple(norms), head, prefix=None,
+        model_type, layers, tuple(tables), tuple(linear), (), "", "", tuple(norms), head, prefix=None,
+        first_position=first, takes_token_types=types and (getattr(known, "type_vocab_size", 0) or 0) > 1,
         decoder=any("CausalLM" in name for name in config.get("architectures") or ()), dropouts=dropouts,
         attention="eager" if not getattr(model, "_supports_sdpa", False) else None, guessed=True,
     )  # fmt: skip
@@ -194,5 +202,6 @@ def describe_guess(family: Family) -> str:
     """Returns what a person should know of a guess."""
     return (
         f"the family '{family.name}' is not among those that were proven: guessed from its modules were layers "
-        f"{family.layers}, linear modules {', '.join(family.linear)}, head {', '.join(family.head_modules)}"
+        f"{family.layers}, linear modules {', '.join(family.linear)}, head {', '.join(family.head_modules)}; whether "
+        "it minds padding is not known, so only texts of one length share a forward pass, which is slower"
     )

@@ -120,6 +120,8 @@ def write_tokenizer(backbone: Backbone, folder: Path, max_length: int) -> list[s
     settings = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     settings = {k: v for k, v in settings.items() if k not in _OF_ONE_MACHINE}
     settings["model_max_length"] = max_length
+    if not settings.get("pad_token"):  # decoders' tokenizers seldom have one, and then refuse to pad a batch
+        settings["pad_token"] = load_tokenizer(backbone.folder).id_to_token(backbone.pad_token_id)
     path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return sorted({*names, "tokenizer.json", "tokenizer_config.json"})
 

@@ -46,6 +46,8 @@ def adopt_init(config: RunConfig, method: Method) -> tuple[RunConfig, Method]:
     manifest = read_manifest(config.model.init)
     if config.method.options and dict(config.method.options) != dict(manifest.method_options):
         raise ConfigError("init= goes on with the method of its run; leave method.* out")
+    if config.method.name not in ("lora", manifest.method):  # lora stands there, too, where nobody named a method
+        raise ConfigError(f"init= goes on with the method of its run, {manifest.method}; leave method= out")
     pairs = tuple(zip(manifest.label_values, manifest.labels, strict=True))
     if config.data.labels not in (None, pairs):
         raise ConfigError(f"labels=: the run of init= has the labels {', '.join(manifest.labels)}, in this order")

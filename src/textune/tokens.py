@@ -173,9 +173,10 @@ def encode_texts(
     full = np.zeros(len(texts), np.int32)
     starts = np.zeros(len(texts), np.int32) if pairs is not None else None
     shared = tokenizer.num_special_tokens_to_add(pairs is not None) + long_text.overlap
+    between = text_between(tokenizer)
     for rows in _batch_rows(texts, pairs, most):
         batch = [_bound(texts[i], most, long_text) for i in rows]
-        seconds = None if pairs is None else [pairs[i][:most] for i in rows]
+        seconds = None if pairs is None else [between + _bound(pairs[i], most, TRUNCATE) for i in rows]
         encodings = _encode_batch(tokenizer, batch, seconds, rows.start)
         for i, text, encoding in zip(rows, batch, encodings, strict=True):
             windows = [encoding, *encoding.overflowing]
@@ -227,8 +228,18 @@ def _batch_rows(texts: Sequence[str], pairs: Sequence[str] | None, most: int) ->
             begin, characters = i + 1, 0
 
 
+def text_between(tokenizer: Tokenizer) -> str:
+    """Returns what begins the second text of a pair: a line break where the tokenizer itself puts nothing between.
+
+    GPT-2's and Qwen's do not, and the last word of the one text would run into the first word of the other.
+    """
+    alone, both = (tokenizer.num_special_tokens_to_add(pair) for pair in (False, True))
+    return "" if both > alone else "\n"
+
+
 def _bound(text: str, most: int, long_text: LongText) -> str:
-    """Cuts a text before it is tokenised to far more characters than can be read."""
+    """Cuts a text before it is tokenised to far more characters than can be read; white space first is none of them."""
+    text = text.lstrip() if len(text) > most else text
     if long_text.form == "head_tail" and len(text) > 2 * most:
         return text[:most] + text[-most:]
     return text if long_text.form == "head_tail" else text[:most]
@@ -283,7 +294,7 @@ def encode_cached(
     """Like `encode_texts`, but keeps the ids on disk, keyed by data, tokenizer, max_length and long_text, mapped."""
     tokenizer.no_truncation()  # a cut that was set for an earlier call is no part of the tokenizer
     vocabulary = hashlib.sha256(tokenizer.to_str().encode()).hexdigest()
-    parts = ("3", data_fingerprint, vocabulary, max_length, pairs is not None, *vars(long_text).values())
+    parts = ("4", data_fingerprint, vocabulary, max_length, pairs is not None, *vars(long_text).values())
     key = hashlib.sha256("|".join(map(str, parts)).encode()).hexdigest()
     folder = cache.token_cache_dir() / key[:40]
     if (stored := _open_stored(folder, len(texts), max_length)) is not None:

@@ -198,6 +198,21 @@ def test_what_cannot_be_merged_is_told(method: str, backbones: dict[str, Path], 
     assert not (tmp_path / "merged").exists()
 
 
+@pytest.mark.parametrize("pairs", [False, True])
+def test_decoder_without_a_pad_token_is_exported(
+    pairs: bool, backbones: dict[str, Path], tmp_path: Path, reviews: Path
+) -> None:
+    backbone = tmp_path / "tiny-gpt2"
+    shutil.copytree(backbones["gpt2"], backbone)
+    settings = json.loads((backbone / "tokenizer_config.json").read_text())
+    (backbone / "tokenizer_config.json").write_text(json.dumps({k: v for k, v in settings.items() if "pad" not in k}))
+    columns = {"text": "text", "text_pair": "number"} if pairs else {}
+    run = train_tiny(reviews, backbone, tmp_path / "run", epochs=1, **columns)
+    merged = export_merged(run.folder, tmp_path / "merged", backbone=str(backbone))
+    classify = transformers.pipeline("text-classification", str(merged), truncation=True, device="cpu")
+    assert len(classify(list(UNEQUAL), batch_size=3)) == 3
+
+
 def test_rate_of_lora_plus_and_scale_of_rslora(backbones: dict[str, Path]) -> None:
     case = Case("lora+rslora", backbones["bert"])
     scales = {m.scaling["default"] for m in case.model.modules() if hasattr(m, "lora_A")}
@@ -258,6 +273,8 @@ def test_finished_run_is_gone_on_from(method: str, backbones: dict[str, Path], t
     second = train_tiny(reviews, backbones["bert"], tmp_path / "second", init=str(first.folder), epochs=1)
     assert second.manifest.method == method
     assert hash_weights(first.folder) != hash_weights(second.folder), "its reload was proven as the first one's was"
+    with pytest.raises(ConfigError, match=f"the method of its run, {method}"):
+        train_tiny(reviews, backbones["bert"], tmp_path / "third", init=str(first.folder), method="full")
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,10 @@ def export(
     typer.echo(f"{written} ({told['megabytes']} MB), checked by a fresh load. Use it so:")
     several = told["thresholds"] is not None
     more = ", top_k=None" if several else ""
-    typer.echo(f'  from transformers import pipeline\n  pipeline("text-classification", "{written}"{more})("a text")')
+    typer.echo(
+        "  from transformers import pipeline\n"
+        f'  pipeline("text-classification", "{written}", truncation=True{more})("a text")'
+    )
     if several:
         typer.echo(
             f"It gives every label's probability; a pipeline knows no thresholds, they are in {told['thresholds']}"

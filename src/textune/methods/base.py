@@ -69,8 +69,8 @@ class Method:
         return 0
 
     def needs_equal_lengths(self, family: Family) -> bool:
-        """Returns whether padding would change the answers, so that only texts of one length may share a batch."""
-        return False
+        """Returns whether padding would, or might, change the answers: only texts of one length share a pass then."""
+        return family.guessed
 
     def load_kwargs(self, family: Family) -> dict[str, Any]:
         """Returns how the backbone must be loaded (extra arguments of from_pretrained)."""

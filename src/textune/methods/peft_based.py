@@ -103,7 +103,7 @@ class PromptMethod(PeftMethod):
 
     def needs_equal_lengths(self, family: Family) -> bool:
         """Returns True for decoders: given no ids, they classify the last position, padding or not."""
-        return family.decoder
+        return family.decoder or super().needs_equal_lengths(family)
 
     def fold(self, prompt_encoder: Any) -> None:
         """Takes away what only training needs: peft saves the prompts themselves, not the network that made them."""

@@ -89,6 +89,11 @@ class _LayerRates:
         found = {self._layer_of(name) for name, _ in model.named_parameters()} - {None, EMBEDDINGS}
         self._count = 1 + max(n for n in found if n is not None)
         self._given = parse_layer_rates(rates.layer_rates, self._count)
+        if any(words == "embeddings" for words, _ in rates.layer_rates) and not any(
+            self._layer_of(name) == EMBEDDINGS for name, _ in model.named_parameters()
+        ):
+            raise ConfigError(f"layer_rates: where the embeddings of {family.name} are is not known",
+                              hint="leave embeddings out")  # fmt: skip
         trained = {self._layer_of(n) for n, p in model.named_parameters() if p.requires_grad}
         if trained <= {None}:
             raise ConfigError("rates by layer have no effect here: the method trains nothing inside the layers",

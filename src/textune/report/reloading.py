@@ -21,7 +21,8 @@ def reload_without_textune(manifest: Manifest, name: str) -> str:
     return (
         f"# once, with textune: textune export {name} --to merged --output merged\n"
         "from transformers import pipeline\n"
-        f'classify = pipeline("text-classification", "merged"{", top_k=None" if manifest.thresholds else ""})'
+        'classify = pipeline("text-classification", "merged", truncation=True'
+        + (", top_k=None)" if manifest.thresholds else ")")
         + _apply_thresholds(manifest, merged=True)
     )
 
@@ -61,7 +62,7 @@ def _apply_thresholds(manifest: Manifest, *, merged: bool = False) -> str:
     cuts = ", ".join(f"{threshold:.4f}" for threshold in manifest.thresholds)
     return (
         f"\nthresholds = [{cuts}]  # of each label, in their order"
-        '\nlogits = model.eval()(**tokenizer("a text to classify", return_tensors="pt")).logits[0]'
+        '\nlogits = model.eval()(**tokenizer("a text to classify", truncation=True, return_tensors="pt")).logits[0]'
         f"\nprobabilities = (logits / {manifest.temperature:g}).sigmoid().tolist()"
         "\nprint([labels[i] for i, p in enumerate(probabilities) if p >= thresholds[i]])"
     )
