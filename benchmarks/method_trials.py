@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from textune.bundle import read_json_lines
+from textune.bundle import read_json, read_json_lines
 from textune.methods import methods
 from textune.progress import Plain
 from textune.run import train
@@ -49,8 +49,8 @@ def run_trial(method: str, seed: int) -> dict[str, Any]:
             progress=Plain(seconds_between_lines=60),
         )  # fmt: skip
         log = read_json_lines(run.folder / "metrics.jsonl")
-        warnings = [line["text"] for line in log if line["kind"] == "warning"]
         steps = [line for line in log if line["kind"] == "step"]
+        warnings = [line["text"] for line in log if line["kind"] == "warning" and line["step"] == len(steps)]
         summary = run.metrics["summary"]
         tuned, majority = (run.metrics["models"][key] for key in ("tuned", "majority"))
         return {
@@ -58,6 +58,7 @@ def run_trial(method: str, seed: int) -> dict[str, Any]:
             "accuracy": round(tuned["accuracy"], 4), "majority": round(majority["accuracy"], 4),
             "interval": [round(v, 4) for v in run.manifest.metrics["accuracy_interval"][:2]],
             "training_seconds": round(run.metrics["models"]["tuned"]["seconds"], 1), "steps": len(steps),
+            "threads": read_json(run.folder / "plan.json", "plan")["threads"],
             "trainable": run.manifest.trainable_parameters, "learning_rate": max(s["learning_rate"] for s in steps),
             "peak_memory": summary["peak memory"], "warning": warnings[-1] if warnings else None,
         }  # fmt: skip

@@ -20,7 +20,7 @@ class LNTuning(PeftMethod):
     summary = "only the layer norms and the head"
     paper = "https://arxiv.org/abs/2312.11420"
     when = "as small as BitFit, and to be had where a backbone has no bias vectors"
-    learning_rate = 2e-3
+    learning_rate = 3e-3
 
     @classmethod
     def refusal(cls, family: Family) -> str | None:
