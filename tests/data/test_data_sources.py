@@ -319,6 +319,15 @@ def test_missing_values_of_pandas_are_missing():
     assert rows(frame.astype({"text": "category"}))[0]["text"] == "a"
 
 
+def test_sets_are_sorted_lists():
+    import pandas as pd
+
+    rows = [{"labels": {"b", "a"}}, {"labels": frozenset()}, {"labels": {10, 9, "x"}}, {"labels": {frozenset("ba")}}]
+    for source in (rows, pd.DataFrame(rows)):
+        cells = read_table(source).arrow.column("labels").to_pylist()
+        assert cells == ['["a","b"]', "[]", '["x",10,9]', '[["a","b"]]']
+
+
 def test_faulty_frames_are_refused():
     import pandas as pd
 

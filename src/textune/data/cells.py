@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ TEXT = pa.large_string()
 def cell_text(value: Any) -> str | None:
     """Returns a Python value as a person would write it, or None where it is missing.
 
-    1 -> "1", 1.0 -> "1.0", True -> "true"; NaN is missing; lists and mappings become compact JSON.
+    1 -> "1", 1.0 -> "1.0", True -> "true"; NaN is missing; lists, sets and mappings become compact JSON.
     """
     if isinstance(value, str):
         return str(value) or None
@@ -29,20 +29,25 @@ def cell_text(value: Any) -> str | None:
         return "true" if value else "false"
     if isinstance(value, float | np.floating):
         return None if math.isnan(value) else str(value)
-    if isinstance(value, Mapping | list | tuple | np.ndarray):
+    if isinstance(value, Mapping | Set | list | tuple | np.ndarray):
         return compact_json(value)
     text = str(value)  # pandas writes its missing values so, whatever their type
     return None if not text or text in ("NaT", "<NA>") else text
 
 
 def compact_json(value: Any) -> str:
-    """Returns a nested value as JSON without spaces; numbers that are kept as text stay to the letter."""
+    """Returns a nested value as JSON without spaces; numbers that are kept as text stay to the letter.
+
+    A set becomes a sorted list, so that equal sets are equal texts.
+    """
     if isinstance(value, Literal):
         return str(value)
     if isinstance(value, Mapping):
         return "{" + ",".join(f"{compact_json(str(k))}:{compact_json(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list | tuple | np.ndarray):
         return "[" + ",".join(compact_json(v) for v in value) + "]"
+    if isinstance(value, Set):
+        return "[" + ",".join(sorted(compact_json(v) for v in value)) + "]"
     if isinstance(value, str | bool | int | float) or value is None:
         return json.dumps(value, ensure_ascii=False)
     if isinstance(value, bytes):
