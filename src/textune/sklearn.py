@@ -12,6 +12,9 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
+from textune.config import LabelPairs
+from textune.errors import ConfigError
+
 
 class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Fine-tunes a transformer on texts and labels.
@@ -55,11 +58,13 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.classes_, codes = np.unique(labels, return_inverse=True)
         self._place = tempfile.TemporaryDirectory(prefix="textune-")
         names = ("method", "backbone", "epochs", "learning_rate", "batch_size", "max_length", "validation_fraction")
+        values = _name_classes(self.classes_)
         settings = {k: getattr(self, k) for k in (*names, "seed")} | dict(self.settings or {})
-        fixed = {"data": "rows", "labels": [(str(i), str(i)) for i in range(len(self.classes_))], "test_fraction": 0.0,
+        fixed = {"data": "rows", "labels": [(value, value) for value in values], "test_fraction": 0.0,
                  "task": "single_label"}  # fmt: skip
         config = build_config(fixed | settings | {"runs_dir": self._place.name, "name": "run"})
-        rows = [{"text": text, "label": str(code)} for text, code in zip(texts, codes, strict=True)]
+        _refuse_other_labels(config.data.labels or (), values)
+        rows = [{"text": text, "label": values[code]} for text, code in zip(texts, codes, strict=True)]
         run = train_only(config, Silent(), {"data": rows})
         self.run_folder_ = run
         self._predictor: Any = None
@@ -86,10 +91,24 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         shutil.copytree(self.run_folder_, folder)
 
 
+def _name_classes(classes: np.ndarray[Any, Any]) -> list[str]:
+    """Returns what the run calls the classes: as they are written, or their numbers where two would be the same."""
+    written = [str(label) for label in classes]
+    distinct = len(set(written)) == len(written) and all(name.strip() for name in written)
+    return written if distinct else [str(number) for number in range(len(written))]
+
+
+def _refuse_other_labels(pairs: LabelPairs, values: Sequence[str]) -> None:
+    """Raises ConfigError where labels= among the settings has other classes, or in another order than classes_."""
+    if len(pairs) != len(values) or any(value not in pair for value, pair in zip(values, pairs, strict=True)):
+        raise ConfigError("labels=: the classes are those of y, in the order of classes_",
+                          hint=f"leave it out, or list {', '.join(values[:20])} in this order")  # fmt: skip
+
+
 def _one_label_each(y: Sequence[Any]) -> np.ndarray[Any, Any]:
     """Returns y as an array; raises ValueError where a text has several labels, or marks for them."""
     several = "TextClassifier takes one label per text; for several use textune.train(rows, task='multi_label')"
-    if any(isinstance(label, list | tuple | set | np.ndarray) for label in y):
+    if any(isinstance(label, list | tuple | set | frozenset | np.ndarray) for label in y):
         raise ValueError(several)
     labels = np.asarray(y)
     if labels.ndim > 1 and labels.shape[1:] != (1,):

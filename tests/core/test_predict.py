@@ -334,6 +334,24 @@ def test_estimator_keeps_the_type_of_its_classes(kind: str, estimator: TextClass
     assert fitted.score(texts, made) > 0.7
 
 
+def test_estimators_run_knows_the_classes_by_what_they_are_called(estimator: TextClassifier, tmp_path: Path) -> None:
+    from sklearn.base import clone
+
+    texts, labels = zip(*make_rows(40), strict=True)
+    weighed = clone(estimator).set_params(settings={**estimator.settings, "class_weights": "negative=1,positive=3"})
+    weighed.fit(texts, labels).save(tmp_path / "kept")
+    manifest = read_manifest(tmp_path / "kept")
+    assert manifest.labels == manifest.label_values == ("negative", "positive")
+    assert Predictor.load(tmp_path / "kept").predict(texts) == weighed.predict(texts).tolist()
+    with pytest.raises(ConfigError, match="in the order of classes_"):
+        clone(estimator).set_params(settings={"labels": "positive,negative"}).fit(texts, labels)
+    blank = ["" if label == "negative" else label for label in labels]
+    unnamed = clone(estimator).fit(texts, blank)
+    assert set(unnamed.predict(texts)) <= {"", "positive"}
+    unnamed.save(tmp_path / "unnamed")
+    assert read_manifest(tmp_path / "unnamed").labels == ("0", "1")
+
+
 def test_estimator_in_a_pipeline_and_cross_validation(estimator: TextClassifier, tmp_path: Path) -> None:
     from sklearn.base import clone
     from sklearn.exceptions import NotFittedError
