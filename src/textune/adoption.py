@@ -22,9 +22,11 @@ from textune.backbones import EMBEDDED_ID, Backbone, load_classifier, remember_l
 from textune.batching import EncodedSplit
 from textune.bundle import Manifest, TextColumns, name_run, run_path
 from textune.config import LabelPairs, RunConfig, build_config, write_settings
+from textune.data import MULTI, SINGLE
 from textune.defaults import choose_max_length
 from textune.errors import BundleError, ConfigError, ModelError
-from textune.foreign import WEIGHTS, ForeignAdapter, dump_settings, read_adapter, read_label_names
+from textune.evaluation.thresholds import UNTUNED
+from textune.foreign import WEIGHTS, ForeignAdapter, dump_settings, read_adapter, read_label_names, read_task
 from textune.methods import Method, resolve, resolve_saved
 from textune.methods.adopted import build_config as build_peft_config
 from textune.methods.peft_based import list_saved_modules
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
 
 _PROBES = ("short", "a text of a few more words, to be padded beside the others", "word " * 300)
 _TOLERANCE = 1e-4
-_SETTINGS = frozenset({"name", "runs_dir", "max_length", "text", "text_pair", "label", "joiner", "trust"})
+_SETTINGS = frozenset({"name", "runs_dir", "max_length", "text", "text_pair", "label", "joiner", "task", "trust"})
 _EXACT: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "LORA": ("lora", {"r": "r", "alpha": "lora_alpha", "dropout": "lora_dropout", "targets": "target_modules",
                       "dora": "use_dora", "rslora": "use_rslora"}),
@@ -66,7 +68,9 @@ def import_adapter(
 
     backbone: default: what the adapter names, where it is on this machine. labels: in the order of the head's rows, as
     for `textune.train`; default: the names in a config.json of the adapter or the backbone. output: default:
-    runs_dir/name. settings: name, runs_dir, max_length, text, text_pair, label, joiner, trust.
+    runs_dir/name. settings: name, runs_dir, max_length, text, text_pair, label, joiner, trust; and task, default: the
+    problem_type of a config.json of the adapter or the backbone, else single_label. The thresholds of a multi_label
+    run are 0.5.
     Raises ConfigError, ModelError or BundleError; nothing half-made is left then.
     """
     progress = progress or Silent()
@@ -133,6 +137,7 @@ class _Adoption:
             raise BundleError(f"{adapter.folder}: its head has one row: it gives a number, and no classes")
         self.plain, self.new_modules = self._load_plainly()
         self.labels = self._choose_labels(config.data.labels)
+        self.task = self._choose_task(config.data.task)
         self.method = self._choose_method()
         self.tokenizer = self._choose_tokenizer()
         self.config = self._settle(config)
@@ -202,6 +207,18 @@ class _Adoption:
         raise ConfigError(f"{self.adapter.folder}: nothing names the {self.classes} classes of the adapter's head",
                           hint=f"name them in the order of the head's rows: --labels {numbers}")  # fmt: skip
 
+    def _choose_task(self, given: str | None) -> str:
+        """Returns the task as given, as found beside the adapter or the backbone, or single_label."""
+        if given is not None:
+            return given
+        for place, found in (("adapter", self.adapter.task), ("backbone", read_task(self.backbone.config))):
+            if found is not None:
+                more = f", with thresholds of {UNTUNED}" if found == MULTI else ""
+                self.progress.say(f"task: {found} (by the config.json of the {place}){more}")
+                return found
+        self.progress.say("task: single_label (nothing names another); task=multi_label takes it for several labels")
+        return SINGLE
+
     def _choose_method(self) -> Method:
         """Returns the method of textune that builds the very same, or the one that keeps peft's configuration."""
         adapter, family = self.adapter, self.backbone.family
@@ -259,7 +276,12 @@ class _Adoption:
             self.progress.say(f"{decision.setting}: {decision.value:g} ({decision.reason})")
         method = {"name": self.method.key, **self.method.resolved_options(self.backbone.family)}
         return config.replace(
-            labels=self.labels, method=method, backbone=self.backbone.id, seed=0, text=config.data.text or ("text",)
+            labels=self.labels,
+            task=self.task,
+            method=method,
+            backbone=self.backbone.id,
+            seed=0,
+            text=config.data.text or ("text",),
         )
 
     def write(self, target: Path) -> None:
@@ -280,7 +302,8 @@ class _Adoption:
             columns=TextColumns(data.text or ("text",), data.text_pair, data.joiner, (data.label or (None,))[0]),
             max_length=self.config.tokens.max_length or 0, seed=0, data_fingerprint="imported",
             engine={"name": "reference", "precision": {"name": "fp32", "reason": "imported"}, "device": "cpu"},
-            prove=lambda manifest: self._prove(folder, manifest), tokenizer=self.tokenizer,
+            prove=lambda manifest: self._prove(folder, manifest), tokenizer=self.tokenizer, task=self.task,
+            thresholds=(UNTUNED,) * self.classes if self.task == MULTI else None,
         )  # fmt: skip
         adapter = self.adapter
         manifest = update_manifest(
@@ -333,7 +356,7 @@ class _Adoption:
                    ("parameters", f"{manifest.trainable_parameters:,} beside the base model"),
                    ("max_length", f"{manifest.max_length} tokens")],
             warnings=["Its figures are not known here: measure it with textune evaluate."],
-            reload_lines=reload_without_textune(manifest, title), tags=[manifest.method],
+            reload_lines=reload_without_textune(manifest, title), tags=[manifest.method], task=manifest.task,
         )  # fmt: skip
         return render_unmeasured_card(card, "Imported from an adapter that was made elsewhere.")
 

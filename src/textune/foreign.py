@@ -23,6 +23,7 @@ _START = frozenset({"init_lora_weights", "loftq_config", "eva_config", "corda_co
                     "tokenizer_kwargs"})  # fmt: skip
 """What the weights started from. The saved ones take their place, so it is dropped: texts and paths among it."""
 _HARMLESS_STARTS = (True, False, "gaussian", "orthogonal", "eva", None)
+_TASKS = {"single_label_classification": "single_label", "multi_label_classification": "multi_label"}
 _HEAD_ENDS = (".classifier.out_proj.weight", ".classifier.weight", ".score.weight")
 PEFT_TYPES = (
     "LORA", "ADALORA", "C3A", "DELORA", "FOURIERFT", "HRA", "IA3", "LN_TUNING", "LOHA", "LOKR", "MISS", "OFT",
@@ -59,6 +60,12 @@ class ForeignAdapter:
         """Labels that a config.json beside the adapter names."""
         path = self.folder / "config.json"
         return read_label_names(read_json(path, "the model's config")) if path.is_file() else None
+
+    @property
+    def task(self) -> str | None:
+        """The task that a config.json beside the adapter names."""
+        path = self.folder / "config.json"
+        return read_task(read_json(path, "the model's config")) if path.is_file() else None
 
     def holds(self, parameter: str) -> bool:
         """Returns whether the file has a value for a parameter of the base model."""
@@ -182,6 +189,12 @@ def read_label_names(config: Mapping[str, Any]) -> LabelPairs | None:
     if len(set(ordered)) < len(ordered) or all(name == f"LABEL_{i}" for i, name in enumerate(ordered)):
         return None
     return tuple((name, name) for name in ordered)
+
+
+def read_task(config: Mapping[str, Any]) -> str | None:
+    """Returns the task of a config.json's problem_type, or None where it names no classification."""
+    problem = config.get("problem_type")
+    return _TASKS.get(problem) if isinstance(problem, str) else None
 
 
 def dump_settings(settings: Mapping[str, Any]) -> str:

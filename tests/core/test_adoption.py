@@ -17,7 +17,7 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from tiny import UNEQUAL, train_tiny, write_reviews
+from tiny import UNEQUAL, StopAt, train_tiny, write_reviews
 
 import textune
 from textune import foreign
@@ -371,6 +371,36 @@ def test_labels_must_be_as_many_as_the_rows_of_the_head(make: Make, backbones: d
     for wrong in ({"name": "../away"}, {"epochs": 3}, {"max_length": 65}):
         with pytest.raises(ConfigError, match=next(iter(wrong))):
             import_adapter(adapter, base, **wrong)
+
+
+@pytest.mark.parametrize("place", ["adapter", "backbone", "setting"])
+def test_adapter_for_several_labels_answers_with_several(
+    place: str, make: Make, backbones: dict[str, Path], tmp_path: Path
+) -> None:
+    adapter, base = make("bert", lora(target_modules=TARGETS), 3), tmp_path / "tiny-base"
+    shutil.copytree(backbones["bert"], base)
+    settings: dict[str, Any] = {"task": "multi_label"} if place == "setting" else {}
+    if place == "adapter":
+        (adapter / "config.json").write_text(json.dumps({"problem_type": "multi_label_classification"}))
+    other = "multi" if place == "backbone" else "single"  # what lies nearer to the adapter counts more
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps(config | {"problem_type": f"{other}_label_classification"}))
+    progress = StopAt()
+    run = import_adapter(adapter, str(base), names(3), output=tmp_path / "run", progress=progress, **settings)
+    manifest = read_manifest(run)
+    assert (manifest.task, manifest.thresholds) == ("multi_label", (0.5,) * 3)
+    told = [line for line in progress.said if line.startswith("task: ")]
+    assert told == (
+        [] if settings else [f"task: multi_label (by the config.json of the {place}), with thresholds of 0.5"]
+    )
+    predictor = Predictor.load(run, device="cpu", precision="fp32")
+    expected = 1 / (1 + np.exp(-peft_logits(adapter, base, 3)))
+    np.testing.assert_allclose(predictor.predict_proba(UNEQUAL), expected, atol=1e-4)
+    assert predictor.predict(UNEQUAL) == [
+        tuple(name for name, p in zip(names(3), row, strict=True) if p >= 0.5) for row in expected
+    ]
+    assert "task: multi_label" in (run / "config.yaml").read_text()
+    assert "sigmoid" in (run / "README.md").read_text()
 
 
 def call_here(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:

@@ -12,7 +12,7 @@ from textune.cli.output import JSON_HELP, gather_settings, print_json
 def import_adapter(
     folder: str = typer.Argument(..., metavar="FOLDER", help="An adapter as peft's save_pretrained writes it."),
     settings: list[str] = typer.Argument(
-        None, metavar="[KEY=VALUE]...", help="name=, max_length=, text=, text_pair=, runs_dir=, ..."
+        None, metavar="[KEY=VALUE]...", help="name=, task=, max_length=, text=, text_pair=, runs_dir=, ..."
     ),
     backbone: str = typer.Option(
         None,
@@ -33,7 +33,7 @@ def import_adapter(
     manifest = read_manifest(run, verify=False)
     if json_output:
         print_json({"run": str(run), "method": manifest.method, "backbone": manifest.base_model.id,
-                    "labels": list(manifest.labels), "max_length": manifest.max_length,
+                    "labels": list(manifest.labels), "task": manifest.task, "max_length": manifest.max_length,
                     "parameters": manifest.trainable_parameters, "imported": manifest.imported})  # fmt: skip
         return
     typer.echo(f'{run}: use it as any run, as in\n  textune predict {run} "a text to classify"')
