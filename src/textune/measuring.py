@@ -15,7 +15,17 @@ import numpy as np
 import textune
 from textune.bundle import Manifest, TextColumns, append_json_line, read_json_lines, write_text_atomically
 from textune.config import RunConfig, build_config
-from textune.data import MULTI, Examples, Labels, build_examples, choose_columns, choose_form, read_table
+from textune.data import (
+    MULTI,
+    Examples,
+    Labels,
+    build_examples,
+    choose_columns,
+    choose_form,
+    match_label_columns,
+    read_table,
+    refuse_part_of_columns,
+)
 from textune.evaluation import AnyEvaluation, ConfidentError, Task, build_task
 from textune.predict import Predictor
 from textune.preparation import read_options
@@ -239,6 +249,8 @@ def read_labelled(predictor: Predictor, data: Any, config: RunConfig) -> Example
     columns, options = predictor.manifest.columns, read_options(config.data)
     table = read_table(data, options)
     there = set(table.columns)
+    if config.data.label is None:
+        refuse_part_of_columns(table, columns.indicators, "name its label columns with label=")
     chosen = choose_columns(
         table,
         text=config.data.text or (columns.text if set(columns.text) <= there else None),
@@ -247,6 +259,7 @@ def read_labelled(predictor: Predictor, data: Any, config: RunConfig) -> Example
         joiner=columns.joiner,
     )
     form = choose_form(table, chosen, predictor.manifest.task, columns.label_separator)
+    form = match_label_columns(form, table, chosen, columns.indicators, "label")
     return build_examples(table, chosen, form)
 
 

@@ -30,7 +30,9 @@ from textune.data import (
     find_leaks,
     find_overlap,
     inspect_examples,
+    match_label_columns,
     read_table,
+    refuse_part_of_columns,
     sample_examples,
     split_examples,
 )
@@ -155,11 +157,17 @@ def _read_other(
     data = config.data
     table = read_table(source, options)
     differs = name == "test" and any((data.test_text, data.test_text_pair, data.test_label))
+    named = data.test_label if name == "test" else None
+    if named is None:
+        alike = "call its label columns as the training table does"
+        refuse_part_of_columns(
+            table, columns.indicators, "name its label columns with test_label=" if name == "test" else alike
+        )
     own = choose_columns(
         table,
         text=(data.test_text if name == "test" else None) or _if_there(columns.text, table),
         text_pair=(data.test_text_pair if name == "test" else None) or columns.text_pair,
-        label=(data.test_label if name == "test" else None) or _if_there(columns.labels, table),
+        label=named or _if_there(columns.labels, table),
         group=_if_there(columns.group, table),
         joiner=data.joiner,
     )
@@ -167,6 +175,8 @@ def _read_other(
     notes = [f"{name}: {note}" for note in (*table.notes, *(own.notes if chosen_here else ()))]
     sample = data.test_sample if name == "test" else data.validation_sample
     form = choose_form(table, own, task, data.label_separator)
+    form = match_label_columns(form, table, own, columns.indicators, "test_label")
+    notes += [f"{name}: {form.note}"] if form.column_labels else []
     return sample_examples(build_examples(table, own, form), sample, config.training.seed), notes
 
 

@@ -125,6 +125,12 @@ def test_all_forms_of_the_same_labels_give_the_same_weights(run: Run, backbone: 
     # evaluating takes the run's own label columns, or whatever form another table has
     assert same.evaluate(marks).rows == ROWS
     assert same.evaluate(write_table(tmp_path / "more.csv", as_list)).rows == ROWS
+    renamed = write_table(tmp_path / "renamed.csv", lambda labels: {f"is_{n}": m for n, m in as_marks(labels).items()})
+    named = same.evaluate(renamed, label=",".join(f"is_{label}" for label in LABELS))
+    assert named.to_dict() == same.evaluate(marks).to_dict()
+    part = write_table(tmp_path / "part.csv", lambda labels: {"praise": "1", "label": "0"})
+    with pytest.raises(DataError, match="there is no 'blame', 'music'"):
+        same.evaluate(part)
     rows = [{"text": text, "labels": list(labels)} for text, labels in make_rows()]
     memory = textune.train(
         rows, **{k: v for k, v in settings_for("", backbone, tmp_path / "memory").items() if k != "data"}

@@ -23,7 +23,15 @@ from textune.data.checks import (
 )
 from textune.data.columns import Columns, Leak, choose_columns, find_leaks
 from textune.data.examples import Examples, build_examples, sample_examples
-from textune.data.label_sets import MULTI, SINGLE, LabelForm, choose_form, join_set
+from textune.data.label_sets import (
+    MULTI,
+    SINGLE,
+    LabelForm,
+    choose_form,
+    join_set,
+    match_label_columns,
+    refuse_part_of_columns,
+)
 from textune.data.labels import Labels, build_labels, find_label_twins
 from textune.data.source import Location, ReadOptions, read_table, stream_tables
 from textune.data.splits import Splits, split_examples
@@ -56,7 +64,9 @@ __all__ = [
     "find_overlap",
     "inspect_examples",
     "join_set",
+    "match_label_columns",
     "read_table",
+    "refuse_part_of_columns",
     "sample_examples",
     "split_examples",
     "stream_tables",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
@@ -28,11 +28,15 @@ _YES, _NO = ("1", "true", "yes", "1.0"), ("0", "false", "no", "0.0")
 
 @dataclass(frozen=True)
 class LabelForm:
-    """How a table writes its labels. form: "one", "joined", "lists" or "columns". note: how that was found."""
+    """How a table writes its labels. form: "one", "joined", "lists" or "columns". note: how that was found.
+
+    column_labels: with "columns", the label of each column where it is not the column's name.
+    """
 
     form: str = "one"
     separator: str = "|"
     note: str = ""
+    column_labels: tuple[str, ...] = ()
 
     @property
     def task(self) -> str:
@@ -96,6 +100,40 @@ def choose_form(table: Table, columns: Columns, task: str | None, separator: str
     return LabelForm("one", separator, f"task: single_label (one label in each cell{more})")
 
 
+def match_label_columns(
+    form: LabelForm, table: Table, columns: Columns, trained: Sequence[str], setting: str
+) -> LabelForm:
+    """Says which training label each label column of another table stands for: that of its name, else of its place.
+
+    trained: the label columns of training, none where it had no such columns. setting: what names the columns here.
+    Raises DataError where there are more or fewer columns, or names and places contradict each other.
+    """
+    own = columns.indicators
+    if form.form != "columns" or not trained or set(own) == set(trained):
+        return form
+    hint = f"name the columns that stand for {', '.join(trained)}, in this order"
+    if len(own) != len(trained):
+        raise DataError(
+            f"{table.name}: {setting}= names {len(own)} label columns, and training has {len(trained)}", hint=hint
+        )
+    for name, label in zip(own, trained, strict=True):
+        if name != label and name in trained:
+            raise DataError(f"{table.name}: {setting}= names the column '{name}' in the place of '{label}'", hint=hint)
+    places = ", ".join(f"'{n}' as '{label}'" for n, label in zip(own, trained, strict=True) if n != label)
+    return replace(form, note=f"label columns in the order of training: {places}", column_labels=tuple(trained))
+
+
+def refuse_part_of_columns(table: Table, trained: Sequence[str], way_out: str) -> None:
+    """Raises DataError where another table has some of training's label columns, but not all; way_out: the hint."""
+    missing = [name for name in trained if name not in table.columns]
+    if missing and len(missing) < len(trained):
+        names = ", ".join(f"'{name}'" for name in missing)
+        raise DataError(
+            f"{table.name}: of the label columns of training there is no {names}",
+            hint=f"{way_out} (columns: {', '.join(table.columns)})",
+        )
+
+
 def _parse_list(cell: str) -> list[object] | None:
     if not cell.lstrip().startswith("["):
         return None
@@ -139,7 +177,7 @@ def read_labels(table: Table, columns: Columns, form: LabelForm) -> pa.ChunkedAr
     Raises DataError naming the row and the value that the form does not allow.
     """
     if form.form == "columns":
-        return _read_columns(table, columns.indicators)
+        return _read_columns(table, columns.indicators, form.column_labels or columns.indicators)
     if columns.label is None:
         return None
     column = table.arrow.column(columns.label)
@@ -184,14 +222,15 @@ def _list_labels(cell: str) -> list[str]:
     return [str(label).lower() if isinstance(label, bool) else str(label) for label in labels]
 
 
-def _read_columns(table: Table, names: Sequence[str]) -> pa.ChunkedArray:
+def _read_columns(table: Table, names: Sequence[str], labels: Sequence[str]) -> pa.ChunkedArray:
     values = [table.arrow.column(name).to_pylist() for name in names]
     cells: list[str | None] = []
     for row, marks in enumerate(zip(*values, strict=True), table.first_row):
         if all(mark is None or not mark.strip() for mark in marks):
             cells.append(None)
             continue
-        cells.append(format_set(n for n, m in zip(names, marks, strict=True) if _is_yes(table, row, n, m)))
+        found = zip(names, labels, marks, strict=True)
+        cells.append(format_set(label for name, label, mark in found if _is_yes(table, row, name, mark)))
     return pa.chunked_array([pa.array(cells, TEXT)])
 
 
