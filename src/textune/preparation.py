@@ -220,6 +220,7 @@ def _check_splits(
         if other is None:
             continue
         unknown_of = labels.find_unknown(other)
+        _refuse_strange_labels(name, other, unknown_of, labels)
         if unknown := sorted({label for found in unknown_of for label in found}):
             rows = sum(bool(found) for found in unknown_of)
             warnings.append(
@@ -233,6 +234,20 @@ def _check_splits(
         if apart := describe_groups_split_apart(train, other):
             warnings.append(f"{apart} groups have rows both in training and in {name}: hold them together with group=")
     return warnings, overlap_with_test
+
+
+def _refuse_strange_labels(name: str, other: Examples, unknown_of: list[tuple[str, ...]], labels: Labels) -> None:
+    """Raises DataError where rows of the split have labels, and training knows none of them."""
+    sets = other.label_sets()
+    if not any(sets) or any(len(unknown) < len(own) for unknown, own in zip(unknown_of, sets, strict=True)):
+        return
+    strange = sorted({label for own in sets for label in own})
+    raise DataError(
+        f"{other.name}: training knows none of the {name} rows' labels: they are {_list(strange)}, "
+        f"and those of training {_list(list(labels.names))}",
+        hint="write the labels alike; or list all classes as labels=VALUE=NAME,..., VALUE as one table has it and NAME "
+        "as the other; or see to it that the right label column is read",
+    )
 
 
 def count_labels(examples: Examples, labels: Labels) -> np.ndarray[Any, Any]:

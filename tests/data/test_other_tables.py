@@ -45,6 +45,7 @@ def test_label_columns_of_the_test_table_stand_for_those_of_training(test, test_
         ([*write_marks("is_toxic", "is_insult"), {"rude": 0}], "is_toxic,is_insult,rude", ["3 label columns", "has 2"]),
         (write_marks("is_toxic", "insult"), "insult,is_toxic", ["'insult' in the place of 'toxic'"]),
         (write_marks("toxic", "label"), None, ["there is no 'insult'", "test_label="]),
+        (write_marks("is_toxic", "is_insult"), "is_toxic", ["knows none", "'0', '1'"]),
     ],
 )
 def test_label_columns_that_do_not_match_are_refused(test, test_label, told) -> None:
@@ -62,3 +63,28 @@ def test_validation_table_without_one_of_the_label_columns_is_refused() -> None:
 def test_other_tables_may_write_their_labels_as_lists() -> None:
     data = prepare([{"text": f"other {i}", "labels": {"toxic"}} for i in range(3)], label="toxic,insult")
     assert data.test.label_sets() == [("toxic",)] * 3
+
+
+REVIEWS = [{"text": f"text {i}", "label": ("negative", "positive")[i % 2]} for i in range(24)]
+SHORT = [{"text": f"other {i}", "label": ("neg", "pos")[i % 2]} for i in range(6)]
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_split_whose_labels_training_does_not_know_is_refused(split: str) -> None:
+    with pytest.raises(DataError) as caught:
+        prepare(training=REVIEWS, **{split: SHORT})
+    assert f"{split} rows" in str(caught.value)
+    assert all(f"'{label}'" in str(caught.value) for label in ("neg", "pos", "negative", "positive"))
+    assert "labels=VALUE=NAME" in (caught.value.hint or "")
+    named = prepare(training=REVIEWS, labels="neg=negative,pos=positive", **{split: SHORT})
+    assert named.labels.encode_examples(getattr(named, split)).tolist() == [0, 1] * 3
+    part = prepare(training=REVIEWS, **{split: [*SHORT, {"text": "one more", "label": "positive"}]})
+    assert any("labels that training never saw" in warning for warning in part.warnings)
+
+
+def test_rows_without_any_label_are_no_strange_labels() -> None:
+    several = [{"text": f"text {i}", "labels": [["a"], ["b"], []][i % 3]} for i in range(24)]
+    none = [{"text": f"other {i}", "labels": []} for i in range(4)]
+    assert len(prepare(none, training=several).test) == 4
+    with pytest.raises(DataError, match="knows none of the test rows' labels: they are 'c'"):
+        prepare([*none, {"text": "strange", "labels": ["c"]}], training=several)
