@@ -42,7 +42,8 @@ if TYPE_CHECKING:
 
 _PROBES = ("short", "a text of a few more words, to be padded beside the others", "word " * 300)
 _TOLERANCE = 1e-4
-_SETTINGS = frozenset({"name", "runs_dir", "max_length", "text", "text_pair", "label", "joiner", "task", "trust"})
+_SETTINGS = frozenset({"name", "runs_dir", "max_length", "text", "text_pair", "label", "label_separator",
+                       "joiner", "task", "trust"})  # fmt: skip
 _EXACT: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "LORA": ("lora", {"r": "r", "alpha": "lora_alpha", "dropout": "lora_dropout", "targets": "target_modules",
                       "dora": "use_dora", "rslora": "use_rslora"}),
@@ -68,9 +69,9 @@ def import_adapter(
 
     backbone: default: what the adapter names, where it is on this machine. labels: in the order of the head's rows, as
     for `textune.train`; default: the names in a config.json of the adapter or the backbone. output: default:
-    runs_dir/name. settings: name, runs_dir, max_length, text, text_pair, label, joiner, trust; and task, default: the
-    problem_type of a config.json of the adapter or the backbone, else single_label. The thresholds of a multi_label
-    run are 0.5.
+    runs_dir/name. settings: name, runs_dir, max_length, text, text_pair, label, label_separator, joiner, trust; and
+    task, default: the problem_type of a config.json of the adapter or the backbone, else single_label. The thresholds
+    of a multi_label run are 0.5.
     Raises ConfigError, ModelError or BundleError; nothing half-made is left then.
     """
     progress = progress or Silent()
@@ -137,7 +138,7 @@ class _Adoption:
             raise BundleError(f"{adapter.folder}: its head has one row: it gives a number, and no classes")
         self.plain, self.new_modules = self._load_plainly()
         self.labels = self._choose_labels(config.data.labels)
-        self.task = self._choose_task(config.data.task)
+        self.task = self._choose_task(config.data.task, config.data.label or ())
         self.method = self._choose_method()
         self.tokenizer = self._choose_tokenizer()
         self.config = self._settle(config)
@@ -207,10 +208,15 @@ class _Adoption:
         raise ConfigError(f"{self.adapter.folder}: nothing names the {self.classes} classes of the adapter's head",
                           hint=f"name them in the order of the head's rows: --labels {numbers}")  # fmt: skip
 
-    def _choose_task(self, given: str | None) -> str:
-        """Returns the task as given, as found beside the adapter or the backbone, or single_label."""
-        if given is not None:
-            return given
+    def _choose_task(self, given: str | None, columns: tuple[str, ...]) -> str:
+        """Returns the task as given, as found beside the adapter or the backbone, or single_label.
+
+        columns: the label columns; several are of several labels. Raises ConfigError where that is denied.
+        """
+        if len(columns) > 1 and given == SINGLE:
+            raise ConfigError(f"task=single_label, but label= names {len(columns)} columns", hint="leave task= out")
+        if given is not None or len(columns) > 1:
+            return given or MULTI
         for place, found in (("adapter", self.adapter.task), ("backbone", read_task(self.backbone.config))):
             if found is not None:
                 more = f", with thresholds of {UNTUNED}" if found == MULTI else ""
@@ -276,13 +282,9 @@ class _Adoption:
             self.progress.say(f"{decision.setting}: {decision.value:g} ({decision.reason})")
         method = {"name": self.method.key, **self.method.resolved_options(self.backbone.family)}
         return config.replace(
-            labels=self.labels,
-            task=self.task,
-            method=method,
-            backbone=self.backbone.id,
-            seed=0,
+            labels=self.labels, task=self.task, method=method, backbone=self.backbone.id, seed=0,
             text=config.data.text or ("text",),
-        )
+        )  # fmt: skip
 
     def write(self, target: Path) -> None:
         """Writes the run folder, whole or not at all."""
@@ -295,11 +297,14 @@ class _Adoption:
 
     def _write_into(self, folder: Path, title: str) -> None:
         write_settings(dataclasses.replace(self.config, name=title, runs_dir="runs"), folder / "config.yaml")
-        data = self.config.data
+        data, label = self.config.data, self.config.data.label or ()
         manifest = write_bundle(
             folder, self.plain, self.method, self.backbone, self.new_modules,
             labels=tuple(name for _, name in self.labels), label_values=tuple(value for value, _ in self.labels),
-            columns=TextColumns(data.text or ("text",), data.text_pair, data.joiner, (data.label or (None,))[0]),
+            columns=TextColumns(
+                data.text or ("text",), data.text_pair, data.joiner, label[0] if len(label) == 1 else None,
+                indicators=label if len(label) > 1 else (), label_separator=data.label_separator,
+            ),
             max_length=self.config.tokens.max_length or 0, seed=0, data_fingerprint="imported",
             engine={"name": "reference", "precision": {"name": "fp32", "reason": "imported"}, "device": "cpu"},
             prove=lambda manifest: self._prove(folder, manifest), tokenizer=self.tokenizer, task=self.task,

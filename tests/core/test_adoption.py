@@ -403,6 +403,19 @@ def test_adapter_for_several_labels_answers_with_several(
     assert "sigmoid" in (run / "README.md").read_text()
 
 
+def test_adapter_for_several_labels_is_measured_on_a_column_for_each(
+    make: Make, backbones: dict[str, Path], tmp_path: Path
+) -> None:
+    adapter, base = make("bert", lora(target_modules=TARGETS), 3), str(backbones["bert"])
+    settings = {"label": ",".join(names(3))}
+    with pytest.raises(ConfigError, match="label= names 3 columns"):
+        import_adapter(adapter, base, names(3), output=tmp_path / "run", task="single_label", **settings)
+    run = import_adapter(adapter, base, names(3), output=tmp_path / "run", **settings)
+    rows = [{"text": text, "class0": i % 2, "class1": 0, "class2": 1} for i, text in enumerate(UNEQUAL)]
+    evaluation = textune.evaluate(run, rows)
+    assert evaluation.rows == 3 and not evaluation.unknown_labels
+
+
 def call_here(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
     capsys.readouterr()
     with pytest.raises(SystemExit) as caught:
