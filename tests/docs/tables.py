@@ -13,7 +13,7 @@ _ROWS = 60
 
 
 def write_workplace(folder: Path) -> Path:
-    """Writes eight tables (reviews.csv and so on), models/my-bert and an adapter for it; returns the folder."""
+    """Writes nine tables (reviews.csv and so on), models/my-bert and an adapter for it; returns the folder."""
     rows = _draw_reviews(_ROWS, seed=1)
     films = [(text, "positive" if stars == "5" else "negative") for text, stars, _ in rows]
     _write(folder / "films.csv", ("text", "label"), films)
@@ -29,6 +29,8 @@ def write_workplace(folder: Path) -> Path:
     marks = {"toxic": "anger", "insult": "joy", "threat": "surprise"}
     comments = [(text, *(str(int(mood in labels)) for mood in marks.values())) for text, labels in moods]
     _write(folder / "comments.csv", ("text", *marks), comments)
+    old = [(f"long ago {text}", *marked) for text, *marked in comments[:20]]
+    _write(folder / "old_comments.csv", ("text", *(f"is_{name}" for name in marks)), old)
     _build_backbone(folder / "models" / "my-bert")
     _build_adapter(folder / "models" / "my-bert", folder / "downloads" / "stars-adapter")
     return folder
