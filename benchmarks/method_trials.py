@@ -20,7 +20,7 @@ from textune.methods import methods
 from textune.progress import Plain
 from textune.run import train
 
-ROWS = 2_000
+TRAIN, VALIDATION, TEST = 2_000, 200, 1_000  # as the demo
 
 
 def main() -> None:
@@ -43,9 +43,11 @@ def main() -> None:
 
 def run_trial(method: str, seed: int) -> dict[str, Any]:
     """Trains and measures once."""
+    total = TRAIN + VALIDATION + TEST
     with tempfile.TemporaryDirectory() as place:
         run = train(
-            "embedded:rotten_tomatoes", sample=str(ROWS), method=method, seed=seed, runs_dir=place, name="trial",
+            "embedded:rotten_tomatoes", labels="0=negative,1=positive", sample=str(total), method=method, seed=seed,
+            validation_fraction=VALIDATION / total, test_fraction=TEST / total, runs_dir=place, name="trial",
             progress=Plain(seconds_between_lines=60),
         )  # fmt: skip
         log = read_json_lines(run.folder / "metrics.jsonl")
@@ -54,7 +56,7 @@ def run_trial(method: str, seed: int) -> dict[str, Any]:
         summary = run.metrics["summary"]
         tuned, majority = (run.metrics["models"][key] for key in ("tuned", "majority"))
         return {
-            "method": method, "seed": seed, "train_rows": ROWS, "test_rows": tuned["rows"],
+            "method": method, "seed": seed, "train_rows": TRAIN, "test_rows": tuned["rows"],
             "accuracy": round(tuned["accuracy"], 4), "majority": round(majority["accuracy"], 4),
             "interval": [round(v, 4) for v in run.manifest.metrics["accuracy_interval"][:2]],
             "training_seconds": round(run.metrics["models"]["tuned"]["seconds"], 1), "steps": len(steps),
