@@ -87,7 +87,6 @@ def measure(name: str, size: str, folder: Path) -> dict[str, Any]:
         import bitsandbytes  # noqa: F401  its own memory is not the method's
     before = peak_memory_mb()
     model, new = load_classifier(backbone, ("a", "b"), load_kwargs=method.load_kwargs(backbone.family))
-    loaded = resident_mb()
     model = method.apply(model, backbone.family, new).train()
     trainable, total = count_parameters(model)
     engine = ReferenceEngine(model, Precision("fp32", "benchmark"), backbone.family)
@@ -108,16 +107,9 @@ def measure(name: str, size: str, folder: Path) -> dict[str, Any]:
         disk = weight_megabytes(Path(place))
     return {
         "method": name, "size": size, "trainable": trainable, "total": total, "disk_mb": round(disk, 3),
-        "peak_mb": round(peak_memory_mb() - before), "loaded_mb": round(loaded - before),
+        "peak_mb": round(peak_memory_mb() - before),
         "seconds_per_step": round(min(seconds), 3),
     }  # fmt: skip
-
-
-def resident_mb() -> float:
-    """Returns the memory that this process holds now, in MB (10^6 bytes)."""
-    import psutil
-
-    return float(psutil.Process().memory_info().rss) / 1e6
 
 
 if __name__ == "__main__":
