@@ -102,7 +102,8 @@ def describe_trials() -> Iterator[str]:
     yield (
         f"{first['train_rows']:,} sentences of Rotten Tomatoes for training, {first['test_rows']:,} for the "
         f"test, MiniLM, "
-        f"each method with its own default rate, seed {first['seed']}, one thread.\nOne seed: differences of one or two "
+        f"each method with its own default rate, seed {first['seed']}, one thread.\nOne seed: "
+        f"differences of one or two "
         f"points mean "
         "nothing. Rebuild it with `python benchmarks/method_trials.py --output results/methods.jsonl`.\n"
     )
