@@ -76,9 +76,10 @@ def describe_costs() -> Iterator[str]:
         "Two backbones: MiniLM (6 layers, 384 wide, 22.7 million weights) and DistilBERT (6 layers, 768 "
         "wide, 67 million), "
         "two classes.\nMemory is the growth of the process while it loads the model and trains 16 rows of 128 tokens "
-        "in fp32 on a CPU. Most of it\nis activations: LoRA keeps those of full tuning and its own, so on backbones as "
-        "small as these it saves disk, not memory;\nwhat it spares, the optimizer's two numbers for each weight, counts on "
-        "large ones. Disk is what a run adds to the backbone.\nRebuild it with `python benchmarks/method_costs.py --output results/method_costs.jsonl`.\n"
+        "in fp32 on a CPU. Most of it\nis activations: LoRA keeps those of full tuning and its own, so on backbones "
+        "as small as these it saves disk, not memory;\nwhat it spares, the optimizer's two numbers for each weight, "
+        "counts on large ones. Disk is what a run adds to the backbone.\nRebuild it with "
+        "`python benchmarks/method_costs.py --output results/method_costs.jsonl`.\n"
     )
     rows = []
     for method in sorted({name for name, _ in costs}):

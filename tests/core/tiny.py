@@ -76,11 +76,16 @@ def build_backbone(family: str, folder: Path, seed: int = 0) -> Path:
     """Saves a random encoder with its tokenizer as save_pretrained does; returns the folder."""
     import torch
     import transformers
+    from tokenizers import normalizers
 
     torch.manual_seed(seed)
     config = transformers.AutoConfig.for_model(family, **FAMILIES[family])
     transformers.AutoModel.from_config(config).save_pretrained(str(folder), safe_serialization=True)
     tokenizer = build_byte_pairs() if FAMILIES[family].get("eos_token_id") == 2 else build_word_pieces()
+    if (
+        family == "qwen2"
+    ):  # transformers gives Qwen 2's tokenizer this form whatever its file says, as the real files do
+        tokenizer.backend_tokenizer.normalizer = normalizers.NFC()
     tokenizer.save_pretrained(str(folder))
     return folder
 
