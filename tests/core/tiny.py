@@ -84,7 +84,7 @@ def build_backbone(family: str, folder: Path, seed: int = 0) -> Path:
     tokenizer = build_byte_pairs() if FAMILIES[family].get("eos_token_id") == 2 else build_word_pieces()
     if (
         family == "qwen2"
-    ):  # transformers gives Qwen 2's tokenizer this form whatever its file says, as the real files do
+    ):  # transformers gives it this form whatever the file says, as real ones do
         tokenizer.backend_tokenizer.normalizer = normalizers.NFC()
     tokenizer.save_pretrained(str(folder))
     return folder
