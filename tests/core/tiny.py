@@ -82,9 +82,7 @@ def build_backbone(family: str, folder: Path, seed: int = 0) -> Path:
     config = transformers.AutoConfig.for_model(family, **FAMILIES[family])
     transformers.AutoModel.from_config(config).save_pretrained(str(folder), safe_serialization=True)
     tokenizer = build_byte_pairs() if FAMILIES[family].get("eos_token_id") == 2 else build_word_pieces()
-    if (
-        family == "qwen2"
-    ):  # transformers gives it this form whatever the file says, as real ones do
+    if family == "qwen2":  # transformers gives it this form whatever the file says, as real ones do
         tokenizer.backend_tokenizer.normalizer = normalizers.NFC()
     tokenizer.save_pretrained(str(folder))
     return folder
