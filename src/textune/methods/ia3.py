@@ -18,7 +18,7 @@ class IA3(PeftMethod):
 
     summary = "one factor per key, value and feed-forward activation"
     paper = "https://arxiv.org/abs/2205.05638"
-    when = "many classifiers on one backbone, each of a few kilobytes beside its head, and merged for free"
+    when = "many classifiers on one backbone, each of some tens of kilobytes, and merged for free"
     learning_rate = 1e-2
 
     @classmethod

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from textune.config import option
 from textune.families import Family
 from textune.methods.base import module_pattern, register
-from textune.methods.peft_based import PeftMethod, list_saved_modules, uses_conv1d
+from textune.methods.peft_based import TargetMethod, list_saved_modules, uses_conv1d
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +36,7 @@ class LoraOptions:
 
 
 @register("lora")
-class Lora(PeftMethod):
+class Lora(TargetMethod):
     """LoRA on the family's linear layers."""
 
     summary = "low-rank updates beside frozen weights"
@@ -56,7 +56,7 @@ class Lora(PeftMethod):
             r=self.options.r,
             lora_alpha=self.options.alpha,
             lora_dropout=self.options.dropout,
-            target_modules=list(self.options.targets or family.linear),
+            target_modules=self.targets(family),
             exclude_modules=module_pattern(saved),
             modules_to_save=saved,
             use_dora=self.options.dora,
@@ -67,7 +67,3 @@ class Lora(PeftMethod):
     def rate_factor(self, parameter: str) -> float:
         """Returns LoRA+'s ratio for the second matrix of an update."""
         return float(self.options.lora_plus) if ".lora_B." in parameter else 1.0
-
-    def resolved_options(self, family: Family) -> dict[str, Any]:
-        """Returns the options with the family's target layers filled in."""
-        return super().resolved_options(family) | {"targets": list(self.options.targets or family.linear)}

@@ -91,6 +91,18 @@ def quieten_bitsandbytes() -> None:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
+class TargetMethod(PeftMethod):
+    """A method that adapts linear layers: those of its option `targets`, else the family's."""
+
+    def targets(self, family: Family) -> list[str]:
+        """Returns the layers to adapt, by the end of their names."""
+        return list(self.options.targets or family.linear)
+
+    def resolved_options(self, family: Family) -> dict[str, Any]:
+        """Returns the options with the family's layers filled in."""
+        return super().resolved_options(family) | {"targets": self.targets(family)}
+
+
 class PromptMethod(PeftMethod):
     """A method that puts virtual tokens before the text. They cannot be merged into weights."""
 

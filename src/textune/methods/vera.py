@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from textune.config import option
 from textune.families import Family
 from textune.methods.base import register, target_pattern
-from textune.methods.peft_based import PeftMethod, list_saved_modules, uses_conv1d
+from textune.methods.peft_based import TargetMethod, list_saved_modules, uses_conv1d
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +27,7 @@ class VeraOptions:
 
 
 @register("vera")
-class Vera(PeftMethod):
+class Vera(TargetMethod):
     """VeRA on the family's linear layers, by peft. The random matrices are saved: no seed has to give them again."""
 
     summary = "two scaling vectors per layer around random matrices that all layers share"
@@ -47,11 +47,7 @@ class Vera(PeftMethod):
             vera_dropout=self.options.dropout,
             d_initial=self.options.initial,
             save_projection=True,
-            target_modules=target_pattern(self.options.targets or family.linear, saved),
+            target_modules=target_pattern(self.targets(family), saved),
             modules_to_save=saved,
             fan_in_fan_out=uses_conv1d(model),
         )
-
-    def resolved_options(self, family: Family) -> dict[str, Any]:
-        """Returns the options with the family's target layers filled in."""
-        return super().resolved_options(family) | {"targets": list(self.options.targets or family.linear)}
