@@ -19,7 +19,7 @@ LINES_AT_MOST = 400
 # Lowest first. A module or package may import what stands before it, in its own layer too, and nothing after it.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "registry", "progress"),
-    ("weighting", "config", "bundle", "cache", "defaults", "interrupt"),
+    ("weighting", "coercion", "config", "bundle", "cache", "defaults", "interrupt"),
     ("data",),
     ("tokens", "batching"),
     ("evaluation",),

@@ -21,7 +21,8 @@ from textune import cache
 from textune.backbones import EMBEDDED_ID, Backbone, load_classifier, remember_local, resolve_backbone
 from textune.batching import EncodedSplit
 from textune.bundle import Manifest, TextColumns, name_run, run_path
-from textune.config import LabelPairs, RunConfig, build_config, write_settings
+from textune.coercion import LabelPairs
+from textune.config import RunConfig, build_config, write_settings
 from textune.data import MULTI, SINGLE
 from textune.defaults import choose_max_length
 from textune.errors import BundleError, ConfigError, ModelError

@@ -78,23 +78,27 @@ def plan_inference(
 
 
 def split_micro_batches(
-    rows: np.ndarray[Any, Any], size: int | None, windows: np.ndarray[Any, Any] | None = None
-) -> list[np.ndarray[Any, Any]]:
+    rows: np.ndarray[Any, Any], size: int | None, windows: np.ndarray[Any, Any] | None = None,
+    lengths: np.ndarray[Any, Any] | None = None, max_tokens: int | None = None,
+) -> list[np.ndarray[Any, Any]]:  # fmt: skip
     """Cuts the rows of one optimizer step into the pieces of its forward passes.
 
-    windows: how many each of the rows has; without them it is one each. A piece has at most `size` windows, so a step
-    on long texts needs no more memory than one on short ones, unless a single row has more: its windows stay together.
+    windows: how many each of the rows has; without them it is one each. lengths: tokens of each row's longest window.
+    A piece has at most `size` windows and, padded, at most `max_tokens` tokens, so a step on long texts needs no more
+    memory than one on short ones, unless a single row has more: its windows stay together.
     """
     counts = np.ones(len(rows), np.int64) if windows is None else windows
-    if size is None or counts.sum() <= size:
-        return [rows]
+    sizes = np.zeros(len(rows), np.int64) if lengths is None else lengths
+    most_windows = np.inf if size is None else size
+    most_tokens = np.inf if max_tokens is None else max_tokens
     pieces = []
-    begin = held = 0
-    for end, count in enumerate(counts):
-        if end > begin and held + count > size:
+    begin = held = longest = 0
+    for end, (count, length) in enumerate(zip(counts.tolist(), sizes.tolist(), strict=True)):
+        full = held + count > most_windows or (held + count) * max(longest, length) > most_tokens
+        if end > begin and full:
             pieces.append(rows[begin:end])
-            begin, held = end, 0
-        held += int(count)
+            begin, held, longest = end, 0, 0
+        held, longest = held + count, max(longest, length)
     return [*pieces, rows[begin:]]
 
 

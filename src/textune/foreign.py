@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from textune.bundle import MANIFEST, read_json
-from textune.config import LabelPairs
+from textune.coercion import LabelPairs
 from textune.errors import BundleError
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"

@@ -21,7 +21,7 @@ from textune.tokens import Tokenized, encode_texts, load_tokenizer
 if TYPE_CHECKING:
     import torch
 
-    from textune.engine import ReferenceEngine
+    from textune.engine import Engine
 
 _TEXTS_PER_CHUNK = 10_000
 
@@ -56,7 +56,7 @@ class SetPrediction:
 class Predictor:
     """Classifies texts with a saved run. Make one by `Predictor.load`."""
 
-    def __init__(self, manifest: Manifest, engine: ReferenceEngine, tokenizer: Any, padding: Padding) -> None:
+    def __init__(self, manifest: Manifest, engine: Engine, tokenizer: Any, padding: Padding) -> None:
         self.manifest = manifest
         self.labels = manifest.labels
         self.task = build_task(manifest.task, manifest.thresholds)
@@ -65,13 +65,14 @@ class Predictor:
     @classmethod
     def load(
         cls, run: str | Path, *, backbone: str | None = None, device: str = "auto", precision: str = "auto",
-        trust: str | None = None, merge: bool | None = None,
+        trust: str | None = None, merge: bool | None = None, engine: str = "auto",
     ) -> Predictor:  # fmt: skip
         """Loads a bundle after checking its hashes.
 
         backbone: where the base model is, if it was a local folder that this machine does not know.
         precision: "auto" (a probe decides), "fp32" or "bf16". merge: add the adapter into the weights, which is
-        faster; None: unless the weights are 4-bit ones, which would no longer save memory.
+        faster; None: unless the weights are 4-bit ones, which would no longer save memory. engine: "auto", "lean" or
+        "reference".
         Raises BundleError or ModelError.
         """
         return cls.from_manifest(
@@ -82,17 +83,18 @@ class Predictor:
             precision=precision,
             trust=trust,
             merge=merge,
+            engine=engine,
         )
 
     @classmethod
     def from_manifest(
         cls, folder: Path, manifest: Manifest, *, backbone: str | None = None, device: str = "auto",
-        precision: str = "auto", trust: str | None = None, merge: bool | None = None,
+        precision: str = "auto", trust: str | None = None, merge: bool | None = None, engine: str = "auto",
     ) -> Predictor:  # fmt: skip
         """Like `load`, with a manifest that was read and checked already, or is not written yet."""
         import torch
 
-        from textune.engine import ReferenceEngine, probe_precision
+        from textune.engine import open_engine, probe_precision
 
         found = find_backbone(manifest.base_model, backbone, trust)
         method = resolve_saved(manifest.method, manifest.method_options)
@@ -104,11 +106,11 @@ class Predictor:
         if method.mergeable and (method.merged_to_predict if merge is None else merge):
             model = method.merge(model)
         place = choose_device(device)
-        engine = ReferenceEngine(
+        opened, _ = open_engine(
             model.to(place), probe_precision(precision, place), found.family,
-            equal_lengths=method.needs_equal_lengths(found.family),
-        ).eval()  # fmt: skip
-        return cls(manifest, engine, load_tokenizer(folder), padding_of(found))
+            equal_lengths=method.needs_equal_lengths(found.family), wanted=engine,
+        )  # fmt: skip
+        return cls(manifest, opened.eval(), load_tokenizer(folder), padding_of(found))
 
     @property
     def precision(self) -> str:

@@ -144,7 +144,8 @@ def check_reload(
     device = engine.device.type
     # The local folder that training read is given, so that the test works before anyone has noted where it is.
     given = str(backbone.folder) if backbone.local else None
-    fresh = Predictor.from_manifest(folder, manifest, backbone=given, device=device, precision="fp32", merge=False)
+    fresh = Predictor.from_manifest(folder, manifest, backbone=given, device=device, precision="fp32", merge=False,
+                                    engine="reference")  # fmt: skip
     reloaded = fresh.predict_logits([texts[i] for i in rows], None if pairs is None else [pairs[i] for i in rows])
     difference = float(np.abs(trained - reloaded).max() / max(np.abs(trained).max(), 1e-6))
     if not difference <= _TOLERANCE:

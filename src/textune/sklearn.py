@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from textune.config import LabelPairs
+from textune.coercion import LabelPairs
 from textune.errors import ConfigError
 
 

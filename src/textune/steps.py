@@ -44,7 +44,7 @@ from textune.weighting import weigh_classes
 if TYPE_CHECKING:
     import torch
 
-    from textune.engine import Precision, ReferenceEngine
+    from textune.engine import Engine, Precision
     from textune.objective import Objective
 
 PLAN = "plan.json"
@@ -153,31 +153,36 @@ class RunSteps:
         """Trains, saves and tests the reload; returns the manifest and the seconds of training."""
         import torch
 
-        from textune.engine import Precision, probe_precision
+        from textune.engine import Precision, probe_engine, probe_precision
         from textune.training import Trainer, open_accelerator
 
         config, progress = self.config, self.progress
         accelerator = open_accelerator(config.training.device)
         device = accelerator.device
+        threads = config.training.threads if plan is None else int(plan["threads"])
+        if threads:
+            torch.set_num_threads(threads)
         if plan is None:
-            if config.training.threads:
-                torch.set_num_threads(config.training.threads)
             precision = probe_precision(config.training.precision, device)
-            plan = self._plan(vars(precision), torch.get_num_threads(), device.type)
+            plan = self._plan(vars(precision), None, torch.get_num_threads(), device.type)
             write_settings(config, folder / "config.yaml")
             write_text_atomically(folder / PLAN, json.dumps(plan, indent=2) + "\n")
         else:
             self._check_plan(plan, device.type)
             precision = Precision(**plan["precision"])
-            torch.set_num_threads(int(plan["threads"]))
         model = self._build_model()
-        model.module.to(device)
+        engine, reason = self._open_engine(model.module.to(device), precision)
+        if plan["engine"] is None:  # the engine can be asked only when there is a model
+            probes = probe_engine(engine, config.tokens.max_length or 0, config.training.max_tokens)
+            plan = dict(plan) | {"engine": probes}
+            write_text_atomically(folder / PLAN, json.dumps(plan, indent=2) + "\n")
+        engine.adopt(plan["engine"])
         trainable, total = count_parameters(model.module)
         progress.say(
             f"model: {self.backbone.id} with {self.method.key}, {trainable:,} of {total:,} parameters trainable "
-            f"({trainable / total:.2%}), {precision.name} on {device.type} ({precision.reason}), reference engine"
+            f"({trainable / total:.2%}), {precision.name} on {device.type} ({precision.reason}), {engine.name} engine "
+            f"({reason}), at most {plan['engine']['max_tokens']:,} tokens at once"
         )
-        engine = self._open_engine(model.module, precision)
         training = config.training
         rates = Rates(
             training.learning_rate or 0.0, training.head_learning_rate or 0.0, training.weight_decay,
@@ -186,7 +191,7 @@ class RunSteps:
         trainer = Trainer(
             engine, self.method.param_groups(engine, self.backbone.family, rates), self.train, self.validation,
             padding_of(self.backbone), config.training, folder, hash_plan(plan), progress, accelerator,
-            self._objective(),
+            self._objective(), int(plan["engine"]["max_tokens"]),
         )  # fmt: skip
         result = trainer.run()
         thresholds = self._tune_thresholds(engine)
@@ -196,7 +201,7 @@ class RunSteps:
             + (", stopped early" if result.stopped_early else "")
             + (f"; the best weights are of step {result.best_step}" if result.best_step != result.steps else "")
         )
-        return self._save(folder, model, plan, thresholds), result.seconds
+        return self._save(folder, model, engine.name, plan, thresholds), result.seconds
 
     def _tune_thresholds(self, engine: torch.nn.Module) -> tuple[float, ...] | None:
         """Returns from which probability each label is given; None with one label per text."""
@@ -217,14 +222,18 @@ class RunSteps:
             self.progress.say(f"thresholds: {low:.2f} to {high:.2f} ({how})")
         return tuned.thresholds
 
-    def _open_engine(self, module: torch.nn.Module, precision: Precision) -> ReferenceEngine:
-        from textune.engine import ReferenceEngine
+    def _open_engine(self, module: torch.nn.Module, precision: Precision) -> tuple[Engine, str]:
+        from textune.engine import open_engine
 
         family = self.backbone.family
-        equal_lengths = self.method.needs_equal_lengths(family)
-        return ReferenceEngine(module, precision, family, equal_lengths=equal_lengths)
+        return open_engine(
+            module, precision, family, equal_lengths=self.method.needs_equal_lengths(family),
+            wanted=self.config.training.engine,
+        )  # fmt: skip
 
-    def _plan(self, precision: Mapping[str, Any], threads: int, device: str) -> dict[str, Any]:
+    def _plan(
+        self, precision: Mapping[str, Any], probes: Mapping[str, Any] | None, threads: int, device: str
+    ) -> dict[str, Any]:
         data = self.data
         splits = {"training": data.train, "validation": data.validation, "test": data.test}
         return {
@@ -233,13 +242,14 @@ class RunSteps:
             "labels": list(data.labels.values),
             "backbone": self.backbone.sha256,
             "precision": dict(precision),
+            "engine": probes,
             "threads": threads,
             "device": device,
             "versions": list_versions(),
         }
 
     def _check_plan(self, plan: Mapping[str, Any], device: str) -> None:
-        now = self._plan(plan["precision"], int(plan["threads"]), device)
+        now = self._plan(plan["precision"], plan["engine"], int(plan["threads"]), device)
         refuse_changes("the data", plan["data"], now["data"])
         refuse_changes("the labels", dict(enumerate(plan["labels"])), dict(enumerate(now["labels"])))
         refuse_changes("model or device", *({k: p[k] for k in ("backbone", "device")} for p in (plan, now)))
@@ -269,8 +279,9 @@ class RunSteps:
         return _Model(module, new_modules)
 
     def _save(
-        self, folder: Path, model: _Model, plan: Mapping[str, Any], thresholds: tuple[float, ...] | None
-    ) -> Manifest:
+        self, folder: Path, model: _Model, engine: str, plan: Mapping[str, Any],
+        thresholds: tuple[float, ...] | None,
+    ) -> Manifest:  # fmt: skip
         data, config = self.data, self.config
         remember_local(self.backbone, cache.cache_dir())
 
@@ -287,7 +298,7 @@ class RunSteps:
             labels=data.labels.names, label_values=data.labels.values, columns=data.columns,
             max_length=config.tokens.max_length or 0, long_text=self.long_text, seed=config.training.seed,
             data_fingerprint=data.fingerprint,
-            engine={"name": "reference", "precision": plan["precision"], "threads": plan["threads"],
+            engine={"name": engine, **plan["engine"], "precision": plan["precision"], "threads": plan["threads"],
                     "device": plan["device"]},
             prove=prove, task=data.task, thresholds=thresholds,
         )  # fmt: skip
@@ -298,7 +309,7 @@ class RunSteps:
 
         device = choose_device(self.config.training.device)
         precision = probe_precision(self.config.training.precision, device)
-        engine = self._open_engine(self._build_model().module.to(device), precision)
+        engine, _ = self._open_engine(self._build_model().module.to(device), precision)
         length = self.config.tokens.max_length or 0
         split = encode_split(examples, self.data.labels, self.tokenizer, length, self.long_text)
         return predict_logits(engine, split, padding_of(self.backbone))

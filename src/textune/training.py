@@ -33,7 +33,8 @@ from textune.checkpoint import (
     trainable_parameters,
 )
 from textune.config import TrainingConfig
-from textune.engine import predict_logits
+from textune.engine import is_out_of_memory, predict_logits
+from textune.engine.budget import MOST_TOKENS
 from textune.errors import MissingExtraError, TrainingError
 from textune.interrupt import RunInterrupted, StopRequest
 from textune.objective import CrossEntropy, Objective
@@ -75,7 +76,8 @@ class Trainer:
 
     engine: a module `engine(batch) -> logits` that holds the model. groups: the method's optimizer groups.
     config: with every None decided by `textune.defaults`. plan: fingerprint of settings, data and probes.
-    objective: default: cross entropy, one label per text.
+    objective: default: cross entropy, one label per text. max_tokens: tokens of one forward pass, padding included;
+    where memory runs out all the same it is halved.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class Trainer:
         progress: Progress,
         accelerator: Accelerator,
         objective: Objective | None = None,
+        max_tokens: int | None = None,
     ) -> None:
         self._objective = objective or CrossEntropy(config.label_smoothing)
         self._metric = config.metric or self._objective.metric
@@ -102,6 +105,8 @@ class Trainer:
         optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.999), eps=1e-8, foreach=True)
         self._engine, self._optimizer = accelerator.prepare(engine, optimizer)
         self._bare_optimizer = optimizer
+        optimizer.register_step_post_hook(lambda *_: engine.refresh())  # type: ignore[operator]
+        self._max_tokens = max_tokens
         self._checkpoints = folder / "checkpoints"
         self._log_path = folder / "metrics.jsonl"
         assert config.epochs is not None and config.batch_size is not None
@@ -126,6 +131,7 @@ class Trainer:
         parameters = list(trainable_parameters(self.model).values())
         check_space(self._folder, estimate_bytes(parameters) * (_CHECKPOINTS_KEPT + 2))
         state = load_checkpoint(self._checkpoints, self.model, self._bare_optimizer, self._plan, self._progress.warn)
+        self.model.refresh()  # type: ignore[operator]
         if state is None:
             state = CheckpointState(step=0, plan=self._plan)
         else:
@@ -184,17 +190,7 @@ class Trainer:
         mine = rows[accelerator.process_index :: accelerator.num_processes]
         weight = 1.0 if len(mine) else 0.0  # a process without rows still takes part in the exchange of gradients
         mine = mine if len(mine) else rows[:1]
-        windows = self._train.tokens.count_windows(mine)
-        pieces = split_micro_batches(mine, config.micro_batch_size or self._batch_size, windows)
-        total = torch.zeros((), device=accelerator.device)
-        for i, piece in enumerate(pieces):
-            batch = collate(self._train.tokens, piece, self._padding, self._train.targets)
-            with _no_sync(accelerator, self._engine, i < len(pieces) - 1):
-                targets = torch.from_numpy(batch.targets).to(accelerator.device)
-                loss = self._objective.loss(self._engine(batch), targets) * (weight / len(rows))
-                # DDP takes the mean over processes; the sum over all rows is wanted.
-                accelerator.backward(loss * accelerator.num_processes)
-            total += loss.detach()
+        total = self._accumulate(mine, weight / len(rows))
         value = float(accelerator.reduce(total, reduction="sum"))
         if not math.isfinite(value):
             self._fail_not_finite("loss", value, step, rows)
@@ -208,6 +204,41 @@ class Trainer:
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         return value, norm
+
+    def _accumulate(self, rows: np.ndarray[Any, Any], weight: float) -> torch.Tensor:
+        """Adds the rows' gradients up, piece by piece; returns their loss. Where memory runs out pieces are halved."""
+        try:
+            return self._run_pieces(rows, weight)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error) or self._accelerator.num_processes > 1:
+                raise
+        longest = int(self._train.tokens.longest_windows[rows].max())
+        self._max_tokens = min(self._max_tokens or MOST_TOKENS, longest * len(rows)) // 2
+        if self._max_tokens < longest // 2:
+            raise TrainingError(
+                f"memory ran out on a single text of {longest} tokens",
+                hint="choose a smaller max_length=, or a smaller backbone=",
+            )
+        self._progress.warn(f"memory ran out: from here on at most {self._max_tokens:,} tokens at once")
+        self._optimizer.zero_grad(set_to_none=True)
+        return self._accumulate(rows, weight)
+
+    def _run_pieces(self, rows: np.ndarray[Any, Any], weight: float) -> torch.Tensor:
+        accelerator, tokens = self._accelerator, self._train.tokens
+        pieces = split_micro_batches(
+            rows, self._config.micro_batch_size or self._batch_size, tokens.count_windows(rows),
+            tokens.longest_windows[rows], self._max_tokens,
+        )  # fmt: skip
+        total = torch.zeros((), device=accelerator.device)
+        for i, piece in enumerate(pieces):
+            batch = collate(tokens, piece, self._padding, self._train.targets)
+            with _no_sync(accelerator, self._engine, i < len(pieces) - 1):
+                targets = torch.from_numpy(batch.targets).to(accelerator.device)
+                loss = self._objective.loss(self._engine(batch), targets) * weight
+                # DDP takes the mean over processes; the sum over all rows is wanted.
+                accelerator.backward(loss * accelerator.num_processes)
+            total += loss.detach()
+        return total
 
     def _rate_factor(self, step: int) -> float:
         """Returns the share of the peak rate at a step, counted from 1."""
@@ -319,6 +350,7 @@ class Trainer:
         best = self._checkpoints / f"step-{state.best_step:08d}"
         if state.best_step != state.step:
             load_trainable(best, self.model)
+            self.model.refresh()  # type: ignore[operator]
         if self._board is not None:
             self._board.close()
         early = state.step < self.total_steps

@@ -16,7 +16,7 @@ from tiny import NEUTRAL, StopAt, as_words, call_textune, hash_weights, make_row
 
 from textune.batching import Batch, Padding, collate
 from textune.bundle import LongText, read_manifest
-from textune.engine import Precision, ReferenceEngine
+from textune.engine import LeanEngine, Precision, ReferenceEngine
 from textune.errors import BundleError, ConfigError
 from textune.export import export_merged
 from textune.predict import Predictor
@@ -51,14 +51,14 @@ def test_training_never_takes_more_windows_at_once_than_a_step_has_rows(
     tmp_path: Path, backbone: Path, long_reviews: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[int] = []
-    original = ReferenceEngine.forward
+    original = LeanEngine.forward
 
-    def watch(self: ReferenceEngine, batch: Batch) -> torch.Tensor:
+    def watch(self: LeanEngine, batch: Batch) -> torch.Tensor:
         if batch.targets is not None and self.training:
             seen.append(len(batch.input_ids))
         return original(self, batch)
 
-    monkeypatch.setattr(ReferenceEngine, "forward", watch)
+    monkeypatch.setattr(LeanEngine, "forward", watch)
     train_tiny(long_reviews, backbone, tmp_path / "run", max_length=16, long_text="window", batch_size=8, epochs=1)
     assert seen and max(seen) <= 8
 

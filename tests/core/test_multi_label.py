@@ -240,7 +240,9 @@ def test_the_evaluation_folder_keeps_lists(run: Run) -> None:
 
     table = pq.read_table(run.folder / "evaluation" / "predictions.parquet")
     assert table["label"].to_pylist()[0] is not None and "probability" not in table.column_names
-    assert [tuple(v) for v in table["predicted_label"].to_pylist()] == run.predict(table["text"].to_pylist())
+    assert [tuple(v) for v in table["predicted_label"].to_pylist()] == run.load(precision="fp32").predict(
+        table["text"].to_pylist()
+    )
     errors = run.metrics["confident_errors"]
     assert all(error["true"] != error["predicted"] for error in errors)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -72,6 +72,12 @@ class ReferenceEngine(torch.nn.Module):
         with self._autocast():
             logits: torch.Tensor = self.model(**inputs).logits
         return logits.float()
+
+    def adopt(self, probes: Mapping[str, Any]) -> None:
+        """Does nothing: the form of attention goes by the length of each batch."""
+
+    def refresh(self) -> None:
+        """Does nothing: this engine keeps nothing that was derived from parameters."""
 
     def release(self) -> torch.nn.Module:
         """Takes back what the engine changed in the model's modules and returns the model."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textune.backbones import Backbone
-from textune.config import coerce_value
+from textune.coercion import coerce_value
 from textune.errors import BundleError, ConfigError, ModelError, suggest
 from textune.families import Family
 from textune.methods.rates import Rates, group_parameters, is_inside

@@ -1,0 +1,88 @@
+"""Text and YAML values into what settings hold; each raises ValueError that says what the value must be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+LabelPairs = tuple[tuple[str, str], ...]
+"""Labels in their order for ever: (value as it stands in the data, name to show)."""
+
+
+RatePairs = tuple[tuple[str, float], ...]
+"""Peak learning rates by layer: ("lower", 5e-5), ("upper", 1e-4)."""
+
+
+def coerce_value(kind: Any, value: Any) -> Any:
+    """Turns text or a YAML value into int, float, bool, str or tuple[str, ...]; raises ValueError."""
+    if kind is bool:
+        words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+        if isinstance(value, bool):
+            return value
+        if str(value).lower() in words:
+            return words[str(value).lower()]
+        raise ValueError("must be true or false")
+    if kind is int:
+        if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
+            raise ValueError("must be a whole number")
+        try:
+            return int(value)
+        except (ValueError, TypeError):
+            raise ValueError("must be a whole number") from None
+    if kind is float:
+        if isinstance(value, bool):
+            raise ValueError("must be a number")
+        try:
+            number = float(value)
+        except (ValueError, TypeError):
+            raise ValueError("must be a number") from None
+        if number != number or number in (float("inf"), float("-inf")):
+            raise ValueError("must be a finite number")
+        return number
+    if kind is str:
+        if isinstance(value, Mapping | list | tuple):
+            raise ValueError("must be text")
+        return str(value)
+    items = value.split(",") if isinstance(value, str) else value
+    if not isinstance(items, list | tuple) or not items:
+        raise ValueError("must be names with commas between them, or a list")
+    return tuple(str(item).strip() if isinstance(value, str) else str(item) for item in items)
+
+
+def parse_labels(value: Any) -> LabelPairs:
+    """Turns ``"0=negative,1=positive"``, ``"no,yes"``, a list or a mapping into ordered (value, name) pairs.
+
+    Raises ValueError where a value or a name comes twice, or where there are fewer than two.
+    """
+    if isinstance(value, str):
+        parts = [part.partition("=") for part in value.split(",")]
+        pairs = [(v.strip(), (n if e else v).strip()) for v, e, n in parts]
+    elif isinstance(value, Mapping):
+        pairs = [(str(v), str(n)) for v, n in value.items()]
+    else:
+        pairs = [(str(p[0]), str(p[1])) if isinstance(p, list | tuple) else (str(p), str(p)) for p in value]
+    for side, what in ((0, "value"), (1, "name")):
+        seen = [pair[side] for pair in pairs]
+        twice = sorted({s for s in seen if seen.count(s) > 1})
+        if twice:
+            raise ValueError(f"label {what} {twice[0]!r} comes twice")
+        if not all(seen):
+            raise ValueError(f"a label {what} is empty")
+    if len(pairs) < 2:
+        raise ValueError("at least two labels are needed")
+    return tuple(pairs)
+
+
+def parse_rates(value: Any) -> RatePairs:
+    """Turns ``"lower=5e-5,upper=1e-4"``, a mapping or pairs into (layers, rate) pairs; raises ValueError."""
+    if isinstance(value, str):
+        parts = [part.partition("=") for part in value.split(",")]
+        if not all(equals for _, equals, _ in parts):
+            raise ValueError("must be of the form lower=5e-5,upper=1e-4")
+        pairs: list[tuple[Any, Any]] = [(words, rate) for words, _, rate in parts]
+    else:
+        pairs = list(value.items()) if isinstance(value, Mapping) else [(p[0], p[1]) for p in value]
+    rates = tuple((str(words).strip(), coerce_value(float, rate)) for words, rate in pairs)
+    if not rates or any(rate < 0 or rate > 10 for _, rate in rates):
+        raise ValueError("each rate must be between 0 and 10")
+    return rates

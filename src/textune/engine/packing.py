@@ -1,0 +1,111 @@
+"""A padded batch as one run of tokens, text after text, and the groups of texts that attend together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from textune.batching import Batch
+
+_LENGTHS_ALIKE = 1.1
+"""Texts up to so many times as long as the shortest of a group share its products; the difference is masked."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Texts that stand together in the pack and attend in one product each.
+
+    first, count: the texts. begin, end: their tokens in the pack. length: tokens of the longest.
+    index: int64 [count * length], where in the pack each cell of the padded form is; None: all are equally long.
+    valid: int64 [tokens], which cells of the padded form are tokens. bias: [count, 1, 1, length], what keeps the
+    others from being looked at.
+    """
+
+    first: int
+    count: int
+    begin: int
+    end: int
+    length: int
+    index: torch.Tensor | None = None
+    valid: torch.Tensor | None = None
+    bias: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Pack:
+    """The texts of a batch, shortest first, without padding.
+
+    ids, positions, types: int64 [tokens]. starts: int64 [texts], each text's first token.
+    order: int64 [texts], which text of the batch stands where in the pack.
+    """
+
+    ids: torch.Tensor
+    positions: torch.Tensor
+    types: torch.Tensor
+    starts: torch.Tensor
+    order: torch.Tensor
+    groups: tuple[Group, ...]
+
+
+def pack_batch(batch: Batch, first_position: int, cells: int, dtype: torch.dtype, device: torch.device) -> Pack:
+    """Packs a batch. cells: how many cells of attention (texts x length x length) a group may have."""
+    lengths = batch.attention_mask.sum(1)
+    order = np.argsort(lengths, kind="stable")
+    lengths, mask = lengths[order], batch.attention_mask[order].astype(bool)
+    ends = np.cumsum(lengths)
+    starts = ends - lengths
+    types = None if batch.token_type_ids is None else batch.token_type_ids[order][mask]
+
+    def tensor(array: np.ndarray[Any, Any]) -> torch.Tensor:
+        return torch.from_numpy(array).to(device, non_blocking=True)
+
+    total = int(ends[-1])
+    return Pack(
+        ids=tensor(batch.input_ids[order][mask]),
+        positions=tensor(np.arange(total) - np.repeat(starts, lengths) + first_position),
+        types=tensor(np.zeros(total, np.int64) if types is None else types),
+        starts=tensor(starts),
+        order=tensor(order),
+        groups=build_groups(lengths, cells, dtype, device),
+    )
+
+
+def build_groups(
+    lengths: np.ndarray[Any, Any], cells: int, dtype: torch.dtype, device: torch.device
+) -> tuple[Group, ...]:
+    """Returns the groups of texts of these lengths, ascending, that stand end to end."""
+    starts = np.cumsum(lengths) - lengths
+    return tuple(_build_group(lengths, starts, a, b, dtype, device) for a, b in cut_groups(lengths, cells))
+
+
+def cut_groups(lengths: np.ndarray[Any, Any], cells: int) -> list[tuple[int, int]]:
+    """Returns (first, last + 1) of every group. lengths: ascending. cells: at most so many, or one text."""
+    groups, first = [], 0
+    for i in range(1, len(lengths) + 1):
+        full = i == len(lengths) or (i + 1 - first) * int(lengths[i]) ** 2 > cells
+        if full or lengths[i] > lengths[first] * _LENGTHS_ALIKE:
+            groups.append((first, i))
+            first = i
+    return groups
+
+
+def _build_group(
+    lengths: np.ndarray[Any, Any], starts: np.ndarray[Any, Any], first: int, last: int, dtype: torch.dtype,
+    device: torch.device,
+) -> Group:  # fmt: skip
+    own, begin = lengths[first:last], int(starts[first])
+    end, longest, count = int(starts[last - 1] + lengths[last - 1]), int(own[-1]), last - first
+    if own[0] == longest:
+        return Group(first, count, begin, end, longest)
+    column = np.arange(longest)
+    there = column < own[:, None]
+    index = np.where(there, starts[first:last, None] + column, begin)
+    bias = torch.zeros(count, 1, 1, longest, dtype=dtype)
+    bias[:, 0, 0].masked_fill_(torch.from_numpy(~there), torch.finfo(dtype).min / 2)
+    return Group(
+        first, count, begin, end, longest, torch.from_numpy(index.ravel()).to(device),
+        torch.from_numpy(np.flatnonzero(there)).to(device), bias.to(device),
+    )  # fmt: skip
