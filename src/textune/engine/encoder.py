@@ -82,8 +82,9 @@ def read_encoder(model: nn.Module, dtype: torch.dtype) -> Encoder:
     if form not in ("sdpa", "eager"):
         raise NotLeanError(f"its attention is '{form}'")
     for name, module in model.named_modules():
-        if not f"{type(module).__module__}.{type(module).__name__}".startswith(_KNOWN):
-            raise NotLeanError(f"{name} is a {type(module).__name__}")
+        full = f"{type(module).__module__}.{type(module).__name__}"
+        if not full.startswith(_KNOWN):
+            raise NotLeanError(f"{name} is a {full}")
         _refuse_hooks(module, name=name)
         if getattr(module, "gradient_checkpointing", False):
             raise NotLeanError("gradient checkpointing is on")
