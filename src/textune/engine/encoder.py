@@ -43,6 +43,11 @@ class Layer:
     attention_output_dropout: float
     output_dropout: float
 
+    @property
+    def is_gelu(self) -> bool:
+        """Whether the activation is the exact GELU."""
+        return type(self.activation).__name__ == "GELUActivation"
+
     def products(self) -> tuple[FusedLinear, ...]:
         """Returns every product of the layer."""
         return (self.fused, self.query, self.key_value, self.attention_output, self.feed_forward,

@@ -103,7 +103,10 @@ class LeanEngine(torch.nn.Module):
         """Runs all of a layer that follows the attention, for some or for all tokens."""
         out = layer.attention_output(mixed, training=self.training)
         hidden = _add_and_norm(hidden, self._drop(out, layer.attention_output_dropout), layer.attention_norm)
-        inner = layer.activation(layer.feed_forward(hidden, training=self.training))
+        if torch.is_grad_enabled() or not layer.is_gelu:
+            inner = layer.activation(layer.feed_forward(hidden, training=self.training))
+        else:
+            inner = layer.feed_forward.with_gelu(hidden)
         out = layer.feed_forward_output(inner, training=self.training)
         return _add_and_norm(hidden, self._drop(out, layer.output_dropout), layer.output_norm)
 

