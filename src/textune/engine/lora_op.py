@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 
 _MERGE_FROM_TOKENS = 1_024
 """Adding the update into the weights costs the same for one token as for thousands; beside them it costs each token a
-little. From about so many tokens in a pass it is cheaper inside (`benchmarks/ablation.py`)."""
+little. From about so many tokens in a pass it is cheaper inside."""
 
 
 @dataclass(frozen=True)
