@@ -191,6 +191,9 @@ class Bag(torch.nn.Module):
         self.words, self.classifier = torch.nn.Embedding(30, 8), torch.nn.Linear(8, 2)
         self.most_windows = 0
 
+    def refresh(self) -> None:
+        """Nothing is derived."""
+
     def forward(self, batch: Batch) -> torch.Tensor:
         self.most_windows = max(self.most_windows, len(batch.input_ids))
         mask = torch.from_numpy(batch.attention_mask)[..., None]
