@@ -23,6 +23,7 @@ from textune.errors import BundleError, ConfigError
 
 FORMAT_VERSION = 1
 MANIFEST = "textune.json"
+EXPORTED_FORMS = ("onnx", "onnx-int8")
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
 _LARGEST_JSON_BYTES = 64 * 2**20
 
@@ -90,6 +91,7 @@ class Manifest:
     """What `textune.json` says.
 
     imported: peft_type and peft_version of the adapter folder that the run was made of; empty for a trained run.
+    exported: form, padding and measured quality of an ONNX folder; empty for a run.
     """
 
     task: str
@@ -114,6 +116,7 @@ class Manifest:
     temperature: float = 1.0
     thresholds: tuple[float, ...] | None = None
     imported: Mapping[str, str] = field(default_factory=dict)
+    exported: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     test_reads: int = 0
     files: Mapping[str, str] = field(default_factory=dict)
@@ -198,6 +201,14 @@ def read_manifest(folder: str | Path, *, verify: bool = True) -> Manifest:
     return manifest
 
 
+def refuse_exported(run: str | Path, manifest: Manifest) -> None:
+    """Raises BundleError for an ONNX folder where a run is wanted."""
+    if manifest.exported:
+        raise BundleError(
+            f"{run}: was exported to ONNX, and is no run any more", hint="give the run that it was made of"
+        )
+
+
 def _build_manifest(content: Mapping[str, Any]) -> Manifest:
     known = {f.name for f in dataclasses.fields(Manifest)}
     values = {k: v for k, v in content.items() if k in known}
@@ -218,6 +229,8 @@ def _build_manifest(content: Mapping[str, Any]) -> Manifest:
         values["thresholds"] = tuple(float(v) for v in values["thresholds"])
         if len(values["thresholds"]) != len(values["labels"]):
             raise ValueError("there must be one threshold per label")
+    if values.get("exported") and values["exported"]["form"] not in EXPORTED_FORMS:
+        raise ValueError(f"the exported form {values['exported']['form']!r} is not known")
     if values["task"] not in ("single_label", "multi_label"):
         raise ValueError(f"the task {values['task']!r} is not known")
     return Manifest(**values)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from textune.bundle import MANIFEST, TRUNCATE, Manifest, hash_file, read_manifest, write_manifest
+from textune.bundle import MANIFEST, TRUNCATE, Manifest, hash_file, read_manifest, refuse_exported, write_manifest
 from textune.config import build_config, load_settings, write_settings
 from textune.errors import BundleError, ModelError
 from textune.methods import methods, resolve_saved
@@ -41,6 +41,7 @@ def export_merged(run: str | Path, output: Path, *, backbone: str | None = None,
     if output.exists() and not (output / "config.json").is_file():
         raise BundleError(f"{output}: holds files that are not a merged model's; it is not overwritten")
     manifest = read_manifest(run)
+    refuse_exported(run, manifest)
     if not resolve_saved(manifest.method, manifest.method_options).mergeable:
         able = ", ".join(name for name, cls in methods if cls.mergeable)
         raise BundleError(
@@ -136,7 +137,7 @@ def push_folder(folder: str | Path, hub_id: str, *, private: bool = True, api: A
     """
     folder = Path(folder)
     if (folder / "textune.json").is_file():
-        read_manifest(folder)
+        refuse_exported(folder, read_manifest(folder))
     elif not (folder / "config.json").is_file():
         raise BundleError(f"{folder}: neither a finished run nor a merged model")
     if api is None:

@@ -13,7 +13,7 @@ from textune import cache
 from textune.backbones import Backbone, load_classifier, recall_local, resolve_backbone
 from textune.batching import EncodedSplit, Padding
 from textune.bundle import BaseModel, Manifest, read_manifest
-from textune.errors import DataError, ModelError
+from textune.errors import BundleError, DataError, ModelError
 from textune.evaluation import build_task
 from textune.methods import resolve_saved
 from textune.tokens import Tokenized, encode_texts, load_tokenizer
@@ -21,7 +21,7 @@ from textune.tokens import Tokenized, encode_texts, load_tokenizer
 if TYPE_CHECKING:
     import torch
 
-    from textune.engine import Engine
+    from textune.engine import Engine, OnnxEngine
 
 _TEXTS_PER_CHUNK = 10_000
 
@@ -56,18 +56,21 @@ class SetPrediction:
 class Predictor:
     """Classifies texts with a saved run. Make one by `Predictor.load`."""
 
-    def __init__(self, manifest: Manifest, engine: Engine, tokenizer: Any, padding: Padding) -> None:
+    def __init__(self, manifest: Manifest, engine: Engine | OnnxEngine, tokenizer: Any, padding: Padding) -> None:
         self.manifest = manifest
         self.labels = manifest.labels
         self.task = build_task(manifest.task, manifest.thresholds)
-        self._engine, self._tokenizer, self._padding = engine, tokenizer, padding
+        self.padding = padding
+        self.equal_lengths = False
+        self._engine: Any = engine
+        self._tokenizer = tokenizer
 
     @classmethod
     def load(
         cls, run: str | Path, *, backbone: str | None = None, device: str = "auto", precision: str = "auto",
         trust: str | None = None, merge: bool | None = None, engine: str = "auto",
     ) -> Predictor:  # fmt: skip
-        """Loads a bundle after checking its hashes.
+        """Loads a bundle, or a folder exported to ONNX, after checking its hashes.
 
         backbone: where the base model is, if it was a local folder that this machine does not know.
         precision: "auto" (a probe decides), "fp32" or "bf16". merge: add the adapter into the weights, which is
@@ -92,6 +95,8 @@ class Predictor:
         precision: str = "auto", trust: str | None = None, merge: bool | None = None, engine: str = "auto",
     ) -> Predictor:  # fmt: skip
         """Like `load`, with a manifest that was read and checked already, or is not written yet."""
+        if manifest.exported:
+            return cls._from_exported(folder, manifest, device, precision)
         import torch
 
         from textune.engine import open_engine, probe_precision
@@ -110,17 +115,45 @@ class Predictor:
             model.to(place), probe_precision(precision, place), found.family,
             equal_lengths=method.needs_equal_lengths(found.family), wanted=engine,
         )  # fmt: skip
-        return cls(manifest, opened.eval(), load_tokenizer(folder), padding_of(found))
+        made = cls(manifest, opened.eval(), load_tokenizer(folder), padding_of(found))
+        made.equal_lengths = method.needs_equal_lengths(found.family)
+        return made
+
+    @classmethod
+    def _from_exported(cls, folder: Path, manifest: Manifest, device: str, precision: str) -> Predictor:
+        """Opens an ONNX folder; torch and transformers stay out of it."""
+        from textune.engine import OnnxEngine
+
+        form = manifest.exported.get("form")
+        if device not in ("auto", "cpu"):
+            raise ModelError(f"{folder}: an exported model runs on the CPU, not on {device}", hint="leave --device out")
+        if precision == "bf16":
+            raise ModelError(
+                f"{folder}: this is an {form} model, whose arithmetic is fixed", hint="leave precision out"
+            )
+        try:
+            padding = Padding(**manifest.exported["padding"])
+        except (KeyError, TypeError) as error:
+            raise BundleError(f"{folder}: the manifest says nothing that fits about padding") from error
+        equal_lengths = bool(manifest.exported.get("equal_lengths"))
+        made = cls(manifest, OnnxEngine(folder, equal_lengths=equal_lengths), load_tokenizer(folder), padding)
+        made.equal_lengths = equal_lengths
+        return made
 
     @property
     def precision(self) -> str:
-        """The arithmetic of the matrix products: "fp32" or "bf16"."""
-        return self._engine.precision.name
+        """The arithmetic of the matrix products: "fp32", "bf16" or "int8"."""
+        if self.manifest.exported:
+            return "int8" if self.manifest.exported["form"] == "onnx-int8" else "fp32"
+        return str(self._engine.precision.name)
 
     @property
     def model(self) -> torch.nn.Module:
-        """The Hugging Face model inside."""
-        return self._engine.model
+        """The Hugging Face model inside; raises ModelError where it was exported to ONNX."""
+        if self.manifest.exported:
+            raise ModelError("an exported model is a graph without a Hugging Face model inside", hint="load its run")
+        model: torch.nn.Module = self._engine.model
+        return model
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Tokenized:
         """Tokenises texts as in training; raises DataError for what is no text."""
@@ -140,7 +173,7 @@ class Predictor:
             end = begin + _TEXTS_PER_CHUNK
             tokens = self.encode(texts[begin:end], None if pairs is None else pairs[begin:end])
             nothing = np.full(len(tokens), -1)
-            chunks.append(predict_logits(self._engine, EncodedSplit(tokens, nothing, nothing), self._padding))
+            chunks.append(predict_logits(self._engine, EncodedSplit(tokens, nothing, nothing), self.padding))
         return np.concatenate(chunks)
 
     def predict_proba(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray[Any, Any]:

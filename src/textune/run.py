@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from textune.bundle import (
     Manifest,
@@ -14,6 +14,7 @@ from textune.bundle import (
     prepare_run_folder,
     read_json,
     read_manifest,
+    refuse_exported,
 )
 from textune.config import RunConfig, build_config, load_settings
 from textune.errors import BundleError
@@ -25,9 +26,6 @@ from textune.predict import Predictor
 from textune.progress import Progress, open_progress
 from textune.starting import adopt_init, choose_folder, refuse_changes, refuse_several_processes
 from textune.steps import PLAN, RunSteps
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
@@ -145,6 +143,7 @@ def load_run(folder: str | Path) -> Run:
     """Opens a finished run without loading its model."""
     folder = Path(folder)
     manifest = read_manifest(folder, verify=False)
+    refuse_exported(folder, manifest)
     if manifest.imported and not manifest.metrics:
         raise BundleError(f"{folder}: an imported run comes without figures",
                           hint=f"measure it: textune evaluate {folder} DATA")  # fmt: skip

@@ -11,7 +11,7 @@ from typing import Any
 
 from textune import cache
 from textune.backbones import recall_local, resolve_backbone
-from textune.bundle import Manifest, lock_run, name_run, prepare_run_folder, read_manifest, run_path
+from textune.bundle import Manifest, lock_run, name_run, prepare_run_folder, read_manifest, refuse_exported, run_path
 from textune.config import RunConfig, TokenConfig, build_config, merge_settings
 from textune.errors import BundleError, ConfigError
 from textune.methods import Method, resolve
@@ -44,6 +44,7 @@ def adopt_init(config: RunConfig, method: Method) -> tuple[RunConfig, Method]:
     if config.model.init is None:
         return config, method
     manifest = read_manifest(config.model.init)
+    refuse_exported(config.model.init, manifest)
     if config.method.options and dict(config.method.options) != dict(manifest.method_options):
         raise ConfigError("init= goes on with the method of its run; leave method.* out")
     if config.method.name not in ("lora", manifest.method):  # lora stands there, too, where nobody named a method

@@ -11,18 +11,25 @@ from textune.cli.output import JSON_HELP, print_json
 
 def export(
     run: str = typer.Argument(..., metavar="RUN"),
-    to: str = typer.Option("merged", "--to", help="merged: one model for transformers, without textune and peft."),
-    output: Path = typer.Option(None, "--output", "-o", help="Folder to write; default: RUN-merged."),
+    to: str = typer.Option("merged", "--to", help="merged (for transformers), onnx or onnx-int8 (without torch)."),
+    output: Path = typer.Option(None, "--output", "-o", help="Folder to write; default: RUN-FORM."),
     backbone: str = typer.Option(None, "--backbone", help="Where the base model is, if it was a local folder."),
+    data: str = typer.Option(None, "--data", help="onnx-int8: labelled rows to measure it on; else validation rows."),
+    force: bool = typer.Option(False, "--force", help="onnx-int8: take it although it answers worse, or unmeasured."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace the folder."),
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
     """Write a run in a form that other tools load."""
+    from textune.bundle import EXPORTED_FORMS, read_manifest
     from textune.errors import ConfigError
 
+    if to not in ("merged", *EXPORTED_FORMS):
+        raise ConfigError(f"--to {to}: not known", hint=f"known: merged, {', '.join(EXPORTED_FORMS)}")
+    if to != "onnx-int8" and (data or force):
+        raise ConfigError("--data and --force belong to --to onnx-int8")
     if to != "merged":
-        raise ConfigError(f"--to {to}: not known", hint="known: merged")
-    from textune.bundle import read_manifest
+        _export_onnx(run, to, output, data, force, backbone, overwrite, json_output)
+        return
     from textune.export import describe_export, export_merged, tell_what_is_lost
     from textune.progress import open_progress
 
@@ -47,6 +54,39 @@ def export(
         typer.echo(
             f"It gives every label's probability; a pipeline knows no thresholds, they are in {told['thresholds']}"
         )
+
+
+def _export_onnx(
+    run: str, form: str, output: Path | None, data: str | None, force: bool, backbone: str | None, overwrite: bool,
+    json_output: bool,
+) -> None:  # fmt: skip
+    from textune.onnx_export import check_output, describe_onnx, export_onnx
+    from textune.progress import open_progress
+
+    target = output or Path(run).with_name(f"{Path(run).name}-{form}")
+    check_output(target, overwrite)
+    examples = None
+    if data is not None:
+        from textune.config import build_config
+        from textune.measuring import read_labelled
+        from textune.predict import Predictor
+
+        predictor = Predictor.load(run, backbone=backbone, device="cpu")
+        examples = read_labelled(predictor, data, build_config({}))
+    quality = export_onnx(run, target, form=form, examples=examples, source=f"rows of {Path(data or '').name}",
+                          force=force, backbone=backbone, overwrite=overwrite)  # fmt: skip
+    if form == "onnx-int8" and quality is None:
+        open_progress().warn("what int8 costs was not measured: there are no validation rows")
+    elif quality is not None and not quality.accepted:
+        open_progress().warn(f"int8 answers worse: {quality.describe()}")
+    told = describe_onnx(target, quality)
+    if json_output:
+        print_json(told)
+        return
+    typer.echo(f"{target} ({told['megabytes']} MB), checked by a fresh load.")
+    if quality is not None:
+        typer.echo(quality.describe())
+    typer.echo(f'Use it without torch and transformers: textune predict {target} "a text"')
 
 
 def push(

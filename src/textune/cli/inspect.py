@@ -78,9 +78,19 @@ def _inspect_run(folder: str, json_output: bool) -> None:
             _tell_figure(manifest),
             ("test reads", str(manifest.test_reads)),
             ("made", f"{manifest.created} by textune {manifest.textune_version}" + _tell_origin(manifest)),
+            *_tell_form(manifest),
             ("files", f"{len(manifest.files)}, all with the SHA-256 of the manifest"),
         ]
     )
+
+
+def _tell_form(manifest: Manifest) -> list[tuple[str, str]]:
+    exported = manifest.exported
+    if not exported:
+        return []
+    quality = exported.get("quality")
+    cost = f"; {quality['figure']} {quality['before']:.2%} before, {quality['after']:.2%} in int8" if quality else ""
+    return [("exported to", f"{exported['form']}{cost}")]
 
 
 def _tell_figure(manifest: Manifest) -> tuple[str, str]:

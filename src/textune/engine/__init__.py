@@ -1,14 +1,36 @@
-"""Forward passes, all behind one seam: `engine(batch) -> logits`, float32 [rows, classes]."""
+"""Forward passes, all behind one seam: `engine(batch) -> logits`, float32 [rows, classes].
 
-from textune.engine.budget import is_out_of_memory
-from textune.engine.choice import Engine, open_engine, probe_engine
-from textune.engine.inference import predict_logits
-from textune.engine.lean import LeanEngine
-from textune.engine.pooling import pool_windows
-from textune.engine.precision import Precision, probe_precision
-from textune.engine.reference import ReferenceEngine
+Names are looked up when they are first asked for, so that an exported model answers without torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from textune.engine.budget import is_out_of_memory
+    from textune.engine.choice import Engine, open_engine, probe_engine
+    from textune.engine.inference import predict_logits
+    from textune.engine.lean import LeanEngine
+    from textune.engine.onnx import OnnxEngine
+    from textune.engine.pooling import pool_windows
+    from textune.engine.precision import Precision, probe_precision
+    from textune.engine.reference import ReferenceEngine
+
+_HOMES = {
+    "is_out_of_memory": "budget", "Engine": "choice", "open_engine": "choice", "probe_engine": "choice",
+    "predict_logits": "inference", "LeanEngine": "lean", "OnnxEngine": "onnx", "pool_windows": "pooling",
+    "Precision": "precision", "probe_precision": "precision", "ReferenceEngine": "reference",
+}  # fmt: skip
 
 __all__ = [
-    "Engine", "LeanEngine", "Precision", "ReferenceEngine", "is_out_of_memory", "open_engine", "pool_windows",
-    "predict_logits", "probe_engine", "probe_precision",
+    "Engine", "LeanEngine", "OnnxEngine", "Precision", "ReferenceEngine", "is_out_of_memory", "open_engine",
+    "pool_windows", "predict_logits", "probe_engine", "probe_precision",
 ]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"textune.engine.{_HOMES[name]}"), name)

@@ -1,29 +1,44 @@
-"""All rows of a split through an engine."""
+"""All rows of a split through an engine. No torch before one is at work."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from textune.batching import EncodedSplit, Padding, collate, plan_inference
+from textune.batching import Batch, EncodedSplit, Padding, collate, plan_inference
+from textune.engine.onnx import OnnxEngine
+
+if TYPE_CHECKING:
+    import torch
 
 _TOKENS_PER_BATCH = 8_192
 
 
-@torch.inference_mode()
-def predict_logits(engine: torch.nn.Module, split: EncodedSplit, padding: Padding) -> np.ndarray[Any, Any]:
+def predict_logits(engine: torch.nn.Module | OnnxEngine, split: EncodedSplit, padding: Padding) -> np.ndarray[Any, Any]:
     """Returns the logits of every row in the order of the split: float32 [rows, classes]."""
+    if isinstance(engine, OnnxEngine):
+        return _run_sorted(engine.forward, split, padding)
+    import torch
+
     was_training = engine.training
     engine.eval()
+    with torch.inference_mode():
+        logits = _run_sorted(lambda batch: engine(batch).cpu().numpy(), split, padding)
+    engine.train(was_training)
+    return logits
+
+
+def _run_sorted(
+    forward: Callable[[Batch], np.ndarray[Any, Any]], split: EncodedSplit, padding: Padding
+) -> np.ndarray[Any, Any]:
     rows: list[np.ndarray[Any, Any]] = []
     logits: list[np.ndarray[Any, Any]] = []
     sizes, windows = split.tokens.longest_windows, split.tokens.count_windows()
     for chosen in plan_inference(sizes, _TOKENS_PER_BATCH, windows=windows):
-        logits.append(engine(collate(split.tokens, chosen, padding)).cpu().numpy())
+        logits.append(forward(collate(split.tokens, chosen, padding)))
         rows.append(chosen)
-    engine.train(was_training)
     ordered = np.zeros((len(split), logits[0].shape[1] if logits else 0), np.float32)
     if rows:
         ordered[np.concatenate(rows)] = np.concatenate(logits)

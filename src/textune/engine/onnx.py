@@ -1,0 +1,82 @@
+"""An exported graph under onnxruntime: answers without torch and transformers."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from textune.batching import Batch
+from textune.errors import BundleError, MissingExtraError
+
+GRAPH = "model.onnx"
+
+
+class OnnxEngine:
+    """Runs `model.onnx` of an exported folder on the CPU.
+
+    equal_lengths: texts of different lengths never meet in one pass, as for the model that was exported.
+    threads: of one pass; None: as many as onnxruntime finds cores. Raises BundleError or MissingExtraError.
+    """
+
+    name = "onnx"
+
+    def __init__(self, folder: Path, *, equal_lengths: bool = False, threads: int | None = None) -> None:
+        onnxruntime = import_runtime()
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or 0
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(folder / GRAPH), sess_options=options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnxruntime has an exception of its own for each code of its C interface
+            raise BundleError(f"{folder / GRAPH}: cannot be loaded: {_first_line(error)}") from error
+        self._inputs = {one.name for one in self._session.get_inputs()}
+        self._equal_lengths = equal_lengths
+
+    def forward(self, batch: Batch) -> np.ndarray[Any, Any]:
+        """Returns the logits of a batch: float32 [rows, classes]."""
+        logits = self._run_by_length(batch) if self._equal_lengths else self._run(batch, slice(None), slice(None))
+        if batch.windows is None:
+            return logits
+        ends = np.cumsum(batch.windows)[:-1]
+        return np.stack([own.mean(0) for own in np.split(logits, ends)])
+
+    def _run_by_length(self, batch: Batch) -> np.ndarray[Any, Any]:
+        lengths = batch.attention_mask.sum(1)
+        logits: np.ndarray[Any, Any] | None = None
+        for length in np.unique(lengths):
+            chosen = np.flatnonzero(lengths == length)
+            left = int(batch.attention_mask[chosen[0], 0]) == 0
+            part = self._run(batch, chosen, slice(-int(length), None) if left else slice(int(length)))
+            logits = np.empty((len(lengths), part.shape[1]), np.float32) if logits is None else logits
+            logits[chosen] = part
+        assert logits is not None
+        return logits
+
+    def _run(self, batch: Batch, rows: Any, columns: slice) -> np.ndarray[Any, Any]:
+        arrays = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+        if batch.token_type_ids is not None:
+            arrays["token_type_ids"] = batch.token_type_ids
+        feed = {name: np.ascontiguousarray(a[rows][:, columns]) for name, a in arrays.items() if name in self._inputs}
+        return np.asarray(self._session.run(["logits"], feed)[0], np.float32)
+
+
+def import_runtime() -> Any:
+    """Returns onnxruntime, without a word of its own about this machine; raises MissingExtraError."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingExtraError(
+            "an exported model needs onnxruntime, which is not installed", hint="pip install 'textune[onnx]'"
+        ) from error
+    with contextlib.suppress(AttributeError):
+        onnxruntime.set_default_logger_severity(3)
+    return onnxruntime
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
