@@ -22,7 +22,7 @@ class Batch:
     order of the rows. windows: int64 [rows], how many each row has; None where it is one each.
     rows: int64 [rows], indices into the split.
     targets: int64 [rows]; float32 [rows, labels] of 0 and 1 with several labels per text; None where there is nothing
-    to learn from.
+    to learn from. source: the split's token ids, where the rows were taken from one.
     """
 
     input_ids: np.ndarray[Any, Any]
@@ -31,6 +31,7 @@ class Batch:
     rows: np.ndarray[Any, Any]
     targets: np.ndarray[Any, Any] | None = None
     windows: np.ndarray[Any, Any] | None = None
+    source: Tokenized | None = None
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,8 @@ def collate(
         if token_type_ids is not None and tokens.second_starts is not None:
             token_type_ids[i, place.start + int(tokens.second_starts[index[i]]) : place.stop] = 1
     counts = None if len(windows) == len(index) else tokens.count_windows(index)
-    return Batch(input_ids, attention_mask, token_type_ids, index, None if targets is None else targets[index], counts)
+    own = None if targets is None else targets[index]
+    return Batch(input_ids, attention_mask, token_type_ids, index, own, counts, tokens)
 
 
 @dataclass(frozen=True)

@@ -36,13 +36,16 @@ def token_cache_dir() -> Path:
     return cache_dir() / "tokens"
 
 
+def prefix_cache_dir() -> Path:
+    """Returns the folder of what frozen layers gave."""
+    return cache_dir() / "prefixes"
+
+
 def list_entries() -> list[CacheEntry]:
-    """Returns the tokenised tables, least recently used first."""
-    folder = token_cache_dir()
-    if not folder.is_dir():
-        return []
+    """Returns the tokenised tables and the states of frozen layers, least recently used first."""
     entries = []
-    for path in folder.iterdir():
+    folders = [folder for folder in (token_cache_dir(), prefix_cache_dir()) if folder.is_dir()]
+    for path in (path for folder in folders for path in folder.iterdir()):
         try:
             size = sum(f.stat().st_size for f in path.iterdir()) if path.is_dir() else path.stat().st_size
             entries.append(CacheEntry(path, size, path.stat().st_mtime))

@@ -119,6 +119,8 @@ class TrainingConfig:
                          "auto: lean where it can", choices=("auto", "lean", "reference"))  # fmt: skip
     max_tokens: int | None = option(None, "tokens in one forward pass, padding included; default: as the memory allows",
                                     low=16, high=10_000_000)  # fmt: skip
+    prefix_cache: bool = option(True, "compute layers in which nothing is trained once and keep what they give on disk "
+                                "for all epochs (lean engine)")  # fmt: skip
     threads: int | None = option(None, "CPU threads", low=1, high=4096)
     tensorboard: bool = option(False, "also write TensorBoard event files")
 

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
     from textune.engine import Engine, Precision
     from textune.objective import Objective
+    from textune.tokens import Tokenized
 
 PLAN = "plan.json"
 
@@ -153,7 +154,7 @@ class RunSteps:
         """Trains, saves and tests the reload; returns the manifest and the seconds of training."""
         import torch
 
-        from textune.engine import Precision, probe_engine, probe_precision
+        from textune.engine import Precision, keep_prefix, probe_engine, probe_precision
         from textune.training import Trainer, open_accelerator
 
         config, progress = self.config, self.progress
@@ -174,6 +175,7 @@ class RunSteps:
         engine, reason = self._open_engine(model.module.to(device), precision)
         if plan["engine"] is None:  # the engine can be asked only when there is a model
             probes = probe_engine(engine, config.tokens.max_length or 0, config.training.max_tokens)
+            probes["prefix_layers"] = self._choose_prefix(engine)
             plan = dict(plan) | {"engine": probes}
             write_text_atomically(folder / PLAN, json.dumps(plan, indent=2) + "\n")
         engine.adopt(plan["engine"])
@@ -188,6 +190,8 @@ class RunSteps:
             training.learning_rate or 0.0, training.head_learning_rate or 0.0, training.weight_decay,
             training.layer_decay, training.layer_rates or (),
         )  # fmt: skip
+        kept = int(plan["engine"].get("prefix_layers", 0))
+        keep_prefix(engine, self._splits(), kept, padding_of(self.backbone), progress)
         trainer = Trainer(
             engine, self.method.param_groups(engine, self.backbone.family, rates), self.train, self.validation,
             padding_of(self.backbone), config.training, folder, hash_plan(plan), progress, accelerator,
@@ -202,6 +206,15 @@ class RunSteps:
             + (f"; the best weights are of step {result.best_step}" if result.best_step != result.steps else "")
         )
         return self._save(folder, model, engine.name, plan, thresholds), result.seconds
+
+    def _splits(self) -> list[Tokenized]:
+        return [split.tokens for split in (self.train, self.validation) if split is not None]
+
+    def _choose_prefix(self, engine: Engine) -> int:
+        from textune.engine import choose_prefix
+
+        training = self.config.training
+        return choose_prefix(engine, self._splits(), training.epochs or 0.0) if training.prefix_cache else 0
 
     def _tune_thresholds(self, engine: torch.nn.Module) -> tuple[float, ...] | None:
         """Returns from which probability each label is given; None with one label per text."""

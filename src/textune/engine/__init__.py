@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from textune.engine.budget import is_out_of_memory
-    from textune.engine.choice import Engine, open_engine, probe_engine
+    from textune.engine.choice import Engine, choose_prefix, keep_prefix, open_engine, probe_engine
     from textune.engine.inference import predict_logits
     from textune.engine.lean import LeanEngine
     from textune.engine.onnx import OnnxEngine
@@ -19,14 +19,15 @@ if TYPE_CHECKING:
     from textune.engine.reference import ReferenceEngine
 
 _HOMES = {
-    "is_out_of_memory": "budget", "Engine": "choice", "open_engine": "choice", "probe_engine": "choice",
-    "predict_logits": "inference", "LeanEngine": "lean", "OnnxEngine": "onnx", "pool_windows": "pooling",
-    "Precision": "precision", "probe_precision": "precision", "ReferenceEngine": "reference",
+    "is_out_of_memory": "budget", "Engine": "choice", "choose_prefix": "choice", "keep_prefix": "choice",
+    "open_engine": "choice", "probe_engine": "choice", "predict_logits": "inference", "LeanEngine": "lean",
+    "OnnxEngine": "onnx", "pool_windows": "pooling", "Precision": "precision", "probe_precision": "precision",
+    "ReferenceEngine": "reference",
 }  # fmt: skip
 
 __all__ = [
-    "Engine", "LeanEngine", "OnnxEngine", "Precision", "ReferenceEngine", "is_out_of_memory", "open_engine",
-    "pool_windows", "predict_logits", "probe_engine", "probe_precision",
+    "Engine", "LeanEngine", "OnnxEngine", "Precision", "ReferenceEngine", "choose_prefix", "is_out_of_memory",
+    "keep_prefix", "open_engine", "pool_windows", "predict_logits", "probe_engine", "probe_precision",
 ]  # fmt: skip
 
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
+from textune.batching import Padding
 from textune.engine.budget import probe_token_budget
 from textune.engine.lean import LeanEngine, NotLeanError
 from textune.engine.precision import Precision
+from textune.engine.prefix_cache import choose_layers, open_prefix
 from textune.engine.reference import ReferenceEngine
 from textune.errors import ModelError
 from textune.families import Family
+from textune.progress import Progress
+from textune.tokens import Tokenized
 
 Engine = LeanEngine | ReferenceEngine
 
@@ -55,3 +60,25 @@ def probe_engine(engine: Engine, max_length: int, max_tokens: int | None) -> dic
             engine.model.config, max_length, engine.device, lean=lean, bytes_each=bytes_each
         )
     return probes
+
+
+def choose_prefix(engine: Engine, splits: Sequence[Tokenized], epochs: float) -> int:
+    """Returns how many of the lowest layers are computed once and kept for all epochs; 0: none."""
+    return choose_layers(engine, splits, epochs) if isinstance(engine, LeanEngine) else 0
+
+
+def keep_prefix(engine: Engine, splits: Sequence[Tokenized], layers: int, padding: Padding, progress: Progress) -> None:
+    """Computes what the lowest layers give for these splits, or finds it in the cache, and lets the engine use it."""
+    if not layers or not isinstance(engine, LeanEngine):
+        return
+    prefixes = []
+    with progress.task("frozen layers", sum(map(len, splits))) as task:
+        for tokens in splits:
+            prefixes.append(open_prefix(engine, tokens, layers, padding, task.advance))
+    found = [prefix for prefix in prefixes if prefix is not None]
+    engine.keep(*found)
+    size = sum(prefix.states.nbytes for prefix in found) / 1e6
+    progress.say(
+        f"frozen layers: {layers} of {engine.layers}, computed once and kept for every epoch ({size:,.0f} MB)"
+        if found else "frozen layers: there is no room on the disk to keep what they give"
+    )  # fmt: skip

@@ -48,6 +48,12 @@ class Layer:
         """Whether the activation is the exact GELU."""
         return type(self.activation).__name__ == "GELUActivation"
 
+    def parameters(self) -> list[nn.Parameter]:
+        """Returns every parameter of the layer, once."""
+        products = (self.fused, self.attention_output, self.feed_forward, self.feed_forward_output)
+        norms = [p for norm in (self.attention_norm, self.output_norm) for p in norm.parameters()]
+        return [p for product in products for p in product.parameters()] + norms
+
     def products(self) -> tuple[FusedLinear, ...]:
         """Returns every product of the layer."""
         return (self.fused, self.query, self.key_value, self.attention_output, self.feed_forward,

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 
 from textune.batching import Batch
@@ -18,6 +19,8 @@ from textune.engine.encoder import Layer, NotLeanError, read_encoder
 from textune.engine.packing import Pack, pack_batch
 from textune.engine.pooling import pool_windows
 from textune.engine.precision import Precision
+from textune.engine.prefix_cache import Prefix
+from textune.engine.varlen import attend_varlen, has_varlen
 from textune.families import Family
 
 __all__ = ["LeanEngine", "NotLeanError"]
@@ -43,6 +46,23 @@ class LeanEngine(torch.nn.Module):
         self._first_position = family.first_position
         self._first_token_only = first_token_only
         self._fused_from: int | None = None
+        self._kept: tuple[Prefix, ...] = ()
+        self._kept_of: tuple[Any, ...] = ()
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the products and of the residual stream."""
+        return self._dtype
+
+    @property
+    def layers(self) -> int:
+        """How many layers the encoder has."""
+        return len(self._encoder.layers)
+
+    @property
+    def width(self) -> int:
+        """Numbers of a token's state."""
+        return self._encoder.width
 
     @property
     def device(self) -> torch.device:
@@ -68,19 +88,99 @@ class LeanEngine(torch.nn.Module):
         self.refresh()
         return self.model
 
+    def count_frozen_layers(self) -> int:
+        """Returns how many of the lowest layers give the same in every epoch: nothing is trained or dropped there."""
+        encoder = self._encoder
+        dropped = any(
+            isinstance(m, torch.nn.Dropout) and m.p > 0 for e in encoder.embedding_modules for m in e.modules()
+        )
+        if dropped or any(p.requires_grad for p in self.frozen_parameters(0)):
+            return 0
+        count = 0
+        for layer in encoder.layers:
+            dropouts = (layer.attention_dropout, layer.attention_output_dropout, layer.output_dropout)
+            if any(dropouts) or any(p.requires_grad for p in layer.parameters()):
+                break
+            count += 1
+        return count
+
+    def frozen_parameters(self, layers: int) -> list[torch.nn.Parameter]:
+        """Returns what the states above so many layers depend on: the embeddings' and these layers' parameters."""
+        found = [p for module in self._encoder.embedding_modules for p in module.parameters()]
+        return found + [p for layer in self._encoder.layers[:layers] for p in layer.parameters()]
+
+    def describe_arithmetic(self) -> tuple[Any, ...]:
+        """Returns what the states depend on beside parameters and tokens."""
+        layers = [(layer.attention_norm.eps, layer.output_norm.eps, repr(layer.activation),
+                   tuple(part.scale for product in layer.products() for part in product.parts))
+                  for layer in self._encoder.layers]  # fmt: skip
+        modules = tuple(repr(module) for module in self._encoder.embedding_modules)
+        return (self._dtype, self._fused_from, self._encoder.heads, self._first_position, *modules, *layers)
+
+    @torch.inference_mode()
+    def run_frozen(self, batch: Batch, layers: int) -> tuple[torch.Tensor, np.ndarray[Any, Any]]:
+        """Returns the states above the lowest layers, and which window of the batch stands where.
+
+        The states are those of all tokens, end to end; above the last layer those of each window's first token.
+        """
+        training, kept, self._kept = self.training, self._kept, ()
+        self.eval()
+        pack = self._pack(batch)
+        hidden = self._run_layers(self._embed(pack), pack, 0, layers)
+        self._kept = kept
+        self.train(training)
+        return hidden, pack.order.cpu().numpy()
+
+    def keep(self, *prefixes: Prefix) -> None:
+        """Takes the states of frozen layers from here on from the cache, as long as no parameter below changes."""
+        self._kept = prefixes
+        self._kept_of = self._mark_frozen()
+
     def forward(self, batch: Batch) -> torch.Tensor:
         """Returns the logits of a batch: float32 [rows, classes]."""
-        encoder = self._encoder
-        pack = pack_batch(
-            batch, self._first_position, cells_of_group(encoder.heads, self._dtype), self._dtype, self.device
-        )
-        hidden = encoder.embed(pack.ids, pack.positions, pack.types).to(self._dtype)
-        for layer in encoder.layers[:-1]:
-            hidden = self._run_layer(layer, hidden, pack)
-        first = self._run_last(encoder.layers[-1], hidden, pack)
-        logits = encoder.classify(first.float())
+        pack = self._pack(batch)
+        prefix = self._find_kept(batch)
+        if prefix is None:
+            first = self._run_layers(self._embed(pack), pack, 0, self.layers)
+        else:
+            assert batch.source is not None
+            windows = batch.source.list_windows(batch.rows)[pack.order.cpu().numpy()]
+            first = self._run_layers(prefix.read(windows).to(self.device), pack, prefix.layers, self.layers)
+        logits = self._encoder.classify(first.float())
         ordered = torch.empty_like(logits).index_copy(0, pack.order, logits)
         return pool_windows(ordered, batch)
+
+    def _pack(self, batch: Batch) -> Pack:
+        cells = cells_of_group(self._encoder.heads, self._dtype)
+        grouped = not self._takes_varlen()
+        return pack_batch(batch, self._first_position, cells, self._dtype, self.device, grouped=grouped)
+
+    def _takes_varlen(self) -> bool:
+        dropped = self.training and any(layer.attention_dropout for layer in self._encoder.layers)
+        return not dropped and has_varlen(self.device, self._dtype)
+
+    def _embed(self, pack: Pack) -> torch.Tensor:
+        return self._encoder.embed(pack.ids, pack.positions, pack.types).to(self._dtype)
+
+    def _run_layers(self, hidden: torch.Tensor, pack: Pack, begin: int, end: int) -> torch.Tensor:
+        """Returns the states above layer `end`, from those above layer `begin`; above the last one the first tokens."""
+        for number in range(begin, end):
+            layer = self._encoder.layers[number]
+            last = number == self.layers - 1
+            hidden = self._run_last(layer, hidden, pack) if last else self._run_layer(layer, hidden, pack)
+        return hidden
+
+    def _find_kept(self, batch: Batch) -> Prefix | None:
+        if not self._kept or batch.source is None:
+            return None
+        if self._mark_frozen() != self._kept_of:
+            self._kept = ()  # whoever wrote into a frozen layer gets what that layer gives now
+            return None
+        return next((prefix for prefix in self._kept if prefix.tokens is batch.source), None)
+
+    def _mark_frozen(self) -> tuple[Any, ...]:
+        layers = max((prefix.layers for prefix in self._kept), default=0)
+        return tuple((p._version, p.data_ptr(), p.requires_grad) for p in self.frozen_parameters(layers))
 
     def _run_layer(self, layer: Layer, hidden: torch.Tensor, pack: Pack) -> torch.Tensor:
         mixed = self._attend(layer, layer.fused(hidden, training=self.training), None, pack)
@@ -96,6 +196,8 @@ class LeanEngine(torch.nn.Module):
         return self._finish(layer, first, mixed)
 
     def _attend(self, layer: Layer, packed: torch.Tensor, queries: torch.Tensor | None, pack: Pack) -> torch.Tensor:
+        if not pack.groups:
+            return attend_varlen(packed, queries, pack.bounds, pack.longest, self._encoder.heads)
         dropout = layer.attention_dropout if self.training else 0.0
         return attend(packed, queries, pack.groups, self._encoder.heads, dropout=dropout, fused_from=self._fused_from)
 

@@ -39,7 +39,8 @@ class Pack:
     """The texts of a batch, shortest first, without padding.
 
     ids, positions, types: int64 [tokens]. starts: int64 [texts], each text's first token.
-    order: int64 [texts], which text of the batch stands where in the pack.
+    order: int64 [texts], which text of the batch stands where in the pack. bounds: int32 [texts + 1], where each text
+    begins and ends. longest: tokens of the longest. groups: those that attend together; empty where none are wanted.
     """
 
     ids: torch.Tensor
@@ -47,10 +48,14 @@ class Pack:
     types: torch.Tensor
     starts: torch.Tensor
     order: torch.Tensor
+    bounds: torch.Tensor
+    longest: int
     groups: tuple[Group, ...]
 
 
-def pack_batch(batch: Batch, first_position: int, cells: int, dtype: torch.dtype, device: torch.device) -> Pack:
+def pack_batch(
+    batch: Batch, first_position: int, cells: int, dtype: torch.dtype, device: torch.device, *, grouped: bool = True
+) -> Pack:
     """Packs a batch. cells: how many cells of attention (texts x length x length) a group may have."""
     lengths = batch.attention_mask.sum(1)
     order = np.argsort(lengths, kind="stable")
@@ -69,7 +74,9 @@ def pack_batch(batch: Batch, first_position: int, cells: int, dtype: torch.dtype
         types=tensor(np.zeros(total, np.int64) if types is None else types),
         starts=tensor(starts),
         order=tensor(order),
-        groups=build_groups(lengths, cells, dtype, device),
+        bounds=tensor(np.concatenate([[0], ends]).astype(np.int32)),
+        longest=int(lengths[-1]),
+        groups=build_groups(lengths, cells, dtype, device) if grouped else (),
     )
 
 

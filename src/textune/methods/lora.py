@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textune.config import option
+from textune.errors import ModelError
 from textune.families import Family
 from textune.methods.base import module_pattern, register
 from textune.methods.peft_based import TargetMethod, list_saved_modules, uses_conv1d
@@ -30,6 +31,10 @@ class LoraOptions:
     targets: tuple[str, ...] | None = option(
         None, "linear layers to adapt, by the end of their names; default: the family's"
     )
+    top_layers: int | None = option(
+        None, "adapt only so many of the highest layers, and what stands above them; the others then run once, not "
+        "in every epoch", low=1, high=1000
+    )  # fmt: skip
     dora: bool = option(False, "DoRA: train each column's length apart from its direction")
     rslora: bool = option(False, "rsLoRA: scale by alpha / sqrt(r), which suits high ranks")
     lora_plus: float = option(1.0, "LoRA+: the second matrix learns at so many times the rate", low=1, high=1000)
@@ -57,12 +62,25 @@ class Lora(TargetMethod):
             lora_alpha=self.options.alpha,
             lora_dropout=self.options.dropout,
             target_modules=self.targets(family),
-            exclude_modules=module_pattern(saved),
+            exclude_modules=module_pattern([*saved, *self._layers_left_out(model, family)]),
             modules_to_save=saved,
             use_dora=self.options.dora,
             use_rslora=self.options.rslora,
             fan_in_fan_out=uses_conv1d(model),
         )
+
+    def _layers_left_out(self, model: torch.nn.Module, family: Family) -> list[str]:
+        """Returns the modules that stay as they are: all layers below the highest `top_layers`, and the embeddings."""
+        wanted = self.options.top_layers
+        if wanted is None:
+            return []
+        if family.shared_layers:
+            raise ModelError(f"method.top_layers: {family.name} shares one layer's weights among all",
+                             hint="leave method.top_layers out")  # fmt: skip
+        count = len(list(model.get_submodule(family.layers).children()))
+        if wanted > count:
+            raise ModelError(f"method.top_layers={wanted}: the backbone has {count} layers")
+        return [*family.embeddings, *(f"{family.layers}.{i}" for i in range(count - wanted))]
 
     def rate_factor(self, parameter: str) -> float:
         """Returns LoRA+'s ratio for the second matrix of an update."""

@@ -1,0 +1,155 @@
+"""What frozen layers give is the same in every epoch: computed once, kept on disk, memory-mapped, read instead.
+
+The key is made of all that the states depend on: the bytes of the frozen parameters, the token ids, the arithmetic, the
+machine. So runs, trials and processes share them, and no change of any of these can bring up old ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from textune import cache
+from textune.batching import Batch, Padding, collate, plan_inference
+from textune.engine.budget import describe_processor
+from textune.tokens import Tokenized
+
+if TYPE_CHECKING:
+    from textune.engine.lean import LeanEngine
+
+_FORMAT = "1"
+_TOKENS_PER_BATCH = 8_192
+LARGEST_BYTES = 4 * 2**30
+"""Of the states of one run; with more the layers run in every epoch, as without a cache."""
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """The states of one split above the lowest `layers` layers.
+
+    states: [tokens, width], in the order of the split's token ids; above the last layer only each window's first token
+    is kept, [windows, width]. uint16 holds the bits of bfloat16; else float32.
+    """
+
+    tokens: Tokenized
+    layers: int
+    states: np.ndarray[Any, Any]
+
+    def read(self, windows: np.ndarray[Any, Any]) -> torch.Tensor:
+        """Returns the states of these windows end to end, copied out of the file."""
+        offsets = self.tokens.offsets
+        if len(self.states) == len(offsets) - 1:
+            found = self.states[windows]
+        else:
+            found = np.concatenate([self.states[offsets[w] : offsets[w + 1]] for w in windows])
+        tensor = torch.from_numpy(np.ascontiguousarray(found))
+        return tensor.view(torch.bfloat16) if found.dtype == np.uint16 else tensor
+
+
+def count_bytes(engine: LeanEngine, tokens: Tokenized, layers: int) -> int:
+    """Returns the size of a split's states on disk."""
+    rows = len(tokens.offsets) - 1 if layers == engine.layers else len(tokens.ids)
+    return rows * engine.width * engine.dtype.itemsize
+
+
+def choose_layers(engine: LeanEngine, splits: Sequence[Tokenized], epochs: float) -> int:
+    """Returns how many of the lowest layers are computed once and kept: 0 where that saves nothing or has no room."""
+    layers = engine.count_frozen_layers()
+    if not layers or epochs <= 1:
+        return 0
+    size = sum(count_bytes(engine, tokens, layers) for tokens in splits)
+    folder = cache.cache_dir()
+    while not folder.exists():
+        folder = folder.parent
+    return layers if size <= LARGEST_BYTES and 2 * size < shutil.disk_usage(folder).free else 0
+
+
+def open_prefix(
+    engine: LeanEngine, tokens: Tokenized, layers: int, padding: Padding, advance: Callable[[int], None]
+) -> Prefix | None:
+    """Returns a split's states from the cache, or computes and keeps them; None where the disk has no room.
+
+    advance: called with the number of rows done.
+    """
+    folder = cache.prefix_cache_dir() / _make_key(engine, tokens, layers)[:40]
+    path = folder / "states.npy"
+    whole = layers == engine.layers
+    shape = (len(tokens.offsets) - 1 if whole else len(tokens.ids), engine.width)
+    if not path.is_file():
+        try:
+            _compute(engine, tokens, layers, padding, folder, shape, advance)
+        except OSError:
+            return None  # the cache only saves time
+        cache.clean(cache.LARGEST_BYTES)
+    else:
+        advance(len(tokens))
+    try:
+        os.utime(folder)
+        states = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError):
+        return None
+    if states.shape != shape or states.dtype != _kind(engine):
+        shutil.rmtree(folder, ignore_errors=True)
+        return None
+    return Prefix(tokens, layers, states)
+
+
+def _kind(engine: LeanEngine) -> Any:
+    return np.dtype(np.uint16 if engine.dtype == torch.bfloat16 else np.float32)
+
+
+def _compute(
+    engine: LeanEngine, tokens: Tokenized, layers: int, padding: Padding, folder: Path, shape: tuple[int, int],
+    advance: Callable[[int], None],
+) -> None:  # fmt: skip
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder.parent))
+    try:
+        states = np.lib.format.open_memmap(partial / "states.npy", mode="w+", dtype=_kind(engine), shape=shape)
+        for rows in plan_inference(tokens.longest_windows, _TOKENS_PER_BATCH, windows=tokens.count_windows()):
+            _fill(states, engine, collate(tokens, rows, padding), layers)
+            advance(len(rows))
+        states.flush()
+        del states
+        if not folder.is_dir():  # else another run kept the same meanwhile
+            partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _fill(states: np.ndarray[Any, Any], engine: LeanEngine, batch: Batch, layers: int) -> None:
+    assert batch.source is not None
+    hidden, order = engine.run_frozen(batch, layers)
+    bits = hidden.cpu().contiguous()
+    found = bits.view(torch.int16).numpy().view(np.uint16) if bits.dtype == torch.bfloat16 else bits.numpy()
+    windows = batch.source.list_windows(batch.rows)[order]
+    if layers == engine.layers:
+        states[windows] = found
+        return
+    begin = 0
+    offsets = batch.source.offsets
+    for window in windows:
+        end = begin + int(offsets[window + 1] - offsets[window])
+        states[offsets[window] : offsets[window + 1]] = found[begin:end]
+        begin = end
+
+
+def _make_key(engine: LeanEngine, tokens: Tokenized, layers: int) -> str:
+    digest = hashlib.sha256()
+    machine = (describe_processor(), torch.__version__, torch.get_num_threads())
+    digest.update("|".join(map(str, (_FORMAT, layers, *machine, *engine.describe_arithmetic()))).encode())
+    for parameter in engine.frozen_parameters(layers):
+        digest.update(str(tuple(parameter.shape)).encode())
+        digest.update(parameter.detach().cpu().contiguous().numpy().data)
+    for array in (tokens.ids, tokens.offsets, tokens.second_starts):
+        digest.update(b"-" if array is None else np.ascontiguousarray(array).data)
+    return digest.hexdigest()

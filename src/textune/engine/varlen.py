@@ -1,0 +1,44 @@
+"""Attention over packed texts on CUDA: PyTorch's flash attention over texts of any length, one launch a layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+
+def has_varlen(device: torch.device, dtype: torch.dtype) -> bool:
+    """Returns whether the texts of a pack can attend in one launch here: flash attention has no fp32 form."""
+    if device.type != "cuda" or dtype not in (torch.bfloat16, torch.float16):
+        return False
+    return _find_kernel() is not None and torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+def attend_varlen(
+    packed: torch.Tensor, queries: torch.Tensor | None, bounds: torch.Tensor, longest: int, heads: int
+) -> torch.Tensor:
+    """Returns each query's mix of its text's values, as `attention.attend` does.
+
+    packed: [tokens, 3 * width] of queries, keys and values; or, with `queries` [texts, width], one for each text,
+    [tokens, 2 * width] of keys and values. bounds: int32 [texts + 1], where each text begins and ends in the pack.
+    """
+    kernel = _find_kernel()
+    assert kernel is not None
+    kinds = 3 if queries is None else 2
+    parts = packed.view(len(packed), kinds, heads, -1)
+    key, value = parts[:, -2], parts[:, -1]
+    if queries is None:
+        query, own, most = parts[:, 0], bounds, longest
+    else:
+        query, most = queries.view(len(queries), heads, -1), 1
+        own = torch.arange(len(bounds), dtype=torch.int32, device=bounds.device)
+    mixed: torch.Tensor = kernel(query, key, value, own, bounds, most, longest)
+    return mixed.reshape(len(query), -1)
+
+
+def _find_kernel() -> Any:
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:  # PyTorch before 2.10
+        return None
+    return varlen_attn
