@@ -6,11 +6,14 @@ thresholds are treated by the very same code.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import logging
 import shutil
 import tempfile
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,7 +101,7 @@ def export_onnx(
                 if not (quality.accepted or force):
                     raise BundleError(
                         f"{run}: int8 would answer worse: {quality.describe()}",
-                        hint="export --to onnx keeps the answers; --force takes int8 all the same",
+                        hint="export --to onnx keeps the answers; --data FILE measures on other rows, --force takes it as it is",
                     )
             _seal(partial, predictor, form, names, quality)
         if output.exists():
@@ -184,8 +187,7 @@ def _write_graph(predictor: Predictor, path: Path) -> None:
     dynamic = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     model = Classifier(predictor.model).eval()
     try:
-        with warnings.catch_warnings(), torch.inference_mode():
-            warnings.simplefilter("ignore")
+        with _quiet(), torch.inference_mode():
             program = torch.onnx.export(
                 model, example, dynamo=True, input_names=inputs, output_names=["logits"], verbose=False,
                 dynamic_shapes=(tuple(dynamic for _ in example),),
@@ -196,6 +198,19 @@ def _write_graph(predictor: Predictor, path: Path) -> None:
         family = predictor.manifest.base_model.family
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelError(f"the exporter cannot write this {family} model: {reason}") from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silences what the exporter and the quantiser tell their own developers."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 def _write_companions(run: Path, predictor: Predictor, folder: Path) -> list[str]:
@@ -240,8 +255,9 @@ def _quantize(path: Path) -> None:
     graph = onnx.load(str(path))
     del graph.graph.value_info[:]  # shapes that the quantiser would take for those of its own tensors
     rounded = path.with_name("rounded.onnx")
-    quantize_dynamic(graph, str(rounded), per_channel=True, weight_type=QuantType.QInt8,
-                     op_types_to_quantize=["MatMul", "Gemm"])  # fmt: skip
+    with _quiet():
+        quantize_dynamic(graph, str(rounded), per_channel=True, weight_type=QuantType.QInt8,
+                         op_types_to_quantize=["MatMul", "Gemm"])  # fmt: skip
     rounded.replace(path)
 
 

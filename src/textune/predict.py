@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from textune import cache
-from textune.backbones import Backbone, load_classifier, recall_local, resolve_backbone
 from textune.batching import EncodedSplit, Padding
 from textune.bundle import BaseModel, Manifest, read_manifest
 from textune.errors import BundleError, DataError, ModelError
 from textune.evaluation import build_task
-from textune.methods import resolve_saved
 from textune.tokens import Tokenized, encode_texts, load_tokenizer
 
 if TYPE_CHECKING:
     import torch
 
+    from textune.backbones import Backbone
     from textune.engine import Engine, OnnxEngine
 
 _TEXTS_PER_CHUNK = 10_000
@@ -78,6 +77,9 @@ class Predictor:
         "reference".
         Raises BundleError or ModelError.
         """
+        manifest = read_manifest(run, verify=False)
+        if manifest.exported:
+            return cls._load_exported(Path(run), manifest, device, precision)
         return cls.from_manifest(
             Path(run),
             read_manifest(run),
@@ -95,11 +97,11 @@ class Predictor:
         precision: str = "auto", trust: str | None = None, merge: bool | None = None, engine: str = "auto",
     ) -> Predictor:  # fmt: skip
         """Like `load`, with a manifest that was read and checked already, or is not written yet."""
-        if manifest.exported:
-            return cls._from_exported(folder, manifest, device, precision)
         import torch
 
+        from textune.backbones import load_classifier
         from textune.engine import open_engine, probe_precision
+        from textune.methods import resolve_saved
 
         found = find_backbone(manifest.base_model, backbone, trust)
         method = resolve_saved(manifest.method, manifest.method_options)
@@ -120,9 +122,12 @@ class Predictor:
         return made
 
     @classmethod
-    def _from_exported(cls, folder: Path, manifest: Manifest, device: str, precision: str) -> Predictor:
-        """Opens an ONNX folder; torch and transformers stay out of it."""
-        from textune.engine import OnnxEngine
+    def _load_exported(cls, folder: Path, manifest: Manifest, device: str, precision: str) -> Predictor:
+        """Opens an ONNX folder; torch and transformers stay out of it.
+
+        The hashes are checked while onnxruntime reads the graph, which is half of the time to the first label.
+        """
+        from concurrent.futures import ThreadPoolExecutor
 
         form = manifest.exported.get("form")
         if device not in ("auto", "cpu"):
@@ -136,9 +141,20 @@ class Predictor:
         except (KeyError, TypeError) as error:
             raise BundleError(f"{folder}: the manifest says nothing that fits about padding") from error
         equal_lengths = bool(manifest.exported.get("equal_lengths"))
-        made = cls(manifest, OnnxEngine(folder, equal_lengths=equal_lengths), load_tokenizer(folder), padding)
+        with ThreadPoolExecutor(1) as beside:
+            checked = beside.submit(read_manifest, folder)
+            try:
+                made = cls._open_exported(folder, manifest, padding, equal_lengths)
+            finally:
+                checked.result()  # an altered file is the cause of whatever else went wrong
         made.equal_lengths = equal_lengths
         return made
+
+    @classmethod
+    def _open_exported(cls, folder: Path, manifest: Manifest, padding: Padding, equal_lengths: bool) -> Predictor:
+        from textune.engine import OnnxEngine
+
+        return cls(manifest, OnnxEngine(folder, equal_lengths=equal_lengths), load_tokenizer(folder), padding)
 
     @property
     def precision(self) -> str:
@@ -199,6 +215,8 @@ class Predictor:
 
 def find_backbone(base: BaseModel, given: str | None, trust: str | None) -> Backbone:
     """Finds the base model of a bundle and checks its hash; raises ModelError with what to give."""
+    from textune.backbones import recall_local, resolve_backbone
+
     if given is not None:
         return resolve_backbone(given, trust=trust, sha256=base.sha256)
     if not base.local:

@@ -190,22 +190,24 @@ class RunSteps:
             training.learning_rate or 0.0, training.head_learning_rate or 0.0, training.weight_decay,
             training.layer_decay, training.layer_rates or (),
         )  # fmt: skip
-        kept = int(plan["engine"].get("prefix_layers", 0))
+        begun, kept = time.monotonic(), int(plan["engine"].get("prefix_layers", 0))
         keep_prefix(engine, self._splits(), kept, padding_of(self.backbone), progress)
+        beforehand = time.monotonic() - begun
         trainer = Trainer(
             engine, self.method.param_groups(engine, self.backbone.family, rates), self.train, self.validation,
             padding_of(self.backbone), config.training, folder, hash_plan(plan), progress, accelerator,
             self._objective(), int(plan["engine"]["max_tokens"]),
         )  # fmt: skip
         result = trainer.run()
+        seconds = result.seconds + beforehand
         thresholds = self._tune_thresholds(engine)
         engine.release()
         progress.say(
-            f"trained {result.steps} steps in {format_seconds(result.seconds)}"
+            f"trained {result.steps} steps in {format_seconds(seconds)}"
             + (", stopped early" if result.stopped_early else "")
             + (f"; the best weights are of step {result.best_step}" if result.best_step != result.steps else "")
         )
-        return self._save(folder, model, engine.name, plan, thresholds), result.seconds
+        return self._save(folder, model, engine.name, plan, thresholds), seconds
 
     def _splits(self) -> list[Tokenized]:
         return [split.tokens for split in (self.train, self.validation) if split is not None]

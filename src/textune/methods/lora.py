@@ -32,8 +32,8 @@ class LoraOptions:
         None, "linear layers to adapt, by the end of their names; default: the family's"
     )
     top_layers: int | None = option(
-        None, "adapt only so many of the highest layers, and what stands above them; the others then run once, not "
-        "in every epoch", low=1, high=1000
+        None, "adapt only so many of the highest layers, and what stands above them; in the lean engine the others "
+        "run once, not in every epoch", low=1, high=1000
     )  # fmt: skip
     dora: bool = option(False, "DoRA: train each column's length apart from its direction")
     rslora: bool = option(False, "rsLoRA: scale by alpha / sqrt(r), which suits high ranks")
