@@ -209,6 +209,15 @@ def textune(*words: str | Path) -> list[str]:
     return [sys.executable, "-m", "textune", *map(str, words)]
 
 
+def find_training(run: Path) -> tuple[float, float]:
+    """Returns when a finished run's training began and ended, in seconds since the epoch.
+
+    The plan is written a last time when the engine stands, right before the first step; the log's last line is of the
+    last step. What is between is training with its checkpoints and, where there are validation rows, evaluations.
+    """
+    return (run / "plan.json").stat().st_mtime, (run / "metrics.jsonl").stat().st_mtime
+
+
 def train_small(place: Path, data: Path | None, rows: int, epochs: float, environment: Mapping[str, str]) -> Path:
     """Trains a run as `textune train` does, for benchmarks of what comes after; returns its folder."""
     train = write_rows(place / "train.csv", *read_rows(data, "amazon_reviews", "train", slice(0, rows)))

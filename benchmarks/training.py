@@ -28,6 +28,7 @@ from sides import (
     Results,
     choose_environment,
     describe_setting,
+    find_training,
     hold_to,
     load_rows,
     median,
@@ -123,18 +124,16 @@ def measure_ours(side: str, rows: Path, given: Any, repetition: int) -> dict[str
         environment = choose_environment(given.allocator, given.threads, ours=True, cache=Path(place) / "cache")
         done = run_side(textune("train", rows, *settings, "--json"), environment)
         run = Path(place) / "run"
-        # The plan is written a last time when the engine stands, right before the first step.
-        startup = (run / "plan.json").stat().st_mtime - done.started
-        seconds = json.loads((run / "evaluation" / "metrics.json").read_text(encoding="utf-8"))["models"]["tuned"]
+        begin, end = find_training(run)
         engine = json.loads((run / "textune.json").read_text(encoding="utf-8"))["engine"]
-    each = seconds["seconds"] / (given.rows * given.epochs)
+    each = (end - begin) / (given.rows * given.epochs)
     return {
-        "wall_seconds": round(done.seconds, 2), "startup_seconds": round(startup, 2),
-        "training_seconds": round(seconds["seconds"], 2), "steady_seconds_per_document": round(each, 5),
+        "wall_seconds": round(done.seconds, 2), "startup_seconds": round(begin - done.started, 2),
+        "training_seconds": round(end - begin, 2), "steady_seconds_per_document": round(each, 5),
         "documents_per_second": round(1 / each, 2), "unit": "seconds",
         "peak_rss_anon_mb": done.peak_anonymous_mb(), "peak_resident_mb": round(done.peak_bytes / 1e6, 1),
         "precision": engine["precision"]["name"], "engine": engine["name"], "dropout": DROPOUT[side], "scaled": False,
-        "accuracy_on_few_test_rows": seconds["accuracy"],
+        "accuracy_on_few_test_rows": json.loads(done.output)["accuracy"],
     }  # fmt: skip
 
 
