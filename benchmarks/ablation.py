@@ -27,9 +27,19 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from sides import ALLOCATORS, Results, choose_environment, describe_setting, hold_to, load_rows, read_rows, run_side
+
+from sides import (
+    ALLOCATORS,
+    Results,
+    choose_environment,
+    describe_setting,
+    hold_to,
+    load_rows,
+    read_rows,
+    run_side,
+    write_rows,
+)
 from sides import median as median_of
-from sides import write_rows
 
 BATCH_SIZE, MAX_LENGTH, WHOLE = 16, 512, "all mechanisms on"
 NEVER = 1 << 62

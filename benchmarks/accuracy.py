@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from sides import (
     ALLOCATORS,
     Results,
@@ -58,7 +59,9 @@ def main() -> None:
         return
     hold_to(given.threads)
     results = Results(given.output, describe_setting(given.threads) | {"allocator": given.allocator, "dropout": 0.0})
-    command = f"python benchmarks/accuracy.py {'' if given.data is None else '--data FOLDER '}--allocator {given.allocator}"
+    command = (
+        f"python benchmarks/accuracy.py {'' if given.data is None else '--data FOLDER '}--allocator {given.allocator}"
+    )
     for name in given.only:
         rows, epochs, max_length = JOBS[name]
         rows, epochs = given.rows or rows, given.epochs or epochs
@@ -97,9 +100,9 @@ def run_one(side: str, seed: int, train: str, test: str, epochs: int, max_length
 def run_plain(
     texts: list[str], labels: list[str], test: list[str], seed: int, epochs: int, max_length: int
 ) -> tuple[list[str], str]:
-    import baselines
     import torch
 
+    import baselines
     from textune.backbones import resolve_backbone
     from textune.engine import probe_precision
 

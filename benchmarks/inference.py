@@ -5,7 +5,7 @@
 
 The texts: the first 1,000 test rows of amazon_reviews; the model: MiniLM with LoRA, trained here on 1,000 training rows
 for 2 epochs, or --run. The pipeline reads the merged export in batches of 16, padded to 512 tokens (on so few rows,
-scaled) or to the longest text of the batch. onnxruntime reads textune's exports in textune's own batches of like length;
+scaled) or to the longest text of the batch. onnxruntime reads textune's exports in textune's batches of like length;
 int8 is measured on 1,000 other training rows and taken whatever it costs. Every side is a process of its own, in turns;
 loading is not counted, tokenising is, after a first batch. Latency: one text at a time, median over 50 texts.
 """

@@ -1,4 +1,4 @@
-"""The short form of the benchmarks, for `make bench`: some minutes on two cores, one repetition of everything, few rows.
+"""The short form of the benchmarks, for `make bench`: some minutes on two cores, one repetition, few rows.
 
     python benchmarks/run.py [--data FOLDER] [--output FILE] [--only startup training inference ablation ...]
 

@@ -36,11 +36,12 @@ from sides import (
 
 MAX_LENGTH, HELD_OUT = 16, 500
 NEUTRAL = (
-    "the a this that very book film chair phone lamp table door seller parcel price day week friend house train "
-    "morning it was is with for from after before again there here box paper screen"
-).split()
-GOOD = "great lovely perfect superb happy bright solid quick warm clever fresh honest".split()
-BAD = "awful broken poor dull cheap slow noisy cold ugly useless late rude".split()
+    "the", "a", "this", "that", "very", "book", "film", "chair", "phone", "lamp", "table", "door", "seller", "price",
+    "day", "week", "friend", "house", "train", "it", "was", "is", "with", "for", "from", "after", "before", "again",
+    "there", "here", "box", "paper", "screen", "morning", "parcel",
+)  # fmt: skip
+GOOD = ("great", "lovely", "perfect", "superb", "happy", "bright", "solid", "quick", "warm", "clever", "honest")
+BAD = ("awful", "broken", "poor", "dull", "cheap", "slow", "noisy", "cold", "ugly", "useless", "late", "rude")
 FIGURE = "growth with rows"
 
 

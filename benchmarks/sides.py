@@ -1,4 +1,4 @@
-"""What the comparing benchmarks share: rows of data, sides as child processes watched from outside, lines of results."""
+"""What the comparing benchmarks share: rows, sides as child processes watched from outside, lines of results."""
 
 from __future__ import annotations
 

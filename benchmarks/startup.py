@@ -46,7 +46,7 @@ def main() -> None:
         for form in ("onnx", "onnx-int8"):
             lines += measure_first_label(form, export_run(run, form, place, environment), arguments.repetitions)
     shared = describe_setting(THREADS) | {"command": "python benchmarks/startup.py", "scaled": False,
-                                          "repetitions": arguments.repetitions, "allocator": "own", "rows": 1}  # fmt: skip
+                                          "repetitions": arguments.repetitions, "allocator": "own"}  # fmt: skip
     lines = [line | shared for line in lines]
     if arguments.output:
         arguments.output.parent.mkdir(parents=True, exist_ok=True)

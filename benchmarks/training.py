@@ -3,8 +3,8 @@
     python benchmarks/training.py --data FOLDER --output results/training.jsonl [--allocator tuned|own|plain]
         [--precision fp32] [--sides N D S P ours] [--repetitions 3] [--steps-n 10] [--steps-d 20] [--repeated-epochs 1]
 
-The job: the first 1,000 training rows of amazon_reviews, title and content joined, MiniLM, LoRA of rank 8 on query, key,
-value and dense, max_length 512, batches of 16, 4 epochs at 1e-3. The sides are described in `baselines.py`; ours is
+The job: the first 1,000 training rows of amazon_reviews, title and content joined, MiniLM, LoRA of rank 8 on query,
+key, value and dense, max_length 512, batches of 16, 4 epochs at 1e-3. The sides are described in `baselines.py`; ours is
 `textune train` as a person starts it, with validation_fraction=0 and 50 test rows, and its wall time holds all that it
 does beside training: a TF-IDF baseline, the untuned model, the test of the reload, the report. Each side is a process
 of its own, started cold (ours with an empty cache), in turns, and medians are given. N and D take so few steps, S and P
@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from sides import (
     ALLOCATORS,
     Results,
@@ -38,7 +39,6 @@ from sides import (
     textune,
     write_rows,
 )
-
 from textune.backbones import resolve_backbone
 
 SIDES = ("N", "D", "S", "P", "ours")
@@ -108,7 +108,8 @@ def measure_baseline(side: str, rows: Path, given: Any, repetition: int) -> dict
         "wall_seconds": round(whole, 2), "startup_seconds": round(own["startup_seconds"], 2),
         "steady_seconds_per_document": round(each, 5), "documents_per_second": round(1 / each, 2), "unit": "seconds",
         "peak_rss_anon_mb": done.peak_anonymous_mb(), "peak_resident_mb": round(done.peak_bytes / 1e6, 1),
-        "precision": precision, "dropout": DROPOUT[side], "scaled": told, "measured_wall_seconds": round(done.seconds, 2),
+        "precision": precision, "dropout": DROPOUT[side], "scaled": told,
+        "measured_wall_seconds": round(done.seconds, 2),
     }  # fmt: skip
 
 
