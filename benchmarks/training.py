@@ -5,11 +5,11 @@
 
 The job: the first 1,000 training rows of amazon_reviews, title and content joined, MiniLM, LoRA of rank 8 on query,
 key, value and dense, max_length 512, batches of 16, 4 epochs at 1e-3. The sides are described in `baselines.py`; ours
-is `textune train` as a person starts it, with validation_fraction=0 and 50 test rows, and its wall time holds all that it
-does beside training: a TF-IDF baseline, the untuned model, the test of the reload, the report. Each side is a process
-of its own, started cold (ours with an empty cache), in turns, and medians are given. N and D take so few steps, S and P
-so many epochs, and are scaled to 4 epochs: start-up + seconds per document x documents. Without --data the film
-sentences of the demo are used. Lines that stand in --output are not measured again.
+is `textune train` as a person starts it, with validation_fraction=0 and 50 test rows, and its wall time holds all
+that it does beside training: a TF-IDF baseline, the untuned model, the test of the reload, the report. Each side is a
+process of its own, started cold (ours with an empty cache), in turns, and medians are given. N and D take so few
+steps, S and P so many epochs, and are scaled to 4 epochs: start-up + seconds per document x documents. Without --data
+the film sentences of the demo are used. Lines that stand in --output are not measured again.
 """
 
 from __future__ import annotations
