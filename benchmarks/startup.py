@@ -1,6 +1,10 @@
-"""How long `textune --help` takes beyond the interpreter's own start: medians of pairs run in turn.
+"""How fast commands start: `textune --help` beyond the interpreter, and from the shell to the first label.
 
-python benchmarks/startup.py [--output results/startup.jsonl]
+    python benchmarks/startup.py [--output results/startup.jsonl] [--run RUN] [--repetitions 15]
+
+Medians of processes run in turn. The first label is that of one text under a model exported to ONNX and to int8, by
+`python -m textune predict` and, where it is installed, by the `textune` script; the model is that of --run, or a small
+one that is trained here.
 """
 
 from __future__ import annotations
@@ -10,41 +14,81 @@ import json
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
-REPETITIONS = 15
+from sides import choose_environment, describe_setting, export_run, ratio, textune, train_small
+
+REPETITIONS, THREADS = 15, 2
+TEXT = "a film that nobody should miss"
 
 
 def time_command(words: list[str]) -> float:
     """Returns the wall time of one process in milliseconds."""
     started = time.perf_counter()
-    subprocess.run(words, stdout=subprocess.DEVNULL, check=True)
+    subprocess.run(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
     return (time.perf_counter() - started) * 1e3
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path)
+    parser.add_argument("--run", type=Path)
+    parser.add_argument("--repetitions", type=int, default=REPETITIONS)
     arguments = parser.parse_args()
-    textune = str(Path(sys.executable).with_name("textune"))
-    bare, helped = [], []
-    for _ in range(REPETITIONS):
-        bare.append(time_command([sys.executable, "-c", "pass"]))
-        helped.append(time_command([textune, "--help"]))
-    line = {
-        "figure": "textune --help beyond the interpreter's start",
-        "command": "python benchmarks/startup.py",
-        "interpreter_ms": round(statistics.median(bare), 1),
-        "help_ms": round(statistics.median(helped), 1),
-        "difference_ms": round(statistics.median(h - b for h, b in zip(helped, bare, strict=True)), 1),
-        "ratio": round(statistics.median(h / b for h, b in zip(helped, bare, strict=True)), 2),
-        "repetitions": REPETITIONS,
-    }
+    lines = [measure_help(arguments.repetitions)]
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        environment = choose_environment("own", THREADS, ours=True)
+        run = arguments.run or train_small(place, None, 200, 1, environment)
+        for form in ("onnx", "onnx-int8"):
+            lines += measure_first_label(form, export_run(run, form, place, environment), arguments.repetitions)
+    shared = describe_setting(THREADS) | {"command": "python benchmarks/startup.py", "scaled": False,
+                                          "repetitions": arguments.repetitions, "allocator": "own"}  # fmt: skip
+    lines = [line | shared for line in lines]
     if arguments.output:
         arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_text(json.dumps(line) + "\n", encoding="utf-8")
-    print(json.dumps(line))
+        arguments.output.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    for line in lines:
+        print(json.dumps(line))
+
+
+def find_script() -> list[str]:
+    """Returns the words of the `textune` script, or of the module where there is none."""
+    script = Path(sys.executable).with_name("textune")
+    return [str(script)] if script.is_file() else textune()
+
+
+def measure_help(repetitions: int) -> dict[str, Any]:
+    """Times `textune --help` beside an interpreter that does nothing."""
+    bare, helped = [], []
+    for _ in range(repetitions):
+        bare.append(time_command([sys.executable, "-c", "pass"]))
+        helped.append(time_command([*find_script(), "--help"]))
+    difference = round(statistics.median(h - b for h, b in zip(helped, bare, strict=True)), 1)
+    return {
+        "figure": "textune --help beyond the interpreter's start", "side": "textune --help", "value": difference,
+        "unit": "ms", "interpreter_ms": round(statistics.median(bare), 1),
+        "help_ms": round(statistics.median(helped), 1), "difference_ms": difference, "aim_ms": 150,
+        "ratio": round(statistics.median(h / b for h, b in zip(helped, bare, strict=True)), 2),
+    }  # fmt: skip
+
+
+def measure_first_label(form: str, folder: Path, repetitions: int) -> list[dict[str, Any]]:
+    """Times one prediction from the shell, by the module and by the script."""
+    sides = {"python -m textune predict": textune(), "textune predict": find_script()}
+    found: dict[str, list[float]] = {side: [] for side in sides}
+    for _ in range(repetitions):
+        for side, words in sides.items():
+            found[side].append(time_command([*words, "predict", str(folder), TEXT]))
+    return [
+        {"figure": "from shell to first label", "side": f"{side}, {form}", "value": round(statistics.median(own), 1),
+         "unit": "ms", "slowest_ms": round(max(own), 1), "aim_ms": 500, "ratio": ratio(statistics.median(own), 500),
+         "precision": "int8" if form == "onnx-int8" else "fp32"}
+        for side, own in found.items()
+    ]  # fmt: skip
 
 
 if __name__ == "__main__":
