@@ -101,7 +101,7 @@ def export_onnx(
                 if not (quality.accepted or force):
                     raise BundleError(
                         f"{run}: int8 would answer worse: {quality.describe()}",
-                        hint="--to onnx keeps the answers; --data FILE measures on other rows; --force takes it as it is",
+                        hint="--to onnx keeps the answers; --data FILE measures on other rows; --force takes it",
                     )
             _seal(partial, predictor, form, names, quality)
         if output.exists():
