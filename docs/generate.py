@@ -1,4 +1,4 @@
-"""Writes docs/reference.md and docs/methods.md from the program itself and from recorded results.
+"""Writes docs/reference.md, methods.md and performance.md from the program itself and from recorded results.
 
 python docs/generate.py          rewrites them
 python docs/generate.py --check  fails where one is stale
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from methods_page import build_methods_page, table
+from performance_page import build_performance_page
 
 _OPENING = """# Reference
 
@@ -177,7 +178,11 @@ def code(names: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
 
 
-PAGES = {"reference.md": build_reference, "methods.md": build_methods_page}
+PAGES = {
+    "reference.md": build_reference,
+    "methods.md": build_methods_page,
+    "performance.md": build_performance_page,
+}
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -1,0 +1,326 @@
+"""docs/performance.md: what makes training and prediction fast, as measured. `docs/generate.py` writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from methods_page import read_lines, table
+
+RESULTS = Path(__file__).parents[1] / "results"
+
+_OPENING = """# Performance
+
+This page is written by `make docs` from the files in `results/`; the command that rebuilds each file stands beside
+its table. Absolute speeds are one machine's. Ratios are between sides that took turns on it, and travel better.
+
+The work: MiniLM (6 layers, 384 wide), LoRA of rank 8 on all linear layers, Amazon reviews of 166 tokens in the mean,
+at most 512, batches of 16.
+
+## Mechanisms
+
+"""
+
+_MECHANISMS: tuple[tuple[str, str, str], ...] = (
+    ("packing and length buckets", "No padding",
+     "The texts of a batch stand end to end in one run of tokens. Linear layers, norms and activations see tokens "
+     "only, "
+     "and texts attend in groups of like length. Batches are drawn from shuffled buckets of like length, seeded."),
+    ("bf16", "bf16 where it is fast",
+     "Products and the states between layers are bf16 where a probe finds bf16 products clearly faster; parameters, "
+     "gradients of parameters, norms' weights and the head stay fp32. Most laptops lack fast bf16, and get fp32."),
+    ("merged LoRA weights", "LoRA as one product",
+     "The update is added into the weight once per step, in fp32, rounded once. The backward pass makes the "
+     "gradients of "
+     "A and B and never that of the weight. In passes under 1,024 tokens the update is computed beside the weight."),
+    ("first token only in the last layer", "The last layer for one token",
+     "The head reads each text's first token. Above the last layer's keys and values nothing else is computed."),
+    ("plain attention", "Attention by plain products",
+     "Below a length that a probe finds, plain products and softmax over a few megabytes at a time beat PyTorch's "
+     "fused "
+     "attention on a CPU. Where fused attention wins, it is taken."),
+    ("texts attend in groups", "Groups of like length",
+     "Texts within a tenth of the same length share their products; the few cells too many are masked."),
+    ("groups that fit the caches", "Groups that fit the caches", "A group's attention weights are at most 4 MB."),
+    ("fused query, key and value", "One product for query, key and value", "Three weights of one input are one."),
+)  # fmt: skip
+
+
+def build_performance_page() -> str:
+    """Returns the whole page as Markdown."""
+    parts = [*describe_mechanisms(), *describe_prefix(), *describe_training(), *describe_tokens(), *describe_accuracy()]
+    parts += [*describe_inference(), *describe_growth(), *describe_start()]
+    return _OPENING + "\n".join([*parts, _BOUNDS]).rstrip() + "\n"
+
+
+def find(file: str, **wanted: Any) -> list[dict[str, Any]]:
+    """Returns the lines of a results file that have these values."""
+    lines = read_lines(RESULTS / file)
+    return [line for line in lines if all(line.get(key) == value for key, value in wanted.items())]
+
+
+def describe_mechanisms() -> Iterator[str]:
+    """Yields each mechanism and what switching it off costs."""
+    found = {line["side"]: line for line in find("ablation.jsonl", figure="ablation, training")}
+    rows = []
+    for key, name, text in _MECHANISMS:
+        line = found.get(f"without: {key}")
+        rows.append((f"**{name}.** {text}", "not measured" if line is None else f"{line['value']:.2f}"))
+    yield table(("what", "time of a training step without it, over with it"), rows)
+    whole = found.get("all mechanisms on")
+    if whole:
+        yield (
+            f"With all of them {whole['documents_per_second']:.1f} documents a second, "
+            f"{whole['tokens_per_second']:,} tokens "
+            f"a second, in steady state ({whole['precision']}, {whole['machine']}). One mechanism is switched off "
+            f"at a time; "
+            'the shares overlap and do not multiply. "No padding" is measured against transformers\' own forward '
+            "pass, padded, "
+            "with random batches.\nRebuild: "
+            "`python benchmarks/ablation.py --data FOLDER --output results/ablation.jsonl`\n"
+        )
+    lines = {line["side"]: line for line in find("ablation.jsonl", figure="ablation, allocator")}
+    if lines:
+        plain, tuned = (lines[name]["value"] for name in ("plain", "tuned"))
+        yield (
+            "**The allocator.** Every step frees and asks for the same large blocks, and glibc gives them back to "
+            "the system "
+            "each time. `textune train`, `resume` and `demo` tell it by mallopt(3) to keep them, and say so "
+            "(`TEXTUNE_MALLOC=off` changes that); a library call never does. A step without it takes "
+            f"{plain:.2f} times as long. glibc's tunables set before the start, which also bring huge pages, take "
+            f"{tuned:.2f} "
+            "times the time of mallopt. The command does not start itself a second time for that: a second "
+            "interpreter costs "
+            "a start, and whoever wants it can set `GLIBC_TUNABLES`.\n"
+        )
+    merged = {line["side"]: line for line in find("ablation.jsonl", figure="ablation, inference")}
+    if merged:
+        laid = merged.get("without: laid-out weights and fused GELU")
+        told = "" if laid is None else f" Without that a pass takes {laid['value']:.2f} times as long."
+        yield (
+            "**In prediction** the adapter is merged, weights are laid out beforehand as the processor's bf16 "
+            "kernels want "
+            f"them, and GELU is computed inside the product before it.{told}\n"
+        )
+
+
+def describe_prefix() -> Iterator[str]:
+    """Yields what keeping the output of frozen layers saves."""
+    yield "## Frozen layers run once\n"
+    yield (
+        "Where the lowest layers are not trained, their output is the same in every epoch: with `method=head` that "
+        "of all "
+        "layers,\nwith `method.top_layers=2` that of all but two. The lean engine computes it once and keeps it in "
+        "the cache "
+        "folder,\nmemory-mapped, up to 4 GB a run. The key holds the bytes of the frozen weights and of the tokens, "
+        "so another "
+        "model,\nother data or other arithmetic never find it, and later runs over the same rows do. "
+        "`prefix_cache=false` "
+        "switches it\noff. It is another method than LoRA on all layers, and usually a little less accurate.\n"
+    )
+    lines = find("prefix.jsonl", figure="frozen layers kept")
+    if lines:
+        rows = []
+        for line in lines:
+            times = [
+                f"{line['seconds']:.1f} ({line['value']:.1f})",
+                f"{line['again_seconds']:.1f} ({line['again']:.1f})",
+            ]
+            rows.append((line["side"], f"{line['without_seconds']:.1f}", *times, f"{line['megabytes']:,.0f} MB"))
+        yield table(
+            ("1,000 rows, 4 epochs", "seconds without", "with (so many times as fast)", "a second run", "on disk"), rows
+        )
+        yield "Rebuild: `python benchmarks/prefix.py --data FOLDER --output results/prefix.jsonl`\n"
+
+
+_SIDES = {
+    "N": "Trainer and peft, fp32, padded to 512: what tutorials do",
+    "D": "Trainer and peft, fp32, padded to the longest of the batch",
+    "S": "Trainer and peft, bf16 autocast, grouped by length: what an expert does",
+    "P": "a plain loop, peft over a bf16 frozen base, length buckets, no dropout",
+}
+_GOALS = {"N": 40, "D": 25, "S": 5, "P": 2.5}
+
+
+def describe_training() -> Iterator[str]:
+    """Yields how many times as fast training is as the baselines."""
+    lines = find("training.jsonl", figure="training, ours against others")
+    if not lines:
+        return
+    yield "## Training beside others\n"
+    yield (
+        "Whole jobs, from the start of the process to its end: 1,000 reviews, 4 epochs. textune's time holds all that "
+        "`textune train`\ndoes beside training: checks of the data, the TF-IDF baseline, the untuned model, the "
+        "test of the "
+        "reload, the report.\nThe others only train. Each side is a process of its own, in turns. N and D took some "
+        "steps, S "
+        "and P one epoch, and are scaled\n(start-up + seconds per document x documents); textune ran whole. N, D "
+        "and S have "
+        "transformers' dropout of 0.1, P and\ntextune none.\n"
+    )
+    titles = {
+        ("tuned", "auto"): "glibc's tunables for every side",
+        ("own", "auto"): "as people get it: glibc as it is for the others, mallopt by the command for textune",
+        ("tuned", "fp32"): "fp32 only, glibc's tunables for every side: most laptops have no fast bf16",
+    }
+    for (allocator, precision), title in titles.items():
+        own = [line for line in lines if (line["allocator"], line["precision_asked"]) == (allocator, precision)]
+        if not own:
+            continue
+        yield f"**{title[0].upper()}{title[1:]}** ({own[-1]['repetitions']} repetitions):\n"
+        rows = []
+        for line in own:
+            median = line["median"]
+            goal = f"{_GOALS[line['side']]:g}" if (allocator, precision) == ("tuned", "auto") else ""
+            rows.append((
+                f"{line['side']}: {_SIDES[line['side']]}", f"{median['wall_seconds']:,.0f}",
+                f"{1 / median['steady_seconds_per_document']:.1f}", f"{median['peak_rss_anon_mb']:,.0f}",
+                f"**{line['wall_ratio']:.1f}**", f"{line['steady_ratio']:.1f}", goal,
+            ))  # fmt: skip
+        ours = own[-1]["median_of_ours"]
+        rows.append(("textune", f"{ours['wall_seconds']:,.0f}", f"{1 / ours['steady_seconds_per_document']:.1f}",
+                     f"{ours['peak_rss_anon_mb']:,.0f}", "", "", ""))  # fmt: skip
+        header = (
+            "side",
+            "seconds",
+            "documents/s, steady",
+            "memory MB",
+            "textune is so many times as fast",
+            "steady",
+            "goal",
+        )
+        yield table(header, rows)
+    yield "Rebuild: `python benchmarks/training.py --data FOLDER --output results/training.jsonl`, also with\n"
+    yield "`--allocator own` and `--precision fp32`. Memory is the peak of anonymous memory (RssAnon).\n"
+
+
+def describe_tokens() -> Iterator[str]:
+    """Yields what padding would have cost."""
+    wanted = {"figure": "tokens computed per epoch", "allocator": "tuned", "precision_asked": "auto"}
+    found = {line["side"]: line for line in find("training.jsonl", **wanted)}
+    if not found:
+        return
+    yield "**Tokens of padding.** Tokens that one epoch of 1,000 reviews computes under each side's batches:\n"
+    names = {side: side for side in _SIDES} | {"ours": "textune"}
+    rows = [(names[side], f"{line['value']:,}", f"{line['ratio_to_ours']:.2f}") for side, line in found.items()]
+    yield table(("side", "tokens", "over textune's"), rows)
+
+
+def describe_accuracy() -> Iterator[str]:
+    """Yields whether speed costs accuracy."""
+    lines = find("accuracy.jsonl", figure="accuracy, lean beyond others")
+    if not lines:
+        return
+    yield "## Equal accuracy\n"
+    yield (
+        "The same rows, settings and seeds, answers paired on the same test rows. The interval is a bootstrap over "
+        "test "
+        "rows, each\nwith the mean over its seeds. Equal means: the lower bound above -1 point.\n"
+    )
+    names = {"P": "plain loop (P)", "reference": "reference engine"}
+    rows = []
+    for line in lines:
+        low, high = line["interval"]
+        rows.append((
+            f"{line['data']}, {line['train_rows'] or 'all'} rows, {line['epochs']} epochs", f"{line['rows']:,}",
+            names[line["side"]], ", ".join(map(str, line["seeds"])), f"{line['lean']:.2%}", f"{line['other']:.2%}",
+            f"{line['value']:+.2f} ({low:+.2f} to {high:+.2f})",
+        ))  # fmt: skip
+    header = ("data", "test rows", "beside", "seeds", "lean engine", "other", "difference in points (95% interval)")
+    yield table(header, rows)
+    yield "Rebuild: `python benchmarks/accuracy.py --data FOLDER --output results/accuracy.jsonl`\n"
+
+
+def describe_inference() -> Iterator[str]:
+    """Yields how fast texts are classified."""
+    lines = find("inference.jsonl", figure="inference, textune against others")
+    if not lines:
+        return
+    yield "## Classifying texts\n"
+    yield "1,000 reviews on two cores, tokenising included, loading not; one text at a time in the last column.\n"
+    ours = lines[-1]["median_of_textune"]
+    rows = [_row_of_inference("textune", ours, None)]
+    rows += [_row_of_inference(line["side"], line["median"], line["value"]) for line in lines]
+    header = (
+        "side",
+        "arithmetic",
+        "documents/s",
+        "tokens/s",
+        "textune is so many times as fast",
+        "accuracy",
+        "ms for one text",
+    )
+    yield table(header, rows)
+    yield (
+        "The side padded to 512 was measured on fewer rows, its accuracy too. onnxruntime reads textune's exported "
+        "folders, "
+        "texts of\nlike length together.\nRebuild: `python benchmarks/inference.py --data FOLDER --output "
+        "results/inference.jsonl`\n"
+    )
+
+
+def _row_of_inference(side: str, own: dict[str, Any], ratio: float | None) -> tuple[str, ...]:
+    return (side, own["precision"], f"{own['documents_per_second']:,.1f}", f"{own['tokens_per_second']:,.0f}",
+            "" if ratio is None else f"{ratio:.1f}", f"{own['accuracy']:.1%}", f"{own['latency_ms']:.1f}")  # fmt: skip
+
+
+def describe_growth() -> Iterator[str]:
+    """Yields how time and memory grow with the rows."""
+    lines = find("scaling.jsonl", figure="growth with rows")
+    if not lines:
+        return
+    yield "## From 1,000 to 100,000 rows\n"
+    yield "Made sentences of some 14 tokens, one epoch, 500 validation and 500 test rows, batches of 32.\n"
+    rows = [(f"{line['rows']:,}", f"{line['wall_seconds']:,.0f}", f"{line['training_seconds']:,.1f}",
+             f"{line['seconds_per_1000_rows']:.2f}", f"{line['peak_rss_anon_mb']:,.0f}",
+             f"{line['training_rss_anon_mb']:,.0f}") for line in lines]  # fmt: skip
+    header = (
+        "rows",
+        "seconds",
+        "of training",
+        "training seconds per 1,000 rows",
+        "memory MB, whole run",
+        "while training",
+    )
+    yield table(header, rows)
+    for line in find("scaling.jsonl", figure="reopening cached tokens"):
+        yield (
+            f"Tokens of {line['rows']:,} rows ({line['tokens']:,} tokens) are reopened from the cache in "
+            f"{line['value']:.1f} ms; making them takes {line['first_ms'] / 1e3:.1f} s.\n"
+        )
+    yield "Rebuild: `python benchmarks/scaling.py --output results/scaling.jsonl`\n"
+
+
+def describe_start() -> Iterator[str]:
+    """Yields how long the start takes."""
+    lines = find("startup.jsonl")
+    if not lines:
+        return
+    yield "## Starting\n"
+    rows = [(line.get("side", line["figure"]), f"{line.get('value', line.get('difference_ms')):,.0f}",
+             f"{line.get('aim_ms', 150)}") for line in lines]  # fmt: skip
+    yield table(("from the shell", "ms", "goal"), rows)
+    yield (
+        "The first line is beyond the interpreter's own start; the others are from the command to the first label "
+        "with an "
+        "exported\nmodel, which loads neither torch nor transformers. Medians. Rebuild: `python benchmarks/startup.py "
+        "--output results/startup.jsonl`\n"
+    )
+
+
+_BOUNDS = """## What bounds it
+
+On this machine's two cores bf16 products reach 0.38 to 0.44 TFLOP/s together, whatever their layout. A LoRA step
+needs 48 MFLOP a token at 128 tokens, so no engine here could train on more than some nine thousand tokens a second.
+More than half of a step is such products; attention's small ones take a sixth, softmax a sixteenth, the narrow
+products of A and B an eighth.
+
+Tried, measured and left out, because they brought nothing: weights laid out beforehand in training, too (they change
+at every step); two threads with half a batch each (better on long texts, worse on short ones); groups of exactly
+equal length; attention weights made again in the backward pass; fewer tokens at once. `torch.compile` needs 18 to 66
+seconds before it starts, and gains nothing on a CPU.
+
+On CUDA the same packs attend in one launch a layer, by PyTorch's flash attention over texts of any length; no GPU was
+at hand, and only its CPU twin is tested: everything but the kernel itself. CUDA graphs are not used.
+"""
