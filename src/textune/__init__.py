@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from textune.adoption import import_adapter
     from textune.measuring import evaluate
-    from textune.predict import Predictor
-    from textune.run import Run, load, resume, train
+    from textune.predict import Predictor, load
+    from textune.run import Run, resume, train
 
 __version__ = "0.1.0"
 __all__ = ["Predictor", "Run", "__version__", "evaluate", "import_adapter", "load", "resume", "train"]
 
 _HOMES = {"Predictor": "textune.predict", "Run": "textune.run", "evaluate": "textune.measuring",
-          "import_adapter": "textune.adoption", "load": "textune.run",
+          "import_adapter": "textune.adoption", "load": "textune.predict",
           "resume": "textune.run", "train": "textune.run"}  # fmt: skip
 
 

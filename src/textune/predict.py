@@ -213,6 +213,11 @@ class Predictor:
         return [Prediction(str(answer), own[str(answer)], own) for answer, own in zip(answers, each, strict=True)]
 
 
+def load(run: str | Path, **options: Any) -> Predictor:
+    """Loads a finished run, or an exported folder, for prediction; options as for `Predictor.load`."""
+    return Predictor.load(run, **options)
+
+
 def find_backbone(base: BaseModel, given: str | None, trust: str | None) -> Backbone:
     """Finds the base model of a bundle and checks its hash; raises ModelError with what to give."""
     from textune.backbones import recall_local, resolve_backbone

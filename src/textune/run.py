@@ -134,11 +134,6 @@ def train_only(config: RunConfig, progress: Progress, frames: Mapping[str, Any])
     return folder
 
 
-def load(run: str | Path, **options: Any) -> Predictor:
-    """Loads a finished run for prediction; options as for `Predictor.load`."""
-    return Predictor.load(run, **options)
-
-
 def load_run(folder: str | Path) -> Run:
     """Opens a finished run without loading its model."""
     folder = Path(folder)

@@ -75,7 +75,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Returns probabilities: float64 [texts, classes], columns in the order of classes_."""
         check_is_fitted(self, "run_folder_")
         if self._predictor is None:
-            from textune.run import load
+            from textune.predict import load
 
             self._predictor = load(self.run_folder_)
         return np.asarray(self._predictor.predict_proba([str(text) for text in np.asarray(X, dtype=object).ravel()]))

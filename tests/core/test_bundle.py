@@ -38,9 +38,9 @@ from textune.bundle import (
 from textune.errors import BundleError, ConfigError, ModelError, TextuneError
 from textune.measuring import evaluate
 from textune.methods.lora import Lora
-from textune.predict import Predictor
+from textune.predict import Predictor, load
 from textune.progress import Silent
-from textune.run import Run, load, train
+from textune.run import Run, train
 
 NAMES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12)
 

@@ -19,8 +19,8 @@ from textune.bundle import LongText, read_manifest
 from textune.engine import LeanEngine, Precision, ReferenceEngine
 from textune.errors import BundleError, ConfigError
 from textune.export import export_merged
-from textune.predict import Predictor
-from textune.run import Run, load, resume, train
+from textune.predict import Predictor, load
+from textune.run import Run, resume, train
 
 
 def write_long_reviews(path: Path, rows: int = 40) -> Path:

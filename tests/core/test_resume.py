@@ -20,8 +20,9 @@ from textune import checkpoint
 from textune.bundle import read_json_lines, read_manifest
 from textune.errors import BundleError
 from textune.interrupt import RunInterrupted
+from textune.predict import load
 from textune.progress import Silent
-from textune.run import Run, load, resume
+from textune.run import Run, resume
 
 SETTINGS: dict[str, Any] = {
     "epochs": 2, "dropout": 0.1, "checkpoint_every_steps": 1, "eval_every_steps": 4, "validation_fraction": 0.0,
