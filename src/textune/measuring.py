@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -196,13 +196,16 @@ def count_test_reads(folder: Path) -> int:
 
 def write_evaluation(
     folder: Path, manifest: Manifest, figures: Figures, *, facts: list[tuple[str, str]], summary: list[tuple[str, str]],
-    warnings: list[str], library_name: str, base_model: str | None,
+    costs: Mapping[str, float | None], warnings: list[str], library_name: str, base_model: str | None,
 ) -> Path:  # fmt: skip
-    """Writes evaluation/metrics.json, evaluation/report.html and the model card; returns the report's path."""
+    """Writes evaluation/metrics.json, evaluation/report.html and the model card; returns the report's path.
+
+    summary: for people. costs: the same as numbers, for comparisons.
+    """
     target = folder / "evaluation"
     target.mkdir(exist_ok=True)
     content = figures.to_dict() | {
-        "summary": dict(summary), "data": dict(facts), "warnings": warnings,
+        "summary": dict(summary), "costs": dict(costs), "data": dict(facts), "warnings": warnings,
         "confident_errors": [vars(e) for e in figures.errors],
     }  # fmt: skip
     write_text_atomically(target / "metrics.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")

@@ -147,7 +147,7 @@ class RunSteps:
     def execute(self, folder: Path, plan: Mapping[str, Any] | None) -> None:
         """Trains, saves, tests the reload, measures and reports. plan: of the run that is resumed."""
         manifest, seconds = self.train_and_save(folder, plan)
-        self._measure(folder, manifest, seconds)
+        self._measure(folder, manifest, seconds, resumed=plan is not None)
 
     def train_and_save(self, folder: Path, plan: Mapping[str, Any] | None) -> tuple[Manifest, float]:
         """Trains, saves and tests the reload; returns the manifest and the seconds of training."""
@@ -314,7 +314,7 @@ class RunSteps:
         split = encode_split(examples, self.data.labels, self.tokenizer, length, self.long_text)
         return predict_logits(engine, split, padding_of(self.backbone))
 
-    def _measure(self, folder: Path, manifest: Manifest, training_seconds: float) -> None:
+    def _measure(self, folder: Path, manifest: Manifest, training_seconds: float, *, resumed: bool) -> None:
         split, examples = self.data.evaluation
         self.progress.say(f"measuring on {len(examples):,} {split} rows")
         given = str(self.backbone.folder) if self.backbone.local else None
@@ -325,8 +325,13 @@ class RunSteps:
             seed=self.config.training.seed, training_seconds=training_seconds, validation=self.data.validation,
         )  # fmt: skip
         summary = self._summary(manifest, folder, training_seconds)
+        costs = {
+            "training_seconds": training_seconds, "run_seconds": None if resumed else time.monotonic() - self.started,
+            "peak_memory_mb": peak_memory_mb(), "weight_megabytes": weight_megabytes(folder),
+        }  # fmt: skip
         write_evaluation(
-            folder, manifest, figures, facts=self.facts, summary=summary, warnings=self._all_warnings(folder),
+            folder, manifest, figures, facts=self.facts, summary=summary, costs=costs,
+            warnings=self._all_warnings(folder),
             library_name="peft" if self.method.needs_peft else "transformers",
             base_model=None if self.backbone.local else self.backbone.id,
         )  # fmt: skip
