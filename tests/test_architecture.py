@@ -40,6 +40,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "adoption",
     ),
     ("steps", "run"),
+    ("compare", "plan"),
     ("sklearn",),
     ("cli", "__main__"),
 )

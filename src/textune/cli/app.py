@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import typer
 
-from textune.cli import adoption, cache, catalogue, demo, doctor, evaluate, export, inspect, predict, tokens, train
+from textune.cli import (
+    adoption,
+    cache,
+    catalogue,
+    compare,
+    demo,
+    doctor,
+    evaluate,
+    export,
+    inspect,
+    predict,
+    tokens,
+    train,
+)
 
 app = typer.Typer(
     name="textune",
@@ -34,6 +47,7 @@ app.command("train")(train.train)
 app.command("resume")(train.resume)
 app.command("evaluate")(evaluate.evaluate)
 app.command("report")(evaluate.report)
+app.command("compare")(compare.compare)
 app.command("predict")(predict.predict)
 app.command("import")(adoption.import_adapter)
 app.command("export")(export.export)
