@@ -52,8 +52,8 @@ class DataConfig:
     group: str | None = option(None, "column whose equal values must stay on one side of a split")
     validation_fraction: float | None = option(None, "share of training rows for validation", low=0, high=0.9)
     test_fraction: float | None = option(None, "share of rows for the test where none is given", low=0, high=0.9)
-    split_seed: int | None = option(None, "seed of samples and splits; default: seed. Set it where runs of different seeds "
-                                    "are to have the same rows", low=0, high=2**31)  # fmt: skip
+    split_seed: int | None = option(None, "seed of samples and splits, where runs of other seeds are to have the same "
+                                    "rows; default: seed", low=0, high=2**31)  # fmt: skip
     sample: str | None = option(None, "training rows to take: 1000 (by seed) or first:1000")
     validation_sample: str | None = option(None, "validation rows to take: 1000 or first:1000")
     test_sample: str | None = option(None, "test rows to take: 1000 or first:1000")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +15,7 @@ import numpy as np
 import textune
 from textune.bundle import Manifest, TextColumns, append_json_line, read_json_lines, write_text_atomically
 from textune.config import RunConfig, build_config
+from textune.costs import Costs
 from textune.data import (
     MULTI,
     Examples,
@@ -196,7 +197,7 @@ def count_test_reads(folder: Path) -> int:
 
 def write_evaluation(
     folder: Path, manifest: Manifest, figures: Figures, *, facts: list[tuple[str, str]], summary: list[tuple[str, str]],
-    costs: Mapping[str, float | None], warnings: list[str], library_name: str, base_model: str | None,
+    costs: Costs, warnings: list[str], library_name: str, base_model: str | None,
 ) -> Path:  # fmt: skip
     """Writes evaluation/metrics.json, evaluation/report.html and the model card; returns the report's path.
 
@@ -205,7 +206,7 @@ def write_evaluation(
     target = folder / "evaluation"
     target.mkdir(exist_ok=True)
     content = figures.to_dict() | {
-        "summary": dict(summary), "costs": dict(costs), "data": dict(facts), "warnings": warnings,
+        "summary": dict(summary), "costs": vars(costs), "data": dict(facts), "warnings": warnings,
         "confident_errors": [vars(e) for e in figures.errors],
     }  # fmt: skip
     write_text_atomically(target / "metrics.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")

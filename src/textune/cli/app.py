@@ -14,6 +14,7 @@ from textune.cli import (
     evaluate,
     export,
     inspect,
+    plan,
     predict,
     tokens,
     train,
@@ -43,6 +44,7 @@ def _top(version: bool = typer.Option(False, "--version", help="Show the version
 app.command("demo")(demo.demo)
 app.command("inspect")(inspect.inspect)
 app.command("tokens")(tokens.tokens)
+app.command("plan")(plan.plan)
 app.command("train")(train.train)
 app.command("resume")(train.resume)
 app.command("evaluate")(evaluate.evaluate)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from textune.cli.output import JSON_HELP, gather_settings, print_json, print_table
+from textune.cli.output import JSON_HELP, gather_settings, print_json, print_table, split_list
 
 if TYPE_CHECKING:
     from textune.report.comparison import Comparison
@@ -22,7 +22,7 @@ def compare(
     output: Path = typer.Option(None, "--output", "-o", help="Folder for report.html, report.md and compare.json."),
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:  # fmt: skip
-    """Put runs side by side, or train what is asked for and compare it: figures, costs, and which difference is real."""
+    """Put runs side by side, or train what is asked for and compare it: figures, costs, which difference is real."""
     import textune
     from textune.compare import compare_runs
     from textune.report.comparison_page import check_output, write_comparison
@@ -41,11 +41,11 @@ def compare(
 
 def _find_runs(words: list[str]) -> list[Path]:
     """Returns the runs that are named, or trains those that are asked for."""
-    sources = [word for word in words if "=" not in word or Path(word).exists()]
-    if len(sources) > 1 or (sources and any((Path(sources[0]) / name).is_file() for name in ("textune.json", "plan.json"))):
-        if len(sources) < len(words):
-            from textune.errors import ConfigError
+    from textune.errors import ConfigError
 
+    sources = [word for word in words if "=" not in word or Path(word).exists()]
+    if len(sources) > 1 or any((Path(s) / name).is_file() for s in sources for name in ("textune.json", "plan.json")):
+        if len(sources) < len(words):
             raise ConfigError("runs are compared as they are, without settings", hint="leave out what is key=value")
         return [Path(source) for source in sources]
     from textune.compare import list_configs, train_missing
@@ -56,23 +56,13 @@ def _find_runs(words: list[str]) -> list[Path]:
     backbones = split_list(settings.pop("backbones", None)) or [str(settings.get("backbone") or "minilm")]
     seeds = parse_seeds(settings.pop("seeds", None), settings.get("seed"))
     if len(methods) * len(backbones) * len(seeds) < 2:
-        from textune.errors import ConfigError
-
-        raise ConfigError("there is one run only, and nothing to compare it with", hint="add methods=lora,head or seeds=3")
+        raise ConfigError("one run only: nothing to compare it with", hint="add methods=lora,head or seeds=3")
     return train_missing(list_configs(settings, methods, backbones, seeds), open_progress())
 
 
 def _name_of(settings: Mapping[str, Any]) -> str:
     method = settings.get("method") or "lora"
     return str(method.get("name", "lora")) if isinstance(method, Mapping) else str(method)
-
-
-def split_list(value: Any) -> list[str]:
-    """Returns the words of `a,b`, or of a list from YAML."""
-    if value is None:
-        return []
-    words = value if isinstance(value, list) else str(value).split(",")
-    return [str(word).strip() for word in words if str(word).strip()]
 
 
 def parse_seeds(value: Any, first: Any) -> list[int]:

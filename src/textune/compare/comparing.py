@@ -54,7 +54,7 @@ def _count(runs: Sequence[RunRecord]) -> Counts:
     """Returns what each seed's model earned: right answers, or with several labels per text those of micro F1."""
     if runs[0].manifest.task == "multi_label":
         return count_labels(runs[0].true, [run.given for run in runs], runs[0].missed)
-    return count_correct([(run.true & run.given).any(1) for run in runs])
+    return count_correct([np.asarray((run.true & run.given).any(1)) for run in runs])
 
 
 def _describe(group: Group, counts: Counts) -> Candidate:

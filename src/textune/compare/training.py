@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,16 +11,15 @@ from typing import Any
 
 from textune.backbones import resolve_backbone
 from textune.bundle import MANIFEST, name_run, read_manifest, run_path
+from textune.child import explain_failure, run_child
 from textune.config import RunConfig, build_config, write_settings
-from textune.errors import BundleError, ConfigError, TextuneError
-from textune.interrupt import RunInterrupted, StopRequest
+from textune.errors import BundleError, ConfigError
 from textune.methods import check_family, resolve
 from textune.preparation import prepare_data
 from textune.progress import Progress
 from textune.starting import stem_of
 from textune.steps import PLAN
 
-_SECONDS_BETWEEN_LOOKS = 0.2
 Launch = Callable[[RunConfig, Path | None], None]
 """Trains one run from its settings; or, where a folder is given, goes on with the interrupted one there."""
 
@@ -37,7 +33,7 @@ def list_configs(
     same command finds it again, and another one does not. Raises ConfigError or ModelError for what cannot be had.
     """
     if settings.get("name") is not None:
-        raise ConfigError("name=: every run of a comparison gets a name of its own", hint="runs_dir= says where they go")
+        raise ConfigError("name=: every run of a comparison gets a name of its own", hint="runs_dir= says where")
     for what, values in (("methods", methods), ("backbones", backbones), ("seeds", seeds)):
         if len(set(values)) < len(values) or not values:
             raise ConfigError(f"{what}={','.join(map(str, values))}: each must be named once")
@@ -57,9 +53,9 @@ def list_configs(
 
 def _name(config: RunConfig) -> str:
     identity = json.dumps(config.identity(), sort_keys=True)
-    parts = [name_run(stem_of(config.data.data))[:40], name_run(stem_of(config.model.backbone))[:30], config.method.name]
+    data, backbone = (name_run(stem_of(source)) for source in (config.data.data, config.model.backbone))
     digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
-    return "-".join([*parts, str(config.training.seed), digest])
+    return "-".join([data[:40], backbone[:30], config.method.name, str(config.training.seed), digest])
 
 
 def train_missing(configs: Sequence[RunConfig], progress: Progress, launch: Launch | None = None) -> list[Path]:
@@ -110,35 +106,6 @@ def train_apart(config: RunConfig, interrupted: Path | None) -> None:
             path = Path(place) / "settings.yaml"
             write_settings(config, path)
             words = ["train", str(path)]
-        with StopRequest() as stop:
-            process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "textune", *words], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-            )
-            try:
-                code = _wait(process, stop)
-            finally:
-                if process.poll() is None:
-                    process.kill()
-                    process.wait()
-    told = f"{config.method.name}, seed {config.training.seed}"
-    if stop.signal_number is not None or code in (130, 143):
-        raise RunInterrupted(
-            f"stopped while training {told}", stop.signal_number or code - 128, hint="the same command goes on from here"
-        )
-    if code:
-        failure = TextuneError(f"the run of {told} ended with exit code {code}; its message stands above")
-        failure.exit_code = code if code > 0 else 1
-        raise failure
-
-
-def _wait(process: subprocess.Popen[bytes], stop: StopRequest) -> int:
-    """Returns the exit code; a request to stop is passed on once."""
-    passed = False
-    while True:
-        try:
-            return process.wait(_SECONDS_BETWEEN_LOOKS)
-        except subprocess.TimeoutExpired:
-            if stop.signal_number is not None and not passed:
-                # not SIGINT: a terminal's Ctrl-C has reached the run, too, and a second one would end it at once
-                process.send_signal(signal.SIGTERM)
-                passed = True
+        finished = run_child(words)
+    if finished.code:
+        raise explain_failure(f"{config.method.name}, seed {config.training.seed}", finished)

@@ -138,8 +138,8 @@ def conclude(comparison: Comparison) -> tuple[str, ...]:
         said.append(f"No difference shown to {names}: on these rows the order may be chance.")
         if (cheapest := _find_cheapest([best, *open_])) is not None and cheapest is not best:
             mine, theirs = cheapest.costs["training_seconds"] or 0.0, best.costs["training_seconds"] or 0.0
-            told = f"{format_seconds(mine)} against {format_seconds(theirs)} for {best.name}"
-            said.append(f"Of these, {cheapest.name} trains fastest: {told}.")
+            times = f"{format_seconds(mine)} against {format_seconds(theirs)} for {best.name}"
+            said.append(f"Of these, {cheapest.name} trains fastest: {times}.")
     return tuple(said)
 
 
@@ -164,7 +164,7 @@ def note(comparison: Comparison) -> tuple[str, ...]:
             "candidates there are. Choose on validation rows, or measure the winner on rows that nobody has read."
         ]
     else:
-        notes = ["These are validation rows, which also chose the checkpoints: the figures flatter all models a little."]
+        notes = ["These are validation rows, which also chose the checkpoints: the figures flatter all a little."]
     single = [c.name for c in comparison.candidates if len(c.seeds) == 1]
     if single:
         notes.append(

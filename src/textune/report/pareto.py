@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 from markupsafe import Markup, escape
 
@@ -41,7 +42,7 @@ def draw_pareto(candidates: Sequence[Candidate], cost: str, figure: str) -> Mark
     parts += _draw_axes(low, high, left, right, across, up, cost)
     front = sorted((across(price), up(c.value)) for c, price in priced if cost in c.fronts)
     if len(front) > 1:
-        steps = [f"{x},{y1} {x},{y}" for (_, y1), (x, y) in zip(front, front[1:], strict=False)]
+        steps = [f"{x},{y1} {x},{y}" for (_, y1), (x, y) in pairwise(front)]
         parts.append(f'<polyline class="front" points="{front[0][0]},{front[0][1]} {" ".join(steps)}"/>')
     boxes: list[_Box] = [(across(p) - 6, up(c.value) - 6, across(p) + 6, up(c.value) + 6) for c, p in priced]
     for candidate, price in priced:
@@ -59,9 +60,9 @@ def draw_pareto(candidates: Sequence[Candidate], cost: str, figure: str) -> Mark
 
 
 def _draw_axes(
-    low: float, high: float, left: float, right: float, across: object, up: object, cost: str
+    low: float, high: float, left: float, right: float, across: Callable[[float], float],
+    up: Callable[[float], float], cost: str,
 ) -> list[str]:  # fmt: skip
-    assert callable(across) and callable(up)
     parts = []
     for value in list_ticks(low, high, 5):
         y = up(value / 100)
