@@ -1,10 +1,10 @@
 """What `textune plan` says against what then happens: six real runs, forecast first and trained afterwards.
 
-    python benchmarks/plan_check.py --data FOLDER_OF_DATA_SETS --output results/plan.jsonl [--only sms_spam-lora] [key=value]
+    python benchmarks/plan_check.py --data FOLDER_OF_DATA_SETS --output results/plan.jsonl [--only sms_spam-lora]
 
 One line of JSON a run: forecast, reality and the error of each in percent. The machine should have nothing else to do.
 Time is from the start of the process to its end; peak memory is the process's own; the disk is looked at five times a
-second while the run trains. Words of the form key=value are added to every run (epochs=1 makes a short trial).
+second while the run trains. `--settings epochs=1` makes a short trial of it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--only", nargs="*", default=list(RUNS), choices=list(RUNS))
     parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("settings", nargs="*", help="key=value words for every run")
+    parser.add_argument("--settings", nargs="*", default=[], help="key=value words for every run")
     arguments = parser.parse_args()
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     for name in arguments.only:

@@ -74,7 +74,7 @@ def print_forecasts(forecasts: Sequence[Forecast]) -> None:
         for f in forecasts
     ]
     typer.echo()
-    header = ("", "whole run", "training", "peak memory", "on disk", "while training, at most", "trainable parameters",
+    header = ("", "whole run", "training", "peak memory", "on disk", "while training", "trainable parameters",
               "engine")  # fmt: skip
     print_table(header, rows, right=(1, 2, 3, 4, 5, 6))
     first = forecasts[0].settings

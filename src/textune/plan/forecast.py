@@ -18,7 +18,8 @@ class Forecast:
     """What one run will take.
 
     seconds: by part, in their order: start, prepare, load, steps, evaluations, checkpoints, save, measure.
-    disk_mb: of the run's folder when it is finished; disk_while_training_mb: at most, with its checkpoints.
+    disk_mb: of the run's folder when it is finished; disk_while_training_mb: with its
+    checkpoints; one more of them where an older one stays the best.
     notes: what could make it otherwise. rehearsed_seconds: spent on finding it out.
     """
 

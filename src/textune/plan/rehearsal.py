@@ -69,8 +69,8 @@ def rehearse(config: RunConfig, folder: Path, seconds: float, launched: float, p
     bundle_mb = _megabytes(folder) - 2 * checkpoint_mb
     per_row = each / max(len(work.validation or ()), 1)
     parts["measure"] = _rehearse_measuring(work, manifest, folder, per_row, _SHARES["measure"] * seconds)
-    # two are kept, and the best where it is older, while the next is written
-    most = bundle_mb + min(saves, 4) * checkpoint_mb
+    # two checkpoints are kept while the next is written, and while the bundle is
+    most = max(min(saves, 3) * checkpoint_mb, min(saves, 2) * checkpoint_mb + bundle_mb)
     return Forecast(
         method=method.key,
         backbone=work.backbone.id,
