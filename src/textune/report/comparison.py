@@ -14,7 +14,7 @@ COSTS: Mapping[str, str] = {
     "training_seconds": "training",
     "run_seconds": "whole run",
     "peak_memory_mb": "peak memory",
-    "trainable_parameters": "trainable parameters",
+    "trainable_parameters": "trained parameters",
     "weight_megabytes": "on disk",
 }
 FRONTS = ("training_seconds", "trainable_parameters")
@@ -131,7 +131,7 @@ def conclude(comparison: Comparison) -> tuple[str, ...]:
     beaten = [(c, pair) for c, pair in others if pair.ahead == best.name]
     open_ = [c for c, pair in others if pair.ahead is None]
     if beaten:
-        told = [f"{c.name} (by {points(abs(pair.test.lead.mean))} points)" for c, pair in beaten]
+        told = [f"{c.name} (by {points(abs(pair.test.lead.mean))[1:]} points)" for c, pair in beaten]
         said.append(f"It is better than {list_names(told, 8)}: more than chance explains.")
     if open_:
         names = list_names([c.name for c in open_], 8)
@@ -179,6 +179,14 @@ def note(comparison: Comparison) -> tuple[str, ...]:
     return tuple(notes)
 
 
+def shorten_count(count: float) -> str:
+    """Writes 22_713_216 as ``22.7M``."""
+    for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if count >= size:
+            return f"{count / size:.3g}{unit}"
+    return f"{count:g}"
+
+
 def format_cost(key: str, value: float | None) -> str:
     """Writes a cost for people, with its unit."""
     if value is None:
@@ -186,5 +194,5 @@ def format_cost(key: str, value: float | None) -> str:
     if key.endswith("_seconds"):
         return format_seconds(value)
     if key == "trainable_parameters":
-        return number(round(value))
+        return shorten_count(value)
     return f"{value:,.0f} MB" if value >= 10 else f"{value:.2f} MB"

@@ -65,7 +65,7 @@ def render_comparison_markdown(comparison: Comparison, version: str) -> str:
         escape_markdown(" ".join(conclude(comparison))),
         _table(list_header(comparison), [list_cells(c) for c in comparison.candidates]),
         "Means over the seeds, ± their standard deviation; 95% bootstrap intervals, in percent, over rows and seeds. "
-        "A star: nothing here is as good and cheaper (* to train, † in trainable parameters).",
+        "\\* and †: nothing here is as good and trained faster, or as good with fewer trained parameters.",
         *(f"- {escape_markdown(n)}" for n in note(comparison)),
         "## Every pair, on the same rows" if pairs else "",
         _table(("pair", f"lead in {comparison.figure}, points", "McNemar", "p", "p after Holm", "verdict"), pairs)

@@ -9,7 +9,7 @@ from itertools import pairwise
 from markupsafe import Markup, escape
 
 from textune.report.charts import list_ticks
-from textune.report.comparison import COSTS, Candidate, format_cost
+from textune.report.comparison import COSTS, Candidate, format_cost, shorten_count
 from textune.report.wording import clip
 
 _WIDTH, _HEIGHT = 520, 300
@@ -92,10 +92,7 @@ def _list_log_ticks(left: float, right: float) -> list[float]:
 def _write_round(cost: str, value: float) -> str:
     if cost.endswith("_seconds"):
         return f"{value:g} s" if value < 300 else f"{value / 60:.3g} min" if value < 7200 else f"{value / 3600:.3g} h"
-    for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if value >= size:
-            return f"{value / size:g}{unit}"
-    return f"{value:g}"
+    return shorten_count(value)
 
 
 def _place_label(x: float, y: float, name: str, boxes: list[_Box]) -> tuple[float, float, str]:
