@@ -8,8 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from tiny import as_words, call_textune, settings_for, train_tiny
 
 from textune.config import build_config
@@ -18,9 +16,9 @@ from textune.plan import Forecast, list_plans, rehearse
 from textune.plan.forecast import (
     count_evaluations,
     extrapolate,
+    extrapolate_growth,
     fit_seconds,
     measure_sizes,
-    spread_out,
     time_growing,
 )
 from textune.progress import Silent
@@ -47,13 +45,12 @@ def test_sizes_of_steps() -> None:
     assert sizes.tolist() == [[1.0, 8.0, 34.0], [1.0, 8.0, 32.0]]
 
 
-@given(st.integers(1, 300))
-def test_places_are_spread_and_each_comes_once(count: int) -> None:
-    order = spread_out(count)
-    assert sorted(order) == list(range(count))
-    if count >= 8:
-        first = sorted(order[:3])
-        assert first[0] < count / 2 <= first[2] + 1
+def test_memory_grows_with_the_logarithm_of_the_steps_and_ever_more_slowly() -> None:
+    peaks = [1_000 + 200 * np.log2(n) for n in range(1, 9)]
+    assert extrapolate_growth(peaks, 16) == pytest.approx(0.7 * 200)
+    assert extrapolate_growth(peaks, 10**6) == pytest.approx(0.7 * 200 * 4)
+    assert extrapolate_growth([900.0] * 8, 100) == 0
+    assert extrapolate_growth(peaks, 8) == extrapolate_growth(peaks[:1], 8) == 0
 
 
 def test_a_whole_is_its_parts_extrapolated() -> None:

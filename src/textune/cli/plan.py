@@ -41,7 +41,7 @@ def plan(
     chosen = split_list(flat.pop("methods", None)) or _name_method(flat)
     backbones = split_list(flat.pop("backbones", None)) or [str(flat.get("backbone") or "minilm")]
     progress = open_progress()
-    forecasts = plan_runs(list_plans(flat, chosen, backbones, progress), seconds, progress)
+    forecasts = plan_runs(list_plans(flat, chosen, backbones, progress), seconds, progress, skip_failing=not chosen)
     if json_output:
         print_json({"forecasts": [forecast.to_dict() for forecast in forecasts]})
         return

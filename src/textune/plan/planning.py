@@ -14,9 +14,10 @@ from typing import Any
 
 from textune import cache
 from textune.backbones import resolve_backbone
+from textune.bundle import read_manifest
 from textune.child import explain_failure, run_child
 from textune.config import RunConfig, build_config, write_settings
-from textune.errors import ConfigError, MissingExtraError, ModelError
+from textune.errors import ConfigError, MissingExtraError, ModelError, TextuneError
 from textune.methods import check_family, methods, resolve
 from textune.plan.forecast import Forecast
 from textune.progress import Progress
@@ -34,6 +35,8 @@ def list_plans(
     options = {k: v for k, v in given.items() if k != "name"} if isinstance(given, Mapping) else {}
     if options and not chosen:
         raise ConfigError("method.*: belongs to one method", hint="name it: methods=lora")
+    if settings.get("init") and not chosen:
+        chosen = [read_manifest(str(settings["init"]), verify=False).method]
     configs = []
     for backbone in backbones:
         family = resolve_backbone(backbone, trust=settings.get("trust")).family
@@ -50,11 +53,14 @@ def list_plans(
     return configs
 
 
-def plan_runs(configs: Sequence[RunConfig], seconds: float, progress: Progress) -> list[Forecast]:
+def plan_runs(
+    configs: Sequence[RunConfig], seconds: float, progress: Progress, *, skip_failing: bool = False
+) -> list[Forecast]:
     """Rehearses each run and returns its forecast; nothing of it stays on the disk.
 
     seconds: that one rehearsal may take beyond what starting, loading and saving take. Raises TextuneError where a
-    run could not begin, with its own message.
+    run could not begin, with its own message; skip_failing: where it is the model or an extra that is missing, it is
+    told and left out.
     """
     forecasts = []
     with ExitStack() as stack:
@@ -65,8 +71,14 @@ def plan_runs(configs: Sequence[RunConfig], seconds: float, progress: Progress) 
             # on the disk of the runs: how fast a checkpoint is written depends on it
             runs = Path(config.runs_dir).absolute()
             parent = next(path for path in (runs, *runs.parents) if path.is_dir())
-            with tempfile.TemporaryDirectory(prefix=".textune-plan-", dir=parent) as place:
-                forecast = _rehearse_apart(config, Path(place), seconds, cached)
+            try:
+                with tempfile.TemporaryDirectory(prefix=".textune-plan-", dir=parent) as place:
+                    forecast = _rehearse_apart(config, Path(place), seconds, cached)
+            except TextuneError as error:
+                if not skip_failing or error.exit_code not in (ModelError.exit_code, MissingExtraError.exit_code):
+                    raise
+                progress.warn(error.message)
+                continue
             # only the first run tokenises: the others found its tokens, and a run by itself would not
             slowest = max(prepared.get(config.model.backbone, 0.0), forecast.seconds["prepare"])
             prepared[config.model.backbone] = slowest

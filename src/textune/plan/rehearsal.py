@@ -26,9 +26,9 @@ from textune.plan.forecast import (
     Forecast,
     count_evaluations,
     extrapolate,
+    extrapolate_growth,
     fit_seconds,
     measure_sizes,
-    spread_out,
     time_growing,
 )
 from textune.preparation import PreparedData
@@ -36,7 +36,7 @@ from textune.progress import Progress
 from textune.starting import adopt_init
 from textune.steps import Opened, RunSteps, peak_memory_mb
 
-_FEWEST_STEPS, _MOST_STEPS = 3, 64
+_FEWEST_STEPS, _MOST_STEPS = 6, 64
 _SHARES = {"steps": 0.5, "evaluation": 0.15, "measure": 0.35}
 """Of the seconds that a rehearsal may take beyond loading, saving and starting up."""
 _FEW_ROWS = 48
@@ -55,9 +55,9 @@ def rehearse(config: RunConfig, folder: Path, seconds: float, launched: float, p
     _, parts["prepare"] = _time(work.prepare)
     opened, parts["load"] = _time(lambda: work.open_trainer(folder, None))
     trainer, every = opened.trainer, opened.trainer.eval_every
-    parts["steps"] = _rehearse_steps(work, opened, _SHARES["steps"] * seconds)
-    evaluations = count_evaluations(trainer.total_steps, every)
     each = _rehearse_evaluation(work, opened, _SHARES["evaluation"] * seconds)
+    parts["steps"], growth = _rehearse_steps(work, opened, _SHARES["steps"] * seconds)
+    evaluations = count_evaluations(trainer.total_steps, every)
     tuning = work.data.task == MULTI and work.config.training.threshold is None
     first = each if work.validation is not None else 0.0  # before the first step, outside of training's own time
     parts["load"] += first
@@ -75,7 +75,7 @@ def rehearse(config: RunConfig, folder: Path, seconds: float, launched: float, p
         method=method.key,
         backbone=work.backbone.id,
         seconds=parts,
-        peak_memory_mb=peak_memory_mb(),
+        peak_memory_mb=peak_memory_mb() + growth,
         disk_mb=_forecast_folder(work, folder),
         disk_while_training_mb=most,
         trainable_parameters=manifest.trainable_parameters,
@@ -91,30 +91,35 @@ def _time(work: Callable[[], T]) -> tuple[T, float]:
     return work(), time.perf_counter() - started
 
 
-def _rehearse_steps(work: RunSteps, opened: Opened, budget: float) -> float:
-    """Takes steps of the run, of all lengths, while the budget lasts; returns the seconds of all that are planned."""
+def _rehearse_steps(work: RunSteps, opened: Opened, budget: float) -> tuple[float, float]:
+    """Takes the run's first steps while the budget lasts, and its heaviest.
+
+    Returns the seconds of all steps that are planned, and by how many megabytes memory will still grow in them.
+    """
     trainer, tokens = opened.trainer, work.train.tokens
     planned = [rows for _, rows in trainer.remaining_steps(CheckpointState(step=0, plan=""))]
     sizes = measure_sizes(tokens.lengths, tokens.longest_windows, planned)
-    order = np.argsort(sizes[:, 1], kind="stable")
     opened.engine.train()
-    # The heaviest come first: they decide the peak of memory, and what a first step costs is paid on them.
-    heaviest = [int(order[-1]), int(np.argmax(sizes[:, 2]))]
+    taken: list[int] = []
+    seconds: list[float] = []
+    peaks: list[float] = []
 
-    def take(number: int, first: bool = False) -> float:
-        return _time(lambda: trainer.take_step(1, planned[number], first=first))[1]
+    def take(number: int) -> None:
+        taken.append(number)
+        seconds.append(_time(lambda: trainer.take_step(1, planned[number], first=number == 0))[1])
+        peaks.append(peak_memory_mb())
 
-    very_first = take(heaviest[0], first=True)
-    taken = [heaviest[1]]
-    seconds = [take(heaviest[1])]
-    for place in spread_out(len(order))[:_MOST_STEPS]:
-        if len(taken) > _FEWEST_STEPS and sum(seconds) > budget:
+    # In their own order, since memory that freed blocks leave in pieces depends on it; their lengths are mixed anyway.
+    for number in range(min(len(planned), _MOST_STEPS)):
+        if number >= _FEWEST_STEPS and sum(seconds) > budget:
             break
-        taken.append(int(order[place]))
-        seconds.append(take(taken[-1]))
-    costs = fit_seconds(sizes[taken], seconds)
-    extra = max(very_first - float(sizes[heaviest[0]] @ costs), 0.0)
-    return float((sizes @ costs).sum()) + extra
+        take(number)
+    growth = extrapolate_growth(peaks, len(planned))
+    for heaviest in {int(np.argmax(sizes[:, 1])), int(np.argmax(sizes[:, 2]))} - set(taken):
+        take(heaviest)
+    costs = fit_seconds(sizes[taken[1:] or taken], seconds[1:] or seconds)
+    extra = max(seconds[0] - float(sizes[0] @ costs), 0.0)  # what the very first step pays for all
+    return float((sizes @ costs).sum()) + extra, growth
 
 
 def _rehearse_evaluation(work: RunSteps, opened: Opened, budget: float) -> float:

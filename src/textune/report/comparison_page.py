@@ -15,6 +15,7 @@ from textune.report.pareto import draw_pareto
 from textune.report.wording import clean_text, percent, plural, points, span
 
 _MOST_PAIRS_SHOWN = 15
+_COSTS_OF_A_RUN = ("training_seconds", "run_seconds", "peak_memory_mb")  # the others are alike for all seeds
 FILES = ("report.html", "report.md", "compare.json")
 
 
@@ -33,6 +34,7 @@ def render_comparison(comparison: Comparison, version: str) -> str:
             conclusions=conclude(comparison),
             notes=note(comparison),
             costs=COSTS,
+            run_costs={key: COSTS[key] for key in _COSTS_OF_A_RUN},
             format_cost=format_cost,
             format_p=format_p,
             tell_mcnemar=tell_mcnemar,
