@@ -27,6 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("engine",),
     ("checkpoint", "objective", "training"),
     (
+        "costs",
         "report",
         "preparation",
         "predict",
@@ -40,6 +41,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "adoption",
     ),
     ("steps", "run"),
+    ("child", "compare", "plan"),
     ("sklearn",),
     ("cli", "__main__"),
 )

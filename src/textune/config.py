@@ -52,6 +52,8 @@ class DataConfig:
     group: str | None = option(None, "column whose equal values must stay on one side of a split")
     validation_fraction: float | None = option(None, "share of training rows for validation", low=0, high=0.9)
     test_fraction: float | None = option(None, "share of rows for the test where none is given", low=0, high=0.9)
+    split_seed: int | None = option(None, "seed of samples and splits, where runs of other seeds are to have the same "
+                                    "rows; default: seed", low=0, high=2**31)  # fmt: skip
     sample: str | None = option(None, "training rows to take: 1000 (by seed) or first:1000")
     validation_sample: str | None = option(None, "validation rows to take: 1000 or first:1000")
     test_sample: str | None = option(None, "test rows to take: 1000 or first:1000")
@@ -144,6 +146,11 @@ class RunConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     name: str | None = None
     runs_dir: str = "runs"
+
+    @property
+    def split_seed(self) -> int:
+        """The seed of samples and splits."""
+        return self.training.seed if self.data.split_seed is None else self.data.split_seed
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the flat form that `build_config` and YAML take."""

@@ -15,6 +15,7 @@ import numpy as np
 import textune
 from textune.bundle import Manifest, TextColumns, append_json_line, read_json_lines, write_text_atomically
 from textune.config import RunConfig, build_config
+from textune.costs import Costs
 from textune.data import (
     MULTI,
     Examples,
@@ -196,13 +197,16 @@ def count_test_reads(folder: Path) -> int:
 
 def write_evaluation(
     folder: Path, manifest: Manifest, figures: Figures, *, facts: list[tuple[str, str]], summary: list[tuple[str, str]],
-    warnings: list[str], library_name: str, base_model: str | None,
+    costs: Costs, warnings: list[str], library_name: str, base_model: str | None,
 ) -> Path:  # fmt: skip
-    """Writes evaluation/metrics.json, evaluation/report.html and the model card; returns the report's path."""
+    """Writes evaluation/metrics.json, evaluation/report.html and the model card; returns the report's path.
+
+    summary: for people. costs: the same as numbers, for comparisons.
+    """
     target = folder / "evaluation"
     target.mkdir(exist_ok=True)
     content = figures.to_dict() | {
-        "summary": dict(summary), "data": dict(facts), "warnings": warnings,
+        "summary": dict(summary), "costs": vars(costs), "data": dict(facts), "warnings": warnings,
         "confident_errors": [vars(e) for e in figures.errors],
     }  # fmt: skip
     write_text_atomically(target / "metrics.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")

@@ -86,7 +86,7 @@ def prepare_data(config: RunConfig, frames: Mapping[str, Any] | None = None) -> 
     frames: data frames given from Python in the place of config.data.data, .validation or .test.
     Raises DataError or ConfigError before anything is trained.
     """
-    data, seed = config.data, config.training.seed
+    data, seed = config.data, config.split_seed
     given = {"data": data.data or None, "validation": data.validation, "test": data.test} | dict(frames or {})
     if given["data"] is None:
         raise DataError("no data is given", hint="textune train DATA, or data= in the YAML file")
@@ -177,7 +177,7 @@ def _read_other(
     form = choose_form(table, own, task, data.label_separator)
     form = match_label_columns(form, table, own, columns.indicators, "test_label")
     notes += [f"{name}: {form.note}"] if form.column_labels else []
-    return sample_examples(build_examples(table, own, form), sample, config.training.seed), notes
+    return sample_examples(build_examples(table, own, form), sample, config.split_seed), notes
 
 
 def _if_there(names: Any, table: Table) -> Any:

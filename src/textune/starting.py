@@ -98,7 +98,7 @@ def choose_folder(config: RunConfig, overwrite: bool) -> Path:
             with lock_run(folder):
                 prepare_run_folder(folder, overwrite=False)  # raises, saying what may be done
         return folder
-    parts = (name_run(_stem(config.data.data)), name_run(_stem(config.model.backbone)), config.method.name)
+    parts = (name_run(stem_of(config.data.data)), name_run(stem_of(config.model.backbone)), config.method.name)
     name = "-".join((*parts, str(config.training.seed)))[:110]
     folder, number = run_path(config.runs_dir, name), 2
     while folder.exists() and not overwrite:
@@ -106,7 +106,7 @@ def choose_folder(config: RunConfig, overwrite: bool) -> Path:
     return folder
 
 
-def _stem(source: str) -> str:
+def stem_of(source: str) -> str:
     """Returns the telling part of a source: data/reviews/train.csv -> reviews-train, hub:imdb -> imdb."""
     path = Path(source.partition(":")[2] if source.startswith(("hub:", "embedded:")) else source)
     stem = path.name.partition(".")[0]

@@ -20,6 +20,7 @@ from textune.bundle import (
     write_text_atomically,
 )
 from textune.config import RunConfig, write_settings
+from textune.costs import Costs, describe_run
 from textune.data import MULTI, Examples
 from textune.defaults import choose_long_text, choose_max_length, choose_training
 from textune.errors import ConfigError
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from textune.engine import Engine, Precision
     from textune.objective import Objective
     from textune.tokens import Tokenized
+    from textune.training import Trainer
 
 PLAN = "plan.json"
 
@@ -57,6 +59,20 @@ class _Model:
 
     module: torch.nn.Module
     new_modules: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """All that training needs, and the plan that a resume must find unchanged.
+
+    prefix_seconds: what computing the frozen layers took, before the first step.
+    """
+
+    model: _Model
+    engine: Engine
+    trainer: Trainer
+    plan: Mapping[str, Any]
+    prefix_seconds: float = 0.0
 
 
 class RunSteps:
@@ -148,10 +164,24 @@ class RunSteps:
     def execute(self, folder: Path, plan: Mapping[str, Any] | None) -> None:
         """Trains, saves, tests the reload, measures and reports. plan: of the run that is resumed."""
         manifest, seconds = self.train_and_save(folder, plan)
-        self._measure(folder, manifest, seconds)
+        self.measure(folder, manifest, seconds, resumed=plan is not None)
 
     def train_and_save(self, folder: Path, plan: Mapping[str, Any] | None) -> tuple[Manifest, float]:
         """Trains, saves and tests the reload; returns the manifest and the seconds of training."""
+        opened = self.open_trainer(folder, plan)
+        result = opened.trainer.run()
+        seconds = opened.prefix_seconds + result.seconds
+        thresholds = self._tune_thresholds(opened.engine)
+        opened.engine.release()
+        self.progress.say(
+            f"trained {result.steps} steps in {format_seconds(seconds)}"
+            + (", stopped early" if result.stopped_early else "")
+            + (f"; the best weights are of step {result.best_step}" if result.best_step != result.steps else "")
+        )
+        return self.save(folder, opened, thresholds), seconds
+
+    def open_trainer(self, folder: Path, plan: Mapping[str, Any] | None) -> Opened:
+        """Builds model, engine and trainer as the plan says, or makes and writes a plan. plan: of a resumed run."""
         import torch
 
         from textune.engine import Precision, keep_prefix, probe_engine, probe_precision
@@ -198,16 +228,7 @@ class RunSteps:
             padding_of(self.backbone), config.training, folder, hash_plan(plan), progress, accelerator,
             self._objective(), int(plan["engine"]["max_tokens"]),
         )  # fmt: skip
-        result = trainer.run()
-        seconds = result.seconds + beforehand
-        thresholds = self._tune_thresholds(engine)
-        engine.release()
-        progress.say(
-            f"trained {result.steps} steps in {format_seconds(seconds)}"
-            + (", stopped early" if result.stopped_early else "")
-            + (f"; the best weights are of step {result.best_step}" if result.best_step != result.steps else "")
-        )
-        return self._save(folder, model, engine.name, plan, thresholds), seconds
+        return Opened(model, engine, trainer, plan, beforehand)
 
     def _splits(self) -> list[Tokenized]:
         return [split.tokens for split in (self.train, self.validation) if split is not None]
@@ -293,11 +314,9 @@ class RunSteps:
             self.method.load_weights(module, Path(self.config.model.init))
         return _Model(module, new_modules)
 
-    def _save(
-        self, folder: Path, model: _Model, engine: str, plan: Mapping[str, Any],
-        thresholds: tuple[float, ...] | None,
-    ) -> Manifest:  # fmt: skip
-        data, config = self.data, self.config
+    def save(self, folder: Path, opened: Opened, thresholds: tuple[float, ...] | None) -> Manifest:
+        """Writes the bundle and proves that a fresh load gives the trained model's logits."""
+        data, config, model, plan = self.data, self.config, opened.model, opened.plan
         remember_local(self.backbone, cache.cache_dir())
 
         def prove(manifest: Manifest) -> None:
@@ -313,8 +332,8 @@ class RunSteps:
             labels=data.labels.names, label_values=data.labels.values, columns=data.columns,
             max_length=config.tokens.max_length or 0, long_text=self.long_text, seed=config.training.seed,
             data_fingerprint=data.fingerprint,
-            engine={"name": engine, **plan["engine"], "precision": plan["precision"], "threads": plan["threads"],
-                    "device": plan["device"]},
+            engine={"name": opened.engine.name, **plan["engine"]}
+            | {key: plan[key] for key in ("precision", "threads", "device")},
             prove=prove, task=data.task, thresholds=thresholds,
         )  # fmt: skip
 
@@ -329,7 +348,8 @@ class RunSteps:
         split = encode_split(examples, self.data.labels, self.tokenizer, length, self.long_text)
         return predict_logits(engine, split, padding_of(self.backbone))
 
-    def _measure(self, folder: Path, manifest: Manifest, training_seconds: float) -> None:
+    def measure(self, folder: Path, manifest: Manifest, training_seconds: float, *, resumed: bool) -> None:
+        """Measures the saved run and its rivals on the evaluation rows, and writes report and card."""
         split, examples = self.data.evaluation
         self.progress.say(f"measuring on {len(examples):,} {split} rows")
         given = str(self.backbone.folder) if self.backbone.local else None
@@ -339,9 +359,13 @@ class RunSteps:
             predictor, self._base_logits, self.data.train, split, examples, self.data.labels, folder,
             seed=self.config.training.seed, training_seconds=training_seconds, validation=self.data.validation,
         )  # fmt: skip
-        summary = self._summary(manifest, folder, training_seconds)
+        costs = Costs(
+            training_seconds, None if resumed else time.monotonic() - self.started, peak_memory_mb(),
+            weight_megabytes(folder),
+        )  # fmt: skip
         write_evaluation(
-            folder, manifest, figures, facts=self.facts, summary=summary, warnings=self._all_warnings(folder),
+            folder, manifest, figures, facts=self.facts, summary=describe_run(manifest, self.config.training, costs),
+            costs=costs, warnings=self._all_warnings(folder),
             library_name="peft" if self.method.needs_peft else "transformers",
             base_model=None if self.backbone.local else self.backbone.id,
         )  # fmt: skip
@@ -363,24 +387,6 @@ class RunSteps:
         # what was said on the way holds no more where the last evaluation found the model learning
         told = [line["text"] for line in log if line["kind"] == "warning" and line["step"] == last]
         return [*self.data.warnings, *told]
-
-    def _summary(self, manifest: Manifest, folder: Path, training_seconds: float) -> list[tuple[str, str]]:
-        training = self.config.training
-        options = ", ".join(f"{k} {v}" for k, v in manifest.method_options.items() if v is not None)
-        return [
-            ("base model", f"{self.backbone.id} ({self.backbone.family.name})"),
-            ("method", f"{self.method.key}" + (f" ({options})" if options else "")),
-            ("trainable parameters", f"{manifest.trainable_parameters:,} of {manifest.total_parameters:,} "
-             f"({manifest.trainable_parameters / manifest.total_parameters:.2%})"),
-            ("size on disk", f"{weight_megabytes(folder):.1f} MB beside the base model"),
-            ("epochs", f"{training.epochs:g}, batch size {training.batch_size}, rate {training.learning_rate:g}"),
-            ("max_length", f"{manifest.max_length} tokens; longer texts are {manifest.long_text.describe()}"),
-            ("training time", format_seconds(training_seconds)),
-            ("whole run", format_seconds(time.monotonic() - self.started)),
-            ("peak memory", f"{peak_memory_mb():,.0f} MB"),
-            ("precision", f"{manifest.engine['precision']['name']} on {manifest.engine['device']}"),
-            ("seed", str(manifest.seed)),
-        ]  # fmt: skip
 
 
 def peak_memory_mb() -> float:

@@ -113,7 +113,7 @@ class Trainer:
         self._batch_size = config.batch_size
         self._steps_per_epoch = math.ceil(len(train) / config.batch_size)
         self.total_steps = max(1, round(config.epochs * self._steps_per_epoch))
-        self._eval_every = config.eval_every_steps or min(self._steps_per_epoch, math.ceil(self.total_steps / 4))
+        self.eval_every = config.eval_every_steps or min(self._steps_per_epoch, math.ceil(self.total_steps / 4))
         self._losses: list[float] = []
         self._board = _open_tensorboard(folder) if config.tensorboard and accelerator.is_main_process else None
         self._saved = time.monotonic()
@@ -138,14 +138,14 @@ class Trainer:
             self._progress.say(f"going on from step {state.step} of {self.total_steps}")
         self._forget_log_after(state.step)
         if state.step == 0 and self._validation is not None:
-            self._log({"kind": "evaluation", "step": 0, "epoch": 0.0} | self._measure()[0])
+            self._log({"kind": "evaluation", "step": 0, "epoch": 0.0} | self.measure()[0])
         self._engine.train()
         with StopRequest() as stop, self._progress.task("training", self.total_steps) as task:
             if state.step:
                 task.advance(state.step)
             started = time.monotonic() - state.seconds
-            for step, rows in self._remaining_steps(state):
-                loss, norm = self._take_step(step, rows, first=step == 1)
+            for step, rows in self.remaining_steps(state):
+                loss, norm = self.take_step(step, rows, first=step == 1)
                 state = replace(
                     state, step=step, seconds=time.monotonic() - started,
                     running_loss=state.running_loss + loss * len(rows), running_rows=state.running_rows + len(rows),
@@ -157,20 +157,21 @@ class Trainer:
                 )  # fmt: skip
                 task.advance(1, f"loss {loss:.3f}")
                 last = step == self.total_steps
-                if step % self._eval_every == 0 or last:
+                if step % self.eval_every == 0 or last:
                     state = self._evaluate(state)
                     last = last or self._out_of_patience(state)
                     state = replace(state, finished=last)
-                    self._save(state)
+                    self.save(state)
                 elif self._is_checkpoint_due(step) or stop.signal_number is not None:
-                    self._save(state)
+                    self.save(state)
                 if stop.signal_number is not None and not last:
                     self._stop(stop.signal_number, step)
                 if last:
                     break
         return self._finish(state)
 
-    def _remaining_steps(self, state: CheckpointState) -> Iterator[tuple[int, np.ndarray[Any, Any]]]:
+    def remaining_steps(self, state: CheckpointState) -> Iterator[tuple[int, np.ndarray[Any, Any]]]:
+        """Yields number and rows of each step that is left."""
         if state.finished:
             return
         step, lengths = state.step, self._train.tokens.lengths
@@ -182,7 +183,7 @@ class Trainer:
                 step += 1
                 yield step, rows
 
-    def _take_step(self, step: int, rows: np.ndarray[Any, Any], *, first: bool) -> tuple[float, float]:
+    def take_step(self, step: int, rows: np.ndarray[Any, Any], *, first: bool) -> tuple[float, float]:
         """Returns the mean loss of the step's rows and the norm of its gradient before clipping."""
         accelerator, config = self._accelerator, self._config
         for group in self._bare_optimizer.param_groups:
@@ -273,7 +274,8 @@ class Trainer:
             hint="try a lower learning_rate=, precision=fp32, or look at those rows",
         )
 
-    def _measure(self) -> tuple[dict[str, float], np.ndarray[Any, Any]]:
+    def measure(self) -> tuple[dict[str, float], np.ndarray[Any, Any]]:
+        """Returns the scores of the validation rows, and the answers."""
         assert self._validation is not None
         logits = predict_logits(self._bare_engine, self._validation, self._padding)
         return self._objective.score(logits, self._validation.targets)
@@ -289,7 +291,7 @@ class Trainer:
         if self._validation is None:
             self._log(line)
             return replace(state, best_step=state.step)
-        scores, answers = self._measure()
+        scores, answers = self.measure()
         self._log(line | scores)
         self._progress.say(
             f"step {state.step}/{self.total_steps}: training loss {line['train_loss']:.3f}, validation loss "
@@ -332,7 +334,8 @@ class Trainer:
             return step % every == 0
         return time.monotonic() - self._saved > _SECONDS_BETWEEN_CHECKPOINTS
 
-    def _save(self, state: CheckpointState) -> None:
+    def save(self, state: CheckpointState) -> None:
+        """Writes a checkpoint and removes those that are no longer needed."""
         if self._accelerator.is_main_process:
             save_checkpoint(self._checkpoints, self.model, self._bare_optimizer, state)
             remove_all_but(self._checkpoints, {state.best_step}, _CHECKPOINTS_KEPT)

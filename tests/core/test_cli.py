@@ -50,8 +50,8 @@ def test_help_lists_every_command_and_loads_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    for name in ("demo", "inspect", "tokens", "train", "resume", "evaluate", "report", "predict", "import", "export",
-                 "push", "methods", "backbones", "doctor", "cache"):  # fmt: skip
+    for name in ("demo", "inspect", "tokens", "train", "resume", "evaluate", "report", "plan", "compare",
+                 "predict", "import", "export", "push", "methods", "backbones", "doctor", "cache"):  # fmt: skip
         assert re.search(rf"^\s+{name}\s", done.stdout, re.MULTILINE), name
 
 

@@ -61,7 +61,7 @@ def flip_bit(path: Path, position: int | None = None) -> None:
 
 DEATHS = [
     ("textune.steps:write_settings", 1),
-    ("textune.training:Trainer._take_step", 6),
+    ("textune.training:Trainer.take_step", 6),
     ("textune.checkpoint:save_file", 1),
     ("textune.checkpoint:save_file", 14),
     ("textune.checkpoint:_flush", 25),
@@ -71,7 +71,7 @@ DEATHS = [
 ]
 MORE_DEATHS = [
     ("textune.steps:RunSteps._build_model", 1),
-    ("textune.training:Trainer._take_step", 1),
+    ("textune.training:Trainer.take_step", 1),
     ("textune.checkpoint:_random_tensors", 4),
     ("textune.checkpoint:_hash_content", 5),
     ("textune.checkpoint:_flush", 19),

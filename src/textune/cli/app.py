@@ -4,7 +4,21 @@ from __future__ import annotations
 
 import typer
 
-from textune.cli import adoption, cache, catalogue, demo, doctor, evaluate, export, inspect, predict, tokens, train
+from textune.cli import (
+    adoption,
+    cache,
+    catalogue,
+    compare,
+    demo,
+    doctor,
+    evaluate,
+    export,
+    inspect,
+    plan,
+    predict,
+    tokens,
+    train,
+)
 
 app = typer.Typer(
     name="textune",
@@ -30,10 +44,12 @@ def _top(version: bool = typer.Option(False, "--version", help="Show the version
 app.command("demo")(demo.demo)
 app.command("inspect")(inspect.inspect)
 app.command("tokens")(tokens.tokens)
+app.command("plan")(plan.plan)
 app.command("train")(train.train)
 app.command("resume")(train.resume)
 app.command("evaluate")(evaluate.evaluate)
 app.command("report")(evaluate.report)
+app.command("compare")(compare.compare)
 app.command("predict")(predict.predict)
 app.command("import")(adoption.import_adapter)
 app.command("export")(export.export)

@@ -138,3 +138,11 @@ def gather_settings(words: Sequence[str], first: str | None = None) -> dict[str,
     if Path(first).suffix.lower() in (".yaml", ".yml"):
         return merge_settings(load_settings(first), settings)
     return merge_settings({"data": first}, settings)
+
+
+def split_list(value: Any) -> list[str]:
+    """Returns the words of `a,b`, or of a list from YAML."""
+    if value is None:
+        return []
+    words = value if isinstance(value, list) else str(value).split(",")
+    return [str(word).strip() for word in words if str(word).strip()]

@@ -61,7 +61,7 @@ def bootstrap_intervals(true: Ints, predicted: Ints, *, seed: int) -> dict[str, 
     if share_right in (0.0, 1.0):
         # Without a single error (or a single hit) every resample is the same, and the bootstrap would claim
         # certainty from any handful of rows; Wilson's interval knows how few rows can tell.
-        wilson = _wilson(float(share_right), rows)
+        wilson = wilson_interval(float(share_right), rows)
         return {"accuracy": wilson, "macro_f1": wilson}
     return {"accuracy": percentile_interval(accuracy), "macro_f1": percentile_interval(macro_f1)}
 
@@ -101,7 +101,7 @@ def percentile_interval(values: NDArray[np.float64]) -> Interval:
     return Interval(float(low), float(high))
 
 
-def _wilson(share: float, rows: int) -> Interval:
+def wilson_interval(share: float, rows: int) -> Interval:
     """Returns Wilson's 95% score interval of a share (Wilson 1927, JASA 22)."""
     z = 1.959963984540054
     centre = (share + z * z / (2 * rows)) / (1 + z * z / rows)

@@ -56,7 +56,7 @@ def render_report(report: ReportInput) -> str:
     evaluation = verdict.evaluation
     floor = _axis_floor([row["evaluation"] for row in report.comparison])
     page = (
-        _environment()
+        open_templates()
         .get_template("report.html.j2")
         .render(
             report=report,
@@ -80,9 +80,13 @@ def render_report(report: ReportInput) -> str:
 
 
 def write_report(report: ReportInput, path: str | Path) -> None:
-    """Writes the page as UTF-8; the file is whole or is not there (or stays as it was)."""
-    target = Path(path)
-    page = render_report(report).encode("utf-8")
+    """Writes the page; the file is whole or is not there (or stays as it was)."""
+    write_page(render_report(report), path)
+
+
+def write_page(text: str, path: str | Path) -> None:
+    """Writes a page as UTF-8, whole or not at all."""
+    target, page = Path(path), text.encode("utf-8")
     handle, partial = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -97,7 +101,8 @@ def write_report(report: ReportInput, path: str | Path) -> None:
 
 
 @cache
-def _environment() -> Environment:
+def open_templates() -> Environment:
+    """Returns jinja2 over this folder's templates: everything is escaped, and a name that is missing is an error."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(

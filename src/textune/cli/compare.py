@@ -1,0 +1,105 @@
+"""`textune compare`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from textune.cli.output import JSON_HELP, gather_settings, print_json, print_table, split_list
+
+if TYPE_CHECKING:
+    from textune.report.comparison import Comparison
+
+
+def compare(
+    what: list[str] = typer.Argument(
+        ..., metavar="RUN... | DATA [KEY=VALUE]...",
+        help="Finished runs; or a table, with methods=lora,head seeds=3 backbones=... and any setting of train.",
+    ),
+    output: Path = typer.Option(None, "--output", "-o", help="Folder for report.html, report.md and compare.json."),
+    json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
+) -> None:  # fmt: skip
+    """Put runs side by side, or train what is asked for and compare it: figures, costs, which difference is real."""
+    import textune
+    from textune.compare import compare_runs
+    from textune.report.comparison_page import check_output, write_comparison
+
+    if output is not None:
+        check_output(output)
+    comparison = compare_runs(_find_runs(what))
+    report = None if output is None else write_comparison(comparison, output, textune.__version__)
+    if json_output:
+        print_json(comparison.to_dict() | {"report": None if report is None else str(report)})
+        return
+    print_comparison(comparison)
+    if report is not None:
+        typer.echo(f"\nreport: {report}")
+
+
+def _find_runs(words: list[str]) -> list[Path]:
+    """Returns the runs that are named, or trains those that are asked for."""
+    from textune.errors import ConfigError
+
+    sources = [word for word in words if "=" not in word or Path(word).exists()]
+    if len(sources) > 1 or any((Path(s) / name).is_file() for s in sources for name in ("textune.json", "plan.json")):
+        if len(sources) < len(words):
+            raise ConfigError("runs are compared as they are, without settings", hint="leave out what is key=value")
+        return [Path(source) for source in sources]
+    from textune.compare import list_configs, train_missing
+    from textune.progress import open_progress
+
+    settings = gather_settings(words[1:], words[0])
+    methods = split_list(settings.pop("methods", None)) or [_name_of(settings)]
+    backbones = split_list(settings.pop("backbones", None)) or [str(settings.get("backbone") or "minilm")]
+    seeds = parse_seeds(settings.pop("seeds", None), settings.get("seed"))
+    if len(methods) * len(backbones) * len(seeds) < 2:
+        raise ConfigError("one run only: nothing to compare it with", hint="add methods=lora,head or seeds=3")
+    return train_missing(list_configs(settings, methods, backbones, seeds), open_progress())
+
+
+def _name_of(settings: Mapping[str, Any]) -> str:
+    method = settings.get("method") or "lora"
+    return str(method.get("name", "lora")) if isinstance(method, Mapping) else str(method)
+
+
+def parse_seeds(value: Any, first: Any) -> list[int]:
+    """Returns the seeds: `3` is three from the first on, `1,2,3` is those; raises ConfigError."""
+    from textune.errors import ConfigError
+
+    try:
+        begin = 42 if first is None else int(first)
+        if value is None:
+            return [begin]
+        words = split_list(value)
+        if len(words) == 1 and not isinstance(value, list) and "," not in str(value):
+            return list(range(begin, begin + int(words[0])))
+        return [int(word) for word in words]
+    except ValueError:
+        raise ConfigError(f"seeds={value}: must be their number (3), or a list of them (1,2,3)") from None
+
+
+def print_comparison(comparison: Comparison) -> None:
+    """Prints the table, every pair, what may be concluded, and what to mind."""
+    from textune.report.comparison import conclude, note
+    from textune.report.comparison_page import format_p, list_cells, list_header, tell_mcnemar
+    from textune.report.wording import points
+
+    typer.echo()
+    right = tuple(range(1, len(list_header(comparison))))
+    header = (f"on {comparison.rows:,} {comparison.split} rows", *list_header(comparison)[1:])
+    print_table(header, [list_cells(c) for c in comparison.candidates], right=right)
+    if comparison.pairs:
+        typer.echo()
+        rows = [
+            (f"{p.a} - {p.b}", points(p.test.lead.mean), f"{points(p.test.lead.low)} to {points(p.test.lead.high)}",
+             tell_mcnemar(p), format_p(p.test.p), format_p(p.adjusted), p.verdict)
+            for p in comparison.pairs
+        ]  # fmt: skip
+        header = ("pair", "points", "95% interval", "McNemar", "p", "after Holm", "verdict")
+        print_table(header, rows, right=(1, 2, 4, 5))
+    typer.echo()
+    for sentence in (*conclude(comparison), *note(comparison)):
+        typer.echo(sentence)

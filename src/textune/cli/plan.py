@@ -1,0 +1,87 @@
+"""`textune plan`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from textune.cli.allocator import open_tuned_progress
+from textune.cli.output import JSON_HELP, gather_settings, print_json, print_table, split_list
+
+if TYPE_CHECKING:
+    from textune.plan import Forecast
+
+
+def plan(
+    data: str = typer.Argument(..., metavar="DATA", help="A table, as for train, or a YAML of settings."),
+    settings: list[str] = typer.Argument(
+        None, metavar="[KEY=VALUE]...", help="methods=lora,head backbones=..., and any setting of train."
+    ),
+    seconds: float = typer.Option(10.0, "--seconds", min=0.5, help="For each rehearsal, beside loading and saving."),
+    json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
+    rehearse: Path | None = typer.Option(None, "--rehearse", hidden=True),
+    launched: float = typer.Option(0.0, "--launched", hidden=True),
+) -> None:
+    """Forecast time, memory and disk of a run, for each method and backbone, before anything is trained."""
+    from textune.config import build_config
+
+    flat = gather_settings(settings or [], data)
+    if rehearse is not None:
+        progress = open_tuned_progress()
+        from textune.plan.rehearsal import rehearse as rehearse_run
+
+        print_json(rehearse_run(build_config(flat), rehearse, seconds, launched, progress).to_dict())
+        return
+    from textune.plan import list_plans, plan_runs
+    from textune.progress import open_progress
+
+    chosen = split_list(flat.pop("methods", None)) or _name_method(flat)
+    backbones = split_list(flat.pop("backbones", None)) or [str(flat.get("backbone") or "minilm")]
+    progress = open_progress()
+    forecasts = plan_runs(list_plans(flat, chosen, backbones, progress), seconds, progress, skip_failing=not chosen)
+    if json_output:
+        print_json({"forecasts": [forecast.to_dict() for forecast in forecasts]})
+        return
+    print_forecasts(forecasts)
+
+
+def _name_method(flat: dict[str, object]) -> list[str]:
+    """Returns the method that method= names, or none."""
+    method = flat.get("method")
+    name = method.get("name") if isinstance(method, dict) else method
+    return [str(name)] if name else []
+
+
+def print_forecasts(forecasts: Sequence[Forecast]) -> None:
+    """Prints one line for each run, and what they have in common."""
+    from textune.progress import format_seconds
+
+    several = len({f.backbone for f in forecasts}) > 1
+    rows = [
+        (
+            f.method + (f" on {f.backbone.rpartition('/')[2]}" if several else ""),
+            format_seconds(f.run_seconds),
+            format_seconds(f.training_seconds),
+            f"{f.peak_memory_mb:,.0f} MB",
+            f"{f.disk_mb:,.1f} MB",
+            f"{f.disk_while_training_mb:,.1f} MB",
+            f"{f.trainable_parameters:,}",
+            f"{f.settings['engine']}, {f.settings['precision']}",
+        )
+        for f in forecasts
+    ]
+    typer.echo()
+    header = ("", "whole run", "training", "peak memory", "on disk", "while training", "trainable parameters",
+              "engine")  # fmt: skip
+    print_table(header, rows, right=(1, 2, 3, 4, 5, 6))
+    first = forecasts[0].settings
+    told = ", ".join(f"{count:,} {name}" for name, count in first["rows"].items() if count)
+    typer.echo(f"\n{told} rows; {first['steps']:,} steps of {first['batch_size']} rows, {first['epochs']:g} epochs; "
+               f"{first['threads']} threads on {first['device']}")  # fmt: skip
+    for note in dict.fromkeys(note for f in forecasts for note in f.notes):
+        typer.echo(note)
+    spent = sum(f.rehearsed_seconds for f in forecasts)
+    typer.echo(f"rehearsed in {format_seconds(spent)} on this machine as it is now: a busier one takes longer")

@@ -1,0 +1,226 @@
+"""A run in miniature: every step of `textune train` taken for real, on few rows, timed, and thrown away.
+
+Nothing is modelled that can be done: the backbone is loaded, real batches of the real run pass through its engine and
+optimizer, a checkpoint and the bundle are written, the reload is proven, and the rivals are measured on some rows. Only
+what grows with the rows is extrapolated.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textune.bundle import Manifest
+from textune.checkpoint import CheckpointState
+from textune.config import RunConfig
+from textune.data import MULTI, Examples
+from textune.methods import resolve
+from textune.plan.forecast import (
+    Forecast,
+    count_evaluations,
+    extrapolate,
+    extrapolate_growth,
+    fit_seconds,
+    measure_sizes,
+    time_growing,
+)
+from textune.preparation import PreparedData
+from textune.progress import Progress
+from textune.starting import adopt_init
+from textune.steps import Opened, RunSteps, peak_memory_mb
+
+_FEWEST_STEPS, _MOST_STEPS = 6, 64
+_SHARES = {"steps": 0.5, "evaluation": 0.15, "measure": 0.35}
+"""Of the seconds that a rehearsal may take beyond loading, saving and starting up."""
+_FEW_ROWS = 48
+_SECONDS_BETWEEN_CHECKPOINTS = 120.0
+T = TypeVar("T")
+
+
+def rehearse(config: RunConfig, folder: Path, seconds: float, launched: float, progress: Progress) -> Forecast:
+    """Returns the forecast of a run; folder: an empty one of the rehearsal's own, launched: `time.time()` at the start.
+
+    Raises what the run itself would raise before it trains: ConfigError, DataError, ModelError.
+    """
+    parts = {"start": time.time() - launched}
+    config, method = adopt_init(config, resolve(config.method.name, config.method.options))
+    work = RunSteps(config, method, progress, {})
+    _, parts["prepare"] = _time(work.prepare)
+    opened, parts["load"] = _time(lambda: work.open_trainer(folder, None))
+    trainer, every = opened.trainer, opened.trainer.eval_every
+    each = _rehearse_evaluation(work, opened, _SHARES["evaluation"] * seconds)
+    parts["steps"], growth = _rehearse_steps(work, opened, _SHARES["steps"] * seconds)
+    evaluations = count_evaluations(trainer.total_steps, every)
+    tuning = work.data.task == MULTI and work.config.training.threshold is None
+    first = each if work.validation is not None else 0.0  # before the first step, outside of training's own time
+    parts["load"] += first
+    parts["evaluations"] = each * (evaluations + tuning)
+    saves = evaluations * (1 + int((parts["steps"] / evaluations + each) // _SECONDS_BETWEEN_CHECKPOINTS))
+    checkpoint_seconds, checkpoint_mb = _rehearse_checkpoint(opened, folder)
+    parts["checkpoints"] = saves * checkpoint_seconds
+    manifest, parts["save"] = _time(lambda: _save(work, opened, folder))
+    bundle_mb = _megabytes(folder) - 2 * checkpoint_mb
+    per_row = each / max(len(work.validation or ()), 1)
+    parts["measure"] = _rehearse_measuring(work, manifest, folder, per_row, _SHARES["measure"] * seconds)
+    # two checkpoints are kept while the next is written, and while the bundle is
+    most = max(min(saves, 3) * checkpoint_mb, min(saves, 2) * checkpoint_mb + bundle_mb)
+    return Forecast(
+        method=method.key,
+        backbone=work.backbone.id,
+        seconds=parts,
+        peak_memory_mb=peak_memory_mb() + growth,
+        disk_mb=_forecast_folder(work, folder),
+        disk_while_training_mb=most,
+        trainable_parameters=manifest.trainable_parameters,
+        total_parameters=manifest.total_parameters,
+        settings=_list_settings(work, opened),
+        notes=tuple(_note(work)),
+        rehearsed_seconds=time.time() - launched,
+    )
+
+
+def _time(work: Callable[[], T]) -> tuple[T, float]:
+    started = time.perf_counter()
+    return work(), time.perf_counter() - started
+
+
+def _rehearse_steps(work: RunSteps, opened: Opened, budget: float) -> tuple[float, float]:
+    """Takes the run's first steps while the budget lasts, and its heaviest.
+
+    Returns the seconds of all steps that are planned, and by how many megabytes memory will still grow in them.
+    """
+    trainer, tokens = opened.trainer, work.train.tokens
+    planned = [rows for _, rows in trainer.remaining_steps(CheckpointState(step=0, plan=""))]
+    sizes = measure_sizes(tokens.lengths, tokens.longest_windows, planned)
+    opened.engine.train()
+    taken: list[int] = []
+    seconds: list[float] = []
+    peaks: list[float] = []
+
+    def take(number: int) -> None:
+        taken.append(number)
+        seconds.append(_time(lambda: trainer.take_step(1, planned[number], first=number == 0))[1])
+        peaks.append(peak_memory_mb())
+
+    # In their own order, since memory that freed blocks leave in pieces depends on it; their lengths are mixed anyway.
+    for number in range(min(len(planned), _MOST_STEPS)):
+        if number >= _FEWEST_STEPS and sum(seconds) > budget:
+            break
+        take(number)
+    growth = extrapolate_growth(peaks, len(planned))
+    for heaviest in {int(np.argmax(sizes[:, 1])), int(np.argmax(sizes[:, 2]))} - set(taken):
+        take(heaviest)
+    costs = fit_seconds(sizes[taken[1:] or taken], seconds[1:] or seconds)
+    extra = max(seconds[0] - float(sizes[0] @ costs), 0.0)  # what the very first step pays for all
+    return float((sizes @ costs).sum()) + extra, growth
+
+
+def _rehearse_evaluation(work: RunSteps, opened: Opened, budget: float) -> float:
+    """Returns the seconds of one look at the validation rows."""
+    from textune.engine import predict_logits
+    from textune.predict import padding_of
+
+    split = work.validation
+    if split is None:
+        return 0.0
+    lengths, padding = split.tokens.lengths, padding_of(work.backbone)
+
+    def run(rows: int) -> float:
+        chosen = _choose_rows(lengths, rows)
+        some = replace(split, tokens=split.tokens.take(chosen), targets=split.targets[chosen])
+        return _time(lambda: predict_logits(opened.engine, some, padding))[1]
+
+    run(min(_FEW_ROWS, len(split)))
+    rows, seconds = time_growing(run, len(split), budget)
+    return seconds * float(lengths.sum() / lengths[_choose_rows(lengths, rows)].sum())
+
+
+def _rehearse_checkpoint(opened: Opened, folder: Path) -> tuple[float, float]:
+    """Returns seconds and megabytes of one checkpoint."""
+    times = [_time(partial(opened.trainer.save, CheckpointState(step=n, plan="")))[1] for n in (1, 2)]
+    return sum(times) / 2, _megabytes(folder / "checkpoints") / 2
+
+
+def _save(work: RunSteps, opened: Opened, folder: Path) -> Manifest:
+    opened.engine.release()
+    thresholds = (0.5,) * len(work.data.labels) if work.data.task == MULTI else None
+    return work.save(folder, opened, thresholds)
+
+
+def _rehearse_measuring(work: RunSteps, manifest: Manifest, folder: Path, per_row: float, budget: float) -> float:
+    """Measures the saved run and its rivals on parts of the rows; returns the seconds on all of them."""
+    whole = work.data
+    rows = len(whole.evaluation[1])
+    few = min(_FEW_ROWS, rows)
+    many = min(rows, max(4 * few, int(budget / max(3 * per_row, 1e-4))))
+
+    def run(count: int) -> float:
+        work.data = _take_part(whole, count / rows)
+        try:
+            return _time(lambda: work.measure(folder, manifest, 0.0, resumed=False))[1]
+        finally:
+            work.data = whole
+
+    first, small = run(few), run(few)
+    large = run(many) if many > few else small
+    return extrapolate(first, small, large, (few, many, rows))
+
+
+def _take_part(data: PreparedData, share: float) -> PreparedData:
+    """Returns a share of every split, with long and short texts as they stand in the whole."""
+
+    def take(examples: Examples | None, fewest: int) -> Examples | None:
+        if examples is None or share >= 1:
+            return examples
+        lengths = np.array([len(text) for text in examples.texts()])
+        count = min(len(examples), max(fewest, round(share * len(examples))))
+        return examples.take(_choose_rows(lengths, count))
+
+    train = take(data.train, _FEW_ROWS)
+    assert train is not None
+    return replace(data, train=train, validation=take(data.validation, 2), test=take(data.test, 2))
+
+
+def _choose_rows(lengths: NDArray[Any], count: int) -> NDArray[Any]:
+    """Returns so many rows, evenly from the shortest to the longest, in their order."""
+    order = np.argsort(lengths, kind="stable")
+    return np.sort(order[((np.arange(count) + 0.5) * len(order) / count).astype(np.int64)])
+
+
+def _megabytes(folder: Path) -> float:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+
+
+def _forecast_folder(work: RunSteps, folder: Path) -> float:
+    """Returns the megabytes of the finished folder: all but the answers is there already, and these grow with rows."""
+    import pyarrow.parquet as pq
+
+    answers = folder / "evaluation" / "predictions.parquet"
+    own = answers.stat().st_size / 1e6
+    grown = own * len(work.data.evaluation[1]) / max(pq.read_metadata(answers).num_rows, 1)
+    return _megabytes(folder) - own + float(grown)
+
+
+def _list_settings(work: RunSteps, opened: Opened) -> dict[str, Any]:
+    training = work.config.training
+    return {
+        "rows": {"training": len(work.train), "validation": len(work.validation or ()),
+                 work.data.evaluation[0]: len(work.data.evaluation[1])},
+        "steps": opened.trainer.total_steps, "epochs": training.epochs, "batch_size": training.batch_size,
+        "max_length": work.config.tokens.max_length, "learning_rate": training.learning_rate,
+        "engine": opened.engine.name, "precision": opened.plan["precision"]["name"], "device": opened.plan["device"],
+        "threads": opened.plan["threads"],
+    }  # fmt: skip
+
+
+def _note(work: RunSteps) -> Sequence[str]:
+    if work.config.training.patience is not None:
+        return ["patience= may end the training earlier"]
+    return []

@@ -1,0 +1,143 @@
+"""A comparison as one self-contained HTML page, as Markdown, and as a table for a terminal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from textune.bundle import write_text_atomically
+from textune.errors import ConfigError
+from textune.report.card import escape_markdown
+from textune.report.comparison import COSTS, FRONTS, Candidate, Comparison, Pair, conclude, format_cost, note
+from textune.report.html import open_templates, write_page
+from textune.report.pareto import draw_pareto
+from textune.report.wording import clean_text, percent, plural, points, span
+
+_MOST_PAIRS_SHOWN = 15
+_COSTS_OF_A_RUN = ("training_seconds", "run_seconds", "peak_memory_mb")  # the others are alike for all seeds
+FILES = ("report.html", "report.md", "compare.json")
+
+
+def render_comparison(comparison: Comparison, version: str) -> str:
+    """Returns the HTML page."""
+    lowest = min(c.interval.low for c in comparison.candidates)
+    floor = max(0, int(10 * lowest - 0.5)) / 10
+    pictures = [(key, draw_pareto(comparison.candidates, key, comparison.figure)) for key in FRONTS]
+    ahead = {(p.a, p.b): p for p in comparison.pairs} | {(p.b, p.a): p for p in comparison.pairs}
+    page = (
+        open_templates()
+        .get_template("comparison.html.j2")
+        .render(
+            comparison=comparison,
+            version=version,
+            conclusions=conclude(comparison),
+            notes=note(comparison),
+            costs=COSTS,
+            run_costs={key: COSTS[key] for key in _COSTS_OF_A_RUN},
+            format_cost=format_cost,
+            format_p=format_p,
+            tell_mcnemar=tell_mcnemar,
+            spread=tell_spread,
+            pictures=[(COSTS[key], picture) for key, picture in pictures if picture is not None],
+            many=len(comparison.pairs) > _MOST_PAIRS_SHOWN,
+            pair_of=lambda a, b: ahead[a, b],
+            lead_of=lambda a, b: ahead[a, b].test.lead.mean * (1 if ahead[a, b].a == a else -1),
+            floor=floor,
+            position=lambda share: f"{100 * (share - floor) / (1 - floor):.2f}",
+        )
+    )
+    return clean_text(page)
+
+
+def render_comparison_markdown(comparison: Comparison, version: str) -> str:
+    """Returns the comparison as Markdown."""
+    rows = plural(comparison.rows, f"{comparison.split} row")
+    pairs = [
+        (f"{p.a} − {p.b}", f"{points(p.test.lead.mean)} ({points(p.test.lead.low)} to {points(p.test.lead.high)})",
+         tell_mcnemar(p), format_p(p.test.p), format_p(p.adjusted), p.verdict)
+        for p in comparison.pairs
+    ]  # fmt: skip
+    runs = [
+        (r.folder, r.candidate, str(r.seed), percent(r.value), percent(r.macro_f1), str(r.test_reads))
+        for r in comparison.runs
+    ]
+    sections = [
+        f"# Comparison on {rows}",
+        escape_markdown(" ".join(conclude(comparison))),
+        _table(list_header(comparison), [list_cells(c) for c in comparison.candidates]),
+        "Means over the seeds, ± their standard deviation; 95% bootstrap intervals, in percent, over rows and seeds. "
+        "\\* and †: nothing here is as good and trained faster, or as good with fewer trained parameters.",
+        *(f"- {escape_markdown(n)}" for n in note(comparison)),
+        "## Every pair, on the same rows" if pairs else "",
+        _table(("pair", f"lead in {comparison.figure}, points", "McNemar", "p", "p after Holm", "verdict"), pairs)
+        if pairs
+        else "",
+        "## Runs",
+        _table(("run", "of", "seed", comparison.figure, "macro F1", "test reads"), runs),
+        f"Made with textune {escape_markdown(version)}.",
+    ]
+    return clean_text("\n\n".join(section for section in sections if section)) + "\n"
+
+
+def write_comparison(comparison: Comparison, folder: Path, version: str) -> Path:
+    """Writes report.html, report.md and compare.json into a folder; returns the report's path."""
+    check_output(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    page, markdown, plain = (folder / name for name in FILES)
+    content = {"textune_version": version} | comparison.to_dict()
+    write_text_atomically(plain, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    write_text_atomically(markdown, render_comparison_markdown(comparison, version))
+    write_page(render_comparison(comparison, version), page)
+    return page
+
+
+def check_output(folder: Path) -> None:
+    """Raises ConfigError where the folder holds anything but an earlier comparison."""
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder}: is a file", hint="give --output a folder")
+    if folder.is_dir() and (strange := sorted({p.name for p in folder.iterdir()} - set(FILES))):
+        raise ConfigError(f"{folder}: holds other files ({', '.join(strange[:3])})", hint="give --output a new folder")
+
+
+def list_header(comparison: Comparison) -> tuple[str, ...]:
+    """Returns the header of the table of candidates."""
+    return ("", "seeds", comparison.figure, "95% interval", "macro F1", "95% interval", *COSTS.values())
+
+
+def list_cells(candidate: Candidate) -> tuple[str, ...]:
+    """Returns one row of that table; a star marks what nothing beats at its cost."""
+    marks = {"training_seconds": " *", "trainable_parameters": " †"}
+    return (
+        candidate.name,
+        str(len(candidate.seeds)),
+        f"{percent(candidate.value)}{tell_spread(candidate)}",
+        span(candidate.interval),
+        percent(candidate.macro_f1),
+        span(candidate.macro_f1_interval),
+        *(
+            format_cost(key, candidate.costs[key]) + (marks[key] if key in candidate.fronts else "")
+            for key in COSTS
+        ),
+    )  # fmt: skip
+
+
+def tell_spread(candidate: Candidate) -> str:
+    """Writes the standard deviation over the seeds as `` ± 0.4``."""
+    return "" if candidate.spread is None else f" ± {100 * candidate.spread:.1f}"
+
+
+def tell_mcnemar(pair: Pair) -> str:
+    """Writes McNemar's counts and p-values, seed by seed; the first counts are rows that only the first has right."""
+    each = [f"{t.only_a}:{t.only_b}, p {format_p(t.p)}" for t in pair.test.mcnemar.values()]
+    return "; ".join(each[:3]) + (f"; {len(each) - 3} more seeds" if len(each) > 3 else "") if each else "–"
+
+
+def format_p(p: float) -> str:
+    """Writes a p-value with two digits; below 0.001 as that."""
+    return "<0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *([escape_markdown(cell) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

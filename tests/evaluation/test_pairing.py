@@ -1,0 +1,138 @@
+"""McNemar, Holm and paired intervals against known values, and what must hold whatever the answers are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+
+from textune.errors import DataError
+from textune.evaluation import (
+    adjust_holm,
+    apply_mcnemar,
+    compare_pair,
+    count_correct,
+    count_labels,
+    estimate_interval,
+    paired_difference,
+)
+
+ANSWERS = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60)
+
+
+def make_pair(only_a: int, only_b: int, both: int = 0, neither: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    a = np.repeat([True, False, True, False], [only_a, only_b, both, neither])
+    b = np.repeat([False, True, True, False], [only_a, only_b, both, neither])
+    return a, b
+
+
+@pytest.mark.parametrize(("only_a", "only_b"), [(5, 0), (1, 9), (12, 12), (30, 11), (400, 310)])
+def test_mcnemar_is_the_exact_binomial(only_a: int, only_b: int) -> None:
+    found = apply_mcnemar(*make_pair(only_a, only_b, 50, 3))
+    assert (found.only_a, found.only_b) == (only_a, only_b)
+    assert found.p == pytest.approx(binomtest(only_a, only_a + only_b, 0.5).pvalue)
+
+
+def test_mcnemar_of_five_to_none_is_no_proof() -> None:
+    assert apply_mcnemar(*make_pair(5, 0, 100)).p == pytest.approx(2 / 2**5)
+    assert apply_mcnemar(*make_pair(0, 0, 100)).p == 1.0
+
+
+@given(ANSWERS)
+def test_mcnemar_is_symmetric(rows: list[tuple[bool, bool]]) -> None:
+    a, b = np.array(rows).T
+    there, back = apply_mcnemar(a, b), apply_mcnemar(b, a)
+    assert there.p == pytest.approx(back.p)
+    assert (there.only_a, there.only_b) == (back.only_b, back.only_a)
+
+
+def test_holm_against_the_worked_example() -> None:
+    # 0.01 x 4, 0.02 x 3, then never below what came before, never above 1
+    assert adjust_holm([0.04, 0.01, 0.02, 0.9]) == pytest.approx([0.08, 0.04, 0.06, 0.9])
+    assert adjust_holm([0.6, 0.7]) == [1.0, 1.0]
+    assert adjust_holm([]) == []
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
+def test_holm_keeps_order_and_lies_between_raw_and_bonferroni(p_values: list[float]) -> None:
+    adjusted = adjust_holm(p_values)
+    for p, own in zip(p_values, adjusted, strict=True):
+        assert p <= own <= min(1.0, p * len(p_values)) or own == pytest.approx(p)
+    assert [adjusted[i] for i in np.argsort(p_values)] == sorted(adjusted)
+
+
+@settings(max_examples=15)
+@given(ANSWERS)
+def test_a_pair_is_symmetric(rows: list[tuple[bool, bool]]) -> None:
+    a, b = (count_correct([right]) for right in np.array(rows).T)
+    there, back = compare_pair(a, b, [1], [1]), compare_pair(b, a, [1], [1])
+    assert there.p == pytest.approx(back.p)
+    assert there.lead.mean == pytest.approx(-back.lead.mean)
+    assert there.lead.low == pytest.approx(-back.lead.high, abs=0.06)  # two sets of draws over few rows
+
+
+def test_one_seed_gives_the_interval_of_the_report_and_mcnemars_p() -> None:
+    right_a, right_b = make_pair(60, 30, 800, 110)
+    found = compare_pair(count_correct([right_a]), count_correct([right_b]), [42], [42])
+    known = paired_difference(right_a, right_b)
+    assert found.lead.mean == pytest.approx(known.mean)
+    assert found.lead.low == pytest.approx(known.low, abs=0.003)
+    assert found.lead.high == pytest.approx(known.high, abs=0.003)
+    assert found.p == apply_mcnemar(right_a, right_b).p == found.mcnemar[42].p
+
+
+def test_randomisation_agrees_with_mcnemar_where_seeds_say_the_same() -> None:
+    right_a, right_b = make_pair(30, 12, 500, 58)
+    twice = compare_pair(count_correct([right_a] * 2), count_correct([right_b] * 2), [1, 2], [1, 2])
+    assert twice.p == pytest.approx(apply_mcnemar(right_a, right_b).p, abs=0.003)
+    assert twice.mcnemar[1] == twice.mcnemar[2]
+
+
+def test_seeds_that_disagree_widen_the_interval() -> None:
+    random = np.random.default_rng(0)
+    steady = random.random((3, 2_000)) < 0.9
+    moving = np.stack([random.random(2_000) < share for share in (0.84, 0.9, 0.96)])
+    calm, wild = (estimate_interval(count_correct(list(rights))) for rights in (steady, moving))
+    assert wild.high - wild.low > 3 * (calm.high - calm.low)
+    found = compare_pair(count_correct(list(moving)), count_correct(list(steady)), [1, 2, 3], [1, 2, 3])
+    assert found.lead.low < 0 < found.lead.high
+
+
+def test_only_shared_seeds_are_paired_by_mcnemar() -> None:
+    right_a, right_b = make_pair(3, 1, 20)
+    found = compare_pair(count_correct([right_a] * 2), count_correct([right_b] * 2), [1, 2], [2, 3])
+    assert list(found.mcnemar) == [2]
+
+
+def test_no_row_apart_is_not_certainty() -> None:
+    right = np.array([True] * 58 + [False] * 2)
+    found = compare_pair(count_correct([right]), count_correct([right]), [1], [1])
+    assert found.p == 1.0
+    assert found.lead.low == pytest.approx(-0.0487, abs=1e-3)  # 1 - 0.05 ** (1 / 60)
+    assert found.lead.high == -found.lead.low
+    assert estimate_interval(count_correct([np.ones(60, bool)] * 3)).low < 0.95
+
+
+def test_micro_f1_pairs() -> None:
+    random = np.random.default_rng(1)
+    true = random.random((300, 4)) < 0.3
+    good, poor = (true ^ (random.random(true.shape) < share) for share in (0.05, 0.2))
+    a, b = count_labels(true, [good]), count_labels(true, [poor])
+    f1 = 2 * (true & good).sum() / (true.sum() + good.sum())
+    assert a.values[0] == pytest.approx(f1)
+    assert np.array_equal(a.right[0], (true == good).all(1))
+    found = compare_pair(a, b, [1], [1])
+    assert found.p < 0.001
+    assert 0 < found.lead.low < found.lead.mean < found.lead.high
+    missed = count_labels(true, [good], np.ones(300, np.int64))
+    assert missed.values[0] < f1
+    assert not missed.right.any()
+
+
+def test_unequal_rows_and_no_rows_are_refused() -> None:
+    with pytest.raises(ValueError, match="paired rows"):
+        compare_pair(count_correct([np.ones(3, bool)]), count_correct([np.ones(4, bool)]), [1], [1])
+    with pytest.raises(DataError, match="no rows"):
+        count_correct([np.ones(0, bool)])
