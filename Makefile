@@ -9,9 +9,9 @@ WORKERS ?= 2
 VENV    := .venv
 BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.made
-CHECKED := src tests benchmarks docs requirements
+CHECKED := src tests benchmarks docs recipes requirements slides
 
-.PHONY: help env demo test matrix lint types docs docs-check bench pins clean
+.PHONY: help env demo recipe test matrix lint types docs docs-check bench pins clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ $(STAMP): requirements/base.txt requirements/demo.txt requirements/dev.txt pypro
 
 demo: $(STAMP)  ## train, measure and try a film-review classifier, offline
 	$(BIN)/textune demo
+
+recipe: $(STAMP)  ## run a recipe: make recipe NAME=ag-news-lora WITH="--offline epochs=1"; without NAME, list them
+	$(BIN)/python recipes/run.py $(NAME) $(WITH)
 
 test: $(STAMP)  ## run the whole test suite
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
