@@ -1,4 +1,4 @@
-"""Writes docs/reference.md and docs/methods.md from the program itself and from recorded results.
+"""Writes docs/reference.md, methods.md and leaderboard.md from the program itself and from recorded results.
 
 python docs/generate.py          rewrites them
 python docs/generate.py --check  fails where one is stale
@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from leaderboard_page import build_leaderboard_page
 from methods_page import build_methods_page, table
 
 _OPENING = """# Reference
@@ -177,7 +178,8 @@ def code(names: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
 
 
-PAGES = {"reference.md": build_reference, "methods.md": build_methods_page}
+PAGES = {"reference.md": build_reference, "methods.md": build_methods_page,
+         "leaderboard.md": build_leaderboard_page}  # fmt: skip
 
 
 def main(arguments: Sequence[str]) -> int:
