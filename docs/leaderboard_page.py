@@ -26,16 +26,16 @@ _OPENING = """# The results table
 This page is written by `make docs` from `results/leaderboard.json`, which
 `python benchmarks/leaderboard.py --data FOLDER --output results/leaderboard.json` fills, cell by cell.
 
-MiniLM (22.7 million weights), every setting by textune's own rules, which were found on splits of training rows, those
-of some of these data sets among them, and never on test rows. The score is accuracy, for GoEmotions micro F1. **"not run"
-means just that:** the table is filled from the cheap cells to the dear ones, and grows.
+MiniLM (22.7 million weights), every setting by textune's own rules, which were found on splits of training rows,
+those of some of these data sets among them, and never on test rows. The score is accuracy, for GoEmotions micro F1.
+**"not run" means just that:** the table is filled from the cheap cells to the dear ones, and grows.
 
 **The intervals** (95%) hold two things: which test rows were drawn, and the seed of new weights, validation rows and
 order. All seeds are measured on the same test rows, so more seeds do not make the first part smaller. With s the
 standard deviation of n seeds' scores, and b the standard error that the bootstrap over test rows gives (a 95%
-interval's width / 3.92, the mean over seeds), the interval is the mean +- 1.96 x sqrt(s^2 / n + b^2). Three seeds tell
-s only roughly; of one seed only b is known, and the seed's share is missing. Two overlapping intervals do not show that two
-methods are equal: on the same rows, differences are known more closely than each score.
+interval's width / 3.92, the mean over seeds), the interval is the mean +- 1.96 x sqrt(s^2 / n + b^2). Three seeds
+tell s only roughly; of one seed only b is known, and the seed's share is missing. Two overlapping intervals do not
+show that two methods are equal: on the same rows, differences are known more closely than each score.
 
 **Cost** is the mean over seeds: seconds of training alone, the most memory that the process held until its end, the
 numbers that are trained, and the megabytes that a run adds to the backbone.
