@@ -11,7 +11,7 @@ BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.made
 CHECKED := src tests benchmarks docs recipes requirements slides
 
-.PHONY: help env demo recipe test matrix lint types docs docs-check bench pins clean
+.PHONY: help env demo recipe test matrix lint types docs docs-check slides bench pins clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,21 @@ docs: $(STAMP)  ## write docs/reference.md from the program itself
 
 docs-check: $(STAMP)  ## fail where docs/reference.md is stale
 	$(BIN)/python docs/generate.py --check
+
+SLIDES  := build/slides
+BROWSER  = $(firstword $(shell command -v $(CHROME_PATH) chromium chromium-browser google-chrome 2>/dev/null))
+MARP     = node/node_modules/.bin/marp --browser-path "$(BROWSER)" --theme-set theme.css --html --allow-local-files
+
+slides: $(STAMP)  ## build the slides into build/slides, as HTML and PDF; needs Node.js and Chromium
+	@command -v npm >/dev/null || { echo "The slides need Node.js 18 or newer with npm, and found no npm. Install it."; \
+	  exit 1; }
+	@test -n "$(BROWSER)" || { echo "The slides' PDF needs Chromium or Chrome, and found none."; \
+	  echo "Install it (on Debian: apt-get install chromium), or say where it is: make slides CHROME_PATH=PATH"; exit 1; }
+	@mkdir -p $(SLIDES)/node && cp slides/*.md slides/theme.css $(SLIDES) && cp slides/package.json $(SLIDES)/node
+	cd $(SLIDES)/node && PUPPETEER_SKIP_DOWNLOAD=1 npm install --no-package-lock --no-audit --no-fund --loglevel=error
+	$(BIN)/python slides/pictures.py $(SLIDES)/pictures
+	cd $(SLIDES) && export CHROME_NO_SANDBOX=$$(test "$$(id -u)" != 0 || echo 1) && \
+	  $(MARP) lora.md textune.md && $(MARP) --pdf lora.md textune.md
 
 bench: $(STAMP)  ## run the benchmarks, where there are any
 	@if test -f benchmarks/run.py; then $(BIN)/python benchmarks/run.py; \
