@@ -57,14 +57,14 @@ docs-check: $(STAMP)  ## fail where docs/reference.md is stale
 
 SLIDES  := build/slides
 BROWSER  = $(firstword $(shell command -v $(CHROME_PATH) chromium chromium-browser google-chrome 2>/dev/null))
-MARP     = node/node_modules/.bin/marp --browser-path "$(BROWSER)" --theme-set theme.css --html --allow-local-files
+MARP     = node/node_modules/.bin/marp --browser-path "$(BROWSER)"
 
 slides: $(STAMP)  ## build the slides into build/slides, as HTML and PDF; needs Node.js and Chromium
 	@command -v npm >/dev/null || { echo "The slides need Node.js 18 or newer with npm, and found no npm. Install it."; \
 	  exit 1; }
 	@test -n "$(BROWSER)" || { echo "The slides' PDF needs Chromium or Chrome, and found none."; \
 	  echo "Install it (on Debian: apt-get install chromium), or say where it is: make slides CHROME_PATH=PATH"; exit 1; }
-	@mkdir -p $(SLIDES)/node && cp slides/*.md slides/theme.css $(SLIDES) && cp slides/package.json $(SLIDES)/node
+	@mkdir -p $(SLIDES)/node && cp slides/*.md slides/theme.css slides/.marprc.yml $(SLIDES) && cp slides/package.json $(SLIDES)/node
 	cd $(SLIDES)/node && PUPPETEER_SKIP_DOWNLOAD=1 npm install --no-package-lock --no-audit --no-fund --loglevel=error
 	$(BIN)/python slides/pictures.py $(SLIDES)/pictures
 	cd $(SLIDES) && export CHROME_NO_SANDBOX=$$(test "$$(id -u)" != 0 || echo 1) && \

@@ -59,7 +59,7 @@ def draw_ranks() -> Figure:
 def draw_methods() -> Figure:
     """Accuracy by the numbers trained, method by method."""
     figure, axes = open_picture()
-    places = {"lora": (10, -14), "qlora": (10, 6), "adapter": (-66, 4), "ia3": (-8, 16), "ln_tuning": (-80, 4),
+    places = {"lora": (10, -14), "qlora": (10, 6), "adapter": (-34, 26), "ia3": (-8, 16), "ln_tuning": (-80, 4),
               "bitfit": (-30, -36), "prefix": (10, 6), "vera": (8, -24), "full": (-42, 8)}  # fmt: skip
     for line in read_lines("methods.jsonl"):
         low, high = line["interval"]
