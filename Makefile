@@ -11,7 +11,7 @@ BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.made
 CHECKED := src tests benchmarks docs recipes requirements slides
 
-.PHONY: help env demo recipe test matrix lint types docs docs-check slides bench pins clean
+.PHONY: help env demo recipe test matrix lint types docs docs-check notebook slides bench pins clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ docs: $(STAMP)  ## write docs/reference.md from the program itself
 
 docs-check: $(STAMP)  ## fail where docs/reference.md is stale
 	$(BIN)/python docs/generate.py --check
+
+notebook: $(STAMP)  ## write notebooks/first_classifier.ipynb from notebooks/first_classifier.py
+	$(BIN)/jupytext --to notebook --update notebooks/first_classifier.py
 
 SLIDES  := build/slides
 BROWSER  = $(firstword $(shell command -v $(CHROME_PATH) chromium chromium-browser google-chrome 2>/dev/null))
