@@ -1,7 +1,7 @@
 """Runs a recipe of this folder with one command.
 
     python recipes/run.py NAME [--original] [--data FOLDER] [--backbone FOLDER] [--offline] [key=value ...]
-    python recipes/run.py technique-gallery --only lora bitfit
+    python recipes/run.py technique-gallery [TECHNIQUE ...]
 
 Without a word about places the backbone and the data are those that the YAML names, from the hub or its local cache.
 --data takes the data of a folder (ag_news/, imdb/, amazon_reviews/ with train and test in each), --backbone a model's
@@ -157,12 +157,15 @@ def list_files(name: str, original: bool, only: Sequence[str] = ()) -> list[Path
     single = HERE / name / f"{form}.yaml"
     if single.is_file():
         if only:
-            raise ConfigError(f"--only: {name} is one recipe", hint="--only is for technique-gallery")
+            raise ConfigError(
+                f"'{only[0]}' is not understood: {name} is one recipe", hint="settings are written key=value"
+            )
         return [single]
     known = {path.stem: path for path in sorted((HERE / name / form).glob("*.yaml"))}
     if unknown := [word for word in only if word not in known]:
-        raise ConfigError(f"--only {unknown[0]}: no such technique{suggest(unknown[0], known)}",
-                          hint=f"techniques: {', '.join(known)}")  # fmt: skip
+        raise ConfigError(
+            f"there is no technique '{unknown[0]}'{suggest(unknown[0], known)}", hint=f"techniques: {', '.join(known)}"
+        )
     return [known[word] for word in only or known]
 
 
@@ -238,14 +241,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one recipe; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", nargs="?", metavar="NAME", help="; ".join(NAMES))
-    parser.add_argument("settings", nargs="*", metavar="key=value", help="settings laid over the recipe's")
+    parser.add_argument(
+        "words", nargs="*", metavar="key=value", help="settings laid over the recipe's; of technique-gallery also names"
+    )
     parser.add_argument("--original", action="store_true", help="the write-up's settings; without it textune's own")
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="folder with one folder for each data set")
     parser.add_argument("--backbone", metavar="FOLDER", help="a model's folder, or another hub id")
     parser.add_argument(
         "--offline", action="store_true", help="the embedded backbone and, without --data, embedded data"
     )
-    parser.add_argument("--only", nargs="+", default=[], metavar="TECHNIQUE", help="of technique-gallery")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier run of the recipe")
     given = parser.parse_intermixed_args(arguments)
     if given.name is None:
@@ -255,16 +259,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         plans = list(_plan_all(given))
         for note in dict.fromkeys(note for plan in plans for note in plan.notes):
             typer.echo(f"note: {note}")
-        return run_one(plans[0]) if len(plans) == 1 and not given.only else run_gallery(plans)
+        single = plans[0].file.stem in ("original", "better")
+        return run_one(plans[0]) if single else run_gallery(plans)
     except TextuneError as error:
         typer.echo(f"error: {error}", err=True)
         return error.exit_code
 
 
 def _plan_all(given: argparse.Namespace) -> Iterator[Plan]:
-    for file in list_files(given.name, given.original, given.only):
+    settings = [word for word in given.words if "=" in word]
+    for file in list_files(given.name, given.original, [word for word in given.words if "=" not in word]):
         yield plan_recipe(
-            file, data=given.data, backbone=given.backbone, offline=given.offline, words=given.settings,
+            file, data=given.data, backbone=given.backbone, offline=given.offline, words=settings,
             overwrite=given.overwrite,
         )  # fmt: skip
 

@@ -68,6 +68,12 @@ def points_of(path: Path) -> list[dict[str, Any]]:
     return [settings_of(path) | dict(zip(space, values, strict=True)) for values in grid]
 
 
+def has_sweep() -> bool:
+    from textune.cli.app import app
+
+    return any(command.name == "sweep" for command in app.registered_commands)
+
+
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_settings_are_valid(path: Path) -> None:
     for settings in points_of(path):
@@ -228,10 +234,26 @@ def test_command_runs_a_recipe_and_says_what_is_missing(
 def test_gallery_ends_with_one_table(backbones: dict[str, Path], reviews: Path, tmp_path: Path) -> None:
     fast = (f"data={reviews}", "labels=none", "sample=none", "epochs=1", "threads=1")
     done = call_recipe(
-        "technique-gallery", "--only", "bitfit", "prompt", "--backbone", str(backbones["bert"]), *fast, "max_length=60",
+        "technique-gallery", "bitfit", "prompt", "--backbone", str(backbones["bert"]), *fast, "max_length=60",
         cwd=tmp_path,
     )  # fmt: skip
     table = [line for line in done.stdout.splitlines() if line.startswith(("technique", "bitfit", "prompt"))]
     assert done.returncode == 1, "of 64 positions the prompt takes 8"
     assert len(table) == 3 and "not run" not in table[1] and "MB" in table[1] and "not run" in table[2], done.stdout
     assert "at most 56 tokens" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not has_sweep(), reason="textune sweep is not in this version")
+def test_sweep_tries_every_setting(backbones: dict[str, Path], tmp_path: Path) -> None:
+    import polars
+
+    (tmp_path / "amazon_reviews").mkdir()
+    for name, rows in (("train", 40), ("test", 20)):
+        table = polars.read_csv(write_reviews(tmp_path / "rows.csv", rows=rows)).rename({"text": "content"})
+        table.with_columns(polars.lit("a title").alias("title")).write_csv(tmp_path / "amazon_reviews" / f"{name}.csv")
+    fast = ("sample=40", "test_sample=20", "epochs=1", "max_length=16", "threads=1", "precision=fp32")
+    done = call_recipe("amazon-polarity-sweep", "--original", "--data", str(tmp_path), "--backbone",
+                       str(backbones["distilbert"]), *fast, cwd=tmp_path)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "runs").rglob("textune.json"))) >= 1
