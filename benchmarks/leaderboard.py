@@ -224,7 +224,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS), metavar="NAME")
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--minutes", type=float, help="end after so many minutes")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="laid over every cell's rules")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="for trials; not for the table")
     parser.add_argument("--list", action="store_true", help="print the cells in their order and leave")
     parser.add_argument("--cell", nargs=3, metavar=("DATA", "METHOD", "SEED"), help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)

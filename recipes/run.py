@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -255,6 +256,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.name is None:
         print_recipes()
         return 0
+    if given.offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported: later it has no effect
     try:
         plans = list(_plan_all(given))
         for note in dict.fromkeys(note for plan in plans for note in plan.notes):

@@ -36,8 +36,10 @@ def test_it_runs_from_tokens_to_export(tmp_path: Path, monkeypatch: pytest.Monke
     notebook = jupytext.read(NOTEBOOK)
     NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
     said = "\n".join(read_output(output) for cell in notebook.cells for output in cell.get("outputs", ()))
-    for words in ("80 training rows", "[CLS]", "accuracy before tuning", "numbers were trained", "<iframe srcdoc",
-                  "image/png", "are wrong", "words from", "I laughed", "texts in runs/scored.csv", "MB in"):  # fmt: skip
+    for words in (
+        "80 training rows", "[CLS]", "accuracy before tuning", "numbers were trained", "<iframe srcdoc", "image/png",
+        "are wrong", "words from", "I laughed", "texts in runs/scored.csv", "MB in",
+    ):  # fmt: skip
         assert words in said, words
     assert (tmp_path / "runs" / "notebook-merged" / "model.safetensors").is_file()
     assert (tmp_path / "runs" / "scored.csv").read_text(encoding="utf-8").count("\n") > 80

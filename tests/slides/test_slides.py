@@ -31,6 +31,24 @@ def test_decks_are_short_and_their_pictures_are_drawn(tmp_path: Path) -> None:
     assert [deck.name for deck in DECKS] == ["lora.md", "textune.md"] and shown == drawn.keys()
 
 
+def test_what_the_slides_repeat_is_still_so() -> None:
+    """Counts, the demo's table and the recipes' figures are held to where they come from."""
+    from textune.families import families
+    from textune.methods import methods
+    from textune.methods.support import build_matrix
+
+    slides = (ROOT / "slides" / "textune.md").read_text(encoding="utf-8")
+    cells = [cell.state for row in build_matrix().values() for cell in row.values()]
+    works, refused = cells.count("works"), cells.count("refused")
+    assert f"Of {len(cells)} cells **{works} work** and {refused} are refused" in slides
+    assert (len(methods.names()), len(families.names())) == (12, 16), "Twelve methods, sixteen families"
+    demo = re.search(r"^```text\n(on 1,000 test rows.*?)^```$", slides, re.M | re.S)
+    assert demo is not None and demo[1] in (ROOT / "README.md").read_text(encoding="utf-8")
+    recipes = (ROOT / "recipes" / "README.md").read_text(encoding="utf-8")
+    figures = re.findall(r"\d+\.\d% \(\d+\.\d to \d+\.\d\)", slides)
+    assert len(figures) == 3 and all(figure in recipes for figure in figures)
+
+
 def make_slides(path: Path) -> subprocess.CompletedProcess[str]:
     make = shutil.which("make")
     assert make is not None
