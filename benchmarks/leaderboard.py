@@ -16,6 +16,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from filelock import FileLock, Timeout
 
 from textune.bundle import read_json, read_json_lines, write_text_atomically
 from textune.config import build_config
+from textune.errors import TextuneError
 
 
 @dataclass(frozen=True)
@@ -214,6 +216,18 @@ def measure_cell(cell: Cell, data: Path, extra: Mapping[str, str], place: Path) 
     }  # fmt: skip
 
 
+def print_cell(cell: Cell, data: Path, extra: Mapping[str, str], place: Path) -> int:
+    """Measures a cell and prints its line; returns the exit code."""
+    try:
+        print(json.dumps(measure_cell(cell, data, extra, place)), flush=True)
+    except TextuneError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Fills the table, or measures one cell; returns the exit code."""
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")  # as the command line does
@@ -230,9 +244,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     extra = dict(word.split("=", 1) for word in given.set)
     if given.cell:
-        data, method, seed = given.cell
-        print(json.dumps(measure_cell(Cell(data, method, int(seed)), given.data, extra, given.output)), flush=True)
-        return 0
+        return print_cell(Cell(given.cell[0], given.cell[1], int(given.cell[2])), given.data, extra, given.output)
     cells = list_cells(given.only, given.methods, given.seeds)
     table = Table.open(given.output)
     if given.list:
@@ -242,16 +254,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     _check_data(given.data, given.only)
     given.output.parent.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the running cell ends with this process
     lock = given.output.with_suffix(".lock")
     try:
         with FileLock(lock, timeout=0):
-            failed = fill(Table.open(given.output), cells, given.data, given.set, given.minutes)
+            try:
+                failed = fill(Table.open(given.output), cells, given.data, given.set, given.minutes)
+            finally:
+                lock.unlink(missing_ok=True)
     except Timeout:
         raise SystemExit(f"{given.output}: another process is filling this table") from None
     except KeyboardInterrupt:
         print("stopped; the same command goes on", file=sys.stderr)
         return 130
-    lock.unlink(missing_ok=True)
     return 1 if failed else 0
 
 
