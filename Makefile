@@ -9,9 +9,9 @@ WORKERS ?= 2
 VENV    := .venv
 BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.made
-CHECKED := src tests benchmarks docs requirements
+CHECKED := src tests benchmarks docs recipes requirements slides
 
-.PHONY: help env demo test matrix lint types docs docs-check bench pins clean
+.PHONY: help env demo recipe test matrix lint types docs docs-check notebook slides bench pins clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ $(STAMP): requirements/base.txt requirements/demo.txt requirements/dev.txt pypro
 
 demo: $(STAMP)  ## train, measure and try a film-review classifier, offline
 	$(BIN)/textune demo
+
+recipe: $(STAMP)  ## run a recipe: make recipe NAME=ag-news-lora WITH="--offline epochs=1"; without NAME, list them
+	$(BIN)/python recipes/run.py $(NAME) $(WITH)
 
 test: $(STAMP)  ## run the whole test suite
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
@@ -51,6 +54,24 @@ docs: $(STAMP)  ## write docs/reference.md from the program itself
 
 docs-check: $(STAMP)  ## fail where docs/reference.md is stale
 	$(BIN)/python docs/generate.py --check
+
+notebook: $(STAMP)  ## write notebooks/first_classifier.ipynb from notebooks/first_classifier.py
+	$(BIN)/jupytext --to notebook --update notebooks/first_classifier.py
+
+SLIDES  := build/slides
+BROWSER  = $(firstword $(shell command -v $(CHROME_PATH) chromium chromium-browser google-chrome 2>/dev/null))
+MARP     = node/node_modules/.bin/marp --browser-path "$(BROWSER)"
+
+slides: $(STAMP)  ## build the slides into build/slides, as HTML and PDF; needs Node.js and Chromium
+	@command -v npm >/dev/null || { echo "The slides need Node.js 18 or newer with npm, and found no npm. Install it."; \
+	  exit 1; }
+	@test -n "$(BROWSER)" || { echo "The slides' PDF needs Chromium or Chrome, and found none."; \
+	  echo "Install it (on Debian: apt-get install chromium), or say where it is: make slides CHROME_PATH=PATH"; exit 1; }
+	@mkdir -p $(SLIDES)/node && cp slides/*.md slides/theme.css slides/.marprc.yml $(SLIDES) && cp slides/package.json $(SLIDES)/node
+	cd $(SLIDES)/node && PUPPETEER_SKIP_DOWNLOAD=1 npm install --no-package-lock --no-audit --no-fund --loglevel=error
+	$(BIN)/python slides/pictures.py $(SLIDES)/pictures
+	cd $(SLIDES) && export CHROME_NO_SANDBOX=$$(test "$$(id -u)" != 0 || echo 1) && \
+	  $(MARP) lora.md textune.md && $(MARP) --pdf lora.md textune.md
 
 bench: $(STAMP)  ## run the benchmarks, where there are any
 	@if test -f benchmarks/run.py; then $(BIN)/python benchmarks/run.py; \

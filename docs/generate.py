@@ -1,4 +1,4 @@
-"""Writes docs/reference.md, methods.md and performance.md from the program itself and from recorded results.
+"""Writes the reference and the pages of methods, performance and leaderboard from the program and recorded results.
 
 python docs/generate.py          rewrites them
 python docs/generate.py --check  fails where one is stale
@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from leaderboard_page import build_leaderboard_page
 from methods_page import build_methods_page, table
 from performance_page import build_performance_page
 
@@ -182,6 +183,7 @@ PAGES = {
     "reference.md": build_reference,
     "methods.md": build_methods_page,
     "performance.md": build_performance_page,
+    "leaderboard.md": build_leaderboard_page,
 }
 
 

@@ -1,0 +1,117 @@
+"""docs/leaderboard.md: methods x data sets with intervals and cost, from results/leaderboard.json.
+
+`docs/generate.py` writes it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from methods_page import table
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "results" / "leaderboard.json"
+NOT_RUN = "not run"
+_95 = 1.96
+
+_OPENING = """# The results table
+
+This page is written by `make docs` from `results/leaderboard.json`, which
+`python benchmarks/leaderboard.py --data FOLDER --output results/leaderboard.json` fills, cell by cell.
+
+MiniLM (22.7 million weights), every setting by textune's own rules, which were found on splits of training rows,
+those of some of these data sets among them, and never on test rows. The score is accuracy, for GoEmotions micro F1.
+**"not run" means just that:** the table is filled from the cheap cells to the dear ones, and grows.
+
+**The intervals** (95%) hold two things: which test rows were drawn, and the seed of new weights, validation rows and
+order. All seeds are measured on the same test rows, so more seeds do not make the first part smaller. With s the
+standard deviation of n seeds' scores, and b the standard error that the bootstrap over test rows gives (a 95%
+interval's width / 3.92, the mean over seeds), the interval is the mean +- 1.96 x sqrt(s^2 / n + b^2). Three seeds
+tell s only roughly; of one seed only b is known, and the seed's share is missing. Two overlapping intervals do not
+show that two methods are equal: on the same rows, differences are known more closely than each score.
+
+**Cost** is the mean over seeds: seconds of training alone, the most memory that the process held until its end, the
+numbers that are trained, and the megabytes that a run adds to the backbone.
+"""
+
+
+@dataclass(frozen=True)
+class Score:
+    """The mean over the seeds of one method on one data set, with its 95% interval; shares."""
+
+    mean: float
+    low: float
+    high: float
+    seeds: int
+
+    def __str__(self) -> str:
+        return f"{self.mean:.1%} ({self.low:.1%} to {self.high:.1%})"
+
+
+def build_leaderboard_page(path: Path = RESULTS) -> str:
+    """Returns the whole page as Markdown."""
+    sys.path.append(str(ROOT / "benchmarks"))
+    from leaderboard import DATA, METHODS, SEEDS
+
+    cells: dict[tuple[str, str], list[dict[str, Any]]] = {(d, m): [] for d in DATA for m in METHODS}
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if path.is_file() else ():
+        cells[cell["data"], cell["method"]].append(cell)
+    done, whole = sum(map(len, cells.values())), len(cells) * len(SEEDS)
+    parts = [_OPENING, f"Run so far: {done} of {whole} cells.\n", "## At a glance\n"]
+    rows = [(f"`{m}`", *(_glance(cells[d, m]) for d in DATA)) for m in METHODS]
+    parts.append(table(("", *DATA), rows))
+    for data in DATA:
+        parts += describe_data_set(data, {m: cells[data, m] for m in METHODS})
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def summarise(cells: Sequence[Mapping[str, Any]]) -> Score:
+    """Returns the mean and the interval of one method's seeds, as the page explains it."""
+    scores = [cell["score"] for cell in cells]
+    rows = statistics.mean((cell["interval"][1] - cell["interval"][0]) / (2 * _95) for cell in cells)
+    seeds = statistics.variance(scores) / len(scores) if len(scores) > 1 else 0.0
+    mean, half = statistics.mean(scores), _95 * math.sqrt(seeds + rows**2)
+    return Score(mean, max(0.0, mean - half), min(1.0, mean + half), len(scores))
+
+
+def describe_data_set(name: str, methods: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[str]:
+    """Yields one data set's table, the best method first and those that were not run last."""
+    yield f"## {name}\n"
+    ran = [cells for cells in methods.values() if cells]
+    if not ran:
+        yield "No cell was run yet.\n"
+        return
+    first = ran[0][0]
+    engines = sorted({f"{c['precision']}, {c['threads']} threads, {c['machine']}" for cells in ran for c in cells})
+    yield (
+        f"{first['train_rows']:,} training rows, {first['rows']:,} test rows, {first['metric']}. "
+        f"Computed in {'; '.join(engines)}.\n"
+    )
+    order = sorted(methods, key=lambda m: -summarise(methods[m]).mean if methods[m] else 1.0)
+    header = (first["metric"], "macro F1", "seeds", "seconds", "memory MB", "trained", "MB", "said")
+    yield table(("method", *header), [(f"`{m}`", *_describe(methods[m], len(header))) for m in order])
+
+
+def _glance(cells: Sequence[Mapping[str, Any]]) -> str:
+    return f"{summarise(cells).mean:.1%}" if cells else NOT_RUN
+
+
+def _describe(cells: Sequence[Mapping[str, Any]], columns: int) -> tuple[str, ...]:
+    if not cells:
+        return NOT_RUN, *[""] * (columns - 1)
+    score = summarise(cells)
+    mean = {key: statistics.mean(cell[key] for cell in cells)
+            for key in ("macro_f1", "training_seconds", "peak_memory_mb", "megabytes")}  # fmt: skip
+    warned = sum(cell["warning"] is not None for cell in cells)
+    return (
+        str(score), f"{mean['macro_f1']:.3f}", str(score.seeds), f"{mean['training_seconds']:,.0f}",
+        f"{mean['peak_memory_mb']:,.0f}", f"{cells[0]['trainable']:,}", f"{mean['megabytes']:.2f}",
+        f"{warned} of {len(cells)} runs warned at the end" if warned else "",
+    )  # fmt: skip

@@ -1,0 +1,282 @@
+"""Runs a recipe of this folder with one command.
+
+    python recipes/run.py NAME [--original] [--data FOLDER] [--backbone FOLDER] [--offline] [key=value ...]
+    python recipes/run.py technique-gallery [TECHNIQUE ...]
+
+Without a word about places the backbone and the data are those that the YAML names, from the hub or its local cache.
+--data takes the data of a folder (ag_news/, imdb/, amazon_reviews/ with train and test in each), --backbone a model's
+folder, --offline what comes with the package. Whatever is put in the place of something else is told. The command
+that is run in the end is shown, and is `textune train`, or `textune sweep`, with a YAML file of settings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from textune.config import load_settings, merge_settings, parse_settings
+from textune.errors import ConfigError, DataError, TextuneError, suggest
+
+HERE = Path(__file__).parent
+NAMES = tuple(sorted(p.name for p in HERE.iterdir() if (p / "README.md").is_file()))
+QUERY = "q_lin"
+"""The one layer that two of the write-ups adapt, by DistilBERT's name for it."""
+_ROWS, _TEST_ROWS = 2_000, 1_000
+"""So many rows are taken of embedded data where the recipe names no sample: minutes, not hours."""
+
+
+@dataclass(frozen=True)
+class Stand:
+    """Where else the rows of a hub data set are. local: files under --data. same: whether the rows are of that set."""
+
+    local: Mapping[str, str]
+    note: str
+    embedded: str = "embedded:rotten_tomatoes"
+    same: bool = False
+
+
+STANDS = {
+    "hub:fancyzhx/ag_news": Stand(
+        {"data": "ag_news/train.csv", "test": "ag_news/test.csv", "test_text": "title,description"},
+        "AG News in the folder's own number of rows",
+    ),
+    "hub:stanfordnlp/imdb": Stand(
+        {"data": "imdb/train.parquet", "test": "imdb/test.parquet"}, "IMDB", "embedded:imdb", same=True
+    ),
+    "hub:fancyzhx/amazon_polarity": Stand(
+        {"data": "amazon_reviews/train.csv", "test": "amazon_reviews/test.csv"},
+        "other Amazon reviews, labelled in the same way: figures do not compare with Amazon Polarity's",
+    ),
+}
+
+
+@dataclass
+class Plan:
+    """What is run: a YAML file, the words that change it, and what a person must know of the changes."""
+
+    file: Path
+    words: list[str] = field(default_factory=list)
+    flags: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings as they are now, without the sweep's own."""
+        settings = merge_settings(load_settings(self.file), parse_settings(self.words))
+        return {key: value for key, value in settings.items() if key != "sweep"}
+
+    @property
+    def command(self) -> list[str]:
+        """The words of the textune command."""
+        kind = "sweep" if "sweep" in load_settings(self.file) else "train"
+        return [kind, str(self.file), *self.words, *self.flags]
+
+
+def plan_recipe(
+    file: Path, *, data: Path | None = None, backbone: str | None = None, offline: bool = False,
+    words: Sequence[str] = (), overwrite: bool = False,
+) -> Plan:  # fmt: skip
+    """Decides where backbone and data come from; raises TextuneError where something named is not there."""
+    plan = Plan(file, flags=["--overwrite"] if overwrite else [])
+    if data is not None:
+        _take_local(plan, data)
+    elif offline:
+        _take_embedded(plan)
+    if backbone is not None:
+        plan.words.append(f"backbone={backbone}")
+    elif offline and plan.settings["backbone"] != "minilm":
+        plan.notes.append(f"backbone: the embedded minilm in the place of {plan.settings['backbone']}")
+        plan.words.append("backbone=minilm")
+    plan.words += words
+    _rename_targets(plan)
+    return plan
+
+
+def _take_local(plan: Plan, folder: Path) -> None:
+    stand = STANDS.get(_data_set(plan.settings))
+    if stand is None:
+        return  # embedded already
+    places = {key: folder / name for key, name in stand.local.items() if key != "test_text"}
+    if missing := [str(path) for path in places.values() if not path.is_file()]:
+        raise DataError(f"--data {folder}: {missing[0]} is not there", hint="--data names the folder above it")
+    plan.notes.append(f"data: {plan.settings['data']} is taken from {folder} ({stand.note})")
+    plan.words += [f"{key}={path}" for key, path in places.items()]
+    if "test_text" in stand.local:
+        plan.words.append(f"test_text={stand.local['test_text']}")
+
+
+def _take_embedded(plan: Plan) -> None:
+    settings = plan.settings
+    stand = STANDS.get(_data_set(settings))
+    if stand is None:
+        return
+    train, test = (int(str(settings.get(key) or rows).rpartition(":")[2])
+                   for key, rows in (("sample", _ROWS), ("test_sample", _TEST_ROWS)))  # fmt: skip
+    what = "its embedded rows" if stand.same else "film reviews stand in, so the figures say nothing about this data"
+    plan.notes.append(f"data: {settings['data']} -> {stand.embedded}, {train:,} + {test:,} rows ({what})")
+    plan.words += [
+        f"data={stand.embedded}", "test=none", "text=text", "label=label", "labels=0=negative,1=positive",
+        f"sample={train + test}", "test_sample=none", f"test_fraction={test / (train + test):.6f}",
+    ]  # fmt: skip
+    if settings.get("validation_fraction") is not None:
+        share = float(settings["validation_fraction"]) * train / (train + test)
+        plan.words.append(f"validation_fraction={share:.6f}")
+
+
+def _data_set(settings: Mapping[str, Any]) -> str:
+    return str(settings["data"]).partition("#")[0]
+
+
+def _rename_targets(plan: Plan) -> None:
+    """Names the query layer as the backbone's family does, where the recipe adapts it alone."""
+    method, own = plan.settings.get("method"), load_settings(plan.file)["backbone"]
+    if not isinstance(method, Mapping) or method.get("targets") != [QUERY] or plan.settings["backbone"] == own:
+        return
+    from textune.backbones import resolve_backbone
+
+    family = resolve_backbone(plan.settings["backbone"]).family
+    if QUERY not in family.linear:
+        plan.notes.append(f"method.targets: the layer that {QUERY} names is {family.linear[0]} in {family.name}")
+        plan.words.append(f"method.targets={family.linear[0]}")
+
+
+def list_files(name: str, original: bool, only: Sequence[str] = ()) -> list[Path]:
+    """Returns the recipe's YAML files: one, or one for each technique; raises ConfigError for unknown names."""
+    if name not in NAMES:
+        raise ConfigError(f"there is no recipe '{name}'{suggest(name, NAMES)}", hint=f"recipes: {', '.join(NAMES)}")
+    form = "original" if original else "better"
+    single = HERE / name / f"{form}.yaml"
+    if single.is_file():
+        if only:
+            raise ConfigError(
+                f"'{only[0]}' is not understood: {name} is one recipe", hint="settings are written key=value"
+            )
+        return [single]
+    known = {path.stem: path for path in sorted((HERE / name / form).glob("*.yaml"))}
+    if unknown := [word for word in only if word not in known]:
+        raise ConfigError(
+            f"there is no technique '{unknown[0]}'{suggest(unknown[0], known)}", hint=f"techniques: {', '.join(known)}"
+        )
+    return [known[word] for word in only or known]
+
+
+def run_one(plan: Plan) -> int:
+    """Runs the plan as the command line would, in this process; returns the exit code."""
+    from textune.cli import main as run_textune
+
+    typer.echo(f"$ textune {shlex.join(plan.command)}")
+    try:
+        run_textune(plan.command)
+    except SystemExit as done:
+        if done.code in (DataError.exit_code, 4) and "hub:" in str(plan.settings.get("data")):
+            typer.echo(f"  {_what_to_give(plan.settings)}", err=True)
+        return int(done.code or 0)
+    return 0
+
+
+def _what_to_give(settings: Mapping[str, Any]) -> str:
+    stand = STANDS[_data_set(settings)]
+    files = " and ".join(name for key, name in stand.local.items() if key != "test_text")
+    return (
+        f"without the hub: --data FOLDER with {files}, --backbone FOLDER with {settings['backbone']}; "
+        "or --offline for what comes with the package"
+    )
+
+
+def run_gallery(plans: Sequence[Plan]) -> int:
+    """Runs every technique in a process of its own, so that memory is each one's; prints one table."""
+    from textune.cli.output import print_table
+
+    rows, failed = [], False
+    for plan in plans:
+        typer.echo(f"$ textune {shlex.join(plan.command)}")
+        done = subprocess.run(
+            [sys.executable, "-m", "textune", *plan.command, "--json"], stdout=subprocess.PIPE, text=True, check=False
+        )
+        if done.returncode in (130, 143):
+            return done.returncode
+        failed = failed or done.returncode != 0
+        rows.append(_describe(plan, json.loads(done.stdout)) if done.returncode == 0 else _not_run(plan))
+    typer.echo()
+    header = ("technique", "trained", "share", "MB on disk", "peak memory", "training", "accuracy (95%)", "ideal for")
+    print_table(header, rows, right=(1, 2, 3, 4))
+    return 1 if failed else 0
+
+
+def _describe(plan: Plan, figures: Mapping[str, Any]) -> tuple[str, ...]:
+    from textune.methods import methods
+
+    summary, interval = figures["summary"], figures["intervals"]["accuracy"]
+    trained, total = figures["trainable_parameters"], figures["total_parameters"]
+    method = plan.settings["method"]
+    key = method if isinstance(method, str) else str(method["name"])
+    return (
+        plan.file.stem, f"{trained:,}", f"{trained / total:.2%}", summary["size on disk"].split(" ")[0],
+        summary["peak memory"], summary["training time"],
+        f"{figures['accuracy']:.1%} ({interval['low']:.1%} to {interval['high']:.1%})", methods.get(key).when,
+    )  # fmt: skip
+
+
+def _not_run(plan: Plan) -> tuple[str, ...]:
+    return (plan.file.stem, *[""] * 5, "not run: see the error above", "")
+
+
+def print_recipes() -> None:
+    """Prints the recipes with the first line of their pages."""
+    for name in NAMES:
+        title = (HERE / name / "README.md").read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
+        typer.echo(f"{name:24}{title}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one recipe; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", nargs="?", metavar="NAME", help="; ".join(NAMES))
+    parser.add_argument(
+        "words", nargs="*", metavar="key=value", help="settings laid over the recipe's; of technique-gallery also names"
+    )
+    parser.add_argument("--original", action="store_true", help="the write-up's settings; without it textune's own")
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help="folder with one folder for each data set")
+    parser.add_argument("--backbone", metavar="FOLDER", help="a model's folder, or another hub id")
+    parser.add_argument(
+        "--offline", action="store_true", help="the embedded backbone and, without --data, embedded data"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier run of the recipe")
+    given = parser.parse_intermixed_args(arguments)
+    if given.name is None:
+        print_recipes()
+        return 0
+    if given.offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported: later it has no effect
+    try:
+        plans = list(_plan_all(given))
+        for note in dict.fromkeys(note for plan in plans for note in plan.notes):
+            typer.echo(f"note: {note}")
+        single = plans[0].file.stem in ("original", "better")
+        return run_one(plans[0]) if single else run_gallery(plans)
+    except TextuneError as error:
+        typer.echo(f"error: {error}", err=True)
+        return error.exit_code
+
+
+def _plan_all(given: argparse.Namespace) -> Iterator[Plan]:
+    settings = [word for word in given.words if "=" in word]
+    for file in list_files(given.name, given.original, [word for word in given.words if "=" not in word]):
+        yield plan_recipe(
+            file, data=given.data, backbone=given.backbone, offline=given.offline, words=settings,
+            overwrite=given.overwrite,
+        )  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main())
