@@ -13,22 +13,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from textune import cache
-from textune.backbones import load_classifier, remember_local, resolve_backbone
-from textune.bundle import (
-    Manifest,
-    read_json_lines,
-    write_text_atomically,
-)
+from textune.backbones import Backbone, load_classifier, remember_local, resolve_backbone
+from textune.bundle import Manifest, read_json_lines, write_text_atomically
 from textune.config import RunConfig, write_settings
 from textune.data import MULTI, Examples
 from textune.defaults import choose_long_text, choose_max_length, choose_training
 from textune.errors import ConfigError
 from textune.evaluation import MultiLabelEvaluation, build_task
 from textune.families import describe_guess
-from textune.measuring import count_test_reads, measure_run, write_evaluation
+from textune.measuring import count_test_reads, measure_run, peak_memory_mb, write_evaluation
 from textune.methods import Method, Rates, check_family
 from textune.predict import Predictor, padding_of
-from textune.preparation import advise_on_cuts, count_labels, describe_data, encode_split, prepare_data
+from textune.preparation import (
+    PreparedData,
+    advise_on_cuts,
+    count_labels,
+    describe_data,
+    encode_split,
+    prepare_data,
+)
 from textune.progress import Progress, format_seconds
 from textune.saving import (
     check_reload,
@@ -46,6 +49,7 @@ if TYPE_CHECKING:
 
     from textune.engine import Engine, Precision
     from textune.objective import Objective
+    from textune.training import TrainingResult
 
 PLAN = "plan.json"
 
@@ -58,6 +62,16 @@ class _Model:
     new_modules: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class _Trained:
+    """A model that was trained, on which engine, under which plan."""
+
+    model: _Model
+    engine: Engine
+    plan: Mapping[str, Any]
+    result: TrainingResult
+
+
 class RunSteps:
     """The steps of one run in their order; `prepare` touches no run folder."""
 
@@ -68,11 +82,11 @@ class RunSteps:
     def prepare(self) -> None:
         """Finds the backbone, reads and checks the data, decides what was left open, tokenises."""
         config, progress = self.config, self.progress
-        self.backbone = resolve_backbone(config.model.backbone, trust=config.model.trust)
+        self.backbone = self._find_backbone()
         check_family(self.method, self.backbone.family)
         if self.backbone.family.guessed:
             progress.warn(describe_guess(self.backbone.family))
-        self.data = prepare_data(config, self.frames)
+        self.data = self._read_data()
         for note in self.data.notes:
             progress.say(note)
         for warning in self.data.warnings:
@@ -101,6 +115,12 @@ class RunSteps:
         if advice := advise_on_cuts(self.train.tokens, self.long_text):
             progress.warn(advice)
             self.data = replace(self.data, warnings=(*self.data.warnings, advice))
+
+    def _find_backbone(self) -> Backbone:
+        return resolve_backbone(self.config.model.backbone, trust=self.config.model.trust)
+
+    def _read_data(self) -> PreparedData:
+        return prepare_data(self.config, self.frames)
 
     def _check_threshold(self) -> None:
         if self.config.training.threshold is not None and self.data.task != MULTI:
@@ -151,6 +171,16 @@ class RunSteps:
 
     def train_and_save(self, folder: Path, plan: Mapping[str, Any] | None) -> tuple[Manifest, float]:
         """Trains, saves and tests the reload; returns the manifest and the seconds of training."""
+        trained = self.train(folder, plan)
+        thresholds = self._tune_thresholds(trained.engine)
+        trained.engine.release()
+        return self._save(folder, trained.model, trained.engine.name, trained.plan, thresholds), trained.result.seconds
+
+    def train(self, folder: Path, plan: Mapping[str, Any] | None, *, until_epoch: float | None = None) -> _Trained:
+        """Trains, or goes on, and leaves checkpoints and the log in the folder.
+
+        until_epoch: pause at the first evaluation from there on; a later call goes on exactly.
+        """
         import torch
 
         from textune.engine import Precision, probe_engine, probe_precision
@@ -193,15 +223,13 @@ class RunSteps:
             padding_of(self.backbone), config.training, folder, hash_plan(plan), progress, accelerator,
             self._objective(), int(plan["engine"]["max_tokens"]),
         )  # fmt: skip
-        result = trainer.run()
-        thresholds = self._tune_thresholds(engine)
-        engine.release()
+        result = trainer.run(until_epoch)
         progress.say(
             f"trained {result.steps} steps in {format_seconds(result.seconds)}"
             + (", stopped early" if result.stopped_early else "")
             + (f"; the best weights are of step {result.best_step}" if result.best_step != result.steps else "")
         )
-        return self._save(folder, model, engine.name, plan, thresholds), result.seconds
+        return _Trained(model, engine, plan, result)
 
     def _tune_thresholds(self, engine: torch.nn.Module) -> tuple[float, ...] | None:
         """Returns from which probability each label is given; None with one label per text."""
@@ -250,7 +278,8 @@ class RunSteps:
 
     def _check_plan(self, plan: Mapping[str, Any], device: str) -> None:
         now = self._plan(plan["precision"], plan["engine"], int(plan["threads"]), device)
-        refuse_changes("the data", plan["data"], now["data"])
+        seen = now["data"].keys() & (plan["data"].keys() | {"training", "validation"})  # a search sets the test apart
+        refuse_changes("the data", plan["data"], {k: now["data"][k] for k in seen})
         refuse_changes("the labels", dict(enumerate(plan["labels"])), dict(enumerate(now["labels"])))
         refuse_changes("model or device", *({k: p[k] for k in ("backbone", "device")} for p in (plan, now)))
         if plan["versions"] != now["versions"]:
@@ -366,12 +395,3 @@ class RunSteps:
             ("precision", f"{manifest.engine['precision']['name']} on {manifest.engine['device']}"),
             ("seed", str(manifest.seed)),
         ]  # fmt: skip
-
-
-def peak_memory_mb() -> float:
-    """Returns the most memory this process ever had resident, in MB (10^6 bytes)."""
-    import resource
-    import sys
-
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most / 1e6 if sys.platform == "darwin" else most * 1024 / 1e6
