@@ -40,6 +40,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "adoption",
     ),
     ("steps", "run"),
+    ("search",),
     ("sklearn",),
     ("cli", "__main__"),
 )
@@ -53,7 +54,8 @@ HEAVY = (
 )  # fmt: skip
 TORCH_FREE = (
     "config", "bundle", "data", "tokens", "batching", "evaluation", "backbones", "methods", "report", "preparation",
-    "predict", "filing", "measuring", "steps", "run", "sklearn", "cli.train", "cli.predict",
+    "predict", "filing", "measuring", "steps", "run", "search.sweep", "sklearn", "cli.sweep", "cli.train",
+    "cli.predict",
 )  # fmt: skip
 """Data, settings, evaluation and reports are there without torch; importing the others costs nothing before a call."""
 

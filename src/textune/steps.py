@@ -171,12 +171,14 @@ class RunSteps:
 
     def train_and_save(self, folder: Path, plan: Mapping[str, Any] | None) -> tuple[Manifest, float]:
         """Trains, saves and tests the reload; returns the manifest and the seconds of training."""
-        trained = self.train(folder, plan)
+        trained = self.run_training(folder, plan)
         thresholds = self._tune_thresholds(trained.engine)
         trained.engine.release()
         return self._save(folder, trained.model, trained.engine.name, trained.plan, thresholds), trained.result.seconds
 
-    def train(self, folder: Path, plan: Mapping[str, Any] | None, *, until_epoch: float | None = None) -> _Trained:
+    def run_training(
+        self, folder: Path, plan: Mapping[str, Any] | None, *, until_epoch: float | None = None
+    ) -> _Trained:
         """Trains, or goes on, and leaves checkpoints and the log in the folder.
 
         until_epoch: pause at the first evaluation from there on; a later call goes on exactly.

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import typer
 
-from textune.cli import adoption, cache, catalogue, demo, doctor, evaluate, export, inspect, predict, tokens, train
+from textune.cli import (
+    adoption,
+    cache,
+    catalogue,
+    demo,
+    doctor,
+    evaluate,
+    export,
+    inspect,
+    predict,
+    sweep,
+    tokens,
+    train,
+)
 
 app = typer.Typer(
     name="textune",
@@ -32,6 +45,7 @@ app.command("inspect")(inspect.inspect)
 app.command("tokens")(tokens.tokens)
 app.command("train")(train.train)
 app.command("resume")(train.resume)
+app.command("sweep")(sweep.sweep)
 app.command("evaluate")(evaluate.evaluate)
 app.command("report")(evaluate.report)
 app.command("predict")(predict.predict)

@@ -96,11 +96,11 @@ def _draw(lines: Sequence[Line], low: float, high: float, title: str, tick: str)
         return round(across, 1), round(_TOP + (1 - share) * (_HEIGHT - _TOP - _BOTTOM), 1)
 
     parts = [f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{title}">']
-    for value in _ticks(low, high, 5):
+    for value in spread_ticks(low, high, 5):
         _, y = place(first, value)
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y}" y2="{y}"/>')
         parts.append(f'<text x="{_LEFT - 7}" y="{y + 4}" text-anchor="end">{tick.format(value)}</text>')
-    for value in _ticks(first, last, 5):
+    for value in spread_ticks(first, last, 5):
         if float(value).is_integer():
             x, _ = place(value, low)
             parts.append(f'<text x="{x}" y="{_HEIGHT - 16}" text-anchor="middle">{value:,.0f}</text>')
@@ -116,7 +116,7 @@ def _draw(lines: Sequence[Line], low: float, high: float, title: str, tick: str)
     return Markup("".join(parts) + "</svg>")
 
 
-def _ticks(low: float, high: float, most: int) -> list[float]:
+def spread_ticks(low: float, high: float, most: int) -> list[float]:
     """Returns round values (1, 2 or 5 times a power of ten apart) within the range."""
     magnitude = 10.0 ** math.floor(math.log10((high - low) / most))
     step = next(m * magnitude for m in (1, 2, 5, 10) if (high - low) / (m * magnitude) <= most)

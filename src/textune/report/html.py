@@ -56,7 +56,7 @@ def render_report(report: ReportInput) -> str:
     evaluation = verdict.evaluation
     floor = _axis_floor([row["evaluation"] for row in report.comparison])
     page = (
-        _environment()
+        environment()
         .get_template("report.html.j2")
         .render(
             report=report,
@@ -81,12 +81,15 @@ def render_report(report: ReportInput) -> str:
 
 def write_report(report: ReportInput, path: str | Path) -> None:
     """Writes the page as UTF-8; the file is whole or is not there (or stays as it was)."""
-    target = Path(path)
-    page = render_report(report).encode("utf-8")
+    write_page(render_report(report), Path(path))
+
+
+def write_page(page: str, target: Path) -> None:
+    """Writes a page as UTF-8; the file is whole or is not there (or stays as it was)."""
     handle, partial = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(page)
+            file.write(page.encode("utf-8"))
             file.flush()
             os.fsync(file.fileno())
         Path(partial).chmod(0o644)  # mkstemp's 0600 would keep colleagues from opening a shared run
@@ -97,7 +100,8 @@ def write_report(report: ReportInput, path: str | Path) -> None:
 
 
 @cache
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Returns how every page is rendered: escaped, and failing where a template names what is not there."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
