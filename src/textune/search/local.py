@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import queue
@@ -39,9 +40,8 @@ class Watch(Protocol):
 def run_here(ledger: Ledger, watch: Watch, bench: Bench, stop: StopRequest) -> None:
     """Trains one trial after the other in this process, which keeps data and tokens between them."""
     while (job := ledger.next_job()) is not None:
-        number = job.number
         watch.started(job)
-        outcome = run_job(job, bench, lambda step, total, number=number: watch.moved(number, step, total))
+        outcome = run_job(job, bench, functools.partial(watch.moved, job.number))
         watch.settled(ledger.settle(job, outcome))
         refuse_to_go_on(stop)
 

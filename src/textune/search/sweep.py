@@ -117,6 +117,9 @@ def _look_at_data(
     config: RunConfig, search: SweepSettings, bench: Bench, progress: Progress
 ) -> tuple[TrialSteps, SweepSettings]:
     """Reads the rows and says what they are; decides how trials are compared. The test rows stay shut."""
+    test = config.data.test
+    if test and "test" not in bench.frames and not test.startswith(("hub:", "embedded:")) and not Path(test).exists():
+        raise DataError(f"test={test}: there is no such file or folder")  # it is opened only when hours have passed
     point = next(iter(search.space.list_tried()))
     steps = TrialSteps(build_config(settings_at(config.to_dict(), point)), progress, bench)
     steps.prepare()
