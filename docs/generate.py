@@ -82,8 +82,8 @@ def describe_sweep() -> Iterator[str]:
 
     yield "### A sweep\n"
     yield (
-        "These stand under `sweep:`, or as words: `sweep.trials=20`. `space` has the settings to try: a list of values, "
-        "or\n`{low: 1e-4, high: 1e-2, log: true}`, `{low: 4, high: 32, step: 4}`; a method's options are "
+        "These stand under `sweep:`, or as words: `sweep.trials=20`. `space` has the settings to try: a list of "
+        "values,\nor `{low: 1e-4, high: 1e-2, log: true}`, `{low: 4, high: 32, step: 4}`; a method's options are "
         "`method.OPTION`.\n"
     )
     settings = known_sweep_settings()
