@@ -6,9 +6,10 @@ FOLDER holds amazon_reviews/train.csv and test.csv. The first 1,000 training row
 choose; title and content joined, MiniLM, LoRA as it is by default, max_length 512. Both sweeps are `textune sweep` as a
 person starts it, each in a process of its own with an empty cache; their wall time holds the winner's test on 1,000
 rows, and `seconds_until_chosen` does not. S is the sequential grid of Trainer + peft in bf16 autocast, texts grouped by
-length, with the validation rows read after every epoch; it is measured on one epoch of --part training rows, spread
-evenly, at each batch size and one reading of as many validation rows, and scaled, start-up counted once: `scaled` says so. The regret compares the
-validation figures of the full grid: the best one's with that of the setting that halving chose.
+length, with the validation rows read after every epoch. It is measured on one epoch of --part training rows, spread
+evenly, at each batch size, and one reading of as many validation rows, and scaled, with its start-up counted once:
+`scaled` says so. The regret compares the validation figures of the full grid: the best one's with that of the setting
+that halving chose.
 """
 
 from __future__ import annotations
