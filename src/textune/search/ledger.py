@@ -127,17 +127,30 @@ class Ledger:
         )  # fmt: skip
 
     def _draw(self, number: int) -> Trial:
-        """Draws a trial, or ends the drawing of one where the search was killed in the midst of it."""
+        """Starts the trial of a point; its point is lined up first, so that a kill in between changes nothing."""
         import optuna
 
-        # Sown anew for each trial: what is drawn depends on its number and on the journal, not on who was there before.
-        self._study.sampler = _build_sampler(self.settings, number)
         known = self._study.get_trials(deepcopy=False)
-        half_drawn = number < len(known) and known[number].state == optuna.trial.TrialState.RUNNING
-        drawn = optuna.trial.Trial(self._study, known[number]._trial_id) if half_drawn else self._study.ask()
-        assert drawn.number == number, f"trial {drawn.number} was drawn in the place of {number}"
-        point = self.settings.space.draw(drawn)
-        return self._note(Trial(number, RUNNING), point=point)
+        if number == len(known):
+            self._line_up(self._draw_point(number, known))
+        half_begun = number < len(known) and known[number].state == optuna.trial.TrialState.RUNNING
+        begun = optuna.trial.Trial(self._study, known[number]._trial_id) if half_begun else self._study.ask()
+        assert begun.number == number, f"trial {begun.number} began in the place of {number}"
+        return self._note(Trial(number, RUNNING), point=self.settings.space.draw(begun))
+
+    def _draw_point(self, number: int, known: list[Any]) -> Point:
+        """Draws from a copy of the study in memory, by a sampler sown by the trial's number.
+
+        So what is drawn depends on the number and on the trials before it, not on how often the search was begun.
+        """
+        import optuna
+
+        copy = optuna.create_study(direction="maximize", sampler=_build_sampler(self.settings, number))
+        copy.add_trials([t for t in known if t.state != optuna.trial.TrialState.WAITING])
+        return self.settings.space.draw(copy.ask())
+
+    def _line_up(self, point: Point) -> None:
+        self._study.enqueue_trial(self.settings.space.encode(point), user_attrs={"point": point})
 
     def settle(self, job: Job, outcome: Outcome) -> Trial:
         """Writes down what became of a job; returns the trial as it stands now."""
@@ -245,7 +258,7 @@ class Ledger:
         chosen = random.Random(self.settings.seed).sample(range(len(every)), self.settings.trials)
         points = [every[i] for i in sorted(chosen)]
         for point in points[len(self._study.get_trials(deepcopy=False)) :]:
-            self._study.enqueue_trial(self.settings.space.encode(point), user_attrs={"point": point})
+            self._line_up(point)
 
     def importances(self) -> dict[str, float]:
         """Returns how much each setting mattered for the score, where enough trials tell; they sum up to 1."""
@@ -318,7 +331,7 @@ def _read_trial(frozen: Any) -> Trial:
     state, point = states[frozen.state.name], dict(facts.get("point", {}))
     outcome = Outcome(**(facts["outcome"] | {"warnings": tuple(facts["outcome"]["warnings"])})) if (
         "outcome" in facts) else None  # fmt: skip
-    # a point alone does not tell that Optuna has it: a grid's is written before it is drawn
+    # a point alone does not tell that its trial began: it is lined up before
     drawn = set(point) <= set(frozen.params)
     return Trial(
         frozen.number, state, point if drawn or state == WAITING else {}, outcome, tuple(facts.get("rungs", ())),
