@@ -55,7 +55,7 @@ class Ledger:
 
     def __init__(self, folder: Path, config: RunConfig, settings: SweepSettings) -> None:
         self.folder, self.settings = folder, settings
-        self._base = config.to_dict() | {"name": config.name, "runs_dir": config.runs_dir}
+        self._base = config.to_dict()
         self._study = _open_study(folder)
         self._trials: dict[int, Trial] = {}
         self._in_flight: set[int] = set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -150,13 +151,14 @@ def run_job(job: Job, bench: Bench, notice: Notice) -> Outcome:
         parts = [(i, job.folds) for i in range(job.folds)] if job.folds else [None]
         with lock_run(job.place):
             outcomes = [_train_part(job, config, bench, fold, notice) for fold in parts]
+        failed = [outcome for outcome in outcomes if outcome.kind == FAILED]
     except (RunInterrupted, BundleError):
         raise
     except TextuneError as error:
         return Outcome(FAILED, error.message)
     except (RuntimeError, ValueError, TypeError, ArithmeticError, LookupError, MemoryError, AttributeError) as error:
         return Outcome(FAILED, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
-    return outcomes[0] if len(outcomes) == 1 else _join(outcomes)
+    return failed[0] if failed else outcomes[0] if len(outcomes) == 1 else _join(outcomes)
 
 
 def _train_part(job: Job, config: RunConfig, bench: Bench, fold: tuple[int, int] | None, notice: Notice) -> Outcome:
@@ -172,6 +174,8 @@ def _train_part(job: Job, config: RunConfig, bench: Bench, fold: tuple[int, int]
     trained.engine.release()
     result = trained.result
     scores = read_scores(place, result.best_step)
+    if not math.isfinite(scores["loss"]):
+        return Outcome(FAILED, f"the validation loss became {scores['loss']}")
     per_epoch = result.total_steps / epochs
     return Outcome(
         DONE, "", score_of(scores, job.metric or steps.config.training.metric or "accuracy"), scores,
