@@ -12,6 +12,7 @@ from textune.search.ledger import FAIL, RUNNING, WAITING, Ledger, Trial
 from textune.search.trial import Job
 
 _MOST_ROWS = 24
+_SECONDS_BETWEEN_LINES = 10.0
 
 
 class Lines:
@@ -20,6 +21,7 @@ class Lines:
     def __init__(self, ledger: Ledger, progress: Progress, metric: str) -> None:
         self.ledger, self.progress, self.metric = ledger, progress, metric
         self._started, self._done_before = time.monotonic(), ledger.forecast()[0]
+        self._told = self._started
         self.moving: dict[int, tuple[int, int]] = {}
 
     def started(self, job: Job) -> None:
@@ -27,11 +29,16 @@ class Lines:
         self.moving[job.number] = (0, 0)
 
     def moved(self, number: int, step: int, total: int) -> None:
-        """Notes how far it is."""
+        """Notes how far it is, and tells so now and then."""
         self.moving[number] = (step, total)
+        if time.monotonic() - self._told > _SECONDS_BETWEEN_LINES:
+            self._told = time.monotonic()
+            moving = ", ".join(f"trial {n} at {s}/{t} steps" for n, (s, t) in sorted(self.moving.items()) if t)
+            self.progress.say(f"{moving}; {self.describe_state()}")
 
     def settled(self, trial: Trial) -> None:
         """Tells what became of the trial, the best so far and the time left."""
+        self._told = time.monotonic()
         self.moving.pop(trial.number, None)
         self.progress.say(self.describe(trial))
         if trial.outcome and trial.outcome.warnings and trial.is_over:
@@ -87,7 +94,7 @@ class LiveTable(Lines):
 
     def moved(self, number: int, step: int, total: int) -> None:
         """Moves its share; the display itself limits how often it draws."""
-        super().moved(number, step, total)
+        self.moving[number] = (step, total)
         self._draw()
 
     def settled(self, trial: Trial) -> None:
