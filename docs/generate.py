@@ -27,7 +27,14 @@ This page is written by `make docs` from the program itself, so it says what the
 
 def build_reference() -> str:
     """Returns the whole page as Markdown."""
-    parts = [_OPENING, *describe_commands(), *describe_settings(), *describe_methods(), *describe_families()]
+    parts = [
+        _OPENING,
+        *describe_commands(),
+        *describe_settings(),
+        *describe_sweep(),
+        *describe_methods(),
+        *describe_families(),
+    ]
     return "\n".join([*parts, *describe_python(), *describe_exit_codes()]).rstrip() + "\n"
 
 
@@ -69,6 +76,24 @@ def describe_settings() -> Iterator[str]:
     rows = [(f"`{n}`", show(defaults[n]["name"] if n == "method" else defaults[n]), known[n]) for n in names]
     yield "### The run\n"
     yield table(("setting", "default", "meaning"), rows)
+
+
+def describe_sweep() -> Iterator[str]:
+    """Yields the table of what stands under `sweep:`."""
+    from textune.search.settings import known_sweep_settings
+
+    yield "### A sweep\n"
+    yield (
+        "These stand under `sweep:`, or as words: `sweep.trials=20`. `space` has the settings to try: a list of "
+        "values,\nor `{low: 1e-4, high: 1e-2, log: true}`, `{low: 4, high: 32, step: 4}`; a method's options are "
+        "`method.OPTION`.\n"
+    )
+    settings = known_sweep_settings()
+    yield table(
+        ("setting", "default", "allowed", "meaning"),
+        [(f"`{name}`", "see there" if f.default in ("", 0, None) else show(f.default), allowed(f), f.metadata["help"])
+         for name, f in settings.items()],
+    )  # fmt: skip
 
 
 def describe_methods() -> Iterator[str]:

@@ -41,7 +41,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "adoption",
     ),
     ("steps", "run"),
-    ("child", "compare", "plan"),
+    ("child", "compare", "plan", "search"),
     ("sklearn",),
     ("cli", "__main__"),
 )
@@ -55,7 +55,8 @@ HEAVY = (
 )  # fmt: skip
 TORCH_FREE = (
     "config", "bundle", "data", "tokens", "batching", "evaluation", "backbones", "methods", "report", "preparation",
-    "predict", "filing", "measuring", "steps", "run", "sklearn", "cli.train", "cli.predict",
+    "predict", "filing", "measuring", "steps", "run", "search.sweep", "sklearn", "cli.sweep", "cli.train",
+    "cli.predict",
 )  # fmt: skip
 """Data, settings, evaluation and reports are there without torch; importing the others costs nothing before a call."""
 

@@ -17,13 +17,20 @@ if TYPE_CHECKING:
     from textune.measuring import evaluate
     from textune.predict import Predictor, load
     from textune.run import Run, resume, train
+    from textune.search.sweep import Sweep, resume_sweep, sweep
 
 __version__ = "0.1.0"
-__all__ = ["Predictor", "Run", "__version__", "evaluate", "import_adapter", "load", "resume", "train"]
+__all__ = [
+    "Predictor", "Run", "Sweep", "__version__", "evaluate", "import_adapter", "load", "resume", "resume_sweep", "sweep",
+    "train",
+]  # fmt: skip
 
-_HOMES = {"Predictor": "textune.predict", "Run": "textune.run", "evaluate": "textune.measuring",
-          "import_adapter": "textune.adoption", "load": "textune.predict",
-          "resume": "textune.run", "train": "textune.run"}  # fmt: skip
+_HOMES = {
+    "Predictor": "textune.predict", "Run": "textune.run", "Sweep": "textune.search.sweep",
+    "evaluate": "textune.measuring", "import_adapter": "textune.adoption", "load": "textune.predict",
+    "resume": "textune.run", "resume_sweep": "textune.search.sweep", "sweep": "textune.search.sweep",
+    "train": "textune.run",
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -23,6 +23,8 @@ from textune.errors import BundleError, ConfigError
 
 FORMAT_VERSION = 1
 MANIFEST = "textune.json"
+SWEEP = "sweep.yaml"
+"""What makes a folder that of a search over many trainings."""
 EXPORTED_FORMS = ("onnx", "onnx-int8")
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
 _LARGEST_JSON_BYTES = 64 * 2**20
@@ -304,12 +306,13 @@ def prepare_run_folder(folder: Path, *, overwrite: bool) -> None:
         return
     if not overwrite:
         resumable = (folder / "checkpoints").is_dir() and not (folder / MANIFEST).is_file()
+        resumable |= (folder / SWEEP).is_file() and not (folder / SWEEP).with_suffix(".json").is_file()
         raise BundleError(
             f"{folder}: this run exists already",
             hint=f"go on with 'textune resume {folder}', or add --overwrite" if resumable
             else "choose another name=, or add --overwrite",
         )  # fmt: skip
-    if not ((folder / MANIFEST).is_file() or (folder / "plan.json").is_file()):
+    if not ((folder / MANIFEST).is_file() or (folder / "plan.json").is_file() or (folder / SWEEP).is_file()):
         raise BundleError(f"{folder}: holds files that are not a run's; it is not overwritten")
     for path in inside:
         if path.is_dir() and not path.is_symlink():

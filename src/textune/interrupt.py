@@ -21,6 +21,7 @@ class RunInterrupted(TextuneError):
 class StopRequest:
     """While it is open, the first Ctrl-C or SIGTERM is noted in `signal_number`; a second Ctrl-C stops at once.
 
+    A request inside of another tells it, too: a search hears of what reached the training in hand.
     Outside of the main thread, where no handler can be set, it notes nothing and the signals act as ever.
     """
 
@@ -42,3 +43,6 @@ class StopRequest:
         if self.signal_number is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.signal_number = number
+        outer = getattr(self._previous[number], "__self__", None)
+        if isinstance(outer, StopRequest) and outer.signal_number is None:
+            outer._note(number, frame)

@@ -300,3 +300,12 @@ def measure_predictor(
 def labels_of(manifest: Manifest) -> Labels:
     """Returns the classes of a finished run."""
     return Labels(manifest.label_values, manifest.labels)
+
+
+def peak_memory_mb() -> float:
+    """Returns the most memory this process ever had resident, in MB (10^6 bytes)."""
+    import resource
+    import sys
+
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most / 1e6 if sys.platform == "darwin" else most * 1024 / 1e6

@@ -80,10 +80,13 @@ def read_options(config: DataConfig) -> ReadOptions:
     return ReadOptions(encoding=config.encoding, delimiter=config.delimiter)
 
 
-def prepare_data(config: RunConfig, frames: Mapping[str, Any] | None = None) -> PreparedData:
+def prepare_data(
+    config: RunConfig, frames: Mapping[str, Any] | None = None, *, hold_test: bool = False
+) -> PreparedData:
     """Reads, labels, samples and splits the rows, and checks them against each other.
 
     frames: data frames given from Python in the place of config.data.data, .validation or .test.
+    hold_test: a test table is not opened, and rows held out for the test are set apart, as if there were none.
     Raises DataError or ConfigError before anything is trained.
     """
     data, seed = config.data, config.split_seed
@@ -113,11 +116,11 @@ def prepare_data(config: RunConfig, frames: Mapping[str, Any] | None = None) -> 
     others: dict[str, Examples | None] = {}
     for name in ("validation", "test"):
         others[name] = None
-        if given[name] is not None:
+        if given[name] is not None and not (name == "test" and hold_test):
             other, other_notes = _read_other(given[name], name, config, columns, form.task, options)
             others[name] = other
             notes += other_notes
-    validation_rows, test_rows = _rows_to_hold_out(config, len(examples), others)
+    validation_rows, test_rows = _rows_to_hold_out(config, len(examples), given)
     parts = split_examples(
         examples,
         validation_fraction=validation_rows / len(examples),
@@ -128,7 +131,7 @@ def prepare_data(config: RunConfig, frames: Mapping[str, Any] | None = None) -> 
     notes += parts.notes
     train = parts.train
     validation = others["validation"] if others["validation"] is not None else parts.validation
-    test = others["test"] if others["test"] is not None else parts.test
+    test = others["test"] if others["test"] is not None else None if hold_test else parts.test
     found, overlap = _check_splits(train, validation, test, labels)
     if form.task == MULTI:
         warnings += _warn_about_constant_labels(train, labels)
@@ -186,9 +189,9 @@ def _if_there(names: Any, table: Table) -> Any:
     return names if wanted and all(n in table.columns for n in wanted) else None
 
 
-def _rows_to_hold_out(config: RunConfig, rows: int, others: Mapping[str, Examples | None]) -> tuple[int, int]:
+def _rows_to_hold_out(config: RunConfig, rows: int, given: Mapping[str, Any]) -> tuple[int, int]:
     def decide(name: str, fraction: float | None, by_rule: int) -> int:
-        if others[name] is not None:
+        if given[name] is not None:
             return 0
         return by_rule if fraction is None else round(fraction * rows)
 

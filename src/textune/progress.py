@@ -99,15 +99,15 @@ class Rich:
     def __init__(self) -> None:
         from rich.console import Console
 
-        self._console = Console(stderr=True, highlight=False)
+        self.console = Console(stderr=True, highlight=False)
 
     def say(self, line: str) -> None:
         """Prints the line."""
-        self._console.print(line, markup=False)
+        self.console.print(line, markup=False)
 
     def warn(self, line: str) -> None:
         """Prints the line in yellow."""
-        self._console.print(f"warning: {line}", style="yellow", markup=False)
+        self.console.print(f"warning: {line}", style="yellow", markup=False)
 
     @contextmanager
     def task(self, name: str, total: int) -> Iterator[Task]:
@@ -119,7 +119,7 @@ class Rich:
             bars.TimeElapsedColumn(), bars.TextColumn("left"), bars.TimeRemainingColumn(),
             bars.TextColumn("{task.fields[note]}"),
         )  # fmt: skip
-        with bars.Progress(*columns, console=self._console, transient=True) as progress:
+        with bars.Progress(*columns, console=self.console, transient=True) as progress:
             yield _RichTask(progress, progress.add_task(name, total=total, note=""))
 
 

@@ -90,8 +90,11 @@ def refuse_several_processes() -> None:
         )
 
 
-def choose_folder(config: RunConfig, overwrite: bool) -> Path:
-    """Returns the run's folder: as named, or a name made from data, backbone, method and seed that is still free."""
+def choose_folder(config: RunConfig, overwrite: bool, kind: str | None = None) -> Path:
+    """Returns the run's folder: as named, or a name made from data, backbone, method and seed that is still free.
+
+    kind: "sweep": the name is made from that in the place of what a sweep may change.
+    """
     if config.name is not None:
         folder = run_path(config.runs_dir, config.name)
         if not overwrite and folder.is_dir() and any(p.name != ".lock" for p in folder.iterdir()):
@@ -99,7 +102,7 @@ def choose_folder(config: RunConfig, overwrite: bool) -> Path:
                 prepare_run_folder(folder, overwrite=False)  # raises, saying what may be done
         return folder
     parts = (name_run(stem_of(config.data.data)), name_run(stem_of(config.model.backbone)), config.method.name)
-    name = "-".join((*parts, str(config.training.seed)))[:110]
+    name = "-".join((parts[0], kind) if kind else (*parts, str(config.training.seed)))[:110]
     folder, number = run_path(config.runs_dir, name), 2
     while folder.exists() and not overwrite:
         folder, number = run_path(config.runs_dir, f"{name}-{number}"), number + 1

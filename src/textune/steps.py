@@ -13,12 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from textune import cache
-from textune.backbones import load_classifier, remember_local, resolve_backbone
-from textune.bundle import (
-    Manifest,
-    read_json_lines,
-    write_text_atomically,
-)
+from textune.backbones import Backbone, load_classifier, remember_local, resolve_backbone
+from textune.bundle import Manifest, read_json_lines, write_text_atomically
 from textune.config import RunConfig, write_settings
 from textune.costs import Costs, describe_run
 from textune.data import MULTI, Examples
@@ -26,10 +22,17 @@ from textune.defaults import choose_long_text, choose_max_length, choose_trainin
 from textune.errors import ConfigError
 from textune.evaluation import MultiLabelEvaluation, build_task
 from textune.families import describe_guess
-from textune.measuring import count_test_reads, measure_run, write_evaluation
+from textune.measuring import count_test_reads, measure_run, peak_memory_mb, write_evaluation
 from textune.methods import Method, Rates, check_family
 from textune.predict import Predictor, padding_of
-from textune.preparation import advise_on_cuts, count_labels, describe_data, encode_split, prepare_data
+from textune.preparation import (
+    PreparedData,
+    advise_on_cuts,
+    count_labels,
+    describe_data,
+    encode_split,
+    prepare_data,
+)
 from textune.progress import Progress, format_seconds
 from textune.saving import (
     check_reload,
@@ -47,8 +50,7 @@ if TYPE_CHECKING:
 
     from textune.engine import Engine, Precision
     from textune.objective import Objective
-    from textune.tokens import Tokenized
-    from textune.training import Trainer
+    from textune.training import Trainer, TrainingResult
 
 PLAN = "plan.json"
 
@@ -85,11 +87,11 @@ class RunSteps:
     def prepare(self) -> None:
         """Finds the backbone, reads and checks the data, decides what was left open, tokenises."""
         config, progress = self.config, self.progress
-        self.backbone = resolve_backbone(config.model.backbone, trust=config.model.trust)
+        self.backbone = self._find_backbone()
         check_family(self.method, self.backbone.family)
         if self.backbone.family.guessed:
             progress.warn(describe_guess(self.backbone.family))
-        self.data = prepare_data(config, self.frames)
+        self.data = self._read_data()
         for note in self.data.notes:
             progress.say(note)
         for warning in self.data.warnings:
@@ -118,6 +120,12 @@ class RunSteps:
         if advice := advise_on_cuts(self.train.tokens, self.long_text):
             progress.warn(advice)
             self.data = replace(self.data, warnings=(*self.data.warnings, advice))
+
+    def _find_backbone(self) -> Backbone:
+        return resolve_backbone(self.config.model.backbone, trust=self.config.model.trust)
+
+    def _read_data(self) -> PreparedData:
+        return prepare_data(self.config, self.frames)
 
     def _check_threshold(self) -> None:
         if self.config.training.threshold is not None and self.data.task != MULTI:
@@ -168,23 +176,32 @@ class RunSteps:
 
     def train_and_save(self, folder: Path, plan: Mapping[str, Any] | None) -> tuple[Manifest, float]:
         """Trains, saves and tests the reload; returns the manifest and the seconds of training."""
-        opened = self.open_trainer(folder, plan)
-        result = opened.trainer.run()
-        seconds = opened.prefix_seconds + result.seconds
+        opened, result = self.run_training(folder, plan)
         thresholds = self._tune_thresholds(opened.engine)
         opened.engine.release()
+        return self.save(folder, opened, thresholds), opened.prefix_seconds + result.seconds
+
+    def run_training(
+        self, folder: Path, plan: Mapping[str, Any] | None, *, until_epoch: float | None = None
+    ) -> tuple[Opened, TrainingResult]:
+        """Trains, or goes on, and leaves checkpoints and the log in the folder.
+
+        until_epoch: pause at the first evaluation from there on; a later call goes on exactly.
+        """
+        opened = self.open_trainer(folder, plan)
+        result = opened.trainer.run(until_epoch)
         self.progress.say(
-            f"trained {result.steps} steps in {format_seconds(seconds)}"
+            f"trained {result.steps} steps in {format_seconds(opened.prefix_seconds + result.seconds)}"
             + (", stopped early" if result.stopped_early else "")
             + (f"; the best weights are of step {result.best_step}" if result.best_step != result.steps else "")
         )
-        return self.save(folder, opened, thresholds), seconds
+        return opened, result
 
     def open_trainer(self, folder: Path, plan: Mapping[str, Any] | None) -> Opened:
         """Builds model, engine and trainer as the plan says, or makes and writes a plan. plan: of a resumed run."""
         import torch
 
-        from textune.engine import Precision, keep_prefix, probe_engine, probe_precision
+        from textune.engine import Precision, choose_prefix, keep_prefix, probe_engine, probe_precision
         from textune.training import Trainer, open_accelerator
 
         config, progress = self.config, self.progress
@@ -202,10 +219,12 @@ class RunSteps:
             self._check_plan(plan, device.type)
             precision = Precision(**plan["precision"])
         model = self._build_model()
+        splits = [split.tokens for split in (self.train, self.validation) if split is not None]
         engine, reason = self._open_engine(model.module.to(device), precision)
         if plan["engine"] is None:  # the engine can be asked only when there is a model
             probes = probe_engine(engine, config.tokens.max_length or 0, config.training.max_tokens)
-            probes["prefix_layers"] = self._choose_prefix(engine)
+            kept = choose_prefix(engine, splits, config.training.epochs or 0.0) if config.training.prefix_cache else 0
+            probes["prefix_layers"] = kept
             plan = dict(plan) | {"engine": probes}
             write_text_atomically(folder / PLAN, json.dumps(plan, indent=2) + "\n")
         engine.adopt(plan["engine"])
@@ -221,7 +240,7 @@ class RunSteps:
             training.layer_decay, training.layer_rates or (),
         )  # fmt: skip
         begun, kept = time.monotonic(), int(plan["engine"].get("prefix_layers", 0))
-        keep_prefix(engine, self._splits(), kept, padding_of(self.backbone), progress)
+        keep_prefix(engine, splits, kept, padding_of(self.backbone), progress)
         beforehand = time.monotonic() - begun
         trainer = Trainer(
             engine, self.method.param_groups(engine, self.backbone.family, rates), self.train, self.validation,
@@ -229,15 +248,6 @@ class RunSteps:
             self._objective(), int(plan["engine"]["max_tokens"]),
         )  # fmt: skip
         return Opened(model, engine, trainer, plan, beforehand)
-
-    def _splits(self) -> list[Tokenized]:
-        return [split.tokens for split in (self.train, self.validation) if split is not None]
-
-    def _choose_prefix(self, engine: Engine) -> int:
-        from textune.engine import choose_prefix
-
-        training = self.config.training
-        return choose_prefix(engine, self._splits(), training.epochs or 0.0) if training.prefix_cache else 0
 
     def _tune_thresholds(self, engine: torch.nn.Module) -> tuple[float, ...] | None:
         """Returns from which probability each label is given; None with one label per text."""
@@ -286,7 +296,8 @@ class RunSteps:
 
     def _check_plan(self, plan: Mapping[str, Any], device: str) -> None:
         now = self._plan(plan["precision"], plan["engine"], int(plan["threads"]), device)
-        refuse_changes("the data", plan["data"], now["data"])
+        seen = now["data"].keys() & (plan["data"].keys() | {"training", "validation"})  # a search sets the test apart
+        refuse_changes("the data", plan["data"], {k: now["data"][k] for k in seen})
         refuse_changes("the labels", dict(enumerate(plan["labels"])), dict(enumerate(now["labels"])))
         refuse_changes("model or device", *({k: p[k] for k in ("backbone", "device")} for p in (plan, now)))
         if plan["versions"] != now["versions"]:
@@ -387,12 +398,3 @@ class RunSteps:
         # what was said on the way holds no more where the last evaluation found the model learning
         told = [line["text"] for line in log if line["kind"] == "warning" and line["step"] == last]
         return [*self.data.warnings, *told]
-
-
-def peak_memory_mb() -> float:
-    """Returns the most memory this process ever had resident, in MB (10^6 bytes)."""
-    import resource
-    import sys
-
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most / 1e6 if sys.platform == "darwin" else most * 1024 / 1e6

@@ -46,13 +46,18 @@ _CHECKPOINTS_KEPT = 2
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What training came to. best_step: whose weights the model now holds. seconds: of training alone."""
+    """What training came to. best_step: whose weights the model now holds. seconds: of training alone.
+
+    paused: it stopped where it was told to, and a later `run` goes on.
+    """
 
     steps: int
     best_step: int
     best_value: float | None
     seconds: float
     stopped_early: bool
+    total_steps: int
+    paused: bool = False
 
 
 def open_accelerator(device: str) -> Accelerator:
@@ -123,13 +128,15 @@ class Trainer:
         """The module tree whose parameters are the only truth."""
         return self._bare_engine
 
-    def run(self) -> TrainingResult:
+    def run(self, until_epoch: float | None = None) -> TrainingResult:
         """Trains to the end, from the newest whole checkpoint where there is one, and loads the best weights.
 
+        until_epoch: pause at the first evaluation from there on. Rates and evaluations stay those of the whole run.
         Raises TrainingError (NaN, no gradient), BundleError (disk full, damaged checkpoint), RunInterrupted.
         """
         parameters = list(trainable_parameters(self.model).values())
         check_space(self._folder, estimate_bytes(parameters) * (_CHECKPOINTS_KEPT + 2))
+        pause_at = math.inf if until_epoch is None else math.ceil(until_epoch * self._steps_per_epoch)
         state = load_checkpoint(self._checkpoints, self.model, self._bare_optimizer, self._plan, self._progress.warn)
         self.model.refresh()  # type: ignore[operator]
         if state is None:
@@ -162,6 +169,8 @@ class Trainer:
                     last = last or self._out_of_patience(state)
                     state = replace(state, finished=last)
                     self.save(state)
+                    if step >= pause_at and not last:
+                        return self._finish(state, paused=True)
                 elif self._is_checkpoint_due(step) or stop.signal_number is not None:
                     self.save(state)
                 if stop.signal_number is not None and not last:
@@ -349,15 +358,17 @@ class Trainer:
             hint=f"go on with: textune resume {self._folder}",
         )
 
-    def _finish(self, state: CheckpointState) -> TrainingResult:
+    def _finish(self, state: CheckpointState, *, paused: bool = False) -> TrainingResult:
         best = self._checkpoints / f"step-{state.best_step:08d}"
         if state.best_step != state.step:
             load_trainable(best, self.model)
             self.model.refresh()  # type: ignore[operator]
         if self._board is not None:
             self._board.close()
-        early = state.step < self.total_steps
-        return TrainingResult(state.step, state.best_step, state.best_value, state.seconds, early)
+        early = state.step < self.total_steps and not paused
+        return TrainingResult(
+            state.step, state.best_step, state.best_value, state.seconds, early, self.total_steps, paused
+        )
 
     def _forget_log_after(self, step: int) -> None:
         """Drops log lines of steps that a resumed run takes again."""

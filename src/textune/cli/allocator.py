@@ -36,6 +36,17 @@ def tune_allocator() -> str | None:
     return f"allocator: freed memory is kept for the next step ({_VARIABLE}=off changes that)" if all(done) else None
 
 
+def tell_children() -> None:
+    """Lets processes that this one starts have the same settings, where they were changed here."""
+    names = {
+        _M_MMAP_MAX: "MALLOC_MMAP_MAX_",
+        _M_TRIM_THRESHOLD: "MALLOC_TRIM_THRESHOLD_",
+        _M_TOP_PAD: "MALLOC_TOP_PAD_",
+    }
+    if tune_allocator():
+        os.environ.update({names[name]: str(value) for name, value in _SETTINGS})
+
+
 def open_tuned_progress() -> Progress:
     """Returns what tells a command's progress, after telling the allocator."""
     told, progress = tune_allocator(), open_progress()

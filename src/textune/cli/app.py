@@ -16,6 +16,7 @@ from textune.cli import (
     inspect,
     plan,
     predict,
+    sweep,
     tokens,
     train,
 )
@@ -47,6 +48,7 @@ app.command("tokens")(tokens.tokens)
 app.command("plan")(plan.plan)
 app.command("train")(train.train)
 app.command("resume")(train.resume)
+app.command("sweep")(sweep.sweep)
 app.command("evaluate")(evaluate.evaluate)
 app.command("report")(evaluate.report)
 app.command("compare")(compare.compare)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import typer
 
-from textune.cli.allocator import open_tuned_progress
+from textune.cli.allocator import open_tuned_progress, tell_children
 from textune.cli.output import (
     DEVICE_HELP,
     JSON_HELP,
@@ -44,11 +46,20 @@ def train(
 
 
 def resume(
-    run: str = typer.Argument(..., metavar="RUN", help="The folder of an interrupted run."),
+    run: str = typer.Argument(..., metavar="RUN", help="The folder of an interrupted run or sweep."),
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
-    """Go on with an interrupted run, exactly where it stood."""
+    """Go on with an interrupted run or sweep, exactly where it stood."""
+    from textune.bundle import SWEEP
+
     progress = open_tuned_progress()
+    if (Path(run) / SWEEP).is_file():
+        from textune.cli import sweep
+        from textune.search.sweep import resume_sweep
+
+        tell_children()
+        sweep.tell(resume_sweep(run, progress=progress), json_output)
+        return
     from textune.run import resume as resume_run
 
     finished = resume_run(run, progress=progress)

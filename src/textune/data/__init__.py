@@ -34,7 +34,7 @@ from textune.data.label_sets import (
 )
 from textune.data.labels import Labels, build_labels, find_label_twins
 from textune.data.source import Location, ReadOptions, read_table, stream_tables
-from textune.data.splits import Splits, split_examples
+from textune.data.splits import Splits, split_examples, split_folds
 from textune.data.table import Table, build_table
 
 __all__ = [
@@ -69,5 +69,6 @@ __all__ = [
     "refuse_part_of_columns",
     "sample_examples",
     "split_examples",
+    "split_folds",
     "stream_tables",
 ]

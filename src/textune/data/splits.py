@@ -58,6 +58,25 @@ def split_examples(
     return Splits(train, pieces[VALIDATION], pieces[TEST], tuple(_notes(examples, names, classes, part, fractions)))
 
 
+def split_folds(examples: Examples, folds: int, seed: int, *, grouped: bool = False) -> Array:
+    """Returns the fold of each row, by label in proportion: int64 [rows]; each fold is validated on once.
+
+    grouped: rows with equal group values are in one fold. Raises DataError where a fold would be empty.
+    """
+    values = _strata(examples)
+    classes = np.unique(np.asarray(values, dtype=object).astype(str), return_inverse=True)[1]
+    rng = np.random.default_rng([seed, _SPLIT_STREAM])
+    if grouped:
+        fold = _assign_groups(_group_numbers(examples), classes, np.full(folds, 1 / folds), rng)
+    else:
+        shuffled = rng.permutation(len(classes))
+        fold = np.empty(len(classes), dtype=np.int64)
+        fold[shuffled[np.argsort(classes[shuffled], kind="stable")]] = np.arange(len(classes)) % folds
+    if len(np.unique(fold)) < folds:
+        raise DataError(f"{len(examples):,} rows do not suffice for {folds} folds", hint="set fewer folds")
+    return fold
+
+
 def _strata(examples: Examples) -> list[str]:
     """Returns what a row is split by: its label; of several labels the rarest, which a draw would miss first."""
     sets = examples.label_sets()

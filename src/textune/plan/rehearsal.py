@@ -21,6 +21,7 @@ from textune.bundle import Manifest
 from textune.checkpoint import CheckpointState
 from textune.config import RunConfig
 from textune.data import MULTI, Examples
+from textune.measuring import peak_memory_mb
 from textune.methods import resolve
 from textune.plan.forecast import (
     Forecast,
@@ -34,7 +35,7 @@ from textune.plan.forecast import (
 from textune.preparation import PreparedData
 from textune.progress import Progress
 from textune.starting import adopt_init
-from textune.steps import Opened, RunSteps, peak_memory_mb
+from textune.steps import Opened, RunSteps
 
 _FEWEST_STEPS, _MOST_STEPS = 6, 64
 _SHARES = {"steps": 0.5, "evaluation": 0.15, "measure": 0.35}

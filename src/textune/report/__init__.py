@@ -2,6 +2,7 @@
 
 from textune.report.card import CardInput, render_card, render_unmeasured_card
 from textune.report.html import ReportInput, render_report, write_report
+from textune.report.search import SearchInput, write_search_report
 from textune.report.verdict import BASE, MAJORITY, TFIDF, TUNED
 
 __all__ = [
@@ -11,8 +12,10 @@ __all__ = [
     "TUNED",
     "CardInput",
     "ReportInput",
+    "SearchInput",
     "render_card",
     "render_report",
     "render_unmeasured_card",
     "write_report",
+    "write_search_report",
 ]

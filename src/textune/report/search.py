@@ -1,0 +1,81 @@
+"""One self-contained HTML page about a search: who won and by what right, every trial, and three pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from textune.report.html import open_templates, write_page
+from textune.report.search_charts import draw_coordinates, draw_importances, draw_scores_by_trial
+from textune.report.wording import clean_text
+
+
+@dataclass(frozen=True)
+class SearchInput:
+    """Everything the page shows, as plain data.
+
+    metric: the figure that chose, on the rows of `selection`. split: what the winner was measured on afterwards.
+    names: the searched settings. trials: as in sweep.json: number, state, settings, scores, epochs, steps,
+    total_steps, seconds, attempts, reason. winner, saving, regret: as there. importances: setting -> share.
+    """
+
+    title: str
+    created: str
+    textune_version: str
+    metric: str
+    selection: str
+    split: str
+    names: Sequence[str]
+    trials: Sequence[Mapping[str, Any]]
+    winner: Mapping[str, Any]
+    importances: Mapping[str, float]
+    saving: Mapping[str, float]
+    regret: Mapping[str, Any]
+    seconds: float
+    settings_yaml: str
+
+
+def render_search_report(report: SearchInput) -> str:
+    """Returns the page."""
+    name, best = report.metric.replace("_", " "), report.winner["number"]
+    ranked = sorted(report.trials, key=lambda t: _order(t, report.metric, best))
+    page = (
+        open_templates()
+        .get_template("search.html.j2")
+        .render(
+            report=report,
+            metric=name,
+            ranked=ranked,
+            show=show_value,
+            figure=lambda scores: "–" if not scores else _figure(scores[report.metric], report.metric),
+            coordinates=draw_coordinates(report.trials, report.names, report.metric, best),
+            history=draw_scores_by_trial(report.trials, report.metric),
+            importances=draw_importances(report.importances),
+        )
+    )
+    return clean_text(page)
+
+
+def write_search_report(report: SearchInput, path: str | Path) -> None:
+    """Writes the page as UTF-8; the file is whole or is not there (or stays as it was)."""
+    write_page(render_search_report(report), Path(path))
+
+
+def show_value(value: Any) -> str:
+    """Writes a setting's value."""
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _figure(value: float, metric: str) -> str:
+    return f"{value:.4f}" if metric == "loss" else f"{100 * value:.1f}%"
+
+
+def _order(trial: Mapping[str, Any], metric: str, best: int) -> tuple[Any, ...]:
+    """The winner first, then trials in full, those stopped early, those that failed; the better ones first."""
+    rank = {"complete": 0, "pruned": 1}.get(trial["state"], 2)
+    value = trial["scores"].get(metric, 0.0)
+    return trial["number"] != best, rank, value if metric == "loss" else -value, trial["number"]

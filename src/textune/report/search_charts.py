@@ -1,0 +1,158 @@
+"""The pictures of a search as inline SVG, drawn from numbers alone, coloured by the page's style sheet."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup, escape
+
+from textune.report.charts import list_ticks
+
+_WIDTH, _HEIGHT = 940, 300
+_LEFT, _RIGHT, _TOP, _BOTTOM = 60, 60, 34, 20
+_MOST_TICKS = 6
+
+
+def draw_coordinates(
+    trials: Sequence[Mapping[str, Any]], names: Sequence[str], metric: str, best: int
+) -> Markup | None:
+    """Draws each trial as a line through its values, one axis per setting and the metric last; None without scores.
+
+    Stopped trials are pale, the winner is drawn last and bold.
+    """
+    shown = [t for t in trials if t["scores"]]
+    if not shown:
+        return None
+    axes = [_Axis(name, [t["settings"].get(name) for t in shown]) for name in names]
+    axes.append(_Axis(metric.replace("_", " "), [t["scores"][metric] for t in shown]))
+    gap = (_WIDTH - _LEFT - _RIGHT) / (len(axes) - 1)
+    parts = [_open(_WIDTH, _HEIGHT, "Every trial as a line through its settings and its figure")]
+    for i, axis in enumerate(axes):
+        x = round(_LEFT + i * gap, 1)
+        parts.append(f'<line class="grid" x1="{x}" x2="{x}" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"/>')
+        parts.append(f'<text x="{x}" y="16" text-anchor="middle">{escape(axis.name)}</text>')
+        for value, share in axis.ticks():
+            parts.append(f'<text x="{x + 7}" y="{_place(share) + 4}">{escape(value)}</text>')
+    for trial in sorted(shown, key=lambda t: (t["number"] == best, t["state"] == "complete")):
+        values = [*(trial["settings"].get(name) for name in names), trial["scores"][metric]]
+        points = [
+            f"{round(_LEFT + i * gap, 1)},{_place(axis.share(value))}"
+            for i, (axis, value) in enumerate(zip(axes, values, strict=True))
+        ]
+        style = "second" if trial["number"] == best else "first" if trial["state"] == "complete" else "raw"
+        title = f"<title>trial {trial['number']}</title>"
+        parts.append(f'<polyline class="{style}" points="{" ".join(points)}">{title}</polyline>')
+    return Markup("".join(parts) + "</svg>")
+
+
+def draw_scores_by_trial(trials: Sequence[Mapping[str, Any]], metric: str) -> Markup | None:
+    """Draws each trial's figure by its number, and the best so far of those in full; None without scores."""
+    shown = [t for t in trials if t["scores"]]
+    if not shown:
+        return None
+    values = [float(t["scores"][metric]) for t in shown]
+    low, high = _widen(min(values), max(values))
+    width, height, left = 460, 250, 56
+    last = max(t["number"] for t in shown)
+
+    def place(number: float, value: float) -> tuple[float, float]:
+        across = left + (number + 0.5) / (last + 1) * (width - left - 12)
+        return round(across, 1), round(10 + (high - value) / (high - low) * (height - 44), 1)
+
+    parts = [_open(width, height, "Figure of each trial, in order")]
+    for tick in list_ticks(low, high, 5):
+        y = place(0, tick)[1]
+        parts.append(f'<line class="grid" x1="{left}" x2="{width - 12}" y1="{y}" y2="{y}"/>')
+        parts.append(f'<text x="{left - 7}" y="{y + 4}" text-anchor="end">{_figure(tick, metric)}</text>')
+    better = min if metric == "loss" else max
+    best: float | None = None
+    steps: list[str] = []
+    for trial in shown:
+        value = float(trial["scores"][metric])
+        if trial["state"] == "complete":
+            best = value if best is None else better(best, value)
+        if best is not None:
+            steps.append("{},{}".format(*place(trial["number"], best)))
+    if len(steps) > 1:
+        parts.append(f'<polyline class="second" points="{" ".join(steps)}"/>')
+    for trial in shown:
+        x, y = place(trial["number"], float(trial["scores"][metric]))
+        style = "first" if trial["state"] == "complete" else "pale"
+        parts.append(f'<circle class="{style}" cx="{x}" cy="{y}" r="4"><title>trial {trial["number"]}</title></circle>')
+    for number in {0, last}:
+        parts.append(f'<text x="{place(number, low)[0]}" y="{height - 14}" text-anchor="middle">{number}</text>')
+    parts.append(f'<text x="{(left + width) / 2}" y="{height - 2}" text-anchor="middle">trial</text>')
+    return Markup("".join(parts) + "</svg>")
+
+
+def draw_importances(importances: Mapping[str, float]) -> Markup | None:
+    """Draws how much each setting mattered as bars; None where nothing tells."""
+    if not importances:
+        return None
+    ranked = sorted(importances.items(), key=lambda item: -item[1])
+    width, row, left = 460, 28, 150
+    parts = [_open(width, row * len(ranked) + 8, "How much each setting mattered")]
+    for i, (name, share) in enumerate(ranked):
+        y = 4 + i * row
+        length = round(share * (width - left - 60), 1)
+        parts.append(f'<text x="{left - 8}" y="{y + 17}" text-anchor="end">{escape(name)}</text>')
+        parts.append(f'<rect class="first" x="{left}" y="{y + 4}" width="{length}" height="{row - 10}"/>')
+        parts.append(f'<text x="{left + length + 6}" y="{y + 17}">{share:.0%}</text>')
+    return Markup("".join(parts) + "</svg>")
+
+
+class _Axis:
+    """One axis of the parallel coordinates: numbers by their size (by their logarithm over decades), words in a row."""
+
+    def __init__(self, name: str, values: Sequence[Any]) -> None:
+        self.name = name
+        there = [v for v in values if v is not None]
+        self.numeric = bool(there) and all(isinstance(v, int | float) and not isinstance(v, bool) for v in there)
+        if self.numeric:
+            self.low, self.high = _widen(min(there), max(there), 0.0)
+            self.log = self.low > 0 and self.high / self.low >= 10
+            self.found = sorted(set(there))
+        else:
+            self.words = sorted({_word(v) for v in values})
+
+    def share(self, value: Any) -> float:
+        """Returns where on the axis a value stands, from 0 to 1; a trial that lacks the setting stands at its foot."""
+        if not self.numeric:
+            return (self.words.index(_word(value)) + 0.5) / len(self.words)
+        if value is None:
+            return 0.0
+        low, high, at = (
+            (math.log(v) for v in (self.low, self.high, value)) if self.log else (self.low, self.high, value)
+        )
+        return float((at - low) / (high - low))
+
+    def ticks(self) -> list[tuple[str, float]]:
+        """Returns what is written beside the axis, and where."""
+        if not self.numeric:
+            return [(word[:24], (i + 0.5) / len(self.words)) for i, word in enumerate(self.words[:40])]
+        values = self.found if len(self.found) <= _MOST_TICKS else [self.low, self.high]
+        return [(f"{v:.3g}", self.share(v)) for v in values]
+
+
+def _word(value: Any) -> str:
+    return "–" if value is None else ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _place(share: float) -> float:
+    return round(_TOP + (1 - share) * (_HEIGHT - _TOP - _BOTTOM), 1)
+
+
+def _widen(low: float, high: float, room: float = 0.08) -> tuple[float, float]:
+    if high <= low:
+        return low - (abs(low) * 0.01 or 1), high + (abs(high) * 0.01 or 1)
+    return low - room * (high - low), high + room * (high - low)
+
+
+def _figure(value: float, metric: str) -> str:
+    return f"{value:.3g}" if metric == "loss" else f"{100 * value:.4g}%"
+
+
+def _open(width: int, height: int, title: str) -> str:
+    return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{title}">'

@@ -1,0 +1,236 @@
+"""What a search tries: the values of settings, one by one or as ranges, and every point that they make."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from textune.config import RunConfig, build_config, known_settings, merge_settings
+from textune.errors import ConfigError, suggest
+from textune.methods import methods, resolve
+
+Point = dict[str, Any]
+"""One setting of everything that is searched: name -> value; a method's options are named method.OPTION."""
+
+_OTHER_ROWS = "it decides which rows validate, and then trials could not be compared"
+_NOT_WHAT_IS_LEARNT = "it says where or how to compute, not what is learnt"
+_NOT_SEARCHED = (
+    dict.fromkeys(
+        ("data", "test", "validation", "task", "label", "label_separator", "test_text", "test_text_pair", "test_label",
+         "labels", "text_pair", "group", "validation_fraction", "test_fraction", "sample", "validation_sample",
+         "test_sample", "encoding", "delimiter", "seed", "init"), _OTHER_ROWS)
+    | dict.fromkeys(
+        ("device", "engine", "max_tokens", "threads", "tensorboard", "checkpoint_every_steps", "trust", "name",
+         "runs_dir"), _NOT_WHAT_IS_LEARNT)
+    | {"metric": "trials could not be compared; set it once, for all of them"}
+)  # fmt: skip
+_RANGE = ("low", "high", "step", "log")
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One setting that is searched: `values`, or a range from `low` to `high`.
+
+    step: of whole numbers 1 where it is None. log: drawn evenly over the logarithm.
+    """
+
+    name: str
+    values: tuple[Any, ...] = ()
+    low: float | int | None = None
+    high: float | int | None = None
+    step: float | int | None = None
+    log: bool = False
+
+    @property
+    def examples(self) -> tuple[Any, ...]:
+        """Values that stand for all: every one of a list, both ends of a range."""
+        return self.values if self.low is None else (self.low, self.high)
+
+    def draw(self, trial: Any) -> Any:
+        """Draws a value by an Optuna trial."""
+        if self.low is None:
+            choices = {_as_choice(value): value for value in self.values}
+            return choices[trial.suggest_categorical(self.name, list(choices))]
+        suggest_number = trial.suggest_int if isinstance(self.low, int) else trial.suggest_float
+        step = self.step or (1 if isinstance(self.low, int) else None)
+        return suggest_number(self.name, self.low, self.high, step=step, log=self.log)
+
+    def to_plain(self) -> Any:
+        """Returns the form that YAML takes."""
+        if self.low is None:
+            return list(self.values)
+        return {k: getattr(self, k) for k in _RANGE if getattr(self, k) not in (None, False)}
+
+
+@dataclass(frozen=True)
+class Space:
+    """All dimensions, the method first: which of its options are searched depends on it."""
+
+    dimensions: tuple[Dimension, ...]
+    method: str
+
+    @property
+    def is_grid(self) -> bool:
+        """Whether every dimension lists its values."""
+        return all(d.low is None for d in self.dimensions)
+
+    def list_points(self) -> list[Point]:
+        """Returns every point of a grid, the last dimension changing fastest; without options a method lacks."""
+        points: list[Point] = [{}]
+        for d in self.dimensions:
+            points = [p | o for p in points for o in ([{d.name: v} for v in d.values] if self._has(p, d) else [{}])]
+        return points
+
+    def draw(self, trial: Any) -> Point:
+        """Draws one point by an Optuna trial."""
+        point: Point = {}
+        for d in self.dimensions:
+            if self._has(point, d):
+                point[d.name] = d.draw(trial)
+        return point
+
+    def encode(self, point: Point) -> dict[str, Any]:
+        """Returns a grid's point as the choices that Optuna knows."""
+        return {name: _as_choice(value) for name, value in point.items()}
+
+    def _has(self, point: Mapping[str, Any], dimension: Dimension) -> bool:
+        """Returns whether the point's method knows the dimension's option."""
+        option = dimension.name.removeprefix("method.")
+        return option == dimension.name or option in _options_of(point.get("method", self.method))
+
+    def list_tried(self) -> Iterator[Point]:
+        """Yields the points to check beforehand: all of a grid, else each value beside the first of the others."""
+        if self.is_grid:
+            yield from self.list_points()
+            return
+        names = next((d.values for d in self.dimensions if d.name == "method"), (self.method,))
+        for name in names:
+            first: Point = {"method": name} if len(names) > 1 else {}
+            own = [d for d in self.dimensions if d.name != "method" and self._has({"method": name}, d)]
+            first |= {d.name: d.examples[0] for d in own}
+            yield first
+            yield from (first | {d.name: value} for d in own for value in d.examples[1:])
+
+
+def settings_at(base: Mapping[str, Any], point: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns flat settings with a point's values laid over them; another method brings none of the base's options."""
+    flat = merge_settings(base, {k: v for k, v in point.items() if not k.startswith("method")})
+    if "method" in point:
+        flat = merge_settings(flat, {"method": {"name": point["method"]}})
+    options = {k.removeprefix("method."): v for k, v in point.items() if k.startswith("method.")}
+    return merge_settings(flat, {"method": options}) if options else flat
+
+
+def parse_space(raw: Any, base: RunConfig) -> tuple[Space, list[str]]:
+    """Reads `sweep: space:`; returns it with a line for everything that is wrong."""
+    if not isinstance(raw, Mapping) or not raw:
+        return Space((), base.method.name), ["space: must name settings with their values, as learning_rate: [1e-3, "
+                                             "5e-4] or {low: 1e-4, high: 1e-2, log: true}"]  # fmt: skip
+    problems: list[str] = []
+    dimensions: list[Dimension] = []
+    names = sorted((str(name) for name in raw), key=lambda name: name != "method")
+    for name in names:
+        others = next((d.values for d in dimensions if d.name == "method"), (base.method.name,))
+        found = _parse_dimension(name, raw[name], base, others, problems)
+        dimensions += [found] if found else []
+    return Space(tuple(dimensions), base.method.name), problems
+
+
+def _parse_dimension(
+    name: str, raw: Any, base: RunConfig, chosen: tuple[str, ...], problems: list[str]
+) -> Dimension | None:
+    known = [n for n in known_settings() if n not in _NOT_SEARCHED]
+    known += [f"method.{option}" for method in chosen if method in methods.names() for option in _options_of(method)]
+    if name in _NOT_SEARCHED:
+        problems.append(f"space: {name} is not searched: {_NOT_SEARCHED[name]}")
+        return None
+    if name not in known:
+        problems.append(f"space: unknown setting '{name}'{suggest(name, known)}")
+        return None
+    wrong = len(problems)
+
+    def coerce(value: Any, what: str = "") -> Any:
+        try:
+            return _coerce(name, value, base, chosen)
+        except ConfigError as error:
+            told = error.message.removeprefix(f"{name}={value!r}: ")
+            problems.append(f"space: {name}={value!r}{what}: {told}")
+            return None
+
+    if isinstance(raw, Mapping):
+        problems += [f"space: {name}: unknown key '{k}'{suggest(str(k), _RANGE)}" for k in raw if k not in _RANGE]
+        problems += [f"space: {name}: a range needs {k}" for k in ("low", "high") if k not in raw]
+        if len(problems) > wrong:
+            return None
+        dimension = Dimension(
+            name, (), coerce(raw["low"], " (low)"), coerce(raw["high"], " (high)"),
+            None if raw.get("step") is None else _number(name, raw["step"], problems), raw.get("log") is True,
+        )  # fmt: skip
+        if len(problems) == wrong:
+            problems += _find_range_problems(dimension, raw)
+    else:
+        if not isinstance(raw, list | tuple) or not raw:
+            problems.append(f"space: {name}={raw!r}: must be a list of values, or a range with low and high")
+            return None
+        values = {_as_choice(v): v for v in (coerce(v) for v in raw)}
+        dimension = Dimension(name, tuple(values.values()))
+    return dimension if len(problems) == wrong else None
+
+
+def _find_range_problems(dimension: Dimension, raw: Mapping[str, Any]) -> list[str]:
+    low, high, name = dimension.low, dimension.high, dimension.name
+    numbers = isinstance(low, int | float) and isinstance(high, int | float) and not isinstance(low, bool)
+    if not numbers:
+        return [f"space: {name}: a range is for numbers; list the values: [..., ...]"]
+    assert low is not None and high is not None
+    step, wrong = dimension.step, []
+    if low >= high:
+        wrong.append(f"low {low:g} must be less than high {high:g}")
+    if not isinstance(raw.get("log", False), bool):
+        wrong.append("log must be true or false")
+    if dimension.log and low <= 0:
+        wrong.append("with log: true, low must be more than 0")
+    if dimension.log and step is not None:
+        wrong.append("either step or log")
+    if step is not None and (step <= 0 or (isinstance(low, int) and step != int(step))):
+        wrong.append(f"step {step:g} must be {'a whole number of 1 or more' if isinstance(low, int) else 'over 0'}")
+    return [f"space: {name}: {text}" for text in wrong]
+
+
+def _number(name: str, value: Any, problems: list[str]) -> float | int | None:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        problems.append(f"space: {name}: step={value!r} must be a number")
+        return None
+    return int(number) if number.is_integer() else number
+
+
+def _coerce(name: str, value: Any, base: RunConfig, chosen: tuple[str, ...]) -> Any:
+    """Returns a value as the setting holds it, plain; raises ConfigError."""
+    if name == "method":
+        if not isinstance(value, str):
+            raise ConfigError("must be a method's name; its options are searched as method.OPTION")
+        methods.get(value)
+        return value
+    if name.startswith("method."):
+        option = name.removeprefix("method.")
+        owner = next(m for m in chosen if m in methods.names() and option in _options_of(m))
+        return _plain(getattr(resolve(owner, {option: value}).options, option))
+    return build_config(base.to_dict() | {name: value}).to_dict()[name]
+
+
+def _options_of(method: str) -> tuple[str, ...]:
+    return tuple(f.name for f in dataclasses.fields(methods.get(method).options_type))
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _as_choice(value: Any) -> Any:
+    """Returns what Optuna takes as one of several choices; lists and mappings become their JSON."""
+    return value if value is None or isinstance(value, bool | int | float | str) else json.dumps(value)

@@ -1,0 +1,124 @@
+"""What a search came to: sweep.json, written last, and its report."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import textune
+from textune.bundle import write_text_atomically
+from textune.measuring import count_test_reads
+from textune.report import SearchInput, write_search_report
+from textune.run import Run
+from textune.search.ledger import COMPLETE, PRUNED, Ledger, Trial
+
+SUMMARY = "sweep.json"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """By what trials were chosen. rows: that had a say."""
+
+    folds: int
+    rows: int
+    metric: str
+
+    def describe(self) -> str:
+        """Returns it in a few words."""
+        rows = f"{self.rows:,} rows" if self.folds else f"{self.rows:,} validation rows"
+        return f"{self.folds}-fold cross-validation of {rows}" if self.folds else rows
+
+
+def write_summary(folder: Path, ledger: Ledger, selection: Selection, run: Run) -> dict[str, Any]:
+    """Writes the report, then sweep.json; returns its content."""
+    content = _summarise(ledger, selection, run)
+    space = [d.name for d in ledger.settings.space.dimensions]
+    write_search_report(
+        SearchInput(
+            title=folder.name,
+            created=content["created"],
+            textune_version=textune.__version__,
+            metric=selection.metric,
+            selection=selection.describe(),
+            split=content["winner"]["split"],
+            names=space,
+            trials=content["trials"],
+            winner=content["winner"],
+            importances=content["importances"],
+            saving=content["saving"],
+            regret=content["regret"],
+            seconds=content["seconds"],
+            settings_yaml=(folder / "sweep.yaml").read_text(encoding="utf-8"),
+        ),
+        folder / "report.html",
+    )
+    write_text_atomically(folder / SUMMARY, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    return content
+
+
+def _summarise(ledger: Ledger, selection: Selection, run: Run) -> dict[str, Any]:
+    best = ledger.check_any()
+    assert best.outcome is not None
+    tuned = run.metrics["models"]["tuned"]
+    return {
+        "format_version": 1,
+        "textune_version": textune.__version__,
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "settings": ledger.settings.to_plain(),
+        "selection": vars(selection) | {"split": "cross-validation" if selection.folds else "validation"},
+        "trials": [_describe_trial(t) for t in ledger.trials],
+        "winner": {
+            "number": best.number, "settings": best.point, "scores": dict(best.outcome.scores), "run": run.folder.name,
+            "trained_again": bool(selection.folds), "split": run.metrics["split"], "rows": tuned["rows"],
+            "accuracy": tuned["accuracy"], "macro_f1": tuned["macro"]["f1"], "intervals": tuned["intervals"],
+            "test_reads": count_test_reads(run.folder),
+        },
+        "importances": ledger.importances(),
+        "saving": _measure_saving(ledger),
+        "regret": _bound_regret(ledger, best),
+        "seconds": ledger.add_seconds(),
+    }  # fmt: skip
+
+
+def _describe_trial(trial: Trial) -> dict[str, Any]:
+    out = trial.outcome
+    return {
+        "number": trial.number, "state": trial.state, "settings": trial.point,
+        "scores": dict(out.scores) if out else {}, "epochs": out.epochs if out else 0.0,
+        "steps": out.steps if out else 0, "total_steps": out.total_steps if out else 0,
+        "best_step": out.best_step if out else 0, "seconds": out.seconds if out else 0.0,
+        "rungs": list(trial.rungs), "attempts": trial.attempts, "reason": trial.reason,
+        "warnings": list(out.warnings) if out else [],
+    }  # fmt: skip
+
+
+def _measure_saving(ledger: Ledger) -> dict[str, float]:
+    """Returns what was trained, what all trials in full would have been, and the seconds that halving saved."""
+    known = [t for t in ledger.trials if t.outcome is not None and t.outcome.steps]
+    outs = [(t.state, t.outcome) for t in known if t.outcome is not None]
+    per_epoch = [o.epochs / o.steps for _, o in outs]
+    return {
+        "epochs_trained": sum(o.epochs for _, o in outs),
+        "epochs_in_full": sum(
+            o.total_steps * each if state == PRUNED else o.epochs
+            for (state, o), each in zip(outs, per_epoch, strict=True)
+        ),
+        "seconds_trained": sum(o.seconds for _, o in outs),
+        "seconds_saved": sum(o.seconds / o.steps * (o.total_steps - o.steps) for s, o in outs if s == PRUNED),
+    }
+
+
+def _bound_regret(ledger: Ledger, best: Trial) -> dict[str, Any]:
+    """Returns what is known of how much better another trial would have been, in the metric that chose.
+
+    Trained in full, no trial was better. A trial that halving stopped could have become anything: only what it had
+    reached by then is known.
+    """
+    metric = ledger.settings.metric
+    stopped = [t for t in ledger.trials if t.state == PRUNED]
+    lead = max((t.score - best.score for t in stopped), default=0.0)
+    return {"known": not stopped, "at_least": max(0.0, lead), "metric": metric, "stopped_early": len(stopped),
+            "in_full": sum(t.state == COMPLETE for t in ledger.trials)}  # fmt: skip
