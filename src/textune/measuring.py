@@ -27,7 +27,7 @@ from textune.data import (
     read_table,
     refuse_part_of_columns,
 )
-from textune.evaluation import AnyEvaluation, ConfidentError, Task, build_task
+from textune.evaluation import AnyEvaluation, ConfidentError, MultiLabelEvaluation, Task, build_task
 from textune.predict import Predictor
 from textune.preparation import read_options
 from textune.report import BASE, MAJORITY, TFIDF, TUNED, CardInput, ReportInput, render_card, write_report
@@ -300,6 +300,15 @@ def measure_predictor(
 def labels_of(manifest: Manifest) -> Labels:
     """Returns the classes of a finished run."""
     return Labels(manifest.label_values, manifest.labels)
+
+
+def summarise_figures(split: str, tuned: AnyEvaluation) -> dict[str, Any]:
+    """Returns what the manifest keeps of the tuned model's figures."""
+    figures = {"accuracy": tuned.accuracy, "macro_f1": tuned.macro.f1}
+    if isinstance(tuned, MultiLabelEvaluation):
+        figures["micro_f1"] = tuned.micro.f1
+    intervals = {f"{name}_interval": list(vars(tuned.intervals[name]).values()) for name in figures}
+    return {"split": split, "rows": tuned.rows, **figures, **intervals}
 
 
 def peak_memory_mb() -> float:

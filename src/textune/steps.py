@@ -20,9 +20,9 @@ from textune.costs import Costs, describe_run
 from textune.data import MULTI, Examples
 from textune.defaults import choose_long_text, choose_max_length, choose_training
 from textune.errors import ConfigError
-from textune.evaluation import MultiLabelEvaluation, build_task
+from textune.evaluation import build_task
 from textune.families import describe_guess
-from textune.measuring import count_test_reads, measure_run, peak_memory_mb, write_evaluation
+from textune.measuring import count_test_reads, measure_run, peak_memory_mb, summarise_figures, write_evaluation
 from textune.methods import Method, Rates, check_family
 from textune.predict import Predictor, padding_of
 from textune.preparation import (
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
     from textune.engine import Engine, Precision
     from textune.objective import Objective
+    from textune.tokens import Tokenized
     from textune.training import Trainer, TrainingResult
 
 PLAN = "plan.json"
@@ -201,7 +202,7 @@ class RunSteps:
         """Builds model, engine and trainer as the plan says, or makes and writes a plan. plan: of a resumed run."""
         import torch
 
-        from textune.engine import Precision, choose_prefix, keep_prefix, probe_engine, probe_precision
+        from textune.engine import Precision, choose_prefix, probe_engine, probe_precision
         from textune.training import Trainer, open_accelerator
 
         config, progress = self.config, self.progress
@@ -239,15 +240,21 @@ class RunSteps:
             training.learning_rate or 0.0, training.head_learning_rate or 0.0, training.weight_decay,
             training.layer_decay, training.layer_rates or (),
         )  # fmt: skip
-        begun, kept = time.monotonic(), int(plan["engine"].get("prefix_layers", 0))
-        keep_prefix(engine, splits, kept, padding_of(self.backbone), progress)
-        beforehand = time.monotonic() - begun
+        beforehand = self._keep_frozen(engine, splits, int(plan["engine"].get("prefix_layers", 0)))
         trainer = Trainer(
             engine, self.method.param_groups(engine, self.backbone.family, rates), self.train, self.validation,
             padding_of(self.backbone), config.training, folder, hash_plan(plan), progress, accelerator,
             self._objective(), int(plan["engine"]["max_tokens"]),
         )  # fmt: skip
         return Opened(model, engine, trainer, plan, beforehand)
+
+    def _keep_frozen(self, engine: Engine, splits: list[Tokenized], layers: int) -> float:
+        """Computes what the lowest layers give, for all epochs; returns the seconds that it took."""
+        from textune.engine import keep_prefix
+
+        begun = time.monotonic()
+        keep_prefix(engine, splits, layers, padding_of(self.backbone), self.progress)
+        return time.monotonic() - begun
 
     def _tune_thresholds(self, engine: torch.nn.Module) -> tuple[float, ...] | None:
         """Returns from which probability each label is given; None with one label per text."""
@@ -380,16 +387,7 @@ class RunSteps:
             library_name="peft" if self.method.needs_peft else "transformers",
             base_model=None if self.backbone.local else self.backbone.id,
         )  # fmt: skip
-        tuned = figures.tuned
-        metrics = {
-            "split": split, "rows": tuned.rows, "accuracy": tuned.accuracy, "macro_f1": tuned.macro.f1,
-            "accuracy_interval": list(vars(tuned.intervals["accuracy"]).values()),
-            "macro_f1_interval": list(vars(tuned.intervals["macro_f1"]).values()),
-        }  # fmt: skip
-        if isinstance(tuned, MultiLabelEvaluation):
-            metrics["micro_f1"] = tuned.micro.f1
-            metrics["micro_f1_interval"] = list(vars(tuned.intervals["micro_f1"]).values())
-        update_manifest(folder, metrics=metrics, test_reads=count_test_reads(folder))
+        update_manifest(folder, metrics=summarise_figures(split, figures.tuned), test_reads=count_test_reads(folder))
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 
     def _all_warnings(self, folder: Path) -> list[str]:

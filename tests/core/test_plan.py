@@ -24,7 +24,7 @@ from textune.plan.forecast import (
 from textune.progress import Silent
 from textune.saving import weight_megabytes
 
-PARTS = ["start", "prepare", "load", "steps", "evaluations", "checkpoints", "save", "measure"]
+PARTS = ["start", "prepare", "load", "frozen", "steps", "evaluations", "checkpoints", "save", "measure"]
 
 
 def test_costs_of_steps_are_found_again() -> None:
@@ -81,9 +81,23 @@ def test_evaluations_are_counted_as_training_makes_them() -> None:
 def test_a_forecast_survives_json() -> None:
     seconds = {part: float(i) for i, part in enumerate(PARTS)}
     made = Forecast("lora", "b", seconds, 900.0, 3.0, 9.0, 10, 100, {"steps": 4}, ("a note",))
-    assert made.run_seconds == sum(range(8))
-    assert made.training_seconds == 3 + 4 + 5
+    assert made.run_seconds == sum(range(9))
+    assert made.training_seconds == 3 + 4 + 5 + 6
     assert Forecast.from_dict(json.loads(json.dumps(made.to_dict()))) == made
+
+
+def test_frozen_layers_are_rehearsed_on_a_part_and_not_kept(
+    reviews: Path, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEXTUNE_CACHE", str(tmp_path / "cache"))
+    place = tmp_path / "rehearsal"
+    place.mkdir()
+    settings = settings_for(reviews, backbone, tmp_path / "real", method="head", epochs=3)
+    forecast = rehearse(build_config(settings), place, 1.0, time.time(), Silent())
+    assert forecast.seconds["frozen"] > 0
+    assert not (tmp_path / "cache" / "prefixes").exists()
+    lora = rehearse(build_config(settings | {"method": "lora"}), place, 1.0, time.time(), Silent())
+    assert lora.seconds["frozen"] == 0
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])

@@ -7,6 +7,7 @@ machine. So runs, trials and processes share them, and no change of any of these
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import shutil
 import tempfile
@@ -57,8 +58,7 @@ class Prefix:
 
 def count_bytes(engine: LeanEngine, tokens: Tokenized, layers: int) -> int:
     """Returns the size of a split's states on disk."""
-    rows = len(tokens.offsets) - 1 if layers == engine.layers else len(tokens.ids)
-    return rows * engine.width * engine.dtype.itemsize
+    return math.prod(_shape(engine, tokens, layers)) * engine.dtype.itemsize
 
 
 def choose_layers(engine: LeanEngine, splits: Sequence[Tokenized], epochs: float) -> int:
@@ -82,8 +82,7 @@ def open_prefix(
     """
     folder = cache.prefix_cache_dir() / _make_key(engine, tokens, layers)[:40]
     path = folder / "states.npy"
-    whole = layers == engine.layers
-    shape = (len(tokens.offsets) - 1 if whole else len(tokens.ids), engine.width)
+    shape = _shape(engine, tokens, layers)
     if not path.is_file():
         try:
             _compute(engine, tokens, layers, padding, folder, shape, advance)
@@ -101,6 +100,20 @@ def open_prefix(
         shutil.rmtree(folder, ignore_errors=True)
         return None
     return Prefix(tokens, layers, states)
+
+
+def start_prefix(engine: LeanEngine, tokens: Tokenized, layers: int) -> Prefix:
+    """Returns a prefix in memory that holds nothing yet: for a rehearsal, which fills in the rows that it looks at."""
+    return Prefix(tokens, layers, np.zeros(_shape(engine, tokens, layers), _kind(engine)))
+
+
+def fill_prefix(prefix: Prefix, engine: LeanEngine, rows: np.ndarray[Any, Any], padding: Padding) -> None:
+    """Computes the states of some rows."""
+    _fill(prefix.states, engine, collate(prefix.tokens, rows, padding), prefix.layers)
+
+
+def _shape(engine: LeanEngine, tokens: Tokenized, layers: int) -> tuple[int, int]:
+    return (len(tokens.offsets) - 1 if layers == engine.layers else len(tokens.ids), engine.width)
 
 
 def _kind(engine: LeanEngine) -> Any:

@@ -19,7 +19,8 @@ _LATER_GROWTH, _MOST_DOUBLINGS = 0.7, 4.0
 class Forecast:
     """What one run will take.
 
-    seconds: by part, in their order: start, prepare, load, steps, evaluations, checkpoints, save, measure.
+    seconds: by part, in their order: start, prepare, load, frozen (layers computed once), steps,
+    evaluations, checkpoints, save, measure.
     disk_mb: of the run's folder when it is finished; disk_while_training_mb: with its
     checkpoints; one more of them where an older one stays the best.
     notes: what could make it otherwise. rehearsed_seconds: spent on finding it out.
@@ -45,7 +46,7 @@ class Forecast:
     @property
     def training_seconds(self) -> float:
         """Of training with its evaluations and checkpoints, as a run tells it."""
-        return sum(self.seconds[part] for part in ("steps", "evaluations", "checkpoints"))
+        return sum(self.seconds[part] for part in ("frozen", "steps", "evaluations", "checkpoints"))
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data that JSON keeps; `from_dict` reads it back."""

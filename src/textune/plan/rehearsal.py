@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,10 +32,15 @@ from textune.plan.forecast import (
     measure_sizes,
     time_growing,
 )
+from textune.predict import padding_of
 from textune.preparation import PreparedData
 from textune.progress import Progress
 from textune.starting import adopt_init
 from textune.steps import Opened, RunSteps
+
+if TYPE_CHECKING:
+    from textune.engine import Engine
+    from textune.tokens import Tokenized
 
 _FEWEST_STEPS, _MOST_STEPS = 6, 64
 _SHARES = {"steps": 0.5, "evaluation": 0.15, "measure": 0.35}
@@ -52,12 +57,14 @@ def rehearse(config: RunConfig, folder: Path, seconds: float, launched: float, p
     """
     parts = {"start": time.time() - launched}
     config, method = adopt_init(config, resolve(config.method.name, config.method.options))
-    work = RunSteps(config, method, progress, {})
+    work = _Rehearsal(config, method, progress, {})
     _, parts["prepare"] = _time(work.prepare)
     opened, parts["load"] = _time(lambda: work.open_trainer(folder, None))
     trainer, every = opened.trainer, opened.trainer.eval_every
-    each = _rehearse_evaluation(work, opened, _SHARES["evaluation"] * seconds)
-    parts["steps"], growth = _rehearse_steps(work, opened, _SHARES["steps"] * seconds)
+    frozen = _Frozen(work, opened)
+    each = _rehearse_evaluation(work, opened, frozen, _SHARES["evaluation"] * seconds)
+    spent, growth = _rehearse_steps(work, opened, frozen, _SHARES["steps"] * seconds)
+    parts |= {"frozen": frozen.forecast(work), "steps": spent}
     evaluations = count_evaluations(trainer.total_steps, every)
     tuning = work.data.task == MULTI and work.config.training.threshold is None
     first = each if work.validation is not None else 0.0  # before the first step, outside of training's own time
@@ -92,12 +99,48 @@ def _time(work: Callable[[], T]) -> tuple[T, float]:
     return work(), time.perf_counter() - started
 
 
-def _rehearse_steps(work: RunSteps, opened: Opened, budget: float) -> tuple[float, float]:
+class _Rehearsal(RunSteps):
+    """A run whose frozen layers are not computed beforehand for all rows."""
+
+    def _keep_frozen(self, engine: Engine, splits: list[Tokenized], layers: int) -> float:
+        return 0.0
+
+
+class _Frozen:
+    """What frozen layers give, computed for the rows that a rehearsal looks at, timed apart from all else."""
+
+    def __init__(self, work: RunSteps, opened: Opened) -> None:
+        self._engine: Any = opened.engine
+        self._layers = int(opened.plan["engine"]["prefix_layers"])
+        self._padding = padding_of(work.backbone)
+        self._prefix: Any = None
+        self.seconds, self._tokens = 0.0, 0
+
+    def take(self, tokens: Tokenized, rows: NDArray[Any]) -> None:
+        """Computes the states of some rows of a split, and lets the engine find them."""
+        if not self._layers:
+            return
+        from textune.engine.prefix_cache import fill_prefix, start_prefix
+
+        if self._prefix is None or self._prefix.tokens is not tokens:
+            self._prefix = start_prefix(self._engine, tokens, self._layers)
+            self._engine.keep(self._prefix)
+        self.seconds += _time(lambda: fill_prefix(self._prefix, self._engine, rows, self._padding))[1]
+        self._tokens += int(tokens.lengths[rows].sum())
+
+    def forecast(self, work: RunSteps) -> float:
+        """Returns the seconds for all rows of training and validation."""
+        whole = sum(int(split.tokens.lengths.sum()) for split in (work.train, work.validation) if split is not None)
+        return self.seconds * whole / self._tokens if self._tokens else 0.0
+
+
+def _rehearse_steps(work: RunSteps, opened: Opened, frozen: _Frozen, budget: float) -> tuple[float, float]:
     """Takes the run's first steps while the budget lasts, and its heaviest.
 
     Returns the seconds of all steps that are planned, and by how many megabytes memory will still grow in them.
     """
     trainer, tokens = opened.trainer, work.train.tokens
+    begun = frozen.seconds
     planned = [rows for _, rows in trainer.remaining_steps(CheckpointState(step=0, plan=""))]
     sizes = measure_sizes(tokens.lengths, tokens.longest_windows, planned)
     opened.engine.train()
@@ -107,12 +150,13 @@ def _rehearse_steps(work: RunSteps, opened: Opened, budget: float) -> tuple[floa
 
     def take(number: int) -> None:
         taken.append(number)
+        frozen.take(tokens, planned[number])
         seconds.append(_time(lambda: trainer.take_step(1, planned[number], first=number == 0))[1])
         peaks.append(peak_memory_mb())
 
     # In their own order, since memory that freed blocks leave in pieces depends on it; their lengths are mixed anyway.
     for number in range(min(len(planned), _MOST_STEPS)):
-        if number >= _FEWEST_STEPS and sum(seconds) > budget:
+        if number >= _FEWEST_STEPS and sum(seconds) + frozen.seconds - begun > budget:
             break
         take(number)
     growth = extrapolate_growth(peaks, len(planned))
@@ -123,10 +167,9 @@ def _rehearse_steps(work: RunSteps, opened: Opened, budget: float) -> tuple[floa
     return float((sizes @ costs).sum()) + extra, growth
 
 
-def _rehearse_evaluation(work: RunSteps, opened: Opened, budget: float) -> float:
+def _rehearse_evaluation(work: RunSteps, opened: Opened, frozen: _Frozen, budget: float) -> float:
     """Returns the seconds of one look at the validation rows."""
     from textune.engine import predict_logits
-    from textune.predict import padding_of
 
     split = work.validation
     if split is None:
@@ -136,6 +179,8 @@ def _rehearse_evaluation(work: RunSteps, opened: Opened, budget: float) -> float
     def run(rows: int) -> float:
         chosen = _choose_rows(lengths, rows)
         some = replace(split, tokens=split.tokens.take(chosen), targets=split.targets[chosen])
+        for part in np.array_split(np.arange(rows), max(rows // _FEW_ROWS, 1)):
+            frozen.take(some.tokens, part)
         return _time(lambda: predict_logits(opened.engine, some, padding))[1]
 
     run(min(_FEW_ROWS, len(split)))
