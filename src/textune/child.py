@@ -46,7 +46,9 @@ def run_child(words: Sequence[str], *, quiet: bool = False, environment: Mapping
                     process.kill()
                     process.wait()
         if stop.signal_number is not None or code in (130, 143):
-            raise RunInterrupted("stopped", stop.signal_number or code - 128, hint="the same command goes on from here")
+            raise RunInterrupted(
+                "stopped", stop.signal_number or code - 128, hint="start it with the same command again"
+            )
         output.seek(0)
         errors.seek(0)
         return Finished(code, output.read(), errors.read())

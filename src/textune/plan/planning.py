@@ -84,6 +84,8 @@ def plan_runs(
             prepared[config.model.backbone] = slowest
             forecasts.append(replace(forecast, seconds={**forecast.seconds, "prepare": slowest}))
             task.advance(1, f"{forecast.method} on {forecast.backbone}")
+    if not forecasts:
+        raise ModelError("none of the methods could be rehearsed", hint="name one with methods= to see why")
     return forecasts
 
 

@@ -46,6 +46,7 @@ _FEWEST_STEPS, _MOST_STEPS = 6, 64
 _SHARES = {"steps": 0.5, "evaluation": 0.15, "measure": 0.35}
 """Of the seconds that a rehearsal may take beyond loading, saving and starting up."""
 _FEW_ROWS = 48
+_SECONDS_PER_ROW = 0.02  # a guess, where there are no validation rows to time
 _SECONDS_BETWEEN_CHECKPOINTS = 120.0
 T = TypeVar("T")
 
@@ -67,15 +68,14 @@ def rehearse(config: RunConfig, folder: Path, seconds: float, launched: float, p
     parts |= {"frozen": frozen.forecast(work), "steps": spent}
     evaluations = count_evaluations(trainer.total_steps, every)
     tuning = work.data.task == MULTI and work.config.training.threshold is None
-    first = each if work.validation is not None else 0.0  # before the first step, outside of training's own time
-    parts["load"] += first
+    parts["load"] += each  # before the first step, outside of training's own time
     parts["evaluations"] = each * (evaluations + tuning)
     saves = evaluations * (1 + int((parts["steps"] / evaluations + each) // _SECONDS_BETWEEN_CHECKPOINTS))
     checkpoint_seconds, checkpoint_mb = _rehearse_checkpoint(opened, folder)
     parts["checkpoints"] = saves * checkpoint_seconds
     manifest, parts["save"] = _time(lambda: _save(work, opened, folder))
     bundle_mb = _megabytes(folder) - 2 * checkpoint_mb
-    per_row = each / max(len(work.validation or ()), 1)
+    per_row = each / len(work.validation) if work.validation is not None else _SECONDS_PER_ROW
     parts["measure"] = _rehearse_measuring(work, manifest, folder, per_row, _SHARES["measure"] * seconds)
     # two checkpoints are kept while the next is written, and while the bundle is
     most = max(min(saves, 3) * checkpoint_mb, min(saves, 2) * checkpoint_mb + bundle_mb)
