@@ -146,6 +146,8 @@ class Trainer:
         self._forget_log_after(state.step)
         if state.step == 0 and self._validation is not None:
             self._log({"kind": "evaluation", "step": 0, "epoch": 0.0} | self._measure()[0])
+        if state.step >= pause_at and state.step % self._eval_every == 0 and not state.finished:
+            return self._finish(state, paused=True)  # it had paused here already
         self._engine.train()
         with StopRequest() as stop, self._progress.task("training", self.total_steps) as task:
             if state.step:
