@@ -146,6 +146,8 @@ class Trainer:
         self._forget_log_after(state.step)
         if state.step == 0 and self._validation is not None:
             self._log({"kind": "evaluation", "step": 0, "epoch": 0.0} | self.measure()[0])
+        if state.step >= pause_at and state.step % self.eval_every == 0 and not state.finished:
+            return self._finish(state, paused=True)  # it had paused here already
         self._engine.train()
         with StopRequest() as stop, self._progress.task("training", self.total_steps) as task:
             if state.step:
@@ -365,10 +367,8 @@ class Trainer:
             self.model.refresh()  # type: ignore[operator]
         if self._board is not None:
             self._board.close()
-        early = state.step < self.total_steps and not paused
-        return TrainingResult(
-            state.step, state.best_step, state.best_value, state.seconds, early, self.total_steps, paused
-        )
+        early, best = state.step < self.total_steps and not paused, (state.best_step, state.best_value)
+        return TrainingResult(state.step, *best, state.seconds, early, self.total_steps, paused)
 
     def _forget_log_after(self, step: int) -> None:
         """Drops log lines of steps that a resumed run takes again."""

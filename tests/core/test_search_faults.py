@@ -24,7 +24,7 @@ SPACE: dict[str, Any] = {"learning_rate": [1e-3, 5e-3, 2e-2], "batch_size": [8, 
 def write_yaml(path: Path, data: Path, backbone: Path, folder: Path, **own: Any) -> Path:
     flat = settings_for(data, backbone, folder, epochs=3, validation_fraction=0.3)
     del flat["learning_rate"]
-    path.write_text(yaml.safe_dump(flat | {"sweep": {"space": SPACE} | own}))
+    path.write_text(yaml.safe_dump(flat | {"sweep": {"space": SPACE} | own}, sort_keys=False))
     return path
 
 

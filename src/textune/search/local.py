@@ -66,6 +66,12 @@ class _Worker:
             self.process.stdin.write(json.dumps(vars(job)) + "\n")
             self.process.stdin.flush()
 
+    def close(self) -> None:
+        """Closes its input, at which a worker leaves; who listens to it closes its output."""
+        assert self.process.stdin is not None
+        with contextlib.suppress(OSError):
+            self.process.stdin.close()
+
 
 class _Pool:
     """Worker processes and one queue of what they say; each slot's worker is replaced once if it dies."""
@@ -90,8 +96,9 @@ class _Pool:
 
     def _listen(self, worker: _Worker) -> None:
         assert worker.process.stdout is not None
-        for line in worker.process.stdout:
-            self._said.put((worker, json.loads(line)))
+        with worker.process.stdout as lines:
+            for line in lines:
+                self._said.put((worker, json.loads(line)))
         self._said.put((worker, None))
 
     def run(self, stop: StopRequest) -> None:
@@ -132,6 +139,7 @@ class _Pool:
 
     def _bury(self, worker: _Worker) -> None:
         code = worker.process.wait()
+        worker.close()
         self._all.remove(worker)
         if worker in self._idle:
             self._idle.remove(worker)
@@ -155,6 +163,7 @@ class _Pool:
             with contextlib.suppress(queue.Empty):
                 worker, said = self._said.get(timeout=0.2)
                 if said is None:
+                    worker.close()
                     self._all.remove(worker)
                 elif "step" not in said and said["kind"] != READY:
                     self._hear(worker, said)
@@ -164,8 +173,7 @@ class _Pool:
     def close(self) -> None:
         """Ends every worker: they leave when their input closes, and are killed where they do not."""
         for worker in self._all:
-            with contextlib.suppress(OSError):
-                worker.process.stdin.close()  # type: ignore[union-attr]
+            worker.close()
         for worker in self._all:
             try:
                 worker.process.wait(timeout=5)

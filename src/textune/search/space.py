@@ -21,9 +21,9 @@ _NOT_SEARCHED = (
     dict.fromkeys(
         ("data", "test", "validation", "task", "label", "label_separator", "test_text", "test_text_pair", "test_label",
          "labels", "text_pair", "group", "validation_fraction", "test_fraction", "sample", "validation_sample",
-         "test_sample", "encoding", "delimiter", "seed", "init"), _OTHER_ROWS)
+         "test_sample", "encoding", "delimiter", "seed", "split_seed", "init"), _OTHER_ROWS)
     | dict.fromkeys(
-        ("device", "engine", "max_tokens", "threads", "tensorboard", "checkpoint_every_steps", "trust", "name",
+        ("device", "engine", "max_tokens", "prefix_cache", "threads", "tensorboard", "checkpoint_every_steps", "trust", "name",
          "runs_dir"), _NOT_WHAT_IS_LEARNT)
     | {"metric": "trials could not be compared; set it once, for all of them"}
 )  # fmt: skip
