@@ -23,8 +23,8 @@ _NOT_SEARCHED = (
          "labels", "text_pair", "group", "validation_fraction", "test_fraction", "sample", "validation_sample",
          "test_sample", "encoding", "delimiter", "seed", "split_seed", "init"), _OTHER_ROWS)
     | dict.fromkeys(
-        ("device", "engine", "max_tokens", "prefix_cache", "threads", "tensorboard", "checkpoint_every_steps", "trust", "name",
-         "runs_dir"), _NOT_WHAT_IS_LEARNT)
+        ("device", "engine", "max_tokens", "prefix_cache", "threads", "tensorboard", "checkpoint_every_steps",
+         "trust", "name", "runs_dir"), _NOT_WHAT_IS_LEARNT)
     | {"metric": "trials could not be compared; set it once, for all of them"}
 )  # fmt: skip
 _RANGE = ("low", "high", "step", "log")
