@@ -81,8 +81,7 @@ class Trainer:
 
     engine: a module `engine(batch) -> logits` that holds the model. groups: the method's optimizer groups.
     config: with every None decided by `textune.defaults`. plan: fingerprint of settings, data and probes.
-    objective: default: cross entropy, one label per text. max_tokens: tokens of one forward pass, padding included;
-    where memory runs out all the same it is halved.
+    objective: default: cross entropy, one label per text. max_tokens: of one forward pass, padding included.
     """
 
     def __init__(
@@ -367,8 +366,9 @@ class Trainer:
             self.model.refresh()  # type: ignore[operator]
         if self._board is not None:
             self._board.close()
-        early, best = state.step < self.total_steps and not paused, (state.best_step, state.best_value)
-        return TrainingResult(state.step, *best, state.seconds, early, self.total_steps, paused)
+        early = state.step < self.total_steps and not paused
+        told = (state.step, state.best_step, state.best_value, state.seconds)
+        return TrainingResult(*told, early, self.total_steps, paused)
 
     def _forget_log_after(self, step: int) -> None:
         """Drops log lines of steps that a resumed run takes again."""

@@ -256,7 +256,7 @@ def test_patience_stops_and_the_best_weights_are_kept(tmp_path: Path) -> None:
         value = next(values)
         return {"loss": 1.0, "accuracy": value, "macro_f1": value}, np.tile([0, 1], 10)
 
-    trainer._measure = measure  # type: ignore[method-assign]
+    trainer.measure = measure  # type: ignore[method-assign]
     result = trainer.run()
     # evaluations at steps 0, 2, 4 (the best), 6, 8, 10: three in a row without a better one
     assert (result.steps, result.best_step, result.stopped_early) == (10, 4, True)
@@ -270,7 +270,7 @@ def test_the_metric_that_was_asked_for_picks_the_best(metric: str, best_step: in
                    {"loss": 0.8, "accuracy": 0.8, "macro_f1": 0.3}, {"loss": 0.1, "accuracy": 0.7, "macro_f1": 0.15},
                    {"loss": 0.5, "accuracy": 0.1, "macro_f1": 0.1}])  # fmt: skip
     trainer = make_trainer(tmp_path, rows=32, eval_every_steps=1, metric=metric)
-    trainer._measure = lambda: (next(scores), np.tile([0, 1], 10))  # type: ignore[method-assign]
+    trainer.measure = lambda: (next(scores), np.tile([0, 1], 10))  # type: ignore[method-assign]
     assert trainer.run().best_step == best_step
 
 
@@ -278,7 +278,7 @@ def test_of_checkpoints_that_validation_cannot_tell_apart_the_later_is_kept(tmp_
     # 20 validation rows: one standard error at 80% is 8.9 points
     scores = iter([{"loss": 1.0, "accuracy": a, "macro_f1": a} for a in (0.5, 0.85, 0.8, 0.6, 0.7)])
     trainer = make_trainer(tmp_path, rows=32, eval_every_steps=1)
-    trainer._measure = lambda: (next(scores), np.tile([0, 1], 10))  # type: ignore[method-assign]
+    trainer.measure = lambda: (next(scores), np.tile([0, 1], 10))  # type: ignore[method-assign]
     assert trainer.run().best_step == 2
 
 

@@ -90,7 +90,7 @@ def write_page(text: str, path: str | Path) -> None:
     handle, partial = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(page.encode("utf-8"))
+            file.write(page)
             file.flush()
             os.fsync(file.fileno())
         Path(partial).chmod(0o644)  # mkstemp's 0600 would keep colleagues from opening a shared run

@@ -132,7 +132,7 @@ class TrialSteps(RunSteps):
 
 def _take_fold(data: PreparedData, config: RunConfig, which: int, folds: int) -> PreparedData:
     """Returns the rows with one fold of them as validation rows, and all others to train on."""
-    fold_of = split_folds(data.train, folds, config.training.seed, grouped=config.data.group is not None)
+    fold_of = split_folds(data.train, folds, config.split_seed, grouped=config.data.group is not None)
     train, validation = (
         data.train.take((fold_of != which).nonzero()[0]),
         data.train.take((fold_of == which).nonzero()[0]),
