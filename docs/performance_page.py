@@ -247,7 +247,7 @@ def describe_inference() -> Iterator[str]:
     if not lines:
         return
     yield "## Classifying texts\n"
-    yield "1,000 reviews on two cores, tokenising included, loading not; one text at a time in the last column.\n"
+    yield "500 reviews on two cores, tokenising included, loading not; one text at a time in the last column.\n"
     ours = lines[-1]["median_of_textune"]
     rows = [_row_of_inference("textune", ours, None)]
     rows += [_row_of_inference(line["side"], line["median"], line["value"]) for line in lines]

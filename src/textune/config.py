@@ -15,8 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from textune.coercion import LabelPairs, RatePairs, coerce_value, parse_labels, parse_rates
 from textune.errors import ConfigError, suggest
 from textune.weighting import ClassWeights, parse_class_weights
@@ -216,6 +214,8 @@ def parse_settings(pairs: Iterable[str]) -> dict[str, Any]:
 
 def load_settings(path: str | Path) -> dict[str, Any]:
     """Reads flat settings from a YAML file; raises ConfigError where it is not a mapping."""
+    import yaml
+
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
@@ -269,6 +269,8 @@ def build_config(flat: Mapping[str, Any]) -> RunConfig:
 
 def write_settings(config: RunConfig, path: Path) -> None:
     """Writes the settings that are not at None as YAML that `load_settings` reads back."""
+    import yaml
+
     flat = {key: value for key, value in config.to_dict().items() if value is not None}
     path.write_text(yaml.safe_dump(flat, sort_keys=False, allow_unicode=True), encoding="utf-8")
 

@@ -24,7 +24,7 @@ from textune.batching import EncodedSplit, collate
 from textune.bundle import Manifest, hash_files, read_manifest, refuse_exported, write_manifest
 from textune.config import build_config, load_settings
 from textune.data import Examples, Labels
-from textune.engine.onnx import GRAPH, import_runtime
+from textune.engine.session import GRAPH, import_runtime
 from textune.errors import BundleError, MissingExtraError, ModelError, TextuneError
 from textune.methods import methods, resolve_saved
 from textune.predict import Predictor

@@ -29,6 +29,9 @@ def predict(
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
     """Classify texts, a file, standard input, or what you type."""
+    from textune.engine.session import begin_session
+
+    begin_session(run)
     from textune.config import build_config, known_settings
 
     known = known_settings()

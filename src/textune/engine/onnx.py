@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from textune.batching import Batch
-from textune.errors import BundleError, MissingExtraError
-
-GRAPH = "model.onnx"
+from textune.engine.session import open_session
 
 
 class OnnxEngine:
@@ -24,16 +21,7 @@ class OnnxEngine:
     name = "onnx"
 
     def __init__(self, folder: Path, *, equal_lengths: bool = False, threads: int | None = None) -> None:
-        onnxruntime = import_runtime()
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or 0
-        options.log_severity_level = 3
-        try:
-            self._session = onnxruntime.InferenceSession(
-                str(folder / GRAPH), sess_options=options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # onnxruntime has an exception of its own for each code of its C interface
-            raise BundleError(f"{folder / GRAPH}: cannot be loaded: {_first_line(error)}") from error
+        self._session = open_session(folder, threads)
         self._inputs = {one.name for one in self._session.get_inputs()}
         self._equal_lengths = equal_lengths
 
@@ -63,20 +51,3 @@ class OnnxEngine:
             arrays["token_type_ids"] = batch.token_type_ids
         feed = {name: np.ascontiguousarray(a[rows][:, columns]) for name, a in arrays.items() if name in self._inputs}
         return np.asarray(self._session.run(["logits"], feed)[0], np.float32)
-
-
-def import_runtime() -> Any:
-    """Returns onnxruntime, without a word of its own about this machine; raises MissingExtraError."""
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingExtraError(
-            "an exported model needs onnxruntime, which is not installed", hint="pip install 'textune[onnx]'"
-        ) from error
-    with contextlib.suppress(AttributeError):
-        onnxruntime.set_default_logger_severity(3)
-    return onnxruntime
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
