@@ -170,7 +170,9 @@ def describe_training() -> Iterator[str]:
         own = [line for line in lines if (line["allocator"], line["precision_asked"]) == (allocator, precision)]
         if not own:
             continue
-        yield f"**{title[0].upper()}{title[1:]}** ({own[-1]['repetitions']} repetitions):\n"
+        count = own[-1]["repetitions"]
+        told = f"{count} repetitions, medians" if count > 1 else "one repetition"
+        yield f"**{title[0].upper()}{title[1:]}** ({told}):\n"
         rows = []
         for line in own:
             median = line["median"]
@@ -200,8 +202,10 @@ def describe_training() -> Iterator[str]:
         "have on these cores\n(0.43 TFLOP/s together), and nothing else took any time. The goals were set on cores "
         "whose bf16 products are twice as fast: here\nthe first cannot be reached by any engine.\n\n"
     )
-    yield "Rebuild: `python benchmarks/training.py --data FOLDER --output results/training.jsonl`, also with\n"
-    yield "`--allocator own` and `--precision fp32`. Memory is the peak of anonymous memory (RssAnon).\n"
+    yield (
+        "Rebuild: `python benchmarks/training.py --data FOLDER --output results/training.jsonl`, also with\n"
+        "`--allocator own` and `--precision fp32`. Memory is the peak of anonymous memory (RssAnon).\n"
+    )
 
 
 def describe_tokens() -> Iterator[str]:

@@ -111,7 +111,8 @@ def test_lora_options_reach_peft(backbones: dict[str, Path], tmp_path: Path, rev
     assert config["target_modules"] == ["q_lin"]
     assert config["base_model_name_or_path"] == "tiny-distilbert"
     assert dict(run.manifest.method_options) == {
-        "r": 3, "alpha": 7.0, "dropout": 0.1, "targets": ["q_lin"], "dora": False, "rslora": False, "lora_plus": 1.0
+        "r": 3, "alpha": 7.0, "dropout": 0.1, "targets": ["q_lin"], "top_layers": None, "dora": False,
+        "rslora": False, "lora_plus": 1.0,
     }  # fmt: skip
     assert dataclasses.asdict(run.manifest)["base_model"]["local"] is True
 
