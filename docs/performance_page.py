@@ -225,11 +225,11 @@ def describe_accuracy() -> Iterator[str]:
     lines = find("accuracy.jsonl", figure="accuracy, lean beyond others")
     if not lines:
         return
-    yield "## Equal accuracy\n"
+    yield "## Accuracy beside others\n"
     yield (
         "The same rows, settings and seeds, answers paired on the same test rows. The interval is a bootstrap over "
         "test "
-        "rows, each\nwith the mean over its seeds. Equal means: the lower bound above -1 point.\n"
+        "rows, each\nwith the mean over its seeds. Equal means: the lower bound above -1 point; where it is below, equality is not shown.\n"
     )
     names = {"P": "plain loop (P)", "reference": "reference engine"}
     rows = []
