@@ -229,7 +229,8 @@ def describe_accuracy() -> Iterator[str]:
     yield (
         "The same rows, settings and seeds, answers paired on the same test rows. The interval is a bootstrap over "
         "test "
-        "rows, each\nwith the mean over its seeds. Equal means: the lower bound above -1 point; where it is below, equality is not shown.\n"
+        "rows, each\nwith the mean over its seeds. Equal means: the lower bound above -1 point; "
+        "where it is below, equality is not shown.\n"
     )
     names = {"P": "plain loop (P)", "reference": "reference engine"}
     rows = []
