@@ -117,7 +117,7 @@ def describe_prefix() -> Iterator[str]:
         "so another "
         "model,\nother data or other arithmetic never find it, and later runs over the same rows do. "
         "`prefix_cache=false` "
-        "switches it\noff. It is another method than LoRA on all layers, and usually a little less accurate.\n"
+        "switches it\noff. It is another method than LoRA on all layers: measure what it costs on your data.\n"
     )
     lines = find("prefix.jsonl", figure="frozen layers kept")
     if lines:

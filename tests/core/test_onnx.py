@@ -149,3 +149,10 @@ def test_what_cannot_be_is_refused(
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(MissingExtraError, match="onnxruntime"):
         Predictor.load(exported)
+
+
+def test_a_refusal_while_the_graph_still_opens_is_a_plain_error(exported: Path) -> None:
+    words = [sys.executable, "-m", "textune", "predict", str(exported), "learning_rate=bad"]
+    for _ in range(4):  # a thread ended amid native code aborted the process, now and then
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert done.returncode == 2 and "learning_rate" in done.stderr

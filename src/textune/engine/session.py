@@ -31,7 +31,7 @@ def begin_session(folder: str | Path) -> None:
         with contextlib.suppress(Exception):
             found.append(_open(path, None))
 
-    thread = threading.Thread(target=work, daemon=True)
+    thread = threading.Thread(target=work)  # not a daemon: ended amid native code, it would abort the process
     _begun[str(path)] = thread, found
     thread.start()
 
