@@ -122,6 +122,11 @@ class Table:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_text_atomically(self.path, f'{{"format": {FORMAT}, "cells": [\n  {lines}\n]}}\n')
 
+    def find_other_rows(self, line: Mapping[str, Any]) -> int | None:
+        """Returns the seed of a cell of the same data set that was measured on other test rows, if there is one."""
+        alike = (c for c in self.cells if c["data"] == line["data"])
+        return next((c["seed"] for c in alike if c["test_rows"] != line["test_rows"]), None)
+
     def slowness(self) -> float:
         """Returns how much longer cells took than was thought: the median over the finished ones."""
         took = [c["seconds"] / Cell(c["data"], c["method"], c["seed"]).estimate for c in self.cells]
@@ -148,7 +153,9 @@ def fill(table: Table, cells: Sequence[Cell], data: Path, extra: Sequence[str], 
         except subprocess.TimeoutExpired:
             print("  no time left: not counted", file=sys.stderr, flush=True)
             break
-        if line is None:
+        if line is None or (other := table.find_other_rows(line)) is not None:
+            if line is not None:
+                print(f"  measured on other rows than seed {other} of {cell.method}: not counted", file=sys.stderr)
             failed += 1
             continue
         table.add(line)
@@ -211,7 +218,9 @@ def measure_cell(cell: Cell, data: Path, extra: Mapping[str, str], place: Path) 
                      "max_length": manifest.max_length, **manifest.method_options, **extra},
         "engine": manifest.engine["name"], "precision": manifest.engine["precision"]["name"],
         "threads": manifest.engine["threads"], "device": manifest.engine["device"],
-        "versions": {key: manifest.versions[key] for key in ("torch", "transformers", "peft")},
+        "versions": {key: manifest.versions[key] for key in ("textune", "torch", "transformers", "peft")
+                     if key in manifest.versions},
+        "test_rows": examples.fingerprint[:16], "set": dict(extra),
         "machine": f"{os.cpu_count()} processors, {platform.machine()}, {platform.system()}",
     }  # fmt: skip
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from methods_page import read_lines, table
+from search_figures import describe_plan, describe_sweep
 
 RESULTS = Path(__file__).parents[1] / "results"
 
@@ -50,7 +51,7 @@ _MECHANISMS: tuple[tuple[str, str, str], ...] = (
 def build_performance_page() -> str:
     """Returns the whole page as Markdown."""
     parts = [*describe_mechanisms(), *describe_prefix(), *describe_training(), *describe_tokens(), *describe_accuracy()]
-    parts += [*describe_inference(), *describe_growth(), *describe_start()]
+    parts += [*describe_inference(), *describe_sweep(), *describe_plan(), *describe_growth(), *describe_start()]
     return _OPENING + "\n".join([*parts, _BOUNDS]).rstrip() + "\n"
 
 
@@ -335,6 +336,9 @@ at every step); two threads with half a batch each (better on long texts, worse 
 equal length; attention weights made again in the backward pass; fewer tokens at once. `torch.compile` needs 18 to 66
 seconds before it starts, and gains nothing on a CPU.
 
-On CUDA the same packs attend in one launch a layer, by PyTorch's flash attention over texts of any length; no GPU was
-at hand, and only its CPU twin is tested: everything but the kernel itself. CUDA graphs are not used.
+On CUDA the same packs attend in one launch a layer, by PyTorch's flash attention over texts of any length. Where
+nothing is trained, packs are filled up to one of a few sizes, and a size that comes again is played from a CUDA graph
+instead of launching each kernel (`TEXTUNE_CUDA_GRAPHS=off` leaves that out); a graph that does not give what the pass
+gave is not used. Training steps are not recorded: their sizes hardly repeat. No GPU was at hand: all but the kernels
+and the recording itself is tested on a CPU, and no figure is claimed.
 """

@@ -15,7 +15,6 @@ import argparse
 import json
 import os
 import shlex
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,8 +23,10 @@ from typing import Any
 
 import typer
 
-from textune.config import load_settings, merge_settings, parse_settings
+from textune.bundle import run_path
+from textune.config import build_config, load_settings, merge_settings, parse_settings
 from textune.errors import ConfigError, DataError, TextuneError, suggest
+from textune.steps import PLAN
 
 HERE = Path(__file__).parent
 NAMES = tuple(sorted(p.name for p in HERE.iterdir() if (p / "README.md").is_file()))
@@ -91,7 +92,7 @@ def plan_recipe(
     if data is not None:
         _take_local(plan, data)
     elif offline:
-        _take_embedded(plan)
+        words = _take_embedded(plan, words)
     if backbone is not None:
         plan.words.append(f"backbone={backbone}")
     elif offline and plan.settings["backbone"] != "minilm":
@@ -105,7 +106,8 @@ def plan_recipe(
 def _take_local(plan: Plan, folder: Path) -> None:
     stand = STANDS.get(_data_set(plan.settings))
     if stand is None:
-        return  # embedded already
+        plan.notes.append(f"--data {folder}: not needed, {plan.settings['data']} comes with the package")
+        return
     places = {key: folder / name for key, name in stand.local.items() if key != "test_text"}
     if missing := [str(path) for path in places.values() if not path.is_file()]:
         raise DataError(f"--data {folder}: {missing[0]} is not there", hint="--data names the folder above it")
@@ -115,12 +117,13 @@ def _take_local(plan: Plan, folder: Path) -> None:
         plan.words.append(f"test_text={stand.local['test_text']}")
 
 
-def _take_embedded(plan: Plan) -> None:
-    settings = plan.settings
+def _take_embedded(plan: Plan, words: Sequence[str]) -> list[str]:
+    """Takes rows that come with the package; returns the person's words but for the samples, which it has obeyed."""
+    settings = merge_settings(plan.settings, parse_settings(list(words)))
     stand = STANDS.get(_data_set(settings))
     if stand is None:
-        return
-    train, test = (int(str(settings.get(key) or rows).rpartition(":")[2])
+        return list(words)
+    train, test = (_read_sample(settings.get(key), rows)
                    for key, rows in (("sample", _ROWS), ("test_sample", _TEST_ROWS)))  # fmt: skip
     what = "its embedded rows" if stand.same else "film reviews stand in, so the figures say nothing about this data"
     plan.notes.append(f"data: {settings['data']} -> {stand.embedded}, {train:,} + {test:,} rows ({what})")
@@ -131,10 +134,17 @@ def _take_embedded(plan: Plan) -> None:
     if settings.get("validation_fraction") is not None:
         share = float(settings["validation_fraction"]) * train / (train + test)
         plan.words.append(f"validation_fraction={share:.6f}")
+    obeyed = ("sample=", "test_sample=", "validation_fraction=")
+    return [word for word in words if not word.startswith(obeyed)]
+
+
+def _read_sample(value: Any, by_rule: int) -> int:
+    count = str(value or by_rule).rpartition(":")[2]
+    return int(count) if count.isdigit() and int(count) else by_rule
 
 
 def _data_set(settings: Mapping[str, Any]) -> str:
-    return str(settings["data"]).partition("#")[0]
+    return str(settings.get("data")).partition("#")[0]
 
 
 def _rename_targets(plan: Plan) -> None:
@@ -178,39 +188,51 @@ def run_one(plan: Plan) -> int:
     try:
         run_textune(plan.command)
     except SystemExit as done:
-        if done.code in (DataError.exit_code, 4) and "hub:" in str(plan.settings.get("data")):
-            typer.echo(f"  {_what_to_give(plan.settings)}", err=True)
+        stand = STANDS.get(_data_set(plan.settings))
+        if done.code in (DataError.exit_code, 4) and stand is not None:
+            typer.echo(f"  {_what_to_give(stand, plan.settings['backbone'])}", err=True)
         return int(done.code or 0)
     return 0
 
 
-def _what_to_give(settings: Mapping[str, Any]) -> str:
-    stand = STANDS[_data_set(settings)]
+def _what_to_give(stand: Stand, backbone: str) -> str:
     files = " and ".join(name for key, name in stand.local.items() if key != "test_text")
     return (
-        f"without the hub: --data FOLDER with {files}, --backbone FOLDER with {settings['backbone']}; "
+        f"without the hub: --data FOLDER with {files}, --backbone FOLDER with {backbone}; "
         "or --offline for what comes with the package"
     )
 
 
 def run_gallery(plans: Sequence[Plan]) -> int:
-    """Runs every technique in a process of its own, so that memory is each one's; prints one table."""
+    """Runs every technique in a process of its own, so that memory is each one's; prints one table.
+
+    Started again, it reads what is finished and goes on with what was stopped.
+    """
+    from textune.child import run_child
     from textune.cli.output import print_table
 
     rows, failed = [], False
     for plan in plans:
-        typer.echo(f"$ textune {shlex.join(plan.command)}")
-        done = subprocess.run(
-            [sys.executable, "-m", "textune", *plan.command, "--json"], stdout=subprocess.PIPE, text=True, check=False
-        )
-        if done.returncode in (130, 143):
-            return done.returncode
-        failed = failed or done.returncode != 0
-        rows.append(_describe(plan, json.loads(done.stdout)) if done.returncode == 0 else _not_run(plan))
+        command = _go_on(plan)
+        typer.echo(f"$ textune {shlex.join(command)}")
+        done = run_child([*command, "--json"])
+        failed = failed or done.code != 0
+        rows.append(_not_run(plan) if done.code else _describe(plan, json.loads(done.output)))
     typer.echo()
     header = ("technique", "trained", "share", "MB on disk", "peak memory", "training", "accuracy (95%)", "ideal for")
     print_table(header, rows, right=(1, 2, 3, 4))
     return 1 if failed else 0
+
+
+def _go_on(plan: Plan) -> list[str]:
+    """Returns the command; where the technique's run was begun or finished before, the one that goes on with it."""
+    config = build_config(plan.settings)
+    folder = run_path(config.runs_dir, str(config.name))
+    if "--overwrite" in plan.flags or not (folder / PLAN).is_file():
+        return plan.command
+    then = build_config(load_settings(folder / "config.yaml")).to_dict()  # with all that was left open decided
+    same = all(value is None or then[name] == value for name, value in config.to_dict().items())
+    return ["resume", str(folder)] if same else plan.command
 
 
 def _describe(plan: Plan, figures: Mapping[str, Any]) -> tuple[str, ...]:

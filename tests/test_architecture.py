@@ -25,7 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("evaluation",),
     ("families", "backbones", "methods"),
     ("engine",),
-    ("checkpoint", "objective", "training"),
+    ("checkpoint", "objective", "devices", "training"),
     (
         "costs",
         "report",

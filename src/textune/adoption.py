@@ -28,7 +28,7 @@ from textune.defaults import choose_max_length
 from textune.errors import BundleError, ConfigError, ModelError
 from textune.evaluation.thresholds import UNTUNED
 from textune.foreign import WEIGHTS, ForeignAdapter, dump_settings, read_adapter, read_label_names, read_task
-from textune.methods import Method, resolve, resolve_saved
+from textune.methods import Method, check_length, longest_text, resolve, resolve_saved
 from textune.methods.adopted import build_config as build_peft_config
 from textune.methods.peft_based import list_saved_modules
 from textune.predict import Predictor, padding_of
@@ -273,12 +273,8 @@ class _Adoption:
 
     def _settle(self, config: RunConfig) -> RunConfig:
         """Returns the settings of the run; raises ConfigError for texts longer than the backbone reads."""
-        longest = self.backbone.max_positions - self.method.virtual_tokens
-        if (config.tokens.max_length or 0) > longest:
-            raise ConfigError(
-                f"max_length={config.tokens.max_length}: {self.backbone.id} reads at most {longest} tokens here"
-            )
-        config, decisions = choose_max_length(config, longest)
+        check_length(self.method, self.backbone, config.tokens.max_length)
+        config, decisions = choose_max_length(config, longest_text(self.method, self.backbone))
         for decision in decisions:
             self.progress.say(f"{decision.setting}: {decision.value:g} ({decision.reason})")
         method = {"name": self.method.key, **self.method.resolved_options(self.backbone.family)}

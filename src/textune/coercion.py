@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from textune.errors import suggest
+
 LabelPairs = tuple[tuple[str, str], ...]
 """Labels in their order for ever: (value as it stands in the data, name to show)."""
 
@@ -47,6 +49,16 @@ def coerce_value(kind: Any, value: Any) -> Any:
     if not isinstance(items, list | tuple) or not items:
         raise ValueError("must be names with commas between them, or a list")
     return tuple(str(item).strip() if isinstance(value, str) else str(item) for item in items)
+
+
+def check_bounds(limits: Mapping[str, Any], value: Any) -> Any:
+    """Returns the value, or raises ValueError. limits: what `config.option` keeps of a setting: choices, low, high."""
+    choices, low, high = limits["choices"], limits["low"], limits["high"]
+    if choices and value not in choices:
+        raise ValueError(f"must be one of {', '.join(choices)}{suggest(str(value), choices)}")
+    if low is not None and not low <= value <= high:
+        raise ValueError(f"must be between {low:g} and {high:g}")
+    return value
 
 
 def parse_labels(value: Any) -> LabelPairs:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from textune.coercion import LabelPairs, RatePairs, coerce_value, parse_labels, parse_rates
+from textune.coercion import LabelPairs, RatePairs, check_bounds, coerce_value, parse_labels, parse_rates
 from textune.errors import ConfigError, suggest
 from textune.weighting import ClassWeights, parse_class_weights
 
@@ -307,13 +307,7 @@ def _coerce(f: dataclasses.Field[Any], hint: Any, value: Any) -> Any:
     if f.name in _PARSERS:
         return _PARSERS[f.name](value)
     kind = next(a for a in typing.get_args(hint) if a is not type(None)) if optional else hint
-    result = coerce_value(kind, value)
-    choices, low, high = f.metadata["choices"], f.metadata["low"], f.metadata["high"]
-    if choices and result not in choices:
-        raise ValueError(f"must be one of {', '.join(choices)}{suggest(str(result), choices)}")
-    if low is not None and not low <= result <= high:
-        raise ValueError(f"must be between {low:g} and {high:g}")
-    return result
+    return check_bounds(f.metadata, coerce_value(kind, value))
 
 
 _PARSERS: Mapping[str, Callable[[Any], Any]] = {

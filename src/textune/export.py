@@ -42,12 +42,7 @@ def export_merged(run: str | Path, output: Path, *, backbone: str | None = None,
         raise BundleError(f"{output}: holds files that are not a merged model's; it is not overwritten")
     manifest = read_manifest(run)
     refuse_exported(run, manifest)
-    if not resolve_saved(manifest.method, manifest.method_options).mergeable:
-        able = ", ".join(name for name, cls in methods if cls.mergeable)
-        raise BundleError(
-            f"{run}: method {manifest.method} adds parts that no plain model has, so it cannot be merged",
-            hint=f"use the run itself, or train with one that merges: {able}",
-        )
+    refuse_unmergeable(run, manifest)
     predictor = Predictor.load(run, backbone=backbone, device="cpu", precision="fp32", merge=True)
     predictor.manifest = dataclasses.replace(predictor.manifest, long_text=TRUNCATE)
     expected = predictor.predict_logits(_PROBES, _second(predictor)) / predictor.manifest.temperature
@@ -73,6 +68,16 @@ def export_merged(run: str | Path, output: Path, *, backbone: str | None = None,
             shutil.rmtree(output)
         partial.rename(output)
     return output
+
+
+def refuse_unmergeable(run: str | Path, manifest: Manifest) -> None:
+    """Raises BundleError where the run's method adds parts that no plain model has."""
+    if not resolve_saved(manifest.method, manifest.method_options).mergeable:
+        able = ", ".join(name for name, cls in methods if cls.mergeable)
+        raise BundleError(
+            f"{run}: method {manifest.method} adds parts that no plain model has, so it cannot be merged",
+            hint=f"use the run itself, or train with one that merges: {able}",
+        )
 
 
 def tell_what_is_lost(manifest: Manifest) -> str | None:

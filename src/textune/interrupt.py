@@ -33,6 +33,9 @@ class StopRequest:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._previous[number] = signal.signal(number, self._note)
+                outer = getattr(self._previous[number], "__self__", None)
+                if isinstance(outer, StopRequest) and outer.signal_number is not None:
+                    self.signal_number = outer.signal_number  # what was asked for before this began holds here, too
         return self
 
     def __exit__(self, *exc: object) -> None:

@@ -26,7 +26,7 @@ from textune.config import build_config, load_settings
 from textune.data import Examples, Labels
 from textune.engine.session import GRAPH, import_runtime
 from textune.errors import BundleError, MissingExtraError, ModelError, TextuneError
-from textune.methods import methods, resolve_saved
+from textune.export import refuse_unmergeable
 from textune.predict import Predictor
 from textune.preparation import prepare_data
 
@@ -70,12 +70,7 @@ def export_onnx(
     check_output(output, overwrite)
     manifest = read_manifest(run)
     refuse_exported(run, manifest)
-    if not resolve_saved(manifest.method, manifest.method_options).mergeable:
-        able = ", ".join(name for name, cls in methods if cls.mergeable)
-        raise BundleError(
-            f"{run}: method {manifest.method} adds parts that cannot be merged into one plain model",
-            hint=f"use the run itself, or train with one that merges: {able}",
-        )
+    refuse_unmergeable(run, manifest)
     import_tools()
     measured = None
     if form == "onnx-int8":

@@ -81,12 +81,13 @@ def read_options(config: DataConfig) -> ReadOptions:
 
 
 def prepare_data(
-    config: RunConfig, frames: Mapping[str, Any] | None = None, *, hold_test: bool = False
+    config: RunConfig, frames: Mapping[str, Any] | None = None, *, hold_test: bool = False, pool: bool = False
 ) -> PreparedData:
     """Reads, labels, samples and splits the rows, and checks them against each other.
 
     frames: data frames given from Python in the place of config.data.data, .validation or .test.
     hold_test: a test table is not opened, and rows held out for the test are set apart, as if there were none.
+    pool: the rows that would validate stay with those of training, to be cut into folds; the test rows are the same.
     Raises DataError or ConfigError before anything is trained.
     """
     data, seed = config.data, config.split_seed
@@ -129,8 +130,8 @@ def prepare_data(
         grouped=data.group is not None,
     )
     notes += parts.notes
-    train = parts.train
-    validation = others["validation"] if others["validation"] is not None else parts.validation
+    train = _take_all_but(examples, parts.test) if pool else parts.train
+    validation = others["validation"] if others["validation"] is not None or pool else parts.validation
     test = others["test"] if others["test"] is not None else None if hold_test else parts.test
     found, overlap = _check_splits(train, validation, test, labels)
     if form.task == MULTI:
@@ -146,6 +147,11 @@ def prepare_data(
         labels, chosen, train, validation, test, facts, tuple(notes), tuple(warnings), overlap, tuple(leaks), form.task
     )
     return replace(prepared, fingerprint=_fingerprint(prepared))
+
+
+def _take_all_but(examples: Examples, apart: Examples | None) -> Examples:
+    """Returns the rows that are not among those set apart, in their order."""
+    return examples if apart is None else examples.take(np.flatnonzero(~np.isin(examples.rows(), apart.rows())))
 
 
 def _build_labels(examples: Examples, columns: Columns, data: DataConfig) -> Labels:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from textune.bundle import (
+    SWEEP,
     Manifest,
     lock_run,
     prepare_run_folder,
@@ -107,6 +108,9 @@ def resume(run: str | Path, data: Any = None, *, progress: Progress | None = Non
         raise BundleError(
             f"{folder}: there is no interrupted run here", hint="give the folder that 'textune train' named"
         )
+    if folder.resolve().parent.name == "trials" and (folder.resolve().parents[1] / SWEEP).is_file():
+        raise BundleError(f"{folder}: is a trial of a search, which alone may go on with it",
+                          hint=f"textune resume {folder.parent.parent}")  # fmt: skip
     config = build_config(load_settings(folder / "config.yaml"))
     config = replace(config, name=folder.name, runs_dir=str(folder.parent))
     with lock_run(folder):

@@ -23,7 +23,7 @@ from textune.errors import ConfigError
 from textune.evaluation import build_task
 from textune.families import describe_guess
 from textune.measuring import count_test_reads, measure_run, peak_memory_mb, summarise_figures, write_evaluation
-from textune.methods import Method, Rates, check_family
+from textune.methods import Method, Rates, check_family, check_length, longest_text
 from textune.predict import Predictor, padding_of
 from textune.preparation import (
     PreparedData,
@@ -98,7 +98,7 @@ class RunSteps:
         for warning in self.data.warnings:
             progress.warn(warning)
         self._check_threshold()
-        config, decisions = choose_max_length(config, self._longest())
+        config, decisions = choose_max_length(config, longest_text(self.method, self.backbone))
         config, self.long_text, about_length = choose_long_text(config)
         config, more = choose_training(
             config,
@@ -111,7 +111,7 @@ class RunSteps:
         config = replace(config, data=replace(config.data, task=self.data.task))
         self.weights = self._weigh_classes()
         self.config = config
-        self._check_max_length()
+        check_length(self.method, self.backbone, config.tokens.max_length)
         self._tokenise()
         self.facts = describe_data(self.data, self.train.tokens, self.long_text)
         for name, value in self.facts:
@@ -147,17 +147,6 @@ class RunSteps:
             self.progress.say(f"class weights: {shown}{', ...' if len(own) > 20 else ''}")
         return weights
 
-    def _check_max_length(self) -> None:
-        wanted, most = self.config.tokens.max_length, self._longest()
-        if wanted is not None and wanted > most:
-            taken = self.method.virtual_tokens
-            beside = f" beside the {taken} virtual ones of {self.method.key}" if taken else ""
-            raise ConfigError(f"max_length={wanted}: {self.backbone.id} reads at most {most} tokens{beside}")
-
-    def _longest(self) -> int:
-        """Returns how many tokens of a text the backbone can read under this method."""
-        return self.backbone.max_positions - self.method.virtual_tokens
-
     def _tokenise(self) -> None:
         from textune.tokens import load_tokenizer
 
@@ -190,7 +179,7 @@ class RunSteps:
         until_epoch: pause at the first evaluation from there on; a later call goes on exactly.
         """
         opened = self.open_trainer(folder, plan)
-        result = opened.trainer.run(until_epoch)
+        result = opened.trainer.run(until_epoch, lambda: self._look_first(opened.trainer))
         self.progress.say(
             f"trained {result.steps} steps in {format_seconds(opened.prefix_seconds + result.seconds)}"
             + (", stopped early" if result.stopped_early else "")
@@ -198,12 +187,17 @@ class RunSteps:
         )
         return opened, result
 
+    def _look_first(self, trainer: Trainer) -> Mapping[str, float]:
+        """Returns the scores of the validation rows before the first step."""
+        return trainer.measure()[0]
+
     def open_trainer(self, folder: Path, plan: Mapping[str, Any] | None) -> Opened:
         """Builds model, engine and trainer as the plan says, or makes and writes a plan. plan: of a resumed run."""
         import torch
 
+        from textune.devices import open_accelerator
         from textune.engine import Precision, choose_prefix, probe_engine, probe_precision
-        from textune.training import Trainer, open_accelerator
+        from textune.training import Trainer
 
         config, progress = self.config, self.progress
         accelerator = open_accelerator(config.training.device)

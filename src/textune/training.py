@@ -10,7 +10,7 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ from textune.progress import Progress
 
 _SECONDS_BETWEEN_CHECKPOINTS = 120.0
 _CHECKPOINTS_KEPT = 2
+Look = Callable[[], Mapping[str, float]]
 
 
 @dataclass(frozen=True)
@@ -58,22 +59,6 @@ class TrainingResult:
     stopped_early: bool
     total_steps: int
     paused: bool = False
-
-
-def open_accelerator(device: str) -> Accelerator:
-    """Returns accelerate's view of the devices; textune's engine owns the dtypes, so mixed precision is off.
-
-    Raises ModelError-like TrainingError where the device asked for is not there.
-    """
-    from accelerate.state import AcceleratorState, PartialState
-
-    if device == "cuda" and not torch.cuda.is_available():
-        raise TrainingError("device=cuda: PyTorch sees no CUDA device here", hint="leave device out, or set device=cpu")
-    if device == "mps" and not torch.backends.mps.is_available():
-        raise TrainingError("device=mps: PyTorch sees no Apple GPU here", hint="leave device out, or set device=cpu")
-    if PartialState._shared_state and PartialState().num_processes == 1:
-        AcceleratorState._reset_state(reset_partial_state=True)
-    return Accelerator(cpu=device == "cpu", mixed_precision="no")
 
 
 class Trainer:
@@ -127,10 +112,11 @@ class Trainer:
         """The module tree whose parameters are the only truth."""
         return self._bare_engine
 
-    def run(self, until_epoch: float | None = None) -> TrainingResult:
+    def run(self, until_epoch: float | None = None, look: Look | None = None) -> TrainingResult:
         """Trains to the end, from the newest whole checkpoint where there is one, and loads the best weights.
 
         until_epoch: pause at the first evaluation from there on. Rates and evaluations stay those of the whole run.
+        look: returns the scores of the validation rows before the first step, in the place of `measure`.
         Raises TrainingError (NaN, no gradient), BundleError (disk full, damaged checkpoint), RunInterrupted.
         """
         parameters = list(trainable_parameters(self.model).values())
@@ -144,7 +130,8 @@ class Trainer:
             self._progress.say(f"going on from step {state.step} of {self.total_steps}")
         self._forget_log_after(state.step)
         if state.step == 0 and self._validation is not None:
-            self._log({"kind": "evaluation", "step": 0, "epoch": 0.0} | self.measure()[0])
+            first = self.measure()[0] if look is None else look()
+            self._log({"kind": "evaluation", "step": 0, "epoch": 0.0} | dict(first))
         if state.step >= pause_at and state.step % self.eval_every == 0 and not state.finished:
             return self._finish(state, paused=True)  # it had paused here already
         self._engine.train()

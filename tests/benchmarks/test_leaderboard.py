@@ -76,6 +76,19 @@ def test_page_without_results_says_that_nothing_was_run(tmp_path: Path, monkeypa
     assert "Run so far: 0 of 210 cells." in text and text.count("not run |") == 70
 
 
+def test_cells_of_other_test_rows_and_of_trials_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    board = load(SCRIPT, monkeypatch)
+    found = board.Table(tmp_path / "leaderboard.json", [make_cell("sms_spam", "lora", 1, 0.9, test_rows="abc")])
+    assert found.find_other_rows(make_cell("sms_spam", "head", 1, 0.9, test_rows="abd")) == 1
+    assert found.find_other_rows(make_cell("sms_spam", "head", 1, 0.9, test_rows="abc")) is None
+    assert found.find_other_rows(make_cell("ag_news", "head", 1, 0.9, test_rows="abd")) is None
+    page = load(ROOT / "docs" / "leaderboard_page.py", monkeypatch)
+    cells = [make_cell("sms_spam", "lora", 1, 0.9, set={"epochs": "1"})]
+    file = tmp_path / "trial.json"
+    file.write_text(json.dumps({"format": 1, "cells": cells}), encoding="utf-8")
+    assert "Run so far: 0 of 210 cells." in page.build_leaderboard_page(file)
+
+
 def test_cheap_cells_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
     table = load(SCRIPT, monkeypatch)
     cells = table.list_cells(list(table.DATA), list(table.METHODS), (1, 2, 3))

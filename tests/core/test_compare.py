@@ -27,7 +27,12 @@ from textune.interrupt import RunInterrupted
 from textune.preparation import prepare_data
 from textune.progress import Silent
 from textune.report.comparison import Candidate, conclude, mark_fronts, note
-from textune.report.comparison_page import render_comparison, render_comparison_markdown, write_comparison
+from textune.report.comparison_page import (
+    check_output,
+    render_comparison,
+    render_comparison_markdown,
+    write_comparison,
+)
 from textune.run import resume, train_config
 
 CHANCES: dict[str, Any] = {"split_seed": 1, "epochs": 4}
@@ -141,6 +146,83 @@ def test_too_few_and_the_same_run_twice_are_refused(runs: dict[str, Path], tmp_p
     copy = shutil.copytree(runs["lora-1"], tmp_path / "copy")
     with pytest.raises(ConfigError, match="are the same run"):
         compare_runs([runs["lora-1"], copy])
+
+
+def rewrite_manifest(folder: Path, **changes: Any) -> None:
+    path = folder / "textune.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_equal_settings_on_other_data_are_two_candidates(runs: dict[str, Path], tmp_path: Path) -> None:
+    """As after a second `textune train` when rows were added, on the same test table."""
+    copy = shutil.copytree(runs["lora-1"], tmp_path / "more-rows")
+    rewrite_manifest(copy, data_fingerprint="0" * 64)
+    found = compare_runs([runs["lora-1"], copy])
+    assert [c.seeds for c in found.candidates] == [(1,), (1,)] and len({c.name for c in found.candidates}) == 2
+    other = shutil.copytree(runs["lora-2"], tmp_path / "another-seed")
+    rewrite_manifest(other, data_fingerprint="0" * 64)
+    found = compare_runs([runs["lora-1"], copy, other])
+    assert sorted(c.seeds for c in found.candidates) == [(1,), (1, 2)]
+
+
+def test_a_backbone_is_the_same_wherever_it_lies(runs: dict[str, Path], tmp_path: Path) -> None:
+    moved = shutil.copytree(runs["lora-2"], tmp_path / "moved")
+    path = moved / "config.yaml"
+    path.write_text(re.sub(r"backbone: .*", "backbone: elsewhere/tiny", path.read_text()))
+    assert [c.seeds for c in compare_runs([runs["lora-1"], moved]).candidates] == [(1, 2)]
+
+
+def test_labels_that_no_model_knows_are_classes_of_their_own(runs: dict[str, Path], tmp_path: Path) -> None:
+    copies = []
+    for seed in (1, 2):
+        copy = shutil.copytree(runs[f"lora-{seed}"], tmp_path / f"strange-{seed}")
+        answers = copy / "evaluation" / "predictions.parquet"
+        table = pq.read_table(answers)
+        labels = [f"new{i % 3}" if i < 12 else label for i, label in enumerate(table["label"].to_pylist())]
+        pq.write_table(table.set_column(2, "label", pa.array(labels, pa.large_string())), answers)
+        copies.append(copy)
+    from textune.compare.comparing import _estimate_macro_f1
+
+    records = [read_run(copy) for copy in copies]
+    assert records[0].unknown.shape == (40, 3) and records[0].unknown.sum() == 12
+    interval = _estimate_macro_f1(records)
+    assert interval.high < 0.45, "three of five classes are always missed"
+
+
+def test_answers_that_are_not_whole_are_told_with_their_place(
+    altered: Callable[[Callable[[pa.Table], pa.Table]], Path], runs: dict[str, Path]
+) -> None:
+    damaged = altered(lambda table: table.drop_columns("label"))
+    with pytest.raises(BundleError, match=rf"{re.escape(str(damaged))}.*not whole"):
+        read_run(damaged)
+
+
+def test_texts_are_compared_where_they_are_read_alike(runs: dict[str, Path], tmp_path: Path,
+    altered: Callable[[Callable[[pa.Table], pa.Table]], Path]) -> None:  # fmt: skip
+    shouted = altered(lambda table: table.set_column(1, "text", pc.utf8_upper(table["text"])))
+    columns = json.loads((shouted / "textune.json").read_text())["columns"]
+    rewrite_manifest(shouted, columns=columns | {"joiner": " | "})
+    assert len(compare_runs([runs["lora-1"], shouted]).candidates) == 2
+
+
+def test_what_was_not_computed_alike_is_noted(runs: dict[str, Path], tmp_path: Path) -> None:
+    assert not any("not computed alike" in line for line in note(compare_runs([runs["lora-1"], runs["head-1"]])))
+    copy = shutil.copytree(runs["head-1"], tmp_path / "elsewhere")
+    engine = json.loads((copy / "textune.json").read_text())["engine"]
+    rewrite_manifest(copy, engine=engine | {"threads": 64})
+    assert any("64 threads" in line for line in note(compare_runs([runs["lora-1"], copy])))
+
+
+def test_an_output_that_cannot_be_is_told_before_training(
+    reviews: Path, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file.txt").write_text("mine")
+    words = [str(reviews), "methods=lora,head", f"backbone={backbone}"]
+    told = call_textune("compare", *words, "--output", "file.txt/x", cwd=tmp_path, code=2).stderr
+    assert "file.txt: is a file" in told and not (tmp_path / "runs").exists()
+    monkeypatch.setattr("textune.report.comparison_page.os.access", lambda *_: False)
+    with pytest.raises(ConfigError, match="cannot be written to"):
+        check_output(tmp_path / "new" / "folder")
 
 
 def test_runs_of_older_versions_show_a_dash(runs: dict[str, Path], tmp_path: Path) -> None:
@@ -289,6 +371,8 @@ def test_what_cannot_be_had_is_told_before_training(reviews: Path, backbone: Pat
         list_configs(settings, ["lora", "lora"], [str(backbone)], [1])
     with pytest.raises(ConfigError, match="a name of its own"):
         list_configs(settings | {"name": "x"}, ["lora"], [str(backbone)], [1, 2])
+    with pytest.raises(ConfigError, match="reads at most 56 tokens beside the 8 virtual ones of prompt"):
+        list_configs(settings | {"max_length": 64}, ["lora", "prompt"], [str(backbone)], [1])
     with pytest.raises(ConfigError, match="unknown option"):
         list_configs(settings | {"method": {"r": 4}}, ["lora", "head"], [str(backbone)], [1])
 
@@ -301,6 +385,8 @@ def test_seeds_are_a_number_of_them_or_a_list() -> None:
     assert parse_seeds(None, None) == [42]
     with pytest.raises(ConfigError, match="seeds="):
         parse_seeds("some", None)
+    with pytest.raises(ConfigError, match="seeds="):
+        parse_seeds(3, [1, 2])
 
 
 def test_the_command_line(runs: dict[str, Path], tmp_path: Path) -> None:

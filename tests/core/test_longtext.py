@@ -203,8 +203,9 @@ class Bag(torch.nn.Module):
 
 def test_a_step_is_split_where_its_windows_are_too_many_and_learns_the_same(tmp_path: Path) -> None:
     from textune.config import TrainingConfig
+    from textune.devices import open_accelerator
     from textune.progress import Silent
-    from textune.training import Trainer, open_accelerator
+    from textune.training import Trainer
 
     draw = np.random.default_rng(0)
     targets = draw.integers(0, 2, 24)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from tiny import as_words, call_textune, settings_for, train_tiny
 
 from textune.config import build_config
 from textune.errors import ConfigError, DataError, ModelError
-from textune.plan import Forecast, list_plans, rehearse
+from textune.plan import Forecast, list_plans, plan_runs, rehearse
 from textune.plan.forecast import (
     count_evaluations,
     extrapolate,
@@ -21,6 +22,7 @@ from textune.plan.forecast import (
     measure_sizes,
     time_growing,
 )
+from textune.plan.rehearsal import _count_saves
 from textune.progress import Silent
 from textune.saving import weight_megabytes
 
@@ -143,6 +145,54 @@ def test_which_runs_are_planned(reviews: Path, backbone: Path, backbones: dict[s
         list_plans(settings, ["bitfit"], [str(backbones["llama"])], silent)
     with pytest.raises(ConfigError, match="belongs to one method"):
         list_plans(settings | {"method": {"r": "4"}}, [], [str(backbone)], silent)
+
+
+class Told(Silent):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
+def test_a_method_that_cannot_do_with_the_settings_is_left_out_unless_it_is_named(
+    reviews: Path, backbone: Path
+) -> None:
+    settings, told = {"data": str(reviews), "max_length": "64"}, Told()
+    names = {config.method.name for config in list_plans(settings, [], [str(backbone)], told)}
+    assert "lora" in names and not names & {"prompt", "p_tuning", "prefix"}
+    assert any(line.startswith("prompt: max_length=64:") and "56 tokens" in line for line in told.lines)
+    with pytest.raises(ConfigError, match="max_length=64"):
+        list_plans(settings, ["prompt"], [str(backbone)], told)
+    with pytest.raises(ConfigError, match="max_length=65"):
+        list_plans(settings | {"max_length": "65"}, [], [str(backbone)], told)
+
+
+def test_what_fails_in_its_rehearsal_is_left_out_unless_nothing_is_left(
+    reviews: Path, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configs = list_plans(settings_for(reviews, backbone, tmp_path / "run"), [], [str(backbone)], Silent())[:3]
+    forecast = Forecast("lora", "tiny", {"prepare": 1.0}, 1.0, 1.0, 1.0, 1, 2, {})
+
+    def rehearse_one(config: Any, *_: Any) -> Forecast:
+        if config is not configs[-1]:
+            raise ConfigError(f"layer_decay=0.9: not with {config.method.name}")
+        return forecast
+
+    monkeypatch.setattr("textune.plan.planning._rehearse_apart", rehearse_one)
+    assert plan_runs(configs, 1.0, Silent(), skip_failing=True) == [forecast]
+    with pytest.raises(ConfigError, match="layer_decay"):
+        plan_runs(configs, 1.0, Silent())
+    with pytest.raises(ConfigError, match=f"not with {configs[0].method.name}"):
+        plan_runs(configs[:2], 1.0, Silent(), skip_failing=True)
+
+
+def test_checkpoints_are_counted_as_training_writes_them() -> None:
+    assert _count_saves(100, 25, None, 4, 10.0) == 4
+    assert _count_saves(100, 25, None, 4, 250.0) == 12
+    assert _count_saves(100, 25, 10, 4, 250.0) == len({10, 20, 25, 30, 40, 50, 60, 70, 75, 80, 90, 100})
+    assert _count_saves(10, 25, 3, 1, 1.0) == 4
 
 
 def test_bad_data_is_told_as_training_would(backbone: Path, tmp_path: Path) -> None:

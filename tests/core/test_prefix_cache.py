@@ -16,7 +16,6 @@ from textune.backbones import load_classifier, resolve_backbone
 from textune.batching import Batch, collate
 from textune.bundle import read_json, read_manifest
 from textune.engine import LeanEngine, Precision, prefix_cache
-from textune.engine.lean import attend_varlen
 from textune.engine.prefix_cache import choose_layers, open_prefix
 from textune.errors import ModelError
 from textune.methods import resolve
@@ -217,49 +216,6 @@ def test_only_the_top_layers_are_adapted(backbones: dict[str, Path]) -> None:
     adapted = {n for n, _ in engine.named_parameters() if "lora_A" in n}
     last = f"layer.{engine.layers - 1}."
     assert adapted and all(last in name or ".pooler." in name for name in adapted)
-
-
-def stand_in(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, own: torch.Tensor, bounds: torch.Tensor,
-    most: int, longest: int,
-) -> torch.Tensor:  # fmt: skip
-    """What `torch.nn.attention.varlen.varlen_attn` is documented to give, on a CPU, text by text."""
-    assert own.dtype == bounds.dtype == torch.int32 and int(bounds[-1]) == len(key) and int(own[-1]) == len(query)
-    assert most == int(own.diff().max()) and longest == int(bounds.diff().max())
-    mixed = []
-    for text in range(len(bounds) - 1):
-        rows, columns = slice(own[text], own[text + 1]), slice(bounds[text], bounds[text + 1])
-        parts = (query[rows], key[columns], value[columns])
-        q, k, v = (part.transpose(0, 1) for part in parts)
-        mixed.append(torch.nn.functional.scaled_dot_product_attention(q, k, v).transpose(0, 1))
-    return torch.cat(mixed)
-
-
-@pytest.mark.parametrize("family", ["bert", "distilbert"])
-def test_attention_in_one_launch_is_that_of_the_groups(
-    family: str, backbones: dict[str, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The twin, on a CPU, of what runs on CUDA: everything but the kernel itself."""
-    engine, tokens, padding = make(backbones[family], "lora", {})
-    batch = collate(tokens, range(len(TEXTS)), padding)
-    logits, gradients = run(engine, batch)
-    monkeypatch.setattr("textune.engine.lean.has_varlen", lambda *_: True)
-    monkeypatch.setattr("textune.engine.varlen._find_kernel", lambda: stand_in)
-    launched = []
-    monkeypatch.setattr("textune.engine.lean.attend_varlen", lambda *a: launched.append(1) or attend_varlen(*a))
-    own_logits, own_gradients = run(engine, batch)
-    assert len(launched) == engine.layers
-    assert float((own_logits - logits).abs().max()) <= 1e-5 * float(logits.abs().max())
-    for name, gradient in gradients.items():
-        assert float((own_gradients[name] - gradient).abs().max()) <= 1e-5 * float(gradient.abs().max()), name
-
-
-def test_the_kernels_signature_is_as_it_is_called() -> None:
-    import inspect
-
-    varlen = pytest.importorskip("torch.nn.attention.varlen")
-    names = list(inspect.signature(varlen.varlen_attn).parameters)[:7]
-    assert names == ["query", "key", "value", "cu_seq_q", "cu_seq_k", "max_q", "max_k"]
 
 
 def test_tokens_are_told_apart_by_identity(backbones: dict[str, Path]) -> None:

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from tiny import train_tiny
 from torch.nn.functional import cross_entropy
 
-from textune import training as training_module
 from textune.backbones import load_classifier, resolve_backbone
 from textune.batching import Batch, EncodedSplit, Padding, collate, plan_epoch, plan_inference, split_micro_batches
 from textune.bundle import hash_file, read_json_lines
 from textune.config import TrainingConfig
+from textune.devices import open_accelerator
 from textune.engine import Precision, ReferenceEngine
 from textune.errors import TrainingError
 from textune.methods import resolve
@@ -28,7 +28,7 @@ from textune.objective import score_logits
 from textune.predict import padding_of
 from textune.progress import Silent
 from textune.tokens import encode_texts, load_tokenizer
-from textune.training import Trainer, open_accelerator
+from textune.training import Trainer
 
 CONFIG = TrainingConfig(epochs=1, batch_size=8, learning_rate=1e-3, head_learning_rate=1e-3, dropout=0.0)
 
@@ -408,7 +408,7 @@ def _train_in_process(rank: int, processes: int, port: int, folder: str) -> None
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes), "MASTER_PORT": str(port),
                    "MASTER_ADDR": "127.0.0.1", "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}  # fmt: skip
     torch.set_num_threads(1)
-    accelerator = training_module.open_accelerator("cpu")
+    accelerator = open_accelerator("cpu")
     assert accelerator.num_processes == processes
     trainer = make_trainer(Path(folder), rows=21, epochs=3, learning_rate=1e-2, micro_batch_size=2,
                            accelerator=accelerator)  # fmt: skip

@@ -68,12 +68,6 @@ def points_of(path: Path) -> list[dict[str, Any]]:
     return [settings_of(path) | dict(zip(space, values, strict=True)) for values in grid]
 
 
-def has_sweep() -> bool:
-    from textune.cli.app import app
-
-    return any(command.name == "sweep" for command in app.registered_commands)
-
-
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_settings_are_valid(path: Path) -> None:
     for settings in points_of(path):
@@ -123,8 +117,6 @@ def test_pages_name_results_that_are_there() -> None:
 def test_runs_end_to_end(path: Path, backbones: dict[str, Path], reviews: Path, tmp_path: Path) -> None:
     """On random weights of the same architecture, made tiny: it trains, saves, reloads to the same logits, measures."""
     settings = points_of(path)[-1]
-    if settings["method"] == "qlora" or "qlora" in path.stem:
-        pytest.importorskip("bitsandbytes")
     backbone = backbones[FAMILIES[settings["backbone"]]]
     plan = recipes.plan_recipe(path, backbone=str(backbone))
     own = {key: value for key, value in plan.settings.items() if key in ("method", "layer_rates", "layer_decay",
@@ -176,6 +168,21 @@ def test_offline_plans_tell_what_stands_in() -> None:
     assert "say nothing" in " ".join(plan.notes)
     assert plan.settings["validation_fraction"] == "0.333333" and plan.settings["sample"] == "3000"
     assert plan.command[0] == "sweep" and "sweep" not in plan.settings
+
+
+def test_offline_obeys_the_samples_that_are_given() -> None:
+    file = FOLDER / "imdb-distilbert-lora" / "original.yaml"
+    plan = recipes.plan_recipe(file, offline=True, words=["sample=500", "test_sample=200", "epochs=1"])
+    config = build_config(plan.settings)
+    assert (config.data.sample, config.training.epochs) == ("700", 1)
+    assert round(700 * (config.data.test_fraction or 0)) == 200
+    assert any("500 + 200 rows" in note for note in plan.notes)
+
+
+def test_data_that_is_not_needed_and_other_data_are_told(tmp_path: Path) -> None:
+    plan = recipes.plan_recipe(FOLDER / "technique-gallery" / "better" / "lora.yaml", data=tmp_path)
+    assert any("not needed" in note for note in plan.notes)
+    assert recipes.STANDS.get(recipes._data_set({"data": "hub:other/set"})) is None
 
 
 def test_local_data_and_missing_data(tmp_path: Path) -> None:
@@ -241,10 +248,16 @@ def test_gallery_ends_with_one_table(backbones: dict[str, Path], reviews: Path, 
     assert done.returncode == 1, "of 64 positions the prompt takes 8"
     assert len(table) == 3 and "not run" not in table[1] and "MB" in table[1] and "not run" in table[2], done.stdout
     assert "at most 56 tokens" in done.stderr
+    again = call_recipe("technique-gallery", "bitfit", "--backbone", str(backbones["bert"]), *fast, "max_length=60",
+                        cwd=tmp_path)  # fmt: skip
+    assert again.returncode == 0 and "finished already" in again.stderr, again.stderr
+    assert table[1] in again.stdout, "the same figures, read and not made again"
+    other = call_recipe("technique-gallery", "bitfit", "--backbone", str(backbones["bert"]), *fast, "max_length=32",
+                        cwd=tmp_path)  # fmt: skip
+    assert other.returncode == 1 and "--overwrite" in other.stderr, "other settings are another run"
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not has_sweep(), reason="textune sweep is not in this version")
 def test_sweep_tries_every_setting(backbones: dict[str, Path], tmp_path: Path) -> None:
     import polars
 

@@ -77,7 +77,7 @@ def parse_seeds(value: Any, first: Any) -> list[int]:
         if len(words) == 1 and not isinstance(value, list) and "," not in str(value):
             return list(range(begin, begin + int(words[0])))
         return [int(word) for word in words]
-    except ValueError:
+    except (ValueError, TypeError):
         raise ConfigError(f"seeds={value}: must be their number (3), or a list of them (1,2,3)") from None
 
 

@@ -35,7 +35,7 @@ def compare_runs(folders: Sequence[str | Path]) -> Comparison:
     refuse_other_rows(runs)
     groups = group_runs(runs)
     counts = {group.name: _count(group.runs) for group in groups}
-    groups.sort(key=lambda group: -float(counts[group.name].values.mean()))
+    groups.sort(key=lambda group: (-float(counts[group.name].values.mean()), group.name))
     candidates = mark_fronts([_describe(group, counts[group.name]) for group in groups])
     first = runs[0]
     return Comparison(
@@ -47,13 +47,21 @@ def compare_runs(folders: Sequence[str | Path]) -> Comparison:
         pairs=tuple(_test_pairs(groups, counts)),
         runs=tuple(_list_run(run, group.name) for group in groups for run in group.runs),
         common=tuple((k, str(v)) for k, v in list_common_settings(groups).items()),
+        machines=tuple(sorted({_describe_machine(run) for run in runs})),
+        kept_layers=tuple(g.name for g in groups if any(r.manifest.engine.get("prefix_layers") for r in g.runs)),
     )
+
+
+def _describe_machine(run: RunRecord) -> str:
+    engine = run.manifest.engine
+    precision = engine["precision"]["name"] if engine.get("precision") else "fp32"
+    return f"{precision} on {engine.get('device', 'an unknown device')}, {engine.get('threads', '?')} threads"
 
 
 def _count(runs: Sequence[RunRecord]) -> Counts:
     """Returns what each seed's model earned: right answers, or with several labels per text those of micro F1."""
     if runs[0].manifest.task == "multi_label":
-        return count_labels(runs[0].true, [run.given for run in runs], runs[0].missed)
+        return count_labels(runs[0].true, [run.given for run in runs], runs[0].unknown.sum(1))
     return count_correct([np.asarray((run.true & run.given).any(1)) for run in runs])
 
 
@@ -78,10 +86,10 @@ def _describe(group: Group, counts: Counts) -> Candidate:
 
 
 def _estimate_macro_f1(runs: Sequence[RunRecord]) -> Interval:
-    """Returns the interval of macro F1; labels that the models do not know are one more class, always missed."""
-    missed = runs[0].missed[:, None] > 0
-    answers = [np.hstack([run.given, np.zeros_like(missed)]) for run in runs]
-    return estimate_macro_f1(np.hstack([runs[0].true, missed]), answers)[1]
+    """Returns the interval of macro F1; each label that the models do not know is one more class, always missed."""
+    unknown = runs[0].unknown
+    answers = [np.hstack([run.given, np.zeros_like(unknown)]) for run in runs]
+    return estimate_macro_f1(np.hstack([runs[0].true, unknown]), answers)[1]
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

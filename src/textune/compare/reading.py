@@ -26,7 +26,7 @@ class RunRecord:
 
     settings: all that decide what is trained. split: "test" or "validation". costs: numbers, None where the run kept
     none. rows: int64 [rows], numbers in the source. labels: the true labels as the source has them. texts: SHA-256.
-    true, given: bool [rows, classes]; missed: int64 [rows], true labels that the model does not know.
+    true, given: bool [rows, classes]; unknown: bool [rows, labels], true labels that the model does not know.
     """
 
     folder: Path
@@ -40,19 +40,39 @@ class RunRecord:
     texts: str
     true: NDArray[np.bool_]
     given: NDArray[np.bool_]
-    missed: NDArray[np.int64]
+    unknown: NDArray[np.bool_]
 
     @property
     def seed(self) -> int:
         """The seed it was trained with."""
         return self.manifest.seed
 
+    @property
+    def split_seed(self) -> int:
+        """The seed that samples and splits were drawn with."""
+        own = self.settings.get("split_seed")
+        return self.seed if own is None else int(own)
+
 
 def read_run(folder: str | Path) -> RunRecord:
     """Reads a finished run; raises BundleError where it is none, or where its predictions are missing."""
     run = load_run(folder)
-    manifest, metrics = run.manifest, run.metrics
-    stored = _read_predictions(run.folder / "evaluation" / "predictions.parquet")
+    metrics, place = run.metrics, run.folder / "evaluation"
+    stored = _read_predictions(place / "predictions.parquet")
+    settings = build_config(load_settings(run.folder / "config.yaml")).identity()
+    try:
+        return _build_record(run.folder, run.manifest, settings, metrics, stored)
+    except (KeyError, TypeError, ValueError) as error:
+        raise BundleError(
+            f"{place}: its figures or answers are not whole ({type(error).__name__}: {error})",
+            hint="'textune evaluate' measures the run again",
+        ) from error
+
+
+def _build_record(
+    folder: Path, manifest: Manifest, settings: Mapping[str, Any], metrics: Mapping[str, Any],
+    stored: Mapping[str, list[Any]],
+) -> RunRecord:  # fmt: skip
     labels = labels_of(manifest)
     sets = [v if isinstance(v, list) else [v] for v in stored["label"]]
     answers = [v if isinstance(v, list) else [v] for v in stored["predicted_label"]]
@@ -60,15 +80,19 @@ def read_run(folder: str | Path) -> RunRecord:
     given = np.zeros((len(answers), len(labels)), bool)
     for row, names in enumerate(answers):
         given[row, [number[name] for name in names]] = True
-    true = labels.encode_sets(sets) > 0
     figures = {k: v for k, v in metrics["models"]["tuned"].items() if k != "seconds"}
     kept = metrics.get("costs", {}) | {"trainable_parameters": manifest.trainable_parameters}
     return RunRecord(
-        run.folder, manifest, build_config(load_settings(run.folder / "config.yaml")).identity(), metrics["split"],
-        read_evaluation(figures), {key: kept.get(key) for key in COSTS}, np.asarray(stored["row"], np.int64),
-        tuple(tuple(v) if isinstance(v, list) else v for v in stored["label"]), _hash_texts(stored), true, given,
-        np.array([len(set(names)) for names in sets], np.int64) - true.sum(1),
+        folder, manifest, settings, metrics["split"], read_evaluation(figures), {key: kept.get(key) for key in COSTS},
+        np.asarray(stored["row"], np.int64), tuple(tuple(v) if isinstance(v, list) else v for v in stored["label"]),
+        _hash_texts(stored), labels.encode_sets(sets) > 0, given, _mark_unknown(sets, set(labels.values)),
     )  # fmt: skip
+
+
+def _mark_unknown(sets: Sequence[Sequence[Any]], known: set[str]) -> NDArray[np.bool_]:
+    """Returns bool [rows, labels that no model knows]: each is a class of its own that nobody ever gives."""
+    names = sorted({str(label) for own in sets for label in own} - known)
+    return np.array([[name in own for name in names] for own in sets], bool).reshape(len(sets), len(names))
 
 
 def _read_predictions(path: Path) -> dict[str, list[Any]]:
@@ -119,6 +143,6 @@ def _find_difference(one: RunRecord, other: RunRecord) -> str | None:
     if wrong := [i for i, (a, b) in enumerate(zip(one.labels, other.labels, strict=True)) if a != b]:
         place = wrong[0]
         return f"row {one.rows[place]} is labelled {other.labels[place]!r} here, {one.labels[place]!r} there"
-    if one.manifest.columns.text == other.manifest.columns.text and one.texts != other.texts:
+    if one.manifest.columns == other.manifest.columns and one.texts != other.texts:
         return "the rows have other texts"
     return None

@@ -14,7 +14,7 @@ from textune.bundle import MANIFEST, name_run, read_manifest, run_path
 from textune.child import explain_failure, run_child
 from textune.config import RunConfig, build_config, write_settings
 from textune.errors import BundleError, ConfigError
-from textune.methods import check_family, resolve
+from textune.methods import check_family, check_length, resolve
 from textune.preparation import prepare_data
 from textune.progress import Progress
 from textune.starting import stem_of
@@ -43,10 +43,12 @@ def list_configs(
     for backbone in backbones:
         for method in methods:
             chosen = resolve(method, options)
-            check_family(chosen, resolve_backbone(backbone, trust=settings.get("trust")).family)
+            found = resolve_backbone(backbone, trust=settings.get("trust"))
+            check_family(chosen, found.family)
             for seed in seeds:
                 own = {"method": {"name": method, **options}, "backbone": backbone, "seed": seed}
                 config = build_config({"split_seed": seeds[0]} | dict(settings) | own)
+                check_length(chosen, found, config.tokens.max_length)
                 configs.append(config.replace(name=_name(config)))
     return configs
 

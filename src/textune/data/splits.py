@@ -67,13 +67,14 @@ def split_folds(examples: Examples, folds: int, seed: int, *, grouped: bool = Fa
     classes = np.unique(np.asarray(values, dtype=object).astype(str), return_inverse=True)[1]
     rng = np.random.default_rng([seed, _SPLIT_STREAM])
     if grouped:
-        fold = _assign_groups(_group_numbers(examples), classes, np.full(folds, 1 / folds), rng)
+        fold = _assign_groups(_group_numbers(examples), classes, np.full(folds, 1 / folds), rng, alike=True)
     else:
         shuffled = rng.permutation(len(classes))
         fold = np.empty(len(classes), dtype=np.int64)
         fold[shuffled[np.argsort(classes[shuffled], kind="stable")]] = np.arange(len(classes)) % folds
     if len(np.unique(fold)) < folds:
-        raise DataError(f"{len(examples):,} rows do not suffice for {folds} folds", hint="set fewer folds")
+        groups = ", whose groups stay whole," if grouped else ""
+        raise DataError(f"{len(examples):,} rows{groups} do not suffice for {folds} folds", hint="set fewer folds")
     return fold
 
 
@@ -132,8 +133,13 @@ def _group_numbers(examples: Examples) -> Array:
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
 
 
-def _assign_groups(groups: Array, classes: Array, fractions: Array, rng: np.random.Generator) -> Array:
-    """Returns the part of each row: whole groups, largest first, go where the class counts come nearest."""
+def _assign_groups(
+    groups: Array, classes: Array, fractions: Array, rng: np.random.Generator, *, alike: bool = False
+) -> Array:
+    """Returns the part of each row: whole groups, largest first, go where the class counts come nearest.
+
+    alike: the parts are folds, of which none is training.
+    """
     rows_of = np.split(np.argsort(groups, kind="stable"), np.cumsum(np.bincount(groups))[:-1])
     totals = np.bincount(classes).astype(float)
     target = fractions[:, None] * totals
@@ -147,10 +153,13 @@ def _assign_groups(groups: Array, classes: Array, fractions: Array, rng: np.rand
         missing = target[asked][:, found] - counts[asked][:, found]
         # squared distance to the target after minus before, each class weighed by its rarity
         change = ((sizes * (sizes - 2 * missing)) / totals[found]).sum(axis=1)
+        if alike:  # of folds that it would do equally well the one with the fewest rows
+            change = change + 1e-9 * counts.sum(axis=1)[asked]
         chosen = asked[int(np.argmin(change))]
         counts[chosen, found] += sizes
         part[rows_of[group]] = chosen
-    _return_lost_classes(part, groups, classes, rows_of)
+    if not alike:
+        _return_lost_classes(part, groups, classes, rows_of)
     return part
 
 

@@ -16,6 +16,7 @@ import torch
 from textune.batching import Batch
 from textune.engine.attention import attend, cells_of_group, probe_attention
 from textune.engine.encoder import Layer, NotLeanError, read_encoder
+from textune.engine.graphs import Graphs, has_graphs
 from textune.engine.packing import Pack, pack_batch
 from textune.engine.pooling import pool_windows
 from textune.engine.precision import Precision
@@ -48,6 +49,7 @@ class LeanEngine(torch.nn.Module):
         self._fused_from: int | None = None
         self._kept: tuple[Prefix, ...] = ()
         self._kept_of: tuple[Any, ...] = ()
+        self._graphs = Graphs(self._run_whole)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -79,6 +81,7 @@ class LeanEngine(torch.nn.Module):
 
     def refresh(self) -> None:
         """Drops what was derived from parameters: to be called after every change of them."""
+        self._graphs.forget()
         for layer in self._encoder.layers:
             for product in layer.products():
                 product.refresh()
@@ -138,22 +141,39 @@ class LeanEngine(torch.nn.Module):
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Returns the logits of a batch: float32 [rows, classes]."""
-        pack = self._pack(batch)
         prefix = self._find_kept(batch)
-        if prefix is None:
-            first = self._run_layers(self._embed(pack), pack, 0, self.layers)
+        recorded = prefix is None and self._may_record()
+        pack = self._pack(batch, filled=recorded)
+        if recorded:
+            logits = self._graphs(pack, self._mark_all())[: len(pack.order)]
+        elif prefix is None:
+            logits = self._run_whole(pack)
         else:
             assert batch.source is not None
             windows = batch.source.list_windows(batch.rows)[pack.order.cpu().numpy()]
             first = self._run_layers(prefix.read(windows).to(self.device), pack, prefix.layers, self.layers)
-        logits = self._encoder.classify(first.float())
+            logits = self._encoder.classify(first.float())
         ordered = torch.empty_like(logits).index_copy(0, pack.order, logits)
         return pool_windows(ordered, batch)
 
-    def _pack(self, batch: Batch) -> Pack:
+    def _run_whole(self, pack: Pack) -> torch.Tensor:
+        """Returns the logits of a pack's texts as they stand there: float32 [texts, classes]."""
+        return self._encoder.classify(self._run_layers(self._embed(pack), pack, 0, self.layers).float())
+
+    def _may_record(self) -> bool:
+        """Whether a CUDA graph may stand for this pass: nothing is trained, and of lengths only sizes matter."""
+        idle = not self.training and not torch.is_grad_enabled()
+        return idle and has_graphs(self.device) and self._takes_varlen()
+
+    def _mark_all(self) -> tuple[Any, ...]:
+        return tuple(mark for p in self.parameters() for mark in (p._version, p.data_ptr()))
+
+    def _pack(self, batch: Batch, *, filled: bool = False) -> Pack:
         cells = cells_of_group(self._encoder.heads, self._dtype)
         grouped = not self._takes_varlen()
-        return pack_batch(batch, self._first_position, cells, self._dtype, self.device, grouped=grouped)
+        return pack_batch(
+            batch, self._first_position, cells, self._dtype, self.device, grouped=grouped, filled=filled
+        )  # fmt: skip
 
     def _takes_varlen(self) -> bool:
         dropped = self.training and any(layer.attention_dropout for layer in self._encoder.layers)
@@ -217,4 +237,13 @@ class LeanEngine(torch.nn.Module):
 
 
 def _add_and_norm(hidden: torch.Tensor, update: torch.Tensor, norm: Any) -> torch.Tensor:
-    return torch.nn.functional.layer_norm(hidden + update, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+    total = hidden + update
+    if not _norms_mixed_types(total.device):
+        total = total.float()
+    normed = torch.nn.functional.layer_norm(total, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+    return normed.to(hidden.dtype)
+
+
+def _norms_mixed_types(device: torch.device) -> bool:
+    """Whether layer_norm takes bf16 with fp32 weights: on CUDA it refuses (pytorch/pytorch#188503)."""
+    return device.type == "cpu"

@@ -119,7 +119,7 @@ class FusedLinear:
         """Returns weight and bias without any update, in the compute type."""
         if self._frozen is None:
             biases = [p.bias for p in self.parts]
-            known = [torch.zeros(len(p.weight)) if p.bias is None else p.bias.detach() for p in self.parts]
+            known = [p.weight.new_zeros(len(p.weight)) if p.bias is None else p.bias.detach() for p in self.parts]
             bias = None if all(b is None for b in biases) else torch.cat(known).to(self.dtype)
             weights = [part.weight.detach() for part in self.parts]
             weight = weights[0] if len(weights) == 1 else torch.cat(weights)

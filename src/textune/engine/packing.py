@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from textune.batching import Batch
 
 _LENGTHS_ALIKE = 1.1
 """Texts up to so many times as long as the shortest of a group share its products; the difference is masked."""
+_FULL_TOKENS, _FULL_TEXTS, _FULL_LENGTHS = 512, 16, 128
+"""Filled packs have multiples of these."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,8 @@ class Pack:
 
     ids, positions, types: int64 [tokens]. starts: int64 [texts], each text's first token.
     order: int64 [texts], which text of the batch stands where in the pack. bounds: int32 [texts + 1], where each text
-    begins and ends. longest: tokens of the longest. groups: those that attend together; empty where none are wanted.
+    begins and ends. longest: tokens of the longest, or more. groups: those that attend together; empty where none are
+    wanted.
     """
 
     ids: torch.Tensor
@@ -52,32 +56,58 @@ class Pack:
     longest: int
     groups: tuple[Group, ...]
 
+    def map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Pack:
+        """Returns the pack with every tensor changed; its groups as they are."""
+        return replace(
+            self, ids=change(self.ids), positions=change(self.positions), types=change(self.types),
+            starts=change(self.starts), order=change(self.order), bounds=change(self.bounds),
+        )  # fmt: skip
+
 
 def pack_batch(
-    batch: Batch, first_position: int, cells: int, dtype: torch.dtype, device: torch.device, *, grouped: bool = True
-) -> Pack:
-    """Packs a batch. cells: how many cells of attention (texts x length x length) a group may have."""
+    batch: Batch, first_position: int, cells: int, dtype: torch.dtype, device: torch.device, *, grouped: bool = True,
+    filled: bool = False,
+) -> Pack:  # fmt: skip
+    """Packs a batch. cells: how many cells of attention (texts x length x length) a group may have.
+
+    filled: texts of no meaning are added behind, so that packs of about the same size have the very same; `order` holds
+    the batch's own texts alone.
+    """
     lengths = batch.attention_mask.sum(1)
     order = np.argsort(lengths, kind="stable")
     lengths, mask = lengths[order], batch.attention_mask[order].astype(bool)
+    longest, room = int(lengths[-1]), int(lengths.sum())
+    if filled:
+        lengths = np.concatenate([lengths, _list_filling(lengths)])
     ends = np.cumsum(lengths)
-    starts = ends - lengths
-    types = None if batch.token_type_ids is None else batch.token_type_ids[order][mask]
+    starts, total = ends - lengths, int(ends[-1])
+    ids, types = np.zeros((2, total), np.int64)
+    ids[:room] = batch.input_ids[order][mask]
+    if batch.token_type_ids is not None:
+        types[:room] = batch.token_type_ids[order][mask]
+    positions = np.minimum(np.arange(total) - np.repeat(starts, lengths), longest - 1) + first_position
 
     def tensor(array: np.ndarray[Any, Any]) -> torch.Tensor:
         return torch.from_numpy(array).to(device, non_blocking=True)
 
-    total = int(ends[-1])
     return Pack(
-        ids=tensor(batch.input_ids[order][mask]),
-        positions=tensor(np.arange(total) - np.repeat(starts, lengths) + first_position),
-        types=tensor(np.zeros(total, np.int64) if types is None else types),
-        starts=tensor(starts),
-        order=tensor(order),
+        ids=tensor(ids), positions=tensor(positions), types=tensor(types), starts=tensor(starts), order=tensor(order),
         bounds=tensor(np.concatenate([[0], ends]).astype(np.int32)),
-        longest=int(lengths[-1]),
+        longest=_round_up(int(lengths.max()), _FULL_LENGTHS) if filled else longest,
         groups=build_groups(lengths, cells, dtype, device) if grouped else (),
-    )
+    )  # fmt: skip
+
+
+def _list_filling(lengths: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Returns the lengths of the texts that fill a pack: none is empty, which kernels might not expect."""
+    own = int(lengths.sum())
+    count = _round_up(len(lengths) + 1, _FULL_TEXTS) - len(lengths)
+    tokens = _round_up(own + count, _FULL_TOKENS) - own
+    return np.array([1] * (count - 1) + [tokens - count + 1], np.int64)
+
+
+def _round_up(number: int, step: int) -> int:
+    return -(-number // step) * step
 
 
 def build_groups(

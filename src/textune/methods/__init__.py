@@ -15,7 +15,15 @@ from textune.methods import (
     qlora,
     vera,
 )
-from textune.methods.base import Method, check_family, methods, resolve, resolve_saved
+from textune.methods.base import (
+    Method,
+    check_family,
+    check_length,
+    longest_text,
+    methods,
+    resolve,
+    resolve_saved,
+)
 from textune.methods.rates import Rates, is_inside
 
 __all__ = [
@@ -25,11 +33,13 @@ __all__ = [
     "adopted",
     "bitfit",
     "check_family",
+    "check_length",
     "full",
     "head",
     "ia3",
     "is_inside",
     "ln_tuning",
+    "longest_text",
     "lora",
     "methods",
     "p_tuning",

@@ -200,6 +200,19 @@ def check_family(method: Method, family: Family) -> None:
         )
 
 
+def longest_text(method: Method, backbone: Backbone) -> int:
+    """Returns how many tokens of a text the backbone reads under the method."""
+    return backbone.max_positions - method.virtual_tokens
+
+
+def check_length(method: Method, backbone: Backbone, max_length: int | None) -> None:
+    """Raises ConfigError where texts are to be longer than the backbone reads under the method."""
+    most = longest_text(method, backbone)
+    if max_length is not None and max_length > most:
+        beside = f" beside the {method.virtual_tokens} virtual ones of {method.key}" if method.virtual_tokens else ""
+        raise ConfigError(f"max_length={max_length}: {backbone.id} reads at most {most} tokens{beside}")
+
+
 def freeze_all_but(model: torch.nn.Module, modules: Iterable[str]) -> None:
     """Makes only the parameters inside the named modules trainable."""
     chosen = tuple(modules)

@@ -18,9 +18,12 @@ from textune.bundle import read_manifest
 from textune.child import explain_failure, run_child
 from textune.config import RunConfig, build_config, write_settings
 from textune.errors import ConfigError, MissingExtraError, ModelError, TextuneError
-from textune.methods import check_family, methods, resolve
+from textune.methods import check_family, check_length, methods, resolve
 from textune.plan.forecast import Forecast
 from textune.progress import Progress
+
+_OF_ONE_METHOD = (ConfigError.exit_code, ModelError.exit_code, MissingExtraError.exit_code)
+"""How a rehearsal ends where another method may do better: a prompt, say, leaves the text fewer tokens."""
 
 
 def list_plans(
@@ -37,19 +40,25 @@ def list_plans(
         raise ConfigError("method.*: belongs to one method", hint="name it: methods=lora")
     if settings.get("init") and not chosen:
         chosen = [read_manifest(str(settings["init"]), verify=False).method]
-    configs = []
+    configs: list[RunConfig] = []
+    refused: list[TextuneError] = []
     for backbone in backbones:
-        family = resolve_backbone(backbone, trust=settings.get("trust")).family
+        found = resolve_backbone(backbone, trust=settings.get("trust"))
         for name in chosen or methods.names():
             method = resolve(name, options)
+            config = build_config(dict(settings) | {"method": {"name": name, **options}, "backbone": backbone})
             try:
-                check_family(method, family)
-            except (ModelError, MissingExtraError) as error:
+                check_family(method, found.family)
+                check_length(method, found, config.tokens.max_length)
+            except (ConfigError, ModelError, MissingExtraError) as error:
                 if chosen:
                     raise
-                progress.say(str(error).partition("\n")[0])
+                progress.say(f"{name}: {error.message}" if isinstance(error, ConfigError) else error.message)
+                refused.append(error)
                 continue
-            configs.append(build_config(dict(settings) | {"method": {"name": name, **options}, "backbone": backbone}))
+            configs.append(config)
+    if not configs:
+        raise refused[0]
     return configs
 
 
@@ -59,10 +68,11 @@ def plan_runs(
     """Rehearses each run and returns its forecast; nothing of it stays on the disk.
 
     seconds: that one rehearsal may take beyond what starting, loading and saving take. Raises TextuneError where a
-    run could not begin, with its own message; skip_failing: where it is the model or an extra that is missing, it is
-    told and left out.
+    run could not begin, with its own message; skip_failing: where a method cannot do with the model, the settings or
+    what is installed, it is told and left out.
     """
-    forecasts = []
+    forecasts: list[Forecast] = []
+    failed: list[TextuneError] = []
     with ExitStack() as stack:
         cached = _copy_cache(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="textune-plan-"))))
         task = stack.enter_context(progress.task("rehearsing", len(configs)))
@@ -75,9 +85,10 @@ def plan_runs(
                 with tempfile.TemporaryDirectory(prefix=".textune-plan-", dir=parent) as place:
                     forecast = _rehearse_apart(config, Path(place), seconds, cached)
             except TextuneError as error:
-                if not skip_failing or error.exit_code not in (ModelError.exit_code, MissingExtraError.exit_code):
+                if not skip_failing or error.exit_code not in _OF_ONE_METHOD:
                     raise
                 progress.warn(error.message)
+                failed.append(error)
                 continue
             # only the first run tokenises: the others found its tokens, and a run by itself would not
             slowest = max(prepared.get(config.model.backbone, 0.0), forecast.seconds["prepare"])
@@ -85,7 +96,7 @@ def plan_runs(
             forecasts.append(replace(forecast, seconds={**forecast.seconds, "prepare": slowest}))
             task.advance(1, f"{forecast.method} on {forecast.backbone}")
     if not forecasts:
-        raise ModelError("none of the methods could be rehearsed", hint="name one with methods= to see why")
+        raise failed[0]
     return forecasts
 
 

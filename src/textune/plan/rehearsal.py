@@ -70,7 +70,8 @@ def rehearse(config: RunConfig, folder: Path, seconds: float, launched: float, p
     tuning = work.data.task == MULTI and work.config.training.threshold is None
     parts["load"] += each  # before the first step, outside of training's own time
     parts["evaluations"] = each * (evaluations + tuning)
-    saves = evaluations * (1 + int((parts["steps"] / evaluations + each) // _SECONDS_BETWEEN_CHECKPOINTS))
+    saves = _count_saves(trainer.total_steps, every, config.training.checkpoint_every_steps, evaluations,
+                         parts["steps"] / evaluations + each)  # fmt: skip
     checkpoint_seconds, checkpoint_mb = _rehearse_checkpoint(opened, folder)
     parts["checkpoints"] = saves * checkpoint_seconds
     manifest, parts["save"] = _time(lambda: _save(work, opened, folder))
@@ -92,6 +93,14 @@ def rehearse(config: RunConfig, folder: Path, seconds: float, launched: float, p
         notes=tuple(_note(work)),
         rehearsed_seconds=time.time() - launched,
     )
+
+
+def _count_saves(steps: int, eval_every: int, save_every: int | None, evaluations: int, seconds: float) -> int:
+    """Returns how many checkpoints are written: at evaluations, which are `seconds` apart, and between them."""
+    if save_every is None:
+        return evaluations * (1 + int(seconds // _SECONDS_BETWEEN_CHECKPOINTS))
+    at = {*range(eval_every, steps + 1, eval_every), *range(save_every, steps + 1, save_every), steps}
+    return len(at)
 
 
 def _time(work: Callable[[], T]) -> tuple[T, float]:

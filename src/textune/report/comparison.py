@@ -8,7 +8,7 @@ from typing import Any
 
 from textune.evaluation import Interval, PairedTest
 from textune.progress import format_seconds
-from textune.report.wording import list_names, number, percent, plural, points, span
+from textune.report.wording import list_names, number, percent, plural, span
 
 COSTS: Mapping[str, str] = {
     "training_seconds": "training",
@@ -80,7 +80,10 @@ class RunLine:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything that a comparison shows. figure: what stands first; test_reads: of all runs together."""
+    """Everything that a comparison shows. figure: what stands first; test_reads: of all runs together.
+
+    machines: each way in which runs were computed. kept_layers: candidates that keep what frozen layers give.
+    """
 
     figure: str
     split: str
@@ -90,6 +93,8 @@ class Comparison:
     pairs: tuple[Pair, ...]
     runs: tuple[RunLine, ...]
     common: tuple[tuple[str, str], ...]
+    machines: tuple[str, ...] = ()
+    kept_layers: tuple[str, ...] = ()
 
     @property
     def best(self) -> Candidate:
@@ -126,12 +131,14 @@ def _beats(value: float, price: float | None, own_value: float, own_price: float
 def conclude(comparison: Comparison) -> tuple[str, ...]:
     """Returns the sentences that open the report: the highest, what it is shown to beat, and what is as good so far."""
     best, figure = comparison.best, comparison.figure
-    said = [f"{best.name} has the highest {figure}: {percent(best.value)} (95% interval {span(best.interval)})."]
+    equal = [c.name for c in comparison.candidates if c.value == best.value]
+    who = f"{best.name} has" if len(equal) == 1 else f"{list_names(equal, 8)} share"
+    said = [f"{who} the highest {figure}: {percent(best.value)} (95% interval {span(best.interval)})."]
     others = [(c, _find_pair(comparison.pairs, best.name, c.name)) for c in comparison.candidates[1:]]
     beaten = [(c, pair) for c, pair in others if pair.ahead == best.name]
     open_ = [c for c, pair in others if pair.ahead is None]
     if beaten:
-        told = [f"{c.name} (by {points(abs(pair.test.lead.mean))[1:]} points)" for c, pair in beaten]
+        told = [f"{c.name} (by {_distance(pair.test.lead.mean)} points)" for c, pair in beaten]
         said.append(f"It is better than {list_names(told, 8)}: more than chance explains.")
     if open_:
         names = list_names([c.name for c in open_], 8)
@@ -141,6 +148,12 @@ def conclude(comparison: Comparison) -> tuple[str, ...]:
             times = f"{format_seconds(mine)} against {format_seconds(theirs)} for {best.name}"
             said.append(f"Of these, {cheapest.name} trains fastest: {times}.")
     return tuple(said)
+
+
+def _distance(lead: float) -> str:
+    """Writes a lead in points without its sign, with as many digits as it takes not to be 0."""
+    size = 100 * abs(lead)
+    return f"{size:.1f}" if size >= 0.05 else f"{size:.2g}"
 
 
 def _find_pair(pairs: Sequence[Pair], one: str, other: str) -> Pair:
@@ -174,6 +187,19 @@ def note(comparison: Comparison) -> tuple[str, ...]:
     unmeasured = [c.name for c in comparison.candidates if c.costs["training_seconds"] is None]
     if unmeasured:
         notes.append(f"The costs of {list_names(unmeasured)} were not kept as numbers; they stand as –.")
+    resumed = [c.name for c in comparison.candidates if c.costs["run_seconds"] is None and c.name not in unmeasured]
+    if resumed:
+        notes.append(f"Of {list_names(resumed)} a run was interrupted and resumed: its whole time is not known.")
+    if len(comparison.machines) > 1:
+        notes.append(
+            f"The runs were not computed alike ({'; '.join(comparison.machines)}): their seconds and memory do not "
+            "compare."
+        )
+    if comparison.kept_layers:
+        notes.append(
+            f"{list_names(list(comparison.kept_layers))}: what the frozen layers give is kept from one run to the "
+            "next, so only the first run paid for it."
+        )
     if comparison.rows < 500:
         notes.append(f"{number(comparison.rows)} rows can tell only large differences apart.")
     return tuple(notes)

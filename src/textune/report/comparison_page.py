@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -83,20 +84,30 @@ def render_comparison_markdown(comparison: Comparison, version: str) -> str:
 def write_comparison(comparison: Comparison, folder: Path, version: str) -> Path:
     """Writes report.html, report.md and compare.json into a folder; returns the report's path."""
     check_output(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     page, markdown, plain = (folder / name for name in FILES)
     content = {"textune_version": version} | comparison.to_dict()
-    write_text_atomically(plain, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-    write_text_atomically(markdown, render_comparison_markdown(comparison, version))
-    write_page(render_comparison(comparison, version), page)
+    text = clean_text(json.dumps(content, indent=2, ensure_ascii=False)) + "\n"
+    told, shown = render_comparison_markdown(comparison, version), render_comparison(comparison, version)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text_atomically(plain, text)
+    write_text_atomically(markdown, told)
+    write_page(shown, page)
     return page
 
 
 def check_output(folder: Path) -> None:
-    """Raises ConfigError where the folder holds anything but an earlier comparison."""
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"{folder}: is a file", hint="give --output a folder")
-    if folder.is_dir() and (strange := sorted({p.name for p in folder.iterdir()} - set(FILES))):
+    """Raises ConfigError where the folder cannot be written, or holds anything but an earlier comparison.
+
+    To be asked before anything is trained: hours later it would be too late.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise ConfigError(f"{there}: is a file", hint="give --output a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ConfigError(f"{there}: cannot be written to", hint="give --output another folder")
+    if not folder.is_dir():
+        return
+    if strange := sorted({p.name for p in folder.iterdir()} - set(FILES)):
         raise ConfigError(f"{folder}: holds other files ({', '.join(strange[:3])})", hint="give --output a new folder")
 
 

@@ -43,7 +43,10 @@ def run_on_ray(ledger: Ledger, watch: Watch, workers: int, threads: int, stop: S
 
     own = not ray.is_initialized()
     if own and "RAY_ADDRESS" in os.environ:
-        ray.init(log_to_driver=False, logging_level="ERROR")
+        try:
+            ray.init(log_to_driver=False, logging_level="ERROR")
+        except (ConnectionError, ValueError) as error:
+            raise BundleError(f"RAY_ADDRESS={os.environ['RAY_ADDRESS']}: no cluster answers there: {error}") from error
     elif own:
         ray.init(
             num_cpus=workers * threads, object_store_memory=_OBJECT_STORE_BYTES, include_dashboard=False,
@@ -84,7 +87,7 @@ def _train(config: dict[str, Any]) -> None:
     try:
         outcome = run_job(Job(**json.loads(config["job"])), _bench, lambda step, total: None)
     except BundleError as error:
-        outcome = Outcome(STOPPED, str(error))
+        outcome = Outcome(STOPPED, error.message)
     tune.report({"score": outcome.score, "outcome": json.dumps(vars(outcome))})
 
 

@@ -21,7 +21,7 @@ class Lines:
     def __init__(self, ledger: Ledger, progress: Progress, metric: str) -> None:
         self.ledger, self.progress, self.metric = ledger, progress, metric
         self._started, self._done_before = time.monotonic(), ledger.forecast()[0]
-        self._told = self._started
+        self._told = self._settled = self._started
         self.moving: dict[int, tuple[int, int]] = {}
 
     def started(self, job: Job) -> None:
@@ -38,7 +38,7 @@ class Lines:
 
     def settled(self, trial: Trial) -> None:
         """Tells what became of the trial, the best so far and the time left."""
-        self._told = time.monotonic()
+        self._told = self._settled = time.monotonic()
         self.moving.pop(trial.number, None)
         self.progress.say(self.describe(trial))
         if trial.outcome and trial.outcome.warnings and trial.is_over:
@@ -67,12 +67,28 @@ class Lines:
         return ", ".join(parts)
 
     def seconds_left(self) -> float | None:
-        """Returns the seconds of training that are left, None while nothing tells."""
+        """Returns the seconds of training that are left, None while nothing tells.
+
+        Work is counted in whole trainings, those in hand by their steps; of several trainings to a trial (folds) the
+        steps of one tell little, and what is settled counts alone.
+        """
         done, planned = self.ledger.forecast()
+        now = counted = time.monotonic()
+        if self.ledger.settings.folds:
+            counted = self._settled
+        else:
+            done += sum(self._share_since(number) for number in self.moving)
         mine = done - self._done_before
         if mine <= 0 or done >= planned:
             return None
-        return (time.monotonic() - self._started) / mine * (planned - done)
+        return max(0.0, (counted - self._started) / mine * (planned - done) - (now - counted))
+
+    def _share_since(self, number: int) -> float:
+        """Returns the share of its training that a trial in hand took since it was settled last."""
+        step, total = self.moving[number]
+        outcome = self.ledger.trials[number].outcome
+        before = outcome.steps / max(outcome.total_steps, 1) if outcome else 0.0
+        return max(0.0, step / total - before) if total else 0.0
 
     def figure(self, trial: Trial) -> str:
         """Returns the figure that trials are chosen by."""
@@ -99,6 +115,7 @@ class LiveTable(Lines):
 
     def settled(self, trial: Trial) -> None:
         """Shows its figure."""
+        self._settled = time.monotonic()
         self.moving.pop(trial.number, None)
         if trial.outcome and trial.outcome.warnings and trial.is_over:
             self.progress.warn(f"trial {trial.number}: {trial.outcome.warnings[-1]}")

@@ -7,6 +7,7 @@ trained on from its last checkpoint.
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import time
@@ -51,15 +52,15 @@ class Trial:
 
 
 class Ledger:
-    """The trials of one search. config: the settings below the space."""
+    """The trials of one search. config: the settings below the space. epochs: of a trial in full, where it is known."""
 
-    def __init__(self, folder: Path, config: RunConfig, settings: SweepSettings) -> None:
+    def __init__(self, folder: Path, config: RunConfig, settings: SweepSettings, epochs: float | None = None) -> None:
         self.folder, self.settings = folder, settings
         self._base = config.to_dict()
         self._study = _open_study(folder)
         self._trials: dict[int, Trial] = {}
         self._in_flight: set[int] = set()
-        self.shares = _list_shares(settings)
+        self.shares = _list_shares(settings, epochs)
         self._opened, self._seconds_before = time.monotonic(), float(self._study.user_attrs.get("seconds", 0.0))
         self._enqueue_grid()
         for frozen in self._study.get_trials(deepcopy=False):
@@ -89,22 +90,33 @@ class Ledger:
         return None
 
     def _next_in(self, bracket: range) -> tuple[int | None, int]:
-        """Returns the trial of a bracket to train next, and the rung to train it to; closes those that lost."""
-        members = list(bracket)
+        """Returns the trial of a bracket to train next, and the rung to train it to; closes those that lost.
+
+        Those that lose at a rung are closed when another has passed the next one: where all that went on fail there,
+        the best of the others takes their place.
+        """
+        members: list[int] = list(bracket)
+        lost: list[int] = []
         for rung in range(len(self.shares)):
             open_ones = [n for n in members if not self._has_passed(n, rung)]
             if ready := [n for n in open_ones if n not in self._in_flight]:
                 return ready[0], rung
             if open_ones:
                 return None, rung
-            ranked = sorted((n for n in members if self._trials[n].state != FAIL), key=lambda n: self._rank(n, rung))
-            if rung + 1 == len(self.shares) or self.settings.halving is None:
-                break
-            members = ranked[: max(1, len(members) // self.settings.halving.reduction)]
-            for n in ranked[len(members) :]:
+            ranked = sorted((n for n in members if self._got_through(n, rung)), key=lambda n: self._rank(n, rung))
+            for n in lost if ranked else ():
                 if not self._trials[n].is_over:
                     self._close(n, PRUNED, f"stopped after {_epochs(self._trials[n])}: others did better")
+            if rung + 1 == len(self.shares) or self.settings.halving is None:
+                break
+            most = max(1, len(members) // self.settings.halving.reduction)
+            members, lost = ranked[:most], ranked[most:]
         return None, 0
+
+    def _got_through(self, number: int, rung: int) -> bool:
+        """Returns whether the trial has a score of this rung; one that ended early has its last one."""
+        trial = self._trials[number]
+        return trial.state == COMPLETE or (trial.state != FAIL and len(trial.rungs) > rung)
 
     def _rank(self, number: int, rung: int) -> tuple[float, int]:
         trial = self._trials[number]
@@ -191,9 +203,12 @@ class Ledger:
         """Returns the best trial; raises TrainingError where every trial failed."""
         best = self.best
         if best is None:
-            reasons = list(dict.fromkeys(t.reason for t in self.trials if t.reason))
+            failed = [t for t in self.trials if t.state == FAIL]
+            reasons = list(dict.fromkeys(t.reason for t in failed if t.reason))
+            many = f"all {len(failed)}" if len(failed) == len(self.trials) else f"{len(failed)} of {len(self.trials)}"
+            rest = "" if len(failed) == len(self.trials) else ", and none was trained to its end"
             raise TrainingError(
-                f"all {len(self.trials)} trials failed: {'; '.join(reasons[:3])}",
+                f"{many} trials failed{rest}: {'; '.join(reasons[:3])}",
                 hint=f"what became of each stands in {self.folder / JOURNAL}; change the space, and add --overwrite",
             )
         return best
@@ -276,14 +291,23 @@ class Ledger:
             return {}
 
 
-def _list_shares(settings: SweepSettings) -> list[float]:
-    """Returns which share of its epochs a trial is trained to, rung by rung: 1/9, 1/3, 1."""
+def _list_shares(settings: SweepSettings, epochs: float | None) -> list[float]:
+    """Returns which share of its epochs a trial is trained to, rung by rung: 1/9, 1/3, 1.
+
+    A trial pauses where it is evaluated: after an epoch, or a quarter of its training if that is less. Rungs that fall
+    on one evaluation are one rung: two cuts by the same figures would be one hard cut.
+    """
     if settings.halving is None:
         return [1.0]
     members, rungs = min(settings.bracket, settings.trials), 0
     while members >= settings.halving.reduction:
         members, rungs = members // settings.halving.reduction, rungs + 1
-    return [settings.halving.reduction ** -float(k) for k in range(rungs, -1, -1)]
+    shares = [settings.halving.reduction ** -float(k) for k in range(rungs, -1, -1)]
+    if epochs is None:
+        return shares
+    each = min(1.0, epochs / 4)
+    waits = [max(share * epochs, settings.halving.min_epochs) / each for share in shares]
+    return list(dict.fromkeys(min(1.0, math.ceil(round(wait, 6)) * each / epochs) for wait in waits))
 
 
 def _open_study(folder: Path) -> Any:

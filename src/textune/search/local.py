@@ -98,7 +98,8 @@ class _Pool:
         assert worker.process.stdout is not None
         with worker.process.stdout as lines:
             for line in lines:
-                self._said.put((worker, json.loads(line)))
+                with contextlib.suppress(ValueError):  # what a library printed while it was imported
+                    self._said.put((worker, json.loads(line)))
         self._said.put((worker, None))
 
     def run(self, stop: StopRequest) -> None:

@@ -11,10 +11,10 @@ import yaml
 
 from textune.backbones import Backbone, resolve_backbone
 from textune.bundle import SWEEP, write_text_atomically
-from textune.coercion import coerce_value
+from textune.coercion import check_bounds, coerce_value
 from textune.config import RunConfig, build_config, load_settings, option
 from textune.errors import ConfigError, TextuneError, suggest
-from textune.methods import check_family, resolve
+from textune.methods import check_family, check_length, resolve
 from textune.search.space import Space, parse_space, settings_at
 
 _DEFAULT_TRIALS = 20
@@ -23,6 +23,7 @@ FEW_ROWS = 500
 """Below so many training rows a search is cross-validated by default: a tenth of them, 50 rows, tells 90% from 94%
 only by luck (one standard error is 4 points), all of them in turn do it three times as well, and trials are short."""
 DEFAULT_FOLDS = 5
+_MOST_POINTS, _MOST_POINTS_CHECKED = 100_000, 2_000
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,17 @@ def split_settings(flat: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
     own = flat.get("sweep")
     words = {k.removeprefix("sweep."): v for k, v in flat.items() if k.startswith("sweep.")}
     if words and isinstance(own or {}, Mapping):
-        own = dict(own or {}) | {k: yaml.safe_load(v) if isinstance(v, str) else v for k, v in words.items()}
+        own = dict(own or {}) | {k: _read_word(k, v) if isinstance(v, str) else v for k, v in words.items()}
     return base, own
+
+
+def _read_word(name: str, value: str) -> Any:
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ConfigError(
+            f"sweep.{name}={value}: this is no YAML", hint="write it as 'sweep.space={learning_rate: [1e-3, 5e-4]}'"
+        ) from None
 
 
 def build_sweep(flat: Mapping[str, Any]) -> tuple[RunConfig, SweepSettings]:
@@ -97,10 +107,14 @@ def build_sweep(flat: Mapping[str, Any]) -> tuple[RunConfig, SweepSettings]:
     if not isinstance(own, Mapping):
         problems.append("sweep: is missing; it says what to try, as sweep: {space: {learning_rate: [1e-3, 5e-4]}}")
         own = {"space": {"learning_rate": [1e-3]}}
+    if config.model.init is not None:
+        problems.append(
+            "init=: a search starts from the pretrained model; train with the winner's settings and init= later"
+        )
     settings, found = _parse(own, config)
     problems += found
     if not problems:
-        problems += _find_combination_problems(config, settings.space)
+        problems += _find_combination_problems(config, settings)
     if problems:
         count = f"{len(problems)} settings are wrong:\n  " if len(problems) > 1 else ""
         shown = problems[:_MOST_PROBLEMS]
@@ -124,7 +138,7 @@ def _parse(own: Mapping[str, Any], config: RunConfig) -> tuple[SweepSettings, li
             if name == "halving":
                 values[name] = _parse_halving(own[name])
             else:
-                values[name] = _check(f, kinds.get(name, str), own[name])
+                values[name] = check_bounds(f.metadata, coerce_value(kinds.get(name, str), own[name]))
         except ValueError as error:
             problems.append(f"sweep: {name}={own[name]!r}: {error}")
     if values.get("folds") == 1:
@@ -137,7 +151,9 @@ def _parse(own: Mapping[str, Any], config: RunConfig) -> tuple[SweepSettings, li
         problems.append(f"sweep: sampler=grid: list the values of {ranges}, or take random or tpe")
     values |= {"sampler": sampler, "metric": values.get("metric") or config.training.metric}
     trials = values.get("trials", 0)
-    if sampler == "grid" and space.is_grid:
+    if sampler == "grid" and space.is_grid and space.count_points() > _MOST_POINTS:
+        problems.append(f"sweep: the grid has {space.count_points():,} points; set sampler: random or tpe, and trials")
+    elif sampler == "grid" and space.is_grid:
         every = len(space.list_points())
         if trials > every:
             problems.append(f"sweep: trials={trials}: the grid has {every} points")
@@ -152,25 +168,16 @@ def _parse_halving(raw: Any) -> Halving | None:
     if unknown := [k for k in raw if k not in fields]:
         raise ValueError(f"unknown key '{unknown[0]}'{suggest(str(unknown[0]), fields)}")
     kinds = {"reduction": int, "min_epochs": float}
-    return Halving(**{k: _check(fields[k], kinds[k], v) for k, v in raw.items()})
+    return Halving(**{k: check_bounds(fields[k].metadata, coerce_value(kinds[k], v)) for k, v in raw.items()})
 
 
-def _check(f: Any, kind: type, raw: Any) -> Any:
-    value = coerce_value(kind, raw)
-    choices, low, high = f.metadata["choices"], f.metadata["low"], f.metadata["high"]
-    if choices and value not in choices:
-        raise ValueError(f"must be one of {', '.join(choices)}{suggest(str(value), choices)}")
-    if low is not None and not low <= value <= high:
-        raise ValueError(f"must be between {low:g} and {high:g}")
-    return value
-
-
-def _find_combination_problems(config: RunConfig, space: Space) -> list[str]:
+def _find_combination_problems(config: RunConfig, settings: SweepSettings) -> list[str]:
     """Builds every point's settings and asks every method of every backbone; returns each problem once."""
+    every = settings.sampler == "grid" and settings.space.count_points() <= _MOST_POINTS_CHECKED
     problems: dict[str, None] = {}
     backbones: dict[str, Backbone] = {}
     base = config.to_dict()
-    for point in space.list_tried():
+    for point in settings.space.list_tried(every=every):
         try:
             tried = build_config(settings_at(base, point))
             method = resolve(tried.method.name, tried.method.options)
@@ -178,9 +185,7 @@ def _find_combination_problems(config: RunConfig, space: Space) -> list[str]:
             if name not in backbones:
                 backbones[name] = resolve_backbone(name, trust=tried.model.trust)
             check_family(method, backbones[name].family)
-            longest = backbones[name].max_positions - method.virtual_tokens
-            if (tried.tokens.max_length or 0) > longest:
-                raise ConfigError(f"max_length={tried.tokens.max_length}: {backbones[name].id} reads {longest} tokens")
+            check_length(method, backbones[name], tried.tokens.max_length)
         except TextuneError as error:
             problems[error.message] = None
     return list(problems)

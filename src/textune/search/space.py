@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,7 @@ _NOT_WHAT_IS_LEARNT = "it says where or how to compute, not what is learnt"
 _NOT_SEARCHED = (
     dict.fromkeys(
         ("data", "test", "validation", "task", "label", "label_separator", "test_text", "test_text_pair", "test_label",
-         "labels", "text_pair", "group", "validation_fraction", "test_fraction", "sample", "validation_sample",
+         "labels", "text", "text_pair", "group", "validation_fraction", "test_fraction", "sample", "validation_sample",
          "test_sample", "encoding", "delimiter", "seed", "split_seed", "init"), _OTHER_ROWS)
     | dict.fromkeys(
         ("device", "engine", "max_tokens", "prefix_cache", "threads", "tensorboard", "checkpoint_every_steps",
@@ -62,7 +63,8 @@ class Dimension:
         """Returns the form that YAML takes."""
         if self.low is None:
             return list(self.values)
-        return {k: getattr(self, k) for k in _RANGE if getattr(self, k) not in (None, False)}
+        given = {k: getattr(self, k) for k in _RANGE}
+        return {k: v for k, v in given.items() if v is not None and v is not False}  # 0 == False, and 0 is a bound
 
 
 @dataclass(frozen=True)
@@ -101,9 +103,13 @@ class Space:
         option = dimension.name.removeprefix("method.")
         return option == dimension.name or option in _options_of(point.get("method", self.method))
 
-    def list_tried(self) -> Iterator[Point]:
-        """Yields the points to check beforehand: all of a grid, else each value beside the first of the others."""
-        if self.is_grid:
+    def count_points(self) -> int:
+        """Returns how many points a grid has at most; options that a method lacks are counted, too."""
+        return math.prod(len(d.values) for d in self.dimensions)
+
+    def list_tried(self, *, every: bool) -> Iterator[Point]:
+        """Yields the points to check beforehand: every one of a grid, or each value beside the first of the others."""
+        if every:
             yield from self.list_points()
             return
         names = next((d.values for d in self.dimensions if d.name == "method"), (self.method,))
@@ -131,7 +137,8 @@ def parse_space(raw: Any, base: RunConfig) -> tuple[Space, list[str]]:
                                              "5e-4] or {low: 1e-4, high: 1e-2, log: true}"]  # fmt: skip
     problems: list[str] = []
     dimensions: list[Dimension] = []
-    names = sorted((str(name) for name in raw), key=lambda name: name != "method")
+    raw = {str(name): values for name, values in raw.items()}
+    names = sorted(raw, key=lambda name: name != "method")
     for name in names:
         others = next((d.values for d in dimensions if d.name == "method"), (base.method.name,))
         found = _parse_dimension(name, raw[name], base, others, problems)

@@ -78,7 +78,7 @@ def _summarise(ledger: Ledger, selection: Selection, run: Run) -> dict[str, Any]
         },
         "importances": ledger.importances(),
         "saving": _measure_saving(ledger),
-        "regret": _bound_regret(ledger, best),
+        "regret": _bound_regret(ledger, best, selection.metric),
         "seconds": ledger.add_seconds(),
     }  # fmt: skip
 
@@ -111,14 +111,15 @@ def _measure_saving(ledger: Ledger) -> dict[str, float]:
     }
 
 
-def _bound_regret(ledger: Ledger, best: Trial) -> dict[str, Any]:
+def _bound_regret(ledger: Ledger, best: Trial, metric: str) -> dict[str, Any]:
     """Returns what is known of how much better another trial would have been, in the metric that chose.
 
     Trained in full, no trial was better. A trial that halving stopped could have become anything: only what it had
     reached by then is known.
     """
-    metric = ledger.settings.metric
     stopped = [t for t in ledger.trials if t.state == PRUNED]
-    lead = max((t.score - best.score for t in stopped), default=0.0)
-    return {"known": not stopped, "at_least": max(0.0, lead), "metric": metric, "stopped_early": len(stopped),
+    sign = -1.0 if metric == "loss" else 1.0
+    figures = [sign * t.outcome.scores[metric] for t in (best, *stopped) if t.outcome is not None]
+    return {"known": not stopped, "at_least": max(figures) - figures[0], "metric": metric,
+            "stopped_early": len(stopped),
             "in_full": sum(t.state == COMPLETE for t in ledger.trials)}  # fmt: skip

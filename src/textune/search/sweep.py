@@ -120,8 +120,9 @@ def _look_at_data(
     test = config.data.test
     if test and "test" not in bench.frames and not test.startswith(("hub:", "embedded:")) and not Path(test).exists():
         raise DataError(f"test={test}: there is no such file or folder")  # it is opened only when hours have passed
-    point = next(iter(search.space.list_tried()))
-    steps = TrialSteps(build_config(settings_at(config.to_dict(), point)), progress, bench)
+    point = next(iter(search.space.list_tried(every=False)))
+    tried = build_config(settings_at(config.to_dict(), point))
+    steps = TrialSteps(tried, progress, bench)
     steps.prepare()
     data, held = steps.data, steps.data.validation
     rows = len(data.train) + len(held or ())
@@ -131,6 +132,8 @@ def _look_at_data(
         search = replace(search, folds=folds)
         if folds:
             progress.say(f"folds: {folds} (fewer than {FEW_ROWS} rows: a tenth of them could not tell trials apart)")
+    if search.folds:
+        TrialSteps(tried, progress, bench, (0, search.folds)).cut_fold()  # raises where the rows do not suffice
     if not search.folds and held is None:
         raise DataError("a sweep chooses by validation rows, and there are none",
                         hint="set validation_fraction=0.1, or sweep.folds=5")  # fmt: skip
@@ -141,7 +144,12 @@ def _conduct(
     folder: Path, config: RunConfig, search: SweepSettings, first: TrialSteps, bench: Bench, progress: Progress
 ) -> Sweep:
     metric = search.metric or first.config.training.metric or "accuracy"
-    ledger = Ledger(folder, _trial_base(config, search), search)
+    ledger = Ledger(folder, config, search, first.config.training.epochs)
+    if search.halving and len(ledger.shares) == 1:
+        progress.warn(
+            f"halving stops no trial: none is judged before {search.halving.min_epochs:g} epochs, and each is trained "
+            f"for {first.config.training.epochs:g} (sweep.halving={{min_epochs: 0.25}} judges earlier)"
+        )
     for number in ledger.recover():
         progress.say(f"trial {number}: goes on where it stood")
     held = (
@@ -173,17 +181,16 @@ def _conduct(
             f"{error.message}; {over} of {search.trials} trials are over", error.exit_code - 128,
             hint=f"go on with: textune resume {folder}",
         ) from error  # fmt: skip
+    except BundleError as error:  # a trial's own hint would name the trial's folder
+        raise BundleError(
+            error.message, hint=f"put that right, then go on with: textune resume {folder}"
+        ) from error  # fmt: skip
     finally:
         ledger.add_seconds()
     content = write_summary(folder, ledger, selection, run)
     for trial in ledger.trials:
         drop_checkpoints(folder / "trials" / f"{trial.number:04d}")
     return Sweep(folder, content, run)
-
-
-def _trial_base(config: RunConfig, search: SweepSettings) -> RunConfig:
-    """Returns the settings under every point; folds are cut from all rows but the test's."""
-    return config.replace(validation_fraction=0.0) if search.folds else config
 
 
 def _finish(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from textune.backbones import Backbone
 from textune.batching import EncodedSplit
@@ -21,6 +21,9 @@ from textune.methods import resolve
 from textune.preparation import PreparedData, prepare_data
 from textune.progress import Progress, Silent
 from textune.steps import PLAN, RunSteps
+
+if TYPE_CHECKING:
+    from textune.training import Trainer
 
 Notice = Callable[[int, int], None]
 """Is told the steps taken and all steps of the training in hand."""
@@ -108,9 +111,9 @@ class TrialSteps(RunSteps):
         config = self.config
 
         def read() -> PreparedData:
-            return prepare_data(config, self.frames, hold_test=True)
+            return prepare_data(config, self.frames, hold_test=True, pool=self._fold is not None)
 
-        key = f"data {vars(config.data)} {config.training.seed}"
+        key = f"data {vars(config.data)} {config.training.seed} {self._fold is not None}"
         data: PreparedData = self._bench.keep(key, read)
         if self._fold is None:
             return data
@@ -118,10 +121,26 @@ class TrialSteps(RunSteps):
         held: PreparedData = self._bench.keep(f"{key} fold {fold}", lambda: _take_fold(data, config, *fold))
         return held
 
+    def cut_fold(self) -> PreparedData:
+        """Returns the rows with this fold of them as validation rows; raises DataError where they do not suffice."""
+        return self._read_data()
+
+    def _look_first(self, trainer: Trainer) -> Mapping[str, float]:
+        """Trials that begin with the same weights on the same rows begin with the same scores: one look does."""
+        config, training = self.config, self.config.training
+        same = (*map(vars, (config.method, config.model, config.tokens)), training.seed, training.precision,
+                training.label_smoothing, training.threshold, training.class_weights, self._fingerprints())  # fmt: skip
+        look = super()._look_first
+        scores: Mapping[str, float] = self._bench.keep(f"first look {same}", lambda: look(trainer))
+        return scores
+
+    def _fingerprints(self) -> list[str | None]:
+        splits = (self.data.train, self.data.validation)
+        return [None if split is None else split.fingerprint for split in splits]
+
     def _tokenise(self) -> None:
         super_tokenise = super()._tokenise
-        splits = (self.data.train, self.data.validation)
-        key = f"tokens {[s and s.fingerprint for s in splits]} {self.backbone.folder} {self.config.tokens.max_length} "
+        key = f"tokens {self._fingerprints()} {self.backbone.folder} {self.config.tokens.max_length} "
 
         def tokenise() -> tuple[Any, EncodedSplit, EncodedSplit | None]:
             super_tokenise()
@@ -155,8 +174,10 @@ def run_job(job: Job, bench: Bench, notice: Notice) -> Outcome:
     except (RunInterrupted, BundleError):
         raise
     except TextuneError as error:
-        return Outcome(FAILED, error.message)
-    except (RuntimeError, ValueError, TypeError, ArithmeticError, LookupError, MemoryError, AttributeError) as error:
+        return Outcome(FAILED, str(error).replace("\n  ", "; "))
+    except OSError as error:  # the machine's fault, not the settings': another trial would meet it, too
+        raise BundleError(f"{job.place}: {error}") from error
+    except Exception as error:  # whatever else a library raises at these settings
         return Outcome(FAILED, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
     return failed[0] if failed else outcomes[0] if len(outcomes) == 1 else _join(outcomes)
 
@@ -168,7 +189,7 @@ def _train_part(job: Job, config: RunConfig, bench: Bench, fold: tuple[int, int]
     steps.prepare()
     steps.progress = _Notices(notice)
     epochs = steps.config.training.epochs or 1.0
-    until = None if job.share >= 1 else max(float(-(-job.share * epochs // 1)), job.min_epochs)
+    until = None if job.share >= 1 else max(round(job.share * epochs, 9), job.min_epochs)
     plan = read_json(place / PLAN, "the trial's plan") if (place / PLAN).is_file() else None
     opened, result = steps.run_training(place, plan, until_epoch=until)
     opened.engine.release()

@@ -48,7 +48,7 @@ def main() -> None:
         except RunInterrupted as error:
             outcome = Outcome(INTERRUPTED, error.message, exit_code=error.exit_code)
         except BundleError as error:
-            outcome = Outcome(STOPPED, str(error), exit_code=error.exit_code)
+            outcome = Outcome(STOPPED, error.message, exit_code=error.exit_code)
         _say(out, vars(outcome))
         if outcome.kind == INTERRUPTED:
             return
