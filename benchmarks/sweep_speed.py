@@ -1,15 +1,17 @@
 """The Amazon sweep: 3 learning rates x 3 batch sizes x 5 epochs, in full and with halving, beside the sequential grid.
 
-    python benchmarks/sweep_speed.py --data FOLDER --output results/sweep.jsonl [--only full halving S] [--rows 1000]
+    python benchmarks/sweep_speed.py --data FOLDER --output results/sweep.jsonl
+        [--only full halving S "S tuned"] [--rows 1000]
 
 FOLDER holds amazon_reviews/train.csv and test.csv. The first 1,000 training rows are trained on and the next 1,000
 choose; title and content joined, MiniLM, LoRA as it is by default, max_length 512. Both sweeps are `textune sweep` as a
 person starts it, each in a process of its own with an empty cache; their wall time holds the winner's test on 1,000
 rows, and `seconds_until_chosen` does not. S is the sequential grid of Trainer + peft in bf16 autocast, texts grouped by
 length, with the validation rows read after every epoch. It is measured on one epoch of --part training rows, spread
-evenly, at each batch size, and one reading of as many validation rows, and scaled, with its start-up counted once:
-`scaled` says so. The regret compares the validation figures of the full grid: the best one's with that of the setting
-that halving chose.
+evenly, at each batch size, and one reading of as many validation rows, and scaled by the tokens that its batches pad
+to, fewer a row where there are more rows to group; its start-up counts once. `scaled` says so. "S tuned" is the same
+under glibc's malloc tunables, for whoever sets them. The regret compares the validation figures of the full grid: the
+best one's with that of the setting that halving chose.
 """
 
 from __future__ import annotations
@@ -28,8 +30,12 @@ from typing import Any
 
 import yaml
 
+from sides import choose_environment
+
 RATES, BATCHES, MAX_LENGTH = (3e-4, 1e-3, 3e-3), (8, 16, 32), 512
 COMMAND = "python benchmarks/sweep_speed.py --data FOLDER --output results/sweep.jsonl"
+AGAINST = "amazon sweep against the sequential grid"
+SIDES = ("full", "halving", "S", "S tuned")
 TARGETS = ["query", "key", "value", "dense"]
 
 
@@ -37,7 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--output", type=Path)
-    parser.add_argument("--only", nargs="*", choices=("full", "halving", "S"), default=["full", "halving", "S"])
+    parser.add_argument("--only", nargs="*", choices=SIDES, default=list(SIDES))
     parser.add_argument("--rows", type=int, default=1_000)
     parser.add_argument("--validation-rows", type=int, default=1_000)
     parser.add_argument("--test-rows", type=int, default=1_000)
@@ -59,7 +65,8 @@ def main() -> None:
         place = Path(name)
         cut_rows(source / "train.csv", place, given.rows, given.validation_rows)
         for side in missing:
-            found[side] = time_s(given, place) if side == "S" else time_sweep(given, place, source / "test.csv", side)
+            scaled = side.startswith("S")
+            found[side] = time_s(given, place, side) if scaled else time_sweep(given, place, source / "test.csv", side)
             tell(given, found[side])
     for line in compare(found) if missing else ():
         tell(given, line)
@@ -134,26 +141,32 @@ def time_sweep(given: argparse.Namespace, place: Path, test: Path, side: str) ->
     }  # fmt: skip
 
 
-def time_s(given: argparse.Namespace, place: Path) -> dict[str, Any]:
+def time_s(given: argparse.Namespace, place: Path, side: str) -> dict[str, Any]:
     """Returns the sequential grid's time, measured on a part in a process of its own and scaled."""
     from textune.backbones import resolve_backbone
 
     words = [sys.executable, __file__, "--data", str(place), "--side", str(resolve_backbone("minilm").folder)]
     words += ["--part", str(given.part), "--batches", *map(str, given.batches)]
     started = time.monotonic()
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    environment = choose_environment("tuned" if side == "S tuned" else "own", os.cpu_count() or 1, ours=False)
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         raise SystemExit(done.stderr)
     part = json.loads(done.stdout.splitlines()[-1])
     startup = time.monotonic() - started - part["measured_seconds"]
+    return scale_s(given, side, part, startup)
+
+
+def scale_s(given: argparse.Namespace, side: str, part: dict[str, Any], startup: float) -> dict[str, Any]:
+    """Returns the time of the whole grid from that of its part."""
     reading = part["seconds_per_validation_row"] * given.validation_rows
     runs = [
-        given.epochs * (each["seconds_per_row"] * given.rows + reading)
+        given.epochs * (each["seconds_per_row"] * each["padding_of_all"] / each["padding"] * given.rows + reading)
         for each in part["batches"]
         for _ in given.grid
     ]  # fmt: skip
     return {
-        "figure": "amazon sweep", "side": "S", "scaled": True, "wall_seconds": round(startup + sum(runs), 1),
+        "figure": "amazon sweep", "side": side, "scaled": True, "wall_seconds": round(startup + sum(runs), 1),
         "startup_seconds": round(startup, 1), "measured": part,
     }  # fmt: skip
 
@@ -165,8 +178,8 @@ def measure_s(given: argparse.Namespace) -> dict[str, Any]:
 
     transformers.set_seed(42)
     tokenizer = transformers.AutoTokenizer.from_pretrained(given.side)
-    train, held = (read_encoded(given.data / f"{name}.csv", tokenizer) for name in ("train", "validation"))
-    train, held = (rows[:: max(1, len(rows) // given.part)] for rows in (train, held))
+    every, held = (read_encoded(given.data / f"{name}.csv", tokenizer) for name in ("train", "validation"))
+    train, held = (rows[:: max(1, len(rows) // given.part)] for rows in (every, held))
     begun: list[float] = []
 
     class Watch(transformers.TrainerCallback):
@@ -193,13 +206,25 @@ def measure_s(given: argparse.Namespace) -> dict[str, Any]:
         # a whole epoch, since the longest texts come first
         seconds = begun[-1] - begun[0]
         total += seconds
-        found.append({"batch_size": size, "rows": len(train), "seconds_per_row": seconds / len(train)})
+        padding = {"padding": count_padded(train, size), "padding_of_all": count_padded(every, size)}
+        found.append({"batch_size": size, "rows": len(train), "seconds_per_row": seconds / len(train)} | padding)
         if math.isinf(reading):
             started = time.monotonic()
             trainer.evaluate()
             reading = (time.monotonic() - started) / len(held)
             total += time.monotonic() - started
     return {"batches": found, "seconds_per_validation_row": reading, "measured_seconds": total}
+
+
+def count_padded(rows: list[dict[str, Any]], size: int) -> float:
+    """Returns the tokens of a row in the mean, padding included, of batches that are grouped by length."""
+    import torch
+    from transformers.trainer_pt_utils import get_length_grouped_indices
+
+    lengths = [len(row["input_ids"]) for row in rows]
+    order = get_length_grouped_indices(lengths, size, generator=torch.Generator().manual_seed(42))
+    batches = [order[i : i + size] for i in range(0, len(order), size)]
+    return round(sum(len(batch) * max(lengths[i] for i in batch) for batch in batches) / len(rows), 2)
 
 
 def read_encoded(path: Path, tokenizer: Any) -> list[dict[str, Any]]:
@@ -214,9 +239,10 @@ def compare(found: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     """Returns how many times as fast as S each sweep was, and what halving cost."""
     lines = []
     for side in ("full", "halving"):
-        if side in found and "S" in found:
-            times = found["S"]["wall_seconds"] / found[side]["seconds_until_chosen"]
-            lines.append({"figure": "amazon sweep against the sequential grid", "side": side, "times": round(times, 2)})
+        for other in ("S", "S tuned"):
+            if side in found and other in found:
+                times = found[other]["wall_seconds"] / found[side]["seconds_until_chosen"]
+                lines.append({"figure": AGAINST, "side": side, "other": other, "times": round(times, 2)})
     if "full" in found and "halving" in found:
         by_setting = {json.dumps(t["settings"]): t["scores"]["accuracy"] for t in found["full"]["trials"]}
         chosen, best = (by_setting[json.dumps(found[side]["winner"])] for side in ("halving", "full"))

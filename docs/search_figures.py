@@ -11,7 +11,8 @@ from methods_page import read_lines, table
 RESULTS = Path(__file__).parents[1] / "results"
 _GOALS = {"full": 6, "halving": 15}
 _NAMES = {"full": "textune, the full grid", "halving": "textune, with halving",
-          "S": "the grid one by one, Trainer and peft in bf16, grouped by length"}  # fmt: skip
+          "S": "the grid one by one, Trainer and peft in bf16, grouped by length",
+          "S tuned": "the same under glibc's malloc tunables"}  # fmt: skip
 
 
 def describe_sweep() -> Iterator[str]:
@@ -20,24 +21,28 @@ def describe_sweep() -> Iterator[str]:
     sides = {line["side"]: line for line in lines if line["figure"] == "amazon sweep"}
     if not sides:
         return
-    times = {line["side"]: line["times"] for line in lines if line["figure"].endswith("sequential grid")}
+    times = {(line["side"], line["other"]): f"{line['times']:.1f}" for line in lines if "other" in line}
     any_side = next(iter(sides.values()))
     yield "## A sweep of nine settings\n"
     yield (
         f"Three learning rates times three batch sizes, {any_side['epochs']} epochs, {any_side['rows']:,} Amazon "
         f"reviews to train on and\n{any_side['validation_rows']:,} others to choose on, read after every epoch. Times "
         "are from the start of the process until a setting is\nchosen; the winner's test comes after. The grid one by "
-        "one was measured on a part of the rows and scaled. One\nrepetition.\n"
+        "one was measured on a part of the rows and scaled by the\ntokens that its batches pad to. One repetition.\n"
     )
     rows = []
     for side, line in sides.items():
         seconds = line.get("seconds_until_chosen", line["wall_seconds"])
         epochs = f"{line['epochs_trained']:.1f} of {line['epochs_in_full']:.0f}" if "epochs_trained" in line else "all"
-        rows.append((_NAMES[side], f"{seconds / 60:.1f}", epochs, f"**{times[side]:.1f}**" if side in times else "",
+        beyond = (f"**{times[side, 'S']}**" if (side, "S") in times else "", times.get((side, "S tuned"), ""))
+        rows.append((_NAMES[side], f"{seconds / 60:.1f}", epochs, *beyond,
                      f"{_GOALS[side]}" if side in _GOALS else "", *_describe_winner(line)))  # fmt: skip
-    header = ("search", "minutes", "epochs trained", "times as fast as one by one", "goal", "chosen", "validation",
-              "test, 1,000 rows (95% interval)")  # fmt: skip
+    header = ("search", "minutes", "epochs trained", "times as fast as one by one", "and with the tunables", "goal",
+              "chosen", "validation", "test, 1,000 rows (95% interval)")  # fmt: skip
     yield table(header, rows)
+    for line in sides.values():
+        if "measured_before" in line:
+            yield f"{_NAMES[line['side']]} was measured before {line['measured_before']}.\n"
     for line in lines:
         if line["figure"] == "regret of halving":
             same = "the same setting" if line["same_winner"] else f"another setting ({_describe(line['chosen'])})"

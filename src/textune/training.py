@@ -153,7 +153,7 @@ class Trainer:
                 task.advance(1, f"loss {loss:.3f}")
                 last = step == self.total_steps
                 if step % self.eval_every == 0 or last:
-                    state = self._evaluate(state)
+                    state = replace(self._evaluate(state), seconds=time.monotonic() - started)
                     last = last or self._out_of_patience(state)
                     state = replace(state, finished=last)
                     self.save(state)

@@ -22,6 +22,7 @@ from textune.errors import BundleError, ConfigError, DataError, TrainingError
 from textune.interrupt import StopRequest
 from textune.preparation import prepare_data
 from textune.progress import Silent
+from textune.report.search_charts import draw_coordinates
 from textune.run import resume
 from textune.search import trial as trials
 from textune.search.ledger import COMPLETE, FAIL, PRUNED, Ledger
@@ -222,3 +223,18 @@ def test_the_sweeps_file_is_where_it_is_looked_for(work: Path, backbone: Path, r
     assert (work / "s" / SWEEP).is_file()
     regret = json.loads((work / "s" / "sweep.json").read_text())["regret"]
     assert regret["metric"] == "accuracy" and regret["at_least"] == 0
+
+
+# --- the picture
+
+
+@pytest.mark.parametrize(("metric", "worst", "sign"), [("accuracy", 0.5, "≤87%"), ("loss", 2.0, "≥0.33")])
+def test_one_trial_that_collapsed_does_not_press_the_others_together(metric: str, worst: float, sign: str) -> None:
+    figures = [0.90, 0.905, 0.89, 0.87, 0.88] if metric == "accuracy" else [0.25, 0.27, 0.29, 0.31, 0.33]
+    made = [{"number": n, "settings": {"learning_rate": 10.0**-n}, "scores": {metric: value}, "state": "complete"}
+            for n, value in enumerate([*figures, worst], 1)]  # fmt: skip
+    drawn = str(draw_coordinates(made, ["learning_rate"], metric, 2))
+    assert f">{sign}<" in drawn
+    heights = [float(line.split(",")[-1].split('"')[0]) for line in drawn.split("<polyline")[1:]]
+    assert max(heights) - min(heights) > 200 and len(set(heights)) == 5, "the collapsed one stands with the next worst"
+    assert "≤" not in str(draw_coordinates(made[:-1], ["learning_rate"], metric, 2))

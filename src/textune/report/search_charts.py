@@ -20,21 +20,24 @@ def draw_coordinates(
 ) -> Markup | None:
     """Draws each trial as a line through its values, one axis per setting and the metric last; None without scores.
 
-    Stopped trials are pale, the winner is drawn last and bold.
+    Stopped trials are pale, the winner is drawn last and bold. A figure far worse than most stands at the edge of its
+    axis, which says so: one that collapsed would else press all others together.
     """
     shown = [t for t in trials if t["scores"]]
     if not shown:
         return None
-    axes = [_Axis(name, [t["settings"].get(name) for t in shown]) for name in names]
-    axes.append(_Axis(metric.replace("_", " "), [t["scores"][metric] for t in shown]))
+    axes: list[_Axis] = [_Axis(name, [t["settings"].get(name) for t in shown]) for name in names]
+    axes.append(_FigureAxis(metric, [float(t["scores"][metric]) for t in shown]))
     gap = (_WIDTH - _LEFT - _RIGHT) / (len(axes) - 1)
     parts = [_open(_WIDTH, _HEIGHT, "Every trial as a line through its settings and its figure")]
+    ticks: list[str] = []  # over the lines, with an edge of the paper's colour
     for i, axis in enumerate(axes):
         x = round(_LEFT + i * gap, 1)
         parts.append(f'<line class="grid" x1="{x}" x2="{x}" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"/>')
         parts.append(f'<text x="{x}" y="16" text-anchor="middle">{escape(axis.name)}</text>')
+        beside = f'x="{x - 8}" text-anchor="end"' if i == 0 else f'x="{x + 8}"'  # no line runs left of the first
         for value, share in axis.ticks():
-            parts.append(f'<text x="{x + 7}" y="{_place(share) + 4}">{escape(value)}</text>')
+            ticks.append(f'<text class="over" {beside} y="{_place(share) + 4}">{escape(value)}</text>')
     for trial in sorted(shown, key=lambda t: (t["number"] == best, t["state"] == "complete")):
         values = [*(trial["settings"].get(name) for name in names), trial["scores"][metric]]
         points = [
@@ -44,7 +47,7 @@ def draw_coordinates(
         style = "second" if trial["number"] == best else "first" if trial["state"] == "complete" else "raw"
         title = f"<title>trial {trial['number']}</title>"
         parts.append(f'<polyline class="{style}" points="{" ".join(points)}">{title}</polyline>')
-    return Markup("".join(parts) + "</svg>")
+    return Markup("".join(parts + ticks) + "</svg>")
 
 
 def draw_scores_by_trial(trials: Sequence[Mapping[str, Any]], metric: str) -> Markup | None:
@@ -134,6 +137,36 @@ class _Axis:
             return [(word[:24], (i + 0.5) / len(self.words)) for i, word in enumerate(self.words[:40])]
         values = self.found if len(self.found) <= _MOST_TICKS else [self.low, self.high]
         return [(f"{v:.3g}", self.share(v)) for v in values]
+
+
+class _FigureAxis(_Axis):
+    """The axis of the figure that chose, cut where figures are much worse than most: below the lower quartile by more
+    than one and a half times the distance between the quartiles (Tukey's fence)."""
+
+    def __init__(self, metric: str, values: Sequence[float]) -> None:
+        self._worse = -1.0 if metric == "loss" else 1.0
+        ordered = sorted(self._worse * value for value in values)
+        lower, upper = (ordered[int(share * (len(ordered) - 1))] for share in (0.25, 0.75))
+        usual = [value for value in ordered if value >= lower - 1.5 * (upper - lower)]
+        self._cut = self._worse * usual[0] if len(usual) < len(ordered) else None
+        super().__init__(metric.replace("_", " "), [self._worse * value for value in usual])
+        self._metric = metric
+
+    def share(self, value: Any) -> float:
+        """Returns where on the axis a figure stands; one beyond the cut stands at the end."""
+        worst = self.low if self._worse > 0 else self.high
+        inside = value if self._cut is None or self._worse * (value - self._cut) >= 0 else worst
+        return super().share(inside)
+
+    def ticks(self) -> list[tuple[str, float]]:
+        """Returns the best and the worst figure; where the axis is cut, that there is worse."""
+        sign = "≥" if self._metric == "loss" else "≤"
+        values = [self.low, self.high]
+        worst = self.low if self._worse > 0 else self.high
+        return [
+            (f"{sign if v == worst and self._cut is not None else ''}{_figure(v, self._metric)}", self.share(v))
+            for v in values
+        ]
 
 
 def _word(value: Any) -> str:
