@@ -13,6 +13,8 @@ from textune.search.trial import Job
 
 _MOST_ROWS = 24
 _SECONDS_BETWEEN_LINES = 10.0
+_LEAST_DONE = 0.05
+"""Of one training, before the time left is told: the first steps are slow, and loading came before them."""
 
 
 class Lines:
@@ -79,7 +81,7 @@ class Lines:
         else:
             done += sum(self._share_since(number) for number in self.moving)
         mine = done - self._done_before
-        if mine <= 0 or done >= planned:
+        if mine < _LEAST_DONE or done >= planned:
             return None
         return max(0.0, (counted - self._started) / mine * (planned - done) - (now - counted))
 
@@ -121,6 +123,10 @@ class LiveTable(Lines):
             self.progress.warn(f"trial {trial.number}: {trial.outcome.warnings[-1]}")
         self._draw()
 
+    def close(self) -> None:
+        """Shows how it ended: those that lost are told from those that wait when the last is trained."""
+        self._draw()
+
     def _draw(self) -> None:
         from rich.table import Table
         from rich.text import Text
@@ -140,7 +146,8 @@ class LiveTable(Lines):
                 f"{step}/{total} steps" if total else "between rungs" if trial.state == RUNNING and out else trial.state
             )
             cells = [str(trial.number), *(describe_value(trial.point.get(name, "")) for name in names)]
-            cells += [self.figure(trial), f"{out.epochs:.3g}", format_seconds(out.seconds)] if out else ["", "", ""]
+            figure = format_figure(out.scores, self.metric) if out else ""
+            cells += [figure, f"{out.epochs:.3g}", format_seconds(out.seconds)] if out else ["", "", ""]
             table.add_row(*(Text(cell) for cell in [*cells, state]), style=style)
         self._live.update(table)
 
@@ -154,7 +161,9 @@ def open_display(ledger: Ledger, progress: Progress, metric: str) -> Iterator[Li
     from rich.live import Live
 
     with Live(console=progress.console, refresh_per_second=4) as live:
-        yield LiveTable(ledger, progress, metric, live)
+        table = LiveTable(ledger, progress, metric, live)
+        yield table
+        table.close()
 
 
 def describe_value(value: Any) -> str:
@@ -171,5 +180,9 @@ def describe_point(point: Mapping[str, Any]) -> str:
 
 def describe_figure(scores: Mapping[str, float], metric: str) -> str:
     """Writes the figure that trials are chosen by, with its name."""
-    value = scores[metric]
-    return f"loss {value:.4f}" if metric == "loss" else f"{metric.replace('_', ' ')} {value:.1%}"
+    return f"{metric.replace('_', ' ')} {format_figure(scores, metric)}"
+
+
+def format_figure(scores: Mapping[str, float], metric: str) -> str:
+    """Writes the figure alone."""
+    return f"{scores[metric]:.4f}" if metric == "loss" else f"{scores[metric]:.1%}"
