@@ -231,7 +231,8 @@ def describe_accuracy() -> Iterator[str]:
         "The same rows, settings and seeds, answers paired on the same test rows. The interval is a bootstrap over "
         "test "
         "rows, each\nwith the mean over its seeds. Equal means: the lower bound above -1 point; "
-        "where it is below, equality is not shown.\n"
+        "where it is below, equality is not shown. A run\nthat collapsed stands in the table with all seeds, and once "
+        "more without its seed.\n"
     )
     names = {"P": "plain loop (P)", "reference": "reference engine"}
     rows = []
@@ -239,12 +240,18 @@ def describe_accuracy() -> Iterator[str]:
         low, high = line["interval"]
         rows.append((
             f"{line['data']}, {line['train_rows'] or 'all'} rows, {line['epochs']} epochs", f"{line['rows']:,}",
-            names[line["side"]], ", ".join(map(str, line["seeds"])), f"{line['lean']:.2%}", f"{line['other']:.2%}",
-            f"{line['value']:+.2f} ({low:+.2f} to {high:+.2f})",
+            names[line["side"]], ", ".join(map(str, line["seeds"])), _with_seeds(line, "lean"),
+            _with_seeds(line, "other"), f"{line['value']:+.2f} ({low:+.2f} to {high:+.2f})",
         ))  # fmt: skip
     header = ("data", "test rows", "beside", "seeds", "lean engine", "other", "difference in points (95% interval)")
     yield table(header, rows)
     yield "Rebuild: `python benchmarks/accuracy.py --data FOLDER --output results/accuracy.jsonl`\n"
+
+
+def _with_seeds(line: dict[str, Any], key: str) -> str:
+    """Writes a mean, and each seed's figure where it is known."""
+    each = ", ".join(f"{100 * value:.1f}" for value in line.get(f"each_{key}", ()))
+    return f"{line[key]:.2%}" + (f" ({each})" if each else "")
 
 
 def describe_inference() -> Iterator[str]:
