@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -44,9 +45,20 @@ def test_what_the_slides_repeat_is_still_so() -> None:
     assert (len(methods.names()), len(families.names())) == (12, 16), "Twelve methods, sixteen families"
     demo = re.search(r"^```text\n(on 1,000 test rows.*?)^```$", slides, re.M | re.S)
     assert demo is not None and demo[1] in (ROOT / "README.md").read_text(encoding="utf-8")
-    recipes = (ROOT / "recipes" / "README.md").read_text(encoding="utf-8")
+    pages = [ROOT / "recipes" / name for name in ("README.md", "amazon-polarity-sweep/README.md")]
+    told = "".join(page.read_text(encoding="utf-8") for page in pages).replace("**", "")
     figures = re.findall(r"\d+\.\d% \(\d+\.\d to \d+\.\d\)", slides)
-    assert len(figures) == 3 and all(figure in recipes for figure in figures)
+    assert len(figures) == 6 and all(figure in told for figure in figures)
+
+
+def test_what_the_slides_say_of_the_sweep_was_measured() -> None:
+    lines = (ROOT / "results" / "sweep.jsonl").read_text(encoding="utf-8").splitlines()
+    sides = {line["side"]: line for line in map(json.loads, lines) if line["figure"] == "amazon sweep"}
+    slides = (ROOT / "slides" / "textune.md").read_text(encoding="utf-8")
+    full, halved = (sides[side]["seconds_until_chosen"] / 60 for side in ("full", "halving"))
+    assert f"bf16 | {sides['S']['wall_seconds'] / 60:.0f} (scaled)" in slides
+    assert f"the full grid | {full:.0f} | {sides['full']['validation_accuracy']:.1%}" in slides
+    assert f"with halving | {halved:.1f} | {sides['halving']['validation_accuracy']:.1%}" in slides
 
 
 def make_slides(path: Path) -> subprocess.CompletedProcess[str]:
