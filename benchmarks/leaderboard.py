@@ -122,10 +122,9 @@ class Table:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_text_atomically(self.path, f'{{"format": {FORMAT}, "cells": [\n  {lines}\n]}}\n')
 
-    def find_other_rows(self, line: Mapping[str, Any]) -> int | None:
-        """Returns the seed of a cell of the same data set that was measured on other test rows, if there is one."""
-        alike = (c for c in self.cells if c["data"] == line["data"])
-        return next((c["seed"] for c in alike if c["test_rows"] != line["test_rows"]), None)
+    def fits(self, line: Mapping[str, Any]) -> bool:
+        """Returns whether the data set's other cells were measured on the same test rows."""
+        return all(c["test_rows"] == line["test_rows"] for c in self.cells if c["data"] == line["data"])
 
     def slowness(self) -> float:
         """Returns how much longer cells took than was thought: the median over the finished ones."""
@@ -153,9 +152,10 @@ def fill(table: Table, cells: Sequence[Cell], data: Path, extra: Sequence[str], 
         except subprocess.TimeoutExpired:
             print("  no time left: not counted", file=sys.stderr, flush=True)
             break
-        if line is None or (other := table.find_other_rows(line)) is not None:
-            if line is not None:
-                print(f"  measured on other rows than seed {other} of {cell.method}: not counted", file=sys.stderr)
+        if line is not None and not table.fits(line):
+            print(f"  {cell.data}: other test rows than the table's cells have: not counted", file=sys.stderr)
+            line = None
+        if line is None:
             failed += 1
             continue
         table.add(line)
@@ -218,8 +218,8 @@ def measure_cell(cell: Cell, data: Path, extra: Mapping[str, str], place: Path) 
                      "max_length": manifest.max_length, **manifest.method_options, **extra},
         "engine": manifest.engine["name"], "precision": manifest.engine["precision"]["name"],
         "threads": manifest.engine["threads"], "device": manifest.engine["device"],
-        "versions": {key: manifest.versions[key] for key in ("textune", "torch", "transformers", "peft")
-                     if key in manifest.versions},
+        "versions": {key: manifest.versions[key] for key in ("torch", "transformers", "peft")}
+        | {"textune": manifest.textune_version},
         "test_rows": examples.fingerprint[:16], "set": dict(extra),
         "machine": f"{os.cpu_count()} processors, {platform.machine()}, {platform.system()}",
     }  # fmt: skip

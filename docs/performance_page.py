@@ -141,6 +141,10 @@ _SIDES = {
     "S": "Trainer and peft, bf16 autocast, grouped by length: what an expert does",
     "P": "a plain loop, peft over a bf16 frozen base, length buckets, no dropout",
 }
+_SIDES_IN_FP32 = {
+    "S": "Trainer and peft, fp32, grouped by length",
+    "P": "a plain loop, peft, fp32, length buckets, no dropout",
+}
 _GOALS = {"N": 40, "D": 25, "S": 5, "P": 2.5}
 _PRODUCTS, _OPERATIONS, _TOKENS = 0.43e12, 48e6, 165.9
 """bf16 operations a second that products reach here; operations of a LoRA step for a token; tokens of a review."""
@@ -180,8 +184,9 @@ def describe_training() -> Iterator[str]:
             headline = (allocator, precision) == ("tuned", "auto")
             limit = _PRODUCTS / _OPERATIONS / _TOKENS * median["steady_seconds_per_document"]
             goal = f"{_GOALS[line['side']]:g} ({limit:.1f})" if headline else ""
+            side = _SIDES_IN_FP32.get(line["side"]) if precision == "fp32" else None
             rows.append((
-                f"{line['side']}: {_SIDES[line['side']]}", f"{median['wall_seconds']:,.0f}",
+                f"{line['side']}: {side or _SIDES[line['side']]}", f"{median['wall_seconds']:,.0f}",
                 f"{1 / median['steady_seconds_per_document']:.1f}", f"{median['peak_rss_anon_mb']:,.0f}",
                 f"**{line['wall_ratio']:.1f}**", f"{line['steady_ratio']:.1f}", goal,
             ))  # fmt: skip

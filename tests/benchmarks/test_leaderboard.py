@@ -79,9 +79,9 @@ def test_page_without_results_says_that_nothing_was_run(tmp_path: Path, monkeypa
 def test_cells_of_other_test_rows_and_of_trials_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     board = load(SCRIPT, monkeypatch)
     found = board.Table(tmp_path / "leaderboard.json", [make_cell("sms_spam", "lora", 1, 0.9, test_rows="abc")])
-    assert found.find_other_rows(make_cell("sms_spam", "head", 1, 0.9, test_rows="abd")) == 1
-    assert found.find_other_rows(make_cell("sms_spam", "head", 1, 0.9, test_rows="abc")) is None
-    assert found.find_other_rows(make_cell("ag_news", "head", 1, 0.9, test_rows="abd")) is None
+    assert not found.fits(make_cell("sms_spam", "head", 1, 0.9, test_rows="abd"))
+    assert found.fits(make_cell("sms_spam", "head", 1, 0.9, test_rows="abc"))
+    assert found.fits(make_cell("ag_news", "head", 1, 0.9, test_rows="abd"))
     page = load(ROOT / "docs" / "leaderboard_page.py", monkeypatch)
     cells = [make_cell("sms_spam", "lora", 1, 0.9, set={"epochs": "1"})]
     file = tmp_path / "trial.json"

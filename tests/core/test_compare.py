@@ -203,6 +203,9 @@ def test_texts_are_compared_where_they_are_read_alike(runs: dict[str, Path], tmp
     columns = json.loads((shouted / "textune.json").read_text())["columns"]
     rewrite_manifest(shouted, columns=columns | {"joiner": " | "})
     assert len(compare_runs([runs["lora-1"], shouted]).candidates) == 2
+    rewrite_manifest(shouted, columns=columns | {"label": "stars"})
+    with pytest.raises(DataError, match="other texts"):
+        compare_runs([runs["lora-1"], shouted])
 
 
 def test_what_was_not_computed_alike_is_noted(runs: dict[str, Path], tmp_path: Path) -> None:

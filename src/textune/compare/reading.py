@@ -65,7 +65,7 @@ def read_run(folder: str | Path) -> RunRecord:
     except (KeyError, TypeError, ValueError) as error:
         raise BundleError(
             f"{place}: its figures or answers are not whole ({type(error).__name__}: {error})",
-            hint="'textune evaluate' measures the run again",
+            hint="train the run again: a comparison needs them",
         ) from error
 
 
@@ -143,6 +143,7 @@ def _find_difference(one: RunRecord, other: RunRecord) -> str | None:
     if wrong := [i for i, (a, b) in enumerate(zip(one.labels, other.labels, strict=True)) if a != b]:
         place = wrong[0]
         return f"row {one.rows[place]} is labelled {other.labels[place]!r} here, {one.labels[place]!r} there"
-    if one.manifest.columns == other.manifest.columns and one.texts != other.texts:
+    read = [(c.text, c.text_pair, c.joiner) for c in (one.manifest.columns, other.manifest.columns)]
+    if read[0] == read[1] and one.texts != other.texts:
         return "the rows have other texts"
     return None

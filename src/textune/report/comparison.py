@@ -197,8 +197,8 @@ def note(comparison: Comparison) -> tuple[str, ...]:
         )
     if comparison.kept_layers:
         notes.append(
-            f"{list_names(list(comparison.kept_layers))}: what the frozen layers give is kept from one run to the "
-            "next, so only the first run paid for it."
+            f"{list_names(list(comparison.kept_layers))}: what the frozen layers give is kept in the cache, and a run "
+            "that found it there did not pay for it."
         )
     if comparison.rows < 500:
         notes.append(f"{number(comparison.rows)} rows can tell only large differences apart.")

@@ -40,9 +40,16 @@ class Lines:
 
     def settled(self, trial: Trial) -> None:
         """Tells what became of the trial, the best so far and the time left."""
-        self._told = self._settled = time.monotonic()
-        self.moving.pop(trial.number, None)
+        self._told = time.monotonic()
+        self._leave(trial)
         self.progress.say(self.describe(trial))
+        self._warn(trial)
+
+    def _leave(self, trial: Trial) -> None:
+        self._settled = time.monotonic()
+        self.moving.pop(trial.number, None)
+
+    def _warn(self, trial: Trial) -> None:
         if trial.outcome and trial.outcome.warnings and trial.is_over:
             self.progress.warn(f"trial {trial.number}: {trial.outcome.warnings[-1]}")
 
@@ -117,10 +124,8 @@ class LiveTable(Lines):
 
     def settled(self, trial: Trial) -> None:
         """Shows its figure."""
-        self._settled = time.monotonic()
-        self.moving.pop(trial.number, None)
-        if trial.outcome and trial.outcome.warnings and trial.is_over:
-            self.progress.warn(f"trial {trial.number}: {trial.outcome.warnings[-1]}")
+        self._leave(trial)
+        self._warn(trial)
         self._draw()
 
     def close(self) -> None:
