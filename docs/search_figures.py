@@ -52,6 +52,18 @@ def describe_sweep() -> Iterator[str]:
             )
     yield _describe_grid(sides)
     yield "Rebuild: `python benchmarks/sweep_speed.py --data FOLDER --output results/sweep.jsonl`\n"
+    yield from _describe_faults()
+
+
+def _describe_faults() -> Iterator[str]:
+    told = {"killed": "killed with SIGKILL twice and resumed", "ray": "on a local Ray cluster with two workers"}
+    for line in read_lines(RESULTS / "sweep_faults.jsonl"):
+        found = "the same trials, figures, winner and weights as" if line["same"] else (
+            f"other {' and '.join(line['differs'])} than")  # fmt: skip
+        yield (
+            f"A search of {line['trials']} settings over {line['rows']} reviews, {told[line['side']]}, has {found}\n"
+            "one that nothing happened to (`benchmarks/sweep_faults.py`).\n"
+        )
 
 
 def _describe(settings: dict[str, Any]) -> str:
