@@ -113,6 +113,11 @@ class Table:
         """Returns whether the cell is finished."""
         return cell.key in {(c["data"], c["method"], c["seed"]) for c in self.cells}
 
+    def refuse_others(self, extra: Mapping[str, str]) -> None:
+        """Refuses to put trials of other settings beside the table's cells: each would be taken for the other."""
+        if any(c["set"] != dict(extra) for c in self.cells):
+            raise SystemExit(f"{self.path}: has cells of other settings (--set); give --output another file")
+
     def add(self, line: dict[str, Any]) -> None:
         """Adds a finished cell and writes the file anew, in the order of the tables."""
         self.cells.append(line)
@@ -171,7 +176,9 @@ def run_cell(cell: Cell, data: Path, extra: Sequence[str], seconds: float | None
     with tempfile.TemporaryDirectory() as place:
         words = ["--data", str(data), "--output", place, "--cell", cell.data, cell.method, str(cell.seed)]
         command = [sys.executable, __file__, *words, *(f"--set={word}" for word in extra)]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=seconds, check=False)
+        # A cache of its own: what another cell left there would be missing from this one's seconds.
+        environment = os.environ | {"TEXTUNE_CACHE": str(Path(place) / "cache")}
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=seconds, check=False, env=environment)
         if done.returncode in (130, 143):
             raise KeyboardInterrupt
         if done.returncode:
@@ -256,6 +263,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return print_cell(Cell(given.cell[0], given.cell[1], int(given.cell[2])), given.data, extra, given.output)
     cells = list_cells(given.only, given.methods, given.seeds)
     table = Table.open(given.output)
+    table.refuse_others(extra)
     if given.list:
         for cell in cells:
             state = "done" if table.holds(cell) else f"about {cell.estimate * table.slowness():.0f} s"

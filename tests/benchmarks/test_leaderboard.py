@@ -87,6 +87,11 @@ def test_cells_of_other_test_rows_and_of_trials_do_not_count(tmp_path: Path, mon
     file = tmp_path / "trial.json"
     file.write_text(json.dumps({"format": 1, "cells": cells}), encoding="utf-8")
     assert "Run so far: 0 of 210 cells." in page.build_leaderboard_page(file)
+    for path, extra in ((tmp_path / "leaderboard.json", ["--set", "epochs=1"]), (file, [])):
+        path.write_text(json.dumps({"format": 1, "cells": [make_cell("sms_spam", "lora", 1, 0.9, set={})]
+                                    if extra else cells}), encoding="utf-8")  # fmt: skip
+        with pytest.raises(SystemExit, match="cells of other settings"):
+            board.main(["--data", str(tmp_path), "--output", str(path), "--list", *extra])
 
 
 def test_cheap_cells_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
