@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 import polars as pl
 
 from textune.bundle import read_json_lines
+from textune.cli.environment import tune_libraries
 from textune.config import build_config
 from textune.progress import Plain
 from textune.run import train_only
@@ -51,7 +51,7 @@ def read_training_rows(name: str, folder: Path) -> pl.DataFrame:
 
 
 def main() -> None:
-    os.environ.setdefault("GOMP_SPINCOUNT", "20000")  # as the command line does
+    tune_libraries()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)

@@ -30,6 +30,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from textune.bundle import read_json, read_json_lines, write_text_atomically
+from textune.cli.environment import tune_libraries
 from textune.config import build_config
 from textune.errors import TextuneError
 
@@ -246,7 +247,7 @@ def print_cell(cell: Cell, data: Path, extra: Mapping[str, str], place: Path) ->
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Fills the table, or measures one cell; returns the exit code."""
-    os.environ.setdefault("GOMP_SPINCOUNT", "20000")  # as the command line does
+    tune_libraries()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)

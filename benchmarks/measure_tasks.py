@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from textune.bundle import read_json
+from textune.cli.environment import tune_libraries
 from textune.config import load_settings
 from textune.progress import Plain
 from textune.run import load_run, resume, train
@@ -36,7 +36,7 @@ TOLD_PER_CLASS = ("sms_plain", "sms_weighted")
 
 def main() -> None:
     """Trains what is not there yet and writes the figures of all."""
-    os.environ.setdefault("GOMP_SPINCOUNT", "20000")  # as the command line does
+    tune_libraries()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--runs", type=Path, required=True)

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from textune.bundle import read_json, read_json_lines
+from textune.cli.environment import tune_libraries
 from textune.methods import methods
 from textune.progress import Plain
 from textune.run import train
@@ -25,7 +25,7 @@ TRAIN, VALIDATION, TEST = 2_000, 200, 1_000  # as the demo
 
 def main() -> None:
     """Runs what is missing in the output."""
-    os.environ.setdefault("GOMP_SPINCOUNT", "20000")  # as the command line does
+    tune_libraries()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--only", nargs="*", default=sorted(methods.names()))

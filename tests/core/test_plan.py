@@ -22,7 +22,8 @@ from textune.plan.forecast import (
     measure_sizes,
     time_growing,
 )
-from textune.plan.rehearsal import _count_saves
+from textune.plan.planning import _copy_cache
+from textune.plan.rehearsal import _count_saves, _spread
 from textune.progress import Silent
 from textune.saving import weight_megabytes
 
@@ -53,6 +54,12 @@ def test_memory_grows_with_the_logarithm_of_the_steps_and_ever_more_slowly() -> 
     assert extrapolate_growth(peaks, 10**6) == pytest.approx(0.7 * 200 * 4)
     assert extrapolate_growth([900.0] * 8, 100) == 0
     assert extrapolate_growth(peaks, 8) == extrapolate_growth(peaks[:1], 8) == 0
+
+
+def test_any_first_few_of_a_spread_lie_evenly() -> None:
+    assert _spread(0) == [] and _spread(1) == [0] and _spread(8)[:3] == [4, 2, 6]
+    for count in (2, 7, 100):
+        assert sorted(_spread(count)) == list(range(count))
 
 
 def test_a_whole_is_its_parts_extrapolated() -> None:
@@ -98,6 +105,12 @@ def test_frozen_layers_are_rehearsed_on_a_part_and_not_kept(
     forecast = rehearse(build_config(settings), place, 1.0, time.time(), Silent())
     assert forecast.seconds["frozen"] > 0
     assert not (tmp_path / "cache" / "prefixes").exists()
+    train_tiny(reviews, backbone, tmp_path / "real", method="head", epochs=3)
+    kept = rehearse(build_config(settings | {"learning_rate": 1e-3}), place, 1.0, time.time(), Silent())
+    assert kept.seconds["frozen"] == 0, "what the cache holds is not computed again"
+    linked = _copy_cache(tmp_path)
+    kept_ones = sorted(path.name for path in (tmp_path / "cache" / "prefixes").iterdir())
+    assert kept_ones and sorted(path.name for path in (linked / "prefixes").iterdir()) == kept_ones
     lora = rehearse(build_config(settings | {"method": "lora"}), place, 1.0, time.time(), Silent())
     assert lora.seconds["frozen"] == 0
 

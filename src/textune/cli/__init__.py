@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from textune.cli.environment import tune_libraries
 from textune.errors import TextuneError
 
 
@@ -26,10 +27,7 @@ def _run(words: list[str], debug: bool) -> int:
 
     from textune.cli.app import app
 
-    # Threads that spin for ever while they wait for each other stall where other programs want the processors, too: a
-    # step took 5.9 s instead of 0.5 s. Spinning this long costs 3% on a free machine. torch must not be loaded yet.
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    tune_libraries()
     if not debug:
         _quiet_libraries()
     try:

@@ -80,7 +80,7 @@ def open_prefix(
 
     advance: called with the number of rows done.
     """
-    folder = cache.prefix_cache_dir() / _make_key(engine, tokens, layers)[:40]
+    folder = _find_folder(engine, tokens, layers)
     path = folder / "states.npy"
     shape = _shape(engine, tokens, layers)
     if not path.is_file():
@@ -102,6 +102,16 @@ def open_prefix(
     return Prefix(tokens, layers, states)
 
 
+def is_kept(engine: LeanEngine, tokens: Tokenized, layers: int) -> bool:
+    """Returns whether a split's states are in the cache already."""
+    return (_find_folder(engine, tokens, layers) / "states.npy").is_file()
+
+
+def plan_prefix(tokens: Tokenized) -> list[np.ndarray[Any, Any]]:
+    """Returns the batches of rows in which a split's states are computed."""
+    return list(plan_inference(tokens.longest_windows, _TOKENS_PER_BATCH, windows=tokens.count_windows()))
+
+
 def start_prefix(engine: LeanEngine, tokens: Tokenized, layers: int) -> Prefix:
     """Returns a prefix in memory that holds nothing yet: for a rehearsal, which fills in the rows that it looks at."""
     return Prefix(tokens, layers, np.zeros(_shape(engine, tokens, layers), _kind(engine)))
@@ -110,6 +120,10 @@ def start_prefix(engine: LeanEngine, tokens: Tokenized, layers: int) -> Prefix:
 def fill_prefix(prefix: Prefix, engine: LeanEngine, rows: np.ndarray[Any, Any], padding: Padding) -> None:
     """Computes the states of some rows."""
     _fill(prefix.states, engine, collate(prefix.tokens, rows, padding), prefix.layers)
+
+
+def _find_folder(engine: LeanEngine, tokens: Tokenized, layers: int) -> Path:
+    return cache.prefix_cache_dir() / _make_key(engine, tokens, layers)[:40]
 
 
 def _shape(engine: LeanEngine, tokens: Tokenized, layers: int) -> tuple[int, int]:
@@ -128,7 +142,7 @@ def _compute(
     partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder.parent))
     try:
         states = np.lib.format.open_memmap(partial / "states.npy", mode="w+", dtype=_kind(engine), shape=shape)
-        for rows in plan_inference(tokens.longest_windows, _TOKENS_PER_BATCH, windows=tokens.count_windows()):
+        for rows in plan_prefix(tokens):
             _fill(states, engine, collate(tokens, rows, padding), layers)
             advance(len(rows))
         states.flush()

@@ -115,13 +115,13 @@ def _rehearse_apart(config: RunConfig, place: Path, seconds: float, cached: Path
 def _copy_cache(place: Path) -> Path:
     """Makes a cache that knows what the person's own knows, and that takes what is new without a trace.
 
-    What is tokenised already is linked, so that a rehearsal finds it just as the run will.
+    What is there already, tokens and what frozen layers gave, is linked, so that a rehearsal finds it as the run will.
     """
     own = cache.cache_dir()
-    tokens = place / "tokens"
-    tokens.mkdir()
     for path in own.glob("*.json") if own.is_dir() else ():
         shutil.copyfile(path, place / path.name)
     for entry in cache.list_entries():
-        (tokens / entry.path.name).symlink_to(entry.path.resolve(), target_is_directory=True)
+        linked = place / entry.path.relative_to(own)
+        linked.parent.mkdir(exist_ok=True)
+        linked.symlink_to(entry.path.resolve(), target_is_directory=True)
     return place

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from textune.tokens import Tokenized
 
 _FEWEST_STEPS, _MOST_STEPS = 6, 64
-_SHARES = {"steps": 0.5, "evaluation": 0.15, "measure": 0.35}
+_SHARES = {"steps": 0.5, "evaluation": 0.15, "measure": 0.35, "frozen": 0.15}
 """Of the seconds that a rehearsal may take beyond loading, saving and starting up."""
 _FEW_ROWS = 48
 _SECONDS_PER_ROW = 0.02  # a guess, where there are no validation rows to time
@@ -64,8 +64,8 @@ def rehearse(config: RunConfig, folder: Path, seconds: float, launched: float, p
     trainer, every = opened.trainer, opened.trainer.eval_every
     frozen = _Frozen(work, opened)
     each = _rehearse_evaluation(work, opened, frozen, _SHARES["evaluation"] * seconds)
-    spent, growth = _rehearse_steps(work, opened, frozen, _SHARES["steps"] * seconds)
-    parts |= {"frozen": frozen.forecast(work), "steps": spent}
+    spent, training_mb = _rehearse_steps(work, opened, frozen, _SHARES["steps"] * seconds)
+    parts |= {"frozen": frozen.forecast(_SHARES["frozen"] * seconds), "steps": spent}
     evaluations = count_evaluations(trainer.total_steps, every)
     tuning = work.data.task == MULTI and work.config.training.threshold is None
     parts["load"] += each  # before the first step, outside of training's own time
@@ -74,9 +74,11 @@ def rehearse(config: RunConfig, folder: Path, seconds: float, launched: float, p
                          parts["steps"] / evaluations + each)  # fmt: skip
     checkpoint_seconds, checkpoint_mb = _rehearse_checkpoint(opened, folder)
     parts["checkpoints"] = saves * checkpoint_seconds
-    manifest, parts["save"] = _time(lambda: _save(work, opened, folder))
+    manifest, parts["save"] = _time(partial(_save, work, opened, folder))
     bundle_mb = _megabytes(folder) - 2 * checkpoint_mb
+    settings = _list_settings(work, opened)
     per_row = each / len(work.validation) if work.validation is not None else _SECONDS_PER_ROW
+    del opened, trainer, frozen  # a run does not hold what it trained while it measures, either
     parts["measure"] = _rehearse_measuring(work, manifest, folder, per_row, _SHARES["measure"] * seconds)
     # two checkpoints are kept while the next is written, and while the bundle is
     most = max(min(saves, 3) * checkpoint_mb, min(saves, 2) * checkpoint_mb + bundle_mb)
@@ -84,12 +86,12 @@ def rehearse(config: RunConfig, folder: Path, seconds: float, launched: float, p
         method=method.key,
         backbone=work.backbone.id,
         seconds=parts,
-        peak_memory_mb=peak_memory_mb() + growth,
+        peak_memory_mb=max(peak_memory_mb(), training_mb),
         disk_mb=_forecast_folder(work, folder),
         disk_while_training_mb=most,
         trainable_parameters=manifest.trainable_parameters,
         total_parameters=manifest.total_parameters,
-        settings=_list_settings(work, opened),
+        settings=settings,
         notes=tuple(_note(work)),
         rehearsed_seconds=time.time() - launched,
     )
@@ -116,14 +118,14 @@ class _Rehearsal(RunSteps):
 
 
 class _Frozen:
-    """What frozen layers give, computed for the rows that a rehearsal looks at, timed apart from all else."""
+    """What frozen layers give: computed for the rows that a rehearsal looks at, and timed apart from all else."""
 
     def __init__(self, work: RunSteps, opened: Opened) -> None:
         self._engine: Any = opened.engine
         self._layers = int(opened.plan["engine"]["prefix_layers"])
         self._padding = padding_of(work.backbone)
+        self._splits = [split.tokens for split in (work.train, work.validation) if split is not None]
         self._prefix: Any = None
-        self.seconds, self._tokens = 0.0, 0
 
     def take(self, tokens: Tokenized, rows: NDArray[Any]) -> None:
         """Computes the states of some rows of a split, and lets the engine find them."""
@@ -134,46 +136,71 @@ class _Frozen:
         if self._prefix is None or self._prefix.tokens is not tokens:
             self._prefix = start_prefix(self._engine, tokens, self._layers)
             self._engine.keep(self._prefix)
-        self.seconds += _time(lambda: fill_prefix(self._prefix, self._engine, rows, self._padding))[1]
-        self._tokens += int(tokens.lengths[rows].sum())
+        fill_prefix(self._prefix, self._engine, rows, self._padding)
 
-    def forecast(self, work: RunSteps) -> float:
-        """Returns the seconds for all rows of training and validation."""
-        whole = sum(int(split.tokens.lengths.sum()) for split in (work.train, work.validation) if split is not None)
-        return self.seconds * whole / self._tokens if self._tokens else 0.0
+    def forecast(self, budget: float) -> float:
+        """Returns the seconds for all rows of training and validation, in the batches that a run makes of them.
+
+        What the person's cache holds already costs nothing. budget: seconds that finding it out may take.
+        """
+        if not self._layers:
+            return 0.0
+        from textune.engine.prefix_cache import is_kept, plan_prefix
+
+        total = 0.0
+        for tokens in self._splits:
+            if is_kept(self._engine, tokens, self._layers):
+                continue
+            batches = plan_prefix(tokens)
+            sizes = [int(tokens.lengths[rows].sum()) for rows in batches]
+            seconds = taken = 0.0
+            for number in _spread(len(batches)):
+                seconds += _time(partial(self.take, tokens, batches[number]))[1]
+                taken += sizes[number]
+                if seconds > budget / len(self._splits):
+                    break
+            total += seconds * sum(sizes) / max(taken, 1)
+        return total
+
+
+def _spread(count: int) -> list[int]:
+    """Returns numbers below count of which any first few lie evenly: the middle, the quarters, and so on."""
+    places = ((2 * i + 1) / 2**level for level in range(1, 13) for i in range(2 ** (level - 1)))
+    return list(dict.fromkeys(int(place * count) for place in places)) if count else []
 
 
 def _rehearse_steps(work: RunSteps, opened: Opened, frozen: _Frozen, budget: float) -> tuple[float, float]:
     """Takes the run's first steps while the budget lasts, and its heaviest.
 
-    Returns the seconds of all steps that are planned, and by how many megabytes memory will still grow in them.
+    Returns the seconds of all steps that are planned, and the megabytes that the process will have taken by then.
     """
     trainer, tokens = opened.trainer, work.train.tokens
-    begun = frozen.seconds
     planned = [rows for _, rows in trainer.remaining_steps(CheckpointState(step=0, plan=""))]
     sizes = measure_sizes(tokens.lengths, tokens.longest_windows, planned)
     opened.engine.train()
     taken: list[int] = []
     seconds: list[float] = []
+    computing: list[float] = []
     peaks: list[float] = []
 
     def take(number: int) -> None:
         taken.append(number)
-        frozen.take(tokens, planned[number])
+        computing.append(_time(lambda: frozen.take(tokens, planned[number]))[1])
         seconds.append(_time(lambda: trainer.take_step(1, planned[number], first=number == 0))[1])
         peaks.append(peak_memory_mb())
 
     # In their own order, since memory that freed blocks leave in pieces depends on it; their lengths are mixed anyway.
     for number in range(min(len(planned), _MOST_STEPS)):
-        if number >= _FEWEST_STEPS and sum(seconds) + frozen.seconds - begun > budget:
+        if number >= _FEWEST_STEPS and sum(seconds) + sum(computing) > budget:
             break
         take(number)
-    growth = extrapolate_growth(peaks, len(planned))
+    # the heaviest step is among those to come: what it takes is not to be added to it
+    most = peaks[-1] + extrapolate_growth(peaks, len(planned))
     for heaviest in {int(np.argmax(sizes[:, 1])), int(np.argmax(sizes[:, 2]))} - set(taken):
         take(heaviest)
     costs = fit_seconds(sizes[taken[1:] or taken], seconds[1:] or seconds)
     extra = max(seconds[0] - float(sizes[0] @ costs), 0.0)  # what the very first step pays for all
-    return float((sizes @ costs).sum()) + extra, growth
+    return float((sizes @ costs).sum()) + extra, max(most, *peaks)
 
 
 def _rehearse_evaluation(work: RunSteps, opened: Opened, frozen: _Frozen, budget: float) -> float:
