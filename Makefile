@@ -59,7 +59,7 @@ notebook: $(STAMP)  ## write notebooks/first_classifier.ipynb from notebooks/fir
 	$(BIN)/jupytext --to notebook --update notebooks/first_classifier.py
 
 SLIDES  := build/slides
-BROWSER  = $(firstword $(shell command -v $(CHROME_PATH) chromium chromium-browser google-chrome 2>/dev/null))
+BROWSER  = $(shell for b in "$(CHROME_PATH)" chromium chromium-browser google-chrome; do command -v "$$b" && break; done)
 MARP     = node/node_modules/.bin/marp --browser-path "$(BROWSER)"
 
 slides: $(STAMP)  ## build the slides into build/slides, as HTML and PDF; needs Node.js and Chromium

@@ -177,6 +177,7 @@ def describe_exit_codes() -> Iterator[str]:
     kinds = [e for e in vars(errors).values() if inspect.isclass(e) and issubclass(e, errors.TextuneError)]
     rows = [(f"`{e.__name__}`", str(e.exit_code), (e.__doc__ or "").splitlines()[0]) for e in kinds]
     yield table(("error", "exit code", "meaning"), rows)
+    yield "`--debug`, with any command, shows the traceback of an error.\n"
     yield "A stopped run exits with 130 (Ctrl-C) or 143 (SIGTERM), a fault of textune itself with 70.\n"
 
 

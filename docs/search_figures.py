@@ -62,7 +62,7 @@ def _describe_faults() -> Iterator[str]:
             f"other {' and '.join(line['differs'])} than")  # fmt: skip
         yield (
             f"A search of {line['trials']} settings over {line['rows']} reviews, {told[line['side']]}, has {found}\n"
-            "one that nothing happened to (`benchmarks/sweep_faults.py`).\n"
+            "the same search in one process that nothing happened to (`benchmarks/sweep_faults.py`).\n"
         )
 
 

@@ -15,8 +15,8 @@
 # # From labelled text to a classifier, step by step
 #
 # Film-review sentences, a small pretrained model and LoRA: tokens, the model before tuning, training, a report, the
-# errors, predictions, one plain model to take away. It runs as it is in Colab and on your own machine, on CUDA, Apple
-# silicon or a CPU. On two CPU cores it takes a few minutes. Model and data come as packages: after the first cell
+# errors, predictions, one plain model to take away. It runs on your own machine as it is, and in Colab once the first cell
+# knows where textune is; on CUDA, Apple silicon or a CPU. On two CPU cores it takes a few minutes. Model and data come as packages: after the first cell
 # nothing is downloaded.
 
 # %% [markdown]

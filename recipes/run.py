@@ -23,7 +23,7 @@ from typing import Any
 
 import typer
 
-from textune.bundle import run_path
+from textune.bundle import read_json, run_path, write_text_atomically
 from textune.config import build_config, load_settings, merge_settings, parse_settings
 from textune.errors import ConfigError, DataError, TextuneError, suggest
 from textune.steps import PLAN
@@ -123,24 +123,33 @@ def _take_embedded(plan: Plan, words: Sequence[str]) -> list[str]:
     stand = STANDS.get(_data_set(settings))
     if stand is None:
         return list(words)
-    train, test = (_read_sample(settings.get(key), rows)
+    given = parse_settings(list(words))
+    whole = "none" in (given.get("sample"), given.get("test_sample"))
+    train, test = (_read_sample(key, settings.get(key), rows)
                    for key, rows in (("sample", _ROWS), ("test_sample", _TEST_ROWS)))  # fmt: skip
     what = "its embedded rows" if stand.same else "film reviews stand in, so the figures say nothing about this data"
-    plan.notes.append(f"data: {settings['data']} -> {stand.embedded}, {train:,} + {test:,} rows ({what})")
+    rows = "all rows, a third of them for the test" if whole else f"{train:,} + {test:,} rows"
+    train, test = (_ROWS, _TEST_ROWS) if whole else (train, test)
+    plan.notes.append(f"data: {settings['data']} -> {stand.embedded}, {rows} ({what})")
     plan.words += [
         f"data={stand.embedded}", "test=none", "text=text", "label=label", "labels=0=negative,1=positive",
-        f"sample={train + test}", "test_sample=none", f"test_fraction={test / (train + test):.6f}",
+        f"sample={'none' if whole else train + test}", "test_sample=none",
+        f"test_fraction={test / (train + test):.6f}",
     ]  # fmt: skip
-    if settings.get("validation_fraction") is not None:
-        share = float(settings["validation_fraction"]) * train / (train + test)
-        plan.words.append(f"validation_fraction={share:.6f}")
+    share = build_config(settings).data.validation_fraction
+    plan.words.append(f"validation_fraction={'none' if share is None else round(share * train / (train + test), 6)}")
     obeyed = ("sample=", "test_sample=", "validation_fraction=")
     return [word for word in words if not word.startswith(obeyed)]
 
 
-def _read_sample(value: Any, by_rule: int) -> int:
-    count = str(value or by_rule).rpartition(":")[2]
-    return int(count) if count.isdigit() and int(count) else by_rule
+def _read_sample(setting: str, value: Any, by_rule: int) -> int:
+    """Returns the number of rows of "500" or "first:500"; by the rule where none is set."""
+    if value in (None, "none"):
+        return by_rule
+    how, _, count = str(value).rpartition(":")
+    if how not in ("", "first") or not count.isdecimal() or int(count) < 1:
+        raise ConfigError(f"{setting}={value}: is not understood", hint="give a number of rows such as 1000, or none")
+    return int(count)
 
 
 def _data_set(settings: Mapping[str, Any]) -> str:
@@ -155,6 +164,11 @@ def _rename_targets(plan: Plan) -> None:
     from textune.backbones import resolve_backbone
 
     family = resolve_backbone(plan.settings["backbone"]).family
+    if family.guessed:
+        raise ConfigError(
+            f"which layer {QUERY} is in a model of the type {family.name} is not known",
+            hint=f"name it: method.targets=NAME, one of {', '.join(family.linear)}",
+        )
     if QUERY not in family.linear:
         plan.notes.append(f"method.targets: the layer that {QUERY} names is {family.linear[0]} in {family.name}")
         plan.words.append(f"method.targets={family.linear[0]}")
@@ -197,10 +211,8 @@ def run_one(plan: Plan) -> int:
 
 def _what_to_give(stand: Stand, backbone: str) -> str:
     files = " and ".join(name for key, name in stand.local.items() if key != "test_text")
-    return (
-        f"without the hub: --data FOLDER with {files}, --backbone FOLDER with {backbone}; "
-        "or --offline for what comes with the package"
-    )
+    model = "" if backbone == "minilm" else f", --backbone FOLDER with {backbone}"
+    return f"without the hub: --data FOLDER with {files}{model}; or --offline for what comes with the package"
 
 
 def run_gallery(plans: Sequence[Plan]) -> int:
@@ -214,6 +226,9 @@ def run_gallery(plans: Sequence[Plan]) -> int:
     rows, failed = [], False
     for plan in plans:
         command = _go_on(plan)
+        _asked_file(plan).parent.mkdir(parents=True, exist_ok=True)
+        if command == plan.command and ("--overwrite" in plan.flags or not _asked_file(plan).is_file()):
+            write_text_atomically(_asked_file(plan), json.dumps(_list_asked(plan)))
         typer.echo(f"$ textune {shlex.join(command)}")
         done = run_child([*command, "--json"])
         failed = failed or done.code != 0
@@ -226,13 +241,22 @@ def run_gallery(plans: Sequence[Plan]) -> int:
 
 def _go_on(plan: Plan) -> list[str]:
     """Returns the command; where the technique's run was begun or finished before, the one that goes on with it."""
-    config = build_config(plan.settings)
+    config, asked = build_config(plan.settings), _asked_file(plan)
     folder = run_path(config.runs_dir, str(config.name))
-    if "--overwrite" in plan.flags or not (folder / PLAN).is_file():
+    if "--overwrite" in plan.flags or not (folder / PLAN).is_file() or not asked.is_file():
         return plan.command
-    then = build_config(load_settings(folder / "config.yaml")).to_dict()  # with all that was left open decided
-    same = all(value is None or then[name] == value for name, value in config.to_dict().items())
-    return ["resume", str(folder)] if same else plan.command
+    return ["resume", str(folder)] if read_json(asked, "what was asked") == _list_asked(plan) else plan.command
+
+
+def _asked_file(plan: Plan) -> Path:
+    """Beside the run: the run's own settings do not tell what was left open and what was asked for."""
+    config = build_config(plan.settings)
+    return Path(config.runs_dir) / f".{config.name}.asked.json"
+
+
+def _list_asked(plan: Plan) -> dict[str, Any]:
+    asked: dict[str, Any] = json.loads(json.dumps(build_config(plan.settings).to_dict()))
+    return asked
 
 
 def _describe(plan: Plan, figures: Mapping[str, Any]) -> tuple[str, ...]:
@@ -244,7 +268,7 @@ def _describe(plan: Plan, figures: Mapping[str, Any]) -> tuple[str, ...]:
     key = method if isinstance(method, str) else str(method["name"])
     return (
         plan.file.stem, f"{trained:,}", f"{trained / total:.2%}", summary["size on disk"].split(" ")[0],
-        summary["peak memory"], summary["training time"],
+        summary.get("peak memory", "–"), summary["training time"],
         f"{figures['accuracy']:.1%} ({interval['low']:.1%} to {interval['high']:.1%})", methods.get(key).when,
     )  # fmt: skip
 

@@ -276,6 +276,18 @@ def run_path(runs_dir: str, name: str) -> Path:
     return path
 
 
+def check_place(folder: Path, setting: str) -> None:
+    """Raises ConfigError where a folder can be neither made nor written to; setting: that names it.
+
+    To be asked before anything is trained: hours later it would be too late.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise ConfigError(f"{there}: is a file, no folder", hint=f"give {setting} a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ConfigError(f"{there}: cannot be written to", hint=f"give {setting} another folder")
+
+
 @contextlib.contextmanager
 def lock_run(folder: Path) -> Iterator[None]:
     """Holds the run folder for this process; raises BundleError at once where another holds it.

@@ -11,14 +11,15 @@ from textune.progress import format_seconds
 
 @dataclass(frozen=True)
 class Costs:
-    """run_seconds: of the whole run but for starting the program; None where it was resumed: nobody timed all of it.
+    """run_seconds: of the whole run but for starting the program. peak_memory_mb: of the process, in 10^6 bytes.
 
-    peak_memory_mb: of the process, in 10^6 bytes. weight_megabytes: on disk, beside the base model.
+    Both are None where the run was resumed, or is the winner of a search: no process saw all of it.
+    weight_megabytes: on disk, beside the base model.
     """
 
     training_seconds: float
     run_seconds: float | None
-    peak_memory_mb: float
+    peak_memory_mb: float | None
     weight_megabytes: float
 
 
@@ -34,10 +35,12 @@ def describe_run(manifest: Manifest, training: TrainingConfig, costs: Costs) -> 
         ("epochs", f"{training.epochs:g}, batch size {training.batch_size}, rate {training.learning_rate:g}"),
         ("max_length", f"{manifest.max_length} tokens; longer texts are {manifest.long_text.describe()}"),
         ("training time", format_seconds(costs.training_seconds)),
-        ("peak memory", f"{costs.peak_memory_mb:,.0f} MB"),
         ("precision", f"{manifest.engine['precision']['name']} on {manifest.engine['device']}"),
         ("seed", str(manifest.seed)),
     ]
-    if costs.run_seconds is not None:
-        facts.insert(7, ("whole run", format_seconds(costs.run_seconds)))
+    whole = [
+        ("whole run", costs.run_seconds, format_seconds),
+        ("peak memory", costs.peak_memory_mb, "{:,.0f} MB".format),
+    ]
+    facts[7:7] = [(name, write(value)) for name, value, write in whole if value is not None]
     return facts

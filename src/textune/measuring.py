@@ -195,6 +195,12 @@ def count_test_reads(folder: Path) -> int:
     return len(read_json_lines(folder / TEST_READS))
 
 
+def count_reads_of_own_rows(folder: Path) -> int:
+    """Returns how often the rows that a run's figures are of were measured on: not what `evaluate` read elsewhere."""
+    reads = [line["fingerprint"] for line in read_json_lines(folder / TEST_READS)]
+    return reads.count(reads[0]) if reads else 0
+
+
 def write_evaluation(
     folder: Path, manifest: Manifest, figures: Figures, *, facts: list[tuple[str, str]], summary: list[tuple[str, str]],
     costs: Costs, warnings: list[str], library_name: str, base_model: str | None,

@@ -11,7 +11,16 @@ from typing import Any
 
 from textune import cache
 from textune.backbones import recall_local, resolve_backbone
-from textune.bundle import Manifest, lock_run, name_run, prepare_run_folder, read_manifest, refuse_exported, run_path
+from textune.bundle import (
+    Manifest,
+    check_place,
+    lock_run,
+    name_run,
+    prepare_run_folder,
+    read_manifest,
+    refuse_exported,
+    run_path,
+)
 from textune.config import RunConfig, TokenConfig, build_config, merge_settings
 from textune.errors import BundleError, ConfigError
 from textune.methods import Method, resolve
@@ -22,13 +31,14 @@ def hash_plan(plan: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
 
 
-def refuse_changes(what: str, then: Mapping[Any, Any], now: Mapping[Any, Any]) -> None:
-    """Raises BundleError that shows every difference between the run's beginning and now."""
+def refuse_changes(what: str, then: Mapping[Any, Any], now: Mapping[Any, Any], *, whose: str = "the run") -> None:
+    """Raises BundleError that shows every difference between the beginning of the run, or the search, and now."""
     changed = [k for k in sorted(then.keys() | now.keys(), key=str) if then.get(k) != now.get(k)]
     if changed:
-        lines = "\n  ".join(f"{k}: {_short(then.get(k))} when the run began, {_short(now.get(k))} now" for k in changed)
+        pairs = ((k, _short(then.get(k)), _short(now.get(k))) for k in changed)
+        lines = "\n  ".join(f"{k}: {before} when {whose} began, {after} now" for k, before, after in pairs)
         raise BundleError(
-            f"the run cannot go on: {what} changed\n  {lines}",
+            f"{whose} cannot go on: {what} changed\n  {lines}",
             hint="put them back as they were, or train anew under another name=",
         )
 
@@ -95,6 +105,7 @@ def choose_folder(config: RunConfig, overwrite: bool, kind: str | None = None) -
 
     kind: "sweep": the name is made from that in the place of what a sweep may change.
     """
+    check_place(Path(config.runs_dir), "runs_dir=")
     if config.name is not None:
         folder = run_path(config.runs_dir, config.name)
         if not overwrite and folder.is_dir() and any(p.name != ".lock" for p in folder.iterdir()):

@@ -372,8 +372,8 @@ class RunSteps:
             seed=self.config.training.seed, training_seconds=training_seconds, validation=self.data.validation,
         )  # fmt: skip
         costs = Costs(
-            training_seconds, None if resumed else time.monotonic() - self.started, peak_memory_mb(),
-            weight_megabytes(folder),
+            training_seconds, None if resumed else time.monotonic() - self.started,
+            None if resumed else peak_memory_mb(), weight_megabytes(folder),
         )  # fmt: skip
         write_evaluation(
             folder, manifest, figures, facts=self.facts, summary=describe_run(manifest, self.config.training, costs),

@@ -24,6 +24,7 @@ from textune.config import RunConfig, build_config
 from textune.errors import BundleError, ConfigError, DataError, ModelError
 from textune.evaluation import Interval
 from textune.interrupt import RunInterrupted
+from textune.measuring import evaluate
 from textune.preparation import prepare_data
 from textune.progress import Silent
 from textune.report.comparison import Candidate, conclude, mark_fronts, note
@@ -189,6 +190,37 @@ def test_labels_that_no_model_knows_are_classes_of_their_own(runs: dict[str, Pat
     assert interval.high < 0.45, "three of five classes are always missed"
 
 
+def test_labels_may_stand_by_their_names_in_the_test_table(backbone: Path, tmp_path: Path) -> None:
+    table = write_reviews(tmp_path / "reviews.csv", rows=60)
+    test = write_reviews(tmp_path / "test.csv", rows=20)
+    test.write_text(test.read_text().replace(",positive", ",good").replace(",negative", ",bad"))
+    labels = "negative=bad,positive=good"
+    folders = [
+        train_tiny(table, backbone, tmp_path / f"{method}-{seed}", method=method, seed=seed, epochs=1, labels=labels,
+                   split_seed=1, test=test).folder
+        for method in ("lora", "head") for seed in (1, 2)
+    ]  # fmt: skip
+    assert read_run(folders[0]).unknown.shape == (20, 0)
+    for candidate in compare_runs(folders).candidates:
+        assert candidate.macro_f1_interval.low <= candidate.macro_f1 <= candidate.macro_f1_interval.high
+
+
+def test_only_readings_of_the_compared_rows_are_counted(runs: dict[str, Path], tmp_path: Path) -> None:
+    copies = [shutil.copytree(runs[name], tmp_path / name) for name in ("lora-1", "head-1")]
+    evaluate(copies[0], write_reviews(tmp_path / "march.csv", rows=12), text="text", label="label")
+    assert compare_runs(copies).test_reads == 2
+
+
+def test_runs_that_build_on_another_are_found_again(backbone: Path, tmp_path: Path) -> None:
+    table = write_reviews(tmp_path / "reviews.csv", rows=60)
+    base = train_tiny(table, backbone, tmp_path / "base", epochs=1, labels="negative=bad,positive=good").folder
+    settings = FAST | {"data": str(table), "text": "text", "label": "label", "epochs": 1, "init": str(base),
+                       "runs_dir": str(tmp_path / "runs"), "test_fraction": 0.2}  # fmt: skip
+    configs = list_configs(settings, ["lora"], ["minilm"], [1, 2])
+    made = train_missing(configs, Silent(), launch=lambda config, _: train_config(config, progress=Silent()) and None)
+    assert train_missing(configs, Silent(), launch=lambda *_: pytest.fail("trained twice")) == made
+
+
 def test_answers_that_are_not_whole_are_told_with_their_place(
     altered: Callable[[Callable[[pa.Table], pa.Table]], Path], runs: dict[str, Path]
 ) -> None:
@@ -223,7 +255,7 @@ def test_an_output_that_cannot_be_is_told_before_training(
     words = [str(reviews), "methods=lora,head", f"backbone={backbone}"]
     told = call_textune("compare", *words, "--output", "file.txt/x", cwd=tmp_path, code=2).stderr
     assert "file.txt: is a file" in told and not (tmp_path / "runs").exists()
-    monkeypatch.setattr("textune.report.comparison_page.os.access", lambda *_: False)
+    monkeypatch.setattr("textune.bundle.os.access", lambda *_: False)
     with pytest.raises(ConfigError, match="cannot be written to"):
         check_output(tmp_path / "new" / "folder")
 
@@ -388,7 +420,11 @@ def test_seeds_are_a_number_of_them_or_a_list() -> None:
     assert parse_seeds(None, None) == [42]
     with pytest.raises(ConfigError, match="seeds="):
         parse_seeds("some", None)
-    with pytest.raises(ConfigError, match="seeds="):
+    with pytest.raises(ConfigError, match=r"^seed=abc: must be a whole number"):
+        parse_seeds(None, "abc")
+    with pytest.raises(ConfigError, match=r"^seed=1\.5: must be a whole number"):
+        parse_seeds("2", 1.5)
+    with pytest.raises(ConfigError, match="seed="):
         parse_seeds(3, [1, 2])
 
 

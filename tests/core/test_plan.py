@@ -169,6 +169,31 @@ class Told(Silent):
         self.lines.append(text)
 
 
+def test_a_run_that_builds_on_another_is_checked_as_it_will_be(reviews: Path, backbone: Path, tmp_path: Path) -> None:
+    base = train_tiny(reviews, backbone, tmp_path / "base", epochs=1, method="bitfit").folder
+    given = {"data": str(reviews), "init": str(base)}
+    (config,) = list_plans(given, [], ["minilm"], Silent())
+    assert config.method.name == "bitfit"
+    with pytest.raises(ConfigError, match="goes on with the method of its run, bitfit"):
+        list_plans(given, ["head"], ["minilm"], Silent())
+
+
+def test_a_place_for_runs_that_cannot_be_is_told_before_anything_is_rehearsed(
+    reviews: Path, backbone: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
+    settings = settings_for(reviews, backbone, tmp_path / "x") | {"runs_dir": str(tmp_path / "notes.txt" / "runs")}
+    with pytest.raises(ConfigError, match=r"notes\.txt: is a file, no folder") as caught:
+        plan_runs([build_config(settings)], 1.0, Silent())
+    assert "runs_dir=" in (caught.value.hint or "")
+    for command in ("train", "plan", "sweep"):
+        more = ["sweep.space={learning_rate: [1e-3]}"] if command == "sweep" else []
+        own = {k: v for k, v in settings.items() if command != "sweep" or k != "learning_rate"}
+        done = call_textune(command, *as_words(own), *more, cwd=tmp_path, code=2)
+        assert "is a file, no folder" in done.stderr
+    assert (tmp_path / "notes.txt").read_text(encoding="utf-8") == "mine"
+
+
 def test_a_method_that_cannot_do_with_the_settings_is_left_out_unless_it_is_named(
     reviews: Path, backbone: Path
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from textune.errors import BundleError, ConfigError, DataError, TrainingError
 from textune.interrupt import StopRequest
 from textune.preparation import prepare_data
 from textune.progress import Silent
-from textune.report.search_charts import draw_coordinates
+from textune.report.search_charts import draw_coordinates, draw_scores_by_trial
 from textune.run import resume
 from textune.search import trial as trials
 from textune.search.ledger import COMPLETE, FAIL, PRUNED, Ledger
@@ -238,3 +239,12 @@ def test_one_trial_that_collapsed_does_not_press_the_others_together(metric: str
     heights = [float(line.split(",")[-1].split('"')[0]) for line in drawn.split("<polyline")[1:]]
     assert max(heights) - min(heights) > 200 and len(set(heights)) == 5, "the collapsed one stands with the next worst"
     assert "≤" not in str(draw_coordinates(made[:-1], ["learning_rate"], metric, 2))
+
+
+@pytest.mark.parametrize("figure", [0.0, 1.0])
+def test_no_picture_names_a_figure_that_cannot_be(figure: float) -> None:
+    made = [{"number": n, "settings": {"learning_rate": 10.0**-n}, "scores": {"accuracy": figure}, "state": "complete"}
+            for n in (1, 2, 3)]  # fmt: skip
+    drawn = str(draw_coordinates(made, ["learning_rate"], "accuracy", 2)) + str(draw_scores_by_trial(made, "accuracy"))
+    named = {float(percent) for percent in re.findall(r">[≤≥]?(-?[\d.]+)%<", drawn)}
+    assert 100 * figure in named and all(0 <= percent <= 100 for percent in named)

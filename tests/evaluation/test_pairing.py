@@ -16,6 +16,7 @@ from textune.evaluation import (
     count_correct,
     count_labels,
     estimate_interval,
+    estimate_macro_f1,
     paired_difference,
 )
 
@@ -98,6 +99,16 @@ def test_seeds_that_disagree_widen_the_interval() -> None:
     assert wild.high - wild.low > 3 * (calm.high - calm.low)
     found = compare_pair(count_correct(list(moving)), count_correct(list(steady)), [1, 2, 3], [1, 2, 3])
     assert found.lead.low < 0 < found.lead.high
+
+
+def test_no_interval_of_a_share_passes_what_can_be() -> None:
+    near_all = [np.arange(100) >= 5, np.ones(100, bool)]
+    near_none = [~right for right in near_all]
+    assert estimate_interval(count_correct(near_all)).high == 1.0
+    assert estimate_interval(count_correct(near_none)).low == 0.0
+    true = np.tile(np.array([[True, False], [False, True]]), (50, 1))
+    value, interval = estimate_macro_f1(true, [true, np.where(np.arange(100)[:, None] < 5, ~true, true)])
+    assert 0 <= interval.low <= value <= interval.high == 1.0
 
 
 def test_only_shared_seeds_are_paired_by_mcnemar() -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -179,6 +180,27 @@ def test_offline_obeys_the_samples_that_are_given() -> None:
     assert any("500 + 200 rows" in note for note in plan.notes)
 
 
+def test_offline_samples_that_are_none_or_nonsense() -> None:
+    file = FOLDER / "amazon-polarity-sweep" / "better.yaml"
+    whole = recipes.plan_recipe(file, offline=True, words=["sample=none", "validation_fraction=none"])
+    config = build_config(whole.settings)
+    assert config.data.sample is None and config.data.validation_fraction is None
+    assert any("all rows" in note for note in whole.notes)
+    for word in ("sample=10k", "test_sample=last:5", "sample=0"):
+        with pytest.raises(ConfigError, match="is not understood"):
+            recipes.plan_recipe(file, offline=True, words=[word])
+    with pytest.raises(ConfigError, match="validation_fraction"):
+        recipes.plan_recipe(file, offline=True, words=["validation_fraction=abc"])
+
+
+def test_a_query_layer_that_is_not_known_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    family = SimpleNamespace(guessed=True, name="camembert", linear=("dense", "query"))
+    monkeypatch.setattr("textune.backbones.resolve_backbone", lambda *_, **__: SimpleNamespace(family=family))
+    with pytest.raises(ConfigError, match="not known") as caught:
+        recipes.plan_recipe(FOLDER / "imdb-distilbert-lora" / "original.yaml", backbone="camembert-base")
+    assert "method.targets=NAME, one of dense, query" in (caught.value.hint or "")
+
+
 def test_data_that_is_not_needed_and_other_data_are_told(tmp_path: Path) -> None:
     plan = recipes.plan_recipe(FOLDER / "technique-gallery" / "better" / "lora.yaml", data=tmp_path)
     assert any("not needed" in note for note in plan.notes)
@@ -256,6 +278,8 @@ def test_gallery_ends_with_one_table(backbones: dict[str, Path], reviews: Path, 
     other = call_recipe("technique-gallery", "bitfit", "--backbone", str(backbones["bert"]), *fast, "max_length=32",
                         cwd=tmp_path)  # fmt: skip
     assert other.returncode == 1 and "--overwrite" in other.stderr, "other settings are another run"
+    default = call_recipe("technique-gallery", "bitfit", "--backbone", str(backbones["bert"]), *fast, cwd=tmp_path)
+    assert default.returncode == 1 and "--overwrite" in default.stderr, "a trial of one epoch is not the recipe's run"
 
 
 @pytest.mark.slow

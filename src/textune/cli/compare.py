@@ -67,10 +67,14 @@ def _name_of(settings: Mapping[str, Any]) -> str:
 
 def parse_seeds(value: Any, first: Any) -> list[int]:
     """Returns the seeds: `3` is three from the first on, `1,2,3` is those; raises ConfigError."""
+    from textune.coercion import coerce_value
     from textune.errors import ConfigError
 
     try:
-        begin = 42 if first is None else int(first)
+        begin = coerce_value(int, 42 if first is None else first)
+    except ValueError as error:
+        raise ConfigError(f"seed={first}: {error}") from None
+    try:
         if value is None:
             return [begin]
         words = split_list(value)

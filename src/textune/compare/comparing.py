@@ -21,6 +21,7 @@ from textune.evaluation import (
     estimate_interval,
     estimate_macro_f1,
 )
+from textune.measuring import count_reads_of_own_rows
 from textune.report.comparison import COSTS, Candidate, Comparison, Pair, RunLine, mark_fronts
 
 
@@ -42,7 +43,7 @@ def compare_runs(folders: Sequence[str | Path]) -> Comparison:
         figure=first.evaluation.headline.name,
         split=first.split,
         rows=len(first.rows),
-        test_reads=sum(run.manifest.test_reads for run in runs),
+        test_reads=sum(count_reads_of_own_rows(run.folder) for run in runs),
         candidates=tuple(candidates),
         pairs=tuple(_test_pairs(groups, counts)),
         runs=tuple(_list_run(run, group.name) for group in groups for run in group.runs),
@@ -108,5 +109,5 @@ def _list_run(run: RunRecord, group: str) -> RunLine:
     evaluation = run.evaluation
     return RunLine(
         str(run.folder), group, run.seed, evaluation.headline.value, evaluation.headline.interval, evaluation.macro.f1,
-        run.costs, run.manifest.test_reads,
+        run.costs, count_reads_of_own_rows(run.folder),
     )  # fmt: skip

@@ -85,7 +85,7 @@ def _build_record(
     return RunRecord(
         folder, manifest, settings, metrics["split"], read_evaluation(figures), {key: kept.get(key) for key in COSTS},
         np.asarray(stored["row"], np.int64), tuple(tuple(v) if isinstance(v, list) else v for v in stored["label"]),
-        _hash_texts(stored), labels.encode_sets(sets) > 0, given, _mark_unknown(sets, set(labels.values)),
+        _hash_texts(stored), labels.encode_sets(sets) > 0, given, _mark_unknown(sets, {*labels.values, *labels.names}),
     )  # fmt: skip
 
 

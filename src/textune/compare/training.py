@@ -17,7 +17,7 @@ from textune.errors import BundleError, ConfigError
 from textune.methods import check_family, check_length, resolve
 from textune.preparation import prepare_data
 from textune.progress import Progress
-from textune.starting import stem_of
+from textune.starting import adopt_init, stem_of
 from textune.steps import PLAN
 
 Launch = Callable[[RunConfig, Path | None], None]
@@ -41,15 +41,14 @@ def list_configs(
     options = {k: v for k, v in given.items() if k != "name"} if isinstance(given, Mapping) else {}
     configs = []
     for backbone in backbones:
-        for method in methods:
-            chosen = resolve(method, options)
-            found = resolve_backbone(backbone, trust=settings.get("trust"))
-            check_family(chosen, found.family)
-            for seed in seeds:
-                own = {"method": {"name": method, **options}, "backbone": backbone, "seed": seed}
-                config = build_config({"split_seed": seeds[0]} | dict(settings) | own)
-                check_length(chosen, found, config.tokens.max_length)
-                configs.append(config.replace(name=_name(config)))
+        for name in methods:
+            own = {"method": {"name": name, **options}, "backbone": backbone}
+            each = [build_config({"split_seed": seeds[0]} | dict(settings) | own | {"seed": seed}) for seed in seeds]
+            adopted, method = adopt_init(each[0], resolve(name, options))
+            found = resolve_backbone(adopted.model.backbone, trust=settings.get("trust"))
+            check_family(method, found.family)
+            check_length(method, found, adopted.tokens.max_length)
+            configs += [config.replace(name=_name(config)) for config in each]
     return configs
 
 
@@ -67,7 +66,9 @@ def train_missing(configs: Sequence[RunConfig], progress: Progress, launch: Laun
     BundleError where a finished run was trained on other data than is there now.
     """
     launch = launch or train_apart
-    fingerprint = prepare_data(configs[0]).fingerprint
+    first = configs[0]
+    adopted, _ = adopt_init(first, resolve(first.method.name, first.method.options))
+    fingerprint = prepare_data(adopted).fingerprint
     folders = [run_path(config.runs_dir, config.name or "") for config in configs]
     finished = [_is_finished(folder) for folder in folders]
     for folder in (f for f, done in zip(folders, finished, strict=True) if done):

@@ -18,7 +18,7 @@ class IA3(PeftMethod):
 
     summary = "one factor per key, value and feed-forward activation"
     paper = "https://arxiv.org/abs/2205.05638"
-    when = "many classifiers on one backbone, each of some tens of kilobytes, and merged for free"
+    when = "many classifiers stored beside one backbone: 0.06 MB each on MiniLM; merged for free"
     learning_rate = 1e-2
 
     @classmethod

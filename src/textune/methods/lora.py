@@ -35,7 +35,7 @@ class LoraOptions:
         None, "adapt only so many of the highest layers, and what stands above them; in the lean engine the others "
         "run once, not in every epoch", low=1, high=1000
     )  # fmt: skip
-    dora: bool = option(False, "DoRA: train each column's length apart from its direction")
+    dora: bool = option(False, "DoRA: train the length of each output's weights apart from their direction")
     rslora: bool = option(False, "rsLoRA: scale by alpha / sqrt(r), which suits high ranks")
     lora_plus: float = option(1.0, "LoRA+: the second matrix learns at so many times the rate", low=1, high=1000)
 

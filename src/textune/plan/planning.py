@@ -14,13 +14,14 @@ from typing import Any
 
 from textune import cache
 from textune.backbones import resolve_backbone
-from textune.bundle import read_manifest
+from textune.bundle import check_place, read_manifest
 from textune.child import explain_failure, run_child
 from textune.config import RunConfig, build_config, write_settings
 from textune.errors import ConfigError, MissingExtraError, ModelError, TextuneError
 from textune.methods import check_family, check_length, methods, resolve
 from textune.plan.forecast import Forecast
 from textune.progress import Progress
+from textune.starting import adopt_init
 
 _OF_ONE_METHOD = (ConfigError.exit_code, ModelError.exit_code, MissingExtraError.exit_code)
 """How a rehearsal ends where another method may do better: a prompt, say, leaves the text fewer tokens."""
@@ -43,13 +44,15 @@ def list_plans(
     configs: list[RunConfig] = []
     refused: list[TextuneError] = []
     for backbone in backbones:
-        found = resolve_backbone(backbone, trust=settings.get("trust"))
+        trust = settings.get("trust")
+        found = None if settings.get("init") else resolve_backbone(backbone, trust=trust)
         for name in chosen or methods.names():
-            method = resolve(name, options)
             config = build_config(dict(settings) | {"method": {"name": name, **options}, "backbone": backbone})
             try:
-                check_family(method, found.family)
-                check_length(method, found, config.tokens.max_length)
+                adopted, method = adopt_init(config, resolve(name, options))
+                model = found or resolve_backbone(adopted.model.backbone, trust=trust)
+                check_family(method, model.family)
+                check_length(method, model, adopted.tokens.max_length)
             except (ConfigError, ModelError, MissingExtraError) as error:
                 if chosen:
                     raise
@@ -80,6 +83,7 @@ def plan_runs(
         for config in configs:
             # on the disk of the runs: how fast a checkpoint is written depends on it
             runs = Path(config.runs_dir).absolute()
+            check_place(runs, "runs_dir=")
             parent = next(path for path in (runs, *runs.parents) if path.is_dir())
             try:
                 with tempfile.TemporaryDirectory(prefix=".textune-plan-", dir=parent) as place:

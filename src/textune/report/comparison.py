@@ -189,7 +189,10 @@ def note(comparison: Comparison) -> tuple[str, ...]:
         notes.append(f"The costs of {list_names(unmeasured)} were not kept as numbers; they stand as –.")
     resumed = [c.name for c in comparison.candidates if c.costs["run_seconds"] is None and c.name not in unmeasured]
     if resumed:
-        notes.append(f"Of {list_names(resumed)} a run was interrupted and resumed: its whole time is not known.")
+        notes.append(
+            f"Of {list_names(resumed)} a run was resumed, or is the winner of a search: what the whole of it took is "
+            "not known."
+        )
     if len(comparison.machines) > 1:
         notes.append(
             f"The runs were not computed alike ({'; '.join(comparison.machines)}): their seconds and memory do not "

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from textune.bundle import write_text_atomically
+from textune.bundle import check_place, write_text_atomically
 from textune.errors import ConfigError
 from textune.report.card import escape_markdown
 from textune.report.comparison import COSTS, FRONTS, Candidate, Comparison, Pair, conclude, format_cost, note
@@ -96,15 +95,8 @@ def write_comparison(comparison: Comparison, folder: Path, version: str) -> Path
 
 
 def check_output(folder: Path) -> None:
-    """Raises ConfigError where the folder cannot be written, or holds anything but an earlier comparison.
-
-    To be asked before anything is trained: hours later it would be too late.
-    """
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not there.is_dir():
-        raise ConfigError(f"{there}: is a file", hint="give --output a folder")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise ConfigError(f"{there}: cannot be written to", hint="give --output another folder")
+    """Raises ConfigError where the folder cannot be written, or holds anything but an earlier comparison."""
+    check_place(folder, "--output")
     if not folder.is_dir():
         return
     if strange := sorted({p.name for p in folder.iterdir()} - set(FILES)):

@@ -65,7 +65,8 @@ def draw_scores_by_trial(trials: Sequence[Mapping[str, Any]], metric: str) -> Ma
         return round(across, 1), round(10 + (high - value) / (high - low) * (height - 44), 1)
 
     parts = [_open(width, height, "Figure of each trial, in order")]
-    for tick in list_ticks(low, high, 5):
+    most = math.inf if metric == "loss" else 1.0
+    for tick in (tick for tick in list_ticks(low, high, 5) if 0 <= tick <= most):
         y = place(0, tick)[1]
         parts.append(f'<line class="grid" x1="{left}" x2="{width - 12}" y1="{y}" y2="{y}"/>')
         parts.append(f'<text x="{left - 7}" y="{y + 4}" text-anchor="end">{_figure(tick, metric)}</text>')
@@ -161,6 +162,8 @@ class _FigureAxis(_Axis):
     def ticks(self) -> list[tuple[str, float]]:
         """Returns the best and the worst figure; where the axis is cut, that there is worse."""
         sign = "≥" if self._metric == "loss" else "≤"
+        if len(self.found) == 1 and self._cut is None:
+            return [(_figure(self.found[0], self._metric), self.share(self.found[0]))]
         values = [self.low, self.high]
         worst = self.low if self._worse > 0 else self.high
         return [

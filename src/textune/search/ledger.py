@@ -8,7 +8,6 @@ trained on from its last checkpoint.
 from __future__ import annotations
 
 import math
-import os
 import random
 import time
 import warnings
@@ -19,11 +18,12 @@ from typing import Any
 
 from textune.config import RunConfig
 from textune.errors import TrainingError
+from textune.search.beginning import refuse_another_beginning
+from textune.search.journal import JOURNAL, open_study
 from textune.search.settings import SweepSettings
 from textune.search.space import Point, settings_at
 from textune.search.trial import DIED, DONE, FAILED, INTERRUPTED, Job, Outcome, drop_checkpoints
 
-JOURNAL = "journal.log"
 WAITING, RUNNING, COMPLETE, PRUNED, FAIL = "waiting", "running", "complete", "pruned", "failed"
 _MOST_ATTEMPTS = 2
 
@@ -52,12 +52,20 @@ class Trial:
 
 
 class Ledger:
-    """The trials of one search. config: the settings below the space. epochs: of a trial in full, where it is known."""
+    """The trials of one search. config: the settings below the space. epochs: of a trial in full, where it is known.
 
-    def __init__(self, folder: Path, config: RunConfig, settings: SweepSettings, epochs: float | None = None) -> None:
+    begun: what `describe_beginning` returned; raises BundleError where the journal was begun with something else.
+    """
+
+    def __init__(
+        self, folder: Path, config: RunConfig, settings: SweepSettings, epochs: float | None = None,
+        begun: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
         self.folder, self.settings = folder, settings
         self._base = config.to_dict()
-        self._study = _open_study(folder)
+        self._study = open_study(folder)
+        if begun is not None:
+            self._hold_to(begun)
         self._trials: dict[int, Trial] = {}
         self._in_flight: set[int] = set()
         self.shares = _list_shares(settings, epochs)
@@ -186,6 +194,13 @@ class Ledger:
             assert outcome.kind == INTERRUPTED, outcome
         return trial
 
+    def _hold_to(self, begun: Mapping[str, Any]) -> None:
+        then = self._study.user_attrs.get("begun")
+        if then is None:
+            self._study.set_user_attr("begun", dict(begun))
+        else:
+            refuse_another_beginning(then, begun)
+
     def add_seconds(self) -> float:
         """Writes down and returns the seconds that the search took, over all its beginnings."""
         seconds = self._seconds_before + time.monotonic() - self._opened
@@ -308,34 +323,6 @@ def _list_shares(settings: SweepSettings, epochs: float | None) -> list[float]:
     each = min(1.0, epochs / 4)
     waits = [max(share * epochs, settings.halving.min_epochs) / each for share in shares]
     return list(dict.fromkeys(min(1.0, math.ceil(round(wait, 6)) * each / epochs) for wait in waits))
-
-
-def _open_study(folder: Path) -> Any:
-    import optuna
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    path = folder / JOURNAL
-    _mend(path)
-    storage = JournalStorage(JournalFileBackend(str(path)))
-    return optuna.create_study(
-        storage=storage, study_name="sweep", direction="maximize", load_if_exists=True,
-        sampler=optuna.samplers.RandomSampler(seed=0),
-    )  # fmt: skip
-
-
-def _mend(path: Path) -> None:
-    """Removes what a kill in the midst of writing left: half a line, which would spoil the next, and Optuna's lock.
-
-    The lock is nobody's: whoever opens the journal holds the lock of the whole search.
-    """
-    Path(f"{path}.lock").unlink(missing_ok=True)
-    if path.is_file():
-        content = path.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            os.truncate(path, whole)
 
 
 def _build_sampler(settings: SweepSettings, number: int) -> Any:

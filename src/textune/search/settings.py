@@ -47,7 +47,8 @@ class SweepSettings:
                                 choices=("accuracy", "macro_f1", "micro_f1", "loss"))  # fmt: skip
     workers: int = option(1, "processes that train side by side", low=1, high=1024)
     folds: int | None = option(None, "cross-validation over so many folds; 0: on the validation rows; default: 5 "
-                               "below 500 training rows without a validation table", low=0, high=50)  # fmt: skip
+                               "below 500 training rows where neither validation nor validation_fraction is set",
+                               low=0, high=50)  # fmt: skip
     executor: str = option("local", "where trials train: on this machine, or on a Ray cluster",
                            choices=("local", "ray"))  # fmt: skip
     seed: int = option(42, "seed of the draws", low=0, high=2**31)

@@ -112,9 +112,9 @@ class Space:
         if every:
             yield from self.list_points()
             return
-        names = next((d.values for d in self.dimensions if d.name == "method"), (self.method,))
-        for name in names:
-            first: Point = {"method": name} if len(names) > 1 else {}
+        listed = next((d.values for d in self.dimensions if d.name == "method"), None)
+        for name in listed or (self.method,):
+            first: Point = {"method": name} if listed else {}
             own = [d for d in self.dimensions if d.name != "method" and self._has({"method": name}, d)]
             first |= {d.name: d.examples[0] for d in own}
             yield first

@@ -10,6 +10,7 @@ from typing import Any
 
 import textune
 from textune.bundle import write_text_atomically
+from textune.evaluation import read_evaluation
 from textune.measuring import count_test_reads
 from textune.report import SearchInput, write_search_report
 from textune.run import Run
@@ -63,6 +64,7 @@ def _summarise(ledger: Ledger, selection: Selection, run: Run) -> dict[str, Any]
     best = ledger.check_any()
     assert best.outcome is not None
     tuned = run.metrics["models"]["tuned"]
+    first = read_evaluation({k: v for k, v in tuned.items() if k != "seconds"}).headline
     return {
         "format_version": 1,
         "textune_version": textune.__version__,
@@ -74,6 +76,7 @@ def _summarise(ledger: Ledger, selection: Selection, run: Run) -> dict[str, Any]
             "number": best.number, "settings": best.point, "scores": dict(best.outcome.scores), "run": run.folder.name,
             "trained_again": bool(selection.folds), "split": run.metrics["split"], "rows": tuned["rows"],
             "accuracy": tuned["accuracy"], "macro_f1": tuned["macro"]["f1"], "intervals": tuned["intervals"],
+            "headline": {"name": first.name, "value": first.value, **vars(first.interval)},
             "test_reads": count_test_reads(run.folder),
         },
         "importances": ledger.importances(),

@@ -15,6 +15,7 @@ from textune.errors import BundleError, ConfigError, DataError
 from textune.interrupt import RunInterrupted, StopRequest
 from textune.progress import Progress, open_progress
 from textune.run import Run, load_run, resume, train_config
+from textune.search.beginning import describe_beginning
 from textune.search.cluster import find_ray, run_on_ray
 from textune.search.display import describe_figure, describe_point, open_display
 from textune.search.ledger import Ledger, Trial
@@ -66,6 +67,8 @@ def sweep_config(
     folder = choose_folder(config, overwrite, kind="sweep")
     config = replace(config, name=folder.name)
     first, search = _look_at_data(config, search, bench, progress)
+    if search.folds:
+        config = _settle_by_rows(config, search, first)
     if config.training.threads is None and (search.workers > 1 or search.executor == "ray"):
         threads = max(1, (os.cpu_count() or 1) // search.workers)
         config = config.replace(threads=threads)
@@ -140,11 +143,19 @@ def _look_at_data(
     return steps, search
 
 
+def _settle_by_rows(config: RunConfig, search: SweepSettings, first: TrialSteps) -> RunConfig:
+    """Fixes what rules on the number of rows leave open: a fold has fewer rows than the training of the winner."""
+    searched = {d.name for d in search.space.dimensions}
+    names = [n for n in ("epochs", "batch_size") if n not in searched and getattr(config.training, n) is None]
+    return config.replace(**{name: getattr(first.config.training, name) for name in names})
+
+
 def _conduct(
     folder: Path, config: RunConfig, search: SweepSettings, first: TrialSteps, bench: Bench, progress: Progress
 ) -> Sweep:
     metric = search.metric or first.config.training.metric or "accuracy"
-    ledger = Ledger(folder, config, search, first.config.training.epochs)
+    begun = describe_beginning(config, search, first.data)
+    ledger = Ledger(folder, config, search, first.config.training.epochs, begun)
     if search.halving and len(ledger.shares) == 1:
         progress.warn(
             f"halving stops no trial: none is judged before {search.halving.min_epochs:g} epochs, and each is trained "
@@ -207,8 +218,15 @@ def _finish(
         shutil.rmtree(winner, ignore_errors=True)
         shutil.copytree(place, partial, ignore=shutil.ignore_patterns(".lock"))
         partial.rename(winner)
-    if (winner / PLAN).is_file():
-        return resume(winner, progress=progress, **bench.frames)
-    shutil.rmtree(winner, ignore_errors=True)
-    settings = settings_at(config.to_dict(), best.point) | {"name": winner.name, "runs_dir": str(folder)}
-    return train_config(build_config(settings), progress=progress, frames=bench.frames)
+    try:
+        if (winner / PLAN).is_file():
+            return resume(winner, progress=progress, **bench.frames)
+        shutil.rmtree(winner, ignore_errors=True)
+        settings = settings_at(config.to_dict(), best.point) | {"name": winner.name, "runs_dir": str(folder)}
+        return train_config(build_config(settings), progress=progress, frames=bench.frames)
+    except DataError as error:  # of the test table: nobody looked at it before
+        raise DataError(
+            error.message,
+            hint="put the test table right, with its columns called as the training table's, then go on with: "
+            f"textune resume {folder}",
+        ) from error
