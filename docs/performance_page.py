@@ -106,7 +106,7 @@ def describe_mechanisms() -> Iterator[str]:
             f"{line['anonymous_mb']:,.0f} MB of anonymous memory instead of {line['their_anonymous_mb']:,.0f}, and "
             f"{line['seconds']:.0f} s of training instead of {line['their_seconds']:.0f} ({line['repetitions']} "
             "repetitions, medians). The memory of the tables below was measured before that. Rebuild: "
-            "`python benchmarks/kernels.py --data FOLDER --output results/kernels.jsonl`\n"
+            "`python benchmarks/compiled_kernels.py --data FOLDER --output results/kernels.jsonl`\n"
         )
     merged = {line["side"]: line for line in find("ablation.jsonl", figure="ablation, inference")}
     if merged:

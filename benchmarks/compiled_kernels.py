@@ -1,6 +1,6 @@
 """What keeping few compiled kernels saves: the same training with oneDNN's and PyTorch's own limits and with ours.
 
-    python benchmarks/kernels.py --data FOLDER --output results/kernels.jsonl [--rows 1000] [--repetitions 3]
+    python benchmarks/compiled_kernels.py --data FOLDER --output results/kernels.jsonl [--rows 1000] [--repetitions 3]
 
 The first 1,000 training rows of amazon_reviews, title and content joined, LoRA on MiniLM, max_length 512, 1 epoch, and
 the prediction of 50 test rows: a process of its own each, in turns. `kernels` is how many shapes of products stay
@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
     hold_to(given.threads)
-    command = f"python benchmarks/kernels.py {'' if given.data is None else '--data FOLDER '}--rows {given.rows}"
+    command = f"python benchmarks/compiled_kernels.py {'' if given.data is None else '--data FOLDER '}--rows {given.rows}"
     fixed = describe_setting(given.threads) | {
         "rows": given.rows, "epochs": 1, "dropout": 0.0, "scaled": False, "command": command, "allocator": "own",
         "data": "rotten_tomatoes" if given.data is None else "amazon_reviews",
