@@ -43,7 +43,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
     hold_to(given.threads)
-    command = f"python benchmarks/compiled_kernels.py {'' if given.data is None else '--data FOLDER '}--rows {given.rows}"
+    where = "" if given.data is None else "--data FOLDER "
+    command = f"python benchmarks/compiled_kernels.py {where}--rows {given.rows}"
     fixed = describe_setting(given.threads) | {
         "rows": given.rows, "epochs": 1, "dropout": 0.0, "scaled": False, "command": command, "allocator": "own",
         "data": "rotten_tomatoes" if given.data is None else "amazon_reviews",
