@@ -79,7 +79,7 @@ def describe(name: str, folder: Path) -> dict[str, Any]:
     line: dict[str, Any] = {
         "run": name, "settings": {key: settings[key] for key in told if settings.get(key) is not None},
         "figures": dict(run.manifest.metrics), "training": summary["training time"],
-        "peak_memory": summary["peak memory"],
+        "peak_memory": summary.get("peak memory"),
         "baselines": {k: round(m.get("macro", {}).get("f1", 0.0), 4) for k, m in metrics["models"].items()},
     }  # fmt: skip
     if name in TOLD_PER_CLASS:

@@ -136,7 +136,7 @@ def _take_embedded(plan: Plan, words: Sequence[str]) -> list[str]:
         f"sample={'none' if whole else train + test}", "test_sample=none",
         f"test_fraction={test / (train + test):.6f}",
     ]  # fmt: skip
-    share = build_config(settings).data.validation_fraction
+    share = build_config({"validation_fraction": settings.get("validation_fraction")}).data.validation_fraction
     plan.words.append(f"validation_fraction={'none' if share is None else round(share * train / (train + test), 6)}")
     obeyed = ("sample=", "test_sample=", "validation_fraction=")
     return [word for word in words if not word.startswith(obeyed)]
@@ -227,11 +227,14 @@ def run_gallery(plans: Sequence[Plan]) -> int:
     for plan in plans:
         command = _go_on(plan)
         _asked_file(plan).parent.mkdir(parents=True, exist_ok=True)
-        if command == plan.command and ("--overwrite" in plan.flags or not _asked_file(plan).is_file()):
+        anew = "--overwrite" in plan.flags
+        if anew or not (_folder_of(plan) / PLAN).is_file():
             write_text_atomically(_asked_file(plan), json.dumps(_list_asked(plan)))
         typer.echo(f"$ textune {shlex.join(command)}")
         done = run_child([*command, "--json"])
         failed = failed or done.code != 0
+        if anew and done.code not in (0, 130, 143):
+            _asked_file(plan).unlink(missing_ok=True)  # what stands there may still be the run of before
         rows.append(_not_run(plan) if done.code else _describe(plan, json.loads(done.output)))
     typer.echo()
     header = ("technique", "trained", "share", "MB on disk", "peak memory", "training", "accuracy (95%)", "ideal for")
@@ -241,17 +244,21 @@ def run_gallery(plans: Sequence[Plan]) -> int:
 
 def _go_on(plan: Plan) -> list[str]:
     """Returns the command; where the technique's run was begun or finished before, the one that goes on with it."""
-    config, asked = build_config(plan.settings), _asked_file(plan)
-    folder = run_path(config.runs_dir, str(config.name))
+    folder, asked = _folder_of(plan), _asked_file(plan)
     if "--overwrite" in plan.flags or not (folder / PLAN).is_file() or not asked.is_file():
         return plan.command
     return ["resume", str(folder)] if read_json(asked, "what was asked") == _list_asked(plan) else plan.command
 
 
+def _folder_of(plan: Plan) -> Path:
+    config = build_config(plan.settings)
+    return run_path(config.runs_dir, str(config.name))
+
+
 def _asked_file(plan: Plan) -> Path:
     """Beside the run: the run's own settings do not tell what was left open and what was asked for."""
-    config = build_config(plan.settings)
-    return Path(config.runs_dir) / f".{config.name}.asked.json"
+    folder = _folder_of(plan)
+    return folder.parent / f".{folder.name}.asked.json"
 
 
 def _list_asked(plan: Plan) -> dict[str, Any]:

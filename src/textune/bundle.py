@@ -281,7 +281,8 @@ def check_place(folder: Path, setting: str) -> None:
 
     To be asked before anything is trained: hours later it would be too late.
     """
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    exists = os.path.exists  # unlike Path.exists it raises nothing where nobody may look
+    there = next(path for path in (folder, *folder.absolute().parents) if exists(path))
     if not there.is_dir():
         raise ConfigError(f"{there}: is a file, no folder", hint=f"give {setting} a folder")
     if not os.access(there, os.W_OK | os.X_OK):

@@ -13,7 +13,8 @@ from textune.progress import format_seconds
 class Costs:
     """run_seconds: of the whole run but for starting the program. peak_memory_mb: of the process, in 10^6 bytes.
 
-    Both are None where the run was resumed, or is the winner of a search: no process saw all of it.
+    Both are None where no process saw all of the run: it was resumed, or its weights are a trial's of a search. A
+    winner trained once more after cross-validation may share its process, and so the peak, with the trials.
     weight_megabytes: on disk, beside the base model.
     """
 

@@ -196,9 +196,14 @@ def count_test_reads(folder: Path) -> int:
 
 
 def count_reads_of_own_rows(folder: Path) -> int:
-    """Returns how often the rows that a run's figures are of were measured on: not what `evaluate` read elsewhere."""
-    reads = [line["fingerprint"] for line in read_json_lines(folder / TEST_READS)]
-    return reads.count(reads[0]) if reads else 0
+    """Returns how often the test rows that a run's figures are of were measured on, at least.
+
+    Not what `evaluate` read elsewhere; and not where it read these rows among others, which is not known.
+    """
+    reads = read_json_lines(folder / TEST_READS)
+    if not reads or reads[0]["command"] != "train":
+        return 0
+    return [line["fingerprint"] for line in reads].count(reads[0]["fingerprint"])
 
 
 def write_evaluation(

@@ -17,7 +17,9 @@ from tiny import write_reviews
 from textune.bundle import SWEEP
 from textune.config import build_config
 from textune.errors import BundleError, DataError
+from textune.preparation import prepare_data
 from textune.progress import Silent
+from textune.search.beginning import describe_beginning, refuse_another_beginning
 from textune.search.journal import JOURNAL
 from textune.search.settings import SweepSettings, build_sweep
 from textune.search.space import parse_space
@@ -81,6 +83,21 @@ def test_changed_rows_are_refused(stopped: Path) -> None:
 def test_where_trials_are_trained_may_change(stopped: Path) -> None:
     change(stopped, sweep_workers=2)
     assert go_on(stopped).content["winner"]["test_reads"] == 1
+
+
+def test_workers_that_move_the_rungs_may_not_change(reviews: Path, backbone: Path) -> None:
+    flat = {"data": str(reviews), "text": "text", "label": "label", "backbone": str(backbone)}
+    data = prepare_data(build_config(flat), hold_test=True)
+
+    def begin(workers: int, halving: Any) -> dict[str, Any]:
+        space = {"learning_rate": {"low": 1e-4, "high": 1e-2}}
+        own = {"space": space, "halving": halving, "workers": workers, "folds": 0}
+        return describe_beginning(*build_sweep(flat | {"sweep": own}), data)
+
+    assert begin(4, False) == begin(8, False)
+    refuse_another_beginning(begin(1, {"reduction": 3}), begin(9, {"reduction": 3}))
+    with pytest.raises(BundleError, match=r"sweep\.bracket: 4 when the search began, 8 now"):
+        refuse_another_beginning(begin(4, {"reduction": 2}), begin(8, {"reduction": 2}))
 
 
 def test_a_damaged_journal_names_its_line(stopped: Path) -> None:

@@ -186,6 +186,8 @@ def test_offline_samples_that_are_none_or_nonsense() -> None:
     config = build_config(whole.settings)
     assert config.data.sample is None and config.data.validation_fraction is None
     assert any("all rows" in note for note in whole.notes)
+    halved = recipes.plan_recipe(file, offline=True, words=["sweep.halving=false"])
+    assert "sweep.halving=false" in halved.command
     for word in ("sample=10k", "test_sample=last:5", "sample=0"):
         with pytest.raises(ConfigError, match="is not understood"):
             recipes.plan_recipe(file, offline=True, words=[word])
@@ -280,6 +282,11 @@ def test_gallery_ends_with_one_table(backbones: dict[str, Path], reviews: Path, 
     assert other.returncode == 1 and "--overwrite" in other.stderr, "other settings are another run"
     default = call_recipe("technique-gallery", "bitfit", "--backbone", str(backbones["bert"]), *fast, cwd=tmp_path)
     assert default.returncode == 1 and "--overwrite" in default.stderr, "a trial of one epoch is not the recipe's run"
+    for _ in range(2):  # nor is what was never trained taken for what was asked first
+        (tmp_path / "runs" / ".gallery-bitfit.asked.json").unlink(missing_ok=True)
+        unknown = call_recipe("technique-gallery", "bitfit", "--backbone", str(backbones["bert"]), *fast, cwd=tmp_path)
+        assert unknown.returncode == 1 and "--overwrite" in unknown.stderr
+        assert not (tmp_path / "runs" / ".gallery-bitfit.asked.json").exists()
 
 
 @pytest.mark.slow

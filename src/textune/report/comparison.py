@@ -172,8 +172,8 @@ def note(comparison: Comparison) -> tuple[str, ...]:
     runs, split = plural(len(comparison.runs), "run"), comparison.split
     if split == "test":
         notes = [
-            f"The test rows were read {plural(comparison.test_reads, 'time')} by these {runs}. Whoever picks a "
-            "model by this table chooses on the test set: its figure is then too good, the more so the more "
+            f"The test rows were read at least {plural(comparison.test_reads, 'time')} by these {runs}. Whoever "
+            "picks a model by this table chooses on the test set: its figure is then too good, the more so the more "
             "candidates there are. Choose on validation rows, or measure the winner on rows that nobody has read."
         ]
     else:

@@ -18,6 +18,8 @@ _MAY_CHANGE = ("threads", "sweep.workers", "sweep.executor")
 def describe_beginning(config: RunConfig, search: SweepSettings, data: PreparedData) -> dict[str, Any]:
     """Returns settings, space, rows and labels as plain data."""
     settings = config.identity() | {f"sweep.{k}": v for k, v in search.to_plain().items()}
+    if search.halving:
+        settings["sweep.bracket"] = search.bracket  # where rungs are depends on it, and it on many workers
     splits = {"training": data.train, "validation": data.validation}
     described = {
         "settings": {k: v for k, v in settings.items() if k not in _MAY_CHANGE},
