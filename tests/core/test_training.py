@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import math
 from pathlib import Path
 from typing import Any
@@ -415,6 +416,10 @@ def _train_in_process(rank: int, processes: int, port: int, folder: str) -> None
     trainer.run()
     if rank == 0:
         torch.save(weights_of(trainer.model), Path(folder) / "weights.pt")
+    # The group's threads must end before the interpreter does: one that still holds a tensor then aborts the process.
+    accelerator.wait_for_everyone()
+    del trainer
+    gc.collect()
     accelerator.end_training()
 
 
