@@ -71,7 +71,8 @@ def test_a_pair_is_symmetric(rows: list[tuple[bool, bool]]) -> None:
     there, back = compare_pair(a, b, [1], [1]), compare_pair(b, a, [1], [1])
     assert there.p == pytest.approx(back.p)
     assert there.lead.mean == pytest.approx(-back.lead.mean)
-    assert there.lead.low == pytest.approx(-back.lead.high, abs=0.06)  # two sets of draws over few rows
+    # Two sets of draws: a quantile may fall a step apart, and where the models never agree a step is two rows.
+    assert there.lead.low == pytest.approx(-back.lead.high, abs=2 / len(rows) + 1e-9)
 
 
 def test_one_seed_gives_the_interval_of_the_report_and_mcnemars_p() -> None:
