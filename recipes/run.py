@@ -23,10 +23,9 @@ from typing import Any
 
 import typer
 
-from textune.bundle import read_json, run_path, write_text_atomically
+from textune.bundle import has_begun, read_json, run_path, write_text_atomically
 from textune.config import build_config, load_settings, merge_settings, parse_settings
 from textune.errors import ConfigError, DataError, TextuneError, suggest
-from textune.steps import PLAN
 
 HERE = Path(__file__).parent
 NAMES = tuple(sorted(p.name for p in HERE.iterdir() if (p / "README.md").is_file()))
@@ -228,7 +227,7 @@ def run_gallery(plans: Sequence[Plan]) -> int:
         command = _go_on(plan)
         _asked_file(plan).parent.mkdir(parents=True, exist_ok=True)
         anew = "--overwrite" in plan.flags
-        if anew or not (_folder_of(plan) / PLAN).is_file():
+        if anew or not has_begun(_folder_of(plan)):
             write_text_atomically(_asked_file(plan), json.dumps(_list_asked(plan)))
         typer.echo(f"$ textune {shlex.join(command)}")
         done = run_child([*command, "--json"])
@@ -245,7 +244,7 @@ def run_gallery(plans: Sequence[Plan]) -> int:
 def _go_on(plan: Plan) -> list[str]:
     """Returns the command; where the technique's run was begun or finished before, the one that goes on with it."""
     folder, asked = _folder_of(plan), _asked_file(plan)
-    if "--overwrite" in plan.flags or not (folder / PLAN).is_file() or not asked.is_file():
+    if "--overwrite" in plan.flags or not has_begun(folder) or not asked.is_file():
         return plan.command
     return ["resume", str(folder)] if read_json(asked, "what was asked") == _list_asked(plan) else plan.command
 

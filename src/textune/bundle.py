@@ -25,6 +25,10 @@ FORMAT_VERSION = 1
 MANIFEST = "textune.json"
 SWEEP = "sweep.yaml"
 """What makes a folder that of a search over many trainings."""
+PLAN, SETTINGS = "plan.json", "config.yaml"
+"""Written in this order, so that a run with its settings can be resumed."""
+_MARKS = (PLAN, SWEEP, MANIFEST)
+_BEFORE_SETTINGS = frozenset({PLAN, f"{PLAN}.partial", f"{SETTINGS}.partial", f"{SWEEP}.partial"})
 EXPORTED_FORMS = ("onnx", "onnx-int8")
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
 _LARGEST_JSON_BYTES = 64 * 2**20
@@ -312,12 +316,16 @@ def lock_run(folder: Path) -> Iterator[None]:
 
 
 def prepare_run_folder(folder: Path, *, overwrite: bool) -> None:
-    """Empties the folder where that was asked for; raises BundleError where it holds something else."""
+    """Empties the folder where that was asked for, or a run was killed in it before there was anything to resume.
+
+    Raises BundleError where it holds something else.
+    """
     inside = [p for p in folder.iterdir() if p.name != ".lock"] if folder.is_dir() else []
     if not inside:
         folder.mkdir(parents=True, exist_ok=True)
         return
-    if not overwrite:
+    broken_start = {path.name for path in inside} <= _BEFORE_SETTINGS
+    if not overwrite and not broken_start:
         resumable = (folder / "checkpoints").is_dir() and not (folder / MANIFEST).is_file()
         resumable |= (folder / SWEEP).is_file() and not (folder / SWEEP).with_suffix(".json").is_file()
         raise BundleError(
@@ -325,13 +333,19 @@ def prepare_run_folder(folder: Path, *, overwrite: bool) -> None:
             hint=f"go on with 'textune resume {folder}', or add --overwrite" if resumable
             else "choose another name=, or add --overwrite",
         )  # fmt: skip
-    if not ((folder / MANIFEST).is_file() or (folder / "plan.json").is_file() or (folder / SWEEP).is_file()):
+    if not broken_start and not any((folder / mark).is_file() for mark in _MARKS):
         raise BundleError(f"{folder}: holds files that are not a run's; it is not overwritten")
-    for path in inside:
+    # The marks go last: where this is killed, what is left can still be told from a person's own files.
+    for path in sorted(inside, key=lambda path: path.name in _MARKS):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink()
+
+
+def has_begun(folder: Path) -> bool:
+    """Returns whether there is a run that `textune resume` can go on with, or that is finished."""
+    return (folder / PLAN).is_file() and (folder / SETTINGS).is_file()
 
 
 def hash_files(folder: Path, names: list[str]) -> dict[str, str]:

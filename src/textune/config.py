@@ -272,7 +272,9 @@ def write_settings(config: RunConfig, path: Path) -> None:
     import yaml
 
     flat = {key: value for key, value in config.to_dict().items() if value is not None}
-    path.write_text(yaml.safe_dump(flat, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(yaml.safe_dump(flat, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    partial.replace(path)
 
 
 def _raise_all(problems: list[str]) -> None:

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from textune.bundle import (
+    PLAN,
     SWEEP,
     Manifest,
+    has_begun,
     lock_run,
     prepare_run_folder,
     read_json,
@@ -26,7 +28,7 @@ from textune.methods import resolve
 from textune.predict import Predictor
 from textune.progress import Progress, open_progress
 from textune.starting import adopt_init, choose_folder, refuse_changes, refuse_several_processes
-from textune.steps import PLAN, RunSteps
+from textune.steps import RunSteps
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def resume(run: str | Path, data: Any = None, *, progress: Progress | None = Non
     """
     folder = Path(run)
     progress = progress or open_progress()
-    if not (folder / PLAN).is_file():
+    if not has_begun(folder):
         raise BundleError(
             f"{folder}: there is no interrupted run here", hint="give the folder that 'textune train' named"
         )

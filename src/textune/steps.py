@@ -14,7 +14,7 @@ import numpy as np
 
 from textune import cache
 from textune.backbones import Backbone, load_classifier, remember_local, resolve_backbone
-from textune.bundle import Manifest, read_json_lines, write_text_atomically
+from textune.bundle import PLAN, SETTINGS, Manifest, read_json_lines, write_text_atomically
 from textune.config import RunConfig, write_settings
 from textune.costs import Costs, describe_run
 from textune.data import MULTI, Examples
@@ -52,8 +52,6 @@ if TYPE_CHECKING:
     from textune.objective import Objective
     from textune.tokens import Tokenized
     from textune.training import Trainer, TrainingResult
-
-PLAN = "plan.json"
 
 
 @dataclass(frozen=True)
@@ -208,8 +206,8 @@ class RunSteps:
         if plan is None:
             precision = probe_precision(config.training.precision, device)
             plan = self._plan(vars(precision), None, torch.get_num_threads(), device.type)
-            write_settings(config, folder / "config.yaml")
             write_text_atomically(folder / PLAN, json.dumps(plan, indent=2) + "\n")
+            write_settings(config, folder / SETTINGS)
         else:
             self._check_plan(plan, device.type)
             precision = Precision(**plan["precision"])

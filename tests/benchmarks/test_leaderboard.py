@@ -125,9 +125,9 @@ def test_a_kill_loses_the_running_cell_only(folder: Path, tmp_path: Path) -> Non
                "--methods", "head", "lora", "--seeds", "1", *(f"--set={word}" for word in fast)]  # fmt: skip
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
     running = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, start_new_session=True)
-    for _ in range(1200):
-        if output.is_file():
-            break
+    until = time.monotonic() + 600
+    while not output.is_file():
+        assert running.poll() is None and time.monotonic() < until, "no cell was finished"
         time.sleep(0.1)
     os.killpg(running.pid, signal.SIGKILL)
     running.wait()

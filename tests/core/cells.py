@@ -25,7 +25,7 @@ from textune.methods.support import list_rows
 from textune.predict import Predictor, padding_of
 from textune.progress import Progress, Silent
 from textune.saving import write_bundle
-from textune.steps import PLAN, RunSteps
+from textune.steps import RunSteps
 from textune.tokens import encode_texts, load_tokenizer
 
 _FOR_TINY = {"adapter": {"reduction_factor": 4}}  # a bottleneck of two is soon dead under ReLU
@@ -150,7 +150,7 @@ def train_cell(
     steps = RunSteps(config, resolve(name, options), progress or Silent(), {})
     steps.prepare()
     folder.mkdir(parents=True, exist_ok=True)
-    plan = bundle.read_json(folder / PLAN, "plan") if (folder / PLAN).is_file() else None
+    plan = bundle.read_json(folder / bundle.PLAN, "plan") if bundle.has_begun(folder) else None
     steps.train_and_save(folder, plan)
     shutil.rmtree(folder / "checkpoints")
     return folder

@@ -273,7 +273,7 @@ def test_wrong_hub_id_fails_fast_where_the_hub_does_not_answer(work: Path) -> No
     assert done.returncode == 4
     assert "backbone=nobody/nothing: not on this machine, and the hub cannot be reached" in done.stderr
     assert "backbone=FOLDER" in done.stderr and "Traceback" not in done.stderr
-    assert seconds < 20, f"{seconds:.0f} s, imports on a busy machine included"
+    assert seconds < 60, f"{seconds:.0f} s, imports on a busy machine included"
 
 
 @pytest.mark.parametrize("name", ["no such id!", "nobody/nothing", "./nowhere", "a/b/c"])

@@ -446,11 +446,13 @@ def test_the_command_line(runs: dict[str, Path], tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_stopped_and_started_again_by_the_same_command(reviews: Path, backbone: Path, tmp_path: Path) -> None:
-    settings = FAST | {"backbone": str(backbone), "epochs": 60, "checkpoint_every_steps": 20, "runs_dir": "runs"}
+    settings = FAST | {"backbone": str(backbone), "epochs": 400, "checkpoint_every_steps": 20,
+                       "eval_every_steps": 1000, "runs_dir": "runs"}  # fmt: skip
     words = ["compare", str(reviews), "methods=head,bitfit", *as_words(settings), "--json"]
     command = start_textune(*words, cwd=tmp_path)
-    until = time.monotonic() + 60
-    while not list((tmp_path / "runs").glob("*/checkpoints/step-*")) and time.monotonic() < until:
+    until = time.monotonic() + 120
+    while not list((tmp_path / "runs").glob("*/checkpoints/step-*")):
+        assert time.monotonic() < until, "no checkpoint came"
         time.sleep(0.05)
     command.signal(signal.SIGTERM)
     assert command.wait() == 143, command.stderr

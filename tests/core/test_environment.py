@@ -23,6 +23,11 @@ for _ in range(2):
 """
 
 
+def has_bf16_products() -> bool:
+    """Whether this build's oneDNN multiplies in bf16 here."""
+    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 @pytest.fixture(autouse=True)
 def untouched(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leaves the environment as it was."""
@@ -51,7 +56,7 @@ finally:
     assert done.stdout.splitlines()[-1] == "['20000', '64', '64']"
 
 
-@pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="oneDNN has no bf16 products here")
+@pytest.mark.skipif(not has_bf16_products(), reason="oneDNN has no bf16 products here")
 @pytest.mark.parametrize("own", [None, "1024"])
 def test_the_libraries_read_them(own: str | None) -> None:
     variables = {"ONEDNN_VERBOSE": "2"} | ({} if own is None else dict.fromkeys(NAMES[1:], own))

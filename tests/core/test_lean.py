@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import gc
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -425,6 +426,9 @@ def _train_in_process(rank: int, port: int, folder: str, backbone: str) -> None:
     accelerator = open_accelerator("cpu")
     assert accelerator.num_processes == 2
     save_file(_train_tiny_bert(backbone, Path(folder), accelerator), Path(folder) / f"{rank}.safetensors")
+    # The group's threads must end before the interpreter does: one that still holds a tensor then aborts the process.
+    accelerator.wait_for_everyone()
+    gc.collect()
     accelerator.end_training()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import random
 import shutil
 import signal
@@ -17,7 +18,7 @@ import yaml
 from tiny import Command, StopAt, as_words, call_textune, hash_weights, settings_for, start_textune, train_tiny
 
 from textune import checkpoint
-from textune.bundle import read_json_lines, read_manifest
+from textune.bundle import has_begun, read_json_lines, read_manifest
 from textune.errors import BundleError
 from textune.interrupt import RunInterrupted
 from textune.predict import load
@@ -60,6 +61,7 @@ def flip_bit(path: Path, position: int | None = None) -> None:
 
 
 DEATHS = [
+    ("textune.steps:write_text_atomically", 1),
     ("textune.steps:write_settings", 1),
     ("textune.training:Trainer.take_step", 6),
     ("textune.checkpoint:save_file", 1),
@@ -98,11 +100,12 @@ def test_killed_at_any_point_ends_in_the_same_weights(
     call_textune("train", *words, cwd=tmp_path, code=-signal.SIGKILL, die_in=(place, number))
     left = checkpoints_of(folder)
     assert all(checkpoint.find_damage(path) is None for path in left), "a checkpoint is whole or absent"
-    if place.endswith(("write_settings", "load_run")):  # nothing to go on with yet, or nothing left to do
+    too_early = place in ("textune.steps:write_settings", "textune.steps:write_text_atomically")
+    if too_early or place.endswith("load_run"):  # nothing to go on with yet, or nothing left to do
         command = call_textune("resume", str(folder), cwd=tmp_path, code=None)
         assert "no interrupted run" in command.stderr or "finished already" in command.stderr
-        if place.endswith("write_settings"):
-            call_textune("train", *words, "--overwrite", cwd=tmp_path)
+        if too_early:
+            call_textune("train", *words, cwd=tmp_path)
     else:
         command = call_textune("resume", str(folder), cwd=tmp_path)
         assert bool(left) == ("going on from step" in command.stderr)
@@ -125,7 +128,7 @@ def test_killed_again_and_again_at_random_moments(whole: Run, backbone: Path, re
             command.signal(signal.SIGKILL)
         kills += command.wait() == -signal.SIGKILL
         assert all(checkpoint.find_damage(path) is None for path in checkpoints_of(folder))
-        words = ["resume", str(folder)] if (folder / "plan.json").is_file() else [*words[:1], *words[1:], "--overwrite"]
+        words = ["resume", str(folder)] if has_begun(folder) else [*words[:1], *words[1:], "--overwrite"]
         if (folder / "textune.json").is_file() and read_manifest(folder).metrics:
             break
     assert kills
@@ -134,7 +137,8 @@ def test_killed_again_and_again_at_random_moments(whole: Run, backbone: Path, re
 
 
 def wait_for_steps(command: Command, folder: Path, steps: int) -> None:
-    for _ in range(2_000):
+    until = time.monotonic() + 120
+    while time.monotonic() < until:
         lines = read_json_lines(folder / "metrics.jsonl")
         if sum(line["kind"] == "step" for line in lines) >= steps:
             return
@@ -147,7 +151,7 @@ def wait_for_steps(command: Command, folder: Path, steps: int) -> None:
 def test_signal_ends_the_step_and_tells_how_to_go_on(
     number: int, code: int, backbone: Path, reviews: Path, tmp_path: Path
 ) -> None:
-    changes = {"epochs": 12, "checkpoint_every_steps": 1000, "eval_every_steps": 60}
+    changes = {"epochs": 60, "checkpoint_every_steps": 1000, "eval_every_steps": 300}
     words = settings_of(tmp_path / "run", backbone, reviews, **changes)
     command = start_textune("train", *words, cwd=tmp_path)
     wait_for_steps(command, tmp_path / "run", 3)
@@ -156,7 +160,7 @@ def test_signal_ends_the_step_and_tells_how_to_go_on(
     assert f"textune resume {tmp_path / 'run'}" in command.stderr and "Traceback" not in command.stderr
     (kept,) = checkpoints_of(tmp_path / "run")
     lines = read_json_lines(tmp_path / "run" / "metrics.jsonl")
-    assert int(kept.name.removeprefix("step-")) == lines[-1]["step"] < 60
+    assert int(kept.name.removeprefix("step-")) == lines[-1]["step"] < 300
     call_textune("resume", str(tmp_path / "run"), cwd=tmp_path)
     call_textune("train", *settings_of(tmp_path / "other", backbone, reviews, **changes), cwd=tmp_path)
     assert hash_weights(tmp_path / "run") == hash_weights(tmp_path / "other")
@@ -310,7 +314,8 @@ def test_disk_that_is_really_full(backbone: Path, reviews: Path, tmp_path: Path,
         resume(folder, progress=Silent())
         assert hash_weights(folder) == hash_weights(whole.folder)
     finally:
-        subprocess.run(["umount", str(place)], check=True)
+        gc.collect()  # tensors may still be views of files there
+        subprocess.run(["umount", "-l", str(place)], check=True)
 
 
 class _Fill(StopAt):

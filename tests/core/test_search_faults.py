@@ -90,12 +90,14 @@ def wait_for(condition: Any, seconds: float = 90) -> None:
 
 def test_two_searches_cannot_hold_one_folder(work: Path, backbone: Path, reviews: Path) -> None:
     file = write_yaml(work / "s.yaml", reviews, backbone, work / "runs" / "s")
-    command = start_textune("sweep", str(file), "epochs=60", cwd=work)
-    wait_for(lambda: any((work / "runs" / "s").glob("trials/0000/metrics.jsonl")))
-    refused = call_textune("resume", "runs/s", cwd=work, code=5)
-    assert "another process is working" in refused.stderr
-    command.signal(signal.SIGKILL)
-    command.wait()
+    command = start_textune("sweep", str(file), "epochs=1000", cwd=work)
+    try:
+        wait_for(lambda: any((work / "runs" / "s").glob("trials/0000/metrics.jsonl")))
+        refused = call_textune("resume", "runs/s", cwd=work, code=5)
+        assert "another process is working" in refused.stderr
+    finally:
+        command.signal(signal.SIGKILL)
+        command.wait()
 
 
 @pytest.mark.slow
@@ -130,8 +132,13 @@ def test_a_dead_worker_is_replaced_and_its_trial_tried_again(
 
 
 @pytest.mark.slow
-def test_ray_gives_the_same_trials(work: Path, backbone: Path, reviews: Path, whole: dict[str, Any]) -> None:
+def test_ray_gives_the_same_trials(
+    work: Path, backbone: Path, reviews: Path, whole: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("ray.tune")
+    # on a busy machine Ray would kill workers for others' memory, or give up on those that are slow to start
+    monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "0")
+    monkeypatch.setenv("RAY_worker_register_timeout_seconds", "300")
     folder = work / "runs" / "s"
     flat = settings_for(reviews, backbone, folder, epochs=3, validation_fraction=0.3)
     del flat["learning_rate"]

@@ -187,8 +187,10 @@ class Command:
 
     def wait(self) -> int:
         """Returns the exit code; a signal's is negative."""
-        self.process.join(120)
-        assert self.process.exitcode is not None, f"still running: {self.stderr}"
+        self.process.join(600)
+        if self.process.exitcode is None:
+            self.process.kill()
+            raise AssertionError(f"it does not end: {self.stderr}")
         return int(self.process.exitcode)
 
     def signal(self, number: int) -> None:
@@ -261,7 +263,7 @@ def _die_in(place: str, number: int) -> None:
 def call_in_subprocess(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Runs the command line in a fresh interpreter."""
     return subprocess.run(
-        [*COMMAND, *words], cwd=cwd, env=os.environ | environment, text=True, capture_output=True, timeout=120,
+        [*COMMAND, *words], cwd=cwd, env=os.environ | environment, text=True, capture_output=True, timeout=600,
         check=False, stdin=subprocess.DEVNULL,
     )  # fmt: skip
 

@@ -228,6 +228,6 @@ def test_a_hundred_thousand_rows_take_seconds(tmp_path):
     import time
 
     path = write(tmp_path, "text,label\n" + '"Some words, and some more of them to read",positive\n' * 100_000)
-    start = time.perf_counter()
+    start = time.process_time()
     assert len(read_table(path)) == 100_000
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5

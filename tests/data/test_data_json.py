@@ -93,9 +93,9 @@ def test_brackets_inside_strings_are_no_nesting(tmp_path):
 
 
 def test_an_unclosed_string_of_escapes_ends_soon(tmp_path):
-    start = time.perf_counter()
+    start = time.process_time()
     refused(write(tmp_path, '{"a": ' + "[],[]," * 40 + '"' + '\\"' * 1_000_000))
-    assert time.perf_counter() - start < 3
+    assert time.process_time() - start < 3
 
 
 def test_keys_that_come_late_are_columns_from_the_start_when_streamed(tmp_path):

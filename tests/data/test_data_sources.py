@@ -386,6 +386,8 @@ def test_the_hub_without_a_network_fails_within_seconds(monkeypatch):
     def unreachable(*args, **kwargs):
         raise OSError("Name or service not known")
 
+    import datasets  # noqa: F401  its import is no part of the wait
+
     monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", unreachable)
     start = time.perf_counter()
     message = refused("hub:textune-tests/no-such-data-set#test")

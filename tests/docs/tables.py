@@ -62,6 +62,7 @@ def _write(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]], del
 
 def _build_backbone(folder: Path) -> None:
     """Saves a random BERT of two layers with a tokenizer of whole words and letters."""
+    import torch
     import transformers
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
@@ -78,6 +79,7 @@ def _build_backbone(folder: Path) -> None:
         vocab_size=len(vocabulary), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
         max_position_embeddings=64,
     )  # fmt: skip
+    torch.manual_seed(0)
     transformers.BertModel(config).save_pretrained(str(folder))
     fast.save_pretrained(str(folder))
 

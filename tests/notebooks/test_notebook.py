@@ -34,7 +34,8 @@ def test_it_runs_from_tokens_to_export(tmp_path: Path, monkeypatch: pytest.Monke
     for form in (SCRIPT, NOTEBOOK):
         shutil.copy(form, tmp_path)
     notebook = jupytext.read(NOTEBOOK)
-    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    place = {"metadata": {"path": str(tmp_path)}}
+    NotebookClient(notebook, timeout=900, startup_timeout=300, resources=place).execute()
     said = "\n".join(read_output(output) for cell in notebook.cells for output in cell.get("outputs", ()))
     for words in (
         "80 training rows", "[CLS]", "accuracy before tuning", "numbers were trained", "<iframe srcdoc", "image/png",

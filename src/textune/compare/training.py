@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from textune.backbones import resolve_backbone
-from textune.bundle import MANIFEST, name_run, read_manifest, run_path
+from textune.bundle import MANIFEST, has_begun, name_run, read_manifest, run_path
 from textune.child import explain_failure, run_child
 from textune.config import RunConfig, build_config, write_settings
 from textune.errors import BundleError, ConfigError
@@ -18,7 +18,6 @@ from textune.methods import check_family, check_length, resolve
 from textune.preparation import prepare_data
 from textune.progress import Progress
 from textune.starting import adopt_init, stem_of
-from textune.steps import PLAN
 
 Launch = Callable[[RunConfig, Path | None], None]
 """Trains one run from its settings; or, where a folder is given, goes on with the interrupted one there."""
@@ -82,7 +81,7 @@ def train_missing(configs: Sequence[RunConfig], progress: Progress, launch: Laun
     for number, (config, folder) in enumerate(zip(configs, folders, strict=True), 1):
         if finished[number - 1]:
             continue
-        begun = (folder / PLAN).is_file()
+        begun = has_begun(folder)
         backbone = stem_of(config.model.backbone)
         progress.say(
             f"run {number} of {len(configs)}: {config.method.name} on {backbone}, seed {config.training.seed}"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from textune.bundle import SWEEP, lock_run, prepare_run_folder, read_json
+from textune.bundle import SWEEP, has_begun, lock_run, prepare_run_folder, read_json
 from textune.config import RunConfig, build_config
 from textune.errors import BundleError, ConfigError, DataError
 from textune.interrupt import RunInterrupted, StopRequest
@@ -25,7 +25,6 @@ from textune.search.space import settings_at
 from textune.search.summary import SUMMARY, Selection, write_summary
 from textune.search.trial import Bench, TrialSteps, drop_checkpoints
 from textune.starting import choose_folder, refuse_several_processes
-from textune.steps import PLAN
 
 
 @dataclass(frozen=True)
@@ -212,14 +211,14 @@ def _finish(
     After cross-validation there are no weights of one training on all rows: then its settings are trained once more.
     """
     winner, place = folder / "winner", folder / "trials" / f"{best.number:04d}"
-    if not (winner / PLAN).is_file() and not search.folds:
+    if not has_begun(winner) and not search.folds:
         partial = folder / "winner.partial"
         shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(winner, ignore_errors=True)
         shutil.copytree(place, partial, ignore=shutil.ignore_patterns(".lock"))
         partial.rename(winner)
     try:
-        if (winner / PLAN).is_file():
+        if has_begun(winner):
             return resume(winner, progress=progress, **bench.frames)
         shutil.rmtree(winner, ignore_errors=True)
         settings = settings_at(config.to_dict(), best.point) | {"name": winner.name, "runs_dir": str(folder)}

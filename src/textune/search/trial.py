@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from textune.backbones import Backbone
 from textune.batching import EncodedSplit
-from textune.bundle import lock_run, read_json, read_json_lines
+from textune.bundle import PLAN, has_begun, lock_run, read_json, read_json_lines
 from textune.config import RunConfig, build_config
 from textune.data import split_folds
 from textune.errors import BundleError, TextuneError
@@ -20,7 +20,7 @@ from textune.interrupt import RunInterrupted
 from textune.methods import resolve
 from textune.preparation import PreparedData, prepare_data
 from textune.progress import Progress, Silent
-from textune.steps import PLAN, RunSteps
+from textune.steps import RunSteps
 
 if TYPE_CHECKING:
     from textune.training import Trainer
@@ -190,7 +190,7 @@ def _train_part(job: Job, config: RunConfig, bench: Bench, fold: tuple[int, int]
     steps.progress = _Notices(notice)
     epochs = steps.config.training.epochs or 1.0
     until = None if job.share >= 1 else max(round(job.share * epochs, 9), job.min_epochs)
-    plan = read_json(place / PLAN, "the trial's plan") if (place / PLAN).is_file() else None
+    plan = read_json(place / PLAN, "the trial's plan") if has_begun(place) else None
     opened, result = steps.run_training(place, plan, until_epoch=until)
     opened.engine.release()
     scores = read_scores(place, result.best_step)
