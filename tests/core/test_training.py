@@ -312,7 +312,7 @@ def test_infinite_gradient_stops_before_the_step_is_taken(tmp_path: Path) -> Non
 def test_huge_rate_of_a_whole_run_ends_as_an_error_or_a_warning(tmp_path: Path, backbone: Path, reviews: Path) -> None:
     progress = Silent()
     try:
-        train_tiny(reviews, backbone, tmp_path / "run", progress, learning_rate=1e4, method="full", epochs=8)
+        train_tiny(reviews, backbone, tmp_path / "run", progress, learning_rate=10, method="full", epochs=8)
     except TrainingError as error:
         assert "at step" in error.message
     else:
