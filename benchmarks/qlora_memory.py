@@ -92,8 +92,8 @@ def train(name: str, folder: Path, run: Path) -> dict[str, Any]:
 
     from textune.backbones import load_classifier, resolve_backbone
     from textune.batching import Batch
-    from textune.bundle import TextColumns
-    from textune.config import build_config, write_settings
+    from textune.bundle import TextColumns, write_settings
+    from textune.config import build_config
     from textune.engine import Precision, ReferenceEngine
     from textune.methods import Rates, resolve
     from textune.predict import Predictor

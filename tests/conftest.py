@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# The same commit gives the same answer; a busy machine is slow now and then.
+# A fixed seed, so that a commit gives the same answer nearly always; a busy machine is slow now and then.
 settings.register_profile("textune", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None)  # pytest --hypothesis-profile explore: other examples every time
 settings.load_profile("textune")

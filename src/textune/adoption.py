@@ -20,9 +20,9 @@ import textune
 from textune import cache
 from textune.backbones import EMBEDDED_ID, Backbone, load_classifier, remember_local, resolve_backbone
 from textune.batching import EncodedSplit
-from textune.bundle import Manifest, TextColumns, name_run, run_path
+from textune.bundle import SETTINGS, Manifest, TextColumns, name_run, run_path, write_settings
 from textune.coercion import LabelPairs
-from textune.config import RunConfig, build_config, write_settings
+from textune.config import RunConfig, build_config
 from textune.data import MULTI, SINGLE
 from textune.defaults import choose_max_length
 from textune.errors import BundleError, ConfigError, ModelError
@@ -293,7 +293,7 @@ class _Adoption:
             partial.rename(target)
 
     def _write_into(self, folder: Path, title: str) -> None:
-        write_settings(dataclasses.replace(self.config, name=title, runs_dir="runs"), folder / "config.yaml")
+        write_settings(dataclasses.replace(self.config, name=title, runs_dir="runs"), folder / SETTINGS)
         data, label = self.config.data, self.config.data.label or ()
         manifest = write_bundle(
             folder, self.plain, self.method, self.backbone, self.new_modules,

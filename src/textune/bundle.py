@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from textune.config import LONG_TEXT_FORMS
+from textune.config import LONG_TEXT_FORMS, RunConfig
 from textune.errors import BundleError, ConfigError
 
 FORMAT_VERSION = 1
@@ -147,6 +147,14 @@ def write_text_atomically(path: Path, text: str) -> None:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def write_settings(config: RunConfig, path: Path) -> None:
+    """Writes the settings that are not at None as YAML that `load_settings` reads back."""
+    import yaml
+
+    flat = {key: value for key, value in config.to_dict().items() if value is not None}
+    write_text_atomically(path, yaml.safe_dump(flat, sort_keys=False, allow_unicode=True))
 
 
 def read_json(path: Path, what: str) -> dict[str, Any]:
@@ -324,7 +332,7 @@ def prepare_run_folder(folder: Path, *, overwrite: bool) -> None:
     if not inside:
         folder.mkdir(parents=True, exist_ok=True)
         return
-    broken_start = {path.name for path in inside} <= _BEFORE_SETTINGS
+    broken_start = {path.name for path in inside} <= _BEFORE_SETTINGS and _is_plan(folder / PLAN)
     if not overwrite and not broken_start:
         resumable = (folder / "checkpoints").is_dir() and not (folder / MANIFEST).is_file()
         resumable |= (folder / SWEEP).is_file() and not (folder / SWEEP).with_suffix(".json").is_file()
@@ -341,6 +349,14 @@ def prepare_run_folder(folder: Path, *, overwrite: bool) -> None:
             shutil.rmtree(path)
         else:
             path.unlink()
+
+
+def _is_plan(path: Path) -> bool:
+    """Returns whether a file, where there is one, is textune's: a person may call a file plan.json, too."""
+    try:
+        return not path.exists() or {"settings", "precision", "engine"} <= read_json(path, "the run's plan").keys()
+    except BundleError:
+        return False
 
 
 def has_begun(folder: Path) -> bool:

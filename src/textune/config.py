@@ -267,16 +267,6 @@ def build_config(flat: Mapping[str, Any]) -> RunConfig:
     )
 
 
-def write_settings(config: RunConfig, path: Path) -> None:
-    """Writes the settings that are not at None as YAML that `load_settings` reads back."""
-    import yaml
-
-    flat = {key: value for key, value in config.to_dict().items() if value is not None}
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(yaml.safe_dump(flat, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    partial.replace(path)
-
-
 def _raise_all(problems: list[str]) -> None:
     if problems:
         count = f"{len(problems)} settings are wrong:\n  " if len(problems) > 1 else ""

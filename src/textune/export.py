@@ -11,8 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from textune.bundle import MANIFEST, TRUNCATE, Manifest, hash_file, read_manifest, refuse_exported, write_manifest
-from textune.config import build_config, load_settings, write_settings
+from textune.bundle import (
+    MANIFEST,
+    SETTINGS,
+    TRUNCATE,
+    Manifest,
+    hash_file,
+    read_manifest,
+    refuse_exported,
+    write_manifest,
+    write_settings,
+)
+from textune.config import build_config, load_settings
 from textune.errors import BundleError, ModelError
 from textune.methods import methods, resolve_saved
 from textune.predict import Predictor
@@ -24,7 +34,7 @@ if TYPE_CHECKING:
 _PROBES = ("short", "a text of a few more words, to be padded beside the others", "word " * 300)
 _TOLERANCE = 1e-4
 THRESHOLDS = "thresholds.json"
-PUBLISHED = ("*.safetensors", "*.json", "*.txt", "*.md", "*.model", "config.yaml", "backbone/config.json")
+PUBLISHED = ("*.safetensors", "*.json", "*.txt", "*.md", "*.model", SETTINGS, "backbone/config.json")
 PRIVATE = ("checkpoints/*", "evaluation/*", "tensorboard/*", "*.jsonl", "plan.json", ".lock")
 
 
@@ -173,7 +183,7 @@ def push_folder(folder: str | Path, hub_id: str, *, private: bool = True, api: A
 
 def _hide_paths(folder: Path) -> None:
     """Leaves of the settings' paths only their last part: where the data lay is nobody else's business."""
-    path = folder / "config.yaml"
+    path = folder / SETTINGS
     if not path.is_file() or not (folder / MANIFEST).is_file():
         return
     settings = load_settings(path)
@@ -184,7 +194,7 @@ def _hide_paths(folder: Path) -> None:
     settings.pop("runs_dir", None)
     write_settings(build_config(settings), path)
     manifest = read_manifest(folder, verify=False)
-    files = dict(manifest.files) | {"config.yaml": hash_file(path)}
+    files = dict(manifest.files) | {SETTINGS: hash_file(path)}
     write_manifest(folder, dataclasses.replace(manifest, files=files))
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 import textune
-from textune.bundle import Manifest, TextColumns, append_json_line, read_json_lines, write_text_atomically
+from textune.bundle import SETTINGS, Manifest, TextColumns, append_json_line, read_json_lines, write_text_atomically
 from textune.config import RunConfig, build_config
 from textune.costs import Costs
 from textune.data import (
@@ -236,7 +236,7 @@ def write_evaluation(
             confident_errors=figures.errors,
             data_facts=facts,
             warnings=warnings,
-            settings_yaml=(folder / "config.yaml").read_text(encoding="utf-8"),
+            settings_yaml=(folder / SETTINGS).read_text(encoding="utf-8"),
             reload_lines=reload_by_textune(folder.name),
         ),
         report,

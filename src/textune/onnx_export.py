@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from textune.batching import EncodedSplit, collate
-from textune.bundle import Manifest, hash_files, read_manifest, refuse_exported, write_manifest
+from textune.bundle import SETTINGS, Manifest, hash_files, read_manifest, refuse_exported, write_manifest
 from textune.config import build_config, load_settings
 from textune.data import Examples, Labels
 from textune.engine.session import GRAPH, import_runtime
@@ -135,7 +135,7 @@ def _find_validation(run: Path, manifest: Manifest, force: bool) -> tuple[Exampl
     """Returns the validation rows that the run was chosen on, read again; None where they are gone and it is forced."""
     reason = "it has no validation rows"
     try:
-        data = prepare_data(build_config(load_settings(run / "config.yaml")))
+        data = prepare_data(build_config(load_settings(run / SETTINGS)))
         if data.fingerprint != manifest.data_fingerprint:
             reason = "its data are not what they were in training"
         elif data.validation is not None:

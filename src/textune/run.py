@@ -10,6 +10,7 @@ from typing import Any
 
 from textune.bundle import (
     PLAN,
+    SETTINGS,
     SWEEP,
     Manifest,
     has_begun,
@@ -108,12 +109,14 @@ def resume(run: str | Path, data: Any = None, *, progress: Progress | None = Non
     progress = progress or open_progress()
     if not has_begun(folder):
         raise BundleError(
-            f"{folder}: there is no interrupted run here", hint="give the folder that 'textune train' named"
-        )
+            f"{folder}: there is no interrupted run here",
+            hint="it was stopped before its first step: start it again with the command of before"
+            if (folder / PLAN).is_file() else "give the folder that 'textune train' named",
+        )  # fmt: skip
     if folder.resolve().parent.name == "trials" and (folder.resolve().parents[1] / SWEEP).is_file():
         raise BundleError(f"{folder}: is a trial of a search, which alone may go on with it",
                           hint=f"textune resume {folder.parent.parent}")  # fmt: skip
-    config = build_config(load_settings(folder / "config.yaml"))
+    config = build_config(load_settings(folder / SETTINGS))
     config = replace(config, name=folder.name, runs_dir=str(folder.parent))
     with lock_run(folder):
         plan = read_json(folder / PLAN, "the run's plan")

@@ -19,6 +19,7 @@ import textune
 from textune.backbones import Backbone
 from textune.batching import EncodedSplit
 from textune.bundle import (
+    SETTINGS,
     TRUNCATE,
     BaseModel,
     LongText,
@@ -69,7 +70,7 @@ def write_bundle(
     (folder / "backbone").mkdir(exist_ok=True)
     config = {k: v for k, v in backbone.config.items() if k not in ("_name_or_path", "auto_map")}
     (folder / "backbone" / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    names += ["backbone/config.json", "config.yaml"]
+    names += ["backbone/config.json", SETTINGS]
     _let_others_read(folder, names)
     trainable, total = count_parameters(model)
     manifest = Manifest(
@@ -102,7 +103,7 @@ def write_bundle(
 
 def _let_others_read(folder: Path, names: Sequence[str]) -> None:
     """Gives weight files the usual mode: safetensors makes them readable by their owner alone."""
-    usual = stat.S_IMODE((folder / "config.yaml").stat().st_mode)
+    usual = stat.S_IMODE((folder / SETTINGS).stat().st_mode)
     for name in names:
         (folder / name).chmod(usual)
 

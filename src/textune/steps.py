@@ -14,8 +14,8 @@ import numpy as np
 
 from textune import cache
 from textune.backbones import Backbone, load_classifier, remember_local, resolve_backbone
-from textune.bundle import PLAN, SETTINGS, Manifest, read_json_lines, write_text_atomically
-from textune.config import RunConfig, write_settings
+from textune.bundle import PLAN, SETTINGS, Manifest, read_json_lines, write_settings, write_text_atomically
+from textune.config import RunConfig
 from textune.costs import Costs, describe_run
 from textune.data import MULTI, Examples
 from textune.defaults import choose_long_text, choose_max_length, choose_training

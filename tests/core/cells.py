@@ -17,7 +17,7 @@ from tiny import UNEQUAL, make_rows, settings_for
 from textune import bundle
 from textune.backbones import load_classifier, resolve_backbone
 from textune.batching import EncodedSplit, collate
-from textune.config import build_config, write_settings
+from textune.config import build_config
 from textune.engine import Precision, ReferenceEngine, predict_logits
 from textune.families import families
 from textune.methods import Rates, methods, resolve
@@ -86,7 +86,7 @@ class Case:
 
     def save(self, folder: Path) -> Path:
         folder.mkdir(parents=True)
-        write_settings(build_config({}), folder / "config.yaml")
+        bundle.write_settings(build_config({}), folder / "config.yaml")
         write_bundle(
             folder, self.model, self.method, self.backbone, self.new_modules, labels=self.labels,
             label_values=self.labels, columns=bundle.TextColumns(), max_length=self.longest, seed=1,

@@ -337,6 +337,10 @@ def test_existing_folders_are_not_overwritten(finished: Run, copied: Path, backb
     with pytest.raises(BundleError, match="not a run's"):
         train(str(reviews), backbone=str(backbone), name="mine", runs_dir=str(foreign.parent), overwrite=True)
     assert (foreign / "thesis.txt").read_text() == "years of work"
+    (foreign / "thesis.txt").rename(foreign / "plan.json")  # a person may call a file so, too
+    with pytest.raises(BundleError, match="exists already"):
+        train(str(reviews), backbone=str(backbone), name="mine", runs_dir=str(foreign.parent))
+    assert (foreign / "plan.json").read_text() == "years of work"
 
 
 def test_test_reads_are_counted(copied: Path, reviews: Path) -> None:

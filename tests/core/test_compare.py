@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from tiny import FAST, StopAt, as_words, call_textune, start_textune, train_tiny, write_reviews
+from tiny import FAST, StopAt, as_words, call_textune, settings_for, start_textune, train_tiny, write_reviews
 
 from textune.cli.compare import parse_seeds
 from textune.compare import compare_runs, list_configs, read_run, train_missing
@@ -442,6 +442,18 @@ def test_the_command_line(runs: dict[str, Path], tmp_path: Path) -> None:
     assert "nothing to compare" in call_textune("compare", "reviews.csv", "epochs=3", cwd=tmp_path, code=2).stderr
     call_textune("compare", folders[0], "nowhere", cwd=tmp_path, code=5)
     assert "Traceback" not in failed.stderr
+
+
+def test_a_run_killed_before_its_settings_stood_there_is_started_anew(
+    reviews: Path, backbone: Path, tmp_path: Path
+) -> None:
+    settings = settings_for(reviews, backbone, tmp_path / "run", method="head")
+    config = build_config(settings)
+    die_in = ("textune.steps:write_settings", 1)
+    call_textune("train", *as_words(settings), cwd=tmp_path, code=-signal.SIGKILL, die_in=die_in)
+    assert "before its first step" in call_textune("resume", "run", cwd=tmp_path, code=5).stderr
+    assert train_missing([config], Silent()) == [tmp_path / "run"]
+    assert read_run(tmp_path / "run").seed == config.training.seed
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from textune.bundle import write_settings
 from textune.config import (
     RunConfig,
     TrainingConfig,
@@ -19,7 +20,6 @@ from textune.config import (
     merge_settings,
     parse_labels,
     parse_settings,
-    write_settings,
 )
 from textune.defaults import choose_max_length, choose_test_rows, choose_training, choose_validation_rows
 from textune.errors import ConfigError

@@ -135,7 +135,6 @@ def test_a_dead_worker_is_replaced_and_its_trial_tried_again(
 def test_ray_gives_the_same_trials(
     work: Path, backbone: Path, reviews: Path, whole: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("ray.tune")
     # on a busy machine Ray would kill workers for others' memory, or give up on those that are slow to start
     monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "0")
     monkeypatch.setenv("RAY_worker_register_timeout_seconds", "300")

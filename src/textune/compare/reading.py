@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from textune.bundle import Manifest
+from textune.bundle import SETTINGS, Manifest
 from textune.config import build_config, load_settings
 from textune.errors import BundleError, DataError
 from textune.evaluation import AnyEvaluation, read_evaluation
@@ -59,7 +59,7 @@ def read_run(folder: str | Path) -> RunRecord:
     run = load_run(folder)
     metrics, place = run.metrics, run.folder / "evaluation"
     stored = _read_predictions(place / "predictions.parquet")
-    settings = build_config(load_settings(run.folder / "config.yaml")).identity()
+    settings = build_config(load_settings(run.folder / SETTINGS)).identity()
     try:
         return _build_record(run.folder, run.manifest, settings, metrics, stored)
     except (KeyError, TypeError, ValueError) as error:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from textune.backbones import resolve_backbone
-from textune.bundle import MANIFEST, has_begun, name_run, read_manifest, run_path
+from textune.bundle import MANIFEST, has_begun, name_run, read_manifest, run_path, write_settings
 from textune.child import explain_failure, run_child
-from textune.config import RunConfig, build_config, write_settings
+from textune.config import RunConfig, build_config
 from textune.errors import BundleError, ConfigError
 from textune.methods import check_family, check_length, resolve
 from textune.preparation import prepare_data

@@ -14,9 +14,9 @@ from typing import Any
 
 from textune import cache
 from textune.backbones import resolve_backbone
-from textune.bundle import check_place, read_manifest
+from textune.bundle import check_place, read_manifest, write_settings
 from textune.child import explain_failure, run_child
-from textune.config import RunConfig, build_config, write_settings
+from textune.config import RunConfig, build_config
 from textune.errors import ConfigError, MissingExtraError, ModelError, TextuneError
 from textune.methods import check_family, check_length, methods, resolve
 from textune.plan.forecast import Forecast
