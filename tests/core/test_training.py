@@ -22,7 +22,7 @@ from textune.batching import Batch, EncodedSplit, Padding, collate, plan_epoch, 
 from textune.bundle import hash_file, read_json_lines
 from textune.config import TrainingConfig
 from textune.devices import open_accelerator
-from textune.engine import Precision, ReferenceEngine
+from textune.engine import Precision, ReferenceEngine, precision
 from textune.errors import TrainingError
 from textune.methods import resolve
 from textune.objective import score_logits
@@ -401,6 +401,19 @@ def test_bf16_keeps_parameters_and_head_in_fp32(backbone: Path) -> None:
     engine.release()
     assert 0 < float((logits - exact(batch)).detach().abs().max()) < 0.1
     assert not torch.equal(logits.bfloat16().float(), logits), "the head rounds to bf16"
+
+
+def test_the_choice_of_precision_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TEXTUNE_CACHE", str(tmp_path))
+    seconds = {torch.float32: 3.0, torch.bfloat16: 1.0}
+    monkeypatch.setattr(precision, "_time_products", lambda dtype: seconds[dtype])
+    cpu = torch.device("cpu")
+    first = precision.probe_precision("auto", cpu)
+    assert first.name == "bf16" and "3.0x" in first.reason
+    seconds[torch.float32] = 1.0  # as on a machine that is busy just then
+    assert precision.probe_precision("auto", cpu) == first
+    (tmp_path / "probes.json").unlink()
+    assert precision.probe_precision("auto", cpu).name == "fp32"
 
 
 def _train_in_process(rank: int, processes: int, port: int, folder: str) -> None:
