@@ -1,4 +1,4 @@
-"""Writes the reference and the pages of methods, performance and leaderboard from the program and recorded results.
+"""Writes the reference and the pages made from recorded results: methods, performance, leaderboard, accuracy.
 
 python docs/generate.py          rewrites them
 python docs/generate.py --check  fails where one is stale
@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from accuracy_page import build_accuracy_page
 from leaderboard_page import build_leaderboard_page
 from methods_page import build_methods_page, table
 from performance_page import build_performance_page
@@ -210,6 +211,7 @@ PAGES = {
     "methods.md": build_methods_page,
     "performance.md": build_performance_page,
     "leaderboard.md": build_leaderboard_page,
+    "accuracy.md": build_accuracy_page,
 }
 
 

@@ -6,7 +6,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from textune.families import Family
 
 COSTS = Path(__file__).parents[1] / "results" / "method_costs.jsonl"
 TRIALS = Path(__file__).parents[1] / "results" / "methods.jsonl"
@@ -181,6 +184,18 @@ def collect_refusals(matrix: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[
             yield row, reason, found
 
 
+def describe_pooling(family: Family) -> str:
+    """Returns whether a family reads the mean over tokens, and how an export does it."""
+    from textune.pooling import explain_refusal
+    from textune.pooling_layer import can_add_layer
+
+    if (reason := explain_refusal(family)) is not None:
+        return f"refused: {reason}"
+    if family.pooling_setting is not None:
+        return f"native (`{family.pooling_setting}`)"
+    return "supported; merged: one more layer" if can_add_layer(family) else "supported; merged: two lines of code"
+
+
 def describe_quirks() -> Iterator[str]:
     """Yields what is odd about families, and what happens to one that is not in the table."""
     from textune.families import families
@@ -188,10 +203,10 @@ def describe_quirks() -> Iterator[str]:
     yield "## Families\n"
     rows = [
         (name, "decoder" if f.decoder else "encoder", ", ".join(f"`{n}`" for n in f.linear),
-         ", ".join(f"`{n}`" for n in f.head_modules), f.quirk)
+         ", ".join(f"`{n}`" for n in f.head_modules), describe_pooling(f), f.quirk)
         for name, f in families
     ]  # fmt: skip
-    yield table(("family", "kind", "LoRA adapts", "trained whole and saved", "quirk"), rows)
+    yield table(("family", "kind", "LoRA adapts", "trained whole and saved", "mean pooling", "quirk"), rows)
     yield (
         "A family is a model's `model_type`. For one that is not in the table textune lays the model out "
         "without weights and "

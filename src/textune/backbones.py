@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from textune.bundle import hash_file, read_json, write_text_atomically
 from textune.errors import ModelError, suggest
 from textune.families import Family, families, guess_family
+from textune.pooling import Pooling, attach_pooling, pooling_settings
 
 if TYPE_CHECKING:
     import torch
@@ -238,9 +239,11 @@ def load_classifier(
     *,
     dropout: float = 0.0,
     load_kwargs: Mapping[str, Any] | None = None,
+    pooling: Pooling | None = None,
 ) -> tuple[torch.nn.Module, tuple[str, ...]]:
     """Loads the backbone in fp32 with a classification head for the labels.
 
+    pooling: how the head reads the tokens; None: as the architecture does by itself.
     Returns the model, and the names of the modules that the checkpoint lacked and that therefore start random.
     The caller seeds torch first: the new head's weights depend on it.
     """
@@ -254,6 +257,8 @@ def load_classifier(
     names = dict(enumerate(labels))
     known = transformers.AutoConfig.for_model(backbone.config["model_type"])  # a config.json may leave defaults out
     settings: dict[str, Any] = {key: dropout for key in backbone.family.dropouts if hasattr(known, key)}
+    if pooling is not None:
+        settings |= pooling_settings(backbone.family, pooling)
     try:
         model, info = transformers.AutoModelForSequenceClassification.from_pretrained(
             str(backbone.folder),
@@ -276,6 +281,8 @@ def load_classifier(
         transformers.logging.set_verbosity(previous)
     model.config.pad_token_id = backbone.pad_token_id
     model.config.problem_type = "single_label_classification"
+    if pooling is not None:
+        attach_pooling(model, backbone.family, pooling)
     # A head that came with the checkpoint was made for other classes: mismatched sizes were drawn anew, too.
     missing = set(info["missing_keys"]) | {key[0] for key in info["mismatched_keys"]}
     return model, _modules_of(missing)

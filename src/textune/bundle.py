@@ -97,6 +97,8 @@ class Manifest:
     """What `textune.json` says.
 
     imported: peft_type and peft_version of the adapter folder that the run was made of; empty for a trained run.
+    pooling: what the head reads of a text: "first", "mean", "last" or "native" (`textune.pooling`); None, in bundles
+    that are older than the setting: as the architecture does by itself.
     exported: form, padding and measured quality of an ONNX folder; empty for a run.
     """
 
@@ -119,6 +121,7 @@ class Manifest:
     created: str
     new_modules: tuple[str, ...] = ()
     long_text: LongText = field(default_factory=LongText)
+    pooling: str | None = None
     temperature: float = 1.0
     thresholds: tuple[float, ...] | None = None
     imported: Mapping[str, str] = field(default_factory=dict)
@@ -245,6 +248,8 @@ def _build_manifest(content: Mapping[str, Any]) -> Manifest:
             raise ValueError("there must be one threshold per label")
     if values.get("exported") and values["exported"]["form"] not in EXPORTED_FORMS:
         raise ValueError(f"the exported form {values['exported']['form']!r} is not known")
+    if values.get("pooling") not in (None, "first", "mean", "last", "native"):
+        raise ValueError(f"the pooling {values['pooling']!r} is not known")
     if values["task"] not in ("single_label", "multi_label"):
         raise ValueError(f"the task {values['task']!r} is not known")
     return Manifest(**values)

@@ -26,6 +26,8 @@ def option(default: Any, help: str, *, choices: tuple[str, ...] = (), low: float
     return field(default=default, metadata={"help": help, "choices": choices, "low": low, "high": high})
 
 
+HEAD_INITS = ("probe", "random")
+POOLINGS = ("first", "mean")
 LONG_TEXT_FORMS = ("truncate", "head_tail", "window")
 
 
@@ -81,6 +83,8 @@ class ModelConfig:
 
     backbone: str = option("minilm", "minilm, a folder, or a model id of the hub")
     init: str | None = option(None, "a run to go on from, with new data")
+    pooling: str | None = option(None, "what the head reads of an encoder: the first token or the mean over tokens; "
+                                 "default: as the checkpoint was trained", choices=POOLINGS)  # fmt: skip
     trust: str | None = option(None, "backbone (by its exact name) whose own code and pickle weights may be loaded")
 
 
@@ -89,10 +93,15 @@ class TrainingConfig:
     """How the parameters are trained."""
 
     seed: int = option(42, "seed of samples, splits, new weights, order and dropout", low=0, high=2**31)
-    epochs: float | None = option(None, "passes over the training rows", low=0.01, high=10_000)
+    epochs: float | None = option(None, "passes over the training rows; 0: the head is solved and nothing is trained",
+                                  low=0, high=10_000)  # fmt: skip
     batch_size: int | None = option(None, "rows per optimizer step, over all devices", low=1, high=65_536)
     micro_batch_size: int | None = option(None, "rows per forward pass; smaller than batch_size: gradients add up",
                                           low=1, high=65_536)  # fmt: skip
+    head_init: str | None = option(None, "first weights of a new head: probe solves a logistic regression on frozen "
+                                   "features, random draws them; default: probe", choices=HEAD_INITS)  # fmt: skip
+    contrast_steps: int | None = option(None, "steps on pairs of texts before the head is solved, one label per text; "
+                                        "default: some for few rows of few classes", low=0, high=10**6)  # fmt: skip
     learning_rate: float | None = option(None, "peak learning rate", low=0, high=10)
     head_learning_rate: float | None = option(None, "peak learning rate of the new head", low=0, high=10)
     layer_decay: float | None = option(None, "each layer learns at this share of the rate of the one above it",

@@ -24,7 +24,10 @@ from textune.bundle import (
 )
 from textune.config import build_config, load_settings
 from textune.errors import BundleError, ModelError
+from textune.families import families
 from textune.methods import methods, resolve_saved
+from textune.pooling import attach_pooling, find_body, find_pooling
+from textune.pooling_layer import add_pooling_layer, can_add_layer, needs_layer
 from textune.predict import Predictor
 from textune.tokens import text_between
 
@@ -57,6 +60,9 @@ def export_merged(run: str | Path, output: Path, *, backbone: str | None = None,
     predictor.manifest = dataclasses.replace(predictor.manifest, long_text=TRUNCATE)
     expected = predictor.predict_logits(_PROBES, _second(predictor)) / predictor.manifest.temperature
     model: Any = predictor.model
+    family = families.get(manifest.base_model.family) if manifest.base_model.family in families.names() else None
+    if family is not None and needs_layer(model) and can_add_layer(family):
+        model = add_pooling_layer(model, family)
     _fold_temperature(model, len(predictor.labels), predictor.manifest.temperature)
     model.config._name_or_path = ""
     model.config.problem_type = predictor.task.problem_type
@@ -125,6 +131,9 @@ def _check_merged(folder: Path, predictor: Predictor, expected: np.ndarray[Any, 
     model, info = transformers.AutoModelForSequenceClassification.from_pretrained(
         str(folder), local_files_only=True, output_loading_info=True
     )
+    pooling = find_pooling(find_body(predictor.model))
+    if pooling is not None and not can_add_layer(families.get(predictor.manifest.base_model.family)):
+        attach_pooling(model, families.get(predictor.manifest.base_model.family), pooling)
     tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
     second = _second(predictor)
     between = text_between(tokenizer.backend_tokenizer)  # which a person who calls the model must put there, too

@@ -32,6 +32,8 @@ class Family:
     dropouts: config keys that the `dropout` setting changes.
     first_position: the position of the first token; so many position embeddings are never used.
     padding_side: on which side batches are padded. attention: the one form that the model has, None for all.
+    hidden_layer: the layer of the head between the pooled vector and the last layer, and its activation; empty: none.
+    pooling_setting: config key by which the model itself offers pooling over the first token or the mean.
     quirk: what to know about it, for the docs.
     """
 
@@ -54,6 +56,8 @@ class Family:
     first_position: int = 0
     padding_side: str = "right"
     attention: str | None = None
+    hidden_layer: tuple[str, str] = ("", "")
+    pooling_setting: str | None = None
     quirk: str = ""
     guessed: bool = field(default=False, compare=False)
 
@@ -94,20 +98,24 @@ _add(
     norms=("sa_layer_norm", "output_layer_norm", "LayerNorm"),
     key_value=("attention.k_lin", "attention.v_lin"), attention_output="attention.out_lin",
     feed_forward_output="ffn.lin2", head_modules=("pre_classifier", "classifier"), prompt_size="dim",
+    hidden_layer=("pre_classifier", "relu"),
     prefix="attention", dropouts=("dropout", "attention_dropout", "seq_classif_dropout"),
     quirk="takes no past keys",
 )  # fmt: skip
 _add(
     "roberta", _BERT, layers="roberta.encoder.layer", embeddings=("roberta.embeddings",), first_position=2,
+    hidden_layer=("classifier.dense", "tanh"),
     quirk="counts positions from 2",
 )  # fmt: skip
 _add(
     "xlm-roberta", _BERT, layers="roberta.encoder.layer", embeddings=("roberta.embeddings",), first_position=2,
+    hidden_layer=("classifier.dense", "tanh"),
     quirk="counts positions from 2",
 )  # fmt: skip
 _add(
     "electra", _BERT, layers="electra.encoder.layer", embeddings=("electra.embeddings", "electra.embeddings_project"),
-    prompt_size="embedding_size", takes_token_types=True, quirk="word embeddings may be narrower than the layers",
+    hidden_layer=("classifier.dense", "gelu"), prompt_size="embedding_size", takes_token_types=True,
+    quirk="word embeddings may be narrower than the layers",
 )  # fmt: skip
 _add(
     "albert", {}, layers="albert.encoder.albert_layer_groups.0.albert_layers",
@@ -122,6 +130,7 @@ _add(
 _add(
     "deberta-v2", _BERT, layers="deberta.encoder.layer", embeddings=("deberta.embeddings",),
     linear=("query_proj", "key_proj", "value_proj", "dense"),
+    hidden_layer=("pooler.dense", "gelu"),
     key_value=("attention.self.key_proj", "attention.self.value_proj"), head_modules=("pooler", "classifier"),
     prefix=None, rounded_modules=("query_proj",),  # the mask is filled with the lowest number of the queries' type
     attention="eager", quirk="its pooler is in no checkpoint; its attention is its own",
@@ -130,13 +139,15 @@ _add(
     "modernbert", {}, layers="model.layers", embeddings=("model.embeddings",), linear=("Wqkv", "Wo", "Wi"),
     norms=("embeddings.norm", "attn_norm", "mlp_norm", "final_norm"), key_value=("attn.Wqkv",),
     attention_output="attn.Wo", feed_forward_output="mlp.Wo", head_modules=("head", "classifier"), prefix="attention",
+    hidden_layer=("head.dense", "gelu"),
     dropouts=("attention_dropout", "embedding_dropout", "mlp_dropout", "classifier_dropout"),
-    quirk="one matrix makes queries, keys and values; takes no past keys",
+    pooling_setting="classifier_pooling", quirk="one matrix makes queries, keys and values; takes no past keys",
 )  # fmt: skip
 _add(
     "mpnet", _BERT, layers="mpnet.encoder.layer", embeddings=("mpnet.embeddings",),
     linear=("q", "k", "v", "o", "dense"), key_value=("attention.attn.k", "attention.attn.v"),
     attention_output="attention.attn.o", prefix=None, first_position=2, attention="eager",
+    hidden_layer=("classifier.dense", "tanh"),
     quirk="counts positions from 2; its attention is its own",
 )  # fmt: skip
 _add(

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -30,11 +30,26 @@ from textune.data import (
 from textune.evaluation import AnyEvaluation, ConfidentError, MultiLabelEvaluation, Task, build_task
 from textune.predict import Predictor
 from textune.preparation import read_options
-from textune.report import BASE, MAJORITY, TFIDF, TUNED, CardInput, ReportInput, render_card, write_report
+from textune.report import BASE, MAJORITY, PROBE, TFIDF, TUNED, CardInput, ReportInput, render_card, write_report
 from textune.report.reloading import reload_by_textune, reload_without_textune
 from textune.saving import update_manifest
 
 TEST_READS = "test_reads.jsonl"
+
+
+class Untuned(Protocol):
+    """The backbone before tuning: logits float32 [rows, classes] of a linear probe on it, and of its new random head.
+
+    probe_seconds: what solving the probe took before it was asked here.
+    """
+
+    probe_seconds: float
+
+    def probe_logits(self, examples: Examples) -> np.ndarray[Any, Any]:
+        """Returns the probe's."""
+
+    def base_logits(self, examples: Examples) -> np.ndarray[Any, Any]:
+        """Returns the random head's."""
 
 
 @dataclass(frozen=True)
@@ -77,11 +92,13 @@ class Figures:
 
 
 def measure_run(
-    predictor: Predictor, base_logits: Callable[[Examples], np.ndarray[Any, Any]], train: Examples, split: str,
-    examples: Examples, labels: Labels, folder: Path, *, seed: int, training_seconds: float,
-    validation: Examples | None = None,
+    predictor: Predictor, untuned: Untuned, train: Examples, split: str, examples: Examples, labels: Labels,
+    folder: Path, *, seed: int, training_seconds: float, validation: Examples | None = None,
 ) -> Figures:  # fmt: skip
-    """Measures majority class, TF-IDF + logistic regression, the base model and the tuned model on the same rows.
+    """Measures four simpler classifiers and the tuned model on the same rows.
+
+    They are the majority class, TF-IDF + logistic regression, the linear probe on the frozen backbone, and the base
+    model before tuning.
 
     The tuned model's figures come from the Predictor, loaded from the saved bundle. With several labels per text the
     rivals' thresholds are tuned on the validation rows, as the tuned model's are.
@@ -94,10 +111,10 @@ def measure_run(
     tuned = predictor.predict_proba(examples.texts(), examples.text_pairs())
     tuned_seconds = training_seconds + time.monotonic() - started
     rows = []
-    for name, key, predict in _list_rivals(task, base_logits, train, validation, examples, labels, seed):
+    for name, key, predict in _list_rivals(task, untuned, train, validation, examples, labels, seed):
         started = time.monotonic()
         own, probabilities = predict()
-        seconds = time.monotonic() - started
+        seconds = time.monotonic() - started + (untuned.probe_seconds if key == "probe" else 0.0)
         evaluation = own.evaluate(probabilities, targets, names, seed=seed, unknown=unknown)
         difference = task.compare(targets, tuned, probabilities, own, unknown, seed)
         rows.append(Measured(name, key, evaluation, seconds, difference))
@@ -109,8 +126,8 @@ def measure_run(
 
 
 def _list_rivals(
-    task: Task, base_logits: Callable[[Examples], np.ndarray[Any, Any]], train: Examples, validation: Examples | None,
-    examples: Examples, labels: Labels, seed: int,
+    task: Task, untuned: Untuned, train: Examples, validation: Examples | None, examples: Examples, labels: Labels,
+    seed: int,
 ) -> list[tuple[str, str, Callable[[], tuple[Task, np.ndarray[Any, Any]]]]]:  # fmt: skip
     """Returns name, key, and what gives each rival's thresholds and its probabilities of the evaluation rows."""
     seen, rows, classes = labels.encode_examples(train), len(examples), len(labels)
@@ -126,14 +143,15 @@ def _list_rivals(
         both = task.predict_tfidf(joined_texts(train), seen, texts, classes, seed)
         return tune(both[: len(both) - rows]), both[len(both) - rows :]
 
-    def run_base() -> tuple[Task, np.ndarray[Any, Any]]:
-        first = np.zeros((0, classes)) if held is None else task.probabilities(base_logits(held))
-        return tune(first), task.probabilities(base_logits(examples))
+    def run_untuned(logits: Callable[[Examples], np.ndarray[Any, Any]]) -> tuple[Task, np.ndarray[Any, Any]]:
+        first = np.zeros((0, classes)) if held is None else task.probabilities(logits(held))
+        return tune(first), task.probabilities(logits(examples))
 
     return [
         (MAJORITY, "majority", lambda: task.predict_majority(seen, rows, classes)),
         (TFIDF, "tfidf", run_tfidf),
-        (BASE, "base", run_base),
+        (PROBE, "probe", lambda: run_untuned(untuned.probe_logits)),
+        (BASE, "base", lambda: run_untuned(untuned.base_logits)),
     ]
 
 

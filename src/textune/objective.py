@@ -104,8 +104,9 @@ class CrossEntropy:
         given = np.bincount(answers, minlength=classes).tolist()
         weights = None if self.weights is None else self.weights.tolist()
         return explain_not_learning(
-            given, counts.tolist(), losses, learning_rate, trainable_layers, class_weights=weights
-        )
+            given, counts.tolist(), losses, learning_rate, trainable_layers, class_weights=weights,
+            label_smoothing=self.label_smoothing,
+        )  # fmt: skip
 
 
 @dataclass
@@ -179,8 +180,9 @@ class BinaryCrossEntropy:
         if 2 * hits / max(seen, 1) > best_constant_f1(targets) + _CLEARLY_BETTER:
             return None
         return explain_not_learning_labels(
-            answers, targets, losses, learning_rate, trainable_layers, positive_weights=self.weights
-        )
+            answers, targets, losses, learning_rate, trainable_layers, positive_weights=self.weights,
+            label_smoothing=self.label_smoothing,
+        )  # fmt: skip
 
 
 def build_objective(task: str, config: TrainingConfig, weights: Array | None = None) -> Objective:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from textune.batching import EncodedSplit, collate
 from textune.bundle import SETTINGS, Manifest, hash_files, read_manifest, refuse_exported, write_manifest
@@ -26,34 +27,50 @@ from textune.config import build_config, load_settings
 from textune.data import Examples, Labels
 from textune.engine.session import GRAPH, import_runtime
 from textune.errors import BundleError, MissingExtraError, ModelError, TextuneError
+from textune.evaluation import compare_pair, count_correct, count_labels
 from textune.export import refuse_unmergeable
 from textune.predict import Predictor
 from textune.preparation import prepare_data
 
+Array = NDArray[Any]
 LARGEST_FALL = 0.003
-"""Share of the rows that int8 may answer worse than the run before it is refused."""
+"""int8 is refused where a paired test shows a loss of more than this share of the figure."""
 _TOLERANCE = 1e-4
 _PROBES = ("short", "a text of a few more words, to be padded beside the others", "word " * 300, "one more")
 
 
 @dataclass(frozen=True)
 class Quality:
-    """What rounding to int8 costs on labelled rows. before, after: accuracy; with several labels micro F1."""
+    """What rounding to int8 costs on labelled rows.
+
+    before, after: accuracy; with several labels micro F1. low, high: 95% interval of after minus before, paired by row.
+    """
 
     figure: str
     rows: int
     source: str
     before: float
     after: float
+    low: float
+    high: float
 
     @property
     def accepted(self) -> bool:
-        """Whether the fall is within the bound."""
-        return self.before - self.after <= LARGEST_FALL + 1e-12
+        """Whether the rows do not show a loss of more than LARGEST_FALL."""
+        return self.high >= -LARGEST_FALL - 1e-12
 
     def describe(self) -> str:
-        """Returns both figures in a sentence's part."""
-        return f"{self.figure} {self.before:.2%} before and {self.after:.2%} in int8, on {self.rows:,} {self.source}"
+        """Return both figures and the interval of the change as part of a sentence."""
+        change = f"change {_points(self.after - self.before)} points, 95% interval {_points(self.low)} to"
+        return (
+            f"{self.figure} {self.before:.2%} before and {self.after:.2%} in int8 ({change} {_points(self.high)}), "
+            f"on {self.rows:,} {self.source}"
+        )
+
+
+def _points(share: float) -> str:
+    """Return a difference of shares as percentage points with a sign and two decimals."""
+    return f"{100 * share:+.2f}".replace("-", "−")
 
 
 def export_onnx(
@@ -64,7 +81,7 @@ def export_onnx(
 
     The adapter is added into the weights first. fp32: a fresh load must give the run's logits on padded texts of
     unequal length. int8: measured on `examples` (the run's own validation rows where they are None), never on test
-    rows; refused where the figure falls by more than LARGEST_FALL, unless forced. None: fp32, or forced without rows.
+    rows; refused where these show a loss of more than LARGEST_FALL, unless forced. None: fp32, or forced without rows.
     Raises BundleError, ModelError or MissingExtraError; nothing half-written stays.
     """
     check_output(output, overwrite)
@@ -86,13 +103,13 @@ def export_onnx(
         _check_fresh_load(partial, predictor)
         quality = None
         if form == "onnx-int8":
-            before = None if measured is None else _measure(Predictor.load(partial), measured[0])
+            before = None if measured is None else _predict(Predictor.load(partial), measured[0])
             _quantize(partial / GRAPH)
             _seal(partial, predictor, form, names, None)
             after = Predictor.load(partial)
             after.predict_logits(_PROBES, _second(predictor))
             if measured is not None and before is not None:
-                quality = Quality(before[0], len(measured[0]), measured[1], before[1], _measure(after, measured[0])[1])
+                quality = _compare(predictor, *measured, before, _predict(after, measured[0]))
                 if not (quality.accepted or force):
                     raise BundleError(
                         f"{run}: int8 would answer worse: {quality.describe()}",
@@ -150,15 +167,26 @@ def _find_validation(run: Path, manifest: Manifest, force: bool) -> tuple[Exampl
     )
 
 
-def _measure(predictor: Predictor, examples: Examples) -> tuple[str, float]:
+def _predict(predictor: Predictor, examples: Examples) -> Array:
+    """Return the probabilities: float [rows, labels]."""
+    return predictor.predict_proba(examples.texts(), examples.text_pairs())
+
+
+def _compare(predictor: Predictor, examples: Examples, source: str, before: Array, after: Array) -> Quality:
+    """Return what rounding costs, tested row by row. before, after: probabilities, float [rows, labels]."""
     labels = Labels(predictor.manifest.label_values, predictor.labels)
     targets = labels.encode_examples(examples)
-    probabilities = predictor.predict_proba(examples.texts(), examples.text_pairs())
     if predictor.manifest.task == "multi_label":
-        given = probabilities >= np.asarray(predictor.manifest.thresholds or 0.5)
-        right = float((given & (targets > 0)).sum())
-        return "micro F1", 2 * right / max(float(given.sum() + (targets > 0).sum()), 1.0)
-    return "accuracy", float(np.mean(probabilities.argmax(1) == targets))
+        figure, cuts = "micro F1", np.asarray(predictor.manifest.thresholds or 0.5)
+        missed = np.array([len(names) for names in labels.find_unknown(examples)], np.int64)
+        of_run, of_int8 = (count_labels(targets > 0, [given >= cuts], missed) for given in (before, after))
+    else:
+        figure = "accuracy"
+        of_run, of_int8 = (count_correct([given.argmax(1) == targets]) for given in (before, after))
+    lead = compare_pair(of_int8, of_run, [0], [0]).lead
+    return Quality(
+        figure, len(examples), source, float(of_run.values[0]), float(of_int8.values[0]), lead.low, lead.high
+    )
 
 
 def _write_graph(predictor: Predictor, path: Path) -> None:

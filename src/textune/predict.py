@@ -14,6 +14,7 @@ from textune.batching import EncodedSplit, Padding
 from textune.bundle import BaseModel, Manifest, read_manifest
 from textune.errors import BundleError, DataError, ModelError
 from textune.evaluation import build_task
+from textune.pooling import Pooling
 from textune.tokens import Tokenized, encode_texts, load_tokenizer
 
 if TYPE_CHECKING:
@@ -106,7 +107,10 @@ class Predictor:
         found = find_backbone(manifest.base_model, backbone, trust)
         method = resolve_saved(manifest.method, manifest.method_options)
         with torch.random.fork_rng(devices=[]):  # the head's first weights are overwritten at once
-            model, new_modules = load_classifier(found, manifest.labels, load_kwargs=method.load_kwargs(found.family))
+            pooling = None if manifest.pooling is None else Pooling(manifest.pooling, method.tokens_before_text)
+            model, new_modules = load_classifier(
+                found, manifest.labels, load_kwargs=method.load_kwargs(found.family), pooling=pooling
+            )
             model = method.apply(model, found.family, new_modules)
         method.load_weights(model, folder)
         model.eval().requires_grad_(False)

@@ -49,7 +49,7 @@ class PreparedData:
     """Rows ready to be tokenised, and what was found out about them.
 
     notes: facts to tell. warnings: what the person should act on; they stand in the report, too.
-    fingerprint: SHA-256 of all splits and the labels.
+    fingerprint: SHA-256 of all splits and the labels. validation_fraction: share of the rows that was held out.
     """
 
     labels: Labels
@@ -64,6 +64,7 @@ class PreparedData:
     leaks: tuple[Leak, ...] = ()
     task: str = "single_label"
     fingerprint: str = field(default="")
+    validation_fraction: float = 0.0
 
     @property
     def evaluation(self) -> tuple[str, Examples]:
@@ -121,7 +122,8 @@ def prepare_data(
             other, other_notes = _read_other(given[name], name, config, columns, form.task, options)
             others[name] = other
             notes += other_notes
-    validation_rows, test_rows = _rows_to_hold_out(config, len(examples), given)
+    needed = hold_test or form.task == MULTI or config.training.patience is not None
+    validation_rows, test_rows = _rows_to_hold_out(config, len(examples), given, 0 if needed else len(labels))
     parts = split_examples(
         examples,
         validation_fraction=validation_rows / len(examples),
@@ -146,7 +148,8 @@ def prepare_data(
     prepared = PreparedData(
         labels, chosen, train, validation, test, facts, tuple(notes), tuple(warnings), overlap, tuple(leaks), form.task
     )
-    return replace(prepared, fingerprint=_fingerprint(prepared))
+    held_out = validation_rows / len(examples)
+    return replace(prepared, fingerprint=_fingerprint(prepared), validation_fraction=held_out)
 
 
 def _take_all_but(examples: Examples, apart: Examples | None) -> Examples:
@@ -195,14 +198,18 @@ def _if_there(names: Any, table: Table) -> Any:
     return names if wanted and all(n in table.columns for n in wanted) else None
 
 
-def _rows_to_hold_out(config: RunConfig, rows: int, given: Mapping[str, Any]) -> tuple[int, int]:
+def _rows_to_hold_out(config: RunConfig, rows: int, given: Mapping[str, Any], classes: int) -> tuple[int, int]:
+    """Returns the numbers of validation and test rows. classes: 0 where there must be validation rows."""
+
     def decide(name: str, fraction: float | None, by_rule: int) -> int:
         if given[name] is not None:
             return 0
         return by_rule if fraction is None else round(fraction * rows)
 
     test = decide("test", config.data.test_fraction, choose_test_rows(rows))
-    return decide("validation", config.data.validation_fraction, choose_validation_rows(rows - test)), test
+    classes = classes if test or given["test"] is not None else 0  # else nothing would be left to measure on
+    by_rule = choose_validation_rows(rows - test, classes)
+    return decide("validation", config.data.validation_fraction, by_rule), test
 
 
 def _check_training_labels(train: Examples, labels: Labels, table: Table) -> None:

@@ -59,7 +59,8 @@ def write_bundle(
     labels: tuple[str, ...], label_values: tuple[str, ...], columns: TextColumns, max_length: int, seed: int,
     data_fingerprint: str, engine: dict[str, Any], long_text: LongText = TRUNCATE,
     prove: Callable[[Manifest], None] = lambda manifest: None,
-    task: str = "single_label", thresholds: tuple[float, ...] | None = None, tokenizer: Backbone | None = None,
+    pooling: str | None = None, task: str = "single_label", temperature: float = 1.0,
+    thresholds: tuple[float, ...] | None = None, tokenizer: Backbone | None = None,
 ) -> Manifest:  # fmt: skip
     """Writes every file of the bundle, then lets `prove` raise, and writes the manifest last; returns the manifest.
 
@@ -76,6 +77,8 @@ def write_bundle(
     manifest = Manifest(
         task=task,
         thresholds=thresholds,
+        temperature=temperature,
+        pooling=pooling,
         labels=labels,
         label_values=label_values,
         base_model=BaseModel(backbone.id, backbone.family.name, backbone.sha256, backbone.revision, backbone.local),

@@ -6,33 +6,27 @@ import json
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from textune import cache
-from textune.backbones import Backbone, load_classifier, remember_local, resolve_backbone
+from textune.backbones import load_classifier, remember_local
 from textune.bundle import PLAN, SETTINGS, Manifest, read_json_lines, write_settings, write_text_atomically
+from textune.calibrating import Calibration, HeldOut, calibrate
 from textune.config import RunConfig
 from textune.costs import Costs, describe_run
 from textune.data import MULTI, Examples
-from textune.defaults import choose_long_text, choose_max_length, choose_training
-from textune.errors import ConfigError
 from textune.evaluation import build_task
-from textune.families import describe_guess
+from textune.heads import PROBE, straighten_hidden_layer
 from textune.measuring import count_test_reads, measure_run, peak_memory_mb, summarise_figures, write_evaluation
-from textune.methods import Method, Rates, check_family, check_length, longest_text
+from textune.methods import Method, Rates
 from textune.predict import Predictor, padding_of
 from textune.preparation import (
-    PreparedData,
-    advise_on_cuts,
-    count_labels,
-    describe_data,
     encode_split,
-    prepare_data,
 )
+from textune.preparing import PreparingSteps
+from textune.probe import FOLDS, Loss, Probe
 from textune.progress import Progress, format_seconds
 from textune.saving import (
     check_reload,
@@ -43,11 +37,12 @@ from textune.saving import (
     write_bundle,
 )
 from textune.starting import hash_plan, refuse_changes
-from textune.weighting import weigh_classes
+from textune.untuned import UntunedBackbone
 
 if TYPE_CHECKING:
     import torch
 
+    from textune.batching import EncodedSplit
     from textune.engine import Engine, Precision
     from textune.objective import Objective
     from textune.tokens import Tokenized
@@ -76,86 +71,14 @@ class Opened:
     prefix_seconds: float = 0.0
 
 
-class RunSteps:
+class RunSteps(PreparingSteps):
     """The steps of one run in their order; `prepare` touches no run folder."""
 
     def __init__(self, config: RunConfig, method: Method, progress: Progress, frames: dict[str, Any]) -> None:
-        self.config, self.method, self.progress, self.frames = config, method, progress, frames
+        super().__init__(config, method, progress, frames)
         self.started = time.monotonic()
-
-    def prepare(self) -> None:
-        """Finds the backbone, reads and checks the data, decides what was left open, tokenises."""
-        config, progress = self.config, self.progress
-        self.backbone = self._find_backbone()
-        check_family(self.method, self.backbone.family)
-        if self.backbone.family.guessed:
-            progress.warn(describe_guess(self.backbone.family))
-        self.data = self._read_data()
-        for note in self.data.notes:
-            progress.say(note)
-        for warning in self.data.warnings:
-            progress.warn(warning)
-        self._check_threshold()
-        config, decisions = choose_max_length(config, longest_text(self.method, self.backbone))
-        config, self.long_text, about_length = choose_long_text(config)
-        config, more = choose_training(
-            config,
-            rows=len(self.data.train),
-            classes=len(self.data.labels.names),
-            method_rate=self.method.learning_rate,
-            head_rate=self.method.head_learning_rate,
-            task=self.data.task,
-        )
-        config = replace(config, data=replace(config.data, task=self.data.task))
-        self.weights = self._weigh_classes()
-        self.config = config
-        check_length(self.method, self.backbone, config.tokens.max_length)
-        self._tokenise()
-        self.facts = describe_data(self.data, self.train.tokens, self.long_text)
-        for name, value in self.facts:
-            progress.say(f"{name}: {value}")
-        for decision in (*decisions, *about_length, *more):
-            progress.say(f"{decision.setting}: {decision} ({decision.reason})")
-        if advice := advise_on_cuts(self.train.tokens, self.long_text):
-            progress.warn(advice)
-            self.data = replace(self.data, warnings=(*self.data.warnings, advice))
-
-    def _find_backbone(self) -> Backbone:
-        return resolve_backbone(self.config.model.backbone, trust=self.config.model.trust)
-
-    def _read_data(self) -> PreparedData:
-        return prepare_data(self.config, self.frames)
-
-    def _check_threshold(self) -> None:
-        if self.config.training.threshold is not None and self.data.task != MULTI:
-            raise ConfigError(
-                f"threshold={self.config.training.threshold:g}: with one label per text the most probable is given",
-                hint="leave threshold= out, or set task=multi_label",
-            )
-
-    def _weigh_classes(self) -> np.ndarray[Any, Any] | None:
-        data = self.data
-        weights = weigh_classes(
-            self.config.training.class_weights, count_labels(data.train, data.labels), len(data.train),
-            data.labels.values, data.labels.names, multi_label=data.task == MULTI,
-        )  # fmt: skip
-        if weights is not None:
-            own = weights[:, 1] / weights[:, 0] if weights.ndim == 2 else weights
-            shown = ", ".join(f"{n} {w:.3g}" for n, w in zip(data.labels.names[:20], own, strict=False))
-            self.progress.say(f"class weights: {shown}{', ...' if len(own) > 20 else ''}")
-        return weights
-
-    def _tokenise(self) -> None:
-        from textune.tokens import load_tokenizer
-
-        tokenizer, length = load_tokenizer(self.backbone.folder), self.config.tokens.max_length or 0
-        labels = self.data.labels
-        self.tokenizer = tokenizer
-        self.train = encode_split(self.data.train, labels, tokenizer, length, self.long_text)
-        validation = self.data.validation
-        self.validation = (
-            None if validation is None else encode_split(validation, labels, tokenizer, length, self.long_text)
-        )
+        self.probe: Probe | None = None
+        self.probe_seconds = 0.0
 
     def execute(self, folder: Path, plan: Mapping[str, Any] | None) -> None:
         """Trains, saves, tests the reload, measures and reports. plan: of the run that is resumed."""
@@ -165,9 +88,9 @@ class RunSteps:
     def train_and_save(self, folder: Path, plan: Mapping[str, Any] | None) -> tuple[Manifest, float]:
         """Trains, saves and tests the reload; returns the manifest and the seconds of training."""
         opened, result = self.run_training(folder, plan)
-        thresholds = self._tune_thresholds(opened.engine)
+        decision = self._calibrate(opened.engine)
         opened.engine.release()
-        return self.save(folder, opened, thresholds), opened.prefix_seconds + result.seconds
+        return self.save(folder, opened, decision), opened.prefix_seconds + result.seconds
 
     def run_training(
         self, folder: Path, plan: Mapping[str, Any] | None, *, until_epoch: float | None = None
@@ -216,7 +139,7 @@ class RunSteps:
         engine, reason = self._open_engine(model.module.to(device), precision)
         if plan["engine"] is None:  # the engine can be asked only when there is a model
             probes = probe_engine(engine, config.tokens.max_length or 0, config.training.max_tokens)
-            kept = choose_prefix(engine, splits, config.training.epochs or 0.0) if config.training.prefix_cache else 0
+            kept = choose_prefix(engine, splits, self._count_passes()) if config.training.prefix_cache else 0
             probes["prefix_layers"] = kept
             plan = dict(plan) | {"engine": probes}
             write_text_atomically(folder / PLAN, json.dumps(plan, indent=2) + "\n")
@@ -233,8 +156,10 @@ class RunSteps:
             training.layer_decay, training.layer_rates or (),
         )  # fmt: skip
         beforehand = self._keep_frozen(engine, splits, int(plan["engine"].get("prefix_layers", 0)))
+        groups = self.method.param_groups(engine, self.backbone.family, rates)
+        beforehand += self._start_head(engine, groups, folder)
         trainer = Trainer(
-            engine, self.method.param_groups(engine, self.backbone.family, rates), self.train, self.validation,
+            engine, groups, self.train, self.validation,
             padding_of(self.backbone), config.training, folder, hash_plan(plan), progress, accelerator,
             self._objective(), int(plan["engine"]["max_tokens"]),
         )  # fmt: skip
@@ -248,24 +173,67 @@ class RunSteps:
         keep_prefix(engine, splits, layers, padding_of(self.backbone), self.progress)
         return time.monotonic() - begun
 
-    def _tune_thresholds(self, engine: torch.nn.Module) -> tuple[float, ...] | None:
-        """Returns from which probability each label is given; None with one label per text."""
-        from textune.engine import predict_logits
+    def _count_passes(self) -> float:
+        """Returns how often the training rows go through the frozen layers."""
+        return (self.config.training.epochs or 0.0) + (self.config.training.head_init == PROBE)
 
-        split, setting = self.validation, self.config.training.threshold
-        task = build_task(self.data.task, fixed=setting)
+    def _start_head(self, engine: Engine, groups: list[dict[str, Any]], folder: Path) -> float:
+        """Solves the new head, where that is set and no checkpoint has it; returns the seconds that it took."""
+        from textune.checkpoint import list_checkpoints
+        from textune.heads import MOST_ROWS, MOST_ROWS_ALONE, set_head
 
-        def predict() -> np.ndarray[Any, Any]:
-            assert split is not None
-            return task.probabilities(predict_logits(engine, split, padding_of(self.backbone)))
+        started, training = time.monotonic(), self.config.training
+        if training.head_init != PROBE or list_checkpoints(folder / "checkpoints"):
+            return 0.0
+        if training.contrast_steps:
+            self._contrast(engine, groups, training.contrast_steps)
+        begun = time.monotonic()
+        most = MOST_ROWS if self.method.trains_body else MOST_ROWS_ALONE
+        self.probe = probe = self.solve_probe(engine, most)
+        set_head(engine, self.backbone.family, probe)
+        self.probe_seconds = seconds = time.monotonic() - begun
+        how = "set after contrast" if training.contrast_steps else f"by {FOLDS}-fold cross-validation"
+        self.progress.say(
+            f"head: solved on the features of {min(most, len(self.train)):,} rows in {format_seconds(seconds)} "
+            f"(C {probe.strength:g}, {how})"
+        )
+        return time.monotonic() - started
 
-        tuned = task.tune(predict, np.zeros((0, len(self.data.labels))) if split is None else split.targets)
-        if tuned.thresholds is not None:
-            how = "tuned on the validation rows" if split else "there are no validation rows to tune them on"
-            how = how if setting is None else "as set"
-            low, high = min(tuned.thresholds), max(tuned.thresholds)
-            self.progress.say(f"thresholds: {low:.2f} to {high:.2f} ({how})")
-        return tuned.thresholds
+    def _contrast(self, engine: Engine, groups: list[dict[str, Any]], steps: int) -> None:
+        from textune.contrast import tune_by_contrast
+
+        with self.progress.task("contrast", steps) as task:
+            tune_by_contrast(
+                engine, self.backbone.family, len(self.data.labels), groups, self.train, padding_of(self.backbone),
+                steps=steps, seed=self.config.training.seed, advance=lambda: task.advance(1),
+            )  # fmt: skip
+        self.progress.say(f"contrast: {steps} steps on pairs of texts before the head is solved")
+
+    def solve_probe(self, engine: Engine, most_rows: int) -> Probe:
+        """Solves the head on the features of training rows, of which there may be at most so many."""
+        from textune.contrast import STRENGTH
+        from textune.heads import start_head
+
+        strength = STRENGTH if self.config.training.contrast_steps else None
+        return start_head(
+            engine, self.backbone.family, len(self.data.labels), self.train, padding_of(self.backbone),
+            self._probe_loss(), seed=self.config.training.seed, most_rows=most_rows, strength=strength,
+        )  # fmt: skip
+
+    def _probe_loss(self) -> Loss:
+        return Loss(self.data.task == MULTI, self.weights, self.config.training.label_smoothing)
+
+    def _calibrate(self, engine: torch.nn.Module) -> Calibration:
+        """Fits the temperature, and with several labels per text the thresholds, on rows that training did not see."""
+        task = build_task(self.data.task, fixed=self.config.training.threshold)
+        split, probe, padding = self.validation, self.probe, padding_of(self.backbone)
+        if split is not None:
+            held_out = HeldOut.predict(engine, split, padding)
+        elif probe is not None and not self.method.trains_body:
+            held_out = HeldOut(probe.out_of_fold, self.train.targets[probe.rows], "out-of-fold rows")
+        else:
+            held_out = HeldOut.nothing(len(self.data.labels))
+        return calibrate(task, held_out, self.progress)
 
     def _open_engine(self, module: torch.nn.Module, precision: Precision) -> tuple[Engine, str]:
         from textune.engine import open_engine
@@ -307,7 +275,8 @@ class RunSteps:
 
         return build_objective(self.data.task, self.config.training, self.weights)
 
-    def _build_model(self) -> _Model:
+    def _build_model(self, *, bare: bool = False) -> _Model:
+        """Loads backbone and new head, and applies the method. bare: without the method."""
         import torch
 
         from textune.objective import set_starting_bias
@@ -316,15 +285,19 @@ class RunSteps:
         torch.manual_seed(self.config.training.seed)
         module, new_modules = load_classifier(
             self.backbone, self.data.labels.names, dropout=self.config.training.dropout or 0.0,
-            load_kwargs=self.method.load_kwargs(self.backbone.family),
+            load_kwargs=self.method.load_kwargs(self.backbone.family), pooling=self.pooling,
         )  # fmt: skip
+        if self.config.training.head_init == PROBE:
+            straighten_hidden_layer(module, self.backbone.family, new_modules)
         set_starting_bias(module, new_modules, self._objective().starting_bias(self.train.targets))
+        if bare:
+            return _Model(module, new_modules)
         module = self.method.apply(module, self.backbone.family, new_modules)
         if self.config.model.init is not None:
             self.method.load_weights(module, Path(self.config.model.init))
         return _Model(module, new_modules)
 
-    def save(self, folder: Path, opened: Opened, thresholds: tuple[float, ...] | None) -> Manifest:
+    def save(self, folder: Path, opened: Opened, calibration: Calibration) -> Manifest:
         """Writes the bundle and proves that a fresh load gives the trained model's logits."""
         data, config, model, plan = self.data, self.config, opened.model, opened.plan
         remember_local(self.backbone, cache.cache_dir())
@@ -344,19 +317,32 @@ class RunSteps:
             data_fingerprint=data.fingerprint,
             engine={"name": opened.engine.name, **plan["engine"]}
             | {key: plan[key] for key in ("precision", "threads", "device")},
-            prove=prove, task=data.task, thresholds=thresholds,
+            pooling=self.pooling.form, prove=prove, task=data.task,
+            temperature=calibration.temperature, thresholds=calibration.thresholds,
         )  # fmt: skip
 
-    def _base_logits(self, examples: Examples) -> np.ndarray[Any, Any]:
-        from textune.engine import predict_logits, probe_precision
+    def _open_untuned(self) -> UntunedBackbone:
+        """Returns the backbone as it was before tuning."""
+        from textune.engine import probe_precision
         from textune.predict import choose_device
 
         device = choose_device(self.config.training.device)
         precision = probe_precision(self.config.training.precision, device)
-        engine, _ = self._open_engine(self._build_model().module.to(device), precision)
+        # What the probe of the run was solved on is not the plain backbone's where virtual tokens stand before the text
+        # or contrastive steps came first.
+        alters = bool(self.method.virtual_tokens)
+        other = alters or bool(self.config.training.contrast_steps)
+        module = self._build_model(bare=alters).module.to(device)
+        engine, _ = self._open_engine(module, precision)
+        return UntunedBackbone(
+            engine, self.backbone.family, len(self.data.labels), padding_of(self.backbone), self._encode, self.train,
+            self._probe_loss(), self.config.training.seed,
+            *((None, 0.0) if other else (self.probe, self.probe_seconds)),
+        )  # fmt: skip
+
+    def _encode(self, examples: Examples) -> EncodedSplit:
         length = self.config.tokens.max_length or 0
-        split = encode_split(examples, self.data.labels, self.tokenizer, length, self.long_text)
-        return predict_logits(engine, split, padding_of(self.backbone))
+        return encode_split(examples, self.data.labels, self.tokenizer, length, self.long_text)
 
     def measure(self, folder: Path, manifest: Manifest, training_seconds: float, *, resumed: bool) -> None:
         """Measures the saved run and its rivals on the evaluation rows, and writes report and card."""
@@ -366,7 +352,7 @@ class RunSteps:
         predictor = Predictor.load(folder, backbone=given, device=self.config.training.device,
                                    precision=self.config.training.precision)  # fmt: skip
         figures = measure_run(
-            predictor, self._base_logits, self.data.train, split, examples, self.data.labels, folder,
+            predictor, self._open_untuned(), self.data.train, split, examples, self.data.labels, folder,
             seed=self.config.training.seed, training_seconds=training_seconds, validation=self.data.validation,
         )  # fmt: skip
         costs = Costs(

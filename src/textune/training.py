@@ -101,8 +101,8 @@ class Trainer:
         assert config.epochs is not None and config.batch_size is not None
         self._batch_size = config.batch_size
         self._steps_per_epoch = math.ceil(len(train) / config.batch_size)
-        self.total_steps = max(1, round(config.epochs * self._steps_per_epoch))
-        self.eval_every = config.eval_every_steps or min(self._steps_per_epoch, math.ceil(self.total_steps / 4))
+        self.total_steps = max(1, round(config.epochs * self._steps_per_epoch)) if config.epochs else 0
+        self.eval_every = config.eval_every_steps or min(self._steps_per_epoch, max(1, math.ceil(self.total_steps / 4)))
         self._losses: list[float] = []
         self._board = _open_tensorboard(folder) if config.tensorboard and accelerator.is_main_process else None
         self._saved = time.monotonic()
@@ -132,6 +132,13 @@ class Trainer:
         if state.step == 0 and self._validation is not None:
             first = self.measure()[0] if look is None else look()
             self._log({"kind": "evaluation", "step": 0, "epoch": 0.0} | dict(first))
+            if self._config.head_init == "probe" and self.total_steps:
+                # A solved head is a rival of all that follows: tuning that does not beat it is not kept.
+                state = replace(state, best_step=0, best_value=self._rank(first))
+                self.save(state)
+        if not self.total_steps and not state.finished:
+            state = replace(state, finished=True)
+            self.save(state)
         if state.step >= pause_at and state.step % self.eval_every == 0 and not state.finished:
             return self._finish(state, paused=True)  # it had paused here already
         self._engine.train()
@@ -295,18 +302,20 @@ class Trainer:
             f"{scores['loss']:.3f}, {self._objective.describe(scores)}"
         )
         self._warn_if_not_learning(answers)
-        value = -scores["loss"] if self._metric == "loss" else scores[self._metric]
-        # Small validation sets tie often: the lower loss decides then.
-        value -= 1e-6 * min(scores["loss"], 1e3)
-        best = state.best_value
+        value, best = self._rank(scores), state.best_value
         if best is None or value > best:
             return replace(state, best_step=state.step, best_value=value, stale_evaluations=0)
         # The rate falls to nothing, so of checkpoints that the validation rows cannot tell apart the later is the
         # better bet: an earlier one must lead by more than one standard error.
         error = self._objective.standard_error(scores, self._validation.targets)
-        later_will_do = self._metric != "loss" and value > best - error
+        later_will_do = self._metric != "loss" and value > best - error and state.best_step != 0
         step = state.step if later_will_do else state.best_step
         return replace(state, best_step=step, stale_evaluations=state.stale_evaluations + 1)
+
+    def _rank(self, scores: Mapping[str, float]) -> float:
+        """Returns what checkpoints are ranked by, larger first. Small validation sets tie often: the loss decides."""
+        value = -scores["loss"] if self._metric == "loss" else scores[self._metric]
+        return value - 1e-6 * min(scores["loss"], 1e3)
 
     def _warn_if_not_learning(self, answers: np.ndarray[Any, Any]) -> None:
         assert self._validation is not None

@@ -247,7 +247,7 @@ def test_train_from_yaml_with_a_word_over_it(work: Path, backbone: Path, capsys:
     assert code == 0, errors
     told = json.loads(output)
     assert told["run"] == "runs/it" and told["rows"] == 8
-    assert {"majority", "tfidf", "base", "tuned"} == set(told["baselines"])
+    assert {"majority", "tfidf", "probe", "base", "tuned"} == set(told["baselines"])
     resolved = yaml.safe_load((work / "runs" / "it" / "config.yaml").read_text())
     assert resolved["method"] == {"name": "lora", "r": 4, "alpha": "9"} or resolved["method"]["alpha"] in (9, 9.0)
     assert resolved["seed"] == 3

@@ -8,6 +8,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from textune.cli.compare import parse_seeds
 from textune.compare import compare_runs, list_configs, read_run, train_missing
 from textune.config import RunConfig, build_config
 from textune.errors import BundleError, ConfigError, DataError, ModelError
-from textune.evaluation import Interval
+from textune.evaluation import Difference, Interval
 from textune.interrupt import RunInterrupted
 from textune.measuring import evaluate
 from textune.preparation import prepare_data
@@ -286,6 +287,26 @@ def test_what_is_said_of_a_difference(runs: dict[str, Path]) -> None:
     assert any("chooses on the test set" in line and "read at least 4 times" in line for line in note(found))
 
 
+@pytest.mark.parametrize(("seeds_a", "seeds_b"), [((1,), (1,)), ((1, 2), (1,)), ((1, 2), (1, 2))])
+def test_one_seed_is_a_verdict_about_two_models(
+    runs: dict[str, Path], seeds_a: tuple[int, ...], seeds_b: tuple[int, ...]
+) -> None:
+    folders = [runs[f"lora-{seed}"] for seed in seeds_a] + [runs[f"head-{seed}"] for seed in seeds_b]
+    found = compare_runs(folders)
+    (pair,) = found.pairs
+    assert pair.one_seed == (1 in (len(seeds_a), len(seeds_b)))
+    best, other = (c.name for c in found.candidates)
+    sign = 1 if pair.a == best else -1
+    lead = Difference(*sorted((sign * 0.02, sign * 0.08)), sign * 0.05)
+    clear = replace(pair, adjusted=0.001, test=replace(pair.test, lead=lead))
+    told = " ".join(conclude(replace(found, pairs=(clear,))))
+    about_models = f"These two trained models differ: {best} is ahead of {other} (by 5.0 points). One seed says nothing"
+    assert (about_models in told) == pair.one_seed
+    assert (f"It is better than {other}" in told) != pair.one_seed
+    assert ("one seed says nothing about the methods" in clear.verdict) == pair.one_seed
+    assert clear.ahead == best
+
+
 def test_the_front_is_what_nothing_beats() -> None:
     interval = Interval(0.0, 1.0)
     points = {"a": (0.9, 10.0), "b": (0.9, 20.0), "c": (0.8, 5.0), "d": (0.95, 30.0), "e": (0.7, 6.0), "f": (0.9, 10.0)}
@@ -311,7 +332,7 @@ def test_pages_are_whole_escaped_and_load_nothing(runs: dict[str, Path], tmp_pat
     assert {p.name for p in target.iterdir()} == {"report.html", "report.md", "compare.json"}
     kept = json.loads((target / "compare.json").read_text())
     assert [c["name"] for c in kept["candidates"]] == [c.name for c in found.candidates]
-    assert kept["pairs"][0]["verdict"] in ("no difference shown", f"{found.best.name} is better")
+    assert kept["pairs"][0]["verdict"] == found.pairs[0].verdict
     assert (
         "\\<script\\>" in (target / "report.md").read_text() or "&lt;script&gt;" in (target / "report.md").read_text()
     )

@@ -128,6 +128,45 @@ def test_weights_move_the_yardstick_of_learning() -> None:
     assert explain_not_learning(answers, counts, [0.6] * 60, 1e-3, class_weights=[1000 / 1800, 5.0]) is None
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.2, 0.4])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_right_answers_at_the_floor_of_a_smoothed_loss_are_learning(smoothing: float, weighted: bool) -> None:
+    targets = np.repeat([0, 1, 2], [96, 2, 2])  # so skewed that accuracy alone proves nothing
+    weights = np.array([0.5, 3, 3], np.float32) if weighted else None
+    objective = build_objective("single_label", TrainingConfig(label_smoothing=smoothing), weights)
+    likely = np.eye(3)[targets] * (1 - smoothing) + smoothing / 3
+    floor = float(objective.loss(torch.tensor(np.log(likely + 1e-9)), torch.tensor(targets))) / 100
+    assert objective.explain(targets, targets, targets, [floor] * 60, 1e-4, None) is None
+    shares = np.bincount(targets) * (1 if weights is None else weights)
+    constant = np.log((1 - smoothing) * shares / shares.sum() + smoothing / 3)
+    chance = float(objective.loss(torch.tensor(np.tile(constant, (100, 1))), torch.tensor(targets))) / 100
+    told = objective.explain(np.zeros_like(targets), targets, targets, [chance] * 60, 1e-4, None)
+    assert told is not None and f"no better than the {chance:.3f}" in told
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2, 0.4])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_right_labels_at_the_floor_of_a_smoothed_loss_are_learning(smoothing: float, weighted: bool) -> None:
+    targets = np.zeros((100, 3), np.float32)
+    targets[:, 0], targets[:4, 1], targets[50:53, 2] = 1, 1, 1  # giving every row the first label is nearly right
+    weights = np.array([[1, 1], [0.8, 4], [0.9, 5]], np.float32) if weighted else None
+    objective = build_objective("multi_label", TrainingConfig(label_smoothing=smoothing), weights)
+
+    def loss_of(likely: np.ndarray) -> float:
+        odds = torch.tensor(np.log(likely / (1 - likely)), dtype=torch.float32)
+        return float(objective.loss(odds.expand(100, 3), torch.tensor(targets))) / 100
+
+    floor = loss_of(np.clip(targets * (1 - smoothing) + smoothing / 2, 1e-9, 1 - 1e-6))
+    assert objective.explain(targets > 0, targets, targets, [floor] * 60, 1e-4, None) is None
+    present = targets.mean(0) * (1 if weights is None else weights[:, 1])
+    absent = (1 - targets.mean(0)) * (1 if weights is None else weights[:, 0])
+    share = (1 - smoothing) * present / (present + absent) + smoothing / 2
+    chance = loss_of(np.clip(share, 1e-9, 1 - 1e-6))
+    always = np.tile([True, False, False], (100, 1))
+    told = objective.explain(always, targets, targets, [chance] * 60, 1e-4, None)
+    assert told is not None and f"no better than the {chance:.3f}" in told
+
+
 def test_a_run_that_gives_no_label_at_all_is_told() -> None:
     rng = np.random.default_rng(0)
     marks = (rng.random((200, 5)) < 0.1).astype(np.float32)

@@ -17,6 +17,7 @@ from textune.bundle import read_manifest
 from textune.cli import main
 from textune.engine import onnx as engine
 from textune.errors import BundleError, ConfigError, MissingExtraError, ModelError
+from textune.evaluation import compare_pair, count_correct
 from textune.export import export_merged, push_folder
 from textune.onnx_export import Quality, export_onnx
 from textune.predict import Predictor
@@ -63,6 +64,7 @@ def test_several_labels_keep_their_thresholds(tmp_path: Path, backbone: Path) ->
     run = tiny.train_tiny(tmp_path / "tags.csv", backbone, tmp_path / "run", task="multi_label")
     quality = export_onnx(run.folder, tmp_path / "out", form="onnx-int8", backbone=str(backbone), force=True)
     assert quality is not None and quality.figure == "micro F1"
+    assert quality.low <= quality.after - quality.before <= quality.high
     manifest = read_manifest(tmp_path / "out")
     assert manifest.thresholds == read_manifest(run.folder).thresholds
     assert isinstance(Predictor.load(tmp_path / "out").predict(TEXTS)[0], tuple)
@@ -93,18 +95,30 @@ def test_int8_is_measured_on_the_runs_own_validation_rows(finished: Run, tmp_pat
 
 
 def test_int8_that_answers_worse_is_refused(finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    figures = iter((0.9, 0.89, 0.9, 0.89))
-    monkeypatch.setattr("textune.onnx_export._measure", lambda *_: ("accuracy", next(figures)))
-    with pytest.raises(BundleError, match=r"90\.00% before and 89\.00% in int8"):
+    right = np.eye(2)[[0, 1] * 50]
+    wrong = np.where(np.arange(100)[:, None] < 12, 1 - right, right)
+    answers = iter((right, wrong, right, wrong))
+    monkeypatch.setattr("textune.onnx_export._predict", lambda *_: next(answers))
+    monkeypatch.setattr("textune.onnx_export.Labels.encode_examples", lambda *_: right.argmax(1))
+    with pytest.raises(
+        BundleError, match=r"100\.00% before and 88\.00% in int8 \(change −12\.00 points, 95% interval −1"
+    ):
         export_onnx(finished.folder, tmp_path / "out", form="onnx-int8")
     assert not list(tmp_path.iterdir())
     quality = export_onnx(finished.folder, tmp_path / "out", form="onnx-int8", force=True)
     assert quality is not None and not quality.accepted
+    stored = read_manifest(tmp_path / "out").exported["quality"]
+    assert (stored["low"], stored["high"]) == (quality.low, quality.high) and quality.high < -0.003
 
 
-def test_a_fall_of_three_tenths_of_a_point_is_the_most() -> None:
-    assert Quality("accuracy", 1000, "rows", 0.9, 0.897).accepted
-    assert not Quality("accuracy", 1000, "rows", 0.9, 0.896).accepted
+@pytest.mark.parametrize(("lost", "gained", "accepted"), [(0, 0, True), (3, 2, True), (9, 0, False), (300, 291, True)])
+def test_int8_is_refused_where_a_paired_test_shows_the_loss(lost: int, gained: int, accepted: bool) -> None:
+    before = np.arange(1000) >= gained
+    after = (np.arange(1000) < gained) | (np.arange(1000) >= gained + lost)
+    lead = compare_pair(count_correct([after]), count_correct([before]), [0], [0]).lead
+    quality = Quality("accuracy", 1000, "rows", before.mean(), after.mean(), lead.low, lead.high)
+    assert quality.accepted == accepted
+    assert "95% interval" in quality.describe()
 
 
 def test_int8_without_rows_wants_force(tmp_path: Path, backbone: Path) -> None:

@@ -7,8 +7,8 @@ import pytest
 from sklearn.metrics import f1_score
 
 from textune.errors import DataError
-from textune.evaluation import paired_difference
-from textune.evaluation.intervals import bootstrap_intervals
+from textune.evaluation import apply_mcnemar, paired_difference
+from textune.evaluation.intervals import bootstrap_intervals, wilson_interval
 
 
 def draw_rows(rng: np.random.Generator, rows: int, accuracy: float) -> tuple[np.ndarray, np.ndarray]:
@@ -30,7 +30,50 @@ def test_accuracy_and_macro_f1_are_covered_about_95_times_in_100():
         assert 0.91 <= hits / trials <= 0.985, name
 
 
-def test_the_multinomial_bootstrap_is_the_bootstrap_of_rows():
+def macro_f1_of_many_rows(recall: np.ndarray) -> float:
+    """Return the macro F1 of equally frequent classes whose errors fall on all others alike, for endless rows."""
+    size = len(recall)
+    answered = recall + ((1 - recall).sum() - (1 - recall)) / (size - 1)
+    return float((2 * recall / (1 + answered)).mean())
+
+
+@pytest.mark.parametrize("rows_per_class", [1, 3])
+def test_macro_f1_is_covered_with_few_rows_per_class(rows_per_class):
+    rng, covered = np.random.default_rng(8), 0
+    for trial in range(60):
+        recall = rng.uniform(0.6, 1, 77)
+        true = np.repeat(np.arange(77), rows_per_class)
+        others = (true + rng.integers(1, 77, len(true))) % 77
+        predicted = np.where(rng.random(len(true)) < recall[true], true, others)
+        interval = bootstrap_intervals(true, predicted, seed=trial)["macro_f1"]
+        covered += interval.low <= macro_f1_of_many_rows(recall) <= interval.high
+    assert covered >= 53
+
+
+def test_one_more_error_never_narrows_an_interval():
+    true = np.arange(50) % 2
+    lows = {"accuracy": [], "macro_f1": []}
+    for errors in range(26):
+        predicted = np.where(np.arange(50) < errors, 1 - true, true)
+        intervals = bootstrap_intervals(true, predicted, seed=0)
+        assert intervals["accuracy"] == wilson_interval((50 - errors) / 50, 50)
+        for name, interval in intervals.items():
+            lows[name].append(interval.low)
+    for name, values in lows.items():
+        assert values == sorted(values, reverse=True), name
+
+
+def test_labels_that_the_model_does_not_know_are_never_hit():
+    true = np.repeat([0, 1, 2, 3], 25)  # 2 and 3 are unknown
+    predicted = np.where(true < 2, true, true % 2)
+    predicted[0] = 1
+    strict = bootstrap_intervals(true, predicted, seed=0, known_classes=2)["macro_f1"]
+    f1 = f1_score(true, predicted, average="macro")
+    assert strict.low < f1 < strict.high < 0.4
+    assert strict.high < bootstrap_intervals(true, predicted, seed=0)["macro_f1"].high
+
+
+def test_simulated_intervals_are_close_to_the_bootstrap_of_rows():
     rng = np.random.default_rng(1)
     true, predicted = draw_rows(rng, 200, 0.7)
     ours = bootstrap_intervals(true, predicted, seed=0)
@@ -87,6 +130,13 @@ def test_pairing_narrows_the_interval_of_models_that_err_together():
     together = paired_difference(alike, a, seed=0)
     apart = paired_difference(rng.permutation(alike), a, seed=0)
     assert together.high - together.low < 0.5 * (apart.high - apart.low)
+
+
+def test_a_paired_difference_carries_mcnemars_p_value():
+    a, b = np.ones(20, bool), np.arange(20) >= 4
+    difference = paired_difference(a, b, seed=0)
+    assert difference.low > 0, "the bootstrap alone would call it a difference"
+    assert difference.p_value == apply_mcnemar(a, b).p == pytest.approx(0.125)
 
 
 def test_paired_difference_refuses_nothing_and_the_unpaired():

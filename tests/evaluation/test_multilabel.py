@@ -98,6 +98,22 @@ def test_intervals_hold_the_truth_most_of_the_time() -> None:
     assert held >= 51  # of 60 at 95%: fewer than 51 would be a rare accident
 
 
+def test_ten_rows_without_an_error_are_no_certainty() -> None:
+    true = np.tile(np.array([[1, 0], [0, 1]], bool), (5, 1))
+    found = evaluate_multi_label(np.where(true, 0.9, 0.1), true, ("a", "b"), [0.5, 0.5])
+    for interval in found.intervals.values():
+        assert (interval.low, interval.high) == pytest.approx((0.7225, 1.0), abs=1e-3)
+
+
+def test_one_more_error_never_narrows_the_interval_of_accuracy() -> None:
+    true = np.tile(np.array([[1, 0], [0, 1]], bool), (25, 1))
+    lows = []
+    for errors in range(6):
+        scores = np.where(true ^ (np.arange(50) < errors)[:, None], 0.9, 0.1)
+        lows.append(evaluate_multi_label(scores, true, ("a", "b"), [0.5, 0.5]).intervals["accuracy"].low)
+    assert lows == sorted(lows, reverse=True)
+
+
 def test_what_cannot_be_evaluated_is_said() -> None:
     with pytest.raises(DataError, match="no row"):
         evaluate_multi_label(np.zeros((0, 2)), np.zeros((0, 2)), ("a", "b"), [0.5, 0.5])
@@ -108,10 +124,13 @@ def test_what_cannot_be_evaluated_is_said() -> None:
 def test_a_lead_in_f1_is_paired() -> None:
     scores, true = draw()
     same = paired_f1_difference(true, scores >= 0.5, scores >= 0.5)
-    assert (same.low, same.mean, same.high) == (0.0, 0.0, 0.0)
+    assert (same.low, same.mean, same.high, same.p_value) == (0.0, 0.0, 0.0, 1.0)
     lead = paired_f1_difference(true, scores >= 0.5, np.ones_like(true))
     mine, theirs = (metrics.f1_score(true, g, average="micro") for g in (scores >= 0.5, np.ones_like(true)))
     assert lead.mean == pytest.approx(mine - theirs) and 0 < lead.low < lead.mean < lead.high
+    assert lead.p_value is not None and lead.p_value < 0.001
+    four_to_none = paired_f1_difference(*(np.ones((20, 1), bool),) * 2, np.arange(20)[:, None] >= 4)
+    assert four_to_none.low > 0 and four_to_none.p_value == pytest.approx(0.125, abs=0.02)
 
 
 SCORES = st.lists(st.tuples(st.sampled_from([0.1, 0.2, 0.35, 0.5, 0.9]), st.booleans()), min_size=1, max_size=30)

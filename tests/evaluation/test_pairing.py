@@ -112,6 +112,19 @@ def test_no_interval_of_a_share_passes_what_can_be() -> None:
     assert 0 <= interval.low <= value <= interval.high == 1.0
 
 
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_one_more_error_never_narrows_the_interval_of_accuracy(seeds: int) -> None:
+    lows = [estimate_interval(count_correct([np.arange(50) >= errors] * seeds)).low for errors in range(6)]
+    assert lows == sorted(lows, reverse=True)
+
+
+def test_f1_without_an_error_is_no_certainty() -> None:
+    true = np.tile(np.array([[True, False], [False, True]]), (5, 1))
+    assert estimate_interval(count_labels(true, [true, true])).low < 0.8
+    value, interval = estimate_macro_f1(true, [true, true])
+    assert value == 1.0 and interval.low < 0.8
+
+
 def test_only_shared_seeds_are_paired_by_mcnemar() -> None:
     right_a, right_b = make_pair(3, 1, 20)
     found = compare_pair(count_correct([right_a] * 2), count_correct([right_b] * 2), [1, 2], [2, 3])

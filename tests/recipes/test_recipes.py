@@ -125,7 +125,7 @@ def test_runs_end_to_end(path: Path, backbones: dict[str, Path], reviews: Path, 
     small = {"epochs": 1, "max_length": 16 if "long_text" in own else 32}
     run = train_tiny(reviews, backbone, tmp_path / "run", **(own | small))
     assert run.manifest.method == resolve_name(settings["method"])
-    assert set(run.metrics["models"]) == {"majority", "tfidf", "base", "tuned"}
+    assert set(run.metrics["models"]) == {"majority", "tfidf", "probe", "base", "tuned"}
     assert len(run.predict(["a superb film"])) == 1
 
 

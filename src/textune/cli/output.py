@@ -91,7 +91,9 @@ def print_run(run: Run) -> None:
     from textune.evaluation import read_evaluation
     from textune.progress import format_seconds
 
-    names = {"majority": "majority class", "tfidf": "TF-IDF + logistic regression", "base": "base model before tuning",
+    names = {"majority": "majority class", "tfidf": "TF-IDF + logistic regression",
+             "probe": "frozen embeddings + logistic regression",
+             "base": "base model before tuning",
              "tuned": "tuned model"}  # fmt: skip
     rows = []
     for key, model in run.metrics["models"].items():

@@ -102,7 +102,10 @@ def _test_pairs(groups: Sequence[Group], counts: dict[str, Counts]) -> list[Pair
     both = list(combinations(groups, 2))
     tests = [compare_pair(counts[a.name], counts[b.name], a.seeds, b.seeds) for a, b in both]
     adjusted = adjust_holm([test.p for test in tests])
-    return [Pair(a.name, b.name, test, p) for (a, b), test, p in zip(both, tests, adjusted, strict=True)]
+    return [
+        Pair(a.name, b.name, test, p, one_seed=1 in (len(a.runs), len(b.runs)))
+        for (a, b), test, p in zip(both, tests, adjusted, strict=True)
+    ]
 
 
 def _list_run(run: RunRecord, group: str) -> RunLine:

@@ -7,13 +7,14 @@ runs instead.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
 
 from textune.engine.lora_op import FusedLinear, Part
+from textune.pooling import FIRST, MEAN, PoolingHook, find_body, find_pooling
 
 _KNOWN = (
     "transformers.models.", "transformers.activations.", "torch.nn.modules.", "peft.tuners.lora.layer.Linear",
@@ -64,7 +65,8 @@ class Layer:
 class Encoder:
     """A classifier in parts. embed: ids, positions, types (int64 [tokens]) -> float32 [tokens, width].
 
-    classify: float32 [texts, width], each text's first token above the last layer -> logits.
+    pooling: "first" or "mean": what the head reads of each text above the last layer.
+    classify: float32 [texts, width], that vector -> logits.
     """
 
     embed: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -73,6 +75,7 @@ class Encoder:
     classify: Callable[[torch.Tensor], torch.Tensor]
     heads: int
     width: int
+    pooling: str = FIRST
 
 
 def read_encoder(model: nn.Module, dtype: torch.dtype) -> Encoder:
@@ -99,12 +102,17 @@ def read_encoder(model: nn.Module, dtype: torch.dtype) -> Encoder:
         _refuse_hooks(module, name=name)
         if getattr(module, "gradient_checkpointing", False):
             raise NotLeanError("gradient checkpointing is on")
-    return _READERS[kind](model, dtype)
+    encoder = _READERS[kind](model, dtype)
+    pooling = find_pooling(find_body(model))
+    if pooling is not None and pooling.skip:
+        raise NotLeanError("virtual tokens before the text")
+    return encoder if pooling is None else replace(encoder, pooling=pooling.form)
 
 
 def _refuse_hooks(*modules: nn.Module, name: str = "the model") -> None:
     for module in modules:
-        if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks:
+        foreign = [hook for hook in module._forward_hooks.values() if not isinstance(hook, PoolingHook)]
+        if foreign or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks:
             raise NotLeanError(f"{name} has hooks")
         if "forward" in vars(module):
             raise NotLeanError(f"the forward of {name} was replaced")
@@ -189,11 +197,15 @@ def _embed_with_types(
 
 
 def _read_bert(model: Any, dtype: torch.dtype) -> Encoder:
+    base = model.bert
+    pooling = find_pooling(base)
+    pooled_already = pooling is not None and pooling.form == MEAN
+
     def classify(first: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = model.classifier(model.dropout(model.bert.pooler(first[:, None])))
+        pooled = first if pooled_already else base.pooler(first[:, None])
+        logits: torch.Tensor = model.classifier(model.dropout(pooled))
         return logits
 
-    base = model.bert
     return Encoder(
         _embed_with_types(base.embeddings), (base.embeddings,), _read_bert_layers(base.encoder.layer, dtype), classify,
         model.config.num_attention_heads, model.config.hidden_size,

@@ -17,12 +17,13 @@ from textune.batching import Batch
 from textune.engine.attention import attend, cells_of_group, probe_attention
 from textune.engine.encoder import Layer, NotLeanError, read_encoder
 from textune.engine.graphs import Graphs, has_graphs
-from textune.engine.packing import Pack, pack_batch
+from textune.engine.packing import Pack, mean_of_texts, pack_batch
 from textune.engine.pooling import pool_windows
 from textune.engine.precision import Precision
 from textune.engine.prefix_cache import Prefix
 from textune.engine.varlen import attend_varlen, has_varlen
 from textune.families import Family
+from textune.pooling import MEAN, normalise
 
 __all__ = ["LeanEngine", "NotLeanError"]
 
@@ -118,7 +119,8 @@ class LeanEngine(torch.nn.Module):
                    tuple(part.scale for product in layer.products() for part in product.parts))
                   for layer in self._encoder.layers]  # fmt: skip
         modules = tuple(repr(module) for module in self._encoder.embedding_modules)
-        return (self._dtype, self._fused_from, self._encoder.heads, self._first_position, *modules, *layers)
+        shape = (self._encoder.heads, self._first_position, self._encoder.pooling)
+        return (self._dtype, self._fused_from, *shape, *modules, *layers)
 
     @torch.inference_mode()
     def run_frozen(self, batch: Batch, layers: int) -> tuple[torch.Tensor, np.ndarray[Any, Any]]:
@@ -207,7 +209,9 @@ class LeanEngine(torch.nn.Module):
         return self._finish(layer, hidden, mixed)
 
     def _run_last(self, layer: Layer, hidden: torch.Tensor, pack: Pack) -> torch.Tensor:
-        """Returns the first token of each text above the last layer: [texts, width]."""
+        """Returns what the head reads of each text above the last layer: float [texts, width]."""
+        if self._encoder.pooling == MEAN:
+            return normalise(mean_of_texts(self._run_layer(layer, hidden, pack), pack))
         if not self._first_token_only:
             return self._run_layer(layer, hidden, pack)[pack.starts]
         first = hidden[pack.starts]

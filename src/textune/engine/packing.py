@@ -146,3 +146,11 @@ def _build_group(
         first, count, begin, end, longest, torch.from_numpy(index.ravel()).to(device),
         torch.from_numpy(np.flatnonzero(there)).to(device), bias.to(device),
     )  # fmt: skip
+
+
+def mean_of_texts(states: torch.Tensor, pack: Pack) -> torch.Tensor:
+    """Returns the mean over the tokens of each text: float32 [texts, width]. states: [tokens, width] of the pack."""
+    place = torch.arange(len(states), device=states.device)
+    begins, ends = pack.bounds[:-1, None], pack.bounds[1:, None]
+    inside = ((place >= begins) & (place < ends)).float()
+    return (inside / (ends - begins)) @ states.float()

@@ -27,7 +27,7 @@ from textune.tokens import Tokenized
 if TYPE_CHECKING:
     from textune.engine.lean import LeanEngine
 
-_FORMAT = "1"
+_FORMAT = "2"
 _TOKENS_PER_BATCH = 8_192
 LARGEST_BYTES = 4 * 2**30
 """Of the states of one run; with more the layers run in every epoch, as without a cache."""
@@ -37,8 +37,8 @@ LARGEST_BYTES = 4 * 2**30
 class Prefix:
     """The states of one split above the lowest `layers` layers.
 
-    states: [tokens, width], in the order of the split's token ids; above the last layer only each window's first token
-    is kept, [windows, width]. uint16 holds the bits of bfloat16; else float32.
+    states: [tokens, width], in the order of the split's token ids, where uint16 holds the bits of bfloat16. Above the
+    last layer only what the head reads of each window is kept, float32 [windows, width].
     """
 
     tokens: Tokenized
@@ -58,7 +58,7 @@ class Prefix:
 
 def count_bytes(engine: LeanEngine, tokens: Tokenized, layers: int) -> int:
     """Returns the size of a split's states on disk."""
-    return math.prod(_shape(engine, tokens, layers)) * engine.dtype.itemsize
+    return math.prod(_shape(engine, tokens, layers)) * int(_kind(engine, layers).itemsize)
 
 
 def choose_layers(engine: LeanEngine, splits: Sequence[Tokenized], epochs: float) -> int:
@@ -96,7 +96,7 @@ def open_prefix(
         states = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError):
         return None
-    if states.shape != shape or states.dtype != _kind(engine):
+    if states.shape != shape or states.dtype != _kind(engine, layers):
         shutil.rmtree(folder, ignore_errors=True)
         return None
     return Prefix(tokens, layers, states)
@@ -114,7 +114,7 @@ def plan_prefix(tokens: Tokenized) -> list[np.ndarray[Any, Any]]:
 
 def start_prefix(engine: LeanEngine, tokens: Tokenized, layers: int) -> Prefix:
     """Returns a prefix in memory that holds nothing yet: for a rehearsal, which fills in the rows that it looks at."""
-    return Prefix(tokens, layers, np.zeros(_shape(engine, tokens, layers), _kind(engine)))
+    return Prefix(tokens, layers, np.zeros(_shape(engine, tokens, layers), _kind(engine, layers)))
 
 
 def fill_prefix(prefix: Prefix, engine: LeanEngine, rows: np.ndarray[Any, Any], padding: Padding) -> None:
@@ -130,8 +130,9 @@ def _shape(engine: LeanEngine, tokens: Tokenized, layers: int) -> tuple[int, int
     return (len(tokens.offsets) - 1 if layers == engine.layers else len(tokens.ids), engine.width)
 
 
-def _kind(engine: LeanEngine) -> Any:
-    return np.dtype(np.uint16 if engine.dtype == torch.bfloat16 else np.float32)
+def _kind(engine: LeanEngine, layers: int) -> Any:
+    rounded = engine.dtype == torch.bfloat16 and layers < engine.layers
+    return np.dtype(np.uint16 if rounded else np.float32)
 
 
 def _compute(
@@ -141,7 +142,7 @@ def _compute(
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder.parent))
     try:
-        states = np.lib.format.open_memmap(partial / "states.npy", mode="w+", dtype=_kind(engine), shape=shape)
+        states = np.lib.format.open_memmap(partial / "states.npy", mode="w+", dtype=_kind(engine, layers), shape=shape)
         for rows in plan_prefix(tokens):
             _fill(states, engine, collate(tokens, rows, padding), layers)
             advance(len(rows))
@@ -156,7 +157,7 @@ def _compute(
 def _fill(states: np.ndarray[Any, Any], engine: LeanEngine, batch: Batch, layers: int) -> None:
     assert batch.source is not None
     hidden, order = engine.run_frozen(batch, layers)
-    bits = hidden.cpu().contiguous()
+    bits = (hidden.float() if layers == engine.layers else hidden).cpu().contiguous()
     found = bits.view(torch.int16).numpy().view(np.uint16) if bits.dtype == torch.bfloat16 else bits.numpy()
     windows = batch.source.list_windows(batch.rows)[order]
     if layers == engine.layers:

@@ -7,6 +7,7 @@ from textune.evaluation.baselines import (
     predict_tfidf,
     predict_tfidf_sets,
 )
+from textune.evaluation.calibration import expected_calibration_error, fit_temperature
 from textune.evaluation.errors import (
     NO_LABEL,
     ConfidentError,
@@ -14,7 +15,7 @@ from textune.evaluation.errors import (
     find_confident_errors,
     find_confident_set_errors,
 )
-from textune.evaluation.intervals import Difference, Interval, paired_difference
+from textune.evaluation.intervals import Difference, Interval
 from textune.evaluation.learning import explain_not_learning, explain_not_learning_labels
 from textune.evaluation.metrics import Averages, ClassFigures, Evaluation, Headline, evaluate
 from textune.evaluation.multilabel import (
@@ -34,11 +35,14 @@ from textune.evaluation.pairing import (
     count_labels,
     estimate_interval,
     estimate_macro_f1,
+    paired_difference,
 )
 from textune.evaluation.tasks import Answer, AnyEvaluation, Task, build_task, read_evaluation, sigmoid, softmax
 from textune.evaluation.thresholds import find_best_threshold, tune_thresholds
 
 __all__ = [
+    "expected_calibration_error",
+    "fit_temperature",
     "NO_LABEL",
     "Answer",
     "AnyEvaluation",

@@ -1,20 +1,25 @@
-"""How sure a figure is: bootstrap intervals over the rows, seeded and vectorised."""
+"""95% intervals of one model's figures: Wilson's for shares of rows, a seeded bootstrap for F1."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from textune.errors import DataError
-
 Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 RESAMPLES = 1000
 _PERCENTILES = (2.5, 97.5)
 _MOST_DRAWS_AT_ONCE = 2_000_000  # 16 MB of counts, whatever the number of rows and classes
+_SHRINKAGE = 2.0
+"""Rows at the pooled recall that are added to each class before it is simulated."""
+_FEW_CLASSES = 20
+"""Up to here the simulation keeps a class's errors out of its own column: with many classes that changes nothing."""
 
 
 @dataclass(frozen=True)
@@ -27,82 +32,107 @@ class Interval:
 
 @dataclass(frozen=True)
 class Difference(Interval):
-    """A mean difference with its 95% interval."""
+    """A mean difference with its 95% interval, and the p-value of the paired test where there is one."""
 
     mean: float
+    p_value: float | None = None
 
 
-def bootstrap_intervals(true: Ints, predicted: Ints, *, seed: int) -> dict[str, Interval]:
-    """Returns 95% percentile-bootstrap intervals of ``accuracy`` and ``macro_f1`` over resampled rows.
+def bootstrap_intervals(
+    true: Ints, predicted: Ints, *, seed: int, known_classes: int | None = None
+) -> dict[str, Interval]:
+    """Return the 95% intervals of ``accuracy`` (Wilson) and ``macro_f1`` (simulated rows).
 
     true, predicted: class numbers from 0, int64 [rows]; at least one row.
-    Drawing rows with replacement is a multinomial draw of the confusion cells, which needs no row twice.
+    known_classes: numbers from here on are labels that the model does not know and so never predicts.
     """
     classes = np.unique(np.concatenate([true, predicted]))
-    size = len(classes)
-    keys = np.searchsorted(classes, true) * size + np.searchsorted(classes, predicted)
-    cells, counts = np.unique(keys, return_counts=True)
-    rows, of_true, of_predicted = len(keys), cells // size, cells % size
-    on_diagonal = of_true == of_predicted
-
-    rng = np.random.default_rng(seed)
-    block = max(1, _MOST_DRAWS_AT_ONCE // (len(cells) + size))
-    accuracy, macro_f1 = np.empty(RESAMPLES), np.empty(RESAMPLES)
-    for start in range(0, RESAMPLES, block):
-        part = slice(start, min(start + block, RESAMPLES))
-        draws = rng.multinomial(rows, counts / rows, size=part.stop - part.start)
-        right = _sum_by_class(draws[:, on_diagonal], of_true[on_diagonal], size)
-        seen = _sum_by_class(draws, of_true, size) + _sum_by_class(draws, of_predicted, size)
-        accuracy[part] = right.sum(axis=1) / rows
-        f1 = np.divide(2 * right, seen, out=np.zeros(seen.shape), where=seen > 0)
-        macro_f1[part] = f1.sum(axis=1) / (seen > 0).sum(axis=1)
-
-    share_right = counts[on_diagonal].sum() / rows
-    if share_right in (0.0, 1.0):
-        # Without a single error (or a single hit) every resample is the same, and the bootstrap would claim
-        # certainty from any handful of rows; Wilson's interval knows how few rows can tell.
-        wilson = wilson_interval(float(share_right), rows)
-        return {"accuracy": wilson, "macro_f1": wilson}
-    return {"accuracy": percentile_interval(accuracy), "macro_f1": percentile_interval(macro_f1)}
+    size, rows = len(classes), len(true)
+    of_true, of_predicted = np.searchsorted(classes, true), np.searchsorted(classes, predicted)
+    support, answered = np.bincount(of_true, minlength=size), np.bincount(of_predicted, minlength=size)
+    hits = np.bincount(of_true[of_true == of_predicted], minlength=size)
+    accuracy = wilson_interval(float(hits.sum() / rows), rows)
+    if hits.sum() in (0, rows):
+        # Without a single error, or a single hit, F1 is a share of the rows as accuracy is.
+        return {"accuracy": accuracy, "macro_f1": accuracy}
+    known = np.ones(size, dtype=bool) if known_classes is None else classes < known_classes
+    return {"accuracy": accuracy, "macro_f1": _simulate_macro_f1(hits, support, answered, known, seed)}
 
 
-def paired_difference(correct_a: NDArray[np.bool_], correct_b: NDArray[np.bool_], seed: int = 0) -> Difference:
-    """Returns by how much A's accuracy exceeds B's on the same rows, with its paired-bootstrap 95% interval.
+def _simulate_macro_f1(hits: Ints, support: Ints, answered: Ints, known: NDArray[np.bool_], seed: int) -> Interval:
+    """Return the 95% interval of macro F1 from rows simulated within each true class.
 
-    correct_a, correct_b: bool [rows], whether each model was right on each row.
-    Raises DataError without rows, ValueError where the two differ in length.
+    hits, support, answered: int64 [classes], rows that are right, that have the class, and that were given it.
+
+    Drawing the rows themselves fails with few rows per class: one row of a class is always itself, and macro F1 of few
+    rows lies below that of many. So each class's recall is drawn towards the pooled one (as in empirical Bayes; two
+    hits and two misses added, as Agresti and Coull 1998 do), new rows are drawn from that model, and the interval is
+    corrected by how far their macro F1 lies from the model's own.
     """
-    a, b = np.asarray(correct_a, dtype=bool), np.asarray(correct_b, dtype=bool)
-    if a.shape != b.shape or a.ndim != 1:
-        raise ValueError(f"paired rows are needed: got shapes {a.shape} and {b.shape}")
-    rows = len(a)
-    if rows == 0:
-        raise DataError("two models cannot be compared on no rows", hint="give rows with labels")
-    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
-    shares = np.array([only_a, only_b, rows - only_a - only_b]) / rows
-    draws = np.random.default_rng(seed).multinomial(rows, shares, size=RESAMPLES)
-    interval = percentile_interval((draws[:, 0] - draws[:, 1]) / rows)
-    return Difference(interval.low, interval.high, (only_a - only_b) / rows)
+    rows, size = int(support.sum()), len(support)
+    pooled = (hits.sum() + 2) / (support[known].sum() + 4)
+    recall = np.where(known, (hits + _SHRINKAGE * pooled) / (support + _SHRINKAGE), 0.0)
+    wrong_answers = np.where(known, answered - hits + 1.0, 0.0)
+    shares = wrong_answers / wrong_answers.sum()
+    # A stream for each class: however large the blocks are, the draws are the same.
+    hit_draws, *error_draws = (np.random.default_rng([seed, stream]) for stream in range(size + 1))
+    block, pieces = max(1, _MOST_DRAWS_AT_ONCE // size), []
+    for start in range(0, RESAMPLES, block):
+        right = hit_draws.binomial(support, recall, size=(min(block, RESAMPLES - start), size))
+        wrong = _draw_wrong_answers(support - right, shares, error_draws)
+        pieces.append(_macro_f1(right, support, right + wrong))
+    simulated = np.concatenate(pieces)
+    # The figure of endless rows is over the classes that have rows: there the others are no longer absent.
+    present = support > 0
+    expected = support * recall + shares * (rows - (support * recall).sum())
+    of_model = _macro_f1((support * recall)[present], support[present], expected[present])
+    return recentre(simulated, float(_macro_f1(hits, support, answered)), float(simulated.mean() - of_model))
 
 
-def _sum_by_class(draws: Ints, classes: Ints, size: int) -> Ints:
-    """Adds up the columns of each class: int64 [resamples, cells] becomes [resamples, size]."""
-    sums = np.zeros((len(draws), size), dtype=np.int64)
-    if len(classes):
-        order = np.argsort(classes, kind="stable")
-        present, starts = np.unique(classes[order], return_index=True)
-        sums[:, present] = np.add.reduceat(draws[:, order], starts, axis=1)
-    return sums
+def _draw_wrong_answers(errors: Ints, shares: Floats, streams: Sequence[np.random.Generator]) -> Ints:
+    """Return how often each class is given wrongly. errors: int64 [draws, true classes]; shares: float64 [classes]."""
+    size = len(shares)
+    if size > _FEW_CLASSES:
+        return streams[0].multinomial(errors.sum(axis=1), shares)
+    wrong = np.zeros_like(errors)
+    for true in range(size):
+        others = np.where(np.arange(size) == true, 0.0, shares)
+        others = others if others.any() else shares
+        wrong += streams[true].multinomial(errors[:, true], others / others.sum())
+    return wrong
+
+
+def _macro_f1(hits: NDArray[Any], support: NDArray[Any], answered: NDArray[Any]) -> Floats:
+    """Return the mean F1 of the classes that occur, over the last axis."""
+    seen = support + answered
+    f1 = np.divide(2 * hits, seen, out=np.zeros(seen.shape), where=seen > 0)
+    return np.asarray(f1.sum(axis=-1) / (seen > 0).sum(axis=-1))
+
+
+def recentre(values: Floats, estimate: float, bias: float) -> Interval:
+    """Return the interval of simulated shares moved onto the estimate less its bias; it always holds the estimate."""
+    low, high = np.percentile(values, _PERCENTILES) - values.mean() - bias + estimate
+    return Interval(float(max(0.0, min(low, estimate))), float(min(1.0, max(high, estimate))))
+
+
+def resampled_interval(values: Floats, rows: int) -> Interval:
+    """Return the middle 95% of resampled shares, or Wilson's interval where every resample is the same.
+
+    Rows without one error give the same figure however they are drawn, which is not certainty.
+    """
+    if values.min() == values.max():
+        return wilson_interval(float(values[0]), rows)
+    return percentile_interval(values)
 
 
 def percentile_interval(values: NDArray[np.float64]) -> Interval:
-    """Returns the middle 95% of resampled values."""
+    """Return the middle 95% of resampled values."""
     low, high = np.percentile(values, _PERCENTILES)
     return Interval(float(low), float(high))
 
 
 def wilson_interval(share: float, rows: int) -> Interval:
-    """Returns Wilson's 95% score interval of a share (Wilson 1927, JASA 22)."""
+    """Return Wilson's 95% score interval of a share (Wilson 1927, JASA 22)."""
     z = 1.959963984540054
     centre = (share + z * z / (2 * rows)) / (1 + z * z / rows)
     spread = z / (1 + z * z / rows) * math.sqrt(share * (1 - share) / rows + z * z / (4 * rows * rows))

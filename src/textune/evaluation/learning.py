@@ -23,21 +23,25 @@ def explain_not_learning(
     *,
     head_trainable: bool = True,
     class_weights: Sequence[float] | None = None,
+    label_smoothing: float = 0.0,
 ) -> str | None:
-    """Returns None where the run learns, else one sentence: the signs that it does not, and the likely cause.
+    """Return None where the run learns, else one sentence: the signs that it does not, and the likely cause.
 
     predicted_counts, target_counts: validation rows of each class, as predicted and as labelled.
     losses: mean loss per row in nats of each step so far, oldest first. learning_rate: the peak.
     trainable_layers: layers of the backbone that are trained (0: none; None: not known).
 
-    class_weights: how much a row of each class counts in the losses.
+    class_weights: how much a row of each class counts in the losses. label_smoothing: the share of each target that
+        the losses spread over all classes.
 
-    The yardstick is the entropy of the labels: the loss of a model that always answers the class shares.
+    The yardstick is the entropy of the labels: the loss of a model that always answers the class shares. What counts is
+    how far the loss has come from there to its floor, which weights and label smoothing move too.
     """
     rows = sum(target_counts)
     if not rows or max(target_counts) == rows:
         return None
-    chance = _entropy(target_counts) if class_weights is None else _weighted_entropy(target_counts, class_weights)
+    weights = [1.0] * len(target_counts) if class_weights is None else class_weights
+    chance, floor = _bound_loss(target_counts, weights, label_smoothing)
     finite = [loss for loss in losses if math.isfinite(loss)]
     if losses and not finite:
         return f"The loss is not a finite number: the learning rate ({learning_rate:g}) is likely too high."
@@ -46,7 +50,8 @@ def explain_not_learning(
     # One class for nearly all rows: the others get less than a tenth of the answers that they should.
     collapsed = sum(predicted_counts) >= 10 and share >= 1 - 0.1 * (1 - of_targets)
     same = f"it answers the same class for {_percent(share)} of the validation rows" if collapsed else ""
-    sign = _describe(same, recent, f"the {chance:.3f} of always answering the class shares", chance, len(finite))
+    yardstick = f"the {chance:.3f} of always answering the class shares"
+    sign = _describe(same, recent, yardstick, (chance, floor), len(finite))
     if sign is None:
         return None
     cause = _find_cause(finite, first, recent, chance, learning_rate, trainable_layers, head_trainable)
@@ -61,11 +66,13 @@ def explain_not_learning_labels(
     trainable_layers: int | None = None,
     *,
     positive_weights: NDArray[Any] | None = None,
+    label_smoothing: float = 0.0,
 ) -> str | None:
-    """Like `explain_not_learning`, for any number of labels per text.
+    """Do what `explain_not_learning` does, for any number of labels per text.
 
     given, targets (0 or 1): [validation rows, labels]. losses: mean binary cross entropy of each step so far.
     positive_weights: [labels, 2], how much a row without and with each label counts in the losses.
+    label_smoothing s: the losses' targets are s/2 and 1 - s/2.
     """
     rows = len(given)
     finite = [loss for loss in losses if math.isfinite(loss)]
@@ -76,21 +83,30 @@ def explain_not_learning_labels(
     with_label = np.asarray(targets, np.float64).mean(axis=0)
     shares = np.stack([1 - with_label, with_label], axis=1)
     weights = np.ones_like(shares) if positive_weights is None else np.asarray(positive_weights, np.float64)
-    chance = float(np.mean([_weighted_entropy(s.tolist(), w.tolist()) for s, w in zip(shares, weights, strict=True)]))
+    bounds = [_bound_loss(s.tolist(), w.tolist(), label_smoothing) for s, w in zip(shares, weights, strict=True)]
+    chance, floor = (float(bound) for bound in np.mean(bounds, axis=0))
+    if chance - floor < 1e-9:  # no label varies, so there is nothing to learn
+        return None
     same = ""
     if rows >= 10 and (given == given[0]).all():
         what = "the same labels" if given[0].any() else "no label at all"
         same = f"it answers {what} for every validation row"
     first, recent = _ends(finite)
-    sign = _describe(same, recent, f"the {chance:.3f} of always answering the labels' shares", chance, len(finite))
+    yardstick = f"the {chance:.3f} of always answering the labels' shares"
+    sign = _describe(same, recent, yardstick, (chance, floor), len(finite))
     if sign is None:
         return None
     return f"{sign}; {_find_cause(finite, first, recent, chance, learning_rate, trainable_layers, True)}."
 
 
-def _describe(same: str, recent: float | None, yardstick: str, chance: float, steps: int) -> str | None:
-    """Returns the signs that a run does not learn. same: that it answers alike for all rows, or nothing."""
-    below_chance = recent is not None and recent < 0.9 * chance
+def _describe(same: str, recent: float | None, yardstick: str, bounds: tuple[float, float], steps: int) -> str | None:
+    """Return the signs that a run does not learn.
+
+    same: that it answers alike for all rows, or nothing. bounds: the losses of answering the shares, and of the best
+    possible model.
+    """
+    chance, floor = bounds
+    below_chance = recent is not None and recent - floor < 0.9 * (chance - floor)
     if below_chance or not (same or steps >= _ENOUGH_STEPS):
         return None
     told = [same] if same else []
@@ -141,16 +157,22 @@ def _peak(losses: Sequence[float]) -> float:
     return max(median(losses[i : i + width]) for i in range(len(losses) - width + 1))
 
 
-def _entropy(counts: Sequence[int]) -> float:
-    total = sum(counts)
-    return -sum(c / total * math.log(c / total) for c in counts if c)
+def _bound_loss(counts: Sequence[float], weights: Sequence[float], smoothing: float) -> tuple[float, float]:
+    """Return the loss per row of the best model that always answers the same, and that of the best model.
+
+    counts: rows of each class, or their shares; weights: how much a row of each class counts in the loss.
+    smoothing: the share of each target that is spread over all classes.
+    """
+    size, total = len(counts), sum(counts)
+    weighted = [count * weight for count, weight in zip(counts, weights, strict=False)]
+    whole = sum(weighted)
+    shares = [(1 - smoothing) * part / whole + smoothing / size for part in weighted]
+    one_row = [1 - smoothing + smoothing / size, *[smoothing / size] * (size - 1)]
+    return whole / total * _entropy(shares), whole / total * _entropy(one_row)
 
 
-def _weighted_entropy(counts: Sequence[float], weights: Sequence[float]) -> float:
-    """Returns the least weighted loss per row of a model that always answers the same shares."""
-    weighted = [c * w for c, w in zip(counts, weights, strict=False) if c and w]
-    total = sum(weighted)
-    return -sum(v * math.log(v / total) for v in weighted) / sum(counts)
+def _entropy(shares: Sequence[float]) -> float:
+    return -sum(share * math.log(share) for share in shares if share)
 
 
 def _percent(share: float) -> str:

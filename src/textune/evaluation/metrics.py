@@ -11,17 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textune.errors import BundleError, DataError, ModelError
-from textune.evaluation.intervals import Difference, Interval, bootstrap_intervals, paired_difference
-
-__all__ = [
-    "Averages",
-    "ClassFigures",
-    "Difference",
-    "Evaluation",
-    "Interval",
-    "evaluate",
-    "paired_difference",
-]
+from textune.evaluation.intervals import Interval, bootstrap_intervals
 
 NAMELESS = "(unknown label)"
 """Stands for labels the model does not know where their names were not given."""
@@ -64,7 +54,7 @@ class Evaluation:
     classes, confusion: the model's labels in their order; confusion is [true][predicted], in rows.
     macro, weighted: over the classes that occur as a truth or a prediction, as scikit-learn counts them;
         each unknown label is such a class, with an F1 of 0.
-    intervals: 95% bootstrap intervals of ``accuracy`` and ``macro_f1``.
+    intervals: 95% intervals of ``accuracy`` (Wilson) and ``macro_f1`` (simulated rows).
     log_loss: nats per row, over the rows whose label the model knows; None where there are none.
     unknown_labels: labels that the model does not know, with their rows; each such row is an error.
     """
@@ -168,7 +158,7 @@ def evaluate(
         weighted=_average(figures, unknown_labels, weighted=True),
         classes=figures,
         confusion=tuple(tuple(int(count) for count in row) for row in confusion),
-        intervals=bootstrap_intervals(codes, predicted, seed=seed),
+        intervals=bootstrap_intervals(codes, predicted, seed=seed, known_classes=size),
         log_loss=_log_loss(scores[known], true[known]) if known.any() else None,
         unknown_labels=unknown_labels,
     )

@@ -11,8 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textune.errors import BundleError, DataError, ModelError
-from textune.evaluation.intervals import RESAMPLES, Difference, Interval, percentile_interval
+from textune.evaluation.intervals import (
+    RESAMPLES,
+    Difference,
+    Interval,
+    percentile_interval,
+    recentre,
+    resampled_interval,
+    wilson_interval,
+)
 from textune.evaluation.metrics import Averages, ClassFigures, Headline
+from textune.evaluation.pairing import apply_randomisation, count_labels
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -40,7 +49,8 @@ class MultiLabelEvaluation:
         unknown label is such a label, always missed.
     hamming_loss: the share of wrong decisions, one for each row and label.
     mean_average_precision: over the labels that occur in the rows; None where none does.
-    log_loss: nats per decision. intervals: 95% bootstrap intervals of ``micro_f1``, ``macro_f1`` and ``accuracy``.
+    log_loss: nats per decision. intervals: 95% intervals of ``micro_f1`` and ``macro_f1`` (bootstrap)
+        and ``accuracy`` (Wilson).
     unknown_labels: labels that the model does not know, with their rows.
     """
 
@@ -150,7 +160,7 @@ def evaluate_multi_label(
         mean_average_precision=sum(areas) / len(areas) if areas else None,
         log_loss=log_loss(scores, known),
         classes=figures,
-        intervals=_bootstrap(true, given, seed),
+        intervals=_estimate_intervals(true, given, seed),
         unknown_labels=unknown_labels,
     )
 
@@ -171,7 +181,7 @@ def average_precision(scores: Floats, true: Bools) -> float | None:
 def paired_f1_difference(
     true: Bools, given_a: Bools, given_b: Bools, missed: NDArray[np.int64] | None = None, *, seed: int = 0
 ) -> Difference:
-    """Returns by how much A's micro F1 exceeds B's on the same rows, with its paired-bootstrap 95% interval.
+    """Return A's micro F1 minus B's on the same rows: paired-bootstrap 95% interval and a randomisation test's p-value.
 
     true, given_a, given_b: bool [rows, labels]. missed: int64 [rows], labels of a row that neither model knows.
     """
@@ -189,27 +199,39 @@ def paired_f1_difference(
         return _divide(2 * sums[:, 0], sums[:, 2]) - _divide(2 * sums[:, 1], sums[:, 3])
 
     interval = percentile_interval(lead(draws @ patterns))
-    return Difference(interval.low, interval.high, float(lead((counts @ patterns)[None])[0]))
+    p = apply_randomisation(count_labels(true, [given_a], extra), count_labels(true, [given_b], extra), seed=seed)
+    return Difference(interval.low, interval.high, float(lead((counts @ patterns)[None])[0]), p)
 
 
-def _bootstrap(true: Bools, given: Bools, seed: int) -> dict[str, Interval]:
-    """Returns 95% percentile-bootstrap intervals over resampled rows; rows alike are drawn together."""
+def _estimate_intervals(true: Bools, given: Bools, seed: int) -> dict[str, Interval]:
+    """Return the 95% intervals of micro and macro F1 over resampled rows, and Wilson's of accuracy."""
     rows, labels = true.shape
-    marks = np.hstack([true & given, true, given, (true == given).all(axis=1, keepdims=True)])
-    patterns, counts = np.unique(marks, axis=0, return_counts=True)
+    marks = np.hstack([true & given, true, given])
+    patterns, counts = np.unique(marks, axis=0, return_counts=True)  # rows alike are drawn together
     patterns = patterns.astype(np.float32)  # counts up to 16 million are exact, and the product is a fast one
     rng = np.random.default_rng(seed)
-    found: dict[str, list[NDArray[Any]]] = {"micro_f1": [], "macro_f1": [], "accuracy": []}
+
+    def score(draws: NDArray[Any]) -> tuple[Floats, Floats]:
+        """Return micro and macro F1. draws: how often each pattern was drawn, [draws, patterns]."""
+        sums = (draws.astype(np.float32) @ patterns).astype(np.float64)
+        hits, seen = sums[:, :labels], sums[:, labels : 2 * labels] + sums[:, 2 * labels :]
+        macro = _divide(2 * hits, seen).sum(1) / np.maximum((seen > 0).sum(1), 1)
+        return _divide(2 * hits.sum(1), seen.sum(1)), macro
+
     block = max(1, _MOST_DRAWS_AT_ONCE // len(counts))
-    for start in range(0, RESAMPLES, block):
-        draws = rng.multinomial(rows, counts / rows, size=min(block, RESAMPLES - start)).astype(np.float32)
-        sums = (draws @ patterns).astype(np.float64)
-        hits, seen = sums[:, :labels], sums[:, labels : 2 * labels] + sums[:, 2 * labels : 3 * labels]
-        found["micro_f1"].append(_divide(2 * hits.sum(1), seen.sum(1)))
-        occurring = np.maximum((seen > 0).sum(1), 1)
-        found["macro_f1"].append(_divide(2 * hits, seen).sum(1) / occurring)
-        found["accuracy"].append(sums[:, -1] / rows)
-    return {name: percentile_interval(np.concatenate(values)) for name, values in found.items()}
+    sizes = [min(block, RESAMPLES - start) for start in range(0, RESAMPLES, block)]
+    pieces = [score(rng.multinomial(rows, counts / rows, size=size)) for size in sizes]
+    micro, macro = (np.concatenate([piece[i] for piece in pieces]) for i in (0, 1))
+    value = float(score(counts[None])[1][0])
+    # Resamples leave rare labels out and so lie below the figure, as the figure lies below that of endless rows.
+    moved = (
+        resampled_interval(macro, rows) if macro.min() == macro.max() else recentre(macro, value, macro.mean() - value)
+    )
+    return {
+        "micro_f1": resampled_interval(micro, rows),
+        "macro_f1": moved,
+        "accuracy": wilson_interval(float((true == given).all(axis=1).mean()), rows),
+    }
 
 
 def _mark_unknown(unknown: Sequence[Sequence[str]], names: Mapping[str, int], rows: int) -> Bools:

@@ -15,7 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textune.errors import DataError
-from textune.evaluation.intervals import RESAMPLES, Difference, Interval, percentile_interval, wilson_interval
+from textune.evaluation.intervals import (
+    RESAMPLES,
+    Difference,
+    Interval,
+    percentile_interval,
+    recentre,
+    resampled_interval,
+    wilson_interval,
+)
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -109,6 +117,22 @@ def apply_mcnemar(right_a: NDArray[np.bool_], right_b: NDArray[np.bool_]) -> McN
     return McNemar(only_a, only_b, p)
 
 
+def paired_difference(correct_a: NDArray[np.bool_], correct_b: NDArray[np.bool_], seed: int = 0) -> Difference:
+    """Return A's accuracy minus B's on the same rows: paired-bootstrap 95% interval and McNemar's exact p-value.
+
+    correct_a, correct_b: bool [rows], whether each model was right on each row.
+    Raises DataError without rows, ValueError where the two differ in length.
+    """
+    counts = apply_mcnemar(correct_a, correct_b)
+    rows = len(correct_a)
+    if rows == 0:
+        raise DataError("two models cannot be compared on no rows", hint="give rows with labels")
+    shares = np.array([counts.only_a, counts.only_b, rows - counts.only_a - counts.only_b]) / rows
+    draws = np.random.default_rng(seed).multinomial(rows, shares, size=RESAMPLES)
+    interval = percentile_interval((draws[:, 0] - draws[:, 1]) / rows)
+    return Difference(interval.low, interval.high, (counts.only_a - counts.only_b) / rows, counts.p)
+
+
 def adjust_holm(p_values: Sequence[float]) -> list[float]:
     """Returns p-values that may be held against 0.05 each although so many were looked at.
 
@@ -123,26 +147,32 @@ def adjust_holm(p_values: Sequence[float]) -> list[float]:
 
 
 def estimate_interval(counts: Counts, *, seed: int = 0) -> Interval:
-    """Returns the 95% bootstrap interval of the mean figure over other rows of the kind and other seeds.
+    """Return the 95% interval of the mean figure over other rows of the kind and other seeds.
 
-    Rows are drawn with replacement, the same for all seeds; with two seeds or more these are drawn, too (see
-    `compare_pair`). With one seed nothing is known of others, and the interval is over rows alone.
+    With one seed nothing is known of others: accuracy has Wilson's interval over rows, micro F1 a bootstrap. With
+    several seeds rows are drawn with replacement, the same for all seeds, and seeds too (see `compare_pair`). For
+    accuracy the interval is then at least as wide as Wilson's for one model, so that one error never narrows it.
     """
-    if counts.shares and bool((counts.right == counts.right[0, 0]).all()):
-        # no error, or no hit: every resample is the same, and the bootstrap would claim certainty
-        return wilson_interval(float(counts.right[0, 0]), counts.right.shape[1])
+    rows = counts.right.shape[1]
+    wilson = wilson_interval(float(counts.values.mean()), rows)
+    if counts.shares and len(counts.right) == 1:
+        return wilson
     sums = _resample(np.concatenate([counts.numerator, counts.denominator]), seed)
     size = len(counts.numerator)
     random = np.random.default_rng([seed, 1])
-    return _within_shares(percentile_interval(_draw_seeds(_divide(sums[:, :size], sums[:, size:]), random)))
+    drawn = resampled_interval(_draw_seeds(_divide(sums[:, :size], sums[:, size:]), random), rows)
+    if counts.shares:
+        drawn = Interval(min(drawn.low, wilson.low), max(drawn.high, wilson.high))
+    return _within_shares(drawn)
 
 
 def estimate_macro_f1(
     true: NDArray[np.bool_], given: Sequence[NDArray[np.bool_]], *, seed: int = 0
 ) -> tuple[float, Interval]:
-    """Returns the mean over seeds of macro F1, and its 95% bootstrap interval over rows and seeds.
+    """Return the mean over seeds of macro F1, and its 95% bootstrap interval over rows and seeds.
 
     true, and for each seed given: bool [rows, classes]. A class counts where it occurs as a truth or an answer.
+    The interval is corrected for the bias of macro F1, which is too low on few rows per class.
     """
     classes = true.shape[1]
     patterns, counts = np.unique(np.hstack([true, *given]), axis=0, return_counts=True)
@@ -162,8 +192,11 @@ def estimate_macro_f1(
     block = max(1, _MOST_DRAWS_AT_ONCE // (len(counts) + classes))
     sizes = [min(block, RESAMPLES - start) for start in range(0, RESAMPLES, block)]
     scores = np.concatenate([score(random.multinomial(len(true), counts / len(true), size=size)) for size in sizes])
-    interval = _within_shares(percentile_interval(_draw_seeds(scores, np.random.default_rng([seed, 1]))))
-    return float(score(counts[None]).mean()), interval
+    value = float(score(counts[None]).mean())
+    drawn = _draw_seeds(scores, np.random.default_rng([seed, 1]))
+    if drawn.min() == drawn.max():
+        return value, resampled_interval(drawn, len(true))
+    return value, recentre(drawn, value, float(drawn.mean()) - value)
 
 
 def _within_shares(interval: Interval) -> Interval:
@@ -193,18 +226,18 @@ def compare_pair(a: Counts, b: Counts, seeds_a: Sequence[int], seeds_b: Sequence
     if len(seeds_a) == len(seeds_b) == 1 and a.shares and b.shares:
         p = apply_mcnemar(a.right[0], b.right[0]).p
     else:
-        p = _randomise(a, b, seed)
+        p = apply_randomisation(a, b, seed=seed)
     if _are_alike(a.numerator, b.numerator) and _are_alike(a.denominator, b.denominator):
         # Not one row tells them apart: by the rule of three the true share of such rows may still be this large.
         bound = 1 - 0.05 ** (1 / rows)
-        return PairedTest(Difference(-bound, bound, 0.0), 1.0, matched)
+        return PairedTest(Difference(-bound, bound, 0.0, 1.0), 1.0, matched)
     sizes = [len(a.numerator), len(a.denominator), len(b.numerator), len(b.denominator)]
     sums = _resample(np.concatenate([a.numerator, a.denominator, b.numerator, b.denominator]), seed)
     up_a, down_a, up_b, down_b = np.split(sums, np.cumsum(sizes)[:-1], axis=1)
     random = np.random.default_rng([seed, 1])
     leads = _draw_seeds(_divide(up_a, down_a), random) - _draw_seeds(_divide(up_b, down_b), random)
     interval = percentile_interval(leads)
-    return PairedTest(Difference(interval.low, interval.high, mean), p, matched)
+    return PairedTest(Difference(interval.low, interval.high, mean, p), p, matched)
 
 
 def _are_alike(a: Ints, b: Ints) -> bool:
@@ -239,8 +272,8 @@ def _draw_seeds(values: Floats, random: np.random.Generator) -> Floats:
     return np.asarray(mean + ((values * weights).sum(axis=1) - mean) * np.sqrt(seeds / (seeds - 1)))
 
 
-def _randomise(a: Counts, b: Counts, seed: int) -> float:
-    """Returns the p-value of the difference under swaps of the two models' answers, row by row."""
+def apply_randomisation(a: Counts, b: Counts, *, seed: int = 0) -> float:
+    """Return the p-value of the difference under random swaps of the two models' answers, row by row."""
     # the mean over seeds, kept whole by multiplying with the other's number of seeds
     each = [
         part.sum(0) * len(other.numerator)

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from textune.errors import BundleError
 from textune.evaluation.baselines import predict_majority, predict_prevalence, predict_tfidf, predict_tfidf_sets
 from textune.evaluation.errors import ConfidentError, find_confident_errors, find_confident_set_errors
-from textune.evaluation.intervals import Difference, paired_difference
+from textune.evaluation.intervals import Difference
 from textune.evaluation.metrics import Evaluation, evaluate
 from textune.evaluation.multilabel import MultiLabelEvaluation, evaluate_multi_label, paired_f1_difference
+from textune.evaluation.pairing import paired_difference
 from textune.evaluation.thresholds import UNTUNED, tune_thresholds
 
 Array = NDArray[Any]

@@ -49,6 +49,8 @@ class Method:
     """Whether `merge` gives a plain Hugging Face model with the same logits."""
     merged_to_predict: ClassVar[bool] = True
     """Whether a loaded run is merged before it predicts, which is faster."""
+    trains_body: ClassVar[bool] = True
+    """Whether anything but the head is trained; else a solved head is all there is to do."""
     needs_peft: ClassVar[bool] = False
     families_refused: ClassVar[Mapping[str, str]] = {}
     """Family name -> why this method cannot be had there."""
@@ -66,6 +68,11 @@ class Method:
     @property
     def virtual_tokens(self) -> int:
         """Positions that the method takes from the longest text a backbone reads."""
+        return 0
+
+    @property
+    def tokens_before_text(self) -> int:
+        """Virtual tokens that stand before the text in what the backbone gives back, which pooling leaves out."""
         return 0
 
     def needs_equal_lengths(self, family: Family) -> bool:
@@ -96,9 +103,9 @@ class Method:
         save_file(tensors, folder / DELTA_FILE, metadata={"format": "pt"})
         return [DELTA_FILE]
 
-    def plain_load(self, family: Family) -> tuple[list[str], list[str]]:
-        """Returns what peft's own loading needs besides: names from transformers, arguments of from_pretrained."""
-        return [], []
+    def plain_load(self, family: Family) -> list[str]:
+        """Returns further arguments of from_pretrained that loading by peft alone needs."""
+        return []
 
     def resolved_options(self, family: Family) -> dict[str, Any]:
         """Returns the options with every default of the family filled in, as the manifest keeps them."""

@@ -19,6 +19,7 @@ class Head(Method):
     paper = "https://arxiv.org/abs/1610.01644"
     when = "a first look in seconds, or very few rows"
     learning_rate = 5e-3
+    trains_body = False
 
     def apply(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> torch.nn.Module:
         """Freezes all but the head and what started random."""

@@ -48,7 +48,7 @@ class Lora(TargetMethod):
     paper = "https://arxiv.org/abs/2106.09685"
     when = "the first choice: close to full tuning at a hundredth of the size, and merged it costs nothing to run"
     options_type = LoraOptions
-    learning_rate = 1e-3
+    learning_rate = 5e-4
     variants: ClassVar = {"dora": {"dora": True}, "rslora": {"rslora": True}, "lora_plus": {"lora_plus": 4.0}}
 
     def build_peft_config(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> Any:

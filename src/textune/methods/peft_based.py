@@ -113,6 +113,11 @@ class PromptMethod(PeftMethod):
         """Positions that the virtual tokens take."""
         return int(self.options.tokens)
 
+    @property
+    def tokens_before_text(self) -> int:
+        """All virtual tokens: a head that read the first of them would not read the text's own first token."""
+        return self.virtual_tokens
+
     def needs_equal_lengths(self, family: Family) -> bool:
         """Returns True for decoders: given no ids, they classify the last position, padding or not."""
         return family.decoder or super().needs_equal_lengths(family)

@@ -76,6 +76,11 @@ class Prefix(PromptMethod):
         wrapped.prompt_encoder["default"].embedding.weight.data.mul_(_SCALE)  # peft draws it with a deviation of 1
         return cast("torch.nn.Module", wrapped)
 
+    @property
+    def tokens_before_text(self) -> int:
+        """None: prefixes lie in the attention, and what the backbone gives back is the text alone."""
+        return 0
+
     def write_weights(self, model: torch.nn.Module, folder: Path, backbone: Backbone) -> list[str]:
         """Writes peft's files, or a delta where the prefix lies in the attention."""
         if backbone.family.prefix == "attention":

@@ -33,7 +33,7 @@ class QLora(Lora):
     paper = "https://arxiv.org/abs/2305.14314"
     when = "a backbone too large for the memory at hand; slower than LoRA where that fits"
     options_type = QLoraOptions
-    learning_rate = 1e-3
+    learning_rate = 5e-4
     merged_to_predict = False
     variants: ClassVar = {}
 
@@ -50,11 +50,11 @@ class QLora(Lora):
         settings = self._quantisation(family) | {"bnb_4bit_compute_dtype": torch.float32}
         return {"quantization_config": transformers.BitsAndBytesConfig(**settings)}
 
-    def plain_load(self, family: Family) -> tuple[list[str], list[str]]:
+    def plain_load(self, family: Family) -> list[str]:
         """Returns the quantisation: over fp32 weights the adapter would answer otherwise than it was trained."""
         settings = ", ".join(f"{k}={v!r}" for k, v in self._quantisation(family).items())
-        quantisation = f"BitsAndBytesConfig({settings}, bnb_4bit_compute_dtype=torch.float32)"
-        return ["BitsAndBytesConfig"], [f"quantization_config={quantisation}"]
+        quantisation = f"transformers.BitsAndBytesConfig({settings}, bnb_4bit_compute_dtype=torch.float32)"
+        return [f"quantization_config={quantisation}"]
 
     def _quantisation(self, family: Family) -> dict[str, Any]:
         # Products are in fp32: the engine's autocast region decides the inputs' precision, not the weights' form.

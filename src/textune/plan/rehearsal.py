@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textune.bundle import Manifest
+from textune.calibrating import Calibration
 from textune.checkpoint import CheckpointState
 from textune.config import RunConfig
 from textune.data import MULTI, Examples
@@ -32,6 +33,7 @@ from textune.plan.forecast import (
     measure_sizes,
     time_growing,
 )
+from textune.plan.head import rehearse_head
 from textune.predict import padding_of
 from textune.preparation import PreparedData
 from textune.progress import Progress
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
     from textune.tokens import Tokenized
 
 _FEWEST_STEPS, _MOST_STEPS = 6, 64
-_SHARES = {"steps": 0.5, "evaluation": 0.15, "measure": 0.35, "frozen": 0.15}
+_SHARES = {"steps": 0.5, "evaluation": 0.15, "measure": 0.35, "frozen": 0.15, "head": 0.1}
 """Of the seconds that a rehearsal may take beyond loading, saving and starting up."""
 _FEW_ROWS = 48
 _SECONDS_PER_ROW = 0.02  # a guess, where there are no validation rows to time
@@ -65,6 +67,7 @@ def rehearse(config: RunConfig, folder: Path, seconds: float, launched: float, p
     frozen = _Frozen(work, opened)
     each = _rehearse_evaluation(work, opened, frozen, _SHARES["evaluation"] * seconds)
     spent, training_mb = _rehearse_steps(work, opened, frozen, _SHARES["steps"] * seconds)
+    parts["head"] = rehearse_head(work, opened.engine, _SHARES["head"] * seconds)
     parts |= {"frozen": frozen.forecast(_SHARES["frozen"] * seconds), "steps": spent}
     evaluations = count_evaluations(trainer.total_steps, every)
     tuning = work.data.task == MULTI and work.config.training.threshold is None
@@ -114,6 +117,9 @@ class _Rehearsal(RunSteps):
     """A run whose frozen layers are not computed beforehand for all rows."""
 
     def _keep_frozen(self, engine: Engine, splits: list[Tokenized], layers: int) -> float:
+        return 0.0
+
+    def _start_head(self, engine: Engine, groups: list[dict[str, Any]], folder: Path) -> float:
         return 0.0
 
 
@@ -176,6 +182,8 @@ def _rehearse_steps(work: RunSteps, opened: Opened, frozen: _Frozen, budget: flo
     """
     trainer, tokens = opened.trainer, work.train.tokens
     planned = [rows for _, rows in trainer.remaining_steps(CheckpointState(step=0, plan=""))]
+    if not planned:  # the head is solved, and nothing else is trained
+        return 0.0, peak_memory_mb()
     sizes = measure_sizes(tokens.lengths, tokens.longest_windows, planned)
     opened.engine.train()
     taken: list[int] = []
@@ -233,7 +241,7 @@ def _rehearse_checkpoint(opened: Opened, folder: Path) -> tuple[float, float]:
 def _save(work: RunSteps, opened: Opened, folder: Path) -> Manifest:
     opened.engine.release()
     thresholds = (0.5,) * len(work.data.labels) if work.data.task == MULTI else None
-    return work.save(folder, opened, thresholds)
+    return work.save(folder, opened, Calibration(1.0, thresholds))
 
 
 def _rehearse_measuring(work: RunSteps, manifest: Manifest, folder: Path, per_row: float, budget: float) -> float:

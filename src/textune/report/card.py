@@ -53,7 +53,7 @@ def render_card(card: CardInput) -> str:
         _fence(card.reload_lines, "python"),
         f"## Figures on {number(verdict.evaluation.rows)} {card.split} rows",
         _comparison(card.comparison),
-        "Intervals are 95% bootstrap intervals over the rows, in percent.",
+        "95% intervals over the rows, in percent (Wilson for accuracy, bootstrap for F1).",
         f"## {plural(len(card.labels), 'class').capitalize()}",
         _classes(card, verdict.evaluation.classes),
         "## How it was made",

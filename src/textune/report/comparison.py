@@ -20,6 +20,7 @@ COSTS: Mapping[str, str] = {
 FRONTS = ("training_seconds", "trainable_parameters")
 """The costs that accuracy is pictured against."""
 _LEVEL = 0.05
+_ONE_SEED = "One seed says nothing about the methods."
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,17 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two candidates on the same rows. adjusted: the p-value after Holm's correction for all pairs."""
+    """Two candidates on the same rows.
+
+    adjusted: the p-value after Holm's correction for all pairs. one_seed: one of the two has a single seed, so the
+    verdict is about these trained models and not about the methods.
+    """
 
     a: str
     b: str
     test: PairedTest
     adjusted: float
+    one_seed: bool = False
 
     @property
     def ahead(self) -> str | None:
@@ -61,7 +67,11 @@ class Pair:
     @property
     def verdict(self) -> str:
         """What may be said of the two."""
-        return "no difference shown" if self.ahead is None else f"{self.ahead} is better"
+        if self.ahead is None:
+            return "no difference shown"
+        if self.one_seed:
+            return f"these two trained models differ: {self.ahead} is ahead; one seed says nothing about the methods"
+        return f"{self.ahead} is better"
 
 
 @dataclass(frozen=True)
@@ -137,9 +147,13 @@ def conclude(comparison: Comparison) -> tuple[str, ...]:
     others = [(c, _find_pair(comparison.pairs, best.name, c.name)) for c in comparison.candidates[1:]]
     beaten = [(c, pair) for c, pair in others if pair.ahead == best.name]
     open_ = [c for c, pair in others if pair.ahead is None]
-    if beaten:
-        told = [f"{c.name} (by {_distance(pair.test.lead.mean)} points)" for c, pair in beaten]
-        said.append(f"It is better than {list_names(told, 8)}: more than chance explains.")
+    led = {one: [f"{c.name} (by {_distance(pair.test.lead.mean)} points)" for c, pair in beaten if pair.one_seed == one]
+           for one in (False, True)}  # fmt: skip
+    if led[False]:
+        said.append(f"It is better than {list_names(led[False], 8)}: more than chance explains.")
+    if led[True]:
+        which = "These two trained models differ" if len(led[True]) == 1 else "These trained models differ"
+        said.append(f"{which}: {best.name} is ahead of {list_names(led[True], 8)}. {_ONE_SEED}")
     if open_:
         names = list_names([c.name for c in open_], 8)
         said.append(f"No difference shown to {names}: on these rows the order may be chance.")

@@ -12,6 +12,7 @@ from textune.report.card import escape_markdown
 from textune.report.comparison import COSTS, FRONTS, Candidate, Comparison, Pair, conclude, format_cost, note
 from textune.report.html import open_templates, write_page
 from textune.report.pareto import draw_pareto
+from textune.report.verdict import format_p as format_p
 from textune.report.wording import clean_text, percent, plural, points, span
 
 _MOST_PAIRS_SHOWN = 15
@@ -66,7 +67,8 @@ def render_comparison_markdown(comparison: Comparison, version: str) -> str:
         f"# Comparison on {rows}",
         escape_markdown(" ".join(conclude(comparison))),
         _table(list_header(comparison), [list_cells(c) for c in comparison.candidates]),
-        "Means over the seeds, ± their standard deviation; 95% bootstrap intervals, in percent, over rows and seeds. "
+        "Means over the seeds, ± their standard deviation; 95% intervals, in percent, over rows and seeds (Wilson for "
+        "accuracy, bootstrap for F1 and for several seeds). "
         "\\* and †: nothing here is as good and trained faster, or as good with fewer trained parameters.",
         *(f"- {escape_markdown(n)}" for n in note(comparison)),
         "## Every pair, on the same rows" if pairs else "",
@@ -134,11 +136,6 @@ def tell_mcnemar(pair: Pair) -> str:
     """Writes McNemar's counts and p-values, seed by seed; the first counts are rows that only the first has right."""
     each = [f"{t.only_a}:{t.only_b}, p {format_p(t.p)}" for t in pair.test.mcnemar.values()]
     return "; ".join(each[:3]) + (f"; {len(each) - 3} more seeds" if len(each) > 3 else "") if each else "–"
-
-
-def format_p(p: float) -> str:
-    """Writes a p-value with two digits; below 0.001 as that."""
-    return "<0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -146,7 +146,10 @@ def _settle_by_rows(config: RunConfig, search: SweepSettings, first: TrialSteps)
     """Fixes what rules on the number of rows leave open: a fold has fewer rows than the training of the winner."""
     searched = {d.name for d in search.space.dimensions}
     names = [n for n in ("epochs", "batch_size") if n not in searched and getattr(config.training, n) is None]
-    return config.replace(**{name: getattr(first.config.training, name) for name in names})
+    settled = {name: getattr(first.config.training, name) for name in names}
+    if not search.folds and config.data.validation is None and config.data.validation_fraction is None:
+        settled["validation_fraction"] = first.data.validation_fraction  # which a run of few rows would do without
+    return config.replace(**settled)
 
 
 def _conduct(

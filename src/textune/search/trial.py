@@ -23,6 +23,8 @@ from textune.progress import Progress, Silent
 from textune.steps import RunSteps
 
 if TYPE_CHECKING:
+    from textune.engine import Engine
+    from textune.probe import Probe
     from textune.training import Trainer
 
 Notice = Callable[[int, int], None]
@@ -127,12 +129,23 @@ class TrialSteps(RunSteps):
 
     def _look_first(self, trainer: Trainer) -> Mapping[str, float]:
         """Trials that begin with the same weights on the same rows begin with the same scores: one look does."""
-        config, training = self.config, self.config.training
-        same = (*map(vars, (config.method, config.model, config.tokens)), training.seed, training.precision,
-                training.label_smoothing, training.threshold, training.class_weights, self._fingerprints())  # fmt: skip
         look = super()._look_first
-        scores: Mapping[str, float] = self._bench.keep(f"first look {same}", lambda: look(trainer))
+        scores: Mapping[str, float] = self._bench.keep(f"first look {self._describe_start()}", lambda: look(trainer))
         return scores
+
+    def solve_probe(self, engine: Engine, most_rows: int) -> Probe:
+        """Trials that begin with the same weights on the same rows have the same solved head."""
+        solve = super().solve_probe
+        probe: Probe = self._bench.keep(f"probe {self._describe_start()}", lambda: solve(engine, most_rows))
+        return probe
+
+    def _describe_start(self) -> tuple[Any, ...]:
+        """Returns all that the weights before the first step depend on."""
+        config, training = self.config, self.config.training
+        return (*map(vars, (config.method, config.model, config.tokens)), training.seed, training.precision,
+                training.label_smoothing, training.threshold, training.class_weights, training.head_init,
+                training.contrast_steps, training.contrast_steps and training.learning_rate,
+                self._fingerprints())  # fmt: skip
 
     def _fingerprints(self) -> list[str | None]:
         splits = (self.data.train, self.data.validation)

@@ -1,0 +1,231 @@
+"""textune's defaults beside simple rivals on the same rows: data sets x sizes x draws, test rows read once per cell.
+
+    python benchmarks/accuracy_frontier.py --data FOLDER --output results/accuracy_frontier.json [--only DATA ...]
+        [--sizes 8c 64c 1000 all] [--minutes N]
+
+A size is a number of training rows, `8c` for rows per class, or `all`. Rivals are logistic regressions: on TF-IDF, and
+on frozen embeddings as the habit is (L2-normalised means, C = 10 with 8 rows per class, else by 3-fold
+cross-validation). "probe" is textune's own `method=head`. A finished cell is in the output at once; the same command
+goes on where it was stopped. Each cell keeps which test rows every model got right, so that differences can be paired.
+`python docs/generate.py` makes docs/accuracy.md of the output.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import sys
+import tempfile
+import time
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from textune.bundle import read_json, write_text_atomically
+from textune.cli.environment import tune_libraries
+from textune.config import build_config
+from textune.progress import Silent
+
+FORMAT = 1
+PER_CLASS = ("8c", "64c")
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Where training and test rows come from. seconds: of a cell with all rows, roughly, for the order."""
+
+    train: str
+    test: str
+    seconds: float
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    test_rows: int | None = None
+    all_rows: int | None = None
+
+
+DATA = {
+    "sms_spam": DataSet("sms_spam/train.csv", "sms_spam/test.csv", 120),
+    "rotten_tomatoes": DataSet("", "", 150, all_rows=7_530),
+    "banking77": DataSet("banking77/train.csv", "banking77/test.csv", 250),
+    "ag_news": DataSet("ag_news/train.csv", "ag_news/test.csv", 300, {"test_text": "title,description"}),
+    "amazon_reviews": DataSet(
+        "amazon_reviews/train.csv", "amazon_reviews/test.csv", 900, {"text": "title,content"}
+    ),
+    "imdb": DataSet("imdb/train.parquet", "imdb/test.parquet", 600, {"max_length": 256}, 2_000, 2_000),
+    "go_emotions": DataSet("go_emotions/train.csv", "go_emotions/test.csv", 900, {"label": "labels"}),
+}  # fmt: skip
+SIZES = ("8c", "64c", "1000", "all")
+
+
+def list_cells(data: Sequence[str], sizes: Sequence[str]) -> list[tuple[str, str, int]]:
+    """Returns (data, size, draw): five draws of the small sizes and three of the others, first draws first."""
+    cells = []
+    for name in data:
+        for size in sizes:
+            if size in PER_CLASS and name == "go_emotions":
+                continue  # a row has several classes, so a draw by class has no meaning
+            share = {"8c": 0.2, "64c": 0.3, "1000": 0.5, "all": 1.0}.get(size, 0.5)
+            cells += [
+                (draw * DATA[name].seconds * share, (name, size, draw))
+                for draw in range(1, 6 if size in PER_CLASS else 4)
+            ]
+    return [cell for _, cell in sorted(cells, key=lambda pair: pair[0])]
+
+
+def read_rows(name: str, folder: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Returns training and test rows as text."""
+    spec = DATA[name]
+    if name == "rotten_tomatoes":
+        from textune.data import read_table
+
+        table = pl.DataFrame(pl.from_arrow(read_table("embedded:rotten_tomatoes").arrow))
+        rows = table.sample(fraction=1.0, shuffle=True, seed=7)  # the trials of the rules judge by the first 1,000
+        return rows[: spec.all_rows], rows[-1_000:]
+    frames = []
+    for file in (spec.train, spec.test):
+        path = folder / file
+        if not path.is_file():
+            raise SystemExit(f"{path}: not there; --data must name the folder of the data sets")
+        parquet = path.suffix == ".parquet"
+        frames.append(pl.read_parquet(path).cast(pl.String) if parquet else pl.read_csv(path, infer_schema=False))
+    train, test = frames
+    return train, test if spec.test_rows is None else test.sample(spec.test_rows, seed=0, shuffle=True)
+
+
+def draw_rows(train: pl.DataFrame, spec: DataSet, size: str, draw: int) -> pl.DataFrame:
+    """Returns the training rows of a cell."""
+    shuffled = train.sample(fraction=1.0, shuffle=True, seed=draw)
+    if size.endswith("c"):
+        return shuffled.filter(pl.int_range(pl.len()).over("label") < int(size[:-1]))
+    return shuffled[: spec.all_rows if size == "all" else int(size)]
+
+
+def run_cell(name: str, size: str, draw: int, folder: Path) -> dict[str, Any]:
+    """Trains by every default, measures the run and its rivals, and returns the cell."""
+    from textune.evaluation import expected_calibration_error
+    from textune.run import train_config
+
+    spec = DATA[name]
+    train, test = read_rows(name, folder)
+    learn = draw_rows(train, spec, size, draw)
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as place:
+        flat = {"data": "rows", "test": "rows", "label": "label", "seed": draw, "runs_dir": place, "name": "cell"}
+        flat |= {} if "text" in spec.settings else {"text": "text"}
+        run = train_config(
+            build_config(flat | dict(spec.settings)), progress=Silent(), frames={"data": learn, "test": test}
+        )
+        seconds = time.monotonic() - started
+        answers = pl.read_parquet(run.folder / "evaluation" / "predictions.parquet")
+        models = run.metrics["models"]
+        several = run.manifest.task == "multi_label"
+        figure = "micro_f1" if several else "accuracy"
+        score = {key: (m["micro"]["f1"] if several else m["accuracy"]) for key, m in models.items()}
+        cell: dict[str, Any] = {
+            "data": name, "size": size, "draw": draw, "rows": len(learn), "test_rows": len(answers), "figure": figure,
+            "scores": {"textune": score["tuned"], "tfidf": score["tfidf"], "probe": score["probe"]},
+            "seconds": round(seconds, 1), "training_seconds": round(models["tuned"]["seconds"], 1),
+            "temperature": round(run.manifest.temperature, 3), "textune": run.manifest.textune_version,
+        }  # fmt: skip
+        if not several:
+            probabilities = answers.select([f"probability_{label}" for label in run.manifest.labels]).to_numpy()
+            number = {value: i for i, value in enumerate(run.manifest.label_values)}
+            targets = np.array([number.get(value, -1) for value in answers["label"]])
+            cell["ece"] = round(expected_calibration_error(probabilities, targets), 4)
+            mine = probabilities.argmax(1) == targets
+            theirs = run_embeddings(run, learn, answers, targets, number, size, draw)
+            cell["scores"]["embeddings"] = float(theirs.mean())
+            cell["right"] = {"textune": pack(mine), "embeddings": pack(theirs)}
+        return cell
+
+
+def run_embeddings(
+    run: Any, learn: pl.DataFrame, answers: pl.DataFrame, targets: NDArray[Any], number: Mapping[str, int], size: str,
+    draw: int,
+) -> NDArray[np.bool_]:  # fmt: skip
+    """Returns which test rows scikit-learn's logistic regression on frozen mean embeddings gets right."""
+    from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
+
+    columns = run.manifest.columns
+    texts = [columns.joiner.join(p for p in row if p) for row in learn.select(columns.text).iter_rows()]
+    values = np.array([number[value] for value in learn["label"]])
+    kept = [i for i, text in enumerate(texts) if text.strip()]
+    features = embed([texts[i] for i in kept] + answers["text"].to_list(), run.manifest.max_length)
+    seen, asked = features[: len(kept)], features[len(kept) :]
+    model = (
+        LogisticRegression(C=10.0, max_iter=1_000)
+        if size == "8c"
+        else LogisticRegressionCV(Cs=[1, 10, 100], cv=3, max_iter=300, random_state=draw)
+    )
+    return np.asarray(model.fit(seen, values[kept]).predict(asked) == targets)
+
+
+def embed(texts: Sequence[str], max_length: int) -> NDArray[np.float32]:
+    """Returns L2-normalised mean embeddings of MiniLM: float32 [texts, 384]."""
+    import torch
+
+    from textune.backbones import load_classifier, resolve_backbone
+    from textune.batching import EncodedSplit
+    from textune.engine import LeanEngine, predict_logits, probe_precision
+    from textune.pooling import MEAN, Pooling
+    from textune.predict import padding_of
+    from textune.tokens import encode_texts, load_tokenizer
+
+    backbone = resolve_backbone("minilm")
+    model, _ = load_classifier(backbone, ("a", "b"), pooling=Pooling(MEAN))
+    engine = LeanEngine(model, probe_precision("auto", torch.device("cpu")), backbone.family)
+    model.classifier = torch.nn.Identity()  # type: ignore[assignment]
+    tokens = encode_texts(load_tokenizer(backbone.folder), texts, None, max_length)
+    nothing = np.full(len(tokens), -1)
+    found = predict_logits(engine, EncodedSplit(tokens, nothing, nothing), padding_of(backbone))
+    return found / np.linalg.norm(found, axis=1, keepdims=True)
+
+
+def pack(right: NDArray[np.bool_]) -> str:
+    """Returns which rows are right as text: bits, compressed."""
+    return base64.b64encode(zlib.compress(np.packbits(right).tobytes(), 9)).decode()
+
+
+def unpack(text: str, rows: int) -> NDArray[np.bool_]:
+    """Returns what `pack` was given."""
+    bits = np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8)
+    return np.unpackbits(bits)[:rows].astype(bool)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Fills the table; returns the exit code."""
+    tune_libraries()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--only", nargs="+", default=list(DATA), choices=list(DATA), metavar="DATA")
+    parser.add_argument("--sizes", nargs="+", default=list(SIZES))
+    parser.add_argument("--draws", type=int, default=5, help="at most so many draws of each size")
+    parser.add_argument("--minutes", type=float, help="begin no cell after so many minutes")
+    arguments = parser.parse_args(words)
+    cells = list(read_json(arguments.output, "the table")["cells"]) if arguments.output.is_file() else []
+    done = {(c["data"], c["size"], c["draw"]) for c in cells}
+    started = time.monotonic()
+    for key in list_cells(arguments.only, arguments.sizes):
+        if arguments.minutes is not None and time.monotonic() - started > 60 * arguments.minutes:
+            break
+        if key in done or key[2] > arguments.draws:
+            continue
+        cells.append(run_cell(*key, arguments.data))
+        cells.sort(key=lambda c: (list(DATA).index(c["data"]), SIZES.index(c["size"]), c["draw"]))
+        lines = ",\n  ".join(json.dumps(cell) for cell in cells)
+        arguments.output.parent.mkdir(parents=True, exist_ok=True)
+        write_text_atomically(arguments.output, f'{{"format": {FORMAT}, "cells": [\n  {lines}\n]}}\n')
+        cell = next(c for c in cells if (c["data"], c["size"], c["draw"]) == key)
+        print(*key, cell["scores"], cell.get("ece"), cell["seconds"], flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

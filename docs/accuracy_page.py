@@ -1,0 +1,113 @@
+"""docs/accuracy.md: the defaults beside simple rivals, from results/accuracy_frontier.json.
+
+`docs/generate.py` writes it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from methods_page import table
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "results" / "accuracy_frontier.json"
+_SIZE_NAMES = {"8c": "8 per class", "64c": "64 per class", "1000": "1,000", "all": "all"}
+_STUDENT_95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78}
+"""The 97.5% point of Student's t by the number of draws."""
+
+_OPENING = """# Accuracy beside simple rivals
+
+This page is written by `make docs` from `results/accuracy_frontier.json`, which `python
+benchmarks/accuracy_frontier.py --data FOLDER --output results/accuracy_frontier.json` fills, cell by cell, cheapest
+first. A cell that is not listed has not been run.
+
+MiniLM, every setting of textune by its own rules, two CPU cores. The rules were found on splits of training rows
+(`results/rules.jsonl`); test rows are read once per cell. A draw is a set of training rows and a seed. The score is
+accuracy, for GoEmotions micro F1; figures are means over the draws.
+
+- **embeddings + LR**: scikit-learn's logistic regression on L2-normalised mean embeddings of the same backbone, C =
+  10 with 8 rows per class, else chosen by 3-fold cross-validation.
+- **TF-IDF + LR**: logistic regression on words and pairs of words.
+- **probe**: what `method=head` gives, textune's own logistic regression on the same embeddings.
+- **lead**: textune minus embeddings + LR on the same test rows, in points, with a 95% interval that holds both the
+  draws and the test rows: Student's t over the draws and the standard error over test rows, added in quadrature. With
+  one draw only the test rows are in it.
+- **ECE**: expected calibration error of textune's probabilities in 15 bins, in points. **seconds**: the whole run,
+  with baselines, reload test and report.
+"""
+
+
+@dataclass(frozen=True)
+class Lead:
+    """A mean difference in points with its 95% interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.1f} ({self.low:+.1f} to {self.high:+.1f})"
+
+
+def build_accuracy_page(path: Path = RESULTS) -> str:
+    """Returns the whole page as Markdown."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"] if path.is_file() else []
+    return "\n".join([_OPENING, *describe_cells(cells)]).rstrip() + "\n"
+
+
+def describe_cells(cells: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yields the table: a line for each data set and size, its draws together."""
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for cell in cells:
+        groups.setdefault((cell["data"], cell["size"]), []).append(cell)
+    rows = []
+    for (data, size), group in groups.items():
+        lead = measure_lead(group)
+        calibration = [cell["ece"] for cell in group if "ece" in cell]
+        rows.append(
+            (
+                data, _SIZE_NAMES[size], str(len(group)), f"**{_mean(group, 'textune')}**", _mean(group, "embeddings"),
+                _mean(group, "tfidf"), _mean(group, "probe"), "–" if lead is None else str(lead),
+                f"{100 * statistics.mean(calibration):.1f}" if calibration else "–",
+                f"{statistics.mean(cell['seconds'] for cell in group):.0f}",
+            )
+        )  # fmt: skip
+    names = ("data", "rows", "draws", "textune", "embeddings + LR", "TF-IDF + LR", "probe", "lead", "ECE", "seconds")
+    yield table(names, rows)
+
+
+def _mean(group: Sequence[Mapping[str, Any]], model: str) -> str:
+    found = [100 * cell["scores"][model] for cell in group if model in cell["scores"]]
+    return f"{statistics.mean(found):.1f}" if found else "–"
+
+
+def measure_lead(group: Sequence[Mapping[str, Any]]) -> Lead | None:
+    """Returns the lead over embeddings + LR; None where answers were not kept."""
+    sys.path.append(str(ROOT / "benchmarks"))
+    from accuracy_frontier import unpack
+
+    if any("right" not in cell for cell in group):
+        return None
+    rows = group[0]["test_rows"]
+    leads = np.array(
+        [
+            unpack(cell["right"]["textune"], rows).astype(float) - unpack(cell["right"]["embeddings"], rows)
+            for cell in group
+        ]
+    )
+    each = leads.mean(1)
+    of_rows = float(leads.mean(0).std(ddof=1)) / math.sqrt(rows)
+    of_draws = 0.0
+    if len(group) > 1:
+        of_draws = _STUDENT_95[len(group)] / 1.96 * float(each.std(ddof=1)) / math.sqrt(len(group))
+    spread = 1.96 * math.hypot(of_rows, of_draws)
+    mean = float(each.mean())
+    return Lead(100 * mean, 100 * (mean - spread), 100 * (mean + spread))

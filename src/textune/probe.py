@@ -1,0 +1,236 @@
+"""The linear probe: regularised logistic regression on frozen features, solved instead of learned by small steps.
+
+A new head learns slowly at the rate that suits the rest of the model. Solved first, it is as good as frozen features
+allow before the first step, and tuning starts from there (Kumar and others 2022, arXiv:2202.10054). Features are
+standardised for the solver, and that is folded into the weights, so the result is an ordinary linear layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textune.evaluation.calibration import search_temperature
+
+if TYPE_CHECKING:
+    import torch
+
+Floats = NDArray[np.float32]
+Targets = NDArray[Any]
+
+STRENGTHS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
+"""scikit-learn's C, from strong regularisation to weak, for features of variance 1."""
+FOLDS = 3
+MOST_ROWS_TO_CHOOSE = 5_000
+_STEPS_TO_CHOOSE, _STEPS_TO_SOLVE = 40, 200
+_WORSE_BEFORE_STOPPING = 2
+_ROWS_OF_COMMON_SCALE = 500
+"""Standardising counts a scale common to all features as if so many rows had shown it: with few rows the variance of
+each feature is noise, and dividing by it costs half a point (docs/explanation.md)."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A solved head. weight: float32 [classes, width]. bias: float32 [classes].
+
+    Both are divided by the temperature that suits the held-out rows. strength: the C that cross-validation chose.
+    losses: mean log loss of held-out rows by C, each at its best temperature, as far as they were tried.
+    rows, out_of_fold: training rows that took part in the choice, int64 [chosen], and their logits at the chosen C by
+    regressions that did not see them, float32 [chosen, classes].
+    """
+
+    weight: Floats
+    bias: Floats
+    strength: float
+    losses: dict[float, float]
+    rows: NDArray[np.int64]
+    out_of_fold: Floats
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What the regression minimises: the loss of training (`textune.objective`).
+
+    several: any number of labels per text; targets are then float [rows, classes] of 0 and 1, else int64 [rows].
+    weights: float32 [classes], or [classes, 2] with several labels: of absent and present. smoothing: as
+    label_smoothing. intercept: whether a bias is solved, too.
+    """
+
+    several: bool = False
+    weights: NDArray[np.float32] | None = None
+    smoothing: float = 0.0
+    intercept: bool = True
+
+    def spread(self, targets: Targets, classes: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Returns the target of every cell, float32 [rows, classes], and a weight for every row or cell."""
+        import torch
+
+        if self.several:
+            present = torch.from_numpy(np.asarray(targets) > 0)
+            cells = present * (1 - self.smoothing) + 0.5 * self.smoothing
+            if self.weights is None:
+                return cells, None
+            absent, there = torch.from_numpy(self.weights).unbind(1)
+            return cells, torch.where(present, there, absent)
+        index = torch.from_numpy(np.asarray(targets, np.int64))
+        cells = torch.full((len(index), classes), self.smoothing / classes)
+        cells[torch.arange(len(index)), index] += 1 - self.smoothing
+        return cells, None if self.weights is None else torch.from_numpy(self.weights)[index][:, None]
+
+    def measure(
+        self, logits: torch.Tensor, cells: torch.Tensor, weights: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns the sum of the losses and its gradient by the logits."""
+        import torch
+
+        if self.several:
+            losses = torch.nn.functional.binary_cross_entropy_with_logits(logits, cells, reduction="none")
+            gradient = torch.sigmoid(logits) - cells
+        else:
+            shares = torch.log_softmax(logits, 1)
+            losses = -(shares * cells).sum(1, keepdim=True)
+            gradient = shares.exp_() - cells
+        if weights is not None:
+            losses, gradient = losses * weights, gradient * weights
+        return losses.sum(), gradient
+
+
+def solve_probe(
+    features: Floats, targets: Targets, classes: int, loss: Loss, seed: int, *, intercept: bool = True,
+    strength: float | None = None, advance: Callable[[], None] = lambda: None,
+) -> Probe:  # fmt: skip
+    """Solves the head; C is chosen by cross-validation on at most 5,000 of the rows.
+
+    features: float32 [rows, width]. targets: as `Loss` has them. intercept: whether there is a bias; without one the
+    features are scaled but not centred. strength: the C to take, without choosing. advance: called after
+    each of the regressions.
+    """
+    loss = replace(loss, intercept=intercept)
+    mean, scale = _measure_scale(features)
+    mean = mean if intercept else np.zeros_like(mean)
+    standard = ((features - mean) / scale).astype(np.float32)
+    if strength is None:
+        choice = _choose_strength(standard, targets, classes, loss, seed, advance)
+    else:
+        choice = _Choice(strength, 1.0, {}, np.zeros(0, np.int64), np.zeros((0, classes), np.float32))
+    strength = choice.strength
+    solution = _solve(standard, targets, classes, loss, strength, None, _STEPS_TO_SOLVE).astype(np.float64)
+    solution /= choice.temperature
+    advance()
+    weight = solution[:-1].T / scale
+    bias = solution[-1] - weight @ mean
+    return Probe(
+        weight.astype(np.float32), bias.astype(np.float32), strength, choice.losses, choice.rows, choice.logits
+    )
+
+
+def _measure_scale(features: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Returns mean and scale of each feature, float64 [width]; a constant one has an infinite scale: no weight."""
+    mean, variance = features.mean(0, dtype=np.float64), features.var(0, dtype=np.float64)
+    varies = variance > 1e-12 * max(float(variance.max(initial=0.0)), 1e-24)
+    common = float(np.median(variance[varies])) if varies.any() else 1.0
+    rows = len(features)
+    shrunk = (_ROWS_OF_COMMON_SCALE * common + rows * variance) / (_ROWS_OF_COMMON_SCALE + rows)
+    return mean, np.where(varies, np.sqrt(shrunk), np.inf)
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """The best C, its temperature, the held-out loss by C, the rows that took part, and their held-out logits."""
+
+    strength: float
+    temperature: float
+    losses: dict[float, float]
+    rows: NDArray[np.int64]
+    logits: Floats
+
+
+def _choose_strength(
+    features: Floats, targets: Targets, classes: int, loss: Loss, seed: int, advance: Callable[[], None]
+) -> _Choice:
+    """Returns the C of the lowest loss on held-out rows.
+
+    The loss is that at the best temperature: C changes how far logits lie apart, too, which says nothing about answers.
+    """
+    chosen = np.random.default_rng(seed).permutation(len(features))[:MOST_ROWS_TO_CHOOSE]
+    fold_of = assign_folds(targets[chosen], seed, several=loss.several)
+    starts: list[Floats | None] = [None] * FOLDS
+    found: dict[float, float] = {}
+    best, best_temperature, best_logits, worse = STRENGTHS[0], 1.0, np.zeros((len(chosen), classes), np.float32), 0
+    for strength in STRENGTHS:
+        logits = np.zeros((len(chosen), classes), np.float32)
+        for fold in range(FOLDS):
+            learn, judge = chosen[fold_of != fold], chosen[fold_of == fold]
+            starts[fold] = solution = _solve(
+                features[learn], targets[learn], classes, loss, strength, starts[fold], _STEPS_TO_CHOOSE
+            )
+            logits[fold_of == fold] = features[judge] @ solution[:-1] + solution[-1]
+            advance()
+        temperature, found[strength] = search_temperature(logits, targets[chosen])
+        if strength == best or found[strength] < found[best]:
+            best, best_temperature, best_logits, worse = strength, temperature, logits / temperature, 0
+        else:
+            worse += 1
+            if worse == _WORSE_BEFORE_STOPPING:
+                break
+    return _Choice(best, best_temperature, found, chosen, best_logits)
+
+
+def assign_folds(targets: Targets, seed: int, *, several: bool) -> NDArray[np.int64]:
+    """Returns each row's fold, int64 [rows]; with one label per text every class is spread evenly over the folds."""
+    order = np.random.default_rng([seed, 1]).permutation(len(targets))
+    if not several:
+        order = order[np.argsort(targets[order], kind="stable")]
+    folds = np.empty(len(targets), np.int64)
+    folds[order] = np.arange(len(targets)) % FOLDS
+    return folds
+
+
+def _solve(
+    features: Floats, targets: Targets, classes: int, loss: Loss, strength: float, start: Floats | None, steps: int
+) -> Floats:
+    """Returns weights and, in the last row, biases: float32 [width + 1, classes]. Biases are not regularised.
+
+    L-BFGS runs along the principal axes of the features, each stretched until the loss curves about alike along all:
+    the solution is the same, and it takes a third of the steps.
+    """
+    import torch
+
+    cells, weights = loss.spread(targets, classes)
+    rows, width = features.shape
+    decay = 1 / (strength * max(rows, 1))
+    given = torch.from_numpy(features)
+    variances, axes = torch.linalg.eigh(given.T @ given / rows)
+    stretch = (variances.clamp_min(0) * (0.25 if loss.several else 1 / classes) + decay).rsqrt()[:, None]
+    turned, penalty = given @ (axes * stretch.T), decay * stretch**2
+    parameters = torch.zeros(width + 1, classes)
+    if start is not None:
+        known = torch.from_numpy(start)
+        parameters[:-1], parameters[-1] = axes.T @ known[:-1] / stretch, known[-1]
+    parameters.requires_grad_(True)
+    parameters.grad = torch.empty_like(parameters)
+    optimizer = torch.optim.LBFGS(
+        [parameters], max_iter=steps, history_size=8, tolerance_grad=1e-5, tolerance_change=1e-7,
+        line_search_fn="strong_wolfe",
+    )  # fmt: skip
+
+    @torch.no_grad()
+    def evaluate() -> torch.Tensor:
+        inner, slope = parameters[:-1], parameters.grad
+        assert slope is not None
+        value, gradient = loss.measure(torch.addmm(parameters[-1], turned, inner), cells, weights)
+        gradient /= rows
+        torch.mm(turned.T, gradient, out=slope[:-1])
+        slope[:-1].addcmul_(penalty, inner)
+        slope[-1] = gradient.sum(0) if loss.intercept else 0.0
+        total: torch.Tensor = value / rows + 0.5 * (penalty * inner**2).sum()
+        return total
+
+    optimizer.step(evaluate)  # type: ignore[no-untyped-call]
+    solved = parameters.detach()
+    result: Floats = torch.cat([axes @ (solved[:-1] * stretch), solved[-1:]]).numpy()
+    return result
