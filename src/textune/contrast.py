@@ -34,11 +34,12 @@ _WARMUP = 0.1
 
 def tune_by_contrast(
     engine: Engine, family: Family, classes: int, groups: list[dict[str, Any]], split: EncodedSplit, padding: Padding,
-    *, steps: int, seed: int, advance: Callable[[], None],
+    *, steps: int, seed: int, max_tokens: int, advance: Callable[[], None] = lambda: None,
 ) -> None:  # fmt: skip
     """Takes so many steps on balanced batches of training rows, at the rates of `groups`.
 
-    split: targets int64 [rows], one label per text. The same seed gives the same steps, whatever was done before.
+    split: targets int64 [rows], one label per text. max_tokens: of one step, padding included; a step on long texts has
+    fewer rows. The same seed gives the same steps, whatever was done before.
     Raises TrainingError where the loss is not finite.
     """
     import torch
@@ -54,6 +55,7 @@ def tune_by_contrast(
             factor = min((step + 1) / max(_WARMUP * steps, 1.0), 1.0) * (1 - step / steps)
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["lr"] = peak * factor
+            rows = limit_rows(rows, split.tokens.longest_windows * split.tokens.count_windows(), max_tokens)
             features = engine(collate(split.tokens, rows, padding, split.targets))
             loss = measure_pairs(features, torch.from_numpy(split.targets[rows]).to(features.device))
             if not torch.isfinite(loss):
@@ -65,6 +67,8 @@ def tune_by_contrast(
             optimizer.zero_grad(set_to_none=True)
             engine.refresh()
             advance()
+    for parameter in engine.parameters():  # the head's hidden layer got gradients, too, which no step takes
+        parameter.grad = None
     engine.train(training)
 
 
@@ -84,11 +88,21 @@ def measure_pairs(features: torch.Tensor, targets: torch.Tensor) -> torch.Tensor
 
 
 def draw_batches(targets: NDArray[np.int64], steps: int, seed: int) -> Iterator[NDArray[np.int64]]:
-    """Yields the rows of every step: of up to 16 classes, equally many of each as far as there are."""
+    """Yields the rows of every step: of up to 16 classes, equally many of each as far as there are.
+
+    The classes take turns with two rows each, so that the first rows are pairs and balanced, too.
+    """
     random = np.random.default_rng([seed, 3])
     rows_of = [np.flatnonzero(targets == c) for c in np.unique(targets)]
     count = min(len(rows_of), ROWS_PER_STEP // 2)
     each = max(2, ROWS_PER_STEP // count)
     for _ in range(steps):
         chosen = random.permutation(len(rows_of))[:count]
-        yield np.concatenate([random.permutation(rows_of[c])[:each] for c in chosen])
+        drawn = [random.permutation(rows_of[c])[:each] for c in chosen]
+        yield np.concatenate([rows[i : i + 2] for i in range(0, each, 2) for rows in drawn])
+
+
+def limit_rows(rows: NDArray[np.int64], lengths: NDArray[Any], max_tokens: int) -> NDArray[np.int64]:
+    """Returns the first of the rows whose tokens, padded, fit into one pass; four at least. lengths: of all rows."""
+    longest = np.maximum.accumulate(lengths[rows]) * np.arange(1, len(rows) + 1)
+    return rows[: max(int((longest <= max_tokens).sum()), 4)]

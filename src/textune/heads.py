@@ -53,6 +53,15 @@ def find_output_layer(model: torch.nn.Module, family: Family, classes: int) -> t
     return model.get_submodule(parent), name
 
 
+def has_output_layer(model: torch.nn.Module, family: Family, classes: int) -> bool:
+    """Returns whether `find_output_layer` finds one; of an unknown architecture it may not."""
+    try:
+        find_output_layer(model, family, classes)
+    except ModelError:
+        return False
+    return True
+
+
 def straighten_hidden_layer(model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> None:
     """Makes a new hidden layer of the head a scaled identity; one that the checkpoint brought stays as it is."""
     import torch

@@ -45,6 +45,10 @@ class Untuned(Protocol):
 
     probe_seconds: float
 
+    @property
+    def has_probe(self) -> bool:
+        """Whether a probe can be solved."""
+
     def probe_logits(self, examples: Examples) -> np.ndarray[Any, Any]:
         """Returns the probe's."""
 
@@ -150,7 +154,7 @@ def _list_rivals(
     return [
         (MAJORITY, "majority", lambda: task.predict_majority(seen, rows, classes)),
         (TFIDF, "tfidf", run_tfidf),
-        (PROBE, "probe", lambda: run_untuned(untuned.probe_logits)),
+        *([(PROBE, "probe", lambda: run_untuned(untuned.probe_logits))] if untuned.has_probe else []),
         (BASE, "base", lambda: run_untuned(untuned.base_logits)),
     ]
 

@@ -93,14 +93,24 @@ def read_trained_pooling(folder: Path) -> str | None:
 
 
 class PoolingHook:
-    """A forward hook of the body of a classifier: puts the pooled vector where the head looks for it."""
+    """A forward hook of the body of a classifier: puts the pooled vector where the head looks for it.
 
-    def __init__(self, pooling: Pooling) -> None:
-        self.pooling = pooling
+    native: the model pools by itself, and only virtual tokens have to be left out.
+    """
+
+    def __init__(self, pooling: Pooling, *, native: bool = False) -> None:
+        self.pooling, self.native = pooling, native
 
     def __call__(self, body: torch.nn.Module, args: Any, kwargs: Mapping[str, Any], output: Any) -> Any:
         """Replaces `pooler_output` where the body has a pooler, else the sequence of states by the pooled one."""
         states = output.last_hidden_state[:, self.pooling.skip :]
+        if self.native:
+            # The model pools by itself, over as many states as there are: virtual ones become copies of the mean.
+            mask = kwargs.get("attention_mask")
+            mask = None if mask is None else mask[:, -states.shape[1] :]
+            pooled = states[:, 0] if self.pooling.form == FIRST else mean_of(states, mask)
+            output.last_hidden_state = pooled[:, None].expand_as(output.last_hidden_state)
+            return output
         if self.pooling.form == FIRST:
             pooled = states[:, 0]
         else:
@@ -128,11 +138,15 @@ def pool_mean(states: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
 
     states: [rows, tokens, width]. mask: [rows, tokens] of 0 and 1; None: every token counts.
     """
-    states = states.float()
+    return normalise(mean_of(states.float(), mask))
+
+
+def mean_of(states: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """Returns the mean over tokens: [rows, width]. states, mask: as above."""
     if mask is None:
-        return normalise(states.mean(1))
+        return states.mean(1)
     weights = mask[..., None].to(states.dtype)
-    return normalise((states * weights).sum(1) / weights.sum(1))
+    return (states * weights).sum(1) / weights.sum(1)
 
 
 def normalise(vectors: torch.Tensor) -> torch.Tensor:
@@ -146,9 +160,9 @@ def needs_hook(family: Family, pooling: Pooling) -> bool:
     """Returns whether a plain model of the family would read its tokens otherwise."""
     if family.decoder or pooling.form in (LAST, NATIVE) or (family.guessed and pooling.form == FIRST):
         return False
-    if pooling.form == FIRST:
+    if pooling.form == FIRST or family.pooling_setting is not None:
         return bool(pooling.skip)
-    return family.pooling_setting is None
+    return True
 
 
 def attach_pooling(model: torch.nn.Module, family: Family, pooling: Pooling) -> None:
@@ -160,7 +174,8 @@ def attach_pooling(model: torch.nn.Module, family: Family, pooling: Pooling) -> 
         return
     if family.guessed and pooling.form == MEAN:
         raise ValueError(f"{family.name} {explain_refusal(family)}")
-    find_body(model).register_forward_hook(PoolingHook(pooling), with_kwargs=True)
+    hook = PoolingHook(pooling, native=family.pooling_setting is not None)
+    find_body(model).register_forward_hook(hook, with_kwargs=True)
 
 
 def pooling_settings(family: Family, pooling: Pooling) -> dict[str, str]:

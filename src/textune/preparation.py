@@ -115,15 +115,13 @@ def prepare_data(
     examples = sample_examples(examples, data.sample, seed)
     if len(examples) < _FEWEST_ROWS:
         raise DataError(f"{table.name}: {len(examples)} usable rows are too few to train on")
-    others: dict[str, Examples | None] = {}
-    for name in ("validation", "test"):
-        others[name] = None
+    others: dict[str, Examples | None] = {"validation": None, "test": None}
+    for name in others:
         if given[name] is not None and not (name == "test" and hold_test):
-            other, other_notes = _read_other(given[name], name, config, columns, form.task, options)
-            others[name] = other
+            others[name], other_notes = _read_other(given[name], name, config, columns, form.task, options)
             notes += other_notes
-    needed = hold_test or form.task == MULTI or config.training.patience is not None
-    validation_rows, test_rows = _rows_to_hold_out(config, len(examples), given, 0 if needed else len(labels))
+    classes = 0 if hold_test or form.task == MULTI or config.training.patience is not None else len(labels)
+    validation_rows, test_rows = _rows_to_hold_out(config, len(examples), given, classes)
     parts = split_examples(
         examples,
         validation_fraction=validation_rows / len(examples),
@@ -148,8 +146,7 @@ def prepare_data(
     prepared = PreparedData(
         labels, chosen, train, validation, test, facts, tuple(notes), tuple(warnings), overlap, tuple(leaks), form.task
     )
-    held_out = validation_rows / len(examples)
-    return replace(prepared, fingerprint=_fingerprint(prepared), validation_fraction=held_out)
+    return replace(prepared, fingerprint=_fingerprint(prepared), validation_fraction=validation_rows / len(examples))
 
 
 def _take_all_but(examples: Examples, apart: Examples | None) -> Examples:
@@ -208,8 +205,7 @@ def _rows_to_hold_out(config: RunConfig, rows: int, given: Mapping[str, Any], cl
 
     test = decide("test", config.data.test_fraction, choose_test_rows(rows))
     classes = classes if test or given["test"] is not None else 0  # else nothing would be left to measure on
-    by_rule = choose_validation_rows(rows - test, classes)
-    return decide("validation", config.data.validation_fraction, by_rule), test
+    return decide("validation", config.data.validation_fraction, choose_validation_rows(rows - test, classes)), test
 
 
 def _check_training_labels(train: Examples, labels: Labels, table: Table) -> None:

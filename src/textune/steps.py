@@ -6,7 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from textune.config import RunConfig
 from textune.costs import Costs, describe_run
 from textune.data import MULTI, Examples
 from textune.evaluation import build_task
-from textune.heads import PROBE, straighten_hidden_layer
+from textune.heads import MOST_ROWS, MOST_ROWS_ALONE, PROBE, straighten_hidden_layer
 from textune.measuring import count_test_reads, measure_run, peak_memory_mb, summarise_figures, write_evaluation
 from textune.methods import Method, Rates
 from textune.predict import Predictor, padding_of
@@ -157,7 +157,7 @@ class RunSteps(PreparingSteps):
         )  # fmt: skip
         beforehand = self._keep_frozen(engine, splits, int(plan["engine"].get("prefix_layers", 0)))
         groups = self.method.param_groups(engine, self.backbone.family, rates)
-        beforehand += self._start_head(engine, groups, folder)
+        beforehand += self._start_head(engine, groups, folder, int(plan["engine"]["max_tokens"]))
         trainer = Trainer(
             engine, groups, self.train, self.validation,
             padding_of(self.backbone), config.training, folder, hash_plan(plan), progress, accelerator,
@@ -175,18 +175,22 @@ class RunSteps(PreparingSteps):
 
     def _count_passes(self) -> float:
         """Returns how often the training rows go through the frozen layers."""
-        return (self.config.training.epochs or 0.0) + (self.config.training.head_init == PROBE)
+        alone = not self.method.trains_body  # then what is kept is one vector a text, and serves the next run, too
+        return (self.config.training.epochs or 0.0) + (self.config.training.head_init == PROBE) + alone
 
-    def _start_head(self, engine: Engine, groups: list[dict[str, Any]], folder: Path) -> float:
+    def _start_head(self, engine: Engine, groups: list[dict[str, Any]], folder: Path, max_tokens: int) -> float:
         """Solves the new head, where that is set and no checkpoint has it; returns the seconds that it took."""
         from textune.checkpoint import list_checkpoints
-        from textune.heads import MOST_ROWS, MOST_ROWS_ALONE, set_head
+        from textune.heads import has_output_layer, set_head
 
         started, training = time.monotonic(), self.config.training
         if training.head_init != PROBE or list_checkpoints(folder / "checkpoints"):
             return 0.0
+        if not has_output_layer(engine.model, self.backbone.family, len(self.data.labels)):
+            self.progress.warn("the head does not end in a linear layer, so it starts random instead of solved")
+            return 0.0
         if training.contrast_steps:
-            self._contrast(engine, groups, training.contrast_steps)
+            self._contrast(engine, groups, training.contrast_steps, max_tokens)
         begun = time.monotonic()
         most = MOST_ROWS if self.method.trains_body else MOST_ROWS_ALONE
         self.probe = probe = self.solve_probe(engine, most)
@@ -199,13 +203,13 @@ class RunSteps(PreparingSteps):
         )
         return time.monotonic() - started
 
-    def _contrast(self, engine: Engine, groups: list[dict[str, Any]], steps: int) -> None:
+    def _contrast(self, engine: Engine, groups: list[dict[str, Any]], steps: int, max_tokens: int) -> None:
         from textune.contrast import tune_by_contrast
 
         with self.progress.task("contrast", steps) as task:
             tune_by_contrast(
                 engine, self.backbone.family, len(self.data.labels), groups, self.train, padding_of(self.backbone),
-                steps=steps, seed=self.config.training.seed, advance=lambda: task.advance(1),
+                steps=steps, seed=self.config.training.seed, max_tokens=max_tokens, advance=lambda: task.advance(1),
             )  # fmt: skip
         self.progress.say(f"contrast: {steps} steps on pairs of texts before the head is solved")
 
@@ -223,13 +227,16 @@ class RunSteps(PreparingSteps):
     def _probe_loss(self) -> Loss:
         return Loss(self.data.task == MULTI, self.weights, self.config.training.label_smoothing)
 
-    def _calibrate(self, engine: torch.nn.Module) -> Calibration:
+    def _calibrate(self, engine: Engine) -> Calibration:
         """Fits the temperature, and with several labels per text the thresholds, on rows that training did not see."""
         task = build_task(self.data.task, fixed=self.config.training.threshold)
         split, probe, padding = self.validation, self.probe, padding_of(self.backbone)
+        solved = not self.method.trains_body and self.config.training.head_init == PROBE
+        if split is None and solved and probe is None:  # resumed after the head was saved
+            probe = self.solve_probe(engine, MOST_ROWS_ALONE)
         if split is not None:
             held_out = HeldOut.predict(engine, split, padding)
-        elif probe is not None and not self.method.trains_body:
+        elif probe is not None and solved and len(probe.rows):
             held_out = HeldOut(probe.out_of_fold, self.train.targets[probe.rows], "out-of-fold rows")
         else:
             held_out = HeldOut.nothing(len(self.data.labels))
@@ -285,7 +292,8 @@ class RunSteps(PreparingSteps):
         torch.manual_seed(self.config.training.seed)
         module, new_modules = load_classifier(
             self.backbone, self.data.labels.names, dropout=self.config.training.dropout or 0.0,
-            load_kwargs=self.method.load_kwargs(self.backbone.family), pooling=self.pooling,
+            load_kwargs=self.method.load_kwargs(self.backbone.family),
+            pooling=replace(self.pooling, skip=0) if bare else self.pooling,
         )  # fmt: skip
         if self.config.training.head_init == PROBE:
             straighten_hidden_layer(module, self.backbone.family, new_modules)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from textune.data import Examples
-from textune.heads import compute_features, find_output_layer, start_head
+from textune.heads import compute_features, find_output_layer, has_output_layer, start_head
 
 if TYPE_CHECKING:
     from textune.batching import EncodedSplit, Padding
@@ -36,8 +36,17 @@ class UntunedBackbone:
         self.probe_seconds = probe_seconds
         self._features: dict[int, tuple[Examples, Array]] = {}
 
+    @property
+    def has_probe(self) -> bool:
+        """Whether the head ends in a linear layer, which a probe can stand for."""
+        return has_output_layer(self._engine.model, self._family, self._classes)
+
     def base_logits(self, examples: Examples) -> Array:
         """Returns the logits of the random head: float32 [rows, classes]."""
+        from textune.engine import predict_logits
+
+        if not self.has_probe:
+            return predict_logits(self._engine, self._encode(examples), self._padding)
         parent, name = find_output_layer(self._engine.model, self._family, self._classes)
         layer = getattr(parent, name)
         weight = layer.weight.detach().float().cpu().numpy()

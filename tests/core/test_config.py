@@ -199,7 +199,7 @@ def test_open_settings_are_decided_and_given_ones_are_kept() -> None:
     assert choose_max_length(build_config({"max_length": 16}), 64)[1] == []
     config, decisions = choose_training(build_config({"epochs": 7}), rows=5_000, classes=2, method_rate=1e-3)
     assert config.training.epochs == 7 and config.training.learning_rate == 1e-3
-    assert config.training.head_learning_rate == 1e-3 and None not in (config.training.batch_size,)
+    assert config.training.head_learning_rate == 3e-4 and None not in (config.training.batch_size,)
     named = {d.setting for d in decisions}
     assert named >= {"batch_size", "learning_rate", "head_learning_rate", "dropout", "head_init"}
     assert all(d.reason for d in decisions)

@@ -78,7 +78,7 @@ def test_a_run_learns_and_its_folder_says_what_it_is(run: Run) -> None:
     assert manifest.task == run.metrics["task"] == "multi_label" and manifest.labels == LABELS
     assert manifest.thresholds is not None and len(manifest.thresholds) == 3
     tuned, majority = (run.metrics["models"][key] for key in ("tuned", "majority"))
-    assert tuned["micro"]["f1"] > majority["micro"]["f1"] + 0.1
+    assert tuned["micro"]["f1"] > majority["micro"]["f1"] + 0.05
     assert manifest.metrics["micro_f1"] == tuned["micro"]["f1"]
     settings = (run.folder / "config.yaml").read_text(encoding="utf-8")
     assert "task: multi_label" in settings and "metric: micro_f1" in settings

@@ -27,7 +27,7 @@ from textune.plan.rehearsal import _count_saves, _spread
 from textune.progress import Silent
 from textune.saving import weight_megabytes
 
-PARTS = ["start", "prepare", "load", "frozen", "steps", "evaluations", "checkpoints", "save", "measure"]
+PARTS = ["start", "prepare", "load", "head", "frozen", "steps", "evaluations", "checkpoints", "save", "measure"]
 
 
 def test_costs_of_steps_are_found_again() -> None:
@@ -90,8 +90,8 @@ def test_evaluations_are_counted_as_training_makes_them() -> None:
 def test_a_forecast_survives_json() -> None:
     seconds = {part: float(i) for i, part in enumerate(PARTS)}
     made = Forecast("lora", "b", seconds, 900.0, 3.0, 9.0, 10, 100, {"steps": 4}, ("a note",))
-    assert made.run_seconds == sum(range(9))
-    assert made.training_seconds == 3 + 4 + 5 + 6
+    assert made.run_seconds == sum(range(10))
+    assert made.training_seconds == 3 + 4 + 5 + 6 + 7
     assert Forecast.from_dict(json.loads(json.dumps(made.to_dict()))) == made
 
 

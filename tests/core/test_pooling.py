@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -35,7 +36,7 @@ from textune.export import export_merged
 from textune.families import Family, families
 from textune.methods import methods, resolve
 from textune.onnx_export import export_onnx
-from textune.pooling import FIRST, LAST, MEAN, NATIVE, Pooling, attach_pooling, choose_pooling, find_body, pool_mean
+from textune.pooling import FIRST, LAST, MEAN, NATIVE, Pooling, attach_pooling, choose_pooling, find_body
 from textune.pooling_layer import add_pooling_layer, can_add_layer, needs_layer
 from textune.predict import Predictor, padding_of
 from textune.report.reloading import reload_without_textune
@@ -68,20 +69,24 @@ def reference(made: Made, batch: Batch) -> Array:
 
 
 def add_columns(batch: Batch, count: int) -> Batch:
-    def widen(array: Array, value: int) -> Array:
-        return np.pad(array, ((0, 0), (0, count)), constant_values=value)
+    names = [name for name in ("input_ids", "attention_mask", "token_type_ids") if getattr(batch, name) is not None]
+    changed: dict[str, Any] = {name: np.pad(getattr(batch, name), ((0, 0), (0, count))) for name in names}
+    changed["input_ids"][:, -count:] = batch.input_ids[0, -1]  # the shortest text ends in padding
+    return dataclasses.replace(batch, **changed)
 
-    types = None if batch.token_type_ids is None else widen(batch.token_type_ids, 0)
-    padded = int(batch.input_ids[0, -1])
-    return dataclasses.replace(
-        batch, input_ids=widen(batch.input_ids, padded), attention_mask=widen(batch.attention_mask, 0),
-        token_type_ids=types,
-    )  # fmt: skip
+
+def logits_of(run: Path) -> Array:
+    return Predictor.load(run, precision="fp32", device="cpu").predict_logits(TEXTS)
 
 
 def largest_difference(one: Any, other: Any) -> float:
     one, other = np.asarray(one), np.asarray(other)
     return float(np.abs(one - other).max() / np.abs(other).max())
+
+
+@torch.inference_mode()
+def call(model: Any, inputs: Any) -> torch.Tensor:
+    return model.eval()(**inputs).logits.float()
 
 
 @pytest.mark.parametrize("family", ENCODERS)
@@ -91,13 +96,9 @@ def test_padding_changes_no_mean(family: str, backbones: dict[str, Path]) -> Non
     alone = np.concatenate([reference(made, made.batch((text,))) for text in RAGGED])
     assert largest_difference(alone, together) < 1e-5
     assert largest_difference(reference(made, add_columns(made.batch(), 9)), together) < 1e-5
-    assert largest_difference(reference(make(backbones[family], FIRST), made.batch()), together) > 1e-2
-
-
-@pytest.mark.parametrize("family", ENCODERS)
-def test_first_is_what_the_plain_model_reads(family: str, backbones: dict[str, Path]) -> None:
-    first, plain = make(backbones[family], FIRST), make(backbones[family], None)
-    assert np.array_equal(reference(first, first.batch()), reference(plain, plain.batch()))
+    first, plain = (reference(make(backbones[family], form), made.batch()) for form in (FIRST, None))
+    assert largest_difference(first, together) > 1e-2
+    assert np.array_equal(first, plain), "the first token is what the plain model reads"
 
 
 @pytest.mark.parametrize("family", [name for name in ENCODERS if families.get(name).pooling_setting is None])
@@ -119,6 +120,26 @@ def test_modernbert_pools_by_its_own_setting(backbones: dict[str, Path]) -> None
         model = make(backbones["modernbert"], form).model
         assert model.config.classifier_pooling == word
         assert not find_body(model)._forward_hooks
+
+
+@pytest.mark.parametrize("family", ENCODERS)
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_virtual_tokens_are_left_out(pooling: str, family: str, backbones: dict[str, Path]) -> None:
+    model, _ = load_classifier(resolve_backbone(str(backbones[family])), ("a", "b"), pooling=Pooling(pooling, 5))
+    width = getattr(model.config, families.get(family).prompt_size)
+    inputs = {"inputs_embeds": torch.randn(2, 14, width), "attention_mask": torch.ones(2, 14, dtype=torch.long)}
+    inputs["attention_mask"][1, 11:] = 0
+    expected, pushed = call(model, inputs), slice(0, 5)
+
+    def push(body: Any, args: Any, output: Any) -> Any:
+        output.last_hidden_state = output.last_hidden_state.clone()
+        output.last_hidden_state[:, pushed] += 100 * torch.randn(32)
+        return output
+
+    find_body(model).register_forward_hook(push, prepend=True)
+    torch.testing.assert_close(call(model, inputs), expected)
+    pushed = slice(5, 6)
+    assert largest_difference(call(model, inputs), expected) > 1e-2, "the text's own first token counts"
 
 
 @pytest.mark.parametrize("family", LEAN)
@@ -146,9 +167,8 @@ def test_cached_means_are_those_of_the_layers(family: str, backbones: dict[str, 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engine, "_embed", None)
         assert_same(run(engine, made.model, batch), direct)
-    first = make(backbones[family], FIRST).lean()
-    first_states = open_prefix(first, tokens, layers, padding_of(made.backbone), lambda rows: None)
-    assert first_states is not None and not np.allclose(first_states.states, prefix.states), "one key for both"
+    other = open_prefix(make(backbones[family], FIRST).lean(), tokens, layers, padding_of(made.backbone), int)
+    assert other is not None and not np.allclose(other.states, prefix.states), "one key for both"
 
 
 @given(st.lists(st.integers(1, 20), min_size=1, max_size=8), st.booleans(), st.integers(0, 99))
@@ -159,14 +179,10 @@ def test_packed_and_padded_means_are_the_same(lengths: list[int], filled: bool, 
     padded = random.normal(size=(*mask.shape, 4)).astype(np.float32)
     batch = Batch(np.zeros_like(mask), mask, None, np.arange(len(lengths)))
     pack = pack_batch(batch, 0, 10**6, torch.float32, torch.device("cpu"), grouped=False, filled=filled)
-    states = torch.from_numpy(np.concatenate([padded[i][mask[i] == 1] for i in pack.order.numpy()]))
-    behind = torch.full((len(pack.ids) - len(states), 4), 1e6)  # of the texts that fill the pack
-    means = mean_of_texts(torch.cat([states, behind]), pack)[: len(lengths)]
-    expected = np.stack([padded[i][mask[i] == 1].mean(0) for i in pack.order.numpy()])
-    np.testing.assert_allclose(means.numpy(), expected, atol=1e-5)
-    normalised = torch.nn.functional.layer_norm(means, (4,), eps=1e-12)
-    pooled = pool_mean(torch.from_numpy(padded), torch.from_numpy(mask))[pack.order]
-    np.testing.assert_allclose(pooled.numpy(), normalised.numpy(), atol=1e-3)  # four numbers may lie close together
+    texts = [padded[i][mask[i] == 1] for i in pack.order.numpy()]
+    behind = np.full((len(pack.ids) - sum(lengths), 4), 1e6, np.float32)  # of the texts that fill the pack
+    means = mean_of_texts(torch.from_numpy(np.concatenate([*texts, behind])), pack)[: len(lengths)]
+    np.testing.assert_allclose(means.numpy(), np.stack([text.mean(0) for text in texts]), atol=1e-5)
 
 
 def write_pooling(folder: Path, content: str) -> Path:
@@ -199,8 +215,6 @@ def test_the_checkpoint_says_how_it_was_trained(content: str, expected: str, tmp
 def test_without_a_word_of_the_checkpoint_it_is_the_first_token(tmp_path: Path) -> None:
     for family in ENCODERS:
         assert choose_pooling(None, families.get(family), {}, tmp_path) == (FIRST, "the checkpoint names no pooling")
-    (write_pooling(tmp_path, "") / "1_Pooling" / "config.json").write_bytes(b"\xff\xfe")
-    assert choose_pooling(None, families.get("bert"), {}, tmp_path)[0] == FIRST
 
 
 def test_modernbert_follows_its_config_unless_told_otherwise(tmp_path: Path) -> None:
@@ -234,24 +248,14 @@ def test_a_guessed_family_reads_as_it_does_and_refuses_the_mean(tmp_path: Path, 
         attach_pooling(make(backbones["bert"], None).model, guessed, Pooling(MEAN))
 
 
-@torch.inference_mode()
-def call(model: Any, inputs: Any) -> torch.Tensor:
-    return model.eval()(**inputs).logits.float()
-
-
-def test_families_whose_plain_models_can_hold_the_mean() -> None:
-    assert tuple(name for name in families.names() if can_add_layer(families.get(name))) == WITH_LAYER
-
-
 @pytest.mark.parametrize("family", WITH_LAYER)
 def test_a_plain_model_one_layer_deeper_gives_the_logits(
     family: str, backbones: dict[str, Path], tmp_path: Path
 ) -> None:
     made, first = make(backbones[family], MEAN), make(backbones[family], FIRST)
+    assert tuple(name for name in families.names() if can_add_layer(families.get(name))) == WITH_LAYER
     assert needs_layer(made.model) and not needs_layer(first.model)
-    before = copy.deepcopy(made.model.state_dict())
     add_pooling_layer(made.model, made.backbone.family).save_pretrained(str(tmp_path))
-    assert all(torch.equal(value, before[name]) for name, value in made.model.state_dict().items())
     load = transformers.AutoModelForSequenceClassification.from_pretrained
     plain, info = load(str(tmp_path), output_loading_info=True)
     assert not (info["missing_keys"] or info["unexpected_keys"])
@@ -271,7 +275,9 @@ SNIPPETS = [
     for family in ("bert", "albert", "roberta", "mpnet")
     if methods.get(method).refusal(families.get(family)) is None
     and (method, families.get(family).prefix) != ("prefix", "attention")
-] + [("lora", "modernbert", MEAN), ("prompt", "modernbert", FIRST), ("lora", "deberta-v2", MEAN)]
+] + [
+    ("lora", "modernbert", MEAN), ("prompt", "modernbert", FIRST), ("lora", "deberta-v2", MEAN), ("lora", "quiet", MEAN)
+]  # fmt: skip
 _WITHOUT_TEXTUNE = """
 import importlib.abc, json, sys
 class Block(importlib.abc.MetaPathFinder):
@@ -309,21 +315,35 @@ def run_without_textune(snippets: list[str], cwd: Path) -> list[Any]:
     return list(json.loads(done.stdout))
 
 
+def make_quiet(source: Path, folder: Path) -> Path:
+    """Saves a model whose last states are small, as those of sentence encoders often are: all-MiniLM's vary by 0.05."""
+    model = transformers.AutoModel.from_pretrained(str(source))
+    with torch.no_grad():
+        for parameter in model.encoder.layer[-1].output.LayerNorm.parameters():
+            parameter.mul_(0.1)
+    shutil.copytree(source, folder)
+    model.save_pretrained(str(folder))
+    return folder
+
+
 @pytest.fixture(scope="module")
 def answer_of(
     backbones: dict[str, Path], few_reviews: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[tuple[str, str, str]], tuple[str, Any, Array]]:
     """Returns, by cell, the card's lines, the logits that they give in a process without textune, and the run's."""
     place = tmp_path_factory.mktemp("snippets")
+    known = backbones | {"quiet": make_quiet(backbones["bert"], place / "tiny-quiet")}
+    for folder in backbones.values():
+        (place / folder.name).symlink_to(folder)  # an adapter names its base so, and the lines run in this folder
     code, expected = [], []
     for method, family, pooling in SNIPPETS:
         folder = place / f"{method}-{family}-{pooling}"
-        train_cell(method, few_reviews, backbones[family], folder, pooling=pooling, epochs=1)
+        train_cell(method, few_reviews, known[family], folder, pooling=pooling, epochs=1)
         manifest = read_manifest(folder)
         assert manifest.pooling == pooling
         code.append(reload_without_textune(manifest, str(folder)))
-        expected.append(Predictor.load(folder, precision="fp32", device="cpu").predict_logits(TEXTS))
-    answers = run_without_textune(code, backbones["bert"].parent)
+        expected.append(logits_of(folder))
+    answers = run_without_textune(code, place)
     return dict(zip(SNIPPETS, zip(code, answers, expected, strict=True), strict=True)).__getitem__
 
 
@@ -334,7 +354,7 @@ def test_the_cards_lines_pool_as_the_run_does(
     code, answer, expected = answer_of(cell)
     assert "textune" not in code.replace(cell[0], "")
     assert len([line for line in code.splitlines() if line.strip()]) <= 6
-    assert not isinstance(answer, str), f"{answer}\n{code}"
+    assert not isinstance(answer, str), f"{answer}\n{code}"  # an error
     assert largest_difference(answer, expected) < 1e-4, code
 
 
@@ -350,11 +370,6 @@ def test_merged_mean_needs_transformers_alone(
     found = [{item["label"]: item["score"] for item in row} for row in classify(list(TEXTS), batch_size=4)]
     for row, expected in zip(found, predictor.classify(TEXTS), strict=True):
         assert row == pytest.approx(expected.probabilities, abs=1e-5)
-    model = transformers.AutoModelForSequenceClassification.from_pretrained(str(merged))
-    inputs = transformers.AutoTokenizer.from_pretrained(str(merged))(
-        list(TEXTS), padding=True, truncation=True, return_tensors="pt"
-    )
-    assert largest_difference(call(model, inputs), predictor.predict_logits(TEXTS) / 1.7) < 1e-4
 
 
 @pytest.mark.parametrize("family", ["mpnet", "albert", "bert"])
@@ -373,13 +388,12 @@ def test_the_cards_lines_for_a_merged_mean(
     assert [row["score"] for row in found] == pytest.approx([row.probability for row in expected], abs=1e-5)
 
 
-@pytest.mark.parametrize("family", ["bert", "roberta", "mpnet", "modernbert"])
+@pytest.mark.parametrize("family", ["bert", "mpnet"])
 def test_onnx_gives_the_means_logits(
     family: str, backbones: dict[str, Path], few_reviews: Path, tmp_path: Path
 ) -> None:
     run = train_cell("lora", few_reviews, backbones[family], tmp_path / "run", pooling=MEAN, epochs=1)
     export_onnx(run, tmp_path / "out")
-    expected = Predictor.load(run, precision="fp32", device="cpu").predict_logits(TEXTS)
-    found = Predictor.load(tmp_path / "out")
+    expected, found = logits_of(run), Predictor.load(tmp_path / "out")
     assert largest_difference(found.predict_logits(TEXTS), expected) < 1e-4
     assert largest_difference(np.concatenate([found.predict_logits([text]) for text in TEXTS]), expected) < 1e-4

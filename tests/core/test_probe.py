@@ -210,7 +210,7 @@ def test_labels_of_noise_are_not_found_on_held_out_rows() -> None:
     features, targets = random.normal(size=(90, 200)).astype(np.float32), np.arange(90) % 2
     calls: list[int] = []
     probe = solve_probe(features, targets, 2, Loss(), 0, advance=lambda: calls.append(1))
-    assert (logits_of(probe, features).argmax(1) == targets).mean() > 0.95
+    assert (logits_of(probe, features).argmax(1) == targets).mean() > 0.9
     assert (probe.out_of_fold.argmax(1) == targets[probe.rows]).mean() < 0.7
     assert min(probe.losses, key=lambda c: probe.losses[c]) == probe.strength
     assert len(calls) == FOLDS * len(probe.losses) + 1
@@ -376,13 +376,12 @@ def test_a_solved_head_survives_a_kill_before_it_is_saved(
 
 
 def test_tuning_that_does_not_beat_the_solved_head_is_not_kept(opinions: Path, backbone: Path, tmp_path: Path) -> None:
-    settings = {"method": "lora", "pooling": "mean", "learning_rate": 1.0, "head_learning_rate": 1.0}
+    settings = {"pooling": "mean", "learning_rate": 1.0, "head_learning_rate": 1.0, "contrast_steps": 0}
     said = StopAt()
     run = train_tiny(opinions, backbone, tmp_path / "run", said, **settings)
     solved = train_tiny(opinions, backbone, tmp_path / "solved", **(settings | {"epochs": 0}))
     assert steps_of(run.folder) == 20 and steps_of(solved.folder) == 0
+    first, *later = [line["accuracy"] for line in read_json_lines(run.folder / "metrics.jsonl") if "accuracy" in line]
+    assert first > 0.9 > max(later), "at such a rate tuning only destroys"
     assert any("the best weights are of step 0" in line for line in said.said)
     assert hash_weights(run.folder) == hash_weights(solved.folder)
-    drawn = train_tiny(opinions, backbone, tmp_path / "drawn", **settings, head_init="random")
-    best = max(line["accuracy"] for line in read_json_lines(drawn.folder / "metrics.jsonl") if "accuracy" in line)
-    assert best < 0.9, "at such a rate nothing is learned"

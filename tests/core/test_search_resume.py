@@ -121,7 +121,9 @@ def test_one_method_in_the_space_is_the_one_that_is_checked(backbone: Path, tmp_
 def test_folds_and_winner_share_what_rules_on_rows_decide(backbone: Path) -> None:
     """A fold has fewer rows than the training of the winner: by its own rows it would be trained for longer."""
     flat: dict[str, Any] = {"data": "x.csv", "backbone": str(backbone)}
-    first = cast(TrialSteps, SimpleNamespace(config=build_config(flat | {"epochs": 4, "batch_size": 16})))
+    data = SimpleNamespace(validation_fraction=0.1)
+    known = SimpleNamespace(config=build_config(flat | {"epochs": 4, "batch_size": 16}), data=data)
+    first = cast(TrialSteps, known)
 
     def settle(own: dict[str, Any], **settings: Any) -> tuple[Any, Any]:
         config, search = build_sweep(flat | settings | {"sweep": own})

@@ -147,17 +147,18 @@ class StopAt(Silent):
     def __init__(self, step: int | None = None, number: int = signal.SIGTERM) -> None:
         super().__init__()
         self.said: list[str] = []
-        self._step, self._number, self._taken = step, number, 0
+        self._step, self._number, self._taken, self._training = step, number, 0, False
 
     def say(self, line: str) -> None:
         self.said.append(line)
 
     @contextmanager
     def task(self, name: str, total: int) -> Iterator[StopAt]:
+        self._training = name == "training"  # what comes before has no checkpoint to go on from
         yield self
 
     def advance(self, steps: int = 1, note: str = "") -> None:
-        self._taken += steps
+        self._taken += steps if self._training else 0
         if self._taken == self._step:
             signal.raise_signal(self._number)
 

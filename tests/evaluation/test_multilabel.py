@@ -22,6 +22,7 @@ from textune.evaluation import (
     sigmoid,
     tune_thresholds,
 )
+from textune.evaluation.intervals import wilson_interval
 
 LABELS = ("a", "b", "c", "d")
 
@@ -105,13 +106,16 @@ def test_ten_rows_without_an_error_are_no_certainty() -> None:
         assert (interval.low, interval.high) == pytest.approx((0.7225, 1.0), abs=1e-3)
 
 
-def test_one_more_error_never_narrows_the_interval_of_accuracy() -> None:
+def test_one_more_error_never_narrows_an_interval() -> None:
     true = np.tile(np.array([[1, 0], [0, 1]], bool), (25, 1))
-    lows = []
+    found = []
     for errors in range(6):
         scores = np.where(true ^ (np.arange(50) < errors)[:, None], 0.9, 0.1)
-        lows.append(evaluate_multi_label(scores, true, ("a", "b"), [0.5, 0.5]).intervals["accuracy"].low)
-    assert lows == sorted(lows, reverse=True)
+        found.append(evaluate_multi_label(scores, true, ("a", "b"), [0.5, 0.5]).intervals)
+    assert found[1]["accuracy"] == wilson_interval(49 / 50, 50)
+    for name in found[0]:
+        lows = [intervals[name].low for intervals in found]
+        assert lows == sorted(lows, reverse=True), name
 
 
 def test_what_cannot_be_evaluated_is_said() -> None:

@@ -43,17 +43,28 @@ def fit_temperature(logits: Floats, targets: NDArray[Any]) -> float:
 
 
 def search_temperature(logits: Floats, targets: NDArray[Any]) -> tuple[float, float]:
-    """Returns the best temperature of rows and their mean log loss at it. targets: as above, but all known."""
+    """Returns the best temperature of rows and their mean log loss at it. targets: as above, but all known.
+
+    Targets are moved towards the other classes as if one more row had each of the other answers (Platt 1999), so that
+    rows without a single error do not ask for infinite certainty.
+    """
     from scipy.optimize import minimize_scalar
 
-    several, scores, true = np.ndim(targets) == 2, np.asarray(logits, np.float64), np.asarray(targets)
+    several, scores = np.ndim(targets) == 2, np.asarray(logits, np.float64)
+    rows, classes = scores.shape
+    doubt = 1 / (rows + 2)
+    if several:
+        goal = np.where(np.asarray(targets) > 0, 1 - doubt, doubt)
+    else:
+        goal = np.full(scores.shape, doubt / max(classes - 1, 1))
+        goal[np.arange(rows), np.asarray(targets)] = 1 - doubt
 
     def measure(log_temperature: float) -> float:
         scaled = scores / np.exp(log_temperature)
         if several:
-            return float((np.logaddexp(0, scaled) - scaled * (true > 0)).mean())
+            return float((np.logaddexp(0, scaled) - scaled * goal).mean())
         shifted = scaled - scaled.max(1, keepdims=True)
-        return float((np.log(np.exp(shifted).sum(1)) - shifted[np.arange(len(true)), true]).mean())
+        return float((np.log(np.exp(shifted).sum(1)) - (shifted * goal).sum(1)).mean())
 
     found = minimize_scalar(measure, bounds=(np.log(_LOWEST), np.log(_HIGHEST)), method="bounded")
     unchanged = measure(0.0)

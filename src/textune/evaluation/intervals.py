@@ -86,7 +86,7 @@ def _simulate_macro_f1(hits: Ints, support: Ints, answered: Ints, known: NDArray
     present = support > 0
     expected = support * recall + shares * (rows - (support * recall).sum())
     of_model = _macro_f1((support * recall)[present], support[present], expected[present])
-    return recentre(simulated, float(_macro_f1(hits, support, answered)), float(simulated.mean() - of_model))
+    return recentre(simulated, float(_macro_f1(hits, support, answered)), float(simulated.mean() - of_model), rows)
 
 
 def _draw_wrong_answers(errors: Ints, shares: Floats, streams: Sequence[np.random.Generator]) -> Ints:
@@ -109,20 +109,29 @@ def _macro_f1(hits: NDArray[Any], support: NDArray[Any], answered: NDArray[Any])
     return np.asarray(f1.sum(axis=-1) / (seen > 0).sum(axis=-1))
 
 
-def recentre(values: Floats, estimate: float, bias: float) -> Interval:
+def recentre(values: Floats, estimate: float, bias: float, rows: int) -> Interval:
     """Return the interval of simulated shares moved onto the estimate less its bias; it always holds the estimate."""
-    low, high = np.percentile(values, _PERCENTILES) - values.mean() - bias + estimate
-    return Interval(float(max(0.0, min(low, estimate))), float(min(1.0, max(high, estimate))))
+    if values.min() == values.max():
+        return wilson_interval(estimate, rows)
+    drawn = percentile_interval(values)
+    move = estimate - bias - float(values.mean())
+    return _widen_for_few_rows(Interval(min(drawn.low + move, estimate), max(drawn.high + move, estimate)), rows)
 
 
 def resampled_interval(values: Floats, rows: int) -> Interval:
-    """Return the middle 95% of resampled shares, or Wilson's interval where every resample is the same.
-
-    Rows without one error give the same figure however they are drawn, which is not certainty.
-    """
+    """Return the middle 95% of resampled shares, or Wilson's interval where every resample is the same."""
     if values.min() == values.max():
         return wilson_interval(float(values[0]), rows)
-    return percentile_interval(values)
+    return _widen_for_few_rows(percentile_interval(values), rows)
+
+
+def _widen_for_few_rows(interval: Interval, rows: int) -> Interval:
+    """Return an interval of shares that reaches as far as Wilson's for rows without one error, or without one hit.
+
+    Otherwise a model with one error would have a narrower interval than one with none.
+    """
+    low, high = min(interval.low, wilson_interval(1.0, rows).low), max(interval.high, wilson_interval(0.0, rows).high)
+    return Interval(max(low, 0.0), min(high, 1.0))
 
 
 def percentile_interval(values: NDArray[np.float64]) -> Interval:

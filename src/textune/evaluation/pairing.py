@@ -163,7 +163,7 @@ def estimate_interval(counts: Counts, *, seed: int = 0) -> Interval:
     drawn = resampled_interval(_draw_seeds(_divide(sums[:, :size], sums[:, size:]), random), rows)
     if counts.shares:
         drawn = Interval(min(drawn.low, wilson.low), max(drawn.high, wilson.high))
-    return _within_shares(drawn)
+    return drawn
 
 
 def estimate_macro_f1(
@@ -194,14 +194,7 @@ def estimate_macro_f1(
     scores = np.concatenate([score(random.multinomial(len(true), counts / len(true), size=size)) for size in sizes])
     value = float(score(counts[None]).mean())
     drawn = _draw_seeds(scores, np.random.default_rng([seed, 1]))
-    if drawn.min() == drawn.max():
-        return value, resampled_interval(drawn, len(true))
-    return value, recentre(drawn, value, float(drawn.mean()) - value)
-
-
-def _within_shares(interval: Interval) -> Interval:
-    """Returns what of an interval can be: widened deviations of a few seeds pass 100% where these are near it."""
-    return Interval(max(interval.low, 0.0), min(interval.high, 1.0))
+    return value, recentre(drawn, value, float(drawn.mean()) - value, len(true))
 
 
 def compare_pair(a: Counts, b: Counts, seeds_a: Sequence[int], seeds_b: Sequence[int], *, seed: int = 0) -> PairedTest:

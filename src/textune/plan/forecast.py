@@ -46,7 +46,7 @@ class Forecast:
     @property
     def training_seconds(self) -> float:
         """Of training with its evaluations and checkpoints, as a run tells it."""
-        return sum(self.seconds[part] for part in ("frozen", "steps", "evaluations", "checkpoints"))
+        return sum(self.seconds[part] for part in ("head", "frozen", "steps", "evaluations", "checkpoints"))
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data that JSON keeps; `from_dict` reads it back."""

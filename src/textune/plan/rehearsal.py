@@ -69,7 +69,7 @@ def rehearse(config: RunConfig, folder: Path, seconds: float, launched: float, p
     spent, training_mb = _rehearse_steps(work, opened, frozen, _SHARES["steps"] * seconds)
     parts["head"] = rehearse_head(work, opened.engine, _SHARES["head"] * seconds)
     parts |= {"frozen": frozen.forecast(_SHARES["frozen"] * seconds), "steps": spent}
-    evaluations = count_evaluations(trainer.total_steps, every)
+    evaluations = max(count_evaluations(trainer.total_steps, every), 1)
     tuning = work.data.task == MULTI and work.config.training.threshold is None
     parts["load"] += each  # before the first step, outside of training's own time
     parts["evaluations"] = each * (evaluations + tuning)
@@ -119,7 +119,7 @@ class _Rehearsal(RunSteps):
     def _keep_frozen(self, engine: Engine, splits: list[Tokenized], layers: int) -> float:
         return 0.0
 
-    def _start_head(self, engine: Engine, groups: list[dict[str, Any]], folder: Path) -> float:
+    def _start_head(self, engine: Engine, groups: list[dict[str, Any]], folder: Path, max_tokens: int) -> float:
         return 0.0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from textune.bundle import Manifest
 from textune.families import Family, families
 from textune.methods import resolve_saved
-from textune.pooling import MEAN, WITH_POOLER, Pooling, needs_hook, pooling_settings
+from textune.pooling import EPSILON, MEAN, WITH_POOLER, Pooling, needs_hook, pooling_settings
 from textune.pooling_layer import can_add_layer
 
 
@@ -24,7 +24,8 @@ def reload_without_textune(manifest: Manifest, name: str) -> str:
     in_the_layers = manifest.pooling != MEAN or family is None or can_add_layer(family)
     return (
         f"# once, with textune: textune export {name} --to merged --output merged\n"
-        "from transformers import pipeline\n"
+        + ("" if in_the_layers else "import torch\n")
+        + "from transformers import pipeline\n"
         'classify = pipeline("text-classification", "merged", truncation=True'
         + (", top_k=None)" if manifest.thresholds else ")")
         + ("" if in_the_layers else _pool(manifest, "classify.model", 0))
@@ -74,12 +75,13 @@ def _pool(manifest: Manifest, model: str, prefix: int) -> str:
     skip = resolve_saved(manifest.method, manifest.method_options).tokens_before_text
     if not needs_hook(family, Pooling(manifest.pooling, skip)):
         return ""
+    native = family.pooling_setting is not None
     states = f"out[0][:, {skip}:]" if skip else "out[0]"
     if manifest.pooling == MEAN:
         mask = 'kwargs["attention_mask"]' + (f"[:, {prefix}:]" if prefix else "")
-        why = "the head reads the normalised mean over the tokens"
+        why = f"the head reads the {'' if native else 'normalised '}mean over the tokens of the text"
         means = f"torch.stack([h[m == 1].mean(0) for h, m in zip({states}, {mask})])"
-        value = f"torch.nn.functional.layer_norm({means}, out[0].shape[-1:])"
+        value = means if native else f"torch.nn.functional.layer_norm({means}, out[0].shape[-1:], eps={EPSILON})"
     else:
         why = "the head reads the first token of the text, not the first virtual one"
         value = {
@@ -88,6 +90,7 @@ def _pool(manifest: Manifest, model: str, prefix: int) -> str:
         }.get(family.name, f"{states}[:, 0]")
     pooled = family.name in WITH_POOLER
     key, value = ("pooler_output", value) if pooled else ("last_hidden_state", f"{value}[:, None]")
+    value += ".expand_as(out[0])" if native else ""
     return (
         f"\ndef pool(body, args, kwargs, out):  # {why}\n"
         f'    out["{key}"] = {value}\n'
@@ -109,5 +112,5 @@ def _apply_thresholds(manifest: Manifest, *, merged: bool = False) -> str:
         f"\nthresholds = [{cuts}]  # of each label, in their order"
         '\nlogits = model.eval()(**tokenizer("a text to classify", truncation=True, return_tensors="pt")).logits[0]'
         f"\nprobabilities = (logits / {manifest.temperature:g}).sigmoid().tolist()"
-        "\nprint([labels[i] for i, p in enumerate(probabilities) if p >= thresholds[i]])"
+        "\nprint([model.config.id2label[i] for i, p in enumerate(probabilities) if p >= thresholds[i]])"
     )

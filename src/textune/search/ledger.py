@@ -318,6 +318,8 @@ def _list_shares(settings: SweepSettings, epochs: float | None) -> list[float]:
     while members >= settings.halving.reduction:
         members, rungs = members // settings.halving.reduction, rungs + 1
     shares = [settings.halving.reduction ** -float(k) for k in range(rungs, -1, -1)]
+    if epochs == 0:
+        return [1.0]  # the head is solved, and there is nothing to stop
     if epochs is None:
         return shares
     each = min(1.0, epochs / 4)

@@ -209,10 +209,10 @@ def _train_part(job: Job, config: RunConfig, bench: Bench, fold: tuple[int, int]
     scores = read_scores(place, result.best_step)
     if not math.isfinite(scores["loss"]):
         return Outcome(FAILED, f"the validation loss became {scores['loss']}")
-    per_epoch = result.total_steps / epochs
+    epochs = result.steps / (result.total_steps / epochs) if result.total_steps else 0.0
     return Outcome(
         DONE, "", score_of(scores, job.metric or steps.config.training.metric or "accuracy"), scores,
-        result.steps / per_epoch, result.steps, result.total_steps, result.best_step, result.seconds,
+        epochs, result.steps, result.total_steps, result.best_step, result.seconds,
         not result.paused, 0, _read_warnings(place, result.steps),
     )  # fmt: skip
 
