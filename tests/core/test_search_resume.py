@@ -126,7 +126,7 @@ def test_folds_and_winner_share_what_rules_on_rows_decide(backbone: Path) -> Non
     first = cast(TrialSteps, known)
 
     def settle(own: dict[str, Any], **settings: Any) -> tuple[Any, Any]:
-        config, search = build_sweep(flat | settings | {"sweep": own})
+        config, search = build_sweep(flat | settings | {"sweep": own | {"folds": 5}})
         assert isinstance(search, SweepSettings)
         training = _settle_by_rows(config, search, first).training
         return training.epochs, training.batch_size

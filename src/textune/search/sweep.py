@@ -66,8 +66,7 @@ def sweep_config(
     folder = choose_folder(config, overwrite, kind="sweep")
     config = replace(config, name=folder.name)
     first, search = _look_at_data(config, search, bench, progress)
-    if search.folds:
-        config = _settle_by_rows(config, search, first)
+    config = _settle_by_rows(config, search, first)
     if config.training.threads is None and (search.workers > 1 or search.executor == "ray"):
         threads = max(1, (os.cpu_count() or 1) // search.workers)
         config = config.replace(threads=threads)
@@ -143,13 +142,17 @@ def _look_at_data(
 
 
 def _settle_by_rows(config: RunConfig, search: SweepSettings, first: TrialSteps) -> RunConfig:
-    """Fixes what rules on the number of rows leave open: a fold has fewer rows than the training of the winner."""
+    """Fixes what rules on the number of rows leave open.
+
+    A fold has fewer rows than the training of the winner, and a run of few rows would hold none out for validation.
+    """
+    if not search.folds:
+        if config.data.validation is not None or config.data.validation_fraction is not None:
+            return config
+        return config.replace(validation_fraction=first.data.validation_fraction)  # few rows would do without
     searched = {d.name for d in search.space.dimensions}
     names = [n for n in ("epochs", "batch_size") if n not in searched and getattr(config.training, n) is None]
-    settled = {name: getattr(first.config.training, name) for name in names}
-    if not search.folds and config.data.validation is None and config.data.validation_fraction is None:
-        settled["validation_fraction"] = first.data.validation_fraction  # which a run of few rows would do without
-    return config.replace(**settled)
+    return config.replace(**{name: getattr(first.config.training, name) for name in names})
 
 
 def _conduct(
