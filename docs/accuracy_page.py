@@ -41,7 +41,8 @@ accuracy, for GoEmotions micro F1; figures are means over the draws.
   draws and the test rows: Student's t over the draws and the standard error over test rows, added in quadrature. With
   one draw only the test rows are in it.
 - **ECE**: expected calibration error of textune's probabilities in 15 bins, in points. **seconds**: the whole run,
-  with baselines, reload test and report.
+  with baselines, reload test and report; the first cells were run while the machine did other work, so they say how
+  long at most.
 """
 
 

@@ -110,6 +110,8 @@ def describe_trials() -> Iterator[str]:
         f"differences of one or two "
         f"points mean "
         "nothing. Rebuild it with `python benchmarks/method_trials.py --output results/methods.jsonl`.\n"
+        "These runs had the defaults of commit f213f65 (first token, random head) and are to be measured again: "
+        "today `head` is a solved probe, and `prompt` and `p_tuning` read the text's own first token.\n"
     )
     rows = [
         (f"`{line['method']}`", f"{line['accuracy']:.1%} ({line['interval'][0]:.1%} to {line['interval'][1]:.1%})",
