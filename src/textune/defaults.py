@@ -1,6 +1,6 @@
 """Rules that decide the settings a person left open, from rows, classes and text length alone.
 
-The rules were chosen on splits of training rows (`benchmarks/choose_defaults.py` repeats the trials); of data sets
+The rules were chosen on splits of training rows (`benchmarks/rule_trials.py` runs the trials); of data sets
 with a test file no test row had a say.
 """
 
