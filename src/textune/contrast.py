@@ -48,14 +48,14 @@ def tune_by_contrast(
     parameters = [p for group in body for p in group["params"]]
     peaks = [RATE_FACTOR * group["lr"] for group in body]
     optimizer = torch.optim.AdamW([dict(group) for group in body], lr=0.0)
-    training = engine.training
+    training, lengths = engine.training, split.tokens.longest_windows * split.tokens.count_windows()
     with without_output_layer(engine, family, classes):
         engine.train()
         for step, rows in enumerate(draw_batches(split.targets, steps, seed)):
             factor = min((step + 1) / max(_WARMUP * steps, 1.0), 1.0) * (1 - step / steps)
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["lr"] = peak * factor
-            rows = limit_rows(rows, split.tokens.longest_windows * split.tokens.count_windows(), max_tokens)
+            rows = limit_rows(rows, lengths, max_tokens)
             features = engine(collate(split.tokens, rows, padding, split.targets))
             loss = measure_pairs(features, torch.from_numpy(split.targets[rows]).to(features.device))
             if not torch.isfinite(loss):

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from textune.engine import Engine
 
-PROBE, RANDOM = "probe", "random"
+PROBE = "probe"
 MOST_ROWS = 20_000
 """Training rows that a probe is solved on; of more, so many are drawn, with some of every class."""
 MOST_ROWS_ALONE = 50_000
@@ -63,7 +63,7 @@ def has_output_layer(model: torch.nn.Module, family: Family, classes: int) -> bo
 
 
 def straighten_hidden_layer(model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> None:
-    """Makes a new hidden layer of the head a scaled identity; one that the checkpoint brought stays as it is."""
+    """Make a new hidden layer of the head a scaled identity; leave one that came with the checkpoint unchanged."""
     import torch
 
     name, activation = family.hidden_layer

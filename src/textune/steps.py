@@ -71,6 +71,15 @@ class Opened:
     prefix_seconds: float = 0.0
 
 
+def _describe_best(result: TrainingResult) -> str:
+    """Return which weights are kept, where they are not the last ones."""
+    if result.best_step == result.steps:
+        return ""
+    if result.best_step == 0:
+        return "; tuning did not beat the solved head on the validation rows, so that head is kept"
+    return f"; the best weights are those of step {result.best_step}"
+
+
 class RunSteps(PreparingSteps):
     """The steps of one run in their order; `prepare` touches no run folder."""
 
@@ -104,7 +113,7 @@ class RunSteps(PreparingSteps):
         self.progress.say(
             f"trained {result.steps} steps in {format_seconds(opened.prefix_seconds + result.seconds)}"
             + (", stopped early" if result.stopped_early else "")
-            + (f"; the best weights are of step {result.best_step}" if result.best_step != result.steps else "")
+            + _describe_best(result)
         )
         return opened, result
 

@@ -133,7 +133,8 @@ def _advise_on_probe(lead: Difference, seconds: float | None) -> str:
     if lead.mean >= _CLOSE:
         return ""
     trains = "" if seconds is None else f" and trains in {format_seconds(seconds)}"
-    return f"The linear probe (method=head) is within {100 * max(lead.mean, 0.0):.1f} points{trains}."
+    close = f"within {100 * lead.mean:.1f} points" if lead.mean > 0 else "as accurate"
+    return f"The linear probe (method=head) is {close}{trains}."
 
 
 def _join(names: Sequence[str]) -> str:
