@@ -187,10 +187,10 @@ def run_turns(kind: str, rows: Path, passes: int, *, tune: bool) -> dict[str, An
     import torch
 
     from textune.backbones import resolve_backbone
-    from textune.batching import collate, plan_epoch
     from textune.engine import probe_precision
-    from textune.predict import padding_of
+    from textune.inference import padding_of
     from textune.tokens import encode_texts, load_tokenizer
+    from textune.tokens.batches import collate, plan_epoch
 
     found = resolve_backbone("minilm")
     texts = load_rows(rows)[0]

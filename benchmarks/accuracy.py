@@ -121,7 +121,7 @@ def run_textune(
     import polars as pl
 
     from textune.config import build_config
-    from textune.predict import Predictor
+    from textune.inference import Predictor
     from textune.progress import Plain
     from textune.run import train_only
 

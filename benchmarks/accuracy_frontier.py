@@ -28,9 +28,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from textune.bundle import read_json, write_text_atomically
 from textune.cli.environment import tune_libraries
 from textune.config import build_config
+from textune.files import read_json, write_text_atomically
 from textune.progress import Silent
 
 FORMAT = 1
@@ -171,11 +171,11 @@ def embed(texts: Sequence[str], max_length: int) -> NDArray[np.float32]:
     import torch
 
     from textune.backbones import load_classifier, resolve_backbone
-    from textune.batching import EncodedSplit
+    from textune.backbones.pooling import MEAN, Pooling
     from textune.engine import LeanEngine, predict_logits, probe_precision
-    from textune.pooling import MEAN, Pooling
-    from textune.predict import padding_of
+    from textune.inference import padding_of
     from textune.tokens import encode_texts, load_tokenizer
+    from textune.tokens.batches import EncodedSplit
 
     backbone = resolve_backbone("minilm")
     model, _ = load_classifier(backbone, ("a", "b"), pooling=Pooling(MEAN))

@@ -27,9 +27,9 @@ def measure(form: str, length: int) -> dict[str, float]:
     import torch
 
     from textune.backbones import load_classifier, resolve_backbone
-    from textune.batching import Batch
     from textune.engine import Precision, ReferenceEngine
     from textune.methods import resolve
+    from textune.tokens.batches import Batch
 
     torch.manual_seed(0)
     backbone = resolve_backbone("minilm")

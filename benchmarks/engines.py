@@ -21,12 +21,12 @@ import polars as pl
 import torch
 
 from textune.backbones import load_classifier, resolve_backbone
-from textune.batching import Batch, collate, plan_epoch
 from textune.engine import LeanEngine, Precision, ReferenceEngine
 from textune.engine.budget import describe_processor
+from textune.inference import padding_of
 from textune.methods import resolve
-from textune.predict import padding_of
 from textune.tokens import encode_texts, load_tokenizer
+from textune.tokens.batches import Batch, collate, plan_epoch
 
 BATCH_SIZE, MAX_LENGTH = 16, 512
 

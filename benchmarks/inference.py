@@ -157,7 +157,7 @@ def open_pipeline(side: str, folder: Path) -> tuple[Predict, str]:
 
 def open_predictor(side: str, folder: Path) -> tuple[Predict, str]:
     """Returns textune's Predictor, of a run or of an exported folder."""
-    from textune.predict import Predictor
+    from textune.inference import Predictor
 
     exported = side.startswith("onnxruntime")
     wanted = "auto" if exported else SIDES[side][1]

@@ -29,10 +29,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from textune.bundle import read_json, read_json_lines, write_text_atomically
 from textune.cli.environment import tune_libraries
 from textune.config import build_config
 from textune.errors import TextuneError
+from textune.files import read_json, read_json_lines, write_text_atomically
 
 
 @dataclass(frozen=True)
@@ -192,11 +192,11 @@ def measure_cell(cell: Cell, data: Path, extra: Mapping[str, str], place: Path) 
     """Trains one classifier in this process, measures it from its saved folder, and returns its line."""
     started = time.monotonic()
     from textune.cli.allocator import open_tuned_progress
-    from textune.measuring import measure_predictor
+    from textune.inference import Predictor
     from textune.methods import resolve
-    from textune.predict import Predictor
-    from textune.saving import weight_megabytes
-    from textune.steps import RunSteps, peak_memory_mb
+    from textune.run.evaluate import measure_predictor
+    from textune.run.save import weight_megabytes
+    from textune.run.steps import RunSteps, peak_memory_mb
 
     spec = DATA[cell.data]
     files = {key: str(data / name) for key, name in spec.files.items()}

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from textune.bundle import read_json
 from textune.cli.environment import tune_libraries
 from textune.config import load_settings
+from textune.files import read_json
 from textune.progress import Plain
 from textune.run import load_run, resume, train
 

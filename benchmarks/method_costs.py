@@ -75,11 +75,11 @@ def measure(name: str, size: str, folder: Path) -> dict[str, Any]:
     import torch
 
     from textune.backbones import load_classifier, resolve_backbone
-    from textune.batching import Batch
     from textune.engine import Precision, ReferenceEngine
-    from textune.measuring import peak_memory_mb
     from textune.methods import Rates, resolve
-    from textune.saving import count_parameters, weight_megabytes
+    from textune.run.evaluate import peak_memory_mb
+    from textune.run.save import count_parameters, weight_megabytes
+    from textune.tokens.batches import Batch
 
     torch.set_num_threads(1)
     backbone, method = resolve_backbone(str(folder)), resolve(name, {})

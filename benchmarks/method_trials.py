@@ -14,8 +14,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from textune.bundle import read_json, read_json_lines
 from textune.cli.environment import tune_libraries
+from textune.files import read_json, read_json_lines
 from textune.methods import methods
 from textune.progress import Plain
 from textune.run import train

@@ -91,13 +91,13 @@ def train(name: str, folder: Path, run: Path) -> dict[str, Any]:
     import torch
 
     from textune.backbones import load_classifier, resolve_backbone
-    from textune.batching import Batch
-    from textune.bundle import TextColumns, write_settings
-    from textune.config import build_config
+    from textune.bundle import TextColumns
+    from textune.config import build_config, write_settings
     from textune.engine import Precision, ReferenceEngine
+    from textune.inference import Predictor
     from textune.methods import Rates, resolve
-    from textune.predict import Predictor
-    from textune.saving import write_bundle
+    from textune.run.save import write_bundle
+    from textune.tokens.batches import Batch
 
     backbone, method = resolve_backbone(str(folder)), resolve(name, {})
     before = psutil.Process().memory_info().rss
@@ -136,7 +136,7 @@ def train(name: str, folder: Path, run: Path) -> dict[str, Any]:
 
 def reload(name: str, folder: Path, run: Path) -> dict[str, Any]:
     """Returns the logits of a fresh load."""
-    from textune.predict import Predictor
+    from textune.inference import Predictor
 
     predictor = Predictor.load(run, backbone=str(folder), precision="fp32", device="cpu", merge=False)
     return {"logits": predictor.predict_logits(make_texts()).ravel().tolist()}

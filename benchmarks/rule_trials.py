@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from textune.bundle import append_json_line, read_json_lines
 from textune.cli.environment import tune_libraries
 from textune.config import build_config
 from textune.errors import TextuneError
-from textune.interrupt import RunInterrupted
+from textune.files import append_json_line, read_json_lines
+from textune.process.interrupt import RunInterrupted
 from textune.progress import Silent
 
 JUDGED = {"banking77": 1_000, "sms_spam": 1_000, "rotten_tomatoes": 1_000}
@@ -110,7 +110,7 @@ def _key(trial: dict[str, Any]) -> str:
 def run_trial(name: str, folder: Path, size: str, seed: int, settings: dict[str, Any]) -> dict[str, Any]:
     """Trains once; returns the rows, the decided settings and the scores at each evaluation."""
     from textune.methods import resolve
-    from textune.steps import RunSteps
+    from textune.run.steps import RunSteps
 
     frame = read_training_rows(name, folder)
     fixed = DATA[name]

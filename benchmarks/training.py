@@ -167,8 +167,8 @@ def count_tokens(results: Results, rows: Path) -> None:
     import torch
     from transformers.trainer_pt_utils import get_length_grouped_indices
 
-    from textune.batching import plan_epoch
     from textune.tokens import encode_texts, load_tokenizer
+    from textune.tokens.batches import plan_epoch
 
     texts = load_rows(rows)[0]
     lengths = encode_texts(load_tokenizer(resolve_backbone("minilm").folder), texts, None, MAX_LENGTH).lengths

@@ -122,7 +122,7 @@ def describe_methods() -> Iterator[str]:
 def describe_families() -> Iterator[str]:
     """Yields the model families and the embedded model."""
     from textune.backbones import EMBEDDED_ID, EMBEDDED_SHA256
-    from textune.families import families
+    from textune.backbones.families import families
 
     yield "## Backbones\n"
     yield f"`minilm`, the default, is {EMBEDDED_ID} (its weights must have the SHA-256 `{EMBEDDED_SHA256[:16]}...`)."
@@ -134,7 +134,7 @@ def describe_families() -> Iterator[str]:
 def describe_python() -> Iterator[str]:
     """Yields the public names with signatures and first lines."""
     import textune
-    from textune.predict import Predictor
+    from textune.inference import Predictor
     from textune.sklearn import TextClassifier
 
     yield "## Python\n"

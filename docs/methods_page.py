@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from textune.families import Family
+    from textune.backbones.families import Family
 
 COSTS = Path(__file__).parents[1] / "results" / "method_costs.jsonl"
 TRIALS = Path(__file__).parents[1] / "results" / "methods.jsonl"
@@ -143,7 +143,7 @@ def describe_each() -> Iterator[str]:
 
 def describe_matrix() -> Iterator[str]:
     """Yields the support matrix and the reasons of every refusal."""
-    from textune.families import families
+    from textune.backbones.families import families
     from textune.methods.support import build_matrix, read_record
 
     matrix, record = build_matrix(), read_record()
@@ -188,8 +188,8 @@ def collect_refusals(matrix: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[
 
 def describe_pooling(family: Family) -> str:
     """Returns whether a family reads the mean over tokens, and how an export does it."""
-    from textune.pooling import explain_refusal
-    from textune.pooling_layer import can_add_layer
+    from textune.backbones.pooling import explain_refusal
+    from textune.backbones.pooling_layer import can_add_layer
 
     if (reason := explain_refusal(family)) is not None:
         return f"refused: {reason}"
@@ -200,7 +200,7 @@ def describe_pooling(family: Family) -> str:
 
 def describe_quirks() -> Iterator[str]:
     """Yields what is odd about families, and what happens to one that is not in the table."""
-    from textune.families import families
+    from textune.backbones.families import families
 
     yield "## Families\n"
     rows = [

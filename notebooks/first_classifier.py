@@ -44,7 +44,7 @@ if importlib.util.find_spec("textune") is None:
 
 # %%
 import textune
-from textune.predict import choose_device
+from textune.inference import choose_device
 
 ROWS = int(os.environ.get("TEXTUNE_NOTEBOOK_ROWS", "2000"))  # to train on; half as many judge
 SEED = 42
@@ -223,7 +223,7 @@ scored.head(5)
 # answers.
 
 # %%
-from textune.export import export_merged
+from textune.export.merged import export_merged
 from transformers import pipeline
 
 folder = export_merged(run.folder, WORK / "notebook-merged", overwrite=True)

@@ -23,9 +23,10 @@ from typing import Any
 
 import typer
 
-from textune.bundle import has_begun, read_json, run_path, write_text_atomically
+from textune.bundle import has_begun, run_path
 from textune.config import build_config, load_settings, merge_settings, parse_settings
 from textune.errors import ConfigError, DataError, TextuneError, suggest
+from textune.files import read_json, write_text_atomically
 
 HERE = Path(__file__).parent
 NAMES = tuple(sorted(p.name for p in HERE.iterdir() if (p / "README.md").is_file()))
@@ -219,8 +220,8 @@ def run_gallery(plans: Sequence[Plan]) -> int:
 
     Started again, it reads what is finished and goes on with what was stopped.
     """
-    from textune.child import run_child
     from textune.cli.output import print_table
+    from textune.process.child import run_child
 
     rows, failed = [], False
     for plan in plans:

@@ -58,9 +58,9 @@ class SupportRecorder:
             self._failed.add(found[2])
 
     def pytest_sessionfinish(self) -> None:
-        from textune.families import families
+        from textune.backbones.families import families
         from textune.methods.support import list_rows
-        from textune.saving import list_versions
+        from textune.run.save import list_versions
 
         tests = sorted(set().union(*self._passed.values())) if self._passed else []
         proven = {

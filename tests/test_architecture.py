@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -16,40 +17,13 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "textune"
 LINES_AT_MOST = 400
 
-# Lowest first. A module or package may import what stands before it, in its own layer too, and nothing after it.
-LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "registry", "progress"),
-    ("weighting", "coercion", "config", "bundle", "cache", "defaults", "interrupt"),
-    ("data",),
-    ("tokens", "batching"),
-    ("evaluation",),
-    ("families", "pooling", "backbones", "methods"),
-    ("engine",),
-    ("probe", "heads", "pooling_layer", "contrast"),
-    ("checkpoint", "objective", "devices", "training"),
-    (
-        "costs",
-        "report",
-        "preparation",
-        "predict",
-        "saving",
-        "starting",
-        "filing",
-        "export",
-        "onnx_export",
-        "measuring",
-        "calibrating",
-        "untuned",
-        "preparing",
-        "foreign",
-        "adoption",
-    ),
-    ("steps", "run"),
-    ("child", "compare", "plan", "search"),
-    ("sklearn",),
-    ("cli", "__main__"),
-)
-ORDER = {name: position for position, name in enumerate(name for layer in LAYERS for name in layer)}
+LAYERS = (
+    "version", "errors", "registry", "progress", "files", "cache", "process", "config", "evaluation", "data", "bundle",
+    "tokens", "backbones", "methods", "engine", "training", "inference", "report", "run", "export", "peft_import",
+    "compare", "search", "plan", "sklearn", "cli", "__main__",
+)  # fmt: skip
+"""Lowest first: a module or package imports only what stands before it."""
+ORDER = {name: position for position, name in enumerate(LAYERS)}
 
 LISTING_IS_LIGHT = ("textune", "textune.cli.app", "textune.cli")
 """What a command line starts with: none of the heavy libraries may come with it."""
@@ -58,9 +32,8 @@ HEAVY = (
     "pyarrow", "sklearn", "scipy", "matplotlib", "numpy", "jinja2", "yaml", "rensa", "streamlit", "rich.console",
 )  # fmt: skip
 TORCH_FREE = (
-    "config", "bundle", "data", "tokens", "batching", "evaluation", "backbones", "methods", "report", "preparation",
-    "predict", "filing", "measuring", "steps", "run", "search.sweep", "sklearn", "cli.sweep", "cli.train",
-    "cli.predict",
+    "config.defaults", "bundle", "data", "tokens.batches", "evaluation", "backbones", "methods", "report", "inference.files",
+    "run.evaluate", "run.steps", "run", "search.sweep", "sklearn", "cli.sweep", "cli.train", "cli.predict",
 )  # fmt: skip
 """Data, settings, evaluation and reports are there without torch; importing the others costs nothing before a call."""
 
@@ -119,18 +92,53 @@ def test_every_module_has_a_layer() -> None:
     assert not gone, f"{gone}: listed in LAYERS, but there is no such module"
 
 
-@pytest.mark.parametrize("path", list_sources(), ids=lambda path: path.relative_to(SOURCE).as_posix())
-def test_imports_point_down(path: Path) -> None:
-    own = unit_of(path)
-    if own == "__init__":
-        return  # the front door hands names out lazily: the import budget below watches it
+def test_imports_point_down() -> None:
     wrong = []
-    for line, name in list_imports(ast.parse(path.read_text(encoding="utf-8"))):
-        top, _, rest = name.partition(".")
-        target = rest.partition(".")[0]
-        if top == "textune" and target in ORDER and target != own and ORDER[target] > ORDER[own]:
-            wrong.append(f"line {line}: {own} imports {target}, which stands above it in LAYERS")
-    assert not wrong, wrong
+    for path in list_sources():
+        unit = unit_of(path)
+        if unit == "__init__":
+            continue  # the front door hands names out lazily: the import budget below watches it
+        for line, name in list_imports(ast.parse(path.read_text(encoding="utf-8"))):
+            top, _, rest = name.partition(".")
+            target = rest.partition(".")[0]
+            if top == "textune" and target != unit and ORDER.get(target, len(ORDER)) > ORDER[unit]:
+                wrong.append(f"{path.relative_to(SOURCE)}:{line}: {unit} imports {target or 'textune itself'}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_files_of_a_package_import_each_other_in_no_circle() -> None:
+    modules = {name_module(path): path for path in list_sources()}
+    graph = {
+        module: {target for target in list_module_imports(path, modules) if same_package(module, target)} - {module}
+        for module, path in modules.items()
+    }
+    with pytest.raises(graphlib.CycleError):
+        graphlib.TopologicalSorter({"a": {"b"}, "b": {"a"}}).prepare()
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(" <- ".join(error.args[1]))
+
+
+def name_module(path: Path) -> str:
+    name = ".".join(("textune", *path.relative_to(SOURCE).with_suffix("").parts))
+    return name.removesuffix(".__init__")
+
+
+def same_package(module: str, other: str) -> bool:
+    return module != "textune" and other.split(".")[:2] == module.split(".")[:2]
+
+
+def list_module_imports(path: Path, modules: Mapping[str, Path]) -> Iterator[str]:
+    """Yields the modules of textune that a file imports, also inside functions: names are looked up in `modules`."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in modules)
+        elif isinstance(node, ast.ImportFrom) and node.module in modules:
+            inside = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (name for name in inside if name in modules)
+            if any(name not in modules for name in inside):
+                yield node.module
 
 
 @pytest.mark.parametrize("module", LISTING_IS_LIGHT)
@@ -142,24 +150,27 @@ def test_torch_comes_with_the_first_call_that_needs_it() -> None:
     assert import_fresh(", ".join(f"textune.{name}" for name in TORCH_FREE), ("torch", "transformers", "peft")) == []
 
 
-@pytest.mark.parametrize("path", list_sources(), ids=lambda path: path.relative_to(SOURCE).as_posix())
-def test_files_are_short(path: Path) -> None:
-    lines = len(path.read_text(encoding="utf-8").splitlines())
-    assert lines <= LINES_AT_MOST, f"{lines} lines: split it by what its parts are about"
+def test_files_are_short() -> None:
+    lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in list_sources()}
+    long = [f"{path.relative_to(SOURCE)}: {lines} lines" for path, lines in lengths.items() if lines > LINES_AT_MOST]
+    assert not long, f"{long}: split them by what their parts are about"
 
 
-@pytest.mark.parametrize("path", list_sources(), ids=lambda path: path.relative_to(SOURCE).as_posix())
-def test_no_pickle_is_read_or_written(path: Path) -> None:
+def test_no_pickle_is_read_or_written() -> None:
+    wrong = [f"{path.relative_to(SOURCE)}: {found}" for path in list_sources() for found in list_pickles(path)]
+    assert not wrong, "\n".join(wrong)
+
+
+def list_pickles(path: Path) -> Iterator[str]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     modules = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
-    wrong = [f"line {line}: import {name}" for line, name in list_imports(tree) if name.partition(".")[0] in modules]
+    yield from (f"line {line}: import {name}" for line, name in list_imports(tree) if name.partition(".")[0] in modules)
     for call, name in list_calls(tree):
-        given = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+        arguments = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
         if name in ("torch.load", "torch.save") or name.endswith((".save_state", ".load_state", ".read_pickle")):
-            wrong.append(f"line {call.lineno}: {name}")
-        if name.endswith("np.load") and given.get("allow_pickle") != "False":
-            wrong.append(f"line {call.lineno}: {name} without allow_pickle=False")
-    assert not wrong, wrong
+            yield f"line {call.lineno}: {name}"
+        if name.endswith("np.load") and arguments.get("allow_pickle") != "False":
+            yield f"line {call.lineno}: {name} without allow_pickle=False"
 
 
 def test_no_module_is_called_utils() -> None:

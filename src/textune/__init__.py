@@ -12,24 +12,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from textune.version import __version__
+
 if TYPE_CHECKING:
-    from textune.adoption import import_adapter
-    from textune.measuring import evaluate
-    from textune.predict import Predictor, load
+    from textune.inference import Predictor, load
+    from textune.peft_import.importer import import_adapter
     from textune.run import Run, resume, train
+    from textune.run.evaluate import evaluate
     from textune.search.sweep import Sweep, resume_sweep, sweep
 
-__version__ = "0.1.0"
 __all__ = [
     "Predictor", "Run", "Sweep", "__version__", "evaluate", "import_adapter", "load", "resume", "resume_sweep", "sweep",
     "train",
 ]  # fmt: skip
 
 _HOMES = {
-    "Predictor": "textune.predict", "Run": "textune.run", "Sweep": "textune.search.sweep",
-    "evaluate": "textune.measuring", "import_adapter": "textune.adoption", "load": "textune.predict",
-    "resume": "textune.run", "resume_sweep": "textune.search.sweep", "sweep": "textune.search.sweep",
-    "train": "textune.run",
+    "Predictor": "inference", "Run": "run", "Sweep": "search.sweep", "evaluate": "run.evaluate",
+    "import_adapter": "peft_import.importer", "load": "inference", "resume": "run", "resume_sweep": "search.sweep",
+    "sweep": "search.sweep", "train": "run",
 }  # fmt: skip
 
 
@@ -37,7 +37,7 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         import importlib
 
-        return getattr(importlib.import_module(_HOMES[name]), name)
+        return getattr(importlib.import_module(f"textune.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'textune' has no attribute {name!r}")
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from textune.bundle import write_text_atomically
+from textune.files import write_text_atomically
 
 LARGEST_BYTES = 10 * 2**30
 

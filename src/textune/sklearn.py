@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from textune.coercion import LabelPairs
+from textune.config.values import LabelPairs
 from textune.errors import ConfigError
 
 
@@ -75,7 +75,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Returns probabilities: float64 [texts, classes], columns in the order of classes_."""
         check_is_fitted(self, "run_folder_")
         if self._predictor is None:
-            from textune.predict import load
+            from textune.inference import load
 
             self._predictor = load(self.run_folder_)
         return np.asarray(self._predictor.predict_proba([str(text) for text in np.asarray(X, dtype=object).ravel()]))

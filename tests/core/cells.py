@@ -16,17 +16,18 @@ from tiny import UNEQUAL, make_rows, settings_for
 
 from textune import bundle
 from textune.backbones import load_classifier, resolve_backbone
-from textune.batching import EncodedSplit, collate
-from textune.config import build_config
+from textune.backbones.families import families
+from textune.config import build_config, write_settings
 from textune.engine import Precision, ReferenceEngine, predict_logits
-from textune.families import families
+from textune.files import read_json
+from textune.inference import Predictor, padding_of
 from textune.methods import Rates, methods, resolve
 from textune.methods.support import list_rows
-from textune.predict import Predictor, padding_of
 from textune.progress import Progress, Silent
-from textune.saving import write_bundle
-from textune.steps import RunSteps
+from textune.run.save import write_bundle
+from textune.run.steps import RunSteps
 from textune.tokens import encode_texts, load_tokenizer
+from textune.tokens.batches import EncodedSplit, collate
 
 _FOR_TINY = {"adapter": {"reduction_factor": 4}}  # a bottleneck of two is soon dead under ReLU
 ROWS = {row: (name, _FOR_TINY.get(name, {}) | dict(options)) for row, (name, options) in list_rows().items()}
@@ -86,7 +87,7 @@ class Case:
 
     def save(self, folder: Path) -> Path:
         folder.mkdir(parents=True)
-        bundle.write_settings(build_config({}), folder / "config.yaml")
+        write_settings(build_config({}), folder / "config.yaml")
         write_bundle(
             folder, self.model, self.method, self.backbone, self.new_modules, labels=self.labels,
             label_values=self.labels, columns=bundle.TextColumns(), max_length=self.longest, seed=1,
@@ -150,7 +151,7 @@ def train_cell(
     steps = RunSteps(config, resolve(name, options), progress or Silent(), {})
     steps.prepare()
     folder.mkdir(parents=True, exist_ok=True)
-    plan = bundle.read_json(folder / bundle.PLAN, "plan") if bundle.has_begun(folder) else None
+    plan = read_json(folder / bundle.PLAN, "plan") if bundle.has_begun(folder) else None
     steps.train_and_save(folder, plan)
     shutil.rmtree(folder / "checkpoints")
     return folder

@@ -20,15 +20,15 @@ from safetensors.torch import load_file, save_file
 from tiny import UNEQUAL, StopAt, train_tiny, write_reviews
 
 import textune
-from textune import foreign
-from textune.adoption import import_adapter
 from textune.bundle import read_manifest
 from textune.cli import main
 from textune.errors import BundleError, ConfigError, DataError, ModelError, TextuneError
-from textune.export import export_merged, push_folder
+from textune.export.merged import export_merged, push_folder
+from textune.inference import Predictor
 from textune.methods import methods, resolve
 from textune.methods.support import list_rows
-from textune.predict import Predictor
+from textune.peft_import import reader as foreign
+from textune.peft_import.importer import import_adapter
 
 Make = Callable[..., Path]
 pytestmark = pytest.mark.filterwarnings("ignore")  # peft's, of its own making

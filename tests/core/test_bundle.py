@@ -18,29 +18,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import call_in_subprocess, call_textune, hash_weights, train_tiny
 
-from textune import backbones as backbones_module
 from textune.backbones import EMBEDDED_SHA256, resolve_backbone
-from textune.bundle import (
-    BaseModel,
-    LongText,
-    Manifest,
-    TextColumns,
-    append_json_line,
-    confined_path,
-    hash_file,
-    name_run,
-    read_json_lines,
-    read_manifest,
-    run_path,
-    write_manifest,
-    write_text_atomically,
-)
+from textune.backbones import loading as backbones_module
+from textune.bundle import BaseModel, Manifest, TextColumns, name_run, read_manifest, run_path, write_manifest
+from textune.config import LongText
 from textune.errors import BundleError, ConfigError, ModelError, TextuneError
-from textune.measuring import evaluate
+from textune.files import append_json_line, confined_path, hash_file, read_json_lines, write_text_atomically
+from textune.inference import Predictor, load
 from textune.methods.lora import Lora
-from textune.predict import Predictor, load
 from textune.progress import Silent
 from textune.run import Run, train
+from textune.run.evaluate import evaluate
 
 NAMES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12)
 

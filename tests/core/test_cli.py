@@ -15,10 +15,10 @@ import pytest
 from tiny import as_words, call_in_subprocess, call_textune, make_rows, settings_for, write_reviews
 
 import textune
+from textune.backbones.families import families
 from textune.cli import main
 from textune.config import known_settings
 from textune.errors import TextuneError
-from textune.families import families
 from textune.methods import methods
 from textune.run import Run
 

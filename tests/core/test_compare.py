@@ -24,9 +24,7 @@ from textune.compare import compare_runs, list_configs, read_run, train_missing
 from textune.config import RunConfig, build_config
 from textune.errors import BundleError, ConfigError, DataError, ModelError
 from textune.evaluation import Difference, Interval
-from textune.interrupt import RunInterrupted
-from textune.measuring import evaluate
-from textune.preparation import prepare_data
+from textune.process.interrupt import RunInterrupted
 from textune.progress import Silent
 from textune.report.comparison import Candidate, conclude, mark_fronts, note
 from textune.report.comparison_page import (
@@ -36,6 +34,8 @@ from textune.report.comparison_page import (
     write_comparison,
 )
 from textune.run import resume, train_config
+from textune.run.evaluate import evaluate
+from textune.run.tables import prepare_data
 
 CHANCES: dict[str, Any] = {"split_seed": 1, "epochs": 4}
 
@@ -183,7 +183,7 @@ def test_labels_that_no_model_knows_are_classes_of_their_own(runs: dict[str, Pat
         labels = [f"new{i % 3}" if i < 12 else label for i, label in enumerate(table["label"].to_pylist())]
         pq.write_table(table.set_column(2, "label", pa.array(labels, pa.large_string())), answers)
         copies.append(copy)
-    from textune.compare.comparing import _estimate_macro_f1
+    from textune.compare.comparison import _estimate_macro_f1
 
     records = [read_run(copy) for copy in copies]
     assert records[0].unknown.shape == (40, 3) and records[0].unknown.sum() == 12
@@ -256,7 +256,7 @@ def test_an_output_that_cannot_be_is_told_before_training(
     words = [str(reviews), "methods=lora,head", f"backbone={backbone}"]
     told = call_textune("compare", *words, "--output", "file.txt/x", cwd=tmp_path, code=2).stderr
     assert "file.txt: is a file" in told and not (tmp_path / "runs").exists()
-    monkeypatch.setattr("textune.bundle.os.access", lambda *_: False)
+    monkeypatch.setattr("textune.bundle.folder.os.access", lambda *_: False)
     with pytest.raises(ConfigError, match="cannot be written to"):
         check_output(tmp_path / "new" / "folder")
 
@@ -470,7 +470,7 @@ def test_a_run_killed_before_its_settings_stood_there_is_started_anew(
 ) -> None:
     settings = settings_for(reviews, backbone, tmp_path / "run", method="head")
     config = build_config(settings)
-    die_in = ("textune.steps:write_settings", 1)
+    die_in = ("textune.run.steps:write_settings", 1)
     call_textune("train", *as_words(settings), cwd=tmp_path, code=-signal.SIGKILL, die_in=die_in)
     assert "before its first step" in call_textune("resume", "run", cwd=tmp_path, code=5).stderr
     assert train_missing([config], Silent()) == [tmp_path / "run"]

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from textune.bundle import write_settings
 from textune.config import (
     RunConfig,
     TrainingConfig,
@@ -20,8 +19,9 @@ from textune.config import (
     merge_settings,
     parse_labels,
     parse_settings,
+    write_settings,
 )
-from textune.defaults import choose_max_length, choose_test_rows, choose_training, choose_validation_rows
+from textune.config.defaults import choose_max_length, choose_test_rows, choose_training, choose_validation_rows
 from textune.errors import ConfigError
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), min_size=1, max_size=12)

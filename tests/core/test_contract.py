@@ -16,9 +16,9 @@ from cells import CELLS, ROWS, Case, Logits, has_no_gradient, open_fresh_process
 from tiny import FAMILIES, UNEQUAL, StopAt, hash_weights
 
 from textune import bundle
-from textune.families import families
-from textune.interrupt import RunInterrupted
+from textune.backbones.families import families
 from textune.methods import Rates, methods
+from textune.process.interrupt import RunInterrupted
 
 EXPECTED_TRAINABLE: dict[str, Callable[[str], bool]] = {
     "full": lambda name: True,

@@ -14,22 +14,29 @@ from hypothesis import strategies as st
 from tiny import StopAt, hash_weights, make_rows, train_tiny
 
 from textune.backbones import load_classifier, resolve_backbone
-from textune.batching import EncodedSplit, Padding
-from textune.bundle import read_json_lines
+from textune.backbones.families import Family
+from textune.backbones.pooling import MEAN, Pooling
 from textune.config import build_config
-from textune.contrast import RATE_FACTOR, ROWS_PER_STEP, draw_batches, limit_rows, measure_pairs, tune_by_contrast
-from textune.defaults import FEW_ROWS_PER_CLASS, choose_training
+from textune.config.defaults import FEW_ROWS_PER_CLASS, choose_training
 from textune.engine import Engine, Precision, open_engine
 from textune.errors import ConfigError, TrainingError
-from textune.families import Family
-from textune.heads import compute_features, find_output_layer
-from textune.interrupt import RunInterrupted
+from textune.files import read_json_lines
+from textune.inference import padding_of
 from textune.methods import Rates, resolve
-from textune.pooling import MEAN, Pooling
-from textune.predict import padding_of
+from textune.process.interrupt import RunInterrupted
 from textune.progress import Silent
 from textune.run import resume
 from textune.tokens import encode_texts, load_tokenizer
+from textune.tokens.batches import EncodedSplit, Padding
+from textune.training.contrast import (
+    RATE_FACTOR,
+    ROWS_PER_STEP,
+    draw_batches,
+    limit_rows,
+    measure_pairs,
+    tune_by_contrast,
+)
+from textune.training.head import compute_features, find_output_layer
 
 Array = np.ndarray[Any, Any]
 

@@ -15,13 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from textune.backbones import load_classifier, resolve_backbone
-from textune.batching import Batch, EncodedSplit, collate
 from textune.engine import LeanEngine, Precision, graphs, predict_logits
 from textune.engine.lean import attend_varlen
 from textune.engine.packing import Pack, pack_batch
+from textune.inference import padding_of
 from textune.methods import resolve
-from textune.predict import padding_of
 from textune.tokens import encode_texts, load_tokenizer
+from textune.tokens.batches import Batch, EncodedSplit, collate
 
 TEXTS = ("film", "the film was a good story", "a dull and slow scene " * 6, "lovely music", "actors " * 30, "the film")
 CPU = torch.device("cpu")

@@ -13,8 +13,8 @@ import tiny
 from tiny import UNEQUAL, StopAt, train_tiny
 
 from textune.backbones import resolve_backbone
+from textune.backbones.families import families, guess_family
 from textune.errors import ModelError
-from textune.families import families, guess_family
 from textune.methods import methods
 
 _SMALL = {"vocab_size": 200, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,

@@ -22,16 +22,16 @@ from safetensors.torch import load_file, save_file
 from tiny import BAD, GOOD, NEUTRAL, train_tiny
 
 from textune.backbones import Backbone, load_classifier, resolve_backbone
-from textune.batching import Batch, EncodedSplit, Padding, collate
 from textune.config import TrainingConfig
-from textune.devices import open_accelerator
 from textune.engine import LeanEngine, Precision, ReferenceEngine, attention, lora_op, open_engine
 from textune.errors import ModelError
+from textune.inference import padding_of
 from textune.methods import Rates, resolve
-from textune.predict import padding_of
 from textune.progress import Silent
 from textune.tokens import Tokenized, encode_texts, load_tokenizer
-from textune.training import Trainer
+from textune.tokens.batches import Batch, EncodedSplit, Padding, collate
+from textune.training.device import open_accelerator
+from textune.training.trainer import Trainer
 
 FAMILIES = ("bert", "distilbert", "roberta", "xlm-roberta", "electra")
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {

@@ -14,15 +14,22 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from textune import tokens as tokens_module
-from textune.batching import Batch, EncodedSplit, Padding, collate, plan_epoch, plan_inference, split_micro_batches
-from textune.bundle import LongText
-from textune.config import build_config
-from textune.defaults import choose_long_text
+from textune.config import LongText, build_config
+from textune.config.defaults import choose_long_text
 from textune.engine import pool_windows, predict_logits
 from textune.errors import ConfigError
-from textune.preparation import advise_on_cuts, describe_long_texts
+from textune.run.tables import advise_on_cuts, describe_long_texts
 from textune.tokens import Tokenized, encode_cached, encode_texts
+from textune.tokens import tokenize as tokens_module
+from textune.tokens.batches import (
+    Batch,
+    EncodedSplit,
+    Padding,
+    collate,
+    plan_epoch,
+    plan_inference,
+    split_micro_batches,
+)
 
 TEMPLATES = {"bert": "[CLS] $A [SEP]", "llama": "<s> $A", "gpt2": None, "t5": "$A </s>", "odd": "<s> [CLS] $A [SEP]"}
 WORDS = st.lists(st.sampled_from([f"w{i}" for i in range(20)] + ["[SEP]", "[CLS]"]), max_size=60).map(" ".join)
@@ -203,9 +210,9 @@ class Bag(torch.nn.Module):
 
 def test_a_step_is_split_where_its_windows_are_too_many_and_learns_the_same(tmp_path: Path) -> None:
     from textune.config import TrainingConfig
-    from textune.devices import open_accelerator
     from textune.progress import Silent
-    from textune.training import Trainer
+    from textune.training.device import open_accelerator
+    from textune.training.trainer import Trainer
 
     draw = np.random.default_rng(0)
     targets = draw.integers(0, 2, 24)

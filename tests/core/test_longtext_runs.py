@@ -14,13 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import NEUTRAL, StopAt, as_words, call_textune, hash_weights, make_rows, settings_for, train_tiny
 
-from textune.batching import Batch, Padding, collate
-from textune.bundle import LongText, read_manifest
+from textune.bundle import read_manifest
+from textune.config import LongText
 from textune.engine import LeanEngine, Precision, ReferenceEngine
 from textune.errors import BundleError, ConfigError
-from textune.export import export_merged
-from textune.predict import Predictor, load
+from textune.export.merged import export_merged
+from textune.inference import Predictor, load
 from textune.run import Run, resume, train
+from textune.tokens.batches import Batch, Padding, collate
 
 
 def write_long_reviews(path: Path, rows: int = 40) -> Path:
@@ -168,7 +169,7 @@ def test_export_leaves_the_windows_behind_and_says_so(windowed: Run, tmp_path: P
 def test_resume_goes_on_in_windows_and_refuses_another_form(
     tmp_path: Path, backbone: Path, long_reviews: Path, windowed: Run
 ) -> None:
-    from textune.interrupt import RunInterrupted
+    from textune.process.interrupt import RunInterrupted
 
     given = {"max_length": 16, "long_text": "window", "max_windows": 5}
     with pytest.raises(RunInterrupted):

@@ -18,10 +18,10 @@ from cells import Case
 from safetensors.torch import load_file, save_file
 from tiny import FAST, UNEQUAL, hash_weights, train_tiny
 
+from textune.backbones.families import families
 from textune.config import build_config
 from textune.errors import BundleError, ConfigError, MissingExtraError, ModelError
-from textune.export import export_merged
-from textune.families import families
+from textune.export.merged import export_merged
 from textune.methods import check_family, methods, resolve
 from textune.methods.support import UNPROVEN, build_matrix, find_cell, read_record
 
@@ -286,7 +286,7 @@ def test_refusal_comes_before_the_weights_and_names_others(
     row: str, family: str, words: str, backbones: dict[str, Path], tmp_path: Path, reviews: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("textune.steps.load_classifier", None)
+    monkeypatch.setattr("textune.run.steps.load_classifier", None)
     with pytest.raises(ModelError, match=words) as caught:
         train_tiny(reviews, backbones[family], tmp_path / "run", method=row)
     assert "lora" in str(caught.value.hint)

@@ -19,9 +19,9 @@ import textune
 from textune.bundle import read_manifest
 from textune.config import build_config
 from textune.errors import BundleError, ConfigError, DataError
-from textune.export import export_merged
-from textune.interrupt import RunInterrupted
-from textune.predict import Predictor
+from textune.export.merged import export_merged
+from textune.inference import Predictor
+from textune.process.interrupt import RunInterrupted
 from textune.run import Run, resume
 from textune.sklearn import TextClassifier
 

@@ -18,9 +18,9 @@ from textune.cli import main
 from textune.engine import onnx as engine
 from textune.errors import BundleError, ConfigError, MissingExtraError, ModelError
 from textune.evaluation import compare_pair, count_correct
-from textune.export import export_merged, push_folder
-from textune.onnx_export import Quality, export_onnx
-from textune.predict import Predictor
+from textune.export.merged import export_merged, push_folder
+from textune.export.onnx import Quality, export_onnx
+from textune.inference import Predictor
 from textune.run import Run
 
 TEXTS = (*tiny.UNEQUAL, "bad", "a superb story")
@@ -98,8 +98,8 @@ def test_int8_that_answers_worse_is_refused(finished: Run, tmp_path: Path, monke
     right = np.eye(2)[[0, 1] * 50]
     wrong = np.where(np.arange(100)[:, None] < 12, 1 - right, right)
     answers = iter((right, wrong, right, wrong))
-    monkeypatch.setattr("textune.onnx_export._predict", lambda *_: next(answers))
-    monkeypatch.setattr("textune.onnx_export.Labels.encode_examples", lambda *_: right.argmax(1))
+    monkeypatch.setattr("textune.export.onnx._predict", lambda *_: next(answers))
+    monkeypatch.setattr("textune.export.onnx.Labels.encode_examples", lambda *_: right.argmax(1))
     with pytest.raises(
         BundleError, match=r"100\.00% before and 88\.00% in int8 \(change −12\.00 points, 95% interval −1"
     ):

@@ -14,6 +14,7 @@ from tiny import as_words, call_textune, settings_for, train_tiny
 from textune.config import build_config
 from textune.errors import ConfigError, DataError, ModelError
 from textune.plan import Forecast, list_plans, plan_runs, rehearse
+from textune.plan.api import _copy_cache
 from textune.plan.forecast import (
     count_evaluations,
     extrapolate,
@@ -22,10 +23,9 @@ from textune.plan.forecast import (
     measure_sizes,
     time_growing,
 )
-from textune.plan.planning import _copy_cache
 from textune.plan.rehearsal import _count_saves, _spread
 from textune.progress import Silent
-from textune.saving import weight_megabytes
+from textune.run.save import weight_megabytes
 
 PARTS = ["start", "prepare", "load", "head", "frozen", "steps", "evaluations", "checkpoints", "save", "measure"]
 
@@ -218,7 +218,7 @@ def test_what_fails_in_its_rehearsal_is_left_out_unless_nothing_is_left(
             raise ConfigError(f"layer_decay=0.9: not with {config.method.name}")
         return forecast
 
-    monkeypatch.setattr("textune.plan.planning._rehearse_apart", rehearse_one)
+    monkeypatch.setattr("textune.plan.api._rehearse_apart", rehearse_one)
     assert plan_runs(configs, 1.0, Silent(), skip_failing=True) == [forecast]
     with pytest.raises(ConfigError, match="layer_decay"):
         plan_runs(configs, 1.0, Silent())

@@ -25,23 +25,23 @@ from test_lean import FP32, RAGGED, Made, assert_same, run, run_reference
 from tiny import FAMILIES, UNEQUAL
 
 from textune.backbones import load_classifier, resolve_backbone
-from textune.batching import Batch, collate
+from textune.backbones.families import Family, families
+from textune.backbones.pooling import FIRST, LAST, MEAN, NATIVE, Pooling, attach_pooling, choose_pooling, find_body
+from textune.backbones.pooling_layer import add_pooling_layer, can_add_layer, needs_layer
 from textune.bundle import read_manifest
 from textune.config import POOLINGS
 from textune.engine import ReferenceEngine
 from textune.engine.packing import mean_of_texts, pack_batch
 from textune.engine.prefix_cache import open_prefix
 from textune.errors import ConfigError
-from textune.export import export_merged
-from textune.families import Family, families
+from textune.export.merged import export_merged
+from textune.export.onnx import export_onnx
+from textune.inference import Predictor, padding_of
 from textune.methods import methods, resolve
-from textune.onnx_export import export_onnx
-from textune.pooling import FIRST, LAST, MEAN, NATIVE, Pooling, attach_pooling, choose_pooling, find_body
-from textune.pooling_layer import add_pooling_layer, can_add_layer, needs_layer
-from textune.predict import Predictor, padding_of
-from textune.report.reloading import reload_without_textune
-from textune.saving import update_manifest
+from textune.report.snippets import reload_without_textune
+from textune.run.save import update_manifest
 from textune.tokens import encode_texts, load_tokenizer
+from textune.tokens.batches import Batch, collate
 
 Array = np.ndarray[Any, Any]
 ENCODERS = [name for name in FAMILIES if not families.get(name).decoder]

@@ -17,15 +17,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import BAD, GOOD, NEUTRAL, call_textune, make_rows, settings_for, train_tiny
 
-from textune import filing
 from textune.bundle import read_manifest
 from textune.errors import BundleError, ConfigError, DataError, ModelError
 from textune.evaluation import softmax
-from textune.export import export_merged, push_folder
-from textune.filing import predict_file
-from textune.predict import Predictor
+from textune.export.merged import export_merged, push_folder
+from textune.inference import Predictor
+from textune.inference import files as filing
+from textune.inference.files import predict_file
 from textune.run import Run
-from textune.saving import update_manifest
+from textune.run.save import update_manifest
 from textune.sklearn import TextClassifier
 
 WORDS = (*GOOD, *BAD, *NEUTRAL, "unheardof", "=1+1", "é", "漢字")

@@ -13,14 +13,15 @@ from tiny import BAD, GOOD, NEUTRAL, train_tiny, write_reviews
 
 from textune import cache
 from textune.backbones import load_classifier, resolve_backbone
-from textune.batching import Batch, collate
-from textune.bundle import read_json, read_manifest
+from textune.bundle import read_manifest
 from textune.engine import LeanEngine, Precision, prefix_cache
 from textune.engine.prefix_cache import choose_layers, open_prefix
 from textune.errors import ModelError
+from textune.files import read_json
+from textune.inference import Predictor, padding_of
 from textune.methods import resolve
-from textune.predict import Predictor, padding_of
 from textune.tokens import Tokenized, encode_texts, load_tokenizer
+from textune.tokens.batches import Batch, collate
 
 TEXTS = ("film", "the film was a good story", "a dull and slow scene " * 6, "lovely music", "actors " * 30, "the film")
 CASES = {"head": ("head", {}), "top layer": ("lora", {"top_layers": 1})}
@@ -161,7 +162,7 @@ def test_other_tokens_have_other_states(backbones: dict[str, Path], own_cache: P
 
 
 def test_windows_and_pairs_are_kept(backbones: dict[str, Path]) -> None:
-    from textune.bundle import LongText
+    from textune.config import LongText
 
     engine, _, padding = make(backbones["bert"], "lora", {"top_layers": 1})
     tokenizer = load_tokenizer(backbones["bert"])

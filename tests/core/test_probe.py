@@ -17,13 +17,21 @@ from sklearn.linear_model import LogisticRegression
 from tiny import BAD, FAMILIES, GOOD, StopAt, as_words, call_textune, hash_weights, make_rows, settings_for, train_tiny
 
 from textune.backbones import load_classifier, resolve_backbone
-from textune.batching import EncodedSplit
-from textune.bundle import read_json_lines, read_manifest
+from textune.backbones.families import families
+from textune.backbones.pooling import FIRST, LAST, MEAN, Pooling
+from textune.bundle import read_manifest
 from textune.config import build_config
 from textune.engine import Precision, open_engine, predict_logits
 from textune.errors import ModelError
-from textune.families import families
-from textune.heads import (
+from textune.files import read_json_lines
+from textune.inference import padding_of
+from textune.methods import resolve
+from textune.progress import Silent
+from textune.run.steps import RunSteps
+from textune.run.untuned import UntunedBackbone
+from textune.tokens import encode_texts, load_tokenizer
+from textune.tokens.batches import EncodedSplit
+from textune.training.head import (
     choose_rows,
     compute_features,
     find_output_layer,
@@ -32,15 +40,8 @@ from textune.heads import (
     straighten_hidden_layer,
     without_output_layer,
 )
-from textune.methods import resolve
-from textune.objective import BinaryCrossEntropy, CrossEntropy
-from textune.pooling import FIRST, LAST, MEAN, Pooling
-from textune.predict import padding_of
-from textune.probe import FOLDS, STRENGTHS, Loss, Probe, assign_folds, solve_probe
-from textune.progress import Silent
-from textune.steps import RunSteps
-from textune.tokens import encode_texts, load_tokenizer
-from textune.untuned import UntunedBackbone
+from textune.training.objective import BinaryCrossEntropy, CrossEntropy
+from textune.training.probe import FOLDS, STRENGTHS, Loss, Probe, assign_folds, solve_probe
 
 Array = np.ndarray[Any, Any]
 HIDDEN = [name for name in FAMILIES if families.get(name).hidden_layer[0]]
@@ -365,7 +366,7 @@ def test_a_solved_head_survives_a_kill_before_it_is_saved(
     settings = {"method": "head", "pooling": "mean", "epochs": 0, "validation_fraction": 0.0, "task": task}
     whole = train_tiny(opinions, backbone, tmp_path / "whole", **settings)
     words = as_words(settings_for(opinions, backbone, tmp_path / "run", **settings))
-    death = ("textune.steps:write_bundle", 1)
+    death = ("textune.run.steps:write_bundle", 1)
     call_textune("train", *words, cwd=tmp_path, code=-signal.SIGKILL, die_in=death)
     call_textune("resume", str(tmp_path / "run"), cwd=tmp_path)
     resumed = read_manifest(tmp_path / "run")

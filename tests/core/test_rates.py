@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import train_tiny
 
-from textune.bundle import read_json_lines
 from textune.config import build_config
 from textune.errors import ConfigError
+from textune.files import read_json_lines
 from textune.methods import Rates
 from textune.methods.rates import EMBEDDINGS, parse_layer_rates
 

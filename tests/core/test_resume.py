@@ -17,13 +17,14 @@ import pytest
 import yaml
 from tiny import Command, StopAt, as_words, call_textune, hash_weights, settings_for, start_textune, train_tiny
 
-from textune import checkpoint
-from textune.bundle import has_begun, read_json_lines, read_manifest
+from textune.bundle import has_begun, read_manifest
 from textune.errors import BundleError
-from textune.interrupt import RunInterrupted
-from textune.predict import load
+from textune.files import read_json_lines
+from textune.inference import load
+from textune.process.interrupt import RunInterrupted
 from textune.progress import Silent
 from textune.run import Run, resume
+from textune.training import checkpoint as checkpoint
 
 SETTINGS: dict[str, Any] = {
     "epochs": 2, "dropout": 0.1, "checkpoint_every_steps": 1, "eval_every_steps": 4, "validation_fraction": 0.0,
@@ -61,28 +62,28 @@ def flip_bit(path: Path, position: int | None = None) -> None:
 
 
 DEATHS = [
-    ("textune.steps:write_text_atomically", 1),
-    ("textune.steps:write_settings", 1),
-    ("textune.training:Trainer.take_step", 6),
-    ("textune.checkpoint:save_file", 1),
-    ("textune.checkpoint:save_file", 14),
-    ("textune.checkpoint:_flush", 25),
-    ("textune.steps:check_reload", 1),
-    ("textune.measuring:render_card", 1),
-    ("textune.run:load_run", 1),
+    ("textune.run.steps:write_text_atomically", 1),
+    ("textune.run.steps:write_settings", 1),
+    ("textune.training.trainer:Trainer.take_step", 6),
+    ("textune.training.checkpoint:save_file", 1),
+    ("textune.training.checkpoint:save_file", 14),
+    ("textune.training.checkpoint:_flush", 25),
+    ("textune.run.steps:check_reload", 1),
+    ("textune.run.evaluate:render_card", 1),
+    ("textune.run.api:load_run", 1),
 ]
 MORE_DEATHS = [
-    ("textune.steps:RunSteps._build_model", 1),
-    ("textune.training:Trainer.take_step", 1),
-    ("textune.checkpoint:_random_tensors", 4),
-    ("textune.checkpoint:_hash_content", 5),
-    ("textune.checkpoint:_flush", 19),
-    ("textune.training:remove_all_but", 6),
-    ("textune.training:Trainer._finish", 1),
-    ("textune.steps:write_bundle", 1),
-    ("textune.saving:write_manifest", 1),
-    ("textune.steps:measure_run", 1),
-    ("textune.steps:update_manifest", 1),
+    ("textune.run.steps:RunSteps._build_model", 1),
+    ("textune.training.trainer:Trainer.take_step", 1),
+    ("textune.training.checkpoint:_random_tensors", 4),
+    ("textune.training.checkpoint:_hash_content", 5),
+    ("textune.training.checkpoint:_flush", 19),
+    ("textune.training.trainer:remove_all_but", 6),
+    ("textune.training.trainer:Trainer._finish", 1),
+    ("textune.run.steps:write_bundle", 1),
+    ("textune.run.save:write_manifest", 1),
+    ("textune.run.steps:measure_run", 1),
+    ("textune.run.steps:update_manifest", 1),
 ]
 """Functions at whose n-th call the process is killed."""
 
@@ -100,7 +101,7 @@ def test_killed_at_any_point_ends_in_the_same_weights(
     call_textune("train", *words, cwd=tmp_path, code=-signal.SIGKILL, die_in=(place, number))
     left = checkpoints_of(folder)
     assert all(checkpoint.find_damage(path) is None for path in left), "a checkpoint is whole or absent"
-    too_early = place in ("textune.steps:write_settings", "textune.steps:write_text_atomically")
+    too_early = place in ("textune.run.steps:write_settings", "textune.run.steps:write_text_atomically")
     if too_early or place.endswith("load_run"):  # nothing to go on with yet, or nothing left to do
         command = call_textune("resume", str(folder), cwd=tmp_path, code=None)
         assert "no interrupted run" in command.stderr or "finished already" in command.stderr
@@ -167,7 +168,7 @@ def test_signal_ends_the_step_and_tells_how_to_go_on(
 
 
 def test_second_interrupt_stops_at_once() -> None:
-    from textune.interrupt import StopRequest
+    from textune.process.interrupt import StopRequest
 
     before = signal.getsignal(signal.SIGINT)
     with StopRequest() as stop:

@@ -15,10 +15,10 @@ from markupsafe import escape
 from tiny import call_textune, hash_weights, settings_for, train_tiny, write_reviews
 
 import textune
-from textune.bundle import read_json_lines
 from textune.config import build_config
 from textune.data import split_folds
 from textune.errors import BundleError, ConfigError, DataError, MissingExtraError, TrainingError
+from textune.files import read_json_lines
 from textune.progress import Silent
 from textune.search.ledger import COMPLETE, FAIL, PRUNED, RUNNING, Ledger
 from textune.search.settings import SweepSettings, build_sweep, read_sweep, write_sweep

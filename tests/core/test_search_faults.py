@@ -48,9 +48,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory, backbone: Path, reviews: Pat
 @pytest.mark.parametrize(
     ("first", "second"),
     [
-        (("textune.training:save_checkpoint", 4), ("textune.training:remove_all_but", 3)),
+        (("textune.training.trainer:save_checkpoint", 4), ("textune.training.trainer:remove_all_but", 3)),
         (("optuna.storages.journal:JournalFileBackend.append_logs", 30), ("textune.search.ledger:Ledger._close", 2)),
-        (("textune.search.sweep:_finish", 1), ("textune.steps:write_evaluation", 1)),
+        (("textune.search.sweep:_finish", 1), ("textune.run.steps:write_evaluation", 1)),
     ],
     ids=["while it trains", "while it writes the journal", "while it finishes the winner"],
 )

@@ -20,11 +20,11 @@ from textune.bundle import SWEEP
 from textune.config import build_config
 from textune.data import Examples, split_folds
 from textune.errors import BundleError, ConfigError, DataError, TrainingError
-from textune.interrupt import StopRequest
-from textune.preparation import prepare_data
+from textune.process.interrupt import StopRequest
 from textune.progress import Silent
 from textune.report.search_charts import draw_coordinates, draw_scores_by_trial
 from textune.run import resume
+from textune.run.tables import prepare_data
 from textune.search import trial as trials
 from textune.search.ledger import COMPLETE, FAIL, PRUNED, Ledger
 from textune.search.settings import read_sweep, write_sweep
@@ -147,7 +147,7 @@ def test_the_machines_fault_stops_the_search_and_names_it(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("textune.training.Trainer.take_step", fail)
+        patch.setattr("textune.training.trainer.Trainer.take_step", fail)
         with pytest.raises(BundleError, match="No space left") as caught:
             sweep_tiny(reviews, backbone, work / "s", {"learning_rate": [1e-3, 5e-3]}, epochs=1)
     assert f"textune resume {work / 's'}" in (caught.value.hint or "")

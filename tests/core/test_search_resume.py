@@ -17,12 +17,12 @@ from tiny import write_reviews
 from textune.bundle import SWEEP
 from textune.config import build_config
 from textune.errors import BundleError, DataError
-from textune.preparation import prepare_data
 from textune.progress import Silent
-from textune.search.beginning import describe_beginning, refuse_another_beginning
+from textune.run.tables import prepare_data
 from textune.search.journal import JOURNAL
 from textune.search.settings import SweepSettings, build_sweep
 from textune.search.space import parse_space
+from textune.search.start import describe_beginning, refuse_another_beginning
 from textune.search.sweep import Sweep, _settle_by_rows, resume_sweep
 from textune.search.trial import TrialSteps
 

@@ -14,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import FAMILIES, GOOD, NEUTRAL
 
-from textune import cache, tokens
+from textune import cache
 from textune.backbones import resolve_backbone
 from textune.errors import DataError, ModelError
 from textune.tokens import Tokenized, encode_cached, encode_texts, load_tokenizer
+from textune.tokens import tokenize as tokens
 
 UNICODE = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=60)
 TEXTS = ["a good film", "the dull story was bad " * 10, "fine, isn't it? — 漢字 é"]

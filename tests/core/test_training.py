@@ -18,18 +18,26 @@ from tiny import train_tiny
 from torch.nn.functional import cross_entropy
 
 from textune.backbones import load_classifier, resolve_backbone
-from textune.batching import Batch, EncodedSplit, Padding, collate, plan_epoch, plan_inference, split_micro_batches
-from textune.bundle import hash_file, read_json_lines
 from textune.config import TrainingConfig
-from textune.devices import open_accelerator
 from textune.engine import Precision, ReferenceEngine, precision
 from textune.errors import TrainingError
+from textune.files import hash_file, read_json_lines
+from textune.inference import padding_of
 from textune.methods import resolve
-from textune.objective import score_logits
-from textune.predict import padding_of
 from textune.progress import Silent
 from textune.tokens import encode_texts, load_tokenizer
-from textune.training import Trainer
+from textune.tokens.batches import (
+    Batch,
+    EncodedSplit,
+    Padding,
+    collate,
+    plan_epoch,
+    plan_inference,
+    split_micro_batches,
+)
+from textune.training.device import open_accelerator
+from textune.training.objective import score_logits
+from textune.training.trainer import Trainer
 
 CONFIG = TrainingConfig(epochs=1, batch_size=8, learning_rate=1e-3, head_learning_rate=1e-3, dropout=0.0)
 

@@ -63,7 +63,7 @@ FAST: dict[str, Any] = {
 COMMAND = (sys.executable, "-c", "from textune.cli import main; main()")
 
 _PRELOADED = (
-    "textune.run", "textune.cli.app", "textune.training", "textune.export", "peft", "sklearn.linear_model",
+    "textune.run.api", "textune.cli.app", "textune.training.trainer", "textune.export.merged", "peft", "sklearn.linear_model",
     "sklearn.feature_extraction.text", "sklearn.model_selection", "sklearn.metrics", "scipy.stats", "pandas",
     "pyarrow.parquet", "transformers.models.distilbert.modeling_distilbert", "matplotlib.figure",
 )  # fmt: skip
@@ -165,7 +165,7 @@ class StopAt(Silent):
 
 def hash_weights(folder: Path) -> dict[str, str]:
     """Returns the SHA-256 of the weight files at the top of a run folder."""
-    from textune.bundle import hash_file
+    from textune.files import hash_file
 
     return {p.name: hash_file(p) for p in folder.glob("*.safetensors")}
 

@@ -5,7 +5,7 @@ import pytest
 
 from textune.config import build_config
 from textune.errors import DataError
-from textune.preparation import prepare_data
+from textune.run.tables import prepare_data
 
 TRAINING = [{"text": f"text {i}", "toxic": i % 2, "insult": i % 3 // 2} for i in range(24)]
 MARKS = [(i % 2, i // 2 % 2) for i in range(8)]

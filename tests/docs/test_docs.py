@@ -83,8 +83,10 @@ def run_command(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("page", RUN, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(write_workplace(tmp_path))
-    monkeypatch.setattr("textune.defaults.choose_epochs", lambda rows, classes, batch_size: 1)  # by rule it is ten
-    monkeypatch.setattr("textune.defaults.choose_contrast_steps", lambda rows: 2)
+    monkeypatch.setattr(
+        "textune.config.defaults.choose_epochs", lambda rows, classes, batch_size: 1
+    )  # by rule it is ten
+    monkeypatch.setattr("textune.config.defaults.choose_contrast_steps", lambda rows: 2)
     names: dict[str, object] = {"__name__": "__main__"}
     ran = 0
     for block in list_blocks(page):

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from textune.calibrating import Calibration, HeldOut, calibrate
 from textune.evaluation import build_task
 from textune.evaluation.calibration import FEWEST_ROWS, expected_calibration_error, fit_temperature, search_temperature
 from textune.progress import Silent
+from textune.run.calibrate import Calibration, HeldOut, calibrate
 
 Array = np.ndarray[Any, Any]
 

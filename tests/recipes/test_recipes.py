@@ -16,9 +16,9 @@ import pytest
 from tiny import train_tiny, write_reviews
 
 from recipes import run as recipes
+from textune.backbones.families import families
 from textune.config import build_config, load_settings
 from textune.errors import ConfigError, DataError
-from textune.families import families
 from textune.methods import resolve
 
 ROOT = Path(__file__).parents[2]

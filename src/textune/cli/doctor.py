@@ -17,16 +17,16 @@ def doctor(json_output: bool = typer.Option(False, "--json", help=JSON_HELP)) ->
 
     import torch
 
-    import textune
     from textune.cache import cache_dir
     from textune.engine import probe_precision
-    from textune.predict import choose_device
-    from textune.saving import list_versions
+    from textune.inference import choose_device
+    from textune.run.save import list_versions
+    from textune.version import __version__
 
     device = choose_device("auto")
     precision = probe_precision("auto", device)
     facts = {
-        "textune": textune.__version__,
+        "textune": __version__,
         **list_versions(),
         "device": device.type,
         "precision": f"{precision.name} ({precision.reason})",

@@ -19,8 +19,8 @@ def evaluate(
     """Measure a finished run on other labelled rows."""
     from textune.config import build_config
     from textune.data import sample_examples
-    from textune.measuring import collect_errors, measure_predictor, read_labelled
-    from textune.predict import Predictor
+    from textune.inference import Predictor
+    from textune.run.evaluate import collect_errors, measure_predictor, read_labelled
 
     config = build_config(gather_settings(settings or []))
     backbone = config.model.backbone if config.model.backbone != "minilm" else None

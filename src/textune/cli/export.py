@@ -30,7 +30,7 @@ def export(
     if to != "merged":
         _export_onnx(run, to, output, data, force, backbone, overwrite, json_output)
         return
-    from textune.export import describe_export, export_merged, tell_what_is_lost
+    from textune.export.merged import describe_export, export_merged, tell_what_is_lost
     from textune.progress import open_progress
 
     folder = Path(run)
@@ -60,7 +60,7 @@ def _export_onnx(
     run: str, form: str, output: Path | None, data: str | None, force: bool, backbone: str | None, overwrite: bool,
     json_output: bool,
 ) -> None:  # fmt: skip
-    from textune.onnx_export import check_output, describe_onnx, export_onnx
+    from textune.export.onnx import check_output, describe_onnx, export_onnx
     from textune.progress import open_progress
 
     target = output or Path(run).with_name(f"{Path(run).name}-{form}")
@@ -68,8 +68,8 @@ def _export_onnx(
     examples = None
     if data is not None:
         from textune.config import build_config
-        from textune.measuring import read_labelled
-        from textune.predict import Predictor
+        from textune.inference import Predictor
+        from textune.run.evaluate import read_labelled
 
         predictor = Predictor.load(run, backbone=backbone, device="cpu")
         examples = read_labelled(predictor, data, build_config({}))
@@ -96,7 +96,7 @@ def push(
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
     """Publish a run or a merged model on the Hugging Face hub, without any text of the data."""
-    from textune.export import push_folder
+    from textune.export.merged import push_folder
 
     address = push_folder(folder, hub_id, private=not public)
     print_json({"address": address}) if json_output else typer.echo(address)

@@ -24,9 +24,9 @@ def inspect(
         return
     from textune.backbones import resolve_backbone
     from textune.config import build_config
-    from textune.defaults import choose_long_text, choose_max_length
-    from textune.preparation import describe_data, describe_facts, prepare_data, tokenize
+    from textune.config.defaults import choose_long_text, choose_max_length
     from textune.progress import open_progress
+    from textune.run.tables import describe_data, describe_facts, prepare_data, tokenize
     from textune.tokens import load_tokenizer
 
     config = build_config(gather_settings(settings or [], data))

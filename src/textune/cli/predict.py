@@ -13,7 +13,7 @@ from textune.cli.output import DEVICE_HELP, JSON_HELP, gather_settings, print_js
 
 if TYPE_CHECKING:
     from textune.config import RunConfig
-    from textune.predict import Predictor
+    from textune.inference import Predictor
 
 _FILES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".xlsx", ".xls", ".ods")
 
@@ -39,7 +39,7 @@ def predict(
     texts = [w for w in what or [] if w not in words]
     config = build_config(gather_settings(words))
     file = _find_file(texts)
-    from textune.predict import Predictor
+    from textune.inference import Predictor
 
     backbone = config.model.backbone if config.model.backbone != "minilm" else None
     predictor = Predictor.load(
@@ -52,7 +52,7 @@ def predict(
     elif not texts and sys.stdin.isatty():
         _converse(predictor, probabilities)
     else:
-        from textune.filing import read_lines
+        from textune.inference.files import read_lines
 
         lines = list(read_lines(sys.stdin))
         if not lines:
@@ -81,9 +81,9 @@ def _predict_file(
     overwrite: bool, json_output: bool,
 ) -> None:  # fmt: skip
     from textune.errors import ConfigError
-    from textune.filing import predict_file
-    from textune.preparation import read_options
+    from textune.inference.files import predict_file
     from textune.progress import open_progress
+    from textune.run.tables import read_options
 
     suffix = file.suffix.lower() if file.suffix.lower() in (".csv", ".tsv", ".jsonl", ".parquet") else ".csv"
     target = output or file.with_name(f"{file.stem}.predicted{suffix}")

@@ -17,7 +17,7 @@ def tokens(
     """Show the tokens of a text and their ids, and what a model would read of it."""
     from textune.backbones import resolve_backbone
     from textune.config import build_config
-    from textune.defaults import choose_long_text, choose_max_length
+    from textune.config.defaults import choose_long_text, choose_max_length
     from textune.errors import DataError
     from textune.tokens import encode_texts, load_tokenizer
 

@@ -7,16 +7,16 @@ from typing import Any
 
 import torch
 
-from textune.batching import Padding
+from textune.backbones.families import Family
 from textune.engine.budget import probe_token_budget
 from textune.engine.lean import LeanEngine, NotLeanError
 from textune.engine.precision import Precision
 from textune.engine.prefix_cache import choose_layers, open_prefix
 from textune.engine.reference import ReferenceEngine
 from textune.errors import ModelError
-from textune.families import Family
 from textune.progress import Progress
 from textune.tokens import Tokenized
+from textune.tokens.batches import Padding
 
 Engine = LeanEngine | ReferenceEngine
 

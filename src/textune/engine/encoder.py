@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from textune.backbones.pooling import FIRST, MEAN, PoolingHook, find_body, find_pooling
 from textune.engine.lora_op import FusedLinear, Part
-from textune.pooling import FIRST, MEAN, PoolingHook, find_body, find_pooling
 
 _KNOWN = (
     "transformers.models.", "transformers.activations.", "torch.nn.modules.", "peft.tuners.lora.layer.Linear",

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from textune.batching import Batch, EncodedSplit, Padding, collate, plan_inference
 from textune.engine.onnx import OnnxEngine
+from textune.tokens.batches import Batch, EncodedSplit, Padding, collate, plan_inference
 
 if TYPE_CHECKING:
     import torch

@@ -13,17 +13,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from textune.batching import Batch
+from textune.backbones.families import Family
+from textune.backbones.pooling import MEAN, normalise
 from textune.engine.attention import attend, cells_of_group, probe_attention
 from textune.engine.encoder import Layer, NotLeanError, read_encoder
 from textune.engine.graphs import Graphs, has_graphs
 from textune.engine.packing import Pack, mean_of_texts, pack_batch
 from textune.engine.pooling import pool_windows
 from textune.engine.precision import Precision
-from textune.engine.prefix_cache import Prefix
+from textune.engine.prefix import Prefix
 from textune.engine.varlen import attend_varlen, has_varlen
-from textune.families import Family
-from textune.pooling import MEAN, normalise
+from textune.tokens.batches import Batch
 
 __all__ = ["LeanEngine", "NotLeanError"]
 

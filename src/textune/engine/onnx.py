@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from textune.batching import Batch
 from textune.engine.session import open_session
+from textune.tokens.batches import Batch
 
 
 class OnnxEngine:

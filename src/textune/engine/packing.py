@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from textune.batching import Batch
+from textune.tokens.batches import Batch
 
 _LENGTHS_ALIKE = 1.1
 """Texts up to so many times as long as the shortest of a group share its products; the difference is masked."""

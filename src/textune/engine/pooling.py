@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from textune.batching import Batch
+from textune.tokens.batches import Batch
 
 
 def pool_windows(logits: torch.Tensor, batch: Batch) -> torch.Tensor:

@@ -12,7 +12,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +19,10 @@ import numpy as np
 import torch
 
 from textune import cache
-from textune.batching import Batch, Padding, collate, plan_inference
 from textune.engine.budget import describe_processor
+from textune.engine.prefix import Prefix
 from textune.tokens import Tokenized
+from textune.tokens.batches import Batch, Padding, collate, plan_inference
 
 if TYPE_CHECKING:
     from textune.engine.lean import LeanEngine
@@ -31,29 +31,6 @@ _FORMAT = "2"
 _TOKENS_PER_BATCH = 8_192
 LARGEST_BYTES = 4 * 2**30
 """Of the states of one run; with more the layers run in every epoch, as without a cache."""
-
-
-@dataclass(frozen=True)
-class Prefix:
-    """The states of one split above the lowest `layers` layers.
-
-    states: [tokens, width], in the order of the split's token ids, where uint16 holds the bits of bfloat16. Above the
-    last layer only what the head reads of each window is kept, float32 [windows, width].
-    """
-
-    tokens: Tokenized
-    layers: int
-    states: np.ndarray[Any, Any]
-
-    def read(self, windows: np.ndarray[Any, Any]) -> torch.Tensor:
-        """Returns the states of these windows end to end, copied out of the file."""
-        offsets = self.tokens.offsets
-        if len(self.states) == len(offsets) - 1:
-            found = self.states[windows]
-        else:
-            found = np.concatenate([self.states[offsets[w] : offsets[w + 1]] for w in windows])
-        tensor = torch.from_numpy(np.ascontiguousarray(found))
-        return tensor.view(torch.bfloat16) if found.dtype == np.uint16 else tensor
 
 
 def count_bytes(engine: LeanEngine, tokens: Tokenized, layers: int) -> int:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from textune.batching import Batch
+from textune.backbones.families import Family
 from textune.engine.pooling import pool_windows
 from textune.engine.precision import Precision
-from textune.families import Family
+from textune.tokens.batches import Batch
 
 _LONGEST_FOR_PLAIN_ATTENTION = 192
 """Tokens up to which the plain form of attention beats the fused one on a CPU: at 96 tokens it is 1.3 times as fast,

@@ -16,7 +16,6 @@ from textune.evaluation.errors import (
     find_confident_set_errors,
 )
 from textune.evaluation.intervals import Difference, Interval
-from textune.evaluation.learning import explain_not_learning, explain_not_learning_labels
 from textune.evaluation.metrics import Averages, ClassFigures, Evaluation, Headline, evaluate
 from textune.evaluation.multilabel import (
     LabelFigures,
@@ -24,7 +23,8 @@ from textune.evaluation.multilabel import (
     evaluate_multi_label,
     paired_f1_difference,
 )
-from textune.evaluation.pairing import (
+from textune.evaluation.not_learning import explain_not_learning, explain_not_learning_labels
+from textune.evaluation.paired import (
     Counts,
     McNemar,
     PairedTest,

@@ -12,9 +12,13 @@ from numpy.typing import NDArray
 
 from textune.errors import BundleError, DataError, ModelError
 from textune.evaluation.intervals import Interval, bootstrap_intervals
+from textune.evaluation.text import MOST_UNKNOWN_SHOWN, format_strangers, show_name
 
 NAMELESS = "(unknown label)"
 """Stands for labels the model does not know where their names were not given."""
+
+_MOST_CLASSES_IN_MATRIX = 12
+_HEADERS = ("precision", "recall", "f1-score", "support")
 
 
 @dataclass(frozen=True)
@@ -111,8 +115,6 @@ class Evaluation:
 
     def report_text(self) -> str:
         """Returns the classification report as scikit-learn lays it out, and a small confusion matrix."""
-        from textune.evaluation.text import format_evaluation
-
         return format_evaluation(self)
 
 
@@ -216,3 +218,63 @@ def _log_loss(scores: NDArray[np.float64], true: NDArray[np.int64]) -> float:
     chosen = scores[np.arange(len(true)), true]
     # The floor keeps a probability rounded to zero from turning the mean infinite, as scikit-learn does.
     return float(-np.log(np.clip(chosen, np.finfo(np.float64).eps, 1.0)).mean())
+
+
+def format_evaluation(evaluation: Evaluation) -> str:
+    """Returns scikit-learn's classification report (four digits), then a small confusion matrix."""
+    parts = [_format_figures(evaluation), *_format_notes(evaluation)]
+    if len(evaluation.classes) <= _MOST_CLASSES_IN_MATRIX:
+        parts.append(_format_confusion(evaluation))
+    return "\n".join(parts)
+
+
+def _format_figures(evaluation: Evaluation) -> str:
+    rows = [
+        (show_name(f.label), f.precision, f.recall, f.f1, f.support)
+        for f in evaluation.classes
+        if f.support or f.predicted
+    ]
+    unknown = list(evaluation.unknown_labels.items())[:MOST_UNKNOWN_SHOWN]
+    rows += [(show_name(label), 0.0, 0.0, 0.0, count) for label, count in unknown]
+    width = max(len("weighted avg"), *(len(name) for name, *_ in rows))
+    lines = [f"{'':>{width}} " + "".join(f" {header:>9}" for header in _HEADERS), ""]
+    averages = [("macro avg", evaluation.macro), ("weighted avg", evaluation.weighted)]
+
+    def line(name: str, precision: float, recall: float, f1: float, support: int) -> str:
+        return f"{name:>{width}}  {precision:9.4f} {recall:9.4f} {f1:9.4f} {support:9d}"
+
+    lines += [line(*row) for row in rows]
+    lines += ["", f"{'accuracy':>{width}}  {'':9} {'':9} {evaluation.accuracy:9.4f} {evaluation.rows:9d}"]
+    lines += [line(name, a.precision, a.recall, a.f1, evaluation.rows) for name, a in averages]
+    return "\n".join(lines) + "\n"
+
+
+def _format_notes(evaluation: Evaluation) -> list[str]:
+    notes = []
+    names = {"accuracy": "accuracy", "macro_f1": "macro F1"}
+    for key, interval in evaluation.intervals.items():
+        notes.append(f"{names.get(key, key)}: 95% interval {interval.low:.4f} to {interval.high:.4f}")
+    unknown = sum(evaluation.unknown_labels.values())
+    if evaluation.log_loss is not None:
+        over = f", over the {evaluation.rows - unknown} rows whose label the model knows" if unknown else ""
+        notes.append(f"log loss: {evaluation.log_loss:.4f}{over}")
+    return [
+        *notes,
+        *format_strangers(
+            evaluation.unknown_labels, (f.label for f in evaluation.classes if not f.support and not f.predicted)
+        ),
+        "",
+    ]
+
+
+def _format_confusion(evaluation: Evaluation) -> str:
+    names = [show_name(label, 20) for label in evaluation.labels]
+    corner = "true \\ predicted"
+    side = max(len(corner), *(len(name) for name in names))
+    highest = max(count for row in evaluation.confusion for count in row)
+    widths = [max(len(name), len(str(highest))) for name in names]
+    lines = [f"{corner:>{side}}" + "".join(f"  {n:>{w}}" for n, w in zip(names, widths, strict=True))]
+    for name, row in zip(names, evaluation.confusion, strict=True):
+        cells = "".join(f"  {count:>{width}}" for count, width in zip(row, widths, strict=True))
+        lines.append(f"{name:>{side}}{cells}")
+    return "\n".join(lines) + "\n"

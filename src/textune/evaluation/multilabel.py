@@ -21,7 +21,8 @@ from textune.evaluation.intervals import (
     wilson_interval,
 )
 from textune.evaluation.metrics import Averages, ClassFigures, Headline
-from textune.evaluation.pairing import apply_randomisation, count_labels
+from textune.evaluation.paired import apply_randomisation, count_labels
+from textune.evaluation.text import MOST_UNKNOWN_SHOWN, format_strangers, show_name
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -106,8 +107,6 @@ class MultiLabelEvaluation:
 
     def report_text(self) -> str:
         """Returns every figure as plain text, label by label."""
-        from textune.evaluation.text import format_multi_label
-
         return format_multi_label(self)
 
 
@@ -260,3 +259,45 @@ def _check(
 def _divide(numerator: NDArray[Any], denominator: NDArray[Any]) -> NDArray[np.float64]:
     where = np.asarray(denominator) > 0
     return np.asarray(np.divide(numerator, denominator, out=np.zeros(np.shape(numerator)), where=where))
+
+
+def format_multi_label(evaluation: MultiLabelEvaluation) -> str:
+    """Returns the figures of each label with its threshold, their averages, and the figures over whole rows."""
+    headers = ("precision", "recall", "f1-score", "support", "predicted", "avg prec", "threshold")
+    rows = [f for f in evaluation.classes if f.support or f.predicted]
+    names = ("weighted avg", *(show_name(f.label) for f in rows), *(show_name(n) for n in evaluation.unknown_labels))
+    width = max(len(name) for name in names)
+    lines = [f"{'':>{width}} " + "".join(f" {header:>9}" for header in headers), ""]
+    for f in rows:
+        area = f"{f.average_precision:9.4f}" if f.average_precision is not None else f"{'':9}"
+        lines.append(
+            f"{show_name(f.label):>{width}}  {f.precision:9.4f} {f.recall:9.4f} {f.f1:9.4f} {f.support:9d} "
+            f"{f.predicted:9d} {area} {f.threshold:9.4f}"
+        )
+    for label, count in list(evaluation.unknown_labels.items())[:MOST_UNKNOWN_SHOWN]:
+        lines.append(f"{show_name(label):>{width}}  {0:9.4f} {0:9.4f} {0:9.4f} {count:9d}")
+    support = sum(f.support for f in evaluation.classes) + sum(evaluation.unknown_labels.values())
+    averages = {"micro avg": evaluation.micro, "macro avg": evaluation.macro, "weighted avg": evaluation.weighted}
+    lines.append("")
+    lines += [f"{n:>{width}}  {a.precision:9.4f} {a.recall:9.4f} {a.f1:9.4f} {support:9d}" for n, a in averages.items()]
+    names_of = {"micro_f1": "micro F1", "macro_f1": "macro F1", "accuracy": "rows wholly right"}
+    notes = [
+        f"{names_of[key]}: 95% interval {interval.low:.4f} to {interval.high:.4f}"
+        for key, interval in evaluation.intervals.items()
+    ]
+    notes.append(f"rows wholly right: {evaluation.accuracy:.4f} of {evaluation.rows}")
+    notes.append(f"wrong decisions (Hamming loss): {evaluation.hamming_loss:.4f}")
+    if evaluation.mean_average_precision is not None:
+        notes.append(f"mean average precision: {evaluation.mean_average_precision:.4f}")
+    notes.append(f"log loss: {evaluation.log_loss:.4f} per decision")
+    return "\n".join(
+        [
+            *lines,
+            "",
+            *notes,
+            *format_strangers(
+                evaluation.unknown_labels, (f.label for f in evaluation.classes if not f.support and not f.predicted)
+            ),
+            "",
+        ]
+    )

@@ -15,7 +15,7 @@ from textune.evaluation.errors import ConfidentError, find_confident_errors, fin
 from textune.evaluation.intervals import Difference
 from textune.evaluation.metrics import Evaluation, evaluate
 from textune.evaluation.multilabel import MultiLabelEvaluation, evaluate_multi_label, paired_f1_difference
-from textune.evaluation.pairing import paired_difference
+from textune.evaluation.paired import paired_difference
 from textune.evaluation.thresholds import UNTUNED, tune_thresholds
 
 Array = NDArray[Any]

@@ -8,9 +8,9 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from textune.backbones.families import Family
 from textune.config import option
 from textune.errors import ModelError
-from textune.families import Family
 from textune.methods.base import Method, freeze_all_but, layer_pattern, register
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from textune.backbones.families import Family
 from textune.config import option
-from textune.families import Family
 from textune.methods.base import adopted, register
 from textune.methods.peft_based import PeftMethod, PromptMethod
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textune.backbones import Backbone
-from textune.coercion import coerce_value
+from textune.backbones.families import Family
+from textune.config.values import coerce_value
 from textune.errors import BundleError, ConfigError, ModelError, suggest
-from textune.families import Family
 from textune.methods.rates import Rates, group_parameters, is_inside
 from textune.registry import Registry
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from textune.backbones.families import Family
 from textune.errors import ModelError
-from textune.families import Family
 from textune.methods.base import Method, freeze_all_but, register
 
 if TYPE_CHECKING:

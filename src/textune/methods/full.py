@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from textune.backbones import Backbone
+from textune.backbones.families import Family
 from textune.errors import BundleError
-from textune.families import Family
 from textune.methods.base import Method, register
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from textune.families import Family
+from textune.backbones.families import Family
 from textune.methods.base import layer_pattern, register
 from textune.methods.peft_based import PeftMethod, list_saved_modules, uses_conv1d
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from textune.families import Family
+from textune.backbones.families import Family
 from textune.methods.base import register, target_pattern
 from textune.methods.peft_based import PeftMethod, list_saved_modules
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from textune.backbones.families import Family
 from textune.config import option
 from textune.errors import ModelError
-from textune.families import Family
 from textune.methods.base import module_pattern, register
 from textune.methods.peft_based import TargetMethod, list_saved_modules, uses_conv1d
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from textune.backbones.families import Family
 from textune.config import option
-from textune.families import Family
 from textune.methods.base import register
 from textune.methods.peft_based import PromptMethod, list_saved_modules, prompt_shape
 from textune.methods.prompt import PromptOptions

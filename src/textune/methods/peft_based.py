@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textune.backbones import Backbone
+from textune.backbones.families import Family
 from textune.errors import BundleError, ModelError
-from textune.families import Family
 from textune.methods.base import Method
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from textune.backbones import Backbone
+from textune.backbones.families import Family
 from textune.config import option
-from textune.families import Family
 from textune.methods.base import Method, freeze_all_but, layer_pattern, register
 from textune.methods.peft_based import PromptMethod, list_saved_modules, prompt_shape
 

@@ -6,9 +6,9 @@ import importlib.util
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
+from textune.backbones.families import Family
 from textune.config import option
 from textune.errors import MissingExtraError
-from textune.families import Family
 from textune.methods.base import module_pattern, register
 from textune.methods.lora import Lora, LoraOptions
 from textune.methods.peft_based import quieten_bitsandbytes

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from textune.backbones.families import Family
 from textune.errors import ConfigError
-from textune.families import Family
 
 if TYPE_CHECKING:
     import torch

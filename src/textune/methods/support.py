@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
-from textune.families import Family, families
+from textune.backbones.families import Family, families
 from textune.methods.base import methods
 
 RECORD = "support.json"

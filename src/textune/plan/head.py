@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from textune.batching import EncodedSplit
-from textune.heads import MOST_ROWS, MOST_ROWS_ALONE, PROBE, compute_features
+from textune.inference import padding_of
 from textune.plan.forecast import time_growing
-from textune.predict import padding_of
+from textune.tokens.batches import EncodedSplit
+from textune.training.head import MOST_ROWS, MOST_ROWS_ALONE, PROBE, compute_features
 
 if TYPE_CHECKING:
     from textune.engine import Engine
-    from textune.steps import RunSteps
+    from textune.run.steps import RunSteps
 
 
 def rehearse_head(work: RunSteps, engine: Engine, budget: float) -> float:

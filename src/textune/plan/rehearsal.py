@@ -18,11 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textune.bundle import Manifest
-from textune.calibrating import Calibration
-from textune.checkpoint import CheckpointState
 from textune.config import RunConfig
 from textune.data import MULTI, Examples
-from textune.measuring import peak_memory_mb
+from textune.inference import padding_of
 from textune.methods import resolve
 from textune.plan.forecast import (
     Forecast,
@@ -34,11 +32,13 @@ from textune.plan.forecast import (
     time_growing,
 )
 from textune.plan.head import rehearse_head
-from textune.predict import padding_of
-from textune.preparation import PreparedData
 from textune.progress import Progress
-from textune.starting import adopt_init
-from textune.steps import Opened, RunSteps
+from textune.run.calibrate import Calibration
+from textune.run.evaluate import peak_memory_mb
+from textune.run.start import adopt_init
+from textune.run.steps import Opened, RunSteps
+from textune.run.tables import PreparedData
+from textune.training.checkpoint import CheckpointState
 
 if TYPE_CHECKING:
     from textune.engine import Engine

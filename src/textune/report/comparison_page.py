@@ -6,8 +6,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from textune.bundle import check_place, write_text_atomically
+from textune.bundle import check_place
 from textune.errors import ConfigError
+from textune.files import write_text_atomically
 from textune.report.card import escape_markdown
 from textune.report.comparison import COSTS, FRONTS, Candidate, Comparison, Pair, conclude, format_cost, note
 from textune.report.html import open_templates, write_page

@@ -12,7 +12,7 @@ import tempfile
 from typing import TYPE_CHECKING, Any
 
 from textune.errors import BundleError, MissingExtraError
-from textune.interrupt import StopRequest
+from textune.process.interrupt import StopRequest
 from textune.search.ledger import Ledger
 from textune.search.trial import DIED, STOPPED, Bench, Job, Outcome, run_job
 
@@ -74,7 +74,7 @@ def run_on_ray(ledger: Ledger, watch: Watch, workers: int, threads: int, stop: S
     if failures:
         raise BundleError(failures[0])
     if stop.signal_number is not None:
-        from textune.interrupt import RunInterrupted
+        from textune.process.interrupt import RunInterrupted
 
         raise RunInterrupted("stopped", stop.signal_number)
 

@@ -18,10 +18,10 @@ from typing import Any
 
 from textune.config import RunConfig
 from textune.errors import TrainingError
-from textune.search.beginning import refuse_another_beginning
 from textune.search.journal import JOURNAL, open_study
 from textune.search.settings import SweepSettings
 from textune.search.space import Point, settings_at
+from textune.search.start import refuse_another_beginning
 from textune.search.trial import DIED, DONE, FAILED, INTERRUPTED, Job, Outcome, drop_checkpoints
 
 WAITING, RUNNING, COMPLETE, PRUNED, FAIL = "waiting", "running", "complete", "pruned", "failed"

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from textune.errors import BundleError, TextuneError
-from textune.interrupt import RunInterrupted, StopRequest
+from textune.process.interrupt import RunInterrupted, StopRequest
 from textune.search.ledger import Ledger, Trial
 from textune.search.trial import DIED, INTERRUPTED, STOPPED, Bench, Job, Outcome, run_job
 

@@ -10,10 +10,11 @@ from typing import Any
 import yaml
 
 from textune.backbones import Backbone, resolve_backbone
-from textune.bundle import SWEEP, write_text_atomically
-from textune.coercion import check_bounds, coerce_value
+from textune.bundle import SWEEP
 from textune.config import RunConfig, build_config, load_settings, option
+from textune.config.values import check_bounds, coerce_value
 from textune.errors import ConfigError, TextuneError, suggest
+from textune.files import write_text_atomically
 from textune.methods import check_family, check_length, resolve
 from textune.search.space import Space, parse_space, settings_at
 

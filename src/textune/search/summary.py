@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import textune
-from textune.bundle import write_text_atomically
 from textune.evaluation import read_evaluation
-from textune.measuring import count_test_reads
+from textune.files import write_text_atomically
 from textune.report import SearchInput, write_search_report
 from textune.run import Run
+from textune.run.evaluate import count_test_reads
 from textune.search.ledger import COMPLETE, PRUNED, Ledger, Trial
+from textune.version import __version__
 
 SUMMARY = "sweep.json"
 
@@ -41,7 +41,7 @@ def write_summary(folder: Path, ledger: Ledger, selection: Selection, run: Run) 
         SearchInput(
             title=folder.name,
             created=content["created"],
-            textune_version=textune.__version__,
+            textune_version=__version__,
             metric=selection.metric,
             selection=selection.describe(),
             split=content["winner"]["split"],
@@ -67,7 +67,7 @@ def _summarise(ledger: Ledger, selection: Selection, run: Run) -> dict[str, Any]
     first = read_evaluation({k: v for k, v in tuned.items() if k != "seconds"}).headline
     return {
         "format_version": 1,
-        "textune_version": textune.__version__,
+        "textune_version": __version__,
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "settings": ledger.settings.to_plain(),
         "selection": vars(selection) | {"split": "cross-validation" if selection.folds else "validation"},

@@ -9,22 +9,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from textune.bundle import SWEEP, has_begun, lock_run, prepare_run_folder, read_json
+from textune.bundle import SWEEP, has_begun, lock_run, prepare_run_folder
 from textune.config import RunConfig, build_config
 from textune.errors import BundleError, ConfigError, DataError
-from textune.interrupt import RunInterrupted, StopRequest
+from textune.files import read_json
+from textune.process.interrupt import RunInterrupted, StopRequest
 from textune.progress import Progress, open_progress
 from textune.run import Run, load_run, resume, train_config
-from textune.search.beginning import describe_beginning
+from textune.run.start import choose_folder, refuse_several_processes
 from textune.search.cluster import find_ray, run_on_ray
 from textune.search.display import describe_figure, describe_point, open_display
 from textune.search.ledger import Ledger, Trial
 from textune.search.local import run_here, run_workers
 from textune.search.settings import DEFAULT_FOLDS, FEW_ROWS, SweepSettings, build_sweep, read_sweep, write_sweep
 from textune.search.space import settings_at
+from textune.search.start import describe_beginning
 from textune.search.summary import SUMMARY, Selection, write_summary
 from textune.search.trial import Bench, TrialSteps, drop_checkpoints
-from textune.starting import choose_folder, refuse_several_processes
 
 
 @dataclass(frozen=True)

@@ -11,21 +11,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textune.backbones import Backbone
-from textune.batching import EncodedSplit
-from textune.bundle import PLAN, has_begun, lock_run, read_json, read_json_lines
+from textune.bundle import PLAN, has_begun, lock_run
 from textune.config import RunConfig, build_config
 from textune.data import split_folds
 from textune.errors import BundleError, TextuneError
-from textune.interrupt import RunInterrupted
+from textune.files import read_json, read_json_lines
 from textune.methods import resolve
-from textune.preparation import PreparedData, prepare_data
+from textune.process.interrupt import RunInterrupted
 from textune.progress import Progress, Silent
-from textune.steps import RunSteps
+from textune.run.steps import RunSteps
+from textune.run.tables import PreparedData, prepare_data
+from textune.tokens.batches import EncodedSplit
 
 if TYPE_CHECKING:
     from textune.engine import Engine
-    from textune.probe import Probe
-    from textune.training import Trainer
+    from textune.training.probe import Probe
+    from textune.training.trainer import Trainer
 
 Notice = Callable[[int, int], None]
 """Is told the steps taken and all steps of the training in hand."""

@@ -15,7 +15,7 @@ import time
 from typing import Any
 
 from textune.errors import BundleError
-from textune.interrupt import RunInterrupted
+from textune.process.interrupt import RunInterrupted
 from textune.search.local import READY
 from textune.search.trial import INTERRUPTED, STOPPED, Bench, Job, Outcome, run_job
 
@@ -29,7 +29,7 @@ def main() -> None:
     jobs: queue.Queue[Job] = queue.Queue()
     threading.Thread(target=_listen, args=(jobs,), daemon=True).start()
     bench = Bench()
-    import textune.training  # noqa: F401  takes seconds: better before the first job
+    import textune.training.trainer  # noqa: F401  takes seconds: better before the first job
 
     _say(out, {"kind": READY})
     last = 0.0

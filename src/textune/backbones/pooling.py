@@ -1,0 +1,197 @@
+"""How the states of a text's tokens become the one vector that the head reads.
+
+Every classifier of transformers reads the first token of an encoder, but many checkpoints were trained to be read as
+the mean over tokens, and say so in `1_Pooling/config.json`. Reading them otherwise costs up to 17 points of accuracy on
+frozen features (docs/explanation.md). A forward hook on the body puts the pooled vector where the head looks for it, so
+the module tree, its parameters and its files stay those of the plain architecture.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from textune.backbones.families import Family
+from textune.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+FIRST, MEAN, LAST, NATIVE = "first", "mean", "last", "native"
+EPSILON = 1e-12
+"""Of the normalisation: that of BERT's own layers, so that a merged model can do the same (`textune.export`)."""
+WITH_POOLER = ("bert", "albert")
+"""Families whose head reads the output of the body's own pooler."""
+_CHECKPOINT_SAYS = Path("1_Pooling") / "config.json"
+_NATIVE = {"cls": FIRST, "mean": MEAN}
+
+
+@dataclass(frozen=True)
+class Pooling:
+    """Which vector the head reads.
+
+    form: "first" (the first token), "mean" (the mean over tokens, normalised to mean 0 and variance 1), "last" (a
+    decoder's last token) or "native" (whatever an unknown architecture reads by itself). skip: virtual tokens before
+    the text, which are left out.
+    """
+
+    form: str = FIRST
+    skip: int = 0
+
+
+def choose_pooling(setting: str | None, family: Family, config: Mapping[str, Any], folder: Path) -> tuple[str, str]:
+    """Returns the form of pooling for a backbone, and the reason for the log.
+
+    setting: "first", "mean" or None for automatic. config: the backbone's config.json. folder: where it lies.
+    Raises ConfigError where the family does not support the form that was asked for.
+    """
+    refusal = explain_refusal(family)
+    if family.decoder:
+        if setting is not None:
+            raise ConfigError(f"pooling={setting}: {family.name} {refusal}", hint="leave pooling= out")
+        return LAST, "a decoder's last token has read the whole text"
+    if family.guessed and setting is None:
+        return NATIVE, f"{family.name} {refusal}"
+    if setting is not None:
+        if setting == MEAN and refusal is not None:
+            raise ConfigError(f"pooling=mean: {family.name} {refusal}", hint="use pooling=first")
+        return setting, "as set"
+    trained = read_trained_pooling(folder)
+    if trained == MEAN and refusal is not None:
+        return FIRST, f"the checkpoint was trained with mean pooling, but {family.name} {refusal}"
+    if trained is not None:
+        return trained, "as the checkpoint's 1_Pooling/config.json says"
+    if family.pooling_setting is not None and config.get(family.pooling_setting) in _NATIVE:
+        return _NATIVE[config[family.pooling_setting]], "as the checkpoint's config.json says"
+    return FIRST, "the checkpoint names no pooling"
+
+
+def explain_refusal(family: Family) -> str | None:
+    """Returns why a family does not support mean pooling, or None where it does."""
+    if family.decoder:
+        return "is a decoder and reads its last token"
+    if family.guessed:
+        return "is not a known family, so where its head reads is not known"
+    return None
+
+
+def read_trained_pooling(folder: Path) -> str | None:
+    """Returns the pooling that a sentence-transformers checkpoint was trained with; None where it does not say."""
+    try:
+        content = json.loads((folder / _CHECKPOINT_SAYS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(content, dict):
+        return None
+    named = content.get("pooling_mode")  # of newer versions: one word
+    if content.get("pooling_mode_mean_tokens") or named == "mean":
+        return MEAN
+    return FIRST if content.get("pooling_mode_cls_token") or named == "cls" else None
+
+
+class PoolingHook:
+    """A forward hook of the body of a classifier: puts the pooled vector where the head looks for it.
+
+    native: the model pools by itself, and only virtual tokens have to be left out.
+    """
+
+    def __init__(self, pooling: Pooling, *, native: bool = False) -> None:
+        self.pooling, self.native = pooling, native
+
+    def __call__(self, body: torch.nn.Module, args: Any, kwargs: Mapping[str, Any], output: Any) -> Any:
+        """Replaces `pooler_output` where the body has a pooler, else the sequence of states by the pooled one."""
+        states = output.last_hidden_state[:, self.pooling.skip :]
+        if self.native:
+            # The model pools by itself, over as many states as there are: virtual ones become copies of the mean.
+            mask = kwargs.get("attention_mask")
+            mask = None if mask is None else mask[:, -states.shape[1] :]
+            pooled = states[:, 0] if self.pooling.form == FIRST else mean_of(states, mask)
+            output.last_hidden_state = pooled[:, None].expand_as(output.last_hidden_state)
+            return output
+        if self.pooling.form == FIRST:
+            pooled = states[:, 0]
+        else:
+            mask = kwargs.get("attention_mask")
+            pooled = pool_mean(states, None if mask is None else mask[:, -states.shape[1] :])
+        if getattr(output, "pooler_output", None) is None:
+            output.last_hidden_state = pooled[:, None]
+        elif self.pooling.form == FIRST:
+            output.pooler_output = _run_pooler(body, states)
+        else:
+            output.pooler_output = pooled
+        return output
+
+
+def _run_pooler(body: Any, states: torch.Tensor) -> torch.Tensor:
+    """Returns what the body's own pooler gives for other states: [rows, width]."""
+    pooler = body.pooler
+    activation = getattr(body, "pooler_activation", None)  # of ALBERT, whose pooler is a bare linear layer
+    result: torch.Tensor = pooler(states) if activation is None else activation(pooler(states[:, 0]))
+    return result
+
+
+def pool_mean(states: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """Returns the normalised mean over tokens, float32 [rows, width].
+
+    states: [rows, tokens, width]. mask: [rows, tokens] of 0 and 1; None: every token counts.
+    """
+    return normalise(mean_of(states.float(), mask))
+
+
+def mean_of(states: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """Returns the mean over tokens: [rows, width]. states, mask: as above."""
+    if mask is None:
+        return states.mean(1)
+    weights = mask[..., None].to(states.dtype)
+    return (states * weights).sum(1) / weights.sum(1)
+
+
+def normalise(vectors: torch.Tensor) -> torch.Tensor:
+    """Returns each vector with mean 0 and variance 1, so that heads learn at the same rate on every backbone."""
+    import torch
+
+    return torch.nn.functional.layer_norm(vectors, vectors.shape[-1:], eps=EPSILON)
+
+
+def needs_hook(family: Family, pooling: Pooling) -> bool:
+    """Returns whether a plain model of the family would read its tokens otherwise."""
+    if family.decoder or pooling.form in (LAST, NATIVE) or (family.guessed and pooling.form == FIRST):
+        return False
+    if pooling.form == FIRST or family.pooling_setting is not None:
+        return bool(pooling.skip)
+    return True
+
+
+def attach_pooling(model: torch.nn.Module, family: Family, pooling: Pooling) -> None:
+    """Makes a freshly loaded classifier read its tokens this way.
+
+    Nothing is attached where the architecture does it by itself. Raises ValueError for a family that cannot.
+    """
+    if not needs_hook(family, pooling):
+        return
+    if family.guessed and pooling.form == MEAN:
+        raise ValueError(f"{family.name} {explain_refusal(family)}")
+    hook = PoolingHook(pooling, native=family.pooling_setting is not None)
+    find_body(model).register_forward_hook(hook, with_kwargs=True)
+
+
+def pooling_settings(family: Family, pooling: Pooling) -> dict[str, str]:
+    """Returns the config entries by which a family with poolings of its own is told which to use."""
+    if family.pooling_setting is None:
+        return {}
+    return {family.pooling_setting: next(word for word, form in _NATIVE.items() if form == pooling.form)}
+
+
+def find_body(model: torch.nn.Module) -> torch.nn.Module:
+    """Returns the encoder inside a classifier of transformers."""
+    body: torch.nn.Module = getattr(model, str(model.base_model_prefix))
+    return body
+
+
+def find_pooling(body: torch.nn.Module) -> Pooling | None:
+    """Returns the pooling that was attached to a body, or None."""
+    found = [hook.pooling for hook in body._forward_hooks.values() if isinstance(hook, PoolingHook)]
+    return found[0] if found else None

@@ -1,0 +1,43 @@
+"""The run folder's format: its manifest, file names, lock and life cycle. No torch here."""
+
+from textune.bundle.folder import (
+    MANIFEST,
+    PLAN,
+    SETTINGS,
+    SWEEP,
+    check_place,
+    has_begun,
+    lock_run,
+    name_run,
+    prepare_run_folder,
+    run_path,
+)
+from textune.bundle.manifest import (
+    EXPORTED_FORMS,
+    BaseModel,
+    Manifest,
+    TextColumns,
+    read_manifest,
+    refuse_exported,
+    write_manifest,
+)
+
+__all__ = [
+    "BaseModel",
+    "EXPORTED_FORMS",
+    "MANIFEST",
+    "Manifest",
+    "PLAN",
+    "SETTINGS",
+    "SWEEP",
+    "TextColumns",
+    "check_place",
+    "has_begun",
+    "lock_run",
+    "name_run",
+    "prepare_run_folder",
+    "read_manifest",
+    "refuse_exported",
+    "run_path",
+    "write_manifest",
+]

@@ -1,0 +1,116 @@
+"""Groups of runs -> the comparison: each one's figures and costs, every pair tested, the test rows' readings told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from textune.compare.groups import Group, group_runs, list_common_settings
+from textune.compare.records import RunRecord, read_run, refuse_other_rows
+from textune.errors import ConfigError
+from textune.evaluation import (
+    Counts,
+    Interval,
+    adjust_holm,
+    compare_pair,
+    count_correct,
+    count_labels,
+    estimate_interval,
+    estimate_macro_f1,
+)
+from textune.report.comparison import COSTS, Candidate, Comparison, Pair, RunLine, mark_fronts
+from textune.run.evaluate import count_reads_of_own_rows
+
+
+def compare_runs(folders: Sequence[str | Path]) -> Comparison:
+    """Compares finished runs that were measured on the same rows; the best mean comes first.
+
+    Raises ConfigError for fewer than two runs, BundleError where one is not finished, DataError where the rows differ.
+    """
+    if len({Path(folder).resolve() for folder in folders}) < max(len(folders), 2):
+        raise ConfigError("a comparison needs two different runs or more", hint="textune compare RUN RUN ...")
+    runs = [read_run(folder) for folder in folders]
+    refuse_other_rows(runs)
+    groups = group_runs(runs)
+    counts = {group.name: _count(group.runs) for group in groups}
+    groups.sort(key=lambda group: (-float(counts[group.name].values.mean()), group.name))
+    candidates = mark_fronts([_describe(group, counts[group.name]) for group in groups])
+    first = runs[0]
+    return Comparison(
+        figure=first.evaluation.headline.name,
+        split=first.split,
+        rows=len(first.rows),
+        test_reads=sum(count_reads_of_own_rows(run.folder) for run in runs),
+        candidates=tuple(candidates),
+        pairs=tuple(_test_pairs(groups, counts)),
+        runs=tuple(_list_run(run, group.name) for group in groups for run in group.runs),
+        common=tuple((k, str(v)) for k, v in list_common_settings(groups).items()),
+        machines=tuple(sorted({_describe_machine(run) for run in runs})),
+        kept_layers=tuple(g.name for g in groups if any(r.manifest.engine.get("prefix_layers") for r in g.runs)),
+    )
+
+
+def _describe_machine(run: RunRecord) -> str:
+    engine = run.manifest.engine
+    precision = engine["precision"]["name"] if engine.get("precision") else "fp32"
+    return f"{precision} on {engine.get('device', 'an unknown device')}, {engine.get('threads', '?')} threads"
+
+
+def _count(runs: Sequence[RunRecord]) -> Counts:
+    """Returns what each seed's model earned: right answers, or with several labels per text those of micro F1."""
+    if runs[0].manifest.task == "multi_label":
+        return count_labels(runs[0].true, [run.given for run in runs], runs[0].unknown.sum(1))
+    return count_correct([np.asarray((run.true & run.given).any(1)) for run in runs])
+
+
+def _describe(group: Group, counts: Counts) -> Candidate:
+    runs = group.runs
+    values = counts.values
+    macro = [run.evaluation.macro.f1 for run in runs]
+    if len(runs) == 1:  # as the run's own report has them
+        interval, macro_interval = runs[0].evaluation.headline.interval, runs[0].evaluation.intervals["macro_f1"]
+    else:
+        interval, macro_interval = estimate_interval(counts), _estimate_macro_f1(runs)
+    return Candidate(
+        name=group.name,
+        seeds=group.seeds,
+        value=float(values.mean()),
+        spread=float(values.std(ddof=1)) if len(runs) > 1 else None,
+        interval=interval,
+        macro_f1=float(np.mean(macro)),
+        macro_f1_interval=macro_interval,
+        costs={key: _mean([run.costs[key] for run in runs]) for key in COSTS},
+    )
+
+
+def _estimate_macro_f1(runs: Sequence[RunRecord]) -> Interval:
+    """Returns the interval of macro F1; each label that the models do not know is one more class, always missed."""
+    unknown = runs[0].unknown
+    answers = [np.hstack([run.given, np.zeros_like(unknown)]) for run in runs]
+    return estimate_macro_f1(np.hstack([runs[0].true, unknown]), answers)[1]
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if len(known) == len(values) else None
+
+
+def _test_pairs(groups: Sequence[Group], counts: dict[str, Counts]) -> list[Pair]:
+    both = list(combinations(groups, 2))
+    tests = [compare_pair(counts[a.name], counts[b.name], a.seeds, b.seeds) for a, b in both]
+    adjusted = adjust_holm([test.p for test in tests])
+    return [
+        Pair(a.name, b.name, test, p, one_seed=1 in (len(a.runs), len(b.runs)))
+        for (a, b), test, p in zip(both, tests, adjusted, strict=True)
+    ]
+
+
+def _list_run(run: RunRecord, group: str) -> RunLine:
+    evaluation = run.evaluation
+    return RunLine(
+        str(run.folder), group, run.seed, evaluation.headline.value, evaluation.headline.interval, evaluation.macro.f1,
+        run.costs, count_reads_of_own_rows(run.folder),
+    )  # fmt: skip

@@ -1,0 +1,38 @@
+"""Settings: their schema, values from text and YAML, and the rules that fill in what was left open."""
+
+from textune.config.long_text import TRUNCATE, LongText
+from textune.config.schema import (
+    POOLINGS,
+    DataConfig,
+    ModelConfig,
+    RunConfig,
+    TokenConfig,
+    TrainingConfig,
+    build_config,
+    known_settings,
+    load_settings,
+    merge_settings,
+    option,
+    parse_settings,
+    write_settings,
+)
+from textune.config.values import parse_labels
+
+__all__ = [
+    "DataConfig",
+    "LongText",
+    "ModelConfig",
+    "POOLINGS",
+    "RunConfig",
+    "TRUNCATE",
+    "TokenConfig",
+    "TrainingConfig",
+    "build_config",
+    "known_settings",
+    "load_settings",
+    "merge_settings",
+    "option",
+    "parse_labels",
+    "parse_settings",
+    "write_settings",
+]

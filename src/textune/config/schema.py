@@ -1,0 +1,328 @@
+"""Settings: YAML and ``key=value`` become one frozen RunConfig; every problem is reported at once.
+
+The names are flat (``learning_rate``, ``text``, ``test``); in code they are grouped by who reads them.
+A setting left at None is decided by rule from the data (`textune.defaults`). A method's options stay raw
+here, under ``method.*``; the methods layer checks them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from textune.config.class_weights import ClassWeights, parse_class_weights
+from textune.config.long_text import LONG_TEXT_FORMS
+from textune.config.values import LabelPairs, RatePairs, check_bounds, coerce_value, parse_labels, parse_rates
+from textune.errors import ConfigError, suggest
+from textune.files import write_text_atomically
+
+
+def option(default: Any, help: str, *, choices: tuple[str, ...] = (), low: float | None = None,
+           high: float | None = None) -> Any:  # fmt: skip
+    """Declares a dataclass field together with its help text and the values it allows."""
+    return field(default=default, metadata={"help": help, "choices": choices, "low": low, "high": high})
+
+
+HEAD_INITS = ("probe", "random")
+POOLINGS = ("first", "mean")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the rows come from and which columns are read."""
+
+    data: str = option("", "training table: a file, a folder per class, hub:NAME or embedded:NAME")
+    test: str | None = option(None, "test table; without it a share of the rows is held out")
+    validation: str | None = option(None, "validation table; without it a share of the training rows")
+    text: tuple[str, ...] | None = option(None, "text column, or several joined (title,content)")
+    text_pair: str | None = option(None, "second text column of a sentence pair")
+    task: str | None = option(None, "one label per text, or any number of them; found by looking at the labels",
+                              choices=("single_label", "multi_label"))  # fmt: skip
+    label: tuple[str, ...] | None = option(None, "label column, or several of 0 and 1, one per label (toxic,insult)")
+    label_separator: str = option("|", "what stands between the labels of one cell in multi-label data")
+    test_text: tuple[str, ...] | None = option(None, "text columns of the test table where they differ")
+    test_text_pair: str | None = option(None, "second text column of the test table where it differs")
+    test_label: tuple[str, ...] | None = option(None, "label columns of the test table where they differ")
+    labels: LabelPairs | None = option(None, "labels in order, with names (0=negative,1=positive)")
+    joiner: str = option(" ", "what stands between joined text columns")
+    group: str | None = option(None, "column whose equal values must stay on one side of a split")
+    validation_fraction: float | None = option(None, "share of training rows for validation", low=0, high=0.9)
+    test_fraction: float | None = option(None, "share of rows for the test where none is given", low=0, high=0.9)
+    split_seed: int | None = option(None, "seed of samples and splits, where runs of other seeds are to have the same "
+                                    "rows; default: seed", low=0, high=2**31)  # fmt: skip
+    sample: str | None = option(None, "training rows to take: 1000 (by seed) or first:1000")
+    validation_sample: str | None = option(None, "validation rows to take: 1000 or first:1000")
+    test_sample: str | None = option(None, "test rows to take: 1000 or first:1000")
+    encoding: str | None = option(None, "text encoding of the files, where detection is wrong")
+    delimiter: str | None = option(None, "column delimiter of the files, where detection is wrong")
+
+
+@dataclass(frozen=True)
+class TokenConfig:
+    """How text becomes token ids."""
+
+    max_length: int | None = option(None, "tokens that are read at once; long_text says what becomes of longer texts",
+                                    low=4, high=1_000_000)  # fmt: skip
+    long_text: str | None = option(None, "texts longer than max_length: truncate keeps their first tokens (default), "
+                                   "head_tail the first and the last, window reads all, in overlapping windows",
+                                   choices=LONG_TEXT_FORMS)  # fmt: skip
+    window_overlap: int | None = option(None, "tokens that a window shares with the one before it", low=0,
+                                        high=1_000_000)  # fmt: skip
+    max_windows: int | None = option(None, "windows of one text; the rest is cut", low=1, high=10_000)
+    head_fraction: float | None = option(None, "share of head_tail's tokens that come from the beginning", low=0,
+                                         high=1)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Which pretrained model is tuned."""
+
+    backbone: str = option("minilm", "minilm, a folder, or a model id of the hub")
+    init: str | None = option(None, "a run to go on from, with new data")
+    pooling: str | None = option(None, "what the head reads of an encoder: the first token or the mean over tokens; "
+                                 "default: as the checkpoint was trained", choices=POOLINGS)  # fmt: skip
+    trust: str | None = option(None, "backbone (by its exact name) whose own code and pickle weights may be loaded")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How the parameters are trained."""
+
+    seed: int = option(42, "seed of samples, splits, new weights, order and dropout", low=0, high=2**31)
+    epochs: float | None = option(None, "passes over the training rows; 0: the head is solved and nothing is trained",
+                                  low=0, high=10_000)  # fmt: skip
+    batch_size: int | None = option(None, "rows per optimizer step, over all devices", low=1, high=65_536)
+    micro_batch_size: int | None = option(None, "rows per forward pass; smaller than batch_size: gradients add up",
+                                          low=1, high=65_536)  # fmt: skip
+    head_init: str | None = option(None, "first weights of a new head: probe solves a logistic regression on frozen "
+                                   "features, random draws them; default: probe", choices=HEAD_INITS)  # fmt: skip
+    contrast_steps: int | None = option(None, "steps on pairs of texts before the head is solved, one label per text; "
+                                        "default: some for few rows of few classes", low=0, high=10**6)  # fmt: skip
+    learning_rate: float | None = option(None, "peak learning rate", low=0, high=10)
+    head_learning_rate: float | None = option(None, "peak learning rate of the new head", low=0, high=10)
+    layer_decay: float | None = option(None, "each layer learns at this share of the rate of the one above it",
+                                       low=0.01, high=1)  # fmt: skip
+    layer_rates: RatePairs | None = option(None, "rates of layers: lower=5e-5,upper=1e-4, or embeddings=1e-5,0-2=5e-5")
+    weight_decay: float = option(0.0, "AdamW's weight decay, on matrices only", low=0, high=10)
+    warmup_fraction: float = option(0.1, "share of the steps in which the rate rises", low=0, high=1)
+    schedule: str = option("linear", "how the rate falls", choices=("linear", "cosine", "constant"))
+    max_grad_norm: float = option(1.0, "gradients are clipped to this norm; 0: never", low=0, high=1e9)
+    dropout: float | None = option(None, "hidden and attention dropout while training", low=0, high=0.9)
+    label_smoothing: float = option(0.0, "share of the target spread over all classes", low=0, high=0.9)
+    class_weights: ClassWeights | None = option(None, "balanced, or a weight for every class (ham=1,spam=4)")
+    threshold: float | None = option(None, "probability from which a label is given (multi-label); default: one per "
+                                     "label, tuned on the validation rows", low=0, high=1)  # fmt: skip
+    metric: str | None = option(None, "validation metric that picks the best checkpoint",
+                                choices=("accuracy", "macro_f1", "micro_f1", "loss"))  # fmt: skip
+    patience: int | None = option(None, "stop after so many evaluations without a better metric", low=1, high=10_000)
+    eval_every_steps: int | None = option(None, "steps between evaluations; default: each epoch", low=1, high=10**9)
+    checkpoint_every_steps: int | None = option(None, "steps between checkpoints; default: at evaluations and "
+                                                "every two minutes", low=1, high=10**9)  # fmt: skip
+    precision: str = option("auto", "arithmetic of the frozen base", choices=("auto", "fp32", "bf16"))
+    device: str = option("auto", "where to compute", choices=("auto", "cpu", "cuda", "mps"))
+    engine: str = option("auto", "forward pass: lean (packed, BERT-like models) or reference (transformers' own); "
+                         "auto: lean where it can", choices=("auto", "lean", "reference"))  # fmt: skip
+    max_tokens: int | None = option(None, "tokens in one forward pass, padding included; default: as the memory allows",
+                                    low=16, high=10_000_000)  # fmt: skip
+    prefix_cache: bool = option(True, "compute layers in which nothing is trained once and keep what they give on disk "
+                                "for all epochs (lean engine)")  # fmt: skip
+    threads: int | None = option(None, "CPU threads", low=1, high=4096)
+    tensorboard: bool = option(False, "also write TensorBoard event files")
+
+
+@dataclass(frozen=True)
+class MethodConfig:
+    """The tuning method's key and its options, unchecked until `textune.methods.resolve`."""
+
+    name: str = "lora"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """All settings of one run."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    tokens: TokenConfig = field(default_factory=TokenConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    method: MethodConfig = field(default_factory=MethodConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    name: str | None = None
+    runs_dir: str = "runs"
+
+    @property
+    def split_seed(self) -> int:
+        """The seed of samples and splits."""
+        return self.training.seed if self.data.split_seed is None else self.data.split_seed
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the flat form that `build_config` and YAML take."""
+        flat: dict[str, Any] = {}
+        for group in _GROUPS:
+            flat |= {f.name: getattr(getattr(self, group), f.name) for f in _fields_of(group)}
+        flat["method"] = {"name": self.method.name, **self.method.options}
+        flat |= {"name": self.name, "runs_dir": self.runs_dir}
+        return {key: _plain(value) for key, value in flat.items()}
+
+    def identity(self) -> dict[str, Any]:
+        """Returns the settings that decide what is trained: a run may be moved, renamed and logged elsewhere."""
+        return {k: v for k, v in self.to_dict().items() if k not in ("name", "runs_dir", "tensorboard")}
+
+    def replace(self, **flat: Any) -> RunConfig:
+        """Returns a copy with flat settings replaced; raises ConfigError like `build_config`."""
+        return build_config(self.to_dict() | flat)
+
+
+_GROUPS: dict[str, type] = {
+    "data": DataConfig,
+    "tokens": TokenConfig,
+    "model": ModelConfig,
+    "training": TrainingConfig,
+}
+_TOP_LEVEL = ("name", "runs_dir")
+
+
+def _fields_of(group: str) -> tuple[dataclasses.Field[Any], ...]:
+    return dataclasses.fields(_GROUPS[group])
+
+
+def known_settings() -> dict[str, str]:
+    """Returns every flat setting name with its help text, in the order of the groups."""
+    known = {f.name: f.metadata["help"] for group in _GROUPS for f in _fields_of(group)}
+    return known | {
+        "method": "tuning method; its options are method.OPTION",
+        "name": "name of the run's folder; default: made from data, backbone, method and seed",
+        "runs_dir": "folder that holds the runs",
+    }
+
+
+def parse_settings(pairs: Iterable[str]) -> dict[str, Any]:
+    """Turns ``["learning_rate=1e-3", "method.r=16"]`` into ``{"learning_rate": "1e-3", "method": {"r": "16"}}``.
+
+    Raises ConfigError naming every word that is not of the form key=value.
+    """
+    flat: dict[str, Any] = {}
+    problems: list[str] = []
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        key = key.strip().replace("-", "_")
+        if not equals or not key:
+            problems.append(f"'{pair}' is not of the form key=value")
+        elif key == "method" or key.startswith("method."):
+            method = flat.setdefault("method", {})
+            method["name" if key == "method" else key.removeprefix("method.")] = value
+        else:
+            flat[key] = value
+    _raise_all(problems)
+    return flat
+
+
+def load_settings(path: str | Path) -> dict[str, Any]:
+    """Reads flat settings from a YAML file; raises ConfigError where it is not a mapping."""
+    import yaml
+
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        raise ConfigError(f"{path}: cannot be read as YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: expected settings as 'key: value' lines")
+    return {str(key): value for key, value in content.items()}
+
+
+def write_settings(config: RunConfig, path: Path) -> None:
+    """Writes the settings that are not at None as YAML that `load_settings` reads back."""
+    import yaml
+
+    flat = {key: value for key, value in config.to_dict().items() if value is not None}
+    write_text_atomically(path, yaml.safe_dump(flat, sort_keys=False, allow_unicode=True))
+
+
+def merge_settings(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Lays settings over others; the method's options are merged while its name stays the same."""
+    merged = dict(base) | {k: v for k, v in over.items() if k != "method"}
+    if "method" in over:
+        old, new = _method_mapping(base.get("method", {})), _method_mapping(over["method"])
+        same = new.get("name", old.get("name")) == old.get("name")
+        merged["method"] = old | new if same else new
+    return merged
+
+
+def build_config(flat: Mapping[str, Any]) -> RunConfig:
+    """Builds a RunConfig from flat settings; raises one ConfigError that lists every problem."""
+    problems: list[str] = []
+    known = known_settings()
+    problems += [f"unknown setting '{k}'{suggest(k, known)}" for k in flat if k not in known]
+    groups: dict[str, Any] = {}
+    for group, kind in _GROUPS.items():
+        hints = typing.get_type_hints(kind)
+        values: dict[str, Any] = {}
+        for f in dataclasses.fields(kind):
+            if f.name not in flat:
+                continue
+            try:
+                values[f.name] = _coerce(f, hints[f.name], flat[f.name])
+            except (ValueError, TypeError) as error:
+                problems.append(f"{f.name}={flat[f.name]!r}: {error}")
+        groups[group] = values
+    for name in _TOP_LEVEL:
+        if flat.get(name) is not None and not isinstance(flat[name], str):
+            problems.append(f"{name}={flat[name]!r}: must be text")
+    method = _method_mapping(flat.get("method", {}))
+    if not isinstance(method.get("name", ""), str):
+        problems.append(f"method={method['name']!r}: must be a method's name")
+    _raise_all(problems)
+    return RunConfig(
+        **{group: _GROUPS[group](**values) for group, values in groups.items()},
+        method=MethodConfig(method.pop("name", "lora"), method),
+        name=flat.get("name"),
+        runs_dir=flat.get("runs_dir") or "runs",
+    )
+
+
+def _raise_all(problems: list[str]) -> None:
+    if problems:
+        count = f"{len(problems)} settings are wrong:\n  " if len(problems) > 1 else ""
+        raise ConfigError(count + "\n  ".join(problems), hint="'textune train --settings' lists every setting")
+
+
+def _method_mapping(value: Any) -> dict[str, Any]:
+    if isinstance(value, str):
+        return {"name": value}
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise ConfigError(f"method={value!r}: must be a name or a mapping with 'name'")
+
+
+def _plain(value: Any) -> Any:
+    """Turns tuples into lists so that YAML and JSON read them back."""
+    if isinstance(value, tuple | list):
+        return [_plain(v) for v in value]
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    return value
+
+
+def _coerce(f: dataclasses.Field[Any], hint: Any, value: Any) -> Any:
+    optional = isinstance(hint, types.UnionType) and type(None) in typing.get_args(hint)
+    if value is None or (optional and isinstance(value, str) and value.lower() in ("auto", "none", "null", "")):
+        if optional:
+            return None
+        raise ValueError("must have a value")
+    if f.name in _PARSERS:
+        return _PARSERS[f.name](value)
+    kind = next(a for a in typing.get_args(hint) if a is not type(None)) if optional else hint
+    return check_bounds(f.metadata, coerce_value(kind, value))
+
+
+_PARSERS: Mapping[str, Callable[[Any], Any]] = {
+    "labels": parse_labels,
+    "layer_rates": parse_rates,
+    "class_weights": parse_class_weights,
+}
+"""Settings of a form of their own."""

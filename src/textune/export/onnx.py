@@ -1,0 +1,296 @@
+"""A bundle as an ONNX folder, in fp32 or int8, which predicts without torch and transformers.
+
+The folder is a bundle of its own kind: `Predictor.load` opens it like a run, so long texts, pairs, the temperature and
+thresholds are treated by the very same code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import logging
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textune.bundle import SETTINGS, Manifest, read_manifest, refuse_exported, write_manifest
+from textune.config import build_config, load_settings
+from textune.data import Examples, Labels
+from textune.engine.session import GRAPH, import_runtime
+from textune.errors import BundleError, MissingExtraError, ModelError, TextuneError
+from textune.evaluation import compare_pair, count_correct, count_labels
+from textune.export.merged import refuse_unmergeable
+from textune.files import hash_files
+from textune.inference import Predictor
+from textune.run.tables import prepare_data
+from textune.tokens.batches import EncodedSplit, collate
+
+Array = NDArray[Any]
+LARGEST_FALL = 0.003
+"""int8 is refused where a paired test shows a loss of more than this share of the figure."""
+_TOLERANCE = 1e-4
+_PROBES = ("short", "a text of a few more words, to be padded beside the others", "word " * 300, "one more")
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What rounding to int8 costs on labelled rows.
+
+    before, after: accuracy; with several labels micro F1. low, high: 95% interval of after minus before, paired by row.
+    """
+
+    figure: str
+    rows: int
+    source: str
+    before: float
+    after: float
+    low: float
+    high: float
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the rows do not show a loss of more than LARGEST_FALL."""
+        return self.high >= -LARGEST_FALL - 1e-12
+
+    def describe(self) -> str:
+        """Return both figures and the interval of the change as part of a sentence."""
+        change = f"change {_points(self.after - self.before)} points, 95% interval {_points(self.low)} to"
+        return (
+            f"{self.figure} {self.before:.2%} before and {self.after:.2%} in int8 ({change} {_points(self.high)}), "
+            f"on {self.rows:,} {self.source}"
+        )
+
+
+def _points(share: float) -> str:
+    """Return a difference of shares as percentage points with a sign and two decimals."""
+    return f"{100 * share:+.2f}".replace("-", "−")
+
+
+def export_onnx(
+    run: str | Path, output: Path, *, form: str = "onnx", examples: Examples | None = None, source: str = "rows given",
+    force: bool = False, backbone: str | None = None, overwrite: bool = False,
+) -> Quality | None:  # fmt: skip
+    """Writes model.onnx, the tokenizer, config.json and textune.json; returns what int8 costs.
+
+    The adapter is added into the weights first. fp32: a fresh load must give the run's logits on padded texts of
+    unequal length. int8: measured on `examples` (the run's own validation rows where they are None), never on test
+    rows; refused where these show a loss of more than LARGEST_FALL, unless forced. None: fp32, or forced without rows.
+    Raises BundleError, ModelError or MissingExtraError; nothing half-written stays.
+    """
+    check_output(output, overwrite)
+    manifest = read_manifest(run)
+    refuse_exported(run, manifest)
+    refuse_unmergeable(run, manifest)
+    import_tools()
+    measured = None
+    if form == "onnx-int8":
+        measured = (examples, source) if examples is not None else _find_validation(Path(run), manifest, force)
+    predictor = Predictor.load(run, backbone=backbone, device="cpu", precision="fp32", merge=True, engine="reference")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".textune-export-", dir=output.parent) as place:
+        partial = Path(place) / "exported"
+        partial.mkdir()
+        _write_graph(predictor, partial / GRAPH)
+        names = _write_companions(Path(run), predictor, partial)
+        _seal(partial, predictor, form, names, None)
+        _check_fresh_load(partial, predictor)
+        quality = None
+        if form == "onnx-int8":
+            before = None if measured is None else _predict(Predictor.load(partial), measured[0])
+            _quantize(partial / GRAPH)
+            _seal(partial, predictor, form, names, None)
+            after = Predictor.load(partial)
+            after.predict_logits(_PROBES, _second(predictor))
+            if measured is not None and before is not None:
+                quality = _compare(predictor, *measured, before, _predict(after, measured[0]))
+                if not (quality.accepted or force):
+                    raise BundleError(
+                        f"{run}: int8 would answer worse: {quality.describe()}",
+                        hint="--to onnx keeps the answers; --data FILE measures on other rows; --force takes it",
+                    )
+            _seal(partial, predictor, form, names, quality)
+        if output.exists():
+            shutil.rmtree(output)
+        partial.rename(output)
+    return quality
+
+
+def check_output(output: Path, overwrite: bool) -> None:
+    """Raises BundleError where the folder is there and must not be replaced."""
+    if not output.exists():
+        return
+    if not overwrite:
+        raise BundleError(f"{output}: exists already", hint="choose another --output, or add --overwrite")
+    if not (output / GRAPH).is_file():
+        raise BundleError(f"{output}: holds files that are not an exported model's; it is not overwritten")
+
+
+def import_tools() -> None:
+    """Raises MissingExtraError where one of the three packages that writing needs is not installed."""
+    import_runtime()
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError(
+            f"writing ONNX needs {error.name}, which is not installed", hint="pip install 'textune[onnx]'"
+        ) from error
+
+
+def _second(predictor: Predictor) -> tuple[str, ...] | None:
+    return None if predictor.manifest.columns.text_pair is None else tuple(reversed(_PROBES))
+
+
+def _find_validation(run: Path, manifest: Manifest, force: bool) -> tuple[Examples, str] | None:
+    """Returns the validation rows that the run was chosen on, read again; None where they are gone and it is forced."""
+    reason = "it has no validation rows"
+    try:
+        data = prepare_data(build_config(load_settings(run / SETTINGS)))
+        if data.fingerprint != manifest.data_fingerprint:
+            reason = "its data are not what they were in training"
+        elif data.validation is not None:
+            return data.validation, "validation rows of the run"
+    except TextuneError as error:
+        reason = str(error).splitlines()[0]
+    if force:
+        return None
+    raise BundleError(
+        f"{run}: what int8 costs cannot be measured: {reason}",
+        hint="give labelled rows with --data FILE, or take it unmeasured with --force",
+    )
+
+
+def _predict(predictor: Predictor, examples: Examples) -> Array:
+    """Return the probabilities: float [rows, labels]."""
+    return predictor.predict_proba(examples.texts(), examples.text_pairs())
+
+
+def _compare(predictor: Predictor, examples: Examples, source: str, before: Array, after: Array) -> Quality:
+    """Return what rounding costs, tested row by row. before, after: probabilities, float [rows, labels]."""
+    labels = Labels(predictor.manifest.label_values, predictor.labels)
+    targets = labels.encode_examples(examples)
+    if predictor.manifest.task == "multi_label":
+        figure, cuts = "micro F1", np.asarray(predictor.manifest.thresholds or 0.5)
+        missed = np.array([len(names) for names in labels.find_unknown(examples)], np.int64)
+        of_run, of_int8 = (count_labels(targets > 0, [given >= cuts], missed) for given in (before, after))
+    else:
+        figure = "accuracy"
+        of_run, of_int8 = (count_correct([given.argmax(1) == targets]) for given in (before, after))
+    lead = compare_pair(of_int8, of_run, [0], [0]).lead
+    return Quality(
+        figure, len(examples), source, float(of_run.values[0]), float(of_int8.values[0]), lead.low, lead.high
+    )
+
+
+def _write_graph(predictor: Predictor, path: Path) -> None:
+    import torch
+
+    inputs = ["input_ids", "attention_mask", "token_type_ids"][: 3 if predictor.padding.token_types else 2]
+
+    class Classifier(torch.nn.Module):
+        def __init__(self, model: Any) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
+            logits: torch.Tensor = self.model(**dict(zip(inputs, tensors, strict=True))).logits
+            return logits
+
+    nothing = np.full(len(_PROBES), -1)
+    tokens = predictor.encode(_PROBES[:2] + _PROBES[3:], None if _second(predictor) is None else _PROBES[:3])
+    batch = collate(EncodedSplit(tokens, nothing, nothing).tokens, np.arange(3), predictor.padding)
+    example = tuple(torch.from_numpy(array) for name in inputs if (array := getattr(batch, name)) is not None)
+    dynamic = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+    model = Classifier(predictor.model).eval()
+    try:
+        with _quiet(), torch.inference_mode():
+            program = torch.onnx.export(
+                model, example, dynamo=True, input_names=inputs, output_names=["logits"], verbose=False,
+                dynamic_shapes=(tuple(dynamic for _ in example),),
+            )  # fmt: skip
+        assert program is not None
+        program.save(str(path), external_data=False)
+    except Exception as error:  # the exporter raises whatever its many stages raise
+        family = predictor.manifest.base_model.family
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"the exporter cannot write this {family} model: {reason}") from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silences what the exporter and the quantiser tell their own developers."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _write_companions(run: Path, predictor: Predictor, folder: Path) -> list[str]:
+    names = ["tokenizer.json"]
+    names += [name for name in ("tokenizer_config.json", "README.md") if (run / name).is_file()]
+    for name in names:
+        shutil.copyfile(run / name, folder / name)
+    config = {
+        "model_type": predictor.manifest.base_model.family,
+        "problem_type": predictor.task.problem_type,
+        "id2label": {str(i): label for i, label in enumerate(predictor.labels)},
+        "label2id": {label: i for i, label in enumerate(predictor.labels)},
+        "max_length": predictor.manifest.max_length,
+    }
+    (folder / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return [*names, "config.json", GRAPH]
+
+
+def _seal(folder: Path, predictor: Predictor, form: str, names: list[str], quality: Quality | None) -> None:
+    exported = {
+        "form": form, "padding": dataclasses.asdict(predictor.padding), "equal_lengths": predictor.equal_lengths,
+        "quality": None if quality is None else dataclasses.asdict(quality),
+    }  # fmt: skip
+    digests = hash_files(folder, [name for name in names if name != "README.md"])  # which people may edit
+    write_manifest(folder, dataclasses.replace(predictor.manifest, exported=exported, files=digests))
+
+
+def _check_fresh_load(folder: Path, predictor: Predictor) -> None:
+    second = _second(predictor)
+    expected = predictor.predict_logits(_PROBES, second)
+    found = Predictor.load(folder).predict_logits(_PROBES, second)
+    difference = float(np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-6))
+    if not difference <= _TOLERANCE:
+        raise ModelError(f"the exported model differs from the run (by {difference:.2g} of the largest logit)")
+
+
+def _quantize(path: Path) -> None:
+    """Rounds the matrices to int8 in place, each output channel with a scale of its own."""
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    graph = onnx.load(str(path))
+    del graph.graph.value_info[:]  # shapes that the quantiser would take for those of its own tensors
+    rounded = path.with_name("rounded.onnx")
+    with _quiet():
+        quantize_dynamic(graph, str(rounded), per_channel=True, weight_type=QuantType.QInt8,
+                         op_types_to_quantize=["MatMul", "Gemm"])  # fmt: skip
+    rounded.replace(path)
+
+
+def describe_onnx(folder: Path, quality: Quality | None) -> dict[str, Any]:
+    """Returns what an ONNX folder holds, for `--json`."""
+    manifest = read_manifest(folder, verify=False)
+    size = sum(p.stat().st_size for p in folder.iterdir() if p.is_file())
+    return {
+        "folder": str(folder), "form": manifest.exported["form"], "megabytes": round(size / 1e6, 1),
+        "labels": list(manifest.labels),
+        "quality": None if quality is None else dataclasses.asdict(quality),
+    }  # fmt: skip

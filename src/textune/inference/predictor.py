@@ -1,0 +1,269 @@
+"""Bundle -> Predictor: the single path by which a saved run classifies texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from textune import cache
+from textune.backbones.pooling import Pooling
+from textune.bundle import BaseModel, Manifest, read_manifest
+from textune.errors import BundleError, DataError, ModelError
+from textune.evaluation import build_task
+from textune.tokens import Tokenized, encode_texts, load_tokenizer
+from textune.tokens.batches import EncodedSplit, Padding
+
+if TYPE_CHECKING:
+    import torch
+
+    from textune.backbones import Backbone
+    from textune.engine import Engine, OnnxEngine
+
+_TEXTS_PER_CHUNK = 10_000
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One text's class. probabilities: of every label, in the labels' order."""
+
+    label: str
+    probability: float
+    probabilities: dict[str, float]
+
+    @property
+    def answer(self) -> dict[str, float]:
+        """The label and its probability."""
+        return {self.label: self.probability}
+
+
+@dataclass(frozen=True)
+class SetPrediction:
+    """One text's labels, of which there may be none. probabilities: of every label, each for itself."""
+
+    labels: tuple[str, ...]
+    probabilities: dict[str, float]
+
+    @property
+    def answer(self) -> dict[str, float]:
+        """The labels given and their probabilities."""
+        return {label: self.probabilities[label] for label in self.labels}
+
+
+class Predictor:
+    """Classifies texts with a saved run. Make one by `Predictor.load`."""
+
+    def __init__(self, manifest: Manifest, engine: Engine | OnnxEngine, tokenizer: Any, padding: Padding) -> None:
+        self.manifest = manifest
+        self.labels = manifest.labels
+        self.task = build_task(manifest.task, manifest.thresholds)
+        self.padding = padding
+        self.equal_lengths = False
+        self._engine: Any = engine
+        self._tokenizer = tokenizer
+
+    @classmethod
+    def load(
+        cls, run: str | Path, *, backbone: str | None = None, device: str = "auto", precision: str = "auto",
+        trust: str | None = None, merge: bool | None = None, engine: str = "auto",
+    ) -> Predictor:  # fmt: skip
+        """Loads a bundle, or a folder exported to ONNX, after checking its hashes.
+
+        backbone: where the base model is, if it was a local folder that this machine does not know.
+        precision: "auto" (a probe decides), "fp32" or "bf16". merge: add the adapter into the weights, which is
+        faster; None: unless the weights are 4-bit ones, which would no longer save memory. engine: "auto", "lean" or
+        "reference".
+        Raises BundleError or ModelError.
+        """
+        manifest = read_manifest(run, verify=False)
+        if manifest.exported:
+            return cls._load_exported(Path(run), manifest, device, precision)
+        return cls.from_manifest(
+            Path(run),
+            read_manifest(run),
+            backbone=backbone,
+            device=device,
+            precision=precision,
+            trust=trust,
+            merge=merge,
+            engine=engine,
+        )
+
+    @classmethod
+    def from_manifest(
+        cls, folder: Path, manifest: Manifest, *, backbone: str | None = None, device: str = "auto",
+        precision: str = "auto", trust: str | None = None, merge: bool | None = None, engine: str = "auto",
+    ) -> Predictor:  # fmt: skip
+        """Like `load`, with a manifest that was read and checked already, or is not written yet."""
+        import torch
+
+        from textune.backbones import load_classifier
+        from textune.engine import open_engine, probe_precision
+        from textune.methods import resolve_saved
+
+        found = find_backbone(manifest.base_model, backbone, trust)
+        method = resolve_saved(manifest.method, manifest.method_options)
+        with torch.random.fork_rng(devices=[]):  # the head's first weights are overwritten at once
+            pooling = None if manifest.pooling is None else Pooling(manifest.pooling, method.tokens_before_text)
+            model, new_modules = load_classifier(
+                found, manifest.labels, load_kwargs=method.load_kwargs(found.family), pooling=pooling
+            )
+            model = method.apply(model, found.family, new_modules)
+        method.load_weights(model, folder)
+        model.eval().requires_grad_(False)
+        if method.mergeable and (method.merged_to_predict if merge is None else merge):
+            model = method.merge(model)
+        place = choose_device(device)
+        opened, _ = open_engine(
+            model.to(place), probe_precision(precision, place), found.family,
+            equal_lengths=method.needs_equal_lengths(found.family), wanted=engine,
+        )  # fmt: skip
+        made = cls(manifest, opened.eval(), load_tokenizer(folder), padding_of(found))
+        made.equal_lengths = method.needs_equal_lengths(found.family)
+        return made
+
+    @classmethod
+    def _load_exported(cls, folder: Path, manifest: Manifest, device: str, precision: str) -> Predictor:
+        """Opens an ONNX folder; torch and transformers stay out of it.
+
+        The hashes are checked while onnxruntime reads the graph, which is half of the time to the first label.
+        """
+        from concurrent.futures import ThreadPoolExecutor
+
+        form = manifest.exported.get("form")
+        if device not in ("auto", "cpu"):
+            raise ModelError(f"{folder}: an exported model runs on the CPU, not on {device}", hint="leave --device out")
+        if precision == "bf16":
+            raise ModelError(
+                f"{folder}: this is an {form} model, whose arithmetic is fixed", hint="leave precision out"
+            )
+        try:
+            padding = Padding(**manifest.exported["padding"])
+        except (KeyError, TypeError) as error:
+            raise BundleError(f"{folder}: the manifest says nothing that fits about padding") from error
+        equal_lengths = bool(manifest.exported.get("equal_lengths"))
+        with ThreadPoolExecutor(1) as beside:
+            checked = beside.submit(read_manifest, folder)
+            try:
+                made = cls._open_exported(folder, manifest, padding, equal_lengths)
+            finally:
+                checked.result()  # an altered file is the cause of whatever else went wrong
+        made.equal_lengths = equal_lengths
+        return made
+
+    @classmethod
+    def _open_exported(cls, folder: Path, manifest: Manifest, padding: Padding, equal_lengths: bool) -> Predictor:
+        from textune.engine import OnnxEngine
+
+        return cls(manifest, OnnxEngine(folder, equal_lengths=equal_lengths), load_tokenizer(folder), padding)
+
+    @property
+    def precision(self) -> str:
+        """The arithmetic of the matrix products: "fp32", "bf16" or "int8"."""
+        if self.manifest.exported:
+            return "int8" if self.manifest.exported["form"] == "onnx-int8" else "fp32"
+        return str(self._engine.precision.name)
+
+    @property
+    def model(self) -> torch.nn.Module:
+        """The Hugging Face model inside; raises ModelError where it was exported to ONNX."""
+        if self.manifest.exported:
+            raise ModelError("an exported model is a graph without a Hugging Face model inside", hint="load its run")
+        model: torch.nn.Module = self._engine.model
+        return model
+
+    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Tokenized:
+        """Tokenises texts as in training; raises DataError for what is no text."""
+        check_texts(texts)
+        if self.manifest.columns.text_pair is not None and pairs is None:
+            raise DataError("this model classifies pairs of texts; the second texts are missing")
+        if pairs is not None:
+            check_texts(pairs)
+        return encode_texts(self._tokenizer, texts, pairs, self.manifest.max_length, self.manifest.long_text)
+
+    def predict_logits(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray[Any, Any]:
+        """Returns logits before the temperature: float32 [texts, labels]."""
+        from textune.engine import predict_logits
+
+        chunks = [np.zeros((0, len(self.labels)), np.float32)]
+        for begin in range(0, len(texts), _TEXTS_PER_CHUNK):
+            end = begin + _TEXTS_PER_CHUNK
+            tokens = self.encode(texts[begin:end], None if pairs is None else pairs[begin:end])
+            nothing = np.full(len(tokens), -1)
+            chunks.append(predict_logits(self._engine, EncodedSplit(tokens, nothing, nothing), self.padding))
+        return np.concatenate(chunks)
+
+    def predict_proba(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray[Any, Any]:
+        """Returns probabilities: float64 [texts, labels], each row summing to 1 where a text has one label."""
+        return self.task.probabilities(self.predict_logits(texts, pairs) / self.manifest.temperature)
+
+    def predict(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Any]:
+        """Returns the most probable label of each text (str), or with several labels per text those from their
+        thresholds on (tuple of str, which may be empty)."""
+        return list(self.task.answer(self.predict_proba(texts, pairs), self.labels))
+
+    def classify(
+        self, texts: Sequence[str], pairs: Sequence[str] | None = None
+    ) -> Sequence[Prediction | SetPrediction]:
+        """Returns label, or labels, and probabilities of each text."""
+        probabilities = self.predict_proba(texts, pairs)
+        answers = self.task.answer(probabilities, self.labels)
+        each = [dict(zip(self.labels, map(float, row), strict=True)) for row in probabilities]
+        if self.manifest.task == "multi_label":
+            return [SetPrediction(tuple(answer), own) for answer, own in zip(answers, each, strict=True)]
+        return [Prediction(str(answer), own[str(answer)], own) for answer, own in zip(answers, each, strict=True)]
+
+
+def load(run: str | Path, **options: Any) -> Predictor:
+    """Loads a finished run, or an exported folder, for prediction; options as for `Predictor.load`."""
+    return Predictor.load(run, **options)
+
+
+def find_backbone(base: BaseModel, given: str | None, trust: str | None) -> Backbone:
+    """Finds the base model of a bundle and checks its hash; raises ModelError with what to give."""
+    from textune.backbones import recall_local, resolve_backbone
+
+    if given is not None:
+        return resolve_backbone(given, trust=trust, sha256=base.sha256)
+    if not base.local:
+        return resolve_backbone(base.id, trust=trust, sha256=base.sha256)
+    folder = recall_local(base.sha256, cache.cache_dir())
+    if folder is None:
+        raise ModelError(
+            f"the run's base model '{base.id}' was a local folder that this machine does not know",
+            hint="say where it is: backbone=FOLDER",
+        )
+    return resolve_backbone(folder, trust=folder if trust == base.id else trust, sha256=base.sha256)
+
+
+def padding_of(backbone: Backbone) -> Padding:
+    """Returns how a backbone wants its batches padded."""
+    family = backbone.family
+    types = family.takes_token_types and int(backbone.config.get("type_vocab_size", 2)) > 1
+    return Padding(backbone.pad_token_id, family.padding_side, types)
+
+
+def choose_device(device: str) -> torch.device:
+    """Returns the device for inference; raises ModelError where the one asked for is not there."""
+    import torch
+
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device == "auto":
+        return torch.device(next(name for name, there in available.items() if there))
+    if not available.get(device, False):
+        raise ModelError(f"device={device}: not available here", hint="leave device out, or choose cpu")
+    return torch.device(device)
+
+
+def check_texts(texts: Sequence[str]) -> None:
+    """Raises DataError naming the first item that is not a non-empty string, or a string given for a list."""
+    if isinstance(texts, str):
+        raise DataError("give a list of texts, not one text", hint='for one text: ["..."]')
+    for i, text in enumerate(texts, 1):
+        if not isinstance(text, str):
+            raise DataError(f"text {i} is a {type(text).__name__}, not a string")
+        if not text.strip():
+            raise DataError(f"text {i} is empty")

@@ -1,0 +1,1 @@
+"""Adapters that peft trained elsewhere, as runs."""

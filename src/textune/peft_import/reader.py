@@ -1,0 +1,203 @@
+"""A folder of peft's, made elsewhere: read, checked, and cleared of what holds for one machine. No torch here."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from textune.bundle import MANIFEST
+from textune.config.values import LabelPairs
+from textune.errors import BundleError
+from textune.files import read_json
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_PICKLE = "adapter_model.bin"
+_FACTS = frozenset({"peft_type", "task_type", "base_model_name_or_path", "revision", "inference_mode", "peft_version",
+                    "auto_mapping"})  # fmt: skip
+"""What an adapter_config.json says of its own making, not of the adapter."""
+_START = frozenset({"init_lora_weights", "loftq_config", "eva_config", "corda_config", "lora_ga_config",
+                    "prompt_tuning_init", "prompt_tuning_init_text", "tokenizer_name_or_path",
+                    "tokenizer_kwargs"})  # fmt: skip
+"""What the weights started from. The saved ones take their place, so it is dropped: texts and paths among it."""
+_HARMLESS_STARTS = (True, False, "gaussian", "orthogonal", "eva", None)
+_TASKS = {"single_label_classification": "single_label", "multi_label_classification": "multi_label"}
+_HEAD_ENDS = (".classifier.out_proj.weight", ".classifier.weight", ".score.weight")
+PEFT_TYPES = (
+    "LORA", "ADALORA", "C3A", "DELORA", "FOURIERFT", "HRA", "IA3", "LN_TUNING", "LOHA", "LOKR", "MISS", "OFT",
+    "PREFIX_TUNING", "PROMPT_TUNING", "P_TUNING", "RANDLORA", "ROAD", "SHIRA", "VBLORA", "VERA", "WAVEFT",
+)  # fmt: skip
+"""What can be imported: the tests see to each. Others read more files, compile code or want more than a text."""
+
+
+@dataclass(frozen=True)
+class ForeignAdapter:
+    """An adapter folder that was found sound.
+
+    settings: peft's configuration, as far as it is not peft's default. shapes: of every tensor, by name.
+    base: what the configuration names as base model: a hub id, or a path of the machine where it was made.
+    """
+
+    folder: Path
+    peft_type: str
+    peft_version: str
+    base: str | None
+    revision: str | None
+    task_type: str | None
+    settings: Mapping[str, Any]
+    shapes: Mapping[str, tuple[int, ...]]
+
+    @property
+    def classes(self) -> int | None:
+        """Rows of the head in the file, or None where it has no head."""
+        found = (s[0] for end in _HEAD_ENDS for n, s in self.shapes.items() if n.endswith(end) and len(s) == 2)
+        return next(found, None)
+
+    @property
+    def labels(self) -> LabelPairs | None:
+        """Labels that a config.json beside the adapter names."""
+        path = self.folder / "config.json"
+        return read_label_names(read_json(path, "the model's config")) if path.is_file() else None
+
+    @property
+    def task(self) -> str | None:
+        """The task that a config.json beside the adapter names."""
+        path = self.folder / "config.json"
+        return read_task(read_json(path, "the model's config")) if path.is_file() else None
+
+    def holds(self, parameter: str) -> bool:
+        """Returns whether the file has a value for a parameter of the base model."""
+        return any(name.replace(".base_layer.", ".").endswith(f".{parameter}") for name in self.shapes)
+
+
+def read_adapter(folder: Path) -> ForeignAdapter:
+    """Reads configuration and tensor names of an adapter folder, and no weight.
+
+    Raises BundleError: no adapter, pickled weights, own code, not for classification, or a setting that cannot be kept.
+    """
+    _check_files(folder)
+    config = read_json(folder / CONFIG, "the adapter's configuration")
+    for name in (CONFIG, "config.json", "tokenizer_config.json"):
+        if (folder / name).is_file() and read_json(folder / name, "the file").get("auto_map"):
+            raise BundleError(f"{folder / name}: brings its own Python code (auto_map), which textune does not run",
+                              hint="take the entry out if the adapter does not need that code")  # fmt: skip
+    peft_type, task = config.get("peft_type"), config.get("task_type")
+    if peft_type not in PEFT_TYPES:
+        raise BundleError(f"{folder / CONFIG}: peft_type={peft_type!r} cannot be imported",
+                          hint=f"can be imported: {', '.join(PEFT_TYPES)}")  # fmt: skip
+    if task not in (None, "SEQ_CLS"):
+        raise BundleError(f"{folder / CONFIG}: task_type={task!r}: this adapter does not classify texts",
+                          hint="textune takes adapters of sequence classification (task_type SEQ_CLS)")  # fmt: skip
+    return ForeignAdapter(
+        folder, peft_type, _text(config, "peft_version") or "unknown", _text(config, "base_model_name_or_path"),
+        _text(config, "revision"), task, _choose_settings(folder / CONFIG, config), _read_shapes(folder / WEIGHTS),
+    )  # fmt: skip
+
+
+def _check_files(folder: Path) -> None:
+    if not folder.is_dir():
+        raise BundleError(f"{folder}: there is no such folder",
+                          hint=f"from the hub: hf download {folder} --local-dir FOLDER")  # fmt: skip
+    if (folder / MANIFEST).is_file():
+        raise BundleError(f"{folder}: this is a run of textune already", hint="use it as it is")
+    if not (folder / CONFIG).is_file():
+        inside = sorted(path.parent.name for path in folder.glob(f"*/{CONFIG}"))
+        hint = (
+            f"there are adapters in: {', '.join(inside)}"
+            if inside
+            else "give a folder as peft's save_pretrained writes it"
+        )
+        raise BundleError(f"{folder}: not an adapter of peft's: {CONFIG} is missing", hint=hint)
+    if not (folder / WEIGHTS).is_file():
+        if (folder / _PICKLE).is_file():
+            raise BundleError(
+                f"{folder / _PICKLE}: the weights are a pickle, which can run any code; it is not read",
+                hint=f"save the adapter again where it was made: save_pretrained writes {WEIGHTS}",
+            )
+        raise BundleError(f"{folder}: no weights: {WEIGHTS} is missing")
+
+
+def _text(config: Mapping[str, Any], key: str) -> str | None:
+    value = config.get(key)
+    return value if isinstance(value, str) and value else None
+
+
+def _choose_settings(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings that are not peft's defaults; raises BundleError naming one that cannot be kept."""
+    from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
+    from peft.utils import PeftType
+
+    defaults = {
+        f.name: f.default_factory() if f.default_factory is not dataclasses.MISSING else f.default
+        for f in dataclasses.fields(PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(config["peft_type"])])
+    }
+    if config.get("init_lora_weights") not in _HARMLESS_STARTS:
+        raise BundleError(
+            f"{path}: init_lora_weights={config['init_lora_weights']!r} changed the base model's weights, too, and the "
+            "adapter does not hold that change",
+            hint="convert it where it was made: save_pretrained(..., path_initial_model_for_weight_conversion=...)",
+        )
+    settings = {}
+    for key in sorted(config.keys() - _FACTS - _START):
+        value = config[key]
+        if key in defaults:
+            if isinstance(value, list) and key == "modules_to_save":
+                value = sorted(set(value))  # peft adds the head's names once more at each loading
+            if value != defaults[key]:
+                settings[key] = value
+        elif value:
+            raise BundleError(f"{path}: {key}={value!r} is not known to the peft that is installed here",
+                              hint="install the peft that the adapter was made with, or a newer one")  # fmt: skip
+    if config.get("megatron_config"):
+        raise BundleError(f"{path}: megatron_config names other code to load; that is not done")
+    if paths := [f"{key}={text!r}" for key, value in settings.items() for text in _list_texts(value) if _is_path(text)]:
+        raise BundleError(f"{path}: {paths[0]} is a path of the machine where the adapter was made")
+    return settings
+
+
+def _list_texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from (text for pair in value.items() for part in pair for text in _list_texts(part))
+    elif isinstance(value, list):
+        yield from (text for item in value for text in _list_texts(item))
+
+
+def _is_path(text: str) -> bool:
+    return text.startswith(("/", "~")) or text[1:3] == ":\\"
+
+
+def _read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise BundleError(f"{path}: the weights are damaged: {error}") from error
+
+
+def read_label_names(config: Mapping[str, Any]) -> LabelPairs | None:
+    """Returns the labels of a config.json's id2label in their order, or None: LABEL_0 is no name."""
+    names = config.get("id2label")
+    if not isinstance(names, Mapping) or set(names) != {str(i) for i in range(len(names))}:
+        return None
+    ordered = [str(names[str(i)]) for i in range(len(names))]
+    if len(set(ordered)) < len(ordered) or all(name == f"LABEL_{i}" for i, name in enumerate(ordered)):
+        return None
+    return tuple((name, name) for name in ordered)
+
+
+def read_task(config: Mapping[str, Any]) -> str | None:
+    """Returns the task of a config.json's problem_type, or None where it names no classification."""
+    problem = config.get("problem_type")
+    return _TASKS.get(problem) if isinstance(problem, str) else None
+
+
+def dump_settings(settings: Mapping[str, Any]) -> str:
+    """Returns the settings as one line of JSON."""
+    return json.dumps(settings, sort_keys=True, ensure_ascii=False)

@@ -1,0 +1,1 @@
+"""Signals, and commands in processes of their own."""

@@ -1,0 +1,399 @@
+"""From settings to labelled, split, checked and tokenised rows: the first half of a run."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from textune.bundle import TextColumns
+from textune.config import TRUNCATE, DataConfig, LongText, RunConfig
+from textune.config.defaults import choose_test_rows, choose_validation_rows
+from textune.data import (
+    MULTI,
+    Columns,
+    DataFacts,
+    Examples,
+    Labels,
+    Leak,
+    Overlap,
+    ReadOptions,
+    Table,
+    build_examples,
+    build_labels,
+    choose_columns,
+    choose_form,
+    describe_groups_split_apart,
+    find_leaks,
+    find_overlap,
+    inspect_examples,
+    match_label_columns,
+    read_table,
+    refuse_part_of_columns,
+    sample_examples,
+    split_examples,
+)
+from textune.errors import DataError
+from textune.tokens import Tokenized, encode_cached
+from textune.tokens.batches import EncodedSplit
+
+_FEWEST_ROWS = 4
+_MUCH_IS_CUT = 0.1
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """Rows ready to be tokenised, and what was found out about them.
+
+    notes: facts to tell. warnings: what the person should act on; they stand in the report, too.
+    fingerprint: SHA-256 of all splits and the labels. validation_fraction: share of the rows that was held out.
+    """
+
+    labels: Labels
+    columns: TextColumns
+    train: Examples
+    validation: Examples | None
+    test: Examples | None
+    facts: DataFacts
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+    overlap: Overlap | None = None
+    leaks: tuple[Leak, ...] = ()
+    task: str = "single_label"
+    fingerprint: str = field(default="")
+    validation_fraction: float = 0.0
+
+    @property
+    def evaluation(self) -> tuple[str, Examples]:
+        """The split that the figures are about: the test rows where there are any, else the validation rows."""
+        if self.test is not None:
+            return "test", self.test
+        if self.validation is not None:
+            return "validation", self.validation
+        raise DataError("there are neither test nor validation rows to measure on", hint="set validation_fraction=0.1")
+
+
+def read_options(config: DataConfig) -> ReadOptions:
+    """Returns how the files are read."""
+    return ReadOptions(encoding=config.encoding, delimiter=config.delimiter)
+
+
+def prepare_data(
+    config: RunConfig, frames: Mapping[str, Any] | None = None, *, hold_test: bool = False, pool: bool = False
+) -> PreparedData:
+    """Reads, labels, samples and splits the rows, and checks them against each other.
+
+    frames: data frames given from Python in the place of config.data.data, .validation or .test.
+    hold_test: a test table is not opened, and rows held out for the test are set apart, as if there were none.
+    pool: the rows that would validate stay with those of training, to be cut into folds; the test rows are the same.
+    Raises DataError or ConfigError before anything is trained.
+    """
+    data, seed = config.data, config.split_seed
+    given = {"data": data.data or None, "validation": data.validation, "test": data.test} | dict(frames or {})
+    if given["data"] is None:
+        raise DataError("no data is given", hint="textune train DATA, or data= in the YAML file")
+    options = read_options(data)
+    table = read_table(given["data"], options)
+    columns = choose_columns(
+        table,
+        text=data.text,
+        text_pair=data.text_pair,
+        label=data.label,
+        group=data.group,
+        joiner=data.joiner,
+    )
+    form = choose_form(table, columns, data.task, data.label_separator)
+    notes, warnings = [*table.notes, *columns.notes, form.note], []
+    examples = build_examples(table, columns, form)
+    facts = inspect_examples(examples, table)
+    labels = _build_labels(examples, columns, data)
+    leaks = find_leaks(table, columns)
+    warnings += [leak.note for leak in leaks]
+    examples = sample_examples(examples, data.sample, seed)
+    if len(examples) < _FEWEST_ROWS:
+        raise DataError(f"{table.name}: {len(examples)} usable rows are too few to train on")
+    others: dict[str, Examples | None] = {"validation": None, "test": None}
+    for name in others:
+        if given[name] is not None and not (name == "test" and hold_test):
+            others[name], other_notes = _read_other(given[name], name, config, columns, form.task, options)
+            notes += other_notes
+    classes = 0 if hold_test or form.task == MULTI or config.training.patience is not None else len(labels)
+    validation_rows, test_rows = _rows_to_hold_out(config, len(examples), given, classes)
+    parts = split_examples(
+        examples,
+        validation_fraction=validation_rows / len(examples),
+        test_fraction=test_rows / len(examples),
+        seed=seed,
+        grouped=data.group is not None,
+    )
+    notes += parts.notes
+    train = _take_all_but(examples, parts.test) if pool else parts.train
+    validation = others["validation"] if others["validation"] is not None or pool else parts.validation
+    test = others["test"] if others["test"] is not None else None if hold_test else parts.test
+    found, overlap = _check_splits(train, validation, test, labels)
+    if form.task == MULTI:
+        warnings += _warn_about_constant_labels(train, labels)
+    else:
+        _check_training_labels(train, labels, table)
+    warnings += found + _warn_about_rows(facts, table)
+    chosen = TextColumns(
+        columns.text, columns.text_pair, columns.joiner, columns.label, columns.group, columns.indicators,
+        data.label_separator,
+    )  # fmt: skip
+    prepared = PreparedData(
+        labels, chosen, train, validation, test, facts, tuple(notes), tuple(warnings), overlap, tuple(leaks), form.task
+    )
+    return replace(prepared, fingerprint=_fingerprint(prepared), validation_fraction=validation_rows / len(examples))
+
+
+def _take_all_but(examples: Examples, apart: Examples | None) -> Examples:
+    """Returns the rows that are not among those set apart, in their order."""
+    return examples if apart is None else examples.take(np.flatnonzero(~np.isin(examples.rows(), apart.rows())))
+
+
+def _build_labels(examples: Examples, columns: Columns, data: DataConfig) -> Labels:
+    """Returns the classes; columns of their own are labels in the order of the columns, also without a single row."""
+    given = data.labels or tuple((name, name) for name in columns.indicators) or None
+    return build_labels([label for labels in examples.label_sets() for label in labels], given)
+
+
+def _read_other(
+    source: Any, name: str, config: RunConfig, columns: Columns, task: str, options: ReadOptions
+) -> tuple[Examples, list[str]]:
+    data = config.data
+    table = read_table(source, options)
+    differs = name == "test" and any((data.test_text, data.test_text_pair, data.test_label))
+    named = data.test_label if name == "test" else None
+    if named is None:
+        alike = "call its label columns as the training table does"
+        refuse_part_of_columns(
+            table, columns.indicators, "name its label columns with test_label=" if name == "test" else alike
+        )
+    own = choose_columns(
+        table,
+        text=(data.test_text if name == "test" else None) or _if_there(columns.text, table),
+        text_pair=(data.test_text_pair if name == "test" else None) or columns.text_pair,
+        label=named or _if_there(columns.labels, table),
+        group=_if_there(columns.group, table),
+        joiner=data.joiner,
+    )
+    chosen_here = differs or own.text != columns.text or own.labels != columns.labels
+    notes = [f"{name}: {note}" for note in (*table.notes, *(own.notes if chosen_here else ()))]
+    sample = data.test_sample if name == "test" else data.validation_sample
+    form = choose_form(table, own, task, data.label_separator)
+    form = match_label_columns(form, table, own, columns.indicators, "test_label")
+    notes += [f"{name}: {form.note}"] if form.column_labels else []
+    return sample_examples(build_examples(table, own, form), sample, config.split_seed), notes
+
+
+def _if_there(names: Any, table: Table) -> Any:
+    """Returns the training table's column names where this table has them too, else None: look for others."""
+    wanted = (names,) if isinstance(names, str) else names or ()
+    return names if wanted and all(n in table.columns for n in wanted) else None
+
+
+def _rows_to_hold_out(config: RunConfig, rows: int, given: Mapping[str, Any], classes: int) -> tuple[int, int]:
+    """Returns the numbers of validation and test rows. classes: 0 where there must be validation rows."""
+
+    def decide(name: str, fraction: float | None, by_rule: int) -> int:
+        if given[name] is not None:
+            return 0
+        return by_rule if fraction is None else round(fraction * rows)
+
+    test = decide("test", config.data.test_fraction, choose_test_rows(rows))
+    classes = classes if test or given["test"] is not None else 0  # else nothing would be left to measure on
+    return decide("validation", config.data.validation_fraction, choose_validation_rows(rows - test, classes)), test
+
+
+def _check_training_labels(train: Examples, labels: Labels, table: Table) -> None:
+    codes = labels.encode(train.labels() or [])
+    seen = set(codes.tolist())
+    if len(seen) < 2:
+        raise DataError(
+            f"{table.name}: the training rows have one class only ('{labels.names[int(codes[0])]}')",
+            hint="take more rows, or look at sample= and the label column",
+        )
+
+
+def _check_splits(
+    train: Examples, validation: Examples | None, test: Examples | None, labels: Labels
+) -> tuple[list[str], Overlap | None]:
+    warnings: list[str] = []
+    overlap_with_test: Overlap | None = None
+    counts = count_labels(train, labels)
+    if rare := [labels.names[i] for i, n in enumerate(counts) if n == 1]:
+        warnings.append(f"one training row only: {_list(rare)}; such a class can hardly be learnt")
+    if absent := [labels.names[i] for i, n in enumerate(counts) if n == 0]:
+        warnings.append(f"no training row at all: {_list(absent)}; the model can never be right there")
+    for name, other in (("validation", validation), ("test", test)):
+        if other is None:
+            continue
+        unknown_of = labels.find_unknown(other)
+        _refuse_strange_labels(name, other, unknown_of, labels)
+        if unknown := sorted({label for found in unknown_of for label in found}):
+            rows = sum(bool(found) for found in unknown_of)
+            warnings.append(
+                f"{name}: {rows} rows have labels that training never saw ({_list(unknown)}): they count as errors"
+            )
+        overlap = find_overlap(train, other)
+        if name == "test":
+            overlap_with_test = overlap
+        if overlap.exact or overlap.near:
+            warnings.append(_describe_overlap(overlap, name))
+        if apart := describe_groups_split_apart(train, other):
+            warnings.append(f"{apart} groups have rows both in training and in {name}: hold them together with group=")
+    return warnings, overlap_with_test
+
+
+def _refuse_strange_labels(name: str, other: Examples, unknown_of: list[tuple[str, ...]], labels: Labels) -> None:
+    """Raises DataError where rows of the split have labels, and training knows none of them."""
+    sets = other.label_sets()
+    if not any(sets) or any(len(unknown) < len(own) for unknown, own in zip(unknown_of, sets, strict=True)):
+        return
+    strange = sorted({label for own in sets for label in own})
+    raise DataError(
+        f"{other.name}: training knows none of the {name} rows' labels: they are {_list(strange)}, "
+        f"and those of training {_list(list(labels.names))}",
+        hint="write the labels alike; or list all classes as labels=VALUE=NAME,..., VALUE as one table has it and NAME "
+        "as the other; or see to it that the right label column is read",
+    )
+
+
+def count_labels(examples: Examples, labels: Labels) -> np.ndarray[Any, Any]:
+    """Returns the rows of each label: int64 [labels]."""
+    return np.asarray(labels.encode_sets(examples.label_sets()).sum(axis=0, dtype=np.int64))
+
+
+def _warn_about_constant_labels(train: Examples, labels: Labels) -> list[str]:
+    everywhere = [labels.names[i] for i, n in enumerate(count_labels(train, labels)) if n == len(train)]
+    return [f"in every training row: {_list(everywhere)}; nothing tells when not to give it"] if everywhere else []
+
+
+def _describe_overlap(overlap: Overlap, name: str) -> str:
+    """Returns the warning, with row numbers but no text: it stands in the model card, which may be published."""
+    counts = [f"{overlap.exact:,} exactly"] * bool(overlap.exact) + [f"{overlap.near:,} nearly"] * bool(overlap.near)
+    pairs = ", ".join(f"{name} row {b} is training row {a}" for a, b, _ in overlap.examples[:3])
+    return (
+        f"{name} rows that stand in the training rows too: {' and '.join(counts)} ({pairs}); they flatter the figures"
+    )
+
+
+def _encoded(examples: Examples, labels: Labels) -> list[tuple[str, int]]:
+    values = examples.labels() or []
+    return list(zip(values, labels.encode(values).tolist(), strict=True))
+
+
+def _warn_about_rows(facts: DataFacts, table: Table) -> list[str]:
+    warnings = []
+    if facts.no_text:
+        warnings.append(f"{table.name}: {facts.no_text} rows have no text and are set apart")
+    if facts.no_label:
+        warnings.append(f"{table.name}: {facts.no_label} rows have no label and are set apart")
+    return warnings
+
+
+def _list(names: list[str], most: int = 5) -> str:
+    return ", ".join(f"'{n}'" for n in names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _fingerprint(data: PreparedData) -> str:
+    parts = [e.fingerprint for e in (data.train, data.validation, data.test) if e is not None]
+    return hashlib.sha256("|".join([*parts, *data.labels.values, *data.labels.names]).encode()).hexdigest()
+
+
+def encode_split(
+    examples: Examples, labels: Labels, tokenizer: Any, max_length: int, long_text: LongText
+) -> EncodedSplit:
+    """Tokenises a split through the cache and turns its labels into class numbers."""
+    tokens = tokenize(examples, tokenizer, max_length, long_text)
+    return EncodedSplit(tokens, labels.encode_examples(examples), np.asarray(examples.rows(), np.int64))
+
+
+def tokenize(examples: Examples, tokenizer: Any, max_length: int, long_text: LongText) -> Tokenized:
+    """Tokenises a split through the cache."""
+    texts, pairs = examples.texts(), examples.text_pairs()
+    return encode_cached(tokenizer, texts, pairs, max_length, examples.fingerprint, long_text)
+
+
+def describe_long_texts(tokens: Tokenized, long_text: LongText) -> str:
+    """Returns how many texts are longer than max_length, and what becomes of them."""
+    told = f"{tokens.long_share:.1%} of the texts are longer than max_length {tokens.max_length}"
+    if long_text.form == "window":
+        windows = f"{told}, and read in windows, {tokens.count_windows().max(initial=0):,} at most"
+        return windows + (f"; of {tokens.cut_share:.1%} the end is cut" if tokens.cut_share else "")
+    if long_text.form == "head_tail":
+        return f"{told}, and only their first and last tokens are read"
+    return f"{told}, and cut there"
+
+
+def advise_on_cuts(tokens: Tokenized, long_text: LongText) -> str | None:
+    """Returns a warning where something is left out of many texts: the share, and the settings that read more."""
+    if tokens.cut_share <= _MUCH_IS_CUT or tokens.second_starts is not None:
+        return None
+    told = describe_long_texts(tokens, long_text)
+    if long_text.form == "window":
+        return f"{told}: a larger max_windows= reads more of them"
+    if long_text.form == "head_tail":
+        return f"{told}: long_text=window reads all of them, a larger max_length= more"
+    return f"{told}: long_text=window reads all of them, long_text=head_tail also their end, a larger max_length= more"
+
+
+def describe_data(
+    data: PreparedData, tokens: Tokenized | None = None, long_text: LongText = TRUNCATE
+) -> list[tuple[str, str]]:
+    """Returns the facts that open a run: rows, labels and their balance, lengths, duplicates, empty cells."""
+    facts, words = data.facts, data.facts.words
+    total = max(facts.rows if data.task == MULTI else sum(facts.label_counts.values()), 1)
+    names = dict(zip(data.labels.values, data.labels.names, strict=True))
+    balance = ", ".join(
+        f"{names.get(label, label)} {count:,} ({count / total:.1%})"
+        for label, count in sorted(facts.label_counts.items(), key=lambda item: -item[1])[:8]
+    )
+    more = f" and {len(facts.label_counts) - 8} more" if len(facts.label_counts) > 8 else ""
+    splits = {"training": data.train, "validation": data.validation, "test": data.test}
+    lines = [
+        ("rows", ", ".join(f"{len(e):,} {name}" for name, e in splits.items() if e is not None)),
+        ("text", data.columns.joiner.join(data.columns.text) if len(data.columns.text) == 1
+         else f"{' + '.join(data.columns.text)} joined by {data.columns.joiner!r}"),
+        ("labels", f"{len(data.labels.names)}: {balance}{more}"),
+        ("words", f"mean {words['mean']:.0f}, median {words['median']:.0f}, 95% at most {words['p95']:.0f}, "
+         f"longest {words['max']:,.0f}"),
+    ]  # fmt: skip
+    if data.task == MULTI:
+        none = facts.rows - facts.rows_labelled
+        without = f"; {none:,} rows have none" if none else ""
+        lines.append(
+            ("labels of a row", f"{sum(facts.label_counts.values()) / max(facts.rows, 1):.2f} in the mean{without}")
+        )
+    if tokens is not None and len(tokens):
+        full = tokens.full_lengths
+        lines.append(
+            ("tokens", f"mean {full.mean():.0f}, 95% at most {np.percentile(full, 95):.0f}, longest {full.max():,}; "
+             f"{describe_long_texts(tokens, long_text)}")
+        )  # fmt: skip
+    conflicts = (
+        f"; {facts.conflicting_duplicates:,} stand with different labels" if facts.conflicting_duplicates else ""
+    )
+    lines.append(("duplicates", f"{facts.exact_duplicates:,} rows repeat an earlier text{conflicts}"))
+    return lines
+
+
+def describe_facts(data: PreparedData) -> list[tuple[str, str]]:
+    """Returns the further facts of `textune inspect`: empty cells, scripts, contradictions, overlap."""
+    facts = data.facts
+    empty = ", ".join(f"{column} {count:,}" for column, count in facts.empty_cells.items() if count)
+    lines = [("empty cells", empty or "none"), ("script", facts.script)]
+    for odd in facts.odd_scripts:
+        rows = ", ".join(map(str, odd.rows))
+        lines.append(("odd rows", f"{odd.count:,} in {odd.script} script (rows {rows})"))
+    for conflict in facts.conflicts[:3]:
+        rows = ", ".join(map(str, conflict.rows))
+        lines.append(("contradiction", f'rows {rows} are {" and ".join(conflict.labels)}: "{conflict.excerpt}"'))
+    if data.overlap is not None:
+        lines.append(
+            ("overlap", f"{data.overlap.exact:,} test rows stand in training too, {data.overlap.near:,} nearly")
+        )
+    return lines

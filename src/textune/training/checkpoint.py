@@ -1,0 +1,252 @@
+"""Checkpoints: complete or absent, hashed, and only safetensors and JSON inside.
+
+One checkpoint is a folder `step-00000120` with trainable.safetensors, optimizer.safetensors, random.safetensors
+and state.json, which holds the other files' SHA-256 and its own content's. It is written beside its place and
+renamed into it.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from textune.errors import BundleError
+from textune.files import hash_file, read_json
+
+_PARTIAL = ".partial-"
+_FILES = ("trainable.safetensors", "optimizer.safetensors", "random.safetensors")
+
+
+@dataclass(frozen=True)
+class CheckpointState:
+    """Where training stood. best_*: of the validation metric so far; best_step is 0 before the first evaluation.
+
+    plan: fingerprint of settings and data; a resumed run must have the same.
+    stale_evaluations: evaluations since the best one. seconds: spent in training so far.
+    """
+
+    step: int
+    plan: str
+    best_step: int = 0
+    best_value: float | None = None
+    stale_evaluations: int = 0
+    seconds: float = 0.0
+    running_loss: float = 0.0
+    running_rows: int = 0
+    finished: bool = False
+
+
+def estimate_bytes(parameters: list[torch.nn.Parameter]) -> int:
+    """Returns the size of one checkpoint: fp32 weights and AdamW's two moments."""
+    return sum(p.numel() for p in parameters) * 4 * 3 + 64 * 1024
+
+
+def check_space(folder: Path, bytes_needed: int) -> None:
+    """Raises BundleError before training starts where the disk could not hold the run."""
+    free = shutil.disk_usage(folder).free
+    if free < bytes_needed:
+        raise BundleError(
+            f"{folder}: the disk has {free / 2**20:.0f} MiB free, this run needs about {bytes_needed / 2**20:.0f} MiB",
+            hint="free some space, or put the runs elsewhere with runs_dir=FOLDER",
+        )
+
+
+def save_checkpoint(
+    folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, state: CheckpointState
+) -> Path:
+    """Writes one checkpoint under `folder` and returns its path.
+
+    Raises BundleError where the disk is full: the partial checkpoint is removed, older ones stay whole.
+    """
+    target = folder / f"step-{state.step:08d}"
+    # a damaged one that a resumed run went back before is written anew
+    if target.is_dir() and find_damage(target) is None and _state_equals(target, state):
+        return target
+    partial = folder / f"{_PARTIAL}{target.name}"
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        names = trainable_parameters(model)
+        save_file({n: p.detach().cpu().contiguous() for n, p in names.items()}, partial / _FILES[0])
+        save_file(_optimizer_tensors(optimizer, names), partial / _FILES[1])
+        save_file(_random_tensors(), partial / _FILES[2])
+        content = vars(state) | {"files": {name: hash_file(partial / name) for name in _FILES}}
+        content["sha256"] = _hash_content(content)
+        (partial / "state.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        for name in (*_FILES, "state.json"):
+            _flush(partial / name)
+        if target.is_dir():
+            _remove(target)
+        partial.rename(target)
+        _flush(folder)
+    except Exception as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        # safetensors wraps the system's error in its own type, with the number in the text only
+        if (
+            getattr(error, "errno", None) == errno.ENOSPC
+            or "No space left" in str(error)
+            or "os error 28" in str(error)
+        ):
+            raise BundleError(
+                f"{folder}: the disk is full; the checkpoint at step {state.step} was not kept, older ones are whole",
+                hint=f"free some space, then: textune resume {folder.parent}",
+            ) from error
+        raise
+    return target
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _state_equals(target: Path, state: CheckpointState) -> bool:
+    stored = read_json(target / "state.json", "the checkpoint's state")
+    return all(stored.get(key) == value for key, value in vars(state).items() if key != "seconds")
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Returns the checkpoints, oldest first; leftovers of an interrupted write are removed."""
+    if not folder.is_dir():
+        return []
+    for leftover in folder.glob(f"{_PARTIAL}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    return sorted(p for p in folder.glob("step-*") if p.is_dir())
+
+
+def load_checkpoint(
+    folder: Path,
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    plan: str,
+    warn: Callable[[str], None],
+) -> CheckpointState | None:
+    """Loads the newest whole checkpoint into model, optimizer and random state; None where there is none.
+
+    A damaged checkpoint is named and the one before it is taken. Raises BundleError where a file that exact
+    resuming needs is missing, and where settings or data are not those of the checkpoint.
+    """
+    found = list_checkpoints(folder)
+    for path in reversed(found):
+        missing = [name for name in (*_FILES, "state.json") if not (path / name).is_file()]
+        if missing:
+            raise BundleError(
+                f"{path}: {', '.join(missing)} is missing, so the run cannot go on exactly where it stood",
+                hint="put the file back, or remove this checkpoint's folder to go on from an older one",
+            )
+        if (reason := find_damage(path)) is not None:
+            warn(f"{path}: {reason}; going back to the checkpoint before it")
+            continue
+        content = read_json(path / "state.json", "the checkpoint's state")
+        state = CheckpointState(**{k: v for k, v in content.items() if k not in ("files", "sha256")})
+        if state.plan != plan:
+            raise BundleError(f"{path}: was made with other settings or data than this run has now")
+        _load_into(path, model, optimizer)
+        return state
+    if found:
+        raise BundleError(f"{folder}: every checkpoint is damaged", hint="train again with --overwrite")
+    return None
+
+
+def find_damage(path: Path) -> str | None:
+    """Returns what is wrong with a checkpoint's bytes, or None."""
+    try:
+        content = read_json(path / "state.json", "the checkpoint's state")
+        wrong = [name for name in _FILES if hash_file(path / name) != content["files"][name]]
+        wrong += ["state.json"] if _hash_content(content) != content["sha256"] else []
+    except (BundleError, KeyError, TypeError, OSError) as error:
+        return str(error)
+    return f"{', '.join(wrong)} is damaged (SHA-256 differs)" if wrong else None
+
+
+def _hash_content(content: dict[str, Any]) -> str:
+    """Returns the SHA-256 of what state.json says beside its own hash."""
+    said = {key: value for key, value in content.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+def load_trainable(path: Path, model: torch.nn.Module) -> None:
+    """Lays one checkpoint's trained tensors over the model; raises BundleError where it is damaged."""
+    if (reason := find_damage(path)) is not None:
+        raise BundleError(f"{path}: {reason}")
+    _copy_tensors(load_file(path / _FILES[0]), trainable_parameters(model), path)
+
+
+def remove_all_but(folder: Path, steps: set[int], newest: int) -> None:
+    """Keeps the newest checkpoints and those of the given steps."""
+    found = list_checkpoints(folder)
+    for path in found[:-newest]:
+        if int(path.name.removeprefix("step-")) not in steps:
+            _remove(path)
+
+
+def _remove(checkpoint: Path) -> None:
+    """Removes a checkpoint: renamed first, so that a kill in the middle leaves no half of it under its own name."""
+    doomed = checkpoint.with_name(f"{_PARTIAL}old-{checkpoint.name}")
+    shutil.rmtree(doomed, ignore_errors=True)
+    checkpoint.rename(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def trainable_parameters(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+    """Returns the parameters that are trained, by name."""
+    return {n: p for n, p in model.named_parameters() if p.requires_grad}
+
+
+def _optimizer_tensors(
+    optimizer: torch.optim.Optimizer, names: dict[str, torch.nn.Parameter]
+) -> dict[str, torch.Tensor]:
+    by_identity = {id(p): n for n, p in names.items()}
+    tensors: dict[str, torch.Tensor] = {}
+    for parameter, values in optimizer.state.items():
+        for key, value in values.items():
+            tensor = value if torch.is_tensor(value) else torch.tensor(float(value))
+            tensors[f"{key}|{by_identity[id(parameter)]}"] = tensor.detach().cpu().contiguous()
+    return tensors or {"empty": torch.zeros(1)}
+
+
+def _random_tensors() -> dict[str, torch.Tensor]:
+    tensors = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        tensors |= {f"cuda{i}": s for i, s in enumerate(torch.cuda.get_rng_state_all())}
+    return tensors
+
+
+def _copy_tensors(tensors: dict[str, torch.Tensor], places: dict[str, torch.nn.Parameter], path: Path) -> None:
+    if set(tensors) != set(places):
+        raise BundleError(f"{path}: its tensors are not those that this run trains")
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            places[name].copy_(tensor)
+
+
+def _load_into(path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    places = trainable_parameters(model)
+    _copy_tensors(load_file(path / _FILES[0]), places, path)
+    optimizer.state.clear()
+    for key, tensor in load_file(path / _FILES[1]).items():
+        if key == "empty":
+            continue
+        what, _, name = key.partition("|")
+        # AdamW keeps its step count on the CPU and its moments beside the parameter.
+        device = torch.device("cpu") if what == "step" else places[name].device
+        optimizer.state[places[name]][what] = tensor.to(device)
+    random = load_file(path / _FILES[2])
+    torch.set_rng_state(random["cpu"])
+    if torch.cuda.is_available():
+        for i in range(torch.cuda.device_count()):
+            if f"cuda{i}" in random:
+                torch.cuda.set_rng_state(random[f"cuda{i}"], i)

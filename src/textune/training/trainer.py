@@ -1,0 +1,396 @@
+"""One plain training loop over accelerate: exact resuming, guards against silent failure, a log of JSON lines.
+
+The loss is the sum over rows divided by the rows of the whole optimizer step, over its micro-batches and over
+processes: pieces of unequal size weigh by their rows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from textune.config import TrainingConfig
+from textune.engine import is_out_of_memory, predict_logits
+from textune.engine.budget import MOST_TOKENS
+from textune.errors import MissingExtraError, TrainingError
+from textune.files import append_json_line, read_json_lines, write_text_atomically
+from textune.process.interrupt import RunInterrupted, StopRequest
+from textune.progress import Progress
+from textune.tokens.batches import EncodedSplit, Padding, collate, plan_epoch, split_micro_batches
+from textune.training.checkpoint import (
+    CheckpointState,
+    check_space,
+    estimate_bytes,
+    list_checkpoints,
+    load_checkpoint,
+    load_trainable,
+    remove_all_but,
+    save_checkpoint,
+    trainable_parameters,
+)
+from textune.training.objective import CrossEntropy, Objective
+
+_SECONDS_BETWEEN_CHECKPOINTS = 120.0
+_CHECKPOINTS_KEPT = 2
+Look = Callable[[], Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What training came to. best_step: whose weights the model now holds. seconds: of training alone.
+
+    paused: it stopped where it was told to, and a later `run` goes on.
+    """
+
+    steps: int
+    best_step: int
+    best_value: float | None
+    seconds: float
+    stopped_early: bool
+    total_steps: int
+    paused: bool = False
+
+
+class Trainer:
+    """Trains one engine on one split; `run` is all that callers need.
+
+    engine: a module `engine(batch) -> logits` that holds the model. groups: the method's optimizer groups.
+    config: with every None decided by `textune.defaults`. plan: fingerprint of settings, data and probes.
+    objective: default: cross entropy, one label per text. max_tokens: of one forward pass, padding included.
+    """
+
+    def __init__(
+        self,
+        engine: torch.nn.Module,
+        groups: list[dict[str, Any]],
+        train: EncodedSplit,
+        validation: EncodedSplit | None,
+        padding: Padding,
+        config: TrainingConfig,
+        folder: Path,
+        plan: str,
+        progress: Progress,
+        accelerator: Accelerator,
+        objective: Objective | None = None,
+        max_tokens: int | None = None,
+    ) -> None:
+        self._objective = objective or CrossEntropy(config.label_smoothing)
+        self._metric = config.metric or self._objective.metric
+        self._bare_engine, self._train, self._validation, self._padding = engine, train, validation, padding
+        self._config, self._folder, self._plan, self._progress = config, folder, plan, progress
+        self._accelerator = accelerator
+        for group in groups:
+            group["initial_lr"] = group["lr"]
+        optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.999), eps=1e-8, foreach=True)
+        self._engine, self._optimizer = accelerator.prepare(engine, optimizer)
+        self._bare_optimizer = optimizer
+        optimizer.register_step_post_hook(lambda *_: engine.refresh())  # type: ignore[operator]
+        self._max_tokens = max_tokens
+        self._checkpoints = folder / "checkpoints"
+        self._log_path = folder / "metrics.jsonl"
+        assert config.epochs is not None and config.batch_size is not None
+        self._batch_size = config.batch_size
+        self._steps_per_epoch = math.ceil(len(train) / config.batch_size)
+        self.total_steps = max(1, round(config.epochs * self._steps_per_epoch)) if config.epochs else 0
+        self.eval_every = config.eval_every_steps or min(self._steps_per_epoch, max(1, math.ceil(self.total_steps / 4)))
+        self._losses: list[float] = []
+        self._board = _open_tensorboard(folder) if config.tensorboard and accelerator.is_main_process else None
+        self._saved = time.monotonic()
+
+    @property
+    def model(self) -> torch.nn.Module:
+        """The module tree whose parameters are the only truth."""
+        return self._bare_engine
+
+    def run(self, until_epoch: float | None = None, look: Look | None = None) -> TrainingResult:
+        """Trains to the end, from the newest whole checkpoint where there is one, and loads the best weights.
+
+        until_epoch: pause at the first evaluation from there on. Rates and evaluations stay those of the whole run.
+        look: returns the scores of the validation rows before the first step, in the place of `measure`.
+        Raises TrainingError (NaN, no gradient), BundleError (disk full, damaged checkpoint), RunInterrupted.
+        """
+        parameters = list(trainable_parameters(self.model).values())
+        check_space(self._folder, estimate_bytes(parameters) * (_CHECKPOINTS_KEPT + 2))
+        pause_at = math.inf if until_epoch is None else math.ceil(until_epoch * self._steps_per_epoch)
+        state = load_checkpoint(self._checkpoints, self.model, self._bare_optimizer, self._plan, self._progress.warn)
+        self.model.refresh()  # type: ignore[operator]
+        if state is None:
+            state = CheckpointState(step=0, plan=self._plan)
+        else:
+            self._progress.say(f"going on from step {state.step} of {self.total_steps}")
+        self._forget_log_after(state.step)
+        if state.step == 0 and self._validation is not None:
+            first = self.measure()[0] if look is None else look()
+            self._log({"kind": "evaluation", "step": 0, "epoch": 0.0} | dict(first))
+            if self._config.head_init == "probe" and self.total_steps:
+                # A solved head is a rival of all that follows: tuning that does not beat it is not kept.
+                state = replace(state, best_step=0, best_value=self._rank(first))
+                self.save(state)
+        if not self.total_steps and not state.finished:
+            state = replace(state, finished=True)
+            self.save(state)
+        if state.step >= pause_at and state.step % self.eval_every == 0 and not state.finished:
+            return self._finish(state, paused=True)  # it had paused here already
+        self._engine.train()
+        with StopRequest() as stop, self._progress.task("training", self.total_steps) as task:
+            if state.step:
+                task.advance(state.step)
+            started = time.monotonic() - state.seconds
+            for step, rows in self.remaining_steps(state):
+                loss, norm = self.take_step(step, rows, first=step == 1)
+                state = replace(
+                    state, step=step, seconds=time.monotonic() - started,
+                    running_loss=state.running_loss + loss * len(rows), running_rows=state.running_rows + len(rows),
+                )  # fmt: skip
+                self._losses.append(loss)
+                self._log(
+                    {"kind": "step", "step": step, "epoch": round(step / self._steps_per_epoch, 4), "loss": loss,
+                     "learning_rate": self._bare_optimizer.param_groups[0]["lr"], "gradient_norm": norm}
+                )  # fmt: skip
+                task.advance(1, f"loss {loss:.3f}")
+                last = step == self.total_steps
+                if step % self.eval_every == 0 or last:
+                    state = replace(self._evaluate(state), seconds=time.monotonic() - started)
+                    last = last or self._out_of_patience(state)
+                    state = replace(state, finished=last)
+                    self.save(state)
+                    if step >= pause_at and not last:
+                        return self._finish(state, paused=True)
+                elif self._is_checkpoint_due(step) or stop.signal_number is not None:
+                    self.save(state)
+                if stop.signal_number is not None and not last:
+                    self._stop(stop.signal_number, step)
+                if last:
+                    break
+        return self._finish(state)
+
+    def remaining_steps(self, state: CheckpointState) -> Iterator[tuple[int, np.ndarray[Any, Any]]]:
+        """Yields number and rows of each step that is left."""
+        if state.finished:
+            return
+        step, lengths = state.step, self._train.tokens.lengths
+        while step < self.total_steps:
+            epoch, done = divmod(step, self._steps_per_epoch)
+            for rows in plan_epoch(lengths, self._batch_size, self._config.seed, epoch)[done:]:
+                if step == self.total_steps:
+                    return
+                step += 1
+                yield step, rows
+
+    def take_step(self, step: int, rows: np.ndarray[Any, Any], *, first: bool) -> tuple[float, float]:
+        """Returns the mean loss of the step's rows and the norm of its gradient before clipping."""
+        accelerator, config = self._accelerator, self._config
+        for group in self._bare_optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * self._rate_factor(step)
+        mine = rows[accelerator.process_index :: accelerator.num_processes]
+        weight = 1.0 if len(mine) else 0.0  # a process without rows still takes part in the exchange of gradients
+        mine = mine if len(mine) else rows[:1]
+        total = self._accumulate(mine, weight / len(rows))
+        value = float(accelerator.reduce(total, reduction="sum"))
+        if not math.isfinite(value):
+            self._fail_not_finite("loss", value, step, rows)
+        parameters = [p for g in self._bare_optimizer.param_groups for p in g["params"]]
+        if first:  # later a gradient of nothing may be a batch that the model is wholly sure of
+            self._check_gradients()
+        limit = config.max_grad_norm or float("inf")
+        norm = float(torch.nn.utils.clip_grad_norm_(parameters, limit))
+        if not math.isfinite(norm):
+            self._fail_not_finite("gradient", norm, step, rows)
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        return value, norm
+
+    def _accumulate(self, rows: np.ndarray[Any, Any], weight: float) -> torch.Tensor:
+        """Adds the rows' gradients up, piece by piece; returns their loss. Where memory runs out pieces are halved."""
+        try:
+            return self._run_pieces(rows, weight)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error) or self._accelerator.num_processes > 1:
+                raise
+        longest = int(self._train.tokens.longest_windows[rows].max())
+        self._max_tokens = min(self._max_tokens or MOST_TOKENS, longest * len(rows)) // 2
+        if self._max_tokens < longest // 2:
+            raise TrainingError(
+                f"memory ran out on a single text of {longest} tokens",
+                hint="choose a smaller max_length=, or a smaller backbone=",
+            )
+        self._progress.warn(f"memory ran out: from here on at most {self._max_tokens:,} tokens at once")
+        self._optimizer.zero_grad(set_to_none=True)
+        return self._accumulate(rows, weight)
+
+    def _run_pieces(self, rows: np.ndarray[Any, Any], weight: float) -> torch.Tensor:
+        accelerator, tokens = self._accelerator, self._train.tokens
+        pieces = split_micro_batches(
+            rows, self._config.micro_batch_size or self._batch_size, tokens.count_windows(rows),
+            tokens.longest_windows[rows], self._max_tokens,
+        )  # fmt: skip
+        total = torch.zeros((), device=accelerator.device)
+        for i, piece in enumerate(pieces):
+            batch = collate(tokens, piece, self._padding, self._train.targets)
+            with _no_sync(accelerator, self._engine, i < len(pieces) - 1):
+                targets = torch.from_numpy(batch.targets).to(accelerator.device)
+                loss = self._objective.loss(self._engine(batch), targets) * weight
+                # DDP takes the mean over processes; the sum over all rows is wanted.
+                accelerator.backward(loss * accelerator.num_processes)
+            total += loss.detach()
+        return total
+
+    def _rate_factor(self, step: int) -> float:
+        """Returns the share of the peak rate at a step, counted from 1."""
+        warmup = round(self._config.warmup_fraction * self.total_steps)
+        if step <= warmup:
+            return step / warmup
+        if self._config.schedule == "constant":
+            return 1.0
+        done = (step - 1 - warmup) / max(self.total_steps - warmup, 1)
+        return 1.0 - done if self._config.schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * done))
+
+    def _check_gradients(self) -> None:
+        """Fails at the first step where the head or the body trains nothing (a detached graph, a frozen base)."""
+        groups = self._bare_optimizer.param_groups
+        if not any(group["params"] for group in groups):
+            raise TrainingError("nothing is trainable: every parameter is frozen", hint="choose another method=")
+        for part in sorted({str(g["name"]).partition(",")[0] for g in groups}):
+            own = [p for g in groups if str(g["name"]).startswith(part) for p in g["params"]]
+            if not any(p.grad is not None and bool((p.grad != 0).any()) for p in own):  # NaN is a gradient, too
+                raise TrainingError(
+                    f"nothing trainable in the {part} gets a gradient: {len(own)} tensors would stay as they are",
+                    hint="the method does not reach the loss on this backbone; choose another method=",
+                )
+
+    def _fail_not_finite(self, what: str, value: float, step: int, rows: np.ndarray[Any, Any]) -> None:
+        numbers = sorted(int(r) for r in self._train.source_rows[rows])
+        shown = ", ".join(map(str, numbers[:16])) + (", ..." if len(numbers) > 16 else "")
+        kept = list_checkpoints(self._checkpoints)
+        last = f"the last good checkpoint is {kept[-1]}" if kept else "there was no checkpoint yet"
+        raise TrainingError(
+            f"the {what} became {value} at step {step} (training rows {shown}); {last}",
+            hint="try a lower learning_rate=, precision=fp32, or look at those rows",
+        )
+
+    def measure(self) -> tuple[dict[str, float], np.ndarray[Any, Any]]:
+        """Returns the scores of the validation rows, and the answers."""
+        assert self._validation is not None
+        logits = predict_logits(self._bare_engine, self._validation, self._padding)
+        return self._objective.score(logits, self._validation.targets)
+
+    def _evaluate(self, state: CheckpointState) -> CheckpointState:
+        line: dict[str, Any] = {
+            "kind": "evaluation",
+            "step": state.step,
+            "epoch": round(state.step / self._steps_per_epoch, 4),
+        }
+        line["train_loss"] = state.running_loss / max(state.running_rows, 1)
+        state = replace(state, running_loss=0.0, running_rows=0)
+        if self._validation is None:
+            self._log(line)
+            return replace(state, best_step=state.step)
+        scores, answers = self.measure()
+        self._log(line | scores)
+        self._progress.say(
+            f"step {state.step}/{self.total_steps}: training loss {line['train_loss']:.3f}, validation loss "
+            f"{scores['loss']:.3f}, {self._objective.describe(scores)}"
+        )
+        self._warn_if_not_learning(answers)
+        value, best = self._rank(scores), state.best_value
+        if best is None or value > best:
+            return replace(state, best_step=state.step, best_value=value, stale_evaluations=0)
+        # The rate falls to nothing, so of checkpoints that the validation rows cannot tell apart the later is the
+        # better bet: an earlier one must lead by more than one standard error.
+        error = self._objective.standard_error(scores, self._validation.targets)
+        later_will_do = self._metric != "loss" and value > best - error and state.best_step != 0
+        step = state.step if later_will_do else state.best_step
+        return replace(state, best_step=step, stale_evaluations=state.stale_evaluations + 1)
+
+    def _rank(self, scores: Mapping[str, float]) -> float:
+        """Returns what checkpoints are ranked by, larger first. Small validation sets tie often: the loss decides."""
+        value = -scores["loss"] if self._metric == "loss" else scores[self._metric]
+        return value - 1e-6 * min(scores["loss"], 1e3)
+
+    def _warn_if_not_learning(self, answers: np.ndarray[Any, Any]) -> None:
+        assert self._validation is not None
+        reason = self._objective.explain(
+            answers,
+            self._validation.targets,
+            self._train.targets,
+            self._losses,
+            self._config.learning_rate or 0.0,
+            0 if all(str(g["name"]).startswith("head") for g in self._bare_optimizer.param_groups) else None,
+        )
+        if reason:
+            self._progress.warn(reason)
+            self._log({"kind": "warning", "step": len(self._losses), "text": reason})
+
+    def _out_of_patience(self, state: CheckpointState) -> bool:
+        return self._config.patience is not None and state.stale_evaluations >= self._config.patience
+
+    def _is_checkpoint_due(self, step: int) -> bool:
+        every = self._config.checkpoint_every_steps
+        if every is not None:
+            return step % every == 0
+        return time.monotonic() - self._saved > _SECONDS_BETWEEN_CHECKPOINTS
+
+    def save(self, state: CheckpointState) -> None:
+        """Writes a checkpoint and removes those that are no longer needed."""
+        if self._accelerator.is_main_process:
+            save_checkpoint(self._checkpoints, self.model, self._bare_optimizer, state)
+            remove_all_but(self._checkpoints, {state.best_step}, _CHECKPOINTS_KEPT)
+        self._saved = time.monotonic()
+        self._accelerator.wait_for_everyone()
+
+    def _stop(self, signal_number: int, step: int) -> None:
+        raise RunInterrupted(
+            f"stopped at step {step} of {self.total_steps}; a checkpoint is written",
+            signal_number,
+            hint=f"go on with: textune resume {self._folder}",
+        )
+
+    def _finish(self, state: CheckpointState, *, paused: bool = False) -> TrainingResult:
+        best = self._checkpoints / f"step-{state.best_step:08d}"
+        if state.best_step != state.step:
+            load_trainable(best, self.model)
+            self.model.refresh()  # type: ignore[operator]
+        if self._board is not None:
+            self._board.close()
+        early = state.step < self.total_steps and not paused
+        told = (state.step, state.best_step, state.best_value, state.seconds)
+        return TrainingResult(*told, early, self.total_steps, paused)
+
+    def _forget_log_after(self, step: int) -> None:
+        """Drops log lines of steps that a resumed run takes again."""
+        lines = [line for line in read_json_lines(self._log_path) if line["step"] <= step and step > 0]
+        self._losses = [line["loss"] for line in lines if line["kind"] == "step"]
+        if self._accelerator.is_main_process and self._log_path.exists():
+            write_text_atomically(self._log_path, "".join(json.dumps(line) + "\n" for line in lines))
+
+    def _log(self, line: Mapping[str, Any]) -> None:
+        if not self._accelerator.is_main_process:
+            return
+        append_json_line(self._log_path, line)
+        if self._board is not None and line["kind"] != "warning":
+            for key in line.keys() - {"kind", "step", "epoch"}:
+                self._board.add_scalar(f"{line['kind']}/{key}", line[key], line["step"])
+
+
+def _no_sync(accelerator: Accelerator, engine: torch.nn.Module, more_to_come: bool) -> Any:
+    return accelerator.no_sync(engine) if more_to_come else contextlib.nullcontext()
+
+
+def _open_tensorboard(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise MissingExtraError(
+            "tensorboard=true: TensorBoard is not installed", hint="pip install tensorboard"
+        ) from None
+    return SummaryWriter(str(folder / "tensorboard"))
