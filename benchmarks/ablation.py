@@ -59,7 +59,7 @@ class Variant:
 
 
 def patch(name: str, value: Any) -> Callable[[], contextlib.AbstractContextManager[Any]]:
-    """Returns what holds a module's name at another value for a while."""
+    """Return what holds a module's name at another value for a while."""
     return lambda: mock.patch(f"textune.engine.{name}", value)
 
 
@@ -154,7 +154,7 @@ def main() -> None:
 
 
 def start(kind: str, rows: Path, passes: int, allocator: str, threads: int) -> dict[str, Any]:
-    """Runs the turns of one kind in a process of their own under an allocator."""
+    """Run the turns of one kind in a process of their own under an allocator."""
     words = [sys.executable, __file__, "--one", kind, str(rows), str(passes), allocator]
     return run_side(words, choose_environment(allocator, threads, ours=True)).figures()
 
@@ -179,7 +179,7 @@ def compare_allocators(results: Results, rows: Path, given: Any) -> None:
 
 
 def run_turns(kind: str, rows: Path, passes: int, *, tune: bool) -> dict[str, Any]:
-    """Measures the variants of one kind in this process, in turns."""
+    """Measure the variants of one kind in this process, in turns."""
     if tune:
         from textune.cli.allocator import tune_allocator
 
@@ -188,7 +188,6 @@ def run_turns(kind: str, rows: Path, passes: int, *, tune: bool) -> dict[str, An
 
     from textune.backbones import resolve_backbone
     from textune.engine import probe_precision
-    from textune.inference import padding_of
     from textune.tokens import encode_texts, load_tokenizer
     from textune.tokens.batches import collate, plan_epoch
 
@@ -204,7 +203,7 @@ def run_turns(kind: str, rows: Path, passes: int, *, tune: bool) -> dict[str, An
     shuffled = [order[i : i + BATCH_SIZE] for i in range(0, len(order), BATCH_SIZE)]
 
     def batches(plan: Sequence[Any]) -> Iterator[Any]:
-        yield from (collate(tokens, batch, padding_of(found), targets) for batch in plan)
+        yield from (collate(tokens, batch, found.padding, targets) for batch in plan)
 
     seconds: list[list[float]] = [[] for _ in variants]
     for number in range(passes + 1):  # the first is warm-up
@@ -234,7 +233,7 @@ def run_turns(kind: str, rows: Path, passes: int, *, tune: bool) -> dict[str, An
 
 
 def build_step(found: Any, variant: Variant, auto: str, *, training: bool) -> Callable[[Any], None]:
-    """Returns what takes one step with a variant: of training, or a forward pass of the merged model."""
+    """Return what takes one step with a variant: of training, or a forward pass of the merged model."""
     import torch
 
     from textune.backbones import load_classifier

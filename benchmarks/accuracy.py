@@ -86,7 +86,7 @@ def main() -> None:
 
 
 def run_one(side: str, seed: int, train: str, test: str, epochs: int, max_length: int) -> dict[str, Any]:
-    """Trains one side in this process and returns which test rows it got right."""
+    """Train one side in this process and return which test rows it got right."""
     texts, labels = load_rows(Path(train))
     test_texts, test_labels = load_rows(Path(test))
     if side == "P":
@@ -139,13 +139,13 @@ def run_textune(
 
 
 def unpack(line: dict[str, Any]) -> np.ndarray[Any, Any]:
-    """Returns which rows were right: float64 [rows]."""
+    """Return which rows were right: float64 [rows]."""
     bits = np.frombuffer(bytes.fromhex(line["right"]), np.uint8)
     return np.unpackbits(bits, count=line["rows"]).astype(np.float64)
 
 
 def summarise(results: Results, job: dict[str, Any], given: Any, command: str) -> None:
-    """Writes the mean difference of lean and each other side with its interval, over the seeds that both have."""
+    """Write the mean difference of lean and each other side with its interval, over the seeds that both have."""
     ours = {line["seed"]: line for line in results.find(figure=FIGURE, side="lean", **job)}
     for side in SIDES[1:]:
         theirs = {line["seed"]: line for line in results.find(figure=FIGURE, side=side, **job)}
@@ -163,7 +163,7 @@ def _has_collapsed(lines: dict[int, dict[str, Any]], seed: int) -> bool:
 def compare(
     side: str, ours: dict[int, dict[str, Any]], theirs: dict[int, dict[str, Any]], seeds: list[int]
 ) -> dict[str, Any]:
-    """Returns the mean difference over these seeds with its interval."""
+    """Return the mean difference over these seeds with its interval."""
     each = np.mean([unpack(ours[seed]) - unpack(theirs[seed]) for seed in seeds], 0)
     generator = np.random.default_rng(0)
     means = [each[generator.integers(0, len(each), len(each))].mean() for _ in range(SAMPLES)]

@@ -64,7 +64,7 @@ SIZES = ("8c", "64c", "1000", "all")
 
 
 def list_cells(data: Sequence[str], sizes: Sequence[str]) -> list[tuple[str, str, int]]:
-    """Returns (data, size, draw): five draws of the small sizes and three of the others, first draws first."""
+    """Return (data, size, draw): five draws of the small sizes and three of the others, first draws first."""
     cells = []
     for name in data:
         for size in sizes:
@@ -79,7 +79,7 @@ def list_cells(data: Sequence[str], sizes: Sequence[str]) -> list[tuple[str, str
 
 
 def read_rows(name: str, folder: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Returns training and test rows as text."""
+    """Return training and test rows as text."""
     spec = DATA[name]
     if name == "rotten_tomatoes":
         from textune.data import read_table
@@ -99,7 +99,7 @@ def read_rows(name: str, folder: Path) -> tuple[pl.DataFrame, pl.DataFrame]:
 
 
 def draw_rows(train: pl.DataFrame, spec: DataSet, size: str, draw: int) -> pl.DataFrame:
-    """Returns the training rows of a cell."""
+    """Return the training rows of a cell."""
     shuffled = train.sample(fraction=1.0, shuffle=True, seed=draw)
     if size.endswith("c"):
         return shuffled.filter(pl.int_range(pl.len()).over("label") < int(size[:-1]))
@@ -107,7 +107,7 @@ def draw_rows(train: pl.DataFrame, spec: DataSet, size: str, draw: int) -> pl.Da
 
 
 def run_cell(name: str, size: str, draw: int, folder: Path) -> dict[str, Any]:
-    """Trains by every default, measures the run and its rivals, and returns the cell."""
+    """Train by every default, measures the run and its rivals, and return the cell."""
     from textune.evaluation import expected_calibration_error
     from textune.run import train_config
 
@@ -149,7 +149,7 @@ def run_embeddings(
     run: Any, learn: pl.DataFrame, answers: pl.DataFrame, targets: NDArray[Any], number: Mapping[str, int], size: str,
     draw: int,
 ) -> NDArray[np.bool_]:  # fmt: skip
-    """Returns which test rows scikit-learn's logistic regression on frozen mean embeddings gets right."""
+    """Return which test rows scikit-learn's logistic regression on frozen mean embeddings gets right."""
     from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 
     columns = run.manifest.columns
@@ -167,13 +167,12 @@ def run_embeddings(
 
 
 def embed(texts: Sequence[str], max_length: int) -> NDArray[np.float32]:
-    """Returns L2-normalised mean embeddings of MiniLM: float32 [texts, 384]."""
+    """Return L2-normalised mean embeddings of MiniLM: float32 [texts, 384]."""
     import torch
 
     from textune.backbones import load_classifier, resolve_backbone
     from textune.backbones.pooling import MEAN, Pooling
     from textune.engine import LeanEngine, predict_logits, probe_precision
-    from textune.inference import padding_of
     from textune.tokens import encode_texts, load_tokenizer
     from textune.tokens.batches import EncodedSplit
 
@@ -183,23 +182,23 @@ def embed(texts: Sequence[str], max_length: int) -> NDArray[np.float32]:
     model.classifier = torch.nn.Identity()  # type: ignore[assignment]
     tokens = encode_texts(load_tokenizer(backbone.folder), texts, None, max_length)
     nothing = np.full(len(tokens), -1)
-    found = predict_logits(engine, EncodedSplit(tokens, nothing, nothing), padding_of(backbone))
+    found = predict_logits(engine, EncodedSplit(tokens, nothing, nothing), backbone.padding)
     return found / np.linalg.norm(found, axis=1, keepdims=True)
 
 
 def pack(right: NDArray[np.bool_]) -> str:
-    """Returns which rows are right as text: bits, compressed."""
+    """Return which rows are right as text: bits, compressed."""
     return base64.b64encode(zlib.compress(np.packbits(right).tobytes(), 9)).decode()
 
 
 def unpack(text: str, rows: int) -> NDArray[np.bool_]:
-    """Returns what `pack` was given."""
+    """Return what `pack` was given."""
     bits = np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8)
     return np.unpackbits(bits)[:rows].astype(bool)
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Fills the table; returns the exit code."""
+    """Fill the table; return the exit code."""
     tune_libraries()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)

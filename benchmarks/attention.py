@@ -22,7 +22,7 @@ BATCH, STEPS, REPETITIONS = 16, 6, 3
 
 
 def measure(form: str, length: int) -> dict[str, float]:
-    """Trains a few steps in this process; returns tokens per second and peak memory in MB."""
+    """Train a few steps in this process; return tokens per second and peak memory in MB."""
     import numpy as np
     import torch
 

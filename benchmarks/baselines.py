@@ -64,7 +64,7 @@ class Clock:
         self.documents += documents
 
     def figures(self) -> dict[str, Any]:
-        """Returns start-up (process start to first step) and steady seconds."""
+        """Return start-up (process start to first step) and steady seconds."""
         steady = self.last - self.first
         return {
             "startup_seconds": self.first - float(os.environ.get(STARTED, self.first)), "steady_seconds": steady,
@@ -73,7 +73,7 @@ class Clock:
 
 
 def build_model(folder: Path, classes: int, *, dtype: Any = None, **options: Any) -> Any:
-    """Returns transformers' classifier with peft's LoRA."""
+    """Return transformers' classifier with peft's LoRA."""
     import peft
     import torch
     import transformers
@@ -141,16 +141,16 @@ class PlainLoop:
         self.random = random.Random(seed)
 
     def encode(self, texts: list[str]) -> list[list[int]]:
-        """Returns the token ids of each text."""
+        """Return the token ids of each text."""
         return list(self.tokenizer(texts, truncation=True, max_length=MAX_LENGTH)["input_ids"])
 
     def logits(self, ids: list[list[int]], rows: list[int]) -> Any:
-        """Returns the logits of some rows, padded to the longest."""
+        """Return the logits of some rows, padded to the longest."""
         batch = self.tokenizer.pad({"input_ids": [ids[i] for i in rows]}, return_tensors="pt")
         return self.model(**batch).logits.float()
 
     def plan(self, lengths: list[int]) -> list[list[int]]:
-        """Returns the batches of one epoch: of like length, in random order."""
+        """Return the batches of one epoch: of like length, in random order."""
         order = self.random.sample(range(len(lengths)), len(lengths))
         size = BATCH_SIZE * 64
         chunks = [sorted(order[i : i + size], key=lengths.__getitem__) for i in range(0, len(order), size)]
@@ -161,7 +161,7 @@ class PlainLoop:
         self, ids: list[list[int]], targets: list[int], epochs: float, told: Callable[[int], None],
         steps: int | None = None,
     ) -> None:  # fmt: skip
-        """Trains; `told` hears of each step before it begins, and of the end."""
+        """Train; `told` hears of each step before it begins, and of the end."""
         import torch
 
         parameters = [p for p in self.model.parameters() if p.requires_grad]
@@ -185,7 +185,7 @@ class PlainLoop:
         told(0)
 
     def predict(self, texts: list[str]) -> list[int]:
-        """Returns the class of each text."""
+        """Return the class of each text."""
         import torch
 
         ids = self.encode(texts)

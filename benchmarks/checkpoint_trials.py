@@ -30,12 +30,12 @@ from textune.cli.environment import tune_libraries
 from textune.config import build_config
 from textune.engine import predict_logits
 from textune.files import append_json_line, read_json_lines
-from textune.inference import padding_of
-from textune.methods import resolve
 from textune.progress import Silent
-from textune.run.steps import RunSteps
+from textune.run.fit import build_trainer, open_training, solve_head
+from textune.run.prepare import Shared, prepare
 from textune.tokens import batches as batching
 from textune.training.checkpoint import CheckpointState, trainable_parameters
+from textune.training.head import MOST_ROWS, set_head
 
 SETS = ("sms_spam", "rotten_tomatoes", "banking77", "ag_news", "amazon_reviews")
 FORMS = ("bucket", "random", "refit")
@@ -52,13 +52,14 @@ def run_trial(name: str, folder: Path, rows: int, seed: int, form: str) -> dict[
     settings = {"data": "rows", "test": "rows", "label": "label", "text": "text", "seed": seed} | fixed
     settings["validation_fraction"] = 0 if form == "refit" else 0.1
     config = build_config(settings)
-    work = RunSteps(config, resolve("lora", {}), Silent(), {"data": learn, "test": judge})
-    work.prepare()
-    judged = work._encode(work.data.evaluation[1])
-    padding = padding_of(work.backbone)
+    work = prepare(config, Silent(), Shared({"data": learn, "test": judge}))
+    judged = work.encode(work.data.evaluation[1])
+    padding = work.padding
     with tempfile.TemporaryDirectory() as place, batches(form):
-        opened = work.open_trainer(Path(place), None)
-        trainer, engine = opened.trainer, opened.engine
+        opened = open_training(work, Path(place), Silent())
+        engine = opened.engine
+        set_head(opened.network, solve_head(work, opened.network, MOST_ROWS))
+        trainer = build_trainer(work, opened, Path(place), Silent())
         parameters = trainable_parameters(engine.model)
 
         def copy() -> _Weights:

@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def measure(kernels: int, place: Path, threads: int) -> dict[str, Any]:
-    """Trains once; returns the seconds of the training and the memory of the process."""
+    """Train once; return the seconds of the training and the memory of the process."""
     with tempfile.TemporaryDirectory() as cache:
         names = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
         environment = choose_environment("own", threads, ours=True, cache=Path(cache))

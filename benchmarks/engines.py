@@ -23,7 +23,6 @@ import torch
 from textune.backbones import load_classifier, resolve_backbone
 from textune.engine import LeanEngine, Precision, ReferenceEngine
 from textune.engine.budget import describe_processor
-from textune.inference import padding_of
 from textune.methods import resolve
 from textune.tokens import encode_texts, load_tokenizer
 from textune.tokens.batches import Batch, collate, plan_epoch
@@ -99,7 +98,7 @@ def main() -> None:
 
     sides = ("lean", "lean, last layer whole", "reference", "P")
     steps = {
-        side: build_step(build(side), lambda rows: collate(tokens, rows, padding_of(found), targets)) for side in sides
+        side: build_step(build(side), lambda rows: collate(tokens, rows, found.padding, targets)) for side in sides
     }
     seconds: dict[str, list[float]] = {side: [] for side in sides}
     plan = plan_epoch(tokens.lengths, BATCH_SIZE, 1, 0)

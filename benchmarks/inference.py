@@ -106,7 +106,7 @@ def main() -> None:
 
 
 def prepare(place: Path, given: Any, forms: set[str], environment: dict[str, str]) -> dict[str, Path]:
-    """Trains a run where none is given, and exports it in the forms that are needed; returns the folder of each."""
+    """Train a run where none is given, and exports it in the forms that are needed; return the folder of each."""
     run = given.run or train_small(place, given.data, given.train_rows, given.epochs, environment)
     others = write_rows(place / "others.csv", *read_rows(given.data, "amazon_reviews", "train", slice(1_000, 2_000)))
     exported = {form: export_run(run, form, place, environment, others) for form in sorted(forms - {"run"})}
@@ -117,7 +117,7 @@ def prepare(place: Path, given: Any, forms: set[str], environment: dict[str, str
 
 
 def measure(side: str, folder: Path, rows: Path) -> dict[str, Any]:
-    """Loads one side in this process and times it."""
+    """Load one side in this process and times it."""
     texts, labels = load_rows(rows)
     begun = time.perf_counter()
     predict, precision = (open_pipeline if side.startswith("pipeline") else open_predictor)(side, folder)
@@ -143,7 +143,7 @@ def measure(side: str, folder: Path, rows: Path) -> dict[str, Any]:
 
 
 def open_pipeline(side: str, folder: Path) -> tuple[Predict, str]:
-    """Returns transformers' pipeline on the CPU."""
+    """Return transformers' pipeline on the CPU."""
     import transformers
 
     padding = "max_length" if side == PADDED else True
@@ -156,7 +156,7 @@ def open_pipeline(side: str, folder: Path) -> tuple[Predict, str]:
 
 
 def open_predictor(side: str, folder: Path) -> tuple[Predict, str]:
-    """Returns textune's Predictor, of a run or of an exported folder."""
+    """Return textune's Predictor, of a run or of an exported folder."""
     from textune.inference import Predictor
 
     exported = side.startswith("onnxruntime")
@@ -166,7 +166,7 @@ def open_predictor(side: str, folder: Path) -> tuple[Predict, str]:
 
 
 def summarise(results: Results, repetitions: int) -> None:
-    """Writes the medians of each side, and how many times as fast textune is."""
+    """Write the medians of each side, and how many times as fast textune is."""
     if results.find(figure="inference, textune against others", repetitions=repetitions):
         return
     keys = ("documents_per_second", "tokens_per_second", "latency_ms", "accuracy", "peak_rss_anon_mb")

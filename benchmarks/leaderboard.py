@@ -106,21 +106,21 @@ class Table:
 
     @classmethod
     def open(cls, path: Path) -> Table:
-        """Reads what is there."""
+        """Read what is there."""
         cells = read_json(path, "the results table")["cells"] if path.is_file() else []
         return cls(path, list(cells))
 
     def holds(self, cell: Cell) -> bool:
-        """Returns whether the cell is finished."""
+        """Return whether the cell is finished."""
         return cell.key in {(c["data"], c["method"], c["seed"]) for c in self.cells}
 
     def refuse_others(self, extra: Mapping[str, str]) -> None:
-        """Refuses to put trials of other settings beside the table's cells: each would be taken for the other."""
+        """Refuse to put trials of other settings beside the table's cells: each would be taken for the other."""
         if any(c["set"] != dict(extra) for c in self.cells):
             raise SystemExit(f"{self.path}: has cells of other settings (--set); give --output another file")
 
     def add(self, line: dict[str, Any]) -> None:
-        """Adds a finished cell and writes the file anew, in the order of the tables."""
+        """Add a finished cell and write the file anew, in the order of the tables."""
         self.cells.append(line)
         order = {name: i for i, name in enumerate((*DATA, *METHODS))}
         self.cells.sort(key=lambda c: (order[c["data"]], order[c["method"]], c["seed"]))
@@ -129,23 +129,23 @@ class Table:
         write_text_atomically(self.path, f'{{"format": {FORMAT}, "cells": [\n  {lines}\n]}}\n')
 
     def fits(self, line: Mapping[str, Any]) -> bool:
-        """Returns whether the data set's other cells were measured on the same test rows."""
+        """Return whether the data set's other cells were measured on the same test rows."""
         return all(c["test_rows"] == line["test_rows"] for c in self.cells if c["data"] == line["data"])
 
     def slowness(self) -> float:
-        """Returns how much longer cells took than was thought: the median over the finished ones."""
+        """Return how much longer cells took than was thought: the median over the finished ones."""
         took = [c["seconds"] / Cell(c["data"], c["method"], c["seed"]).estimate for c in self.cells]
         return statistics.median(took) if took else 1.0
 
 
 def list_cells(data: Sequence[str], methods: Sequence[str], seeds: Sequence[int]) -> list[Cell]:
-    """Returns the cells in the order in which they run: cheap ones first, and first seeds before second ones."""
+    """Return the cells in the order in which they run: cheap ones first, and first seeds before second ones."""
     cells = [(n, Cell(d, m, seed)) for d in data for m in methods for n, seed in enumerate(seeds, 1)]
     return [cell for _, cell in sorted(cells, key=lambda pair: pair[0] * pair[1].estimate)]
 
 
 def fill(table: Table, cells: Sequence[Cell], data: Path, extra: Sequence[str], minutes: float | None) -> int:
-    """Runs the cells that the table lacks; returns how many failed."""
+    """Run the cells that the table lacks; return how many failed."""
     end = None if minutes is None else time.monotonic() + 60 * minutes
     failed = 0
     for cell in cells:
@@ -170,7 +170,7 @@ def fill(table: Table, cells: Sequence[Cell], data: Path, extra: Sequence[str], 
 
 
 def run_cell(cell: Cell, data: Path, extra: Sequence[str], seconds: float | None) -> dict[str, Any] | None:
-    """Runs one cell in a process of its own; returns its line, or None where it failed.
+    """Run one cell in a process of its own; return its line, or None where it failed.
 
     Raises subprocess.TimeoutExpired after so many seconds.
     """
@@ -189,36 +189,37 @@ def run_cell(cell: Cell, data: Path, extra: Sequence[str], seconds: float | None
 
 
 def measure_cell(cell: Cell, data: Path, extra: Mapping[str, str], place: Path) -> dict[str, Any]:
-    """Trains one classifier in this process, measures it from its saved folder, and returns its line."""
+    """Train one classifier in this process, measures it from its saved folder, and return its line."""
     started = time.monotonic()
     from textune.cli.allocator import open_tuned_progress
     from textune.inference import Predictor
-    from textune.methods import resolve
-    from textune.run.evaluate import measure_predictor
+    from textune.run.api import train_and_save
+    from textune.run.costs import peak_memory_mb
+    from textune.run.other_rows import measure_predictor
+    from textune.run.prepare import prepare
     from textune.run.save import weight_megabytes
-    from textune.run.steps import RunSteps, peak_memory_mb
 
     spec = DATA[cell.data]
     files = {key: str(data / name) for key, name in spec.files.items()}
     settings = files | dict(spec.settings) | {"method": METHODS[cell.method][0], "seed": cell.seed} | dict(extra)
     config = build_config(settings)
-    steps = RunSteps(config, resolve(config.method.name, config.method.options), open_tuned_progress(), {})
-    steps.prepare()
+    progress = open_tuned_progress()
+    prepared = prepare(config, progress)
     folder = place / "run"
     folder.mkdir()
-    manifest, training = steps.train_and_save(folder, plan=None)
+    manifest, training = train_and_save(prepared, folder, progress)
     peak = peak_memory_mb()
-    split, examples = steps.data.evaluation
+    split, examples = prepared.data.evaluation
     evaluation, _ = measure_predictor(Predictor.load(folder), examples, folder)
-    first, decided = evaluation.headline, steps.config.training
+    first, decided = evaluation.headline, prepared.config.training
     log = read_json_lines(folder / "metrics.jsonl")
     last = max((line["step"] for line in log if line["kind"] == "step"), default=0)
     warnings = [line["text"] for line in log if line["kind"] == "warning" and line["step"] == last]
     return {
         "data": cell.data, "method": cell.method, "seed": cell.seed, "split": split, "rows": len(examples),
-        "train_rows": len(steps.data.train), "metric": first.name, "score": round(first.value, 5),
+        "train_rows": len(prepared.data.train), "metric": first.name, "score": round(first.value, 5),
         "interval": [round(first.interval.low, 5), round(first.interval.high, 5)],
-        "macro_f1": round(evaluation.macro.f1, 5), "training_seconds": round(training, 2),
+        "macro_f1": round(evaluation.macro.f1, 5), "training_seconds": round(training.seconds, 2),
         "seconds": round(time.monotonic() - started, 1), "peak_memory_mb": round(peak),
         "trainable": manifest.trainable_parameters, "total": manifest.total_parameters,
         "megabytes": round(weight_megabytes(folder), 3), "warning": warnings[-1] if warnings else None,
@@ -234,7 +235,7 @@ def measure_cell(cell: Cell, data: Path, extra: Mapping[str, str], place: Path) 
 
 
 def print_cell(cell: Cell, data: Path, extra: Mapping[str, str], place: Path) -> int:
-    """Measures a cell and prints its line; returns the exit code."""
+    """Measure a cell and print its line; return the exit code."""
     try:
         print(json.dumps(measure_cell(cell, data, extra, place)), flush=True)
     except TextuneError as error:
@@ -246,7 +247,7 @@ def print_cell(cell: Cell, data: Path, extra: Mapping[str, str], place: Path) ->
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Fills the table, or measures one cell; returns the exit code."""
+    """Fill the table, or measures one cell; return the exit code."""
     tune_libraries()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)

@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def measure(name: str, data: Path, seed: int) -> dict[str, Any]:
-    """Starts one run and returns its figures."""
+    """Start one run and return its figures."""
     source, settings = RUNS[name]
     with tempfile.TemporaryDirectory() as place:
         if source == "demo":

@@ -35,7 +35,7 @@ TOLD_PER_CLASS = ("sms_plain", "sms_weighted")
 
 
 def main() -> None:
-    """Trains what is not there yet and writes the figures of all."""
+    """Train what is not there yet and write the figures of all."""
     tune_libraries()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def finish(name: str, data: Path, runs: Path) -> None:
-    """Trains one run, goes on with it, or finds it finished."""
+    """Train one run, goes on with it, or finds it finished."""
     source, kind, settings = RUNS[name]
     folder = data / source
     if not (folder / f"train.{kind}").is_file():
@@ -71,7 +71,7 @@ def finish(name: str, data: Path, runs: Path) -> None:
 
 
 def describe(name: str, folder: Path) -> dict[str, Any]:
-    """Returns the figures of a finished run."""
+    """Return the figures of a finished run."""
     run, settings = load_run(folder), load_settings(folder / "config.yaml")
     metrics = read_json(folder / "evaluation" / "metrics.json", "figures")
     tuned, summary = metrics["models"]["tuned"], metrics["summary"]
@@ -91,7 +91,7 @@ def describe(name: str, folder: Path) -> dict[str, Any]:
 
 
 def compare(first: Path, second: Path) -> dict[str, Any]:
-    """Returns the difference of two runs' accuracies on the same rows, with a paired bootstrap interval."""
+    """Return the difference of two runs' accuracies on the same rows, with a paired bootstrap interval."""
     right = []
     for folder in (first, second):
         table = pq.read_table(folder / "evaluation" / "predictions.parquet", columns=["label", "predicted_label"])

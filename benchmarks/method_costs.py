@@ -32,7 +32,7 @@ ROWS, TOKENS, STEPS = 16, 128, 3
 
 
 def main() -> None:
-    """Measures every method on both sizes, each in its own process."""
+    """Measure every method on both sizes, each in its own process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path)
     parser.add_argument("--only", nargs="*")
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def build_model(size: str, folder: Path) -> Path:
-    """Saves a model of random weights; returns its folder."""
+    """Save a model of random weights; return its folder."""
     import torch
     import transformers
 
@@ -70,15 +70,16 @@ def build_model(size: str, folder: Path) -> Path:
 
 
 def measure(name: str, size: str, folder: Path) -> dict[str, Any]:
-    """Returns the costs of one method."""
+    """Return the costs of one method."""
     import numpy as np
     import torch
 
     from textune.backbones import load_classifier, resolve_backbone
     from textune.engine import Precision, ReferenceEngine
     from textune.methods import Rates, resolve
-    from textune.run.evaluate import peak_memory_mb
-    from textune.run.save import count_parameters, weight_megabytes
+    from textune.run.costs import peak_memory_mb
+    from textune.run.fit import count_parameters
+    from textune.run.save import weight_megabytes
     from textune.tokens.batches import Batch
 
     torch.set_num_threads(1)

@@ -24,7 +24,7 @@ TRAIN, VALIDATION, TEST = 2_000, 200, 1_000  # as the demo
 
 
 def main() -> None:
-    """Runs what is missing in the output."""
+    """Run what is missing in the output."""
     tune_libraries()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True)
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def run_trial(method: str, seed: int) -> dict[str, Any]:
-    """Trains and measures once."""
+    """Train and measures once."""
     total = TRAIN + VALIDATION + TEST
     with tempfile.TemporaryDirectory() as place:
         run = train(

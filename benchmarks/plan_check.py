@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def check(name: str, data: Path, seconds: float, settings: list[str]) -> dict[str, Any]:
-    """Forecasts one run, trains it, and returns both."""
+    """Forecast one run, trains it, and return both."""
     source, words = RUNS[name]
     table = [source]
     if not source.startswith("embedded:"):
@@ -88,7 +88,7 @@ def check(name: str, data: Path, seconds: float, settings: list[str]) -> dict[st
 
 
 def train(command: list[str], run: Path, environment: dict[str, str]) -> dict[str, float]:
-    """Trains in a process of its own and returns what it took."""
+    """Train in a process of its own and return what it took."""
     started, most = time.monotonic(), 0.0
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
     while process.poll() is None:
@@ -105,7 +105,7 @@ def train(command: list[str], run: Path, environment: dict[str, str]) -> dict[st
 
 
 def measure_folder(folder: Path) -> float:
-    """Returns the megabytes of the files in a folder; those that go meanwhile are left out."""
+    """Return the megabytes of the files in a folder; those that go meanwhile are left out."""
     total = 0
     for root, _, names in os.walk(folder):
         for name in names:

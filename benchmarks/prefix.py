@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def measure(method: str, place: Path, given: Any) -> dict[str, Any]:
-    """Trains without the cache, with an empty one, and with what that run left; returns the seconds."""
+    """Train without the cache, with an empty one, and with what that run left; return the seconds."""
     with tempfile.TemporaryDirectory() as cache:
         environment = choose_environment(given.allocator, given.threads, ours=True, cache=Path(cache))
         seconds = {}

@@ -31,7 +31,7 @@ TOKENS = 64
 
 
 def main() -> None:
-    """Measures both sizes under both methods, each step in a process of its own."""
+    """Measure both sizes under both methods, each step in a process of its own."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path)
     parser.add_argument("--one", nargs=4, metavar=("WHAT", "METHOD", "BACKBONE", "RUN"), help="one step, printed")
@@ -60,14 +60,14 @@ def main() -> None:
 
 
 def call(what: str, method: str, backbone: Path, run: Path) -> dict[str, Any]:
-    """Runs one step in a fresh process and returns what it printed."""
+    """Run one step in a fresh process and return what it printed."""
     words = [sys.executable, __file__, "--one", what, method, str(backbone), str(run)]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     return dict(json.loads(done.stdout.strip().splitlines()[-1]))
 
 
 def build_model(size: str, folder: Path) -> Path:
-    """Saves a model of random weights with a tokenizer of numbers; returns its folder."""
+    """Save a model of random weights with a tokenizer of numbers; return its folder."""
     import torch
     import transformers
     from tokenizers import Tokenizer, models, pre_tokenizers
@@ -83,7 +83,7 @@ def build_model(size: str, folder: Path) -> Path:
 
 
 def train(name: str, folder: Path, run: Path) -> dict[str, Any]:
-    """Loads, measures, takes three steps and saves; returns memory and logits."""
+    """Load, measures, takes three steps and save; return memory and logits."""
     import bitsandbytes  # noqa: F401  its own memory is not the weights'
     import numpy as np
     import peft  # noqa: F401
@@ -96,7 +96,7 @@ def train(name: str, folder: Path, run: Path) -> dict[str, Any]:
     from textune.engine import Precision, ReferenceEngine
     from textune.inference import Predictor
     from textune.methods import Rates, resolve
-    from textune.run.save import write_bundle
+    from textune.run.save import BundleFacts, TrainedModel, write_bundle
     from textune.tokens.batches import Batch
 
     backbone, method = resolve_backbone(str(folder)), resolve(name, {})
@@ -122,10 +122,16 @@ def train(name: str, folder: Path, run: Path) -> dict[str, Any]:
         optimizer.zero_grad()
     run.mkdir()
     write_settings(build_config({}), run / "config.yaml")
-    write_bundle(
-        run, model, method, backbone, new, labels=("a", "b"), label_values=("a", "b"), columns=TextColumns(),
-        max_length=TOKENS, seed=1, data_fingerprint="-", engine={"name": "reference"},
-    )  # fmt: skip
+    facts = BundleFacts(
+        labels=("a", "b"),
+        label_values=("a", "b"),
+        columns=TextColumns(),
+        max_length=TOKENS,
+        seed=1,
+        data_fingerprint="-",
+        engine={"name": "reference"},
+    )
+    write_bundle(run, TrainedModel(model, method, backbone, new), facts)
     model.eval()
     texts = make_texts()
     probe = Predictor.load(run, backbone=str(folder), precision="fp32", device="cpu", merge=False)
@@ -135,7 +141,7 @@ def train(name: str, folder: Path, run: Path) -> dict[str, Any]:
 
 
 def reload(name: str, folder: Path, run: Path) -> dict[str, Any]:
-    """Returns the logits of a fresh load."""
+    """Return the logits of a fresh load."""
     from textune.inference import Predictor
 
     predictor = Predictor.load(run, backbone=str(folder), precision="fp32", device="cpu", merge=False)
@@ -143,12 +149,12 @@ def reload(name: str, folder: Path, run: Path) -> dict[str, Any]:
 
 
 def make_texts() -> list[str]:
-    """Returns texts of unequal length."""
+    """Return texts of unequal length."""
     return [" ".join(str(7 * i % 900 + 5) for i in range(n)) for n in (3, 17, 60)]
 
 
 def count_state(state: Any) -> int:
-    """Returns the bytes of what stands beside 4-bit weights: scales, quantised once more."""
+    """Return the bytes of what stands beside 4-bit weights: scales, quantised once more."""
     tensors = [state.absmax, state.code]
     if state.nested:
         tensors += [state.state2.absmax, state.state2.code]

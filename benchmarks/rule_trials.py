@@ -15,9 +15,9 @@ import itertools
 import json
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import polars as pl
@@ -28,7 +28,10 @@ from textune.errors import TextuneError
 from textune.files import append_json_line, read_json_lines
 from textune.process.interrupt import RunInterrupted
 from textune.progress import Silent
+from textune.run.fit import fit
+from textune.run.prepare import Shared, prepare
 
+T = TypeVar("T")
 JUDGED = {"banking77": 1_000, "sms_spam": 1_000, "rotten_tomatoes": 1_000}
 """Rows held out to judge by; 500 where nothing is said, since long texts take long."""
 _NOT_LOOKED = {"accuracy": 0.0, "macro_f1": 0.0, "micro_f1": 0.0, "loss": 0.0}
@@ -44,7 +47,7 @@ DATA: dict[str, dict[str, Any]] = {
 
 
 def read_training_rows(name: str, folder: Path) -> pl.DataFrame:
-    """Returns the training rows as text, shuffled by a fixed seed."""
+    """Return the training rows as text, shuffled by a fixed seed."""
     if name == "rotten_tomatoes":
         from textune.data import read_table
 
@@ -60,7 +63,7 @@ def read_training_rows(name: str, folder: Path) -> pl.DataFrame:
 
 
 def draw(frame: pl.DataFrame, size: str, label: str, seed: int) -> pl.DataFrame:
-    """Returns rows to learn from: so many, so many of each class, or all."""
+    """Return rows to learn from: so many, so many of each class, or all."""
     shuffled = frame.sample(fraction=1.0, shuffle=True, seed=seed)
     if size == "all":
         return shuffled
@@ -70,7 +73,7 @@ def draw(frame: pl.DataFrame, size: str, label: str, seed: int) -> pl.DataFrame:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Runs the trials that the output lacks."""
+    """Run the trials that the output lacks."""
     tune_libraries()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
@@ -107,10 +110,16 @@ def _key(trial: dict[str, Any]) -> str:
     return json.dumps([trial[k] for k in ("name", "data", "size", "seed", "settings")], sort_keys=True)
 
 
+class Judge(Shared):
+    """Leaves the first look at the judging rows out: how good the start is, the trial of method=head says."""
+
+    def keep(self, key: str, build: Callable[[], T]) -> T:
+        """Return what `build` gives, but for the scores before the first step."""
+        return _NOT_LOOKED if key.startswith("first scores") else build()  # type: ignore[return-value]
+
+
 def run_trial(name: str, folder: Path, size: str, seed: int, settings: dict[str, Any]) -> dict[str, Any]:
-    """Trains once; returns the rows, the decided settings and the scores at each evaluation."""
-    from textune.methods import resolve
-    from textune.run.steps import RunSteps
+    """Train once; return the rows, the decided settings and the scores at each evaluation."""
 
     frame = read_training_rows(name, folder)
     fixed = DATA[name]
@@ -121,22 +130,18 @@ def run_trial(name: str, folder: Path, size: str, seed: int, settings: dict[str,
     with tempfile.TemporaryDirectory() as place:
         flat = {"data": "rows", "validation": "rows", "test_fraction": 0, "label": label, "seed": seed}
         flat |= {"text": "text"} | fixed | settings
-        config = build_config(flat)
-        steps = RunSteps(config, resolve(config.method.name, config.method.options), Silent(),
-                         {"data": learn, "validation": judge})  # fmt: skip
-        steps.prepare()
-        if steps.config.training.epochs:  # how good the start is, the trial of method=head says
-            steps._look_first = lambda trainer: _NOT_LOOKED
-        steps.run_training(Path(place), None)
+        shared = Judge({"data": learn, "validation": judge})
+        prepared = prepare(build_config(flat), Silent(), shared)
+        fit(prepared, Path(place), Silent(), shared=shared)
         log = read_json_lines(Path(place) / "metrics.jsonl")
     scores = [
         {"step": e["step"], **{k: round(e[k], 4) for k in ("accuracy", "macro_f1", "micro_f1", "loss")}}
         for e in log
         if e["kind"] == "evaluation"
     ]
-    decided = steps.config.training
+    decided = prepared.config.training
     return {
-        "rows": len(steps.train), "epochs": decided.epochs, "batch_size": decided.batch_size, "last": scores[-1],
+        "rows": len(prepared.train), "epochs": decided.epochs, "batch_size": decided.batch_size, "last": scores[-1],
         "best": float(np.max([s["accuracy"] for s in scores])), "scores": scores,
         "seconds": round(time.monotonic() - started, 1),
     }  # fmt: skip

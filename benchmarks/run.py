@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def print_table(lines: list[dict[str, Any]]) -> None:
-    """Prints figure, side, value and unit of every line."""
+    """Print figure, side, value and unit of every line."""
     rows = [("figure", "side", "value", "unit")]
     for line in lines:
         value = line.get("value", line.get("wall_seconds", line.get("seconds")))

@@ -3,9 +3,9 @@
     python benchmarks/same_results.py --data FOLDER --output old.json        at the commit before
     python benchmarks/same_results.py --data FOLDER --output new.json --against old.json
 
-Runs `make demo`, each method on 200 film reviews, one multi-label run, a sweep of four trials and an ONNX export through
-the command line, with one thread and one cache. Times, paths, sizes in memory and the version are left out. The runs of
-`--only` alone are repeated where it is given.
+Runs `make demo`, each method on 200 film reviews, one multi-label run, a sweep of four trials and an ONNX export
+through the command line, with one thread and one cache. Times, paths, memory and versions are left out. `--only` names
+the runs to repeat.
 """
 
 from __future__ import annotations
@@ -82,12 +82,13 @@ def main(words: Sequence[str] | None = None) -> None:
 
 def list_runs(data: Path) -> dict[str, list[list[str]]]:
     """Return the commands of each run, by the run's name."""
-    reviews = ["train", "embedded:rotten_tomatoes", "labels=0=negative,1=positive", "sample=300", "validation_fraction=0.1",
-               "test_fraction=0.23", "threads=1", "precision=fp32", "epochs=1", "head_init=random"]  # fmt: skip
+    exact = ["threads=1", "precision=fp32", "epochs=1"]
+    rows = ["sample=300", "validation_fraction=0.1", "test_fraction=0.23"]
+    reviews = ["train", "embedded:rotten_tomatoes", "labels=0=negative,1=positive", *rows, *exact, "head_init=random"]
     runs = {"demo": [["demo"]]}
     runs |= {name: [[*reviews, f"method={name}", f"name={name}"]] for name in METHODS}
-    emotions = ["train", str(data / "go_emotions" / "train.csv"), "label=labels", "text=text", "sample=400", "threads=1",
-                "precision=fp32", "epochs=1", "name=emotions"]  # fmt: skip
+    columns = ["label=labels", "text=text", "sample=400"]
+    emotions = ["train", str(data / "go_emotions" / "train.csv"), *columns, *exact, "name=emotions"]
     runs["emotions"] = [emotions]
     runs["sweep"] = [["sweep", "sweep.yaml", "threads=1", "precision=fp32", "name=sweep"]]
     runs["onnx"] = [["export", "runs/lora", "--to", "onnx", "--output", "runs/onnx"]]
@@ -97,9 +98,8 @@ def list_runs(data: Path) -> dict[str, list[list[str]]]:
 def textune(words: Sequence[str], place: Path) -> None:
     """Run one command of textune in the folder."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "TEXTUNE_CACHE": str(place / "cache"), "NO_COLOR": "1"}
-    done = subprocess.run(
-        [sys.executable, "-m", "textune", *words], cwd=place, env=environment, capture_output=True, text=True, check=False
-    )  # fmt: skip
+    command = [sys.executable, "-m", "textune", *words]
+    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"textune {' '.join(words)}: exit {done.returncode}\n{done.stderr[-2000:]}")
 

@@ -83,7 +83,7 @@ def main() -> None:
 
 
 def make_rows(count: int, seed: int) -> tuple[list[str], list[str]]:
-    """Returns made texts and labels."""
+    """Return made texts and labels."""
     choose = random.Random(seed)
     texts, labels = [], []
     for _ in range(count):
@@ -97,7 +97,7 @@ def make_rows(count: int, seed: int) -> tuple[list[str], list[str]]:
 
 
 def measure(size: int, given: Any) -> dict[str, Any]:
-    """Makes the rows, trains and measures."""
+    """Make the rows, trains and measures."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         paths = {
@@ -123,7 +123,7 @@ def measure(size: int, given: Any) -> dict[str, Any]:
 
 
 def reopen(size: int, given: Any) -> dict[str, Any]:
-    """Encodes the texts in one process and reopens them in another."""
+    """Encode the texts in one process and reopens them in another."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         rows = write_rows(place / "train.csv", *make_rows(size, 0))

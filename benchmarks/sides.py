@@ -41,16 +41,16 @@ class Finished:
     samples: tuple[tuple[float, int], ...]
 
     def figures(self) -> dict[str, Any]:
-        """Returns what the child printed last, one JSON object."""
+        """Return what the child printed last, one JSON object."""
         return dict(json.loads(self.output.strip().splitlines()[-1]))
 
     def peak_anonymous_mb(self, begin: float = 0.0, end: float = float("inf")) -> float:
-        """Returns the most anonymous memory, in MB, between two times."""
+        """Return the most anonymous memory, in MB, between two times."""
         return round(max((size for when, size in self.samples if begin <= when <= end), default=0) / 1e6, 1)
 
 
 def run_side(words: Sequence[str], environment: Mapping[str, str] | None = None) -> Finished:
-    """Runs one process to its end and watches its memory; raises SystemExit with its last words where it fails."""
+    """Run one process to its end and watches its memory; raise SystemExit with its last words where it fails."""
     samples: list[tuple[float, int]] = []
     peak = 0
     with tempfile.TemporaryFile("w+", encoding="utf-8") as out, tempfile.TemporaryFile("w+", encoding="utf-8") as err:
@@ -93,12 +93,12 @@ def _read_sizes(pid: int) -> dict[str, int]:
 
 
 def seconds_since_start() -> float:
-    """Returns, in a child, the seconds since its process was started."""
+    """Return, in a child, the seconds since its process was started."""
     return time.time() - float(os.environ[STARTED])
 
 
 def choose_environment(allocator: str, threads: int, *, ours: bool, cache: Path | None = None) -> dict[str, str]:
-    """Returns a side's environment.
+    """Return a side's environment.
 
     allocator: "tuned": glibc's tunables for every side, set before it starts; "plain": for none; "own": as people get
     it, which is plain for others and what the command does by itself for ours.
@@ -114,13 +114,13 @@ def choose_environment(allocator: str, threads: int, *, ours: bool, cache: Path 
 
 
 def hold_to(threads: int) -> None:
-    """Keeps this process and all that it starts to so many processors: some libraries count them and ask nobody."""
+    """Keep this process and all that it starts to so many processors: some libraries count them and ask nobody."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
 
 
 def describe_setting(threads: int) -> dict[str, Any]:
-    """Returns what every line of results says of where it was measured."""
+    """Return what every line of results says of where it was measured."""
     from textune.engine.budget import describe_processor
 
     return {"threads": threads, "machine": describe_processor(), "torch": importlib.metadata.version("torch")}
@@ -140,12 +140,12 @@ class Results:
             self.lines = [json.loads(line) for line in text.splitlines() if line.strip()]
 
     def find(self, **wanted: Any) -> list[dict[str, Any]]:
-        """Returns the lines that have all of these values."""
+        """Return the lines that have all of these values."""
         wanted = self.fixed | wanted
         return [line for line in self.lines if all(line.get(k) == v for k, v in wanted.items())]
 
     def add(self, line: Mapping[str, Any]) -> dict[str, Any]:
-        """Prints a line and appends it to the file."""
+        """Print a line and appends it to the file."""
         whole = dict(line) | self.fixed
         self.lines.append(whole)
         print(json.dumps(whole), flush=True)
@@ -157,18 +157,18 @@ class Results:
 
 
 def median(lines: Iterable[Mapping[str, Any]], key: str) -> float | None:
-    """Returns the median of one value over repetitions; None where no line has it."""
+    """Return the median of one value over repetitions; None where no line has it."""
     values = [line[key] for line in lines if line.get(key) is not None]
     return statistics.median(values) if values else None
 
 
 def ratio(over: float | None, under: float | None) -> float | None:
-    """Returns how many times the second the first is; None where one is missing."""
+    """Return how many times the second the first is; None where one is missing."""
     return round(over / under, 2) if over and under else None
 
 
 def read_rows(data: Path | None, name: str, split: str, rows: slice) -> tuple[list[str], list[str]]:
-    """Returns texts and labels; without a folder of data sets the film sentences that come with the demo."""
+    """Return texts and labels; without a folder of data sets the film sentences that come with the demo."""
     import polars as pl
 
     if data is None:
@@ -189,7 +189,7 @@ def read_rows(data: Path | None, name: str, split: str, rows: slice) -> tuple[li
 
 
 def write_rows(path: Path, texts: Sequence[str], labels: Sequence[str]) -> Path:
-    """Writes a table of text and label for the sides to read; rows without text are left out."""
+    """Write a table of text and label for the sides to read; rows without text are left out."""
     with path.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(("text", "label"))
@@ -198,19 +198,19 @@ def write_rows(path: Path, texts: Sequence[str], labels: Sequence[str]) -> Path:
 
 
 def load_rows(path: Path) -> tuple[list[str], list[str]]:
-    """Reads what `write_rows` wrote, as a side does."""
+    """Read what `write_rows` wrote, as a side does."""
     with path.open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
     return [row["text"] for row in rows], [row["label"] for row in rows]
 
 
 def textune(*words: str | Path) -> list[str]:
-    """Returns the words that start the command line."""
+    """Return the words that start the command line."""
     return [sys.executable, "-m", "textune", *map(str, words)]
 
 
 def find_training(run: Path) -> tuple[float, float]:
-    """Returns when a finished run's training began and ended, in seconds since the epoch.
+    """Return when a finished run's training began and ended, in seconds since the epoch.
 
     The plan is written a last time when the engine stands, right before the first step; the log's last line is of the
     last step. What is between is training with its checkpoints and, where there are validation rows, evaluations.
@@ -219,7 +219,7 @@ def find_training(run: Path) -> tuple[float, float]:
 
 
 def train_small(place: Path, data: Path | None, rows: int, epochs: float, environment: Mapping[str, str]) -> Path:
-    """Trains a run as `textune train` does, for benchmarks of what comes after; returns its folder."""
+    """Train a run as `textune train` does, for benchmarks of what comes after; return its folder."""
     train = write_rows(place / "train.csv", *read_rows(data, "amazon_reviews", "train", slice(0, rows)))
     test = write_rows(place / "few.csv", *read_rows(data, "amazon_reviews", "test", slice(0, 50)))
     words = (train, f"test={test}", "text=text", f"epochs={epochs}", "seed=1", f"runs_dir={place}", "name=run")
@@ -228,7 +228,7 @@ def train_small(place: Path, data: Path | None, rows: int, epochs: float, enviro
 
 
 def export_run(run: Path, form: str, place: Path, environment: Mapping[str, str], rows: Path | None = None) -> Path:
-    """Exports a run as `textune export` does; int8 is taken whatever it costs. Returns the folder."""
+    """Export a run as `textune export` does; int8 is taken whatever it costs. Returns the folder."""
     target = place / form
     measured = () if form != "onnx-int8" else ("--force", *(() if rows is None else ("--data", rows)))
     run_side(textune("export", run, "--to", form, "--output", target, *measured), environment)

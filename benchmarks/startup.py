@@ -26,7 +26,7 @@ TEXT = "a film that nobody should miss"
 
 
 def time_command(words: list[str]) -> float:
-    """Returns the wall time of one process in milliseconds."""
+    """Return the wall time of one process in milliseconds."""
     started = time.perf_counter()
     subprocess.run(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
     return (time.perf_counter() - started) * 1e3
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def find_script() -> list[str]:
-    """Returns the words of the `textune` script, or of the module where there is none."""
+    """Return the words of the `textune` script, or of the module where there is none."""
     script = Path(sys.executable).with_name("textune")
     return [str(script)] if script.is_file() else textune()
 

@@ -82,7 +82,7 @@ def run(place: Path, *words: str) -> None:
 
 
 def kill_twice(place: Path, seconds: float, drawn: random.Random) -> list[dict[str, Any]]:
-    """Kills the search and its first resumption, then lets it end; returns what stood at each kill."""
+    """Kill the search and its first resumption, then let it end; return what stood at each kill."""
     kills = []
     for words in (("sweep", "search.yaml", "name=killed"), ("resume", "runs/killed")):
         after = seconds * drawn.uniform(0.2, 0.5)
@@ -97,7 +97,7 @@ def kill_twice(place: Path, seconds: float, drawn: random.Random) -> list[dict[s
 
 
 def describe(folder: Path) -> dict[str, Any]:
-    """Returns what must not depend on what happened on the way: no seconds, no attempts."""
+    """Return what must not depend on what happened on the way: no seconds, no attempts."""
     content = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
     trials = [{k: v for k, v in trial.items() if k not in ("seconds", "attempts")} for trial in content["trials"]]
     winner = {k: v for k, v in content["winner"].items() if k != "test_reads"}

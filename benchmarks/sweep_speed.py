@@ -73,7 +73,7 @@ def main() -> None:
 
 
 def read_found(given: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """Returns the sides that stand in --output already, by their name."""
+    """Return the sides that stand in --output already, by their name."""
     path: Path | None = given.output
     lines = path.read_text(encoding="utf-8").splitlines() if path is not None and path.is_file() else []
     same = {"figure": "amazon sweep", "rows": given.rows, "validation_rows": given.validation_rows,
@@ -83,7 +83,7 @@ def read_found(given: argparse.Namespace) -> dict[str, dict[str, Any]]:
 
 
 def cut_rows(source: Path, place: Path, rows: int, validation_rows: int) -> None:
-    """Writes train.csv and validation.csv; no row is in both."""
+    """Write train.csv and validation.csv; no row is in both."""
     with source.open(encoding="utf-8", newline="") as stream:
         header, *lines = list(csv.reader(stream))
     for name, part in (("train", lines[:rows]), ("validation", lines[rows : rows + validation_rows])):
@@ -104,7 +104,7 @@ def tell(given: argparse.Namespace, line: dict[str, Any]) -> None:
 
 
 def time_sweep(given: argparse.Namespace, place: Path, test: Path, side: str) -> dict[str, Any]:
-    """Runs `textune sweep` and returns its times and what it chose."""
+    """Run `textune sweep` and return its times and what it chose."""
     settings = {
         "data": str(place / "train.csv"), "validation": str(place / "validation.csv"), "test": str(test),
         "test_sample": f"first:{given.test_rows}", "text": "title,content", "label": "label", "epochs": given.epochs,
@@ -142,7 +142,7 @@ def time_sweep(given: argparse.Namespace, place: Path, test: Path, side: str) ->
 
 
 def time_s(given: argparse.Namespace, place: Path, side: str) -> dict[str, Any]:
-    """Returns the sequential grid's time, measured on a part in a process of its own and scaled."""
+    """Return the sequential grid's time, measured on a part in a process of its own and scaled."""
     from textune.backbones import resolve_backbone
 
     words = [sys.executable, __file__, "--data", str(place), "--side", str(resolve_backbone("minilm").folder)]
@@ -158,7 +158,7 @@ def time_s(given: argparse.Namespace, place: Path, side: str) -> dict[str, Any]:
 
 
 def scale_s(given: argparse.Namespace, side: str, part: dict[str, Any], startup: float) -> dict[str, Any]:
-    """Returns the time of the whole grid from that of its part."""
+    """Return the time of the whole grid from that of its part."""
     reading = part["seconds_per_validation_row"] * given.validation_rows
     runs = [
         given.epochs * (each["seconds_per_row"] * each["padding_of_all"] / each["padding"] * given.rows + reading)
@@ -172,7 +172,7 @@ def scale_s(given: argparse.Namespace, side: str, part: dict[str, Any], startup:
 
 
 def measure_s(given: argparse.Namespace) -> dict[str, Any]:
-    """Trains some steps at each batch size and reads some validation rows, as an expert's Trainer does."""
+    """Train some steps at each batch size and read some validation rows, as an expert's Trainer does."""
     import peft
     import transformers
 
@@ -217,7 +217,7 @@ def measure_s(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def count_padded(rows: list[dict[str, Any]], size: int) -> float:
-    """Returns the tokens of a row in the mean, padding included, of batches that are grouped by length."""
+    """Return the tokens of a row in the mean, padding included, of batches that are grouped by length."""
     import torch
     from transformers.trainer_pt_utils import get_length_grouped_indices
 
@@ -228,7 +228,7 @@ def count_padded(rows: list[dict[str, Any]], size: int) -> float:
 
 
 def read_encoded(path: Path, tokenizer: Any) -> list[dict[str, Any]]:
-    """Returns token ids and labels of each row."""
+    """Return token ids and labels of each row."""
     with path.open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
     ids = tokenizer([f"{r['title']} {r['content']}" for r in rows], truncation=True, max_length=MAX_LENGTH)["input_ids"]
@@ -236,7 +236,7 @@ def read_encoded(path: Path, tokenizer: Any) -> list[dict[str, Any]]:
 
 
 def compare(found: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """Returns how many times as fast as S each sweep was, and what halving cost."""
+    """Return how many times as fast as S each sweep was, and what halving cost."""
     lines = []
     for side in ("full", "halving"):
         for other in ("S", "S tuned"):

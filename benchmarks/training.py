@@ -90,7 +90,7 @@ def main() -> None:
 
 
 def measure_baseline(side: str, rows: Path, given: Any, repetition: int) -> dict[str, Any]:
-    """Runs a part of a baseline and scales it to the whole job."""
+    """Run a part of a baseline and scales it to the whole job."""
     steps = {"N": given.steps_n, "D": given.steps_d}.get(side)
     length = ("--steps", str(steps)) if steps else ("--epochs", str(given.repeated_epochs))
     words = [sys.executable, str(Path(__file__).with_name("baselines.py")), side, str(rows)]
@@ -114,7 +114,7 @@ def measure_baseline(side: str, rows: Path, given: Any, repetition: int) -> dict
 
 
 def measure_ours(side: str, rows: Path, given: Any, repetition: int) -> dict[str, Any]:
-    """Runs `textune train` whole, with a cache of its own so that tokenising and probing are part of the time."""
+    """Run `textune train` whole, with a cache of its own so that tokenising and probing are part of the time."""
     with tempfile.TemporaryDirectory() as place:
         settings = (
             f"test={rows.with_name('test.csv')}", "text=text", "label=label", "method=lora", "method.r=8",
@@ -139,7 +139,7 @@ def measure_ours(side: str, rows: Path, given: Any, repetition: int) -> dict[str
 
 
 def summarise(results: Results, repetitions: int) -> None:
-    """Writes the medians and how many times as fast ours is, in wall time and in steady state."""
+    """Write the medians and how many times as fast ours is, in wall time and in steady state."""
     if results.find(figure="training, ours against others", repetitions=repetitions):
         return
     medians = {}
@@ -163,7 +163,7 @@ def summarise(results: Results, repetitions: int) -> None:
 
 
 def count_tokens(results: Results, rows: Path) -> None:
-    """Counts the tokens that one epoch computes under each side's batches, padding included."""
+    """Count the tokens that one epoch computes under each side's batches, padding included."""
     import torch
     from transformers.trainer_pt_utils import get_length_grouped_indices
 

@@ -61,13 +61,13 @@ class Lead:
 
 
 def build_accuracy_page(path: Path = RESULTS) -> str:
-    """Returns the whole page as Markdown."""
+    """Return the whole page as Markdown."""
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"] if path.is_file() else []
     return "\n".join([_OPENING, *describe_cells(cells)]).rstrip() + "\n"
 
 
 def describe_cells(cells: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Yields the table: a line for each data set and size, its draws together."""
+    """Yield the table: a line for each data set and size, its draws together."""
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for cell in cells:
         groups.setdefault((cell["data"], cell["size"]), []).append(cell)
@@ -93,7 +93,7 @@ def _mean(group: Sequence[Mapping[str, Any]], model: str) -> str:
 
 
 def measure_lead(group: Sequence[Mapping[str, Any]]) -> Lead | None:
-    """Returns the lead over embeddings + LR; None where answers were not kept."""
+    """Return the lead over embeddings + LR; None where answers were not kept."""
     sys.path.append(str(ROOT / "benchmarks"))
     from accuracy_frontier import unpack
 

@@ -27,7 +27,7 @@ This page is written by `make docs` from the program itself, so it says what the
 
 
 def build_reference() -> str:
-    """Returns the whole page as Markdown."""
+    """Return the whole page as Markdown."""
     parts = [
         _OPENING,
         *describe_commands(),
@@ -40,7 +40,7 @@ def build_reference() -> str:
 
 
 def describe_commands() -> Iterator[str]:
-    """Yields the help of textune and of every command, as a terminal of 80 columns shows it."""
+    """Yield the help of textune and of every command, as a terminal of 80 columns shows it."""
     os.environ["COLUMNS"] = os.environ["TERMINAL_WIDTH"] = "80"
     from typer.testing import CliRunner
 
@@ -58,7 +58,7 @@ def describe_commands() -> Iterator[str]:
 
 
 def describe_settings() -> Iterator[str]:
-    """Yields the table of settings, group by group."""
+    """Yield the table of settings, group by group."""
     from textune.config import DataConfig, ModelConfig, RunConfig, TokenConfig, TrainingConfig, known_settings
 
     yield "## Settings\n"
@@ -80,7 +80,7 @@ def describe_settings() -> Iterator[str]:
 
 
 def describe_sweep() -> Iterator[str]:
-    """Yields the table of what stands under `sweep:`."""
+    """Yield the table of what stands under `sweep:`."""
     from textune.search.settings import known_sweep_settings
 
     yield "### A sweep\n"
@@ -98,7 +98,7 @@ def describe_sweep() -> Iterator[str]:
 
 
 def describe_methods() -> Iterator[str]:
-    """Yields each registered method with its options."""
+    """Yield each registered method with its options."""
     from textune.methods import methods
 
     yield "## Methods\n"
@@ -120,7 +120,7 @@ def describe_methods() -> Iterator[str]:
 
 
 def describe_families() -> Iterator[str]:
-    """Yields the model families and the embedded model."""
+    """Yield the model families and the embedded model."""
     from textune.backbones import EMBEDDED_ID, EMBEDDED_SHA256
     from textune.backbones.families import families
 
@@ -132,7 +132,7 @@ def describe_families() -> Iterator[str]:
 
 
 def describe_python() -> Iterator[str]:
-    """Yields the public names with signatures and first lines."""
+    """Yield the public names with signatures and first lines."""
     import textune
     from textune.inference import Predictor
     from textune.sklearn import TextClassifier
@@ -148,7 +148,7 @@ def describe_python() -> Iterator[str]:
 
 
 def describe_name(name: str, thing: Any, level: int = 3) -> Iterator[str]:
-    """Yields a heading, the signature of a function, and the docstring."""
+    """Yield a heading, the signature of a function, and the docstring."""
     yield f"{'#' * level} {name}\n"
     if not inspect.isclass(thing):
         yield f"```text\n{name}{wrap_signature(inspect.signature(thing))}\n```\n"
@@ -156,7 +156,7 @@ def describe_name(name: str, thing: Any, level: int = 3) -> Iterator[str]:
 
 
 def wrap_signature(signature: inspect.Signature) -> str:
-    """Returns a signature on one line, or one parameter a line where that is too long."""
+    """Return a signature on one line, or one parameter a line where that is too long."""
     text = str(signature)
     if len(text) <= 80:
         return text
@@ -171,7 +171,7 @@ def wrap_signature(signature: inspect.Signature) -> str:
 
 
 def describe_exit_codes() -> Iterator[str]:
-    """Yields the errors with the exit codes of the command line."""
+    """Yield the errors with the exit codes of the command line."""
     from textune import errors
 
     yield "## Errors and exit codes\n"
@@ -183,12 +183,12 @@ def describe_exit_codes() -> Iterator[str]:
 
 
 def show(value: Any) -> str:
-    """Returns a default as a table shows it."""
+    """Return a default as a table shows it."""
     return "open" if value is None else "(one space)" if value == " " else "(empty)" if value == "" else f"`{value}`"
 
 
 def allowed(f: dataclasses.Field[Any]) -> str:
-    """Returns which values a setting takes."""
+    """Return which values a setting takes."""
     choices, low, high = f.metadata["choices"], f.metadata["low"], f.metadata["high"]
     return (
         code(choices)
@@ -202,7 +202,7 @@ def allowed(f: dataclasses.Field[Any]) -> str:
 
 
 def code(names: Iterable[str]) -> str:
-    """Returns names as inline code with commas between them."""
+    """Return names as inline code with commas between them."""
     return ", ".join(f"`{name}`" for name in names)
 
 
@@ -216,7 +216,7 @@ PAGES = {
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Writes the pages, or compares them where `--check` is given; returns the exit code."""
+    """Write the pages, or compares them where `--check` is given; return the exit code."""
     stale = False
     for name, build in PAGES.items():
         path, new = Path(__file__).with_name(name), build()

@@ -57,7 +57,7 @@ class Score:
 
 
 def build_leaderboard_page(path: Path = RESULTS) -> str:
-    """Returns the whole page as Markdown."""
+    """Return the whole page as Markdown."""
     sys.path.append(str(ROOT / "benchmarks"))
     from leaderboard import DATA, METHODS, SEEDS
 
@@ -75,7 +75,7 @@ def build_leaderboard_page(path: Path = RESULTS) -> str:
 
 
 def summarise(cells: Sequence[Mapping[str, Any]]) -> Score:
-    """Returns the mean and the interval of one method's seeds, as the page explains it."""
+    """Return the mean and the interval of one method's seeds, as the page explains it."""
     scores = [cell["score"] for cell in cells]
     rows = statistics.mean((cell["interval"][1] - cell["interval"][0]) / (2 * _95) for cell in cells)
     seeds = statistics.variance(scores) / len(scores) if len(scores) > 1 else 0.0
@@ -84,7 +84,7 @@ def summarise(cells: Sequence[Mapping[str, Any]]) -> Score:
 
 
 def describe_data_set(name: str, methods: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[str]:
-    """Yields one data set's table, the best method first and those that were not run last."""
+    """Yield one data set's table, the best method first and those that were not run last."""
     yield f"## {name}\n"
     ran = [cells for cells in methods.values() if cells]
     if not ran:

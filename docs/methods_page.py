@@ -59,18 +59,18 @@ _MARKS = {"works": "yes", "refused": "no", "unproven": "?"}
 
 
 def build_methods_page() -> str:
-    """Returns the whole page as Markdown."""
+    """Return the whole page as Markdown."""
     parts = [_OPENING, *describe_costs(), *describe_trials(), _RANK, _RATES, *describe_each(), *describe_matrix()]
     return "\n".join([*parts, *describe_quirks()]).rstrip() + "\n"
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Returns the JSON lines of a results file, or nothing where it was not made yet."""
+    """Return the JSON lines of a results file, or nothing where it was not made yet."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
 
 
 def describe_costs() -> Iterator[str]:
-    """Yields the table of parameters, disk and memory."""
+    """Yield the table of parameters, disk and memory."""
     costs = {(line["method"], line["size"]): line for line in read_lines(COSTS)}
     if not costs:
         return
@@ -97,7 +97,7 @@ def describe_costs() -> Iterator[str]:
 
 
 def describe_trials() -> Iterator[str]:
-    """Yields accuracy and seconds of every method on one data set."""
+    """Yield accuracy and seconds of every method on one data set."""
     lines = read_lines(TRIALS)
     if not lines:
         return
@@ -130,7 +130,7 @@ def describe_trials() -> Iterator[str]:
 
 
 def describe_each() -> Iterator[str]:
-    """Yields each method in a line or two."""
+    """Yield each method in a line or two."""
     from textune.methods import methods
 
     yield "## Each method\n"
@@ -142,7 +142,7 @@ def describe_each() -> Iterator[str]:
 
 
 def describe_matrix() -> Iterator[str]:
-    """Yields the support matrix and the reasons of every refusal."""
+    """Yield the support matrix and the reasons of every refusal."""
     from textune.backbones.families import families
     from textune.methods.support import build_matrix, read_record
 
@@ -174,7 +174,7 @@ def describe_matrix() -> Iterator[str]:
 
 
 def collect_refusals(matrix: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str, list[str]]]:
-    """Yields method, reason and families of the refused cells, families of one reason together."""
+    """Yield method, reason and families of the refused cells, families of one reason together."""
     for row, cells in matrix.items():
         if "+" in row:
             continue
@@ -187,7 +187,7 @@ def collect_refusals(matrix: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[
 
 
 def describe_pooling(family: Family) -> str:
-    """Returns whether a family reads the mean over tokens, and how an export does it."""
+    """Return whether a family reads the mean over tokens, and how an export does it."""
     from textune.backbones.pooling import explain_refusal
     from textune.backbones.pooling_layer import can_add_layer
 
@@ -199,7 +199,7 @@ def describe_pooling(family: Family) -> str:
 
 
 def describe_quirks() -> Iterator[str]:
-    """Yields what is odd about families, and what happens to one that is not in the table."""
+    """Yield what is odd about families, and what happens to one that is not in the table."""
     from textune.backbones.families import families
 
     yield "## Families\n"
@@ -220,6 +220,6 @@ def describe_quirks() -> Iterator[str]:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Returns a Markdown table."""
+    """Return a Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"

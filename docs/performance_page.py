@@ -54,20 +54,20 @@ _MECHANISMS: tuple[tuple[str, str, str], ...] = (
 
 
 def build_performance_page() -> str:
-    """Returns the whole page as Markdown."""
+    """Return the whole page as Markdown."""
     parts = [*describe_mechanisms(), *describe_prefix(), *describe_training(), *describe_tokens(), *describe_accuracy()]
     parts += [*describe_inference(), *describe_sweep(), *describe_plan(), *describe_growth(), *describe_start()]
     return _OPENING + "\n".join([*parts, _BOUNDS]).rstrip() + "\n"
 
 
 def find(file: str, **wanted: Any) -> list[dict[str, Any]]:
-    """Returns the lines of a results file that have these values."""
+    """Return the lines of a results file that have these values."""
     lines = read_lines(RESULTS / file)
     return [line for line in lines if all(line.get(key) == value for key, value in wanted.items())]
 
 
 def describe_mechanisms() -> Iterator[str]:
-    """Yields each mechanism and what switching it off costs."""
+    """Yield each mechanism and what switching it off costs."""
     found = {line["side"]: line for line in find("ablation.jsonl", figure="ablation, training")}
     rows = []
     for key, name, text in _MECHANISMS:
@@ -120,7 +120,7 @@ def describe_mechanisms() -> Iterator[str]:
 
 
 def describe_prefix() -> Iterator[str]:
-    """Yields what keeping the output of frozen layers saves."""
+    """Yield what keeping the output of frozen layers saves."""
     yield "## Frozen layers run once\n"
     yield (
         "Where the lowest layers are not trained, their output is the same in every epoch: with `method=head` that "
@@ -164,7 +164,7 @@ _PRODUCTS, _OPERATIONS, _TOKENS = 0.43e12, 48e6, 165.9
 
 
 def describe_training() -> Iterator[str]:
-    """Yields how many times as fast training is as the baselines."""
+    """Yield how many times as fast training is as the baselines."""
     lines = find("training.jsonl", figure="training, ours against others")
     if not lines:
         return
@@ -222,12 +222,12 @@ def describe_training() -> Iterator[str]:
 
 
 def _part_of(median: dict[str, Any]) -> str:
-    """Returns how much of the job was run: what is scaled says it first."""
+    """Return how much of the job was run: what is scaled says it first."""
     return str(median["scaled"] or "all").partition(";")[0]
 
 
 def describe_tokens() -> Iterator[str]:
-    """Yields what padding would have cost."""
+    """Yield what padding would have cost."""
     wanted = {"figure": "tokens computed per epoch", "allocator": "tuned", "precision_asked": "auto"}
     found = {line["side"]: line for line in find("training.jsonl", **wanted)}
     if not found:
@@ -242,7 +242,7 @@ _ROWS_IN_ALL = {"ag_news": 4_990, "amazon_reviews": 2_000}
 
 
 def describe_accuracy() -> Iterator[str]:
-    """Yields whether speed costs accuracy."""
+    """Yield whether speed costs accuracy."""
     lines = find("accuracy.jsonl", figure="accuracy, lean beyond others")
     if not lines:
         return
@@ -277,18 +277,18 @@ def describe_accuracy() -> Iterator[str]:
 
 
 def plural_of(epochs: float) -> str:
-    """Writes a number of epochs."""
+    """Write a number of epochs."""
     return f"{epochs:g} epoch{'' if epochs == 1 else 's'}"
 
 
 def _with_seeds(line: dict[str, Any], key: str) -> str:
-    """Writes a mean, and each seed's figure where it is known."""
+    """Write a mean, and each seed's figure where it is known."""
     each = ", ".join(f"{100 * value:.1f}" for value in line.get(f"each_{key}", ()))
     return f"{line[key]:.2%}" + (f" ({each})" if each else "")
 
 
 def describe_inference() -> Iterator[str]:
-    """Yields how fast texts are classified."""
+    """Yield how fast texts are classified."""
     lines = find("inference.jsonl", figure="inference, textune against others")
     if not lines:
         return
@@ -321,7 +321,7 @@ def _row_of_inference(side: str, own: dict[str, Any], ratio: float | None) -> tu
 
 
 def describe_growth() -> Iterator[str]:
-    """Yields how time and memory grow with the rows."""
+    """Yield how time and memory grow with the rows."""
     lines = find("scaling.jsonl", figure="growth with rows")
     if not lines:
         return
@@ -348,7 +348,7 @@ def describe_growth() -> Iterator[str]:
 
 
 def describe_start() -> Iterator[str]:
-    """Yields how long the start takes."""
+    """Yield how long the start takes."""
     lines = find("startup.jsonl")
     if not lines:
         return

@@ -16,7 +16,7 @@ _NAMES = {"full": "textune, the full grid", "halving": "textune, with halving",
 
 
 def describe_sweep() -> Iterator[str]:
-    """Yields how long the grid of nine settings takes, in full and with halving, and what halving costs."""
+    """Yield how long the grid of nine settings takes, in full and with halving, and what halving costs."""
     lines = read_lines(RESULTS / "sweep.jsonl")
     sides = {line["side"]: line for line in lines if line["figure"] == "amazon sweep"}
     if not sides:
@@ -53,7 +53,7 @@ def describe_sweep() -> Iterator[str]:
 
 
 def _judge(side: str, times: dict[tuple[str, str], str]) -> str:
-    """Returns the goal and whether it was reached, without rounding in its favour."""
+    """Return the goal and whether it was reached, without rounding in its favour."""
     if side not in _GOALS or (side, "S") not in times:
         return ""
     return f"{_GOALS[side]}: {'met' if float(times[side, 'S']) >= _GOALS[side] else 'missed'}"
@@ -83,7 +83,7 @@ def _describe_winner(line: dict[str, Any]) -> tuple[str, str, str]:
 
 
 def _describe_grid(sides: dict[str, dict[str, Any]]) -> str:
-    """Returns the validation accuracy of every setting; with halving in brackets, with the epochs that it got."""
+    """Return the validation accuracy of every setting; with halving in brackets, with the epochs that it got."""
     if "full" not in sides:
         return ""
     halved = {str(trial["settings"]): trial for trial in sides.get("halving", {}).get("trials", ())}
@@ -101,7 +101,7 @@ def _describe_grid(sides: dict[str, dict[str, Any]]) -> str:
 
 
 def describe_plan() -> Iterator[str]:
-    """Yields what `textune plan` said against what then happened."""
+    """Yield what `textune plan` said against what then happened."""
     lines = {line["run"]: line for line in read_lines(RESULTS / "plan.jsonl")}
     if not lines:
         return

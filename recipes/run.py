@@ -87,7 +87,7 @@ def plan_recipe(
     file: Path, *, data: Path | None = None, backbone: str | None = None, offline: bool = False,
     words: Sequence[str] = (), overwrite: bool = False,
 ) -> Plan:  # fmt: skip
-    """Decides where backbone and data come from; raises TextuneError where something named is not there."""
+    """Decide where backbone and data come from; raise TextuneError where something named is not there."""
     plan = Plan(file, flags=["--overwrite"] if overwrite else [])
     if data is not None:
         _take_local(plan, data)
@@ -118,7 +118,7 @@ def _take_local(plan: Plan, folder: Path) -> None:
 
 
 def _take_embedded(plan: Plan, words: Sequence[str]) -> list[str]:
-    """Takes rows that come with the package; returns the person's words but for the samples, which it has obeyed."""
+    """Take rows that come with the package; return the person's words but for the samples, which it has obeyed."""
     settings = merge_settings(plan.settings, parse_settings(list(words)))
     stand = STANDS.get(_data_set(settings))
     if stand is None:
@@ -143,7 +143,7 @@ def _take_embedded(plan: Plan, words: Sequence[str]) -> list[str]:
 
 
 def _read_sample(setting: str, value: Any, by_rule: int) -> int:
-    """Returns the number of rows of "500" or "first:500"; by the rule where none is set."""
+    """Return the number of rows of "500" or "first:500"; by the rule where none is set."""
     if value in (None, "none"):
         return by_rule
     how, _, count = str(value).rpartition(":")
@@ -175,7 +175,7 @@ def _rename_targets(plan: Plan) -> None:
 
 
 def list_files(name: str, original: bool, only: Sequence[str] = ()) -> list[Path]:
-    """Returns the recipe's YAML files: one, or one for each technique; raises ConfigError for unknown names."""
+    """Return the recipe's YAML files: one, or one for each technique; raise ConfigError for unknown names."""
     if name not in NAMES:
         raise ConfigError(f"there is no recipe '{name}'{suggest(name, NAMES)}", hint=f"recipes: {', '.join(NAMES)}")
     form = "original" if original else "better"
@@ -195,7 +195,7 @@ def list_files(name: str, original: bool, only: Sequence[str] = ()) -> list[Path
 
 
 def run_one(plan: Plan) -> int:
-    """Runs the plan as the command line would, in this process; returns the exit code."""
+    """Run the plan as the command line would, in this process; return the exit code."""
     from textune.cli import main as run_textune
 
     typer.echo(f"$ textune {shlex.join(plan.command)}")
@@ -216,7 +216,7 @@ def _what_to_give(stand: Stand, backbone: str) -> str:
 
 
 def run_gallery(plans: Sequence[Plan]) -> int:
-    """Runs every technique in a process of its own, so that memory is each one's; prints one table.
+    """Run every technique in a process of its own, so that memory is each one's; print one table.
 
     Started again, it reads what is finished and goes on with what was stopped.
     """
@@ -243,7 +243,7 @@ def run_gallery(plans: Sequence[Plan]) -> int:
 
 
 def _go_on(plan: Plan) -> list[str]:
-    """Returns the command; where the technique's run was begun or finished before, the one that goes on with it."""
+    """Return the command; where the technique's run was begun or finished before, the one that goes on with it."""
     folder, asked = _folder_of(plan), _asked_file(plan)
     if "--overwrite" in plan.flags or not has_begun(folder) or not asked.is_file():
         return plan.command
@@ -285,14 +285,14 @@ def _not_run(plan: Plan) -> tuple[str, ...]:
 
 
 def print_recipes() -> None:
-    """Prints the recipes with the first line of their pages."""
+    """Print the recipes with the first line of their pages."""
     for name in NAMES:
         title = (HERE / name / "README.md").read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
         typer.echo(f"{name:24}{title}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one recipe; returns the exit code."""
+    """Run one recipe; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", nargs="?", metavar="NAME", help="; ".join(NAMES))
     parser.add_argument(

@@ -30,17 +30,17 @@ STYLE = {
 
 
 def read_lines(name: str) -> list[dict[str, Any]]:
-    """Returns the JSON lines of a results file."""
+    """Return the JSON lines of a results file."""
     return [json.loads(line) for line in (RESULTS / name).read_text(encoding="utf-8").splitlines()]
 
 
 def open_picture() -> tuple[Figure, Axes]:
-    """Returns an empty picture in the slides' style."""
+    """Return an empty picture in the slides' style."""
     return plt.subplots(layout="constrained")
 
 
 def name_source(figure: Figure, words: str) -> None:
-    """Says under the picture where its figures are from."""
+    """Say under the picture where its figures are from."""
     figure.supxlabel(words, x=1.0, ha="right", fontsize=11, color=MUTED)
 
 
@@ -76,7 +76,7 @@ def draw_methods() -> Figure:
 
 
 def draw_costs() -> Figure:
-    """Megabytes on disk, and memory while training, by method."""
+    """Megabyte on disk, and memory while training, by method."""
     chosen = ("full", "lora", "qlora", "adapter", "prefix", "bitfit", "ia3", "head")
     lines = {line["method"]: line for line in read_lines("method_costs.jsonl") if line["size"] == "distilbert"}
     figure, (disk, memory) = plt.subplots(1, 2, layout="constrained", sharey=True)
@@ -164,7 +164,7 @@ PICTURES: dict[str, Callable[[], Figure]] = {
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Writes every picture into the folder."""
+    """Write every picture into the folder."""
     folder = Path(arguments[0])
     folder.mkdir(parents=True, exist_ok=True)
     with plt.rc_context(STYLE):

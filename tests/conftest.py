@@ -27,7 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keeps a file's tests in one process; those of the contract go family by family."""
+    """Keep a file's tests in one process; those of the contract go family by family."""
     for item in items:
         group = item.path.name
         if group == "test_contract.py" and hasattr(item, "callspec"):
@@ -60,7 +60,7 @@ class SupportRecorder:
     def pytest_sessionfinish(self) -> None:
         from textune.backbones.families import families
         from textune.methods.support import list_rows
-        from textune.run.save import list_versions
+        from textune.version import list_versions
 
         tests = sorted(set().union(*self._passed.values())) if self._passed else []
         proven = {
@@ -75,7 +75,7 @@ class SupportRecorder:
 
 @pytest.fixture(scope="session", autouse=True)
 def textune_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Keeps the tests out of the person's own cache."""
+    """Keep the tests out of the person's own cache."""
     place = tmp_path_factory.mktemp("cache")
     os.environ["TEXTUNE_CACHE"] = str(place)
     return place
@@ -83,6 +83,6 @@ def textune_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _unlinked_environment(monkeypatch: pytest.MonkeyPatch, textune_cache: Path) -> None:
-    """Undoes what a test did to the variables that textune reads."""
+    """Undoe what a test did to the variables that textune reads."""
     monkeypatch.setenv("TEXTUNE_CACHE", str(textune_cache))
     monkeypatch.delenv("HF_TOKEN", raising=False)

@@ -32,8 +32,9 @@ HEAVY = (
     "pyarrow", "sklearn", "scipy", "matplotlib", "numpy", "jinja2", "yaml", "rensa", "streamlit", "rich.console",
 )  # fmt: skip
 TORCH_FREE = (
-    "config.defaults", "bundle", "data", "tokens.batches", "evaluation", "backbones", "methods", "report", "inference.files",
-    "run.evaluate", "run.steps", "run", "search.sweep", "sklearn", "cli.sweep", "cli.train", "cli.predict",
+    "config.defaults", "bundle", "data", "tokens.batches", "evaluation", "backbones", "methods", "report",
+    "inference.files", "run.evaluate", "run.other_rows", "run", "search.sweep", "sklearn", "cli.sweep", "cli.train",
+    "cli.predict",
 )  # fmt: skip
 """Data, settings, evaluation and reports are there without torch; importing the others costs nothing before a call."""
 
@@ -46,12 +47,12 @@ def list_sources() -> list[Path]:
 
 
 def unit_of(path: Path) -> str:
-    """Returns the module or package right under textune that a file belongs to."""
+    """Return the module or package right under textune that a file belongs to."""
     return path.relative_to(SOURCE).parts[0].removesuffix(".py")
 
 
 def list_imports(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """Yields line and dotted name of every import, also those inside functions and under TYPE_CHECKING."""
+    """Yield line and dotted name of every import, also those inside functions and under TYPE_CHECKING."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
@@ -79,7 +80,7 @@ def list_tracked() -> list[Path]:
 
 
 def import_fresh(module: str, watched: tuple[str, ...]) -> list[str]:
-    """Returns which of the watched modules an import of `module` brings along, in a new interpreter."""
+    """Return which of the watched modules an import of `module` brings along, in a new interpreter."""
     code = f"import json, sys, {module}; print(json.dumps([m for m in {list(watched)!r} if m in sys.modules]))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return list(json.loads(done.stdout))
@@ -130,7 +131,7 @@ def same_package(module: str, other: str) -> bool:
 
 
 def list_module_imports(path: Path, modules: Mapping[str, Path]) -> Iterator[str]:
-    """Yields the modules of textune that a file imports, also inside functions: names are looked up in `modules`."""
+    """Yield the modules of textune that a file imports, also inside functions: names are looked up in `modules`."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name in modules)
@@ -189,3 +190,81 @@ def test_nothing_names_a_machine_or_an_index() -> None:
             if MACHINE_PATH.search(line) or INDEX_HOST.search(line):
                 found.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()[:100]}")
     assert not found, "\n".join(found)
+
+
+MOST_PARAMETERS = 7
+MOST_UNFORMATTED = 10
+
+
+def test_functions_take_few_parameters() -> None:
+    """Commands take one parameter per option, and scikit-learn wants an estimator's in its signature."""
+    wrong = []
+    for path in list_sources():
+        if unit_of(path) in ("cli", "sklearn"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                arguments = node.args
+                names = [a.arg for a in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)]
+                count = len([name for name in names if name not in ("self", "cls")])
+                if count > MOST_PARAMETERS:
+                    wrong.append(f"{path.relative_to(SOURCE)}:{node.lineno}: {node.name} takes {count}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_formatter_is_on() -> None:
+    marks = [path for path in list_sources() for line in path.read_text().splitlines() if "# fmt: " in line]
+    assert len(marks) <= MOST_UNFORMATTED, marks
+
+
+def test_private_names_stay_private() -> None:
+    sources = {path: ast.parse(path.read_text(encoding="utf-8")) for path in list_sources()}
+    private = {
+        (name_module(path), node.name): {f.name for f in node.body if isinstance(f, ast.FunctionDef)}
+        for path, tree in sources.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+    }
+    wrong = [
+        f"{path.relative_to(SOURCE)}:{found}"
+        for path, tree in sources.items()
+        for found in list_trespasses(tree, name_module(path).split(".")[1:2], private)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def list_trespasses(tree: ast.AST, package: list[str], methods: Mapping[tuple[str, str], set[str]]) -> Iterator[str]:
+    """Yield imports of another file's private names, uses of a private attribute, and overridden private methods."""
+    known = {"_asdict", "_replace", "_fields"}
+    known |= {n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+    known |= {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Store)}
+    homes: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("textune"):
+            homes |= {alias.asname or alias.name: node.module or "" for alias in node.names}
+            yield from (f"{node.lineno}: imports {a.name}" for a in node.names if is_private(a.name))
+        elif isinstance(node, ast.Attribute) and is_private(node.attr) and node.attr not in known:
+            if node.attr not in THIRD_PARTY:
+                yield f"{node.lineno}: uses {ast.unparse(node)}"
+        elif isinstance(node, ast.ClassDef):
+            bases = {ast.unparse(base) for base in node.bases}
+            inherited = {
+                method
+                for (module, name), names in methods.items()
+                if name in bases and module.split(".")[1:2] != package
+                for method in names
+            }
+            own = {f.name for f in node.body if isinstance(f, ast.FunctionDef) and is_private(f.name)}
+            yield from (f"{node.lineno}: {node.name} overrides {name}" for name in sorted(own & inherited))
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+THIRD_PARTY = frozenset(
+    {"_shared_state", "_reset_state", "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"}
+    | {"_version", "_softmax_backward_data", "_linear_pointwise", "_reorder_linear_weight", "_exit", "_Hash"}
+    | {"_study_id", "_trial_id"}
+)
+"""Private names of other libraries that textune uses where there is no public way."""

@@ -18,19 +18,35 @@ if TYPE_CHECKING:
     from textune.inference import Predictor, load
     from textune.peft_import.importer import import_adapter
     from textune.run import Run, resume, train
-    from textune.run.evaluate import evaluate
+    from textune.run.other_rows import evaluate
     from textune.search.sweep import Sweep, resume_sweep, sweep
 
 __all__ = [
-    "Predictor", "Run", "Sweep", "__version__", "evaluate", "import_adapter", "load", "resume", "resume_sweep", "sweep",
+    "Predictor",
+    "Run",
+    "Sweep",
+    "__version__",
+    "evaluate",
+    "import_adapter",
+    "load",
+    "resume",
+    "resume_sweep",
+    "sweep",
     "train",
-]  # fmt: skip
+]
 
 _HOMES = {
-    "Predictor": "inference", "Run": "run", "Sweep": "search.sweep", "evaluate": "run.evaluate",
-    "import_adapter": "peft_import.importer", "load": "inference", "resume": "run", "resume_sweep": "search.sweep",
-    "sweep": "search.sweep", "train": "run",
-}  # fmt: skip
+    "Predictor": "inference",
+    "Run": "run",
+    "Sweep": "search.sweep",
+    "evaluate": "run.other_rows",
+    "import_adapter": "peft_import.importer",
+    "load": "inference",
+    "resume": "run",
+    "resume_sweep": "search.sweep",
+    "sweep": "search.sweep",
+    "train": "run",
+}
 
 
 def __getattr__(name: str) -> Any:

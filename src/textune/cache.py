@@ -24,7 +24,7 @@ class CacheEntry:
 
 
 def cache_dir() -> Path:
-    """Returns $TEXTUNE_CACHE, or textune's folder in the user's cache folder."""
+    """Return $TEXTUNE_CACHE, or textune's folder in the user's cache folder."""
     given = os.environ.get("TEXTUNE_CACHE")
     if given:
         return Path(given)
@@ -32,17 +32,17 @@ def cache_dir() -> Path:
 
 
 def token_cache_dir() -> Path:
-    """Returns the folder of tokenised tables."""
+    """Return the folder of tokenised tables."""
     return cache_dir() / "tokens"
 
 
 def prefix_cache_dir() -> Path:
-    """Returns the folder of what frozen layers gave."""
+    """Return the folder of what frozen layers gave."""
     return cache_dir() / "prefixes"
 
 
 def list_entries() -> list[CacheEntry]:
-    """Returns the tokenised tables and the states of frozen layers, least recently used first."""
+    """Return the tokenised tables and the states of frozen layers, least recently used first."""
     entries = []
     folders = [folder for folder in (token_cache_dir(), prefix_cache_dir()) if folder.is_dir()]
     for path in (path for folder in folders for path in folder.iterdir()):
@@ -55,7 +55,7 @@ def list_entries() -> list[CacheEntry]:
 
 
 def clean(largest_bytes: int = 0) -> int:
-    """Removes the least recently used entries until the rest fits; returns the bytes freed."""
+    """Remove the least recently used entries until the rest fits; return the bytes freed."""
     entries = list_entries()
     total, freed = sum(e.bytes for e in entries), 0
     for entry in entries:
@@ -67,7 +67,7 @@ def clean(largest_bytes: int = 0) -> int:
 
 
 def recall(key: str, measure: Callable[[], int | None]) -> int | None:
-    """Returns what was once measured on this machine under a key, or measures it now and keeps it.
+    """Return what was once measured on this machine under a key, or measures it now and keep it.
 
     A timing falls out otherwise each time: asked anew, the same seed would not always give the same bits.
     """

@@ -68,6 +68,6 @@ class MissingExtraError(TextuneError):
 
 
 def suggest(wrong: str, known: Iterable[str]) -> str:
-    """Returns ``"; did you mean 'x'?"`` for the closest of the known names, or an empty string."""
+    """Return ``"; did you mean 'x'?"`` for the closest of the known names, or an empty string."""
     close = difflib.get_close_matches(wrong, list(known), n=1, cutoff=0.6)
     return f"; did you mean '{close[0]}'?" if close else ""

@@ -15,13 +15,13 @@ _LARGEST_JSON_BYTES = 64 * 2**20
 
 
 def hash_file(path: Path) -> str:
-    """Returns the SHA-256 of a file's bytes as hexadecimal."""
+    """Return the SHA-256 of a file's bytes as hexadecimal."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def write_text_atomically(path: Path, text: str) -> None:
-    """Writes a text file so that it is either the old one or the whole new one, also after a crash."""
+    """Write a text file so that it is either the old one or the whole new one, also after a crash."""
     partial = path.with_name(path.name + ".partial")
     try:
         with partial.open("w", encoding="utf-8") as stream:
@@ -35,7 +35,7 @@ def write_text_atomically(path: Path, text: str) -> None:
 
 
 def read_json(path: Path, what: str) -> dict[str, Any]:
-    """Reads a JSON object of bounded size; raises BundleError naming the file and the reason."""
+    """Read a JSON object of bounded size; raise BundleError naming the file and the reason."""
     try:
         if path.stat().st_size > _LARGEST_JSON_BYTES:
             raise BundleError(f"{path}: {what} is larger than {_LARGEST_JSON_BYTES >> 20} MiB; it is not read")
@@ -50,7 +50,7 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
 
 
 def confined_path(folder: Path, name: str) -> Path:
-    """Returns folder/name; raises BundleError where the name or a symbolic link leads outside the folder."""
+    """Return folder/name; raise BundleError where the name or a symbolic link leads outside the folder."""
     relative = PurePosixPath(name)
     if relative.is_absolute() or ".." in relative.parts or "\\" in name:
         raise BundleError(f"{folder}: the manifest names '{name}', which is outside of the folder")
@@ -61,18 +61,18 @@ def confined_path(folder: Path, name: str) -> Path:
 
 
 def hash_files(folder: Path, names: list[str]) -> dict[str, str]:
-    """Returns the SHA-256 of each named file, in the order of the names."""
+    """Return the SHA-256 of each named file, in the order of the names."""
     return {name: hash_file(confined_path(folder, name)) for name in sorted(names)}
 
 
 def append_json_line(path: Path, content: Mapping[str, Any]) -> None:
-    """Adds one JSON line to a log file."""
+    """Add one JSON line to a log file."""
     with path.open("a", encoding="utf-8") as stream:
         stream.write(json.dumps(content, ensure_ascii=False) + "\n")
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """Reads a log of JSON lines; a last line cut short by a crash is left out."""
+    """Read a log of JSON lines; a last line cut short by a crash is left out."""
     if not path.is_file():
         return []
     lines: list[dict[str, Any]] = []

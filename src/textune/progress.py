@@ -13,20 +13,20 @@ class Task(Protocol):
     """One piece of work whose steps are counted."""
 
     def advance(self, steps: int = 1, note: str = "") -> None:
-        """Counts steps as done; the note (loss, metric) stands beside the bar."""
+        """Count steps as done; the note (loss, metric) stands beside the bar."""
 
 
 class Progress(Protocol):
     """Where a run's messages go."""
 
     def say(self, line: str) -> None:
-        """Tells a fact."""
+        """Say a fact."""
 
     def warn(self, line: str) -> None:
-        """Tells something the person should act on."""
+        """Say something the person should act on."""
 
     def task(self, name: str, total: int) -> AbstractContextManager[Task]:
-        """Opens a counted piece of work of `total` steps."""
+        """Open a counted piece of work of `total` steps."""
 
 
 class Silent:
@@ -36,21 +36,21 @@ class Silent:
         self.warnings: list[str] = []
 
     def say(self, line: str) -> None:
-        """Drops the line."""
+        """Drop the line."""
 
     def warn(self, line: str) -> None:
-        """Keeps the line in `warnings`."""
+        """Keep the line in `warnings`."""
         self.warnings.append(line)
 
     @contextmanager
     def task(self, name: str, total: int) -> Iterator[Task]:
-        """Yields a task that shows nothing."""
+        """Yield a task that shows nothing."""
         yield _SilentTask()
 
 
 class _SilentTask:
     def advance(self, steps: int = 1, note: str = "") -> None:
-        """Shows nothing."""
+        """Show nothing."""
 
 
 class Plain:
@@ -61,17 +61,17 @@ class Plain:
         self._seconds = seconds_between_lines
 
     def say(self, line: str) -> None:
-        """Prints the line."""
+        """Print the line."""
         self._stream.write(line + "\n")
         self._stream.flush()
 
     def warn(self, line: str) -> None:
-        """Prints the line as a warning."""
+        """Print the line as a warning."""
         self.say(f"warning: {line}")
 
     @contextmanager
     def task(self, name: str, total: int) -> Iterator[Task]:
-        """Yields a task that prints a line now and then."""
+        """Yield a task that prints a line now and then."""
         yield _PlainTask(self, name, total, self._seconds)
 
 
@@ -82,7 +82,7 @@ class _PlainTask:
         self._last = self._start
 
     def advance(self, steps: int = 1, note: str = "") -> None:
-        """Counts the steps and prints a line where enough time has passed."""
+        """Count the steps and print a line where enough time has passed."""
         self._done += steps
         now = time.monotonic()
         if now - self._last < self._seconds and self._done < self._total:
@@ -102,23 +102,27 @@ class Rich:
         self.console = Console(stderr=True, highlight=False)
 
     def say(self, line: str) -> None:
-        """Prints the line."""
+        """Print the line."""
         self.console.print(line, markup=False)
 
     def warn(self, line: str) -> None:
-        """Prints the line in yellow."""
+        """Print the line in yellow."""
         self.console.print(f"warning: {line}", style="yellow", markup=False)
 
     @contextmanager
     def task(self, name: str, total: int) -> Iterator[Task]:
-        """Yields a task shown as a bar with the time left."""
+        """Yield a task shown as a bar with the time left."""
         from rich import progress as bars
 
         columns = (
-            bars.TextColumn("{task.description}"), bars.BarColumn(), bars.MofNCompleteColumn(),
-            bars.TimeElapsedColumn(), bars.TextColumn("left"), bars.TimeRemainingColumn(),
+            bars.TextColumn("{task.description}"),
+            bars.BarColumn(),
+            bars.MofNCompleteColumn(),
+            bars.TimeElapsedColumn(),
+            bars.TextColumn("left"),
+            bars.TimeRemainingColumn(),
             bars.TextColumn("{task.fields[note]}"),
-        )  # fmt: skip
+        )
         with bars.Progress(*columns, console=self.console, transient=True) as progress:
             yield _RichTask(progress, progress.add_task(name, total=total, note=""))
 
@@ -128,18 +132,18 @@ class _RichTask:
         self._progress, self._key = progress, key
 
     def advance(self, steps: int = 1, note: str = "") -> None:
-        """Moves the bar."""
+        """Move the bar."""
         fields = {"note": note} if note else {}
         self._progress.update(self._key, advance=steps, **fields)  # type: ignore[attr-defined]
 
 
 def open_progress() -> Progress:
-    """Returns rich bars where standard error is a terminal, else plain lines."""
+    """Return rich bars where standard error is a terminal, else plain lines."""
     return Rich() if sys.stderr.isatty() else Plain()
 
 
 def format_seconds(seconds: float) -> str:
-    """Returns a duration as people say it: 0.4 s, 12 s, 3 min 05 s, 2 h 10 min."""
+    """Return a duration as people say it: 0.4 s, 12 s, 3 min 05 s, 2 h 10 min."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     whole = round(seconds)

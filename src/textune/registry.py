@@ -23,7 +23,7 @@ class Registry(Generic[T]):
         self._entries: dict[str, T] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
-        """Returns a decorator that stores the decorated object under a name."""
+        """Return a decorator that stores the decorated object under a name."""
         if not _NAME.fullmatch(name):
             raise ValueError(f"{self.kind} name {name!r} is not lower_case")
         if name in self._entries:
@@ -36,7 +36,7 @@ class Registry(Generic[T]):
         return store
 
     def get(self, name: str) -> T:
-        """Returns the entry of a name; raises ConfigError with the closest known name."""
+        """Return the entry of a name; raise ConfigError with the closest known name."""
         try:
             return self._entries[name]
         except KeyError:
@@ -46,7 +46,7 @@ class Registry(Generic[T]):
             ) from None
 
     def names(self) -> tuple[str, ...]:
-        """Returns all names in the order of registration."""
+        """Return all names in the order of registration."""
         return tuple(self._entries)
 
     def __iter__(self) -> Iterator[tuple[str, T]]:

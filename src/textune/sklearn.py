@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
@@ -46,7 +47,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.settings = settings
 
     def fit(self, X: Sequence[str], y: Sequence[Any]) -> TextClassifier:  # noqa: N803
-        """Trains on texts X and labels y of any type; returns self."""
+        """Train on texts X and labels y of any type; return self."""
         from textune.config import build_config
         from textune.progress import Silent
         from textune.run import train_only
@@ -60,8 +61,12 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         names = ("method", "backbone", "epochs", "learning_rate", "batch_size", "max_length", "validation_fraction")
         values = _name_classes(self.classes_)
         settings = {k: getattr(self, k) for k in (*names, "seed")} | dict(self.settings or {})
-        fixed = {"data": "rows", "labels": [(value, value) for value in values], "test_fraction": 0.0,
-                 "task": "single_label"}  # fmt: skip
+        fixed = {
+            "data": "rows",
+            "labels": [(value, value) for value in values],
+            "test_fraction": 0.0,
+            "task": "single_label",
+        }
         config = build_config(fixed | settings | {"runs_dir": self._place.name, "name": "run"})
         _refuse_other_labels(config.data.labels or (), values)
         rows = [{"text": text, "label": values[code]} for text, code in zip(texts, codes, strict=True)]
@@ -71,8 +76,8 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.n_features_in_ = 1
         return self
 
-    def predict_proba(self, X: Sequence[str]) -> np.ndarray[Any, Any]:  # noqa: N803
-        """Returns probabilities: float64 [texts, classes], columns in the order of classes_."""
+    def predict_proba(self, X: Sequence[str]) -> NDArray[Any]:  # noqa: N803
+        """Return probabilities: float64 [texts, classes], columns in the order of classes_."""
         check_is_fitted(self, "run_folder_")
         if self._predictor is None:
             from textune.inference import load
@@ -80,33 +85,35 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             self._predictor = load(self.run_folder_)
         return np.asarray(self._predictor.predict_proba([str(text) for text in np.asarray(X, dtype=object).ravel()]))
 
-    def predict(self, X: Sequence[str]) -> np.ndarray[Any, Any]:  # noqa: N803
-        """Returns the class of each text."""
+    def predict(self, X: Sequence[str]) -> NDArray[Any]:  # noqa: N803
+        """Return the class of each text."""
         check_is_fitted(self, "run_folder_")
         return np.asarray(self.classes_[self.predict_proba(X).argmax(1)])
 
     def save(self, folder: str | Path) -> None:
-        """Copies the run's bundle to a folder of its own."""
+        """Copy the run's bundle to a folder of its own."""
         check_is_fitted(self, "run_folder_")
         shutil.copytree(self.run_folder_, folder)
 
 
-def _name_classes(classes: np.ndarray[Any, Any]) -> list[str]:
-    """Returns what the run calls the classes: as they are written, or their numbers where two would be the same."""
+def _name_classes(classes: NDArray[Any]) -> list[str]:
+    """Return what the run calls the classes: as they are written, or their numbers where two would be the same."""
     written = [str(label) for label in classes]
     distinct = len(set(written)) == len(written) and all(name.strip() for name in written)
     return written if distinct else [str(number) for number in range(len(written))]
 
 
 def _refuse_other_labels(pairs: LabelPairs, values: Sequence[str]) -> None:
-    """Raises ConfigError where labels= among the settings has other classes, or in another order than classes_."""
+    """Raise ConfigError where labels= among the settings has other classes, or in another order than classes_."""
     if len(pairs) != len(values) or any(value not in pair for value, pair in zip(values, pairs, strict=True)):
-        raise ConfigError("labels=: the classes are those of y, in the order of classes_",
-                          hint=f"leave it out, or list {', '.join(values[:20])} in this order")  # fmt: skip
+        raise ConfigError(
+            "labels=: the classes are those of y, in the order of classes_",
+            hint=f"leave it out, or list {', '.join(values[:20])} in this order",
+        )
 
 
-def _one_label_each(y: Sequence[Any]) -> np.ndarray[Any, Any]:
-    """Returns y as an array; raises ValueError where a text has several labels, or marks for them."""
+def _one_label_each(y: Sequence[Any]) -> NDArray[Any]:
+    """Return y as an array; raise ValueError where a text has several labels, or marks for them."""
     several = "TextClassifier takes one label per text; for several use textune.train(rows, task='multi_label')"
     if any(isinstance(label, list | tuple | set | frozenset | np.ndarray) for label in y):
         raise ValueError(several)

@@ -1,3 +1,14 @@
-"""The version, where any module may read it."""
+"""The version of textune, and those of the libraries that a result depends on."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
 
 __version__ = "0.1.0"
+_LIBRARIES = ("torch", "transformers", "peft", "accelerate", "tokenizers", "safetensors")
+
+
+def list_versions() -> dict[str, str]:
+    """Return the versions of Python and of the libraries that a result depends on."""
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in _LIBRARIES}

@@ -21,7 +21,7 @@ SCRIPT = ROOT / "benchmarks" / "leaderboard.py"
 
 
 def load(path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """Imports a script that stands outside the package, with its neighbours, and forgets it afterwards."""
+    """Import a script that stands outside the package, with its neighbours, and forgets it afterwards."""
     monkeypatch.syspath_prepend(str(path.parent))
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None
@@ -32,7 +32,7 @@ def load(path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def make_cell(data: str, method: str, seed: int, score: float, **more: Any) -> dict[str, Any]:
-    """Returns a made-up cell."""
+    """Return a made-up cell."""
     return {
         "data": data, "method": method, "seed": seed, "split": "test", "rows": 1000, "train_rows": 900,
         "metric": "accuracy", "score": score, "interval": [score - 0.02, score + 0.02], "macro_f1": score - 0.001,

@@ -20,12 +20,13 @@ from textune.backbones.families import families
 from textune.config import build_config, write_settings
 from textune.engine import Precision, ReferenceEngine, predict_logits
 from textune.files import read_json
-from textune.inference import Predictor, padding_of
+from textune.inference import Predictor
 from textune.methods import Rates, methods, resolve
 from textune.methods.support import list_rows
 from textune.progress import Progress, Silent
-from textune.run.save import write_bundle
-from textune.run.steps import RunSteps
+from textune.run.api import train_and_save
+from textune.run.prepare import prepare
+from textune.run.save import BundleFacts, TrainedModel, write_bundle
 from textune.tokens import encode_texts, load_tokenizer
 from textune.tokens.batches import EncodedSplit, collate
 
@@ -70,7 +71,7 @@ class Case:
 
     def loss(self) -> torch.Tensor:
         """The mean loss of the one batch that this case has."""
-        batch = collate(self.split.tokens, range(12), padding_of(self.backbone), self.split.targets)
+        batch = collate(self.split.tokens, range(12), self.backbone.padding, self.split.targets)
         return torch.nn.functional.cross_entropy(self.engine(batch), torch.from_numpy(batch.targets))
 
     def step(self) -> None:
@@ -79,20 +80,25 @@ class Case:
         self.optimizer.zero_grad()
 
     def logits(self, model: torch.nn.Module | None = None) -> np.ndarray[Any, Any]:
-        """Logits of UNEQUAL, as one padded batch, by the trained model or another."""
+        """Logit of UNEQUAL, as one padded batch, by the trained model or another."""
         tokens = encode_texts(load_tokenizer(self.backbone.folder), UNEQUAL, None, self.longest)
         engine = self.engine if model is None else self.open_engine(model)
         split = EncodedSplit(tokens, np.zeros(len(UNEQUAL), int), np.zeros(len(UNEQUAL), int))
-        return predict_logits(engine, split, padding_of(self.backbone))
+        return predict_logits(engine, split, self.backbone.padding)
 
     def save(self, folder: Path) -> Path:
         folder.mkdir(parents=True)
         write_settings(build_config({}), folder / "config.yaml")
-        write_bundle(
-            folder, self.model, self.method, self.backbone, self.new_modules, labels=self.labels,
-            label_values=self.labels, columns=bundle.TextColumns(), max_length=self.longest, seed=1,
-            data_fingerprint="-", engine={"name": "reference"},
-        )  # fmt: skip
+        facts = BundleFacts(
+            labels=self.labels,
+            label_values=self.labels,
+            columns=bundle.TextColumns(),
+            max_length=self.longest,
+            seed=1,
+            data_fingerprint="-",
+            engine={"name": "reference"},
+        )
+        write_bundle(folder, TrainedModel(self.model, self.method, self.backbone, self.new_modules), facts)
         return folder
 
     def load(self, folder: Path, **options: Any) -> Predictor:
@@ -109,7 +115,7 @@ Logits = np.ndarray[Any, Any]
 
 @contextmanager
 def open_fresh_process() -> Iterator[Callable[[Path, Path], Logits]]:
-    """Yields what asks one new process, which never trained anything, for the logits of a saved folder."""
+    """Yield what asks one new process, which never trained anything, for the logits of a saved folder."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_answer, args=(theirs,), daemon=True)
@@ -145,13 +151,12 @@ def _answer(pipe: Any) -> None:
 def train_cell(
     row: str, data: Path, backbone: Path, folder: Path, progress: Progress | None = None, **settings: Any
 ) -> Path:
-    """Trains and saves one cell as a run does, without measuring it; goes on where it was interrupted."""
+    """Train and save one cell as a run does, without measuring it; goes on where it was interrupted."""
     name, options = ROWS[row]
     config = build_config(settings_for(data, backbone, folder, method={"name": name, **options}, **settings))
-    steps = RunSteps(config, resolve(name, options), progress or Silent(), {})
-    steps.prepare()
+    prepared = prepare(config, progress or Silent())
     folder.mkdir(parents=True, exist_ok=True)
     plan = read_json(folder / bundle.PLAN, "plan") if bundle.has_begun(folder) else None
-    steps.train_and_save(folder, plan)
+    train_and_save(prepared, folder, progress or Silent(), plan)
     shutil.rmtree(folder / "checkpoints")
     return folder

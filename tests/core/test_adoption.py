@@ -36,7 +36,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # peft's, of its own making
 
 @pytest.fixture
 def make(backbones: dict[str, Path], tmp_path: Path) -> Make:
-    """Saves an adapter as plain peft does, with every trained number moved away from where it started."""
+    """Save an adapter as plain peft does, with every trained number moved away from where it started."""
 
     def make_adapter(family: str, config: peft.PeftConfig, classes: int = 2, name: str = "adapter") -> Path:
         torch.manual_seed(3)
@@ -72,7 +72,7 @@ def names(classes: int) -> list[str]:
 
 
 def peft_logits(adapter: Path, backbone: Path, classes: int) -> np.ndarray[Any, Any]:
-    """Logits of UNEQUAL as one padded batch, by peft and transformers alone."""
+    """Logit of UNEQUAL as one padded batch, by peft and transformers alone."""
     model = peft.PeftModel.from_pretrained(load_plain(backbone, classes), str(adapter)).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(str(backbone))
     inputs = tokenizer(list(UNEQUAL), padding=True, truncation=True, max_length=56, return_tensors="pt")

@@ -28,7 +28,7 @@ from textune.inference import Predictor, load
 from textune.methods.lora import Lora
 from textune.progress import Silent
 from textune.run import Run, train
-from textune.run.evaluate import evaluate
+from textune.run.other_rows import evaluate
 
 NAMES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12)
 

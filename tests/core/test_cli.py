@@ -35,7 +35,7 @@ def _warnings_as_before() -> Iterator[None]:
 
 
 def call_here(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
-    """Runs a command in this process: exit code, standard output, standard error."""
+    """Run a command in this process: exit code, standard output, standard error."""
     capsys.readouterr()
     with pytest.raises(SystemExit) as caught:
         main(words)

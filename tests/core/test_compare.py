@@ -34,7 +34,7 @@ from textune.report.comparison_page import (
     write_comparison,
 )
 from textune.run import resume, train_config
-from textune.run.evaluate import evaluate
+from textune.run.other_rows import evaluate
 from textune.run.tables import prepare_data
 
 CHANCES: dict[str, Any] = {"split_seed": 1, "epochs": 4}
@@ -55,7 +55,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, backbone: Path) -> dict[str, 
 
 @pytest.fixture
 def altered(runs: dict[str, Path], tmp_path: Path) -> Callable[[Callable[[pa.Table], pa.Table]], Path]:
-    """Makes a copy of the head's first run whose stored answers are another table."""
+    """Make a copy of the head's first run whose stored answers are another table."""
 
     def alter(change: Callable[[pa.Table], pa.Table]) -> Path:
         copy = shutil.copytree(runs["head-1"], tmp_path / "copy")
@@ -470,7 +470,7 @@ def test_a_run_killed_before_its_settings_stood_there_is_started_anew(
 ) -> None:
     settings = settings_for(reviews, backbone, tmp_path / "run", method="head")
     config = build_config(settings)
-    die_in = ("textune.run.steps:write_settings", 1)
+    die_in = ("textune.run.fit:write_settings", 1)
     call_textune("train", *as_words(settings), cwd=tmp_path, code=-signal.SIGKILL, die_in=die_in)
     assert "before its first step" in call_textune("resume", "run", cwd=tmp_path, code=5).stderr
     assert train_missing([config], Silent()) == [tmp_path / "run"]

@@ -41,7 +41,7 @@ each = pytest.mark.parametrize(("row", "family"), CELLS)
 
 @pytest.fixture(scope="module")
 def case_of(backbones: dict[str, Path]) -> Callable[[str, str], Case]:
-    """Returns a case after four steps; each is made once and not trained on."""
+    """Return a case after four steps; each is made once and not trained on."""
     made: dict[tuple[str, str], Case] = {}
 
     def make(row: str, family: str) -> Case:

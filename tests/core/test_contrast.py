@@ -21,13 +21,12 @@ from textune.config.defaults import FEW_ROWS_PER_CLASS, choose_training
 from textune.engine import Engine, Precision, open_engine
 from textune.errors import ConfigError, TrainingError
 from textune.files import read_json_lines
-from textune.inference import padding_of
 from textune.methods import Rates, resolve
 from textune.process.interrupt import RunInterrupted
 from textune.progress import Silent
 from textune.run import resume
 from textune.tokens import encode_texts, load_tokenizer
-from textune.tokens.batches import EncodedSplit, Padding
+from textune.tokens.batches import EncodedSplit
 from textune.training.contrast import (
     RATE_FACTOR,
     ROWS_PER_STEP,
@@ -36,7 +35,7 @@ from textune.training.contrast import (
     measure_pairs,
     tune_by_contrast,
 )
-from textune.training.head import compute_features, find_output_layer
+from textune.training.head import Network
 
 Array = np.ndarray[Any, Any]
 
@@ -129,7 +128,7 @@ class Tuned:
         model = method.apply(model, backbone.family, new)
         self.engine: Engine = open_engine(model, Precision("fp32", "test"), backbone.family, wanted=engine)[0]
         self.family: Family = backbone.family
-        self.padding: Padding = padding_of(backbone)
+        self.network = Network(self.engine, self.family, 3, backbone.padding)
         texts, values = zip(*make_rows(45, 3), strict=True)
         targets = np.unique(values, return_inverse=True)[1].astype(np.int64)
         self.split = EncodedSplit(encode_texts(load_tokenizer(folder), texts, None, 32), targets, np.arange(45))
@@ -141,20 +140,19 @@ class Tuned:
             self.calls += 1
 
         tune_by_contrast(
-            self.engine, self.family, 3, self.groups, self.split, self.padding, steps=steps, seed=seed,
-            max_tokens=max_tokens, advance=advance,
-        )  # fmt: skip
+            self.network, self.groups, self.split, steps=steps, seed=seed, max_tokens=max_tokens, advance=advance
+        )
 
     def gap(self) -> float:
         """How much nearer rows of one class are than others, in cosines."""
-        features = compute_features(self.engine, self.family, 3, self.split, self.padding)
+        features = self.network.compute_features(self.split)
         directions = features / np.linalg.norm(features, axis=1, keepdims=True)
         cosines, targets = directions @ directions.T, self.split.targets
         same = targets[:, None] == targets
         return float(cosines[same & ~np.eye(len(targets), dtype=bool)].mean() - cosines[~same].mean())
 
     def head(self) -> torch.nn.Module:
-        parent, name = find_output_layer(self.engine.model, self.family, 3)
+        parent, name = self.network.find_output_layer()
         layer: torch.nn.Module = getattr(parent, name)
         return layer
 
@@ -166,11 +164,11 @@ class Tuned:
 def test_classes_move_apart_and_nothing_else_does(family: str, engine: str, backbones: dict[str, Path]) -> None:
     tuned = Tuned(backbones[family], engine)
     head, weights, gap, groups = tuned.head(), tuned.weights(), tuned.gap(), [dict(g) for g in tuned.groups]
-    logits = compute_features(tuned.engine, tuned.family, 3, tuned.split, tuned.padding)
+    logits = tuned.network.compute_features(tuned.split)
     tuned.tune()
     assert tuned.gap() > gap + 0.05
     assert tuned.head() is head and tuned.calls == 12 and tuned.engine.training
-    assert not np.allclose(compute_features(tuned.engine, tuned.family, 3, tuned.split, tuned.padding), logits)
+    assert not np.allclose(tuned.network.compute_features(tuned.split), logits)
     moved = {name for name, value in tuned.weights().items() if not torch.equal(value, weights[name])}
     assert moved and all("lora_" in name for name in moved), "neither a frozen weight nor the head"
     assert [dict(g) for g in tuned.groups] == groups, "the rates of training are as they were"

@@ -18,7 +18,6 @@ from textune.backbones import load_classifier, resolve_backbone
 from textune.engine import LeanEngine, Precision, graphs, predict_logits
 from textune.engine.lean import attend_varlen
 from textune.engine.packing import Pack, pack_batch
-from textune.inference import padding_of
 from textune.methods import resolve
 from textune.tokens import encode_texts, load_tokenizer
 from textune.tokens.batches import Batch, EncodedSplit, collate
@@ -37,7 +36,7 @@ def make(folder: Path, precision: str = "fp32") -> Any:
             if "lora_B" in name:
                 parameter.normal_(std=0.05)
     tokens = encode_texts(load_tokenizer(folder), TEXTS, None, 40)
-    return LeanEngine(model, Precision(precision, "test"), backbone.family).train(), tokens, padding_of(backbone)
+    return LeanEngine(model, Precision(precision, "test"), backbone.family).train(), tokens, backbone.padding
 
 
 def run(engine: LeanEngine, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:

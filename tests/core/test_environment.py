@@ -30,7 +30,7 @@ def has_bf16_products() -> bool:
 
 @pytest.fixture(autouse=True)
 def untouched(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leaves the environment as it was."""
+    """Leave the environment as it was."""
     monkeypatch.setattr(os, "environ", {k: v for k, v in os.environ.items() if k not in (*NAMES, "OMP_WAIT_POLICY")})
 
 

@@ -25,13 +25,13 @@ from textune.backbones import Backbone, load_classifier, resolve_backbone
 from textune.config import TrainingConfig
 from textune.engine import LeanEngine, Precision, ReferenceEngine, attention, lora_op, open_engine
 from textune.errors import ModelError
-from textune.inference import padding_of
 from textune.methods import Rates, resolve
 from textune.progress import Silent
 from textune.tokens import Tokenized, encode_texts, load_tokenizer
 from textune.tokens.batches import Batch, EncodedSplit, Padding, collate
 from textune.training.device import open_accelerator
-from textune.training.trainer import Trainer
+from textune.training.objective import CrossEntropy
+from textune.training.trainer import Trainer, TrainingRows, TrainingSetup
 
 FAMILIES = ("bert", "distilbert", "roberta", "xlm-roberta", "electra")
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -54,7 +54,7 @@ class Made:
 
     def batch(self, texts: tuple[str, ...] = RAGGED, pairs: tuple[str, ...] | None = None) -> Batch:
         tokens = encode_texts(load_tokenizer(self.backbone.folder), texts, pairs, 40)
-        return collate(tokens, range(len(texts)), padding_of(self.backbone))
+        return collate(tokens, range(len(texts)), self.backbone.padding)
 
 
 def make(folder: Path, method: str, options: dict[str, Any], dropout: float = 0.0) -> Made:
@@ -94,7 +94,7 @@ def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int
 
 
 def run(engine: Callable[[Any], torch.Tensor], model: torch.nn.Module, batch: Any) -> dict[str, torch.Tensor]:
-    """Logits and every gradient of a weighted sum of them."""
+    """Logit and every gradient of a weighted sum of them."""
     model.zero_grad()
     logits = engine(batch)
     weights = np.random.default_rng(0).normal(size=tuple(logits.shape))
@@ -404,7 +404,7 @@ def test_a_run_says_which_engine_ran_and_both_learn_the_same(
 
 
 def _train_tiny_bert(backbone: str, folder: Path, accelerator: Accelerator) -> dict[str, torch.Tensor]:
-    """Trains LoRA by the lean engine for two epochs; returns what was trained."""
+    """Train LoRA by the lean engine for two epochs; return what was trained."""
     made = make(Path(backbone), "lora", {})
     engine = made.lean()
     tokens = encode_texts(load_tokenizer(made.backbone.folder), RAGGED * 3, None, 40)
@@ -413,8 +413,9 @@ def _train_tiny_bert(backbone: str, folder: Path, accelerator: Accelerator) -> d
     groups = resolve("lora", {}).param_groups(engine, made.backbone.family, Rates(1e-2, 1e-2, 0.0))
     folder.mkdir(parents=True, exist_ok=True)
     config = TrainingConfig(epochs=2, batch_size=5, learning_rate=1e-2, head_learning_rate=1e-2)
-    trainer = Trainer(engine, groups, split, None, padding_of(made.backbone), config, folder, "plan", Silent(),
-                      accelerator, max_tokens=80)  # fmt: skip
+    rows_seen = TrainingRows(split, None, made.backbone.padding)
+    setup = TrainingSetup(config, CrossEntropy(config.label_smoothing), "plan", max_tokens=80)
+    trainer = Trainer(engine, groups, rows_seen, setup, folder, Silent(), accelerator)
     trainer.run()
     return {n: p.detach().clone() for n, p in made.model.named_parameters() if p.requires_grad}
 

@@ -18,7 +18,7 @@ from textune.config import LongText, build_config
 from textune.config.defaults import choose_long_text
 from textune.engine import pool_windows, predict_logits
 from textune.errors import ConfigError
-from textune.run.tables import advise_on_cuts, describe_long_texts
+from textune.run.facts import advise_on_cuts, describe_long_texts
 from textune.tokens import Tokenized, encode_cached, encode_texts
 from textune.tokens import tokenize as tokens_module
 from textune.tokens.batches import (
@@ -37,7 +37,7 @@ WINDOW = LongText("window", 2, 16)
 
 
 def build_tokenizer(template: str | None) -> Any:
-    """Returns a tokenizer of whole words with special tokens where the template has them."""
+    """Return a tokenizer of whole words with special tokens where the template has them."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
     special = ["[UNK]", "[CLS]", "[SEP]", "<s>", "</s>"]
@@ -52,7 +52,7 @@ def build_tokenizer(template: str | None) -> Any:
 
 
 def ends_of(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """Returns the special tokens before and after a text."""
+    """Return the special tokens before and after a text."""
     around = tokenizer.encode("w0")
     place = around.special_tokens_mask.index(0)
     return around.ids[:place], around.ids[place + 1 :]
@@ -212,7 +212,8 @@ def test_a_step_is_split_where_its_windows_are_too_many_and_learns_the_same(tmp_
     from textune.config import TrainingConfig
     from textune.progress import Silent
     from textune.training.device import open_accelerator
-    from textune.training.trainer import Trainer
+    from textune.training.objective import CrossEntropy
+    from textune.training.trainer import Trainer, TrainingRows, TrainingSetup
 
     draw = np.random.default_rng(0)
     targets = draw.integers(0, 2, 24)
@@ -226,8 +227,9 @@ def test_a_step_is_split_where_its_windows_are_too_many_and_learns_the_same(tmp_
         config = TrainingConfig(epochs=3, batch_size=batch_size, micro_batch_size=micro_batch_size, learning_rate=0.01)
         groups = [{"name": "head", "params": list(engine.parameters()), "lr": 0.01, "weight_decay": 0.0}]
         (tmp_path / name).mkdir()
-        Trainer(engine, groups, split, split, Padding(0), config, tmp_path / name, "plan", Silent(),
-                open_accelerator("cpu")).run()  # fmt: skip
+        rows = TrainingRows(split, split, Padding(0))
+        setup = TrainingSetup(config, CrossEntropy(config.label_smoothing), "plan")
+        Trainer(engine, groups, rows, setup, tmp_path / name, Silent(), open_accelerator("cpu")).run()
         return engine
 
     whole, bounded, single = run("whole", 10_000), run("bounded", None), run("single", 1)

@@ -25,7 +25,7 @@ from textune.tokens.batches import Batch, Padding, collate
 
 
 def write_long_reviews(path: Path, rows: int = 40) -> Path:
-    """Writes reviews of quite unequal length, the longest of several windows of 16 tokens."""
+    """Write reviews of quite unequal length, the longest of several windows of 16 tokens."""
     lines = [f"{text} {' '.join(NEUTRAL * (i % 4))},{label}" for i, (text, label) in enumerate(make_rows(rows))]
     path.write_text("\n".join(["text,label", *lines]) + "\n", encoding="utf-8")
     return path

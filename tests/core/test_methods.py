@@ -286,7 +286,7 @@ def test_refusal_comes_before_the_weights_and_names_others(
     row: str, family: str, words: str, backbones: dict[str, Path], tmp_path: Path, reviews: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("textune.run.steps.load_classifier", None)
+    monkeypatch.setattr("textune.run.fit.load_classifier", None)
     with pytest.raises(ModelError, match=words) as caught:
         train_tiny(reviews, backbones[family], tmp_path / "run", method=row)
     assert "lora" in str(caught.value.hint)

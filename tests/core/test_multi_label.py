@@ -30,7 +30,7 @@ ROWS = 90
 
 
 def make_rows(rows: int = ROWS) -> list[tuple[str, tuple[str, ...]]]:
-    """Returns texts whose labels are told by single words; one in eight has none."""
+    """Return texts whose labels are told by single words; one in eight has none."""
     made = []
     for i in range(rows):
         words = [

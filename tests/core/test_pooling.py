@@ -36,7 +36,7 @@ from textune.engine.prefix_cache import open_prefix
 from textune.errors import ConfigError
 from textune.export.merged import export_merged
 from textune.export.onnx import export_onnx
-from textune.inference import Predictor, padding_of
+from textune.inference import Predictor
 from textune.methods import methods, resolve
 from textune.report.snippets import reload_without_textune
 from textune.run.save import update_manifest
@@ -51,7 +51,7 @@ TEXTS = (*UNEQUAL, "bad", "a superb story")
 
 
 def make(folder: Path, pooling: str | None, method: str = "head", options: dict[str, Any] | None = None) -> Made:
-    """Returns a model in evaluation mode whose weights depend on the folder and the method alone."""
+    """Return a model in evaluation mode whose weights depend on the folder and the method alone."""
     backbone = resolve_backbone(str(folder))
     torch.manual_seed(1)
     model, new = load_classifier(backbone, ("a", "b", "c"), pooling=None if pooling is None else Pooling(pooling))
@@ -157,17 +157,17 @@ def test_cached_means_are_those_of_the_layers(family: str, backbones: dict[str, 
     made = make(backbones[family], MEAN)
     engine = made.lean().train()
     tokens = encode_texts(load_tokenizer(made.backbone.folder), RAGGED, None, 40)
-    batch = collate(tokens, [4, 1, 0, 2, 3], padding_of(made.backbone))
+    batch = collate(tokens, [4, 1, 0, 2, 3], made.backbone.padding)
     layers = engine.count_frozen_layers()
     assert layers == engine.layers
     direct = run(engine, made.model, batch)
-    prefix = open_prefix(engine, tokens, layers, padding_of(made.backbone), lambda rows: None)
+    prefix = open_prefix(engine, tokens, layers, made.backbone.padding, lambda rows: None)
     assert prefix is not None and prefix.states.shape == (len(RAGGED), 32)
     engine.keep(prefix)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engine, "_embed", None)
         assert_same(run(engine, made.model, batch), direct)
-    other = open_prefix(make(backbones[family], FIRST).lean(), tokens, layers, padding_of(made.backbone), int)
+    other = open_prefix(make(backbones[family], FIRST).lean(), tokens, layers, made.backbone.padding, int)
     assert other is not None and not np.allclose(other.states, prefix.states), "one key for both"
 
 
@@ -316,7 +316,7 @@ def run_without_textune(snippets: list[str], cwd: Path) -> list[Any]:
 
 
 def make_quiet(source: Path, folder: Path) -> Path:
-    """Saves a model whose last states are small, as those of sentence encoders often are: all-MiniLM's vary by 0.05."""
+    """Save a model whose last states are small, as those of sentence encoders often are: all-MiniLM's vary by 0.05."""
     model = transformers.AutoModel.from_pretrained(str(source))
     with torch.no_grad():
         for parameter in model.encoder.layer[-1].output.LayerNorm.parameters():
@@ -330,7 +330,7 @@ def make_quiet(source: Path, folder: Path) -> Path:
 def answer_of(
     backbones: dict[str, Path], few_reviews: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[tuple[str, str, str]], tuple[str, Any, Array]]:
-    """Returns, by cell, the card's lines, the logits that they give in a process without textune, and the run's."""
+    """Return, by cell, the card's lines, the logits that they give in a process without textune, and the run's."""
     place = tmp_path_factory.mktemp("snippets")
     known = backbones | {"quiet": make_quiet(backbones["bert"], place / "tiny-quiet")}
     for folder in backbones.values():

@@ -23,7 +23,7 @@ from textune.evaluation import softmax
 from textune.export.merged import export_merged, push_folder
 from textune.inference import Predictor
 from textune.inference import files as filing
-from textune.inference.files import predict_file
+from textune.inference.files import FileForm, predict_file
 from textune.run import Run
 from textune.run.save import update_manifest
 from textune.sklearn import TextClassifier
@@ -99,7 +99,7 @@ def test_pairs_are_read_as_pairs(pairs_run: Run) -> None:
 
 
 def make_table(path: Path) -> pl.DataFrame:
-    """Writes rows with odd cells: formulas, commas, quotes, empty texts, a column that is called label."""
+    """Write rows with odd cells: formulas, commas, quotes, empty texts, a column that is called label."""
     frame = pl.DataFrame(
         {
             "id": ["001", "1.0", "NA", "-5", "x"],
@@ -131,8 +131,9 @@ def read_back(path: Path) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("source", [".csv", ".jsonl", ".parquet"])
 def test_file_keeps_its_columns_and_rows(source: str, target: str, predictor: Predictor, tmp_path: Path) -> None:
     frame = make_table(tmp_path / f"in{source}")
-    done = predict_file(predictor, tmp_path / f"in{source}", tmp_path / f"out{target}", text=["text"],
-                        probabilities=True, exact=True)  # fmt: skip
+    done = predict_file(
+        predictor, tmp_path / f"in{source}", tmp_path / f"out{target}", form=FileForm(["text"], None, True, True)
+    )
     rows = read_back(tmp_path / f"out{target}")
     added = ("predicted_label", "probability", "probability_negative", "probability_positive")
     assert done.columns_added == added and list(rows[0]) == ["id", "text", "label", *added]
@@ -150,14 +151,14 @@ def test_file_keeps_its_columns_and_rows(source: str, target: str, predictor: Pr
 
 def test_formulas_are_escaped_in_csv_only(predictor: Predictor, tmp_path: Path) -> None:
     make_table(tmp_path / "in.csv")
-    done = predict_file(predictor, tmp_path / "in.csv", tmp_path / "out.csv", text=["text"])
+    done = predict_file(predictor, tmp_path / "in.csv", tmp_path / "out.csv", form=FileForm(["text"]))
     rows = read_back(tmp_path / "out.csv")
     assert done.escaped_cells == 3
     assert rows[1]["text"] == '\'=HYPERLINK("http://x")'
     assert [rows[0]["label"], rows[1]["label"]] == ["'+cmd", "'@x"]
     assert rows[3]["id"] == "-5", "a number is no formula"
     for name in ("out.jsonl", "out.parquet"):
-        assert predict_file(predictor, tmp_path / "in.csv", tmp_path / name, text=["text"]).escaped_cells == 0
+        assert predict_file(predictor, tmp_path / "in.csv", tmp_path / name, form=FileForm(["text"])).escaped_cells == 0
         assert read_back(tmp_path / name)[1]["text"] == '=HYPERLINK("http://x")'
 
 

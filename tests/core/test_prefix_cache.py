@@ -18,7 +18,7 @@ from textune.engine import LeanEngine, Precision, prefix_cache
 from textune.engine.prefix_cache import choose_layers, open_prefix
 from textune.errors import ModelError
 from textune.files import read_json
-from textune.inference import Predictor, padding_of
+from textune.inference import Predictor
 from textune.methods import resolve
 from textune.tokens import Tokenized, encode_texts, load_tokenizer
 from textune.tokens.batches import Batch, collate
@@ -44,7 +44,7 @@ def make(folder: Path, method: str, options: dict[str, Any], precision: str = "f
                 parameter.normal_(std=0.05)
     engine = LeanEngine(model, Precision(precision, "test"), backbone.family).train()
     tokens = encode_texts(load_tokenizer(folder), TEXTS, None, 40)
-    return engine, tokens, padding_of(backbone)
+    return engine, tokens, backbone.padding
 
 
 def run(engine: LeanEngine, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:

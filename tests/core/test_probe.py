@@ -24,22 +24,14 @@ from textune.config import build_config
 from textune.engine import Precision, open_engine, predict_logits
 from textune.errors import ModelError
 from textune.files import read_json_lines
-from textune.inference import padding_of
 from textune.methods import resolve
 from textune.progress import Silent
-from textune.run.steps import RunSteps
+from textune.run.fit import build_model
+from textune.run.prepare import prepare
 from textune.run.untuned import UntunedBackbone
 from textune.tokens import encode_texts, load_tokenizer
 from textune.tokens.batches import EncodedSplit
-from textune.training.head import (
-    choose_rows,
-    compute_features,
-    find_output_layer,
-    set_head,
-    start_head,
-    straighten_hidden_layer,
-    without_output_layer,
-)
+from textune.training.head import Network, choose_rows, find_output_layer, set_head, start_head, straighten_hidden_layer
 from textune.training.objective import BinaryCrossEntropy, CrossEntropy
 from textune.training.probe import FOLDS, STRENGTHS, Loss, Probe, assign_folds, solve_probe
 
@@ -48,7 +40,7 @@ HIDDEN = [name for name in FAMILIES if families.get(name).hidden_layer[0]]
 
 
 def make_features(classes: int, rows: int = 240, width: int = 12, seed: int = 0) -> tuple[Array, Array]:
-    """Returns features that hang together, of very different size and away from zero, and classes of unequal size."""
+    """Return features that hang together, of very different size and away from zero, and classes of unequal size."""
     random = np.random.default_rng(seed)
     shares = np.arange(1, classes + 1) / np.arange(1, classes + 1).sum()
     targets = random.choice(classes, rows, p=shares)
@@ -139,9 +131,9 @@ def test_the_solution_has_no_slope_in_the_loss_of_training(
 ) -> None:
     features, targets = make_labels() if several else make_features(3)
     by_class = np.array([[1, 3], [2, 1], [1, 1]] if several else [3, 1, 0.5], np.float32) if weighted else None
-    loss = Loss(several, by_class, smoothing)
+    loss = Loss(several, by_class, smoothing, intercept)
     strength = 0.01
-    probe = solve_probe(features, targets, 3, loss, 0, intercept=intercept, strength=strength)
+    probe = solve_probe(features, targets, 3, loss, 0, strength=strength)
     mean, scale = measure_scale(features)
     mean = mean if intercept else np.zeros_like(mean)
     standard = torch.from_numpy((features - mean) / scale)
@@ -229,7 +221,7 @@ def test_rows_are_drawn_with_some_of_every_class(classes: list[int], most: int, 
 
 
 def open_model(folder: Path, method: str, *, straight: bool = True, classes: int = 3) -> tuple[Any, ...]:
-    """Returns the engine over a new model, its backbone, and an encoded split."""
+    """Return the engine over a new model, its backbone, and an encoded split."""
     backbone = resolve_backbone(str(folder))
     pooling = Pooling(LAST if backbone.family.decoder else MEAN)
     torch.manual_seed(0)
@@ -249,12 +241,13 @@ def open_model(folder: Path, method: str, *, straight: bool = True, classes: int
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_model_gives_the_probes_logits(family: str, method: str, backbones: dict[str, Path]) -> None:
     engine, backbone, split, _ = open_model(backbones[family], method)
-    padding = padding_of(backbone)
+    padding = backbone.padding
     before = {name: p.detach().clone() for name, p in engine.model.named_parameters()}
-    probe = start_head(engine, backbone.family, 3, split, padding, Loss(), seed=0)
-    features = compute_features(engine, backbone.family, 3, split, padding)
+    network = Network(engine, backbone.family, 3, padding)
+    probe = start_head(network, split, Loss(), seed=0)
+    features = network.compute_features(split)
     random_head = predict_logits(engine, split, padding)
-    set_head(engine, backbone.family, probe)
+    set_head(network, probe)
     logits = predict_logits(engine, split, padding)
     assert_close(logits, features @ probe.weight.T + probe.bias, 1e-4)
     assert np.abs(logits - random_head).max() > 1e-2
@@ -288,7 +281,8 @@ def test_the_output_layer_is_put_back_whatever_happens(backbones: dict[str, Path
     engine, backbone, _, _ = open_model(backbones["bert"], "lora")
     parent, name = find_output_layer(engine.model, backbone.family, 3)
     layer = getattr(parent, name)
-    with pytest.raises(KeyError), without_output_layer(engine, backbone.family, 3):
+    network = Network(engine, backbone.family, 3, backbone.padding)
+    with pytest.raises(KeyError), network.without_output_layer():
         assert isinstance(getattr(parent, name), torch.nn.Identity)
         raise KeyError
     assert getattr(parent, name) is layer
@@ -298,15 +292,20 @@ def test_the_output_layer_is_put_back_whatever_happens(backbones: dict[str, Path
 
 def test_before_tuning_there_are_a_random_head_and_a_probe(backbones: dict[str, Path]) -> None:
     engine, backbone, split, _ = open_model(backbones["roberta"], "lora")
-    padding, asked = padding_of(backbone), []
+    padding, asked = backbone.padding, []
     expected = predict_logits(engine, split, padding)
-    probe = start_head(engine, backbone.family, 3, split, padding, Loss(), seed=0)
+    network = Network(engine, backbone.family, 3, padding)
+    probe = start_head(network, split, Loss(), seed=0)
     rows: Any = object()
     for given_probe in (None, probe):
-        untuned = UntunedBackbone(engine, backbone.family, 3, padding, lambda rows: asked.append(rows) or split,
-                                  split, Loss(), 0, given_probe)  # fmt: skip
+        untuned = UntunedBackbone(
+            network,
+            lambda rows: asked.append(rows) or split,
+            lambda network: start_head(network, split, Loss(), seed=0),
+            given_probe,
+        )
         assert_close(untuned.base_logits(rows), expected, 1e-5)
-        features = compute_features(engine, backbone.family, 3, split, padding)
+        features = network.compute_features(split)
         assert_close(untuned.probe_logits(rows), features @ probe.weight.T + probe.bias, 1e-5)
     assert asked == [rows, rows], "encoded once for each of the two"
 
@@ -330,11 +329,10 @@ def test_a_random_head_starts_as_the_library_draws_it(
     folder = backbones["roberta"]
     for head_init in ("random", "probe"):
         config = build_config(settings_for(reviews, folder, tmp_path / "run", head_init=head_init, seed=3))
-        steps = RunSteps(config, resolve("lora", {}), Silent(), {})
-        steps.prepare()
-        found = steps._build_model(bare=True).module.state_dict()
+        prepared = prepare(config, Silent())
+        found = build_model(prepared, bare=True)[0].state_dict()
         torch.manual_seed(3)
-        expected, _ = load_classifier(steps.backbone, ("negative", "positive"), pooling=Pooling(FIRST))
+        expected, _ = load_classifier(prepared.backbone, ("negative", "positive"), pooling=Pooling(FIRST))
         same = all(torch.equal(value, found[name]) for name, value in expected.state_dict().items())
         assert same == (head_init == "random")
     said = StopAt()
@@ -366,7 +364,7 @@ def test_a_solved_head_survives_a_kill_before_it_is_saved(
     settings = {"method": "head", "pooling": "mean", "epochs": 0, "validation_fraction": 0.0, "task": task}
     whole = train_tiny(opinions, backbone, tmp_path / "whole", **settings)
     words = as_words(settings_for(opinions, backbone, tmp_path / "run", **settings))
-    death = ("textune.run.steps:write_bundle", 1)
+    death = ("textune.run.save:write_bundle", 1)
     call_textune("train", *words, cwd=tmp_path, code=-signal.SIGKILL, die_in=death)
     call_textune("resume", str(tmp_path / "run"), cwd=tmp_path)
     resumed = read_manifest(tmp_path / "run")

@@ -62,28 +62,28 @@ def flip_bit(path: Path, position: int | None = None) -> None:
 
 
 DEATHS = [
-    ("textune.run.steps:write_text_atomically", 1),
-    ("textune.run.steps:write_settings", 1),
+    ("textune.run.fit:write_text_atomically", 1),
+    ("textune.run.fit:write_settings", 1),
     ("textune.training.trainer:Trainer.take_step", 6),
     ("textune.training.checkpoint:save_file", 1),
     ("textune.training.checkpoint:save_file", 14),
     ("textune.training.checkpoint:_flush", 25),
-    ("textune.run.steps:check_reload", 1),
+    ("textune.run.save:check_reload", 1),
     ("textune.run.evaluate:render_card", 1),
     ("textune.run.api:load_run", 1),
 ]
 MORE_DEATHS = [
-    ("textune.run.steps:RunSteps._build_model", 1),
+    ("textune.run.fit:build_model", 1),
     ("textune.training.trainer:Trainer.take_step", 1),
     ("textune.training.checkpoint:_random_tensors", 4),
     ("textune.training.checkpoint:_hash_content", 5),
     ("textune.training.checkpoint:_flush", 19),
     ("textune.training.trainer:remove_all_but", 6),
     ("textune.training.trainer:Trainer._finish", 1),
-    ("textune.run.steps:write_bundle", 1),
+    ("textune.run.save:write_bundle", 1),
     ("textune.run.save:write_manifest", 1),
-    ("textune.run.steps:measure_run", 1),
-    ("textune.run.steps:update_manifest", 1),
+    ("textune.run.evaluate:measure_ladder", 1),
+    ("textune.run.evaluate:update_manifest", 1),
 ]
 """Functions at whose n-th call the process is killed."""
 
@@ -101,7 +101,7 @@ def test_killed_at_any_point_ends_in_the_same_weights(
     call_textune("train", *words, cwd=tmp_path, code=-signal.SIGKILL, die_in=(place, number))
     left = checkpoints_of(folder)
     assert all(checkpoint.find_damage(path) is None for path in left), "a checkpoint is whole or absent"
-    too_early = place in ("textune.run.steps:write_settings", "textune.run.steps:write_text_atomically")
+    too_early = place in ("textune.run.fit:write_settings", "textune.run.fit:write_text_atomically")
     if too_early or place.endswith("load_run"):  # nothing to go on with yet, or nothing left to do
         command = call_textune("resume", str(folder), cwd=tmp_path, code=None)
         assert "no interrupted run" in command.stderr or "finished already" in command.stderr

@@ -20,7 +20,8 @@ from textune.data import split_folds
 from textune.errors import BundleError, ConfigError, DataError, MissingExtraError, TrainingError
 from textune.files import read_json_lines
 from textune.progress import Silent
-from textune.search.ledger import COMPLETE, FAIL, PRUNED, RUNNING, Ledger
+from textune.search.journal import COMPLETE, FAIL, PRUNED, RUNNING
+from textune.search.ledger import Ledger
 from textune.search.settings import SweepSettings, build_sweep, read_sweep, write_sweep
 from textune.search.space import settings_at
 from textune.search.sweep import Sweep, resume_sweep
@@ -31,7 +32,7 @@ GRID = {"learning_rate": RATES, "batch_size": [8, 16, 32]}
 
 
 def sweep_tiny(data: Path, backbone: Path, folder: Path, space: dict[str, Any], **settings: Any) -> Sweep:
-    """Sweeps in this process; settings of the search are named sweep_NAME."""
+    """Sweep in this process; settings of the search are named sweep_NAME."""
     own = {k.removeprefix("sweep_"): settings.pop(k) for k in list(settings) if k.startswith("sweep_")}
     flat = settings_for(data, backbone, folder, **({"validation_fraction": 0.3} | settings))
     flat.pop("learning_rate")
@@ -124,7 +125,7 @@ def play(
     folder: Path, search: SweepSettings, score: Callable[[dict[str, Any], float], float], stop_after: int | None = None,
     **also: Callable[[int], Outcome],
 ) -> Ledger:  # fmt: skip
-    """Runs a search whose trainings are a formula; stops, as a kill does, when so many jobs were given out."""
+    """Run a search whose trainings are a formula; stops, as a kill does, when so many jobs were given out."""
     folder.mkdir(exist_ok=True)
     ledger = Ledger(folder, build_config({"data": "x.csv"}), search)
     ledger.recover()

@@ -31,7 +31,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def open_lines(folds: int = 0, trials: int = 4) -> tuple[Lines, Any]:
-    """Trials of 100 steps each; the ledger's work is what their outcomes say."""
+    """Trial of 100 steps each; the ledger's work is what their outcomes say."""
     rows = [
         SimpleNamespace(number=n, outcome=None, is_over=False, point={}, state="", score=0.0) for n in range(trials)
     ]

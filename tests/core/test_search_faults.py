@@ -29,7 +29,7 @@ def write_yaml(path: Path, data: Path, backbone: Path, folder: Path, **own: Any)
 
 
 def told_of(folder: Path) -> dict[str, Any]:
-    """Returns what must not depend on what happened on the way: no seconds, no attempts."""
+    """Return what must not depend on what happened on the way: no seconds, no attempts."""
     content = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
     trials = [{k: v for k, v in t.items() if k not in ("seconds", "attempts")} for t in content["trials"]]
     winner = {k: v for k, v in content["winner"].items() if k != "test_reads"}
@@ -50,7 +50,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, backbone: Path, reviews: Pat
     [
         (("textune.training.trainer:save_checkpoint", 4), ("textune.training.trainer:remove_all_but", 3)),
         (("optuna.storages.journal:JournalFileBackend.append_logs", 30), ("textune.search.ledger:Ledger._close", 2)),
-        (("textune.search.sweep:_finish", 1), ("textune.run.steps:write_evaluation", 1)),
+        (("textune.search.sweep:_finish", 1), ("textune.run.evaluate:write_evaluation", 1)),
     ],
     ids=["while it trains", "while it writes the journal", "while it finishes the winner"],
 )

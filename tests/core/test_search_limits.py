@@ -26,7 +26,8 @@ from textune.report.search_charts import draw_coordinates, draw_scores_by_trial
 from textune.run import resume
 from textune.run.tables import prepare_data
 from textune.search import trial as trials
-from textune.search.ledger import COMPLETE, FAIL, PRUNED, Ledger
+from textune.search.journal import COMPLETE, FAIL, PRUNED
+from textune.search.ledger import Ledger
 from textune.search.settings import read_sweep, write_sweep
 from textune.search.sweep import resume_sweep
 from textune.search.trial import FAILED, Bench, Job, Outcome, run_job

@@ -22,7 +22,6 @@ from textune.config import TrainingConfig
 from textune.engine import Precision, ReferenceEngine, precision
 from textune.errors import TrainingError
 from textune.files import hash_file, read_json_lines
-from textune.inference import padding_of
 from textune.methods import resolve
 from textune.progress import Silent
 from textune.tokens import encode_texts, load_tokenizer
@@ -36,8 +35,8 @@ from textune.tokens.batches import (
     split_micro_batches,
 )
 from textune.training.device import open_accelerator
-from textune.training.objective import score_logits
-from textune.training.trainer import Trainer
+from textune.training.objective import CrossEntropy, score_logits
+from textune.training.trainer import Trainer, TrainingRows, TrainingSetup
 
 CONFIG = TrainingConfig(epochs=1, batch_size=8, learning_rate=1e-3, head_learning_rate=1e-3, dropout=0.0)
 
@@ -61,7 +60,7 @@ class Bag(torch.nn.Module):
 
 
 def make_split(rows: int, seed: int = 0) -> EncodedSplit:
-    """Returns rows of random length whose class is told by their first word."""
+    """Return rows of random length whose class is told by their first word."""
     from textune.tokens import Tokenized
 
     random = np.random.default_rng(seed)
@@ -80,9 +79,9 @@ def make_trainer(folder: Path, engine: torch.nn.Module | None = None, rows: int 
     parts = {"body": (engine.words, config.learning_rate), "head": (engine.classifier, config.head_learning_rate)}
     groups = [{"name": name, "params": list(module.parameters()), "lr": rate, "weight_decay": 0.0}
               for name, (module, rate) in parts.items()]  # fmt: skip
-    return Trainer(engine, groups, make_split(rows), None if validation is None else make_split(validation, 1),
-                   Padding(0), config, folder, "plan", progress or Silent(),
-                   accelerator or open_accelerator("cpu"))  # fmt: skip
+    seen = TrainingRows(make_split(rows), None if validation is None else make_split(validation, 1), Padding(0))
+    setup = TrainingSetup(config, CrossEntropy(config.label_smoothing), "plan")
+    return Trainer(engine, groups, seen, setup, folder, progress or Silent(), accelerator or open_accelerator("cpu"))
 
 
 def weights_of(module: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -402,7 +401,7 @@ def test_bf16_keeps_parameters_and_head_in_fp32(backbone: Path) -> None:
     model = resolve("lora", {}).apply(model, found.family, new)
     engine = ReferenceEngine(model, Precision("bf16", "test"), found.family)
     tokens = encode_texts(load_tokenizer(backbone), ["good film", "bad"], None, 16)
-    batch = collate(tokens, [0, 1], padding_of(found), np.asarray([0, 1]))
+    batch = collate(tokens, [0, 1], found.padding, np.asarray([0, 1]))
     logits = engine(batch)
     assert logits.dtype == torch.float32 and {p.dtype for p in model.parameters()} == {torch.float32}
     exact = ReferenceEngine(model, Precision("fp32", "test"))

@@ -63,7 +63,8 @@ FAST: dict[str, Any] = {
 COMMAND = (sys.executable, "-c", "from textune.cli import main; main()")
 
 _PRELOADED = (
-    "textune.run.api", "textune.cli.app", "textune.training.trainer", "textune.export.merged", "peft", "sklearn.linear_model",
+    "textune.run", "textune.cli.app", "textune.training.trainer", "textune.export.merged", "peft",
+    "sklearn.linear_model",
     "sklearn.feature_extraction.text", "sklearn.model_selection", "sklearn.metrics", "scipy.stats", "pandas",
     "pyarrow.parquet", "transformers.models.distilbert.modeling_distilbert", "matplotlib.figure",
 )  # fmt: skip
@@ -73,7 +74,7 @@ UNEQUAL = ("good", "the film was a dull and slow story", "lovely music and a ver
 
 
 def build_backbone(family: str, folder: Path, seed: int = 0) -> Path:
-    """Saves a random encoder with its tokenizer as save_pretrained does; returns the folder."""
+    """Save a random encoder with its tokenizer as save_pretrained does; return the folder."""
     import torch
     import transformers
     from tokenizers import normalizers
@@ -89,7 +90,7 @@ def build_backbone(family: str, folder: Path, seed: int = 0) -> Path:
 
 
 def build_word_pieces() -> Any:
-    """Returns a BERT tokenizer over the words of the tables, and letters for all others."""
+    """Return a BERT tokenizer over the words of the tables, and letters for all others."""
     import transformers
 
     letters = "abcdefghijklmnopqrstuvwxyz0123456789.,!?=-'\""
@@ -99,7 +100,7 @@ def build_word_pieces() -> Any:
 
 
 def build_byte_pairs() -> Any:
-    """Returns a RoBERTa tokenizer of bytes alone, without merges: an id below 200 stands for most ASCII characters."""
+    """Return a RoBERTa tokenizer of bytes alone, without merges: an id below 200 stands for most ASCII characters."""
     import transformers
     from tokenizers.pre_tokenizers import ByteLevel
 
@@ -110,7 +111,7 @@ def build_byte_pairs() -> Any:
 
 
 def make_rows(rows: int, classes: int = 2) -> list[tuple[str, str]]:
-    """Returns (text, label) rows, no two alike, whose class is told by one word."""
+    """Return (text, label) rows, no two alike, whose class is told by one word."""
     names = ("negative", "positive") if classes == 2 else tuple(f"class{i}" for i in range(classes))
     words = (BAD, GOOD) if classes == 2 else tuple((w,) for w in (*BAD, *GOOD)[:classes])
     made = []
@@ -122,7 +123,7 @@ def make_rows(rows: int, classes: int = 2) -> list[tuple[str, str]]:
 
 
 def write_reviews(path: Path, rows: int = 40, classes: int = 2) -> Path:
-    """Writes a CSV with the columns text, label and number."""
+    """Write a CSV with the columns text, label and number."""
     with path.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(("text", "label", "number"))
@@ -131,13 +132,13 @@ def write_reviews(path: Path, rows: int = 40, classes: int = 2) -> Path:
 
 
 def settings_for(data: Path | str, backbone: Path | str, folder: Path, **settings: Any) -> dict[str, Any]:
-    """Returns flat settings of a run of about a second that goes to `folder`."""
+    """Return flat settings of a run of about a second that goes to `folder`."""
     place = {"name": folder.name, "runs_dir": str(folder.parent)}
     return FAST | {"data": str(data), "backbone": str(backbone), **place} | settings
 
 
 def train_tiny(data: Path | str, backbone: Path | str, folder: Path, progress: Any = None, **settings: Any) -> Run:
-    """Trains in this process."""
+    """Train in this process."""
     return train_config(build_config(settings_for(data, backbone, folder, **settings)), progress=progress or Silent())
 
 
@@ -164,7 +165,7 @@ class StopAt(Silent):
 
 
 def hash_weights(folder: Path) -> dict[str, str]:
-    """Returns the SHA-256 of the weight files at the top of a run folder."""
+    """Return the SHA-256 of the weight files at the top of a run folder."""
     from textune.files import hash_file
 
     return {p.name: hash_file(p) for p in folder.glob("*.safetensors")}
@@ -187,7 +188,7 @@ class Command:
         return self.errors.read_text(encoding="utf-8")
 
     def wait(self) -> int:
-        """Returns the exit code; a signal's is negative."""
+        """Return the exit code; a signal's is negative."""
         self.process.join(600)
         if self.process.exitcode is None:
             self.process.kill()
@@ -201,7 +202,7 @@ class Command:
 def start_textune(
     *words: str, cwd: Path, stdin: str = "", terminal: str | None = None, die_in: tuple[str, int] | None = None
 ) -> Command:
-    """Starts the command line in a process of its own.
+    """Start the command line in a process of its own.
 
     stdin: what standard input holds; terminal: the device that it is, instead.
     die_in: ("module:function", n): the process kills itself, as kill -9 does, when it enters that function the n-th
@@ -217,7 +218,7 @@ def start_textune(
 
 
 def call_textune(*words: str, cwd: Path, code: int | None = 0, **options: Any) -> Command:
-    """Runs the command line to its end and checks the exit code."""
+    """Run the command line to its end and checks the exit code."""
     command = start_textune(*words, cwd=cwd, **options)
     found = command.wait()
     assert code is None or found == code, f"exit code {found}, expected {code}: {command.stderr}"
@@ -262,7 +263,7 @@ def _die_in(place: str, number: int) -> None:
 
 
 def call_in_subprocess(*words: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Runs the command line in a fresh interpreter."""
+    """Run the command line in a fresh interpreter."""
     return subprocess.run(
         [*COMMAND, *words], cwd=cwd, env=os.environ | environment, text=True, capture_output=True, timeout=600,
         check=False, stdin=subprocess.DEVNULL,
@@ -270,5 +271,5 @@ def call_in_subprocess(*words: str, cwd: Path, **environment: str) -> subprocess
 
 
 def as_words(settings: Mapping[str, Any]) -> list[str]:
-    """Returns settings as the words of the command line."""
+    """Return settings as the words of the command line."""
     return [f"{key}={value}" for key, value in settings.items()]

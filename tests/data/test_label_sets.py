@@ -25,7 +25,7 @@ BARS = ["joy|love", "joy", "love|anger", None, "anger", "love|joy|joy", "joy|ang
 
 
 def read(labels, task=None, separator="|", label=("label",)):
-    """Returns form and examples of a table with these label cells, or with several label columns."""
+    """Return form and examples of a table with these label cells, or with several label columns."""
     columns = labels if isinstance(labels, dict) else {"label": labels}
     rows = [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
     table = read_table([{"text": f"text {i}"} | row for i, row in enumerate(rows)])

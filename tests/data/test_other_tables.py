@@ -12,7 +12,7 @@ MARKS = [(i % 2, i // 2 % 2) for i in range(8)]
 
 
 def write_marks(first: str, second: str) -> list[dict[str, object]]:
-    """Returns rows with two label columns, the marks of toxic in the first, those of insult in the second."""
+    """Return rows with two label columns, the marks of toxic in the first, those of insult in the second."""
     return [{"text": f"other {i}", first: a, second: b} for i, (a, b) in enumerate(MARKS)]
 
 

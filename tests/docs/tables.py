@@ -13,7 +13,7 @@ _ROWS = 60
 
 
 def write_workplace(folder: Path) -> Path:
-    """Writes nine tables (reviews.csv and so on), models/my-bert and an adapter for it; returns the folder."""
+    """Write nine tables (reviews.csv and so on), models/my-bert and an adapter for it; return the folder."""
     rows = _draw_reviews(_ROWS, seed=1)
     films = [(text, "positive" if stars == "5" else "negative") for text, stars, _ in rows]
     _write(folder / "films.csv", ("text", "label"), films)
@@ -37,7 +37,7 @@ def write_workplace(folder: Path) -> Path:
 
 
 def _draw_reviews(rows: int, seed: int) -> list[tuple[str, str, str]]:
-    """Returns (text, stars, customer) with two classes of equal size; no text comes twice."""
+    """Return (text, stars, customer) with two classes of equal size; no text comes twice."""
     draw = random.Random(seed)
     reviews = []
     for i in range(rows):
@@ -49,7 +49,7 @@ def _draw_reviews(rows: int, seed: int) -> list[tuple[str, str, str]]:
 
 
 def _draw_moods(number: int) -> tuple[str, list[str]]:
-    """Returns a text and its moods, each told by a word; every row has one at least."""
+    """Return a text and its moods, each told by a word; every row has one at least."""
     told = {"anger": "awful", "joy": "lovely", "surprise": "bright"}
     moods = [mood for bit, mood in enumerate(told) if (number % 7 + 1) >> bit & 1]
     return f"said visitor {number}: {' and '.join(told[mood] for mood in moods)} story", moods
@@ -61,7 +61,7 @@ def _write(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]], del
 
 
 def _build_backbone(folder: Path) -> None:
-    """Saves a random BERT of two layers with a tokenizer of whole words and letters."""
+    """Save a random BERT of two layers with a tokenizer of whole words and letters."""
     import torch
     import transformers
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
@@ -85,7 +85,7 @@ def _build_backbone(folder: Path) -> None:
 
 
 def _build_adapter(backbone: Path, folder: Path) -> None:
-    """Saves an untrained adapter as plain peft does."""
+    """Save an untrained adapter as plain peft does."""
     import peft
     import transformers
 

@@ -58,14 +58,14 @@ def list_blocks(page: Path) -> Iterator[Block]:
 
 
 def list_commands(block: Block) -> list[str]:
-    """Returns the commands of a console block, each with its continued lines; output lines are left out."""
+    """Return the commands of a console block, each with its continued lines; output lines are left out."""
     joined = block.body.replace("\\\n", " ")
     lines = [line for line in joined.splitlines() if line.strip() and not line.startswith("#")]
     return [line.removeprefix("$ ") for line in lines if line.startswith("$ ") or block.kind == "bash"]
 
 
 def run_command(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs `textune ...` in this process, which spares loading torch each time; other commands by the shell."""
+    """Run `textune ...` in this process, which spares loading torch each time; other commands by the shell."""
     words = shlex.split(command, comments=True)
     with monkeypatch.context() as patch:
         while "=" in words[0]:
@@ -116,7 +116,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def list_anchors(page: Path) -> set[str]:
-    """Returns the anchors that a Markdown page's headings get."""
+    """Return the anchors that a Markdown page's headings get."""
     text = _BLOCK.sub("", page.read_text(encoding="utf-8"))
     headings = re.findall(r"^#+ (.+)$", text, re.M)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}

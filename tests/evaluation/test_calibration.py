@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from textune.evaluation import build_task
 from textune.evaluation.calibration import FEWEST_ROWS, expected_calibration_error, fit_temperature, search_temperature
 from textune.progress import Silent
-from textune.run.calibrate import Calibration, HeldOut, calibrate
+from textune.run.calibrate import Calibration, HeldOut, fit_calibration
 
 Array = np.ndarray[Any, Any]
 
 
 def draw(rows: int, classes: int, seed: int, *, several: bool = False) -> tuple[Array, Array]:
-    """Returns logits, and targets drawn by the very probabilities that the logits say."""
+    """Return logits, and targets drawn by the very probabilities that the logits say."""
     random = np.random.default_rng(seed)
     logits = 2 * random.normal(size=(rows, classes))
     if several:
@@ -55,6 +55,10 @@ def test_the_loss_never_rises(rows: int, classes: int, size: float, several: boo
     # one row more of doubt is added to what is fitted, so the loss of the rows themselves may rise by about as much
     assert loss <= measure_loss(scores.astype(np.float64), targets) + 10 / rows
     assert search_temperature(scores, targets)[0] == pytest.approx(temperature)
+
+
+def nothing(classes: int) -> HeldOut:
+    return HeldOut(np.zeros((0, classes), np.float32), np.zeros((0, classes), np.float32))
 
 
 def test_rows_without_an_error_ask_for_no_certainty() -> None:
@@ -137,7 +141,9 @@ class Heard(Silent):
 def test_one_label_per_text_gets_a_temperature() -> None:
     logits, targets = draw(500, 3, 0)
     heard = Heard()
-    found = calibrate(build_task("single_label"), HeldOut((3 * logits).astype(np.float32), targets, "rows"), heard)
+    found = fit_calibration(
+        build_task("single_label"), HeldOut((3 * logits).astype(np.float32), targets, "rows"), heard
+    )
     assert found.temperature == pytest.approx(3, rel=0.15) and found.thresholds is None
     assert heard.said == [f"temperature: {found.temperature:.2f} (fitted on 500 rows)"]
     scaled = np.exp(3 * logits / found.temperature)
@@ -151,16 +157,16 @@ def test_one_label_per_text_gets_a_temperature() -> None:
 def test_thresholds_are_of_probabilities_after_the_temperature() -> None:
     logits, targets = draw(500, 2, 0, several=True)
     for size in (1.0, 4.0):
-        found = calibrate(build_task("multi_label"), HeldOut(size * logits, targets, "rows"), Silent())
+        found = fit_calibration(build_task("multi_label"), HeldOut(size * logits, targets, "rows"), Silent())
         assert found.temperature == pytest.approx(size, rel=0.2) and found.thresholds is not None
         assert all(0.1 < threshold < 0.6 for threshold in found.thresholds)
-    fixed = calibrate(build_task("multi_label", fixed=0.3), HeldOut(logits, targets, "rows"), heard := Heard())
+    fixed = fit_calibration(build_task("multi_label", fixed=0.3), HeldOut(logits, targets, "rows"), heard := Heard())
     assert fixed.thresholds == (0.3, 0.3) and heard.said[-1].endswith("(as set)")
 
 
 def test_without_rows_nothing_is_changed() -> None:
-    assert calibrate(build_task("single_label"), HeldOut.nothing(3), Silent()) == Calibration()
+    assert fit_calibration(build_task("single_label"), nothing(3), Silent()) == Calibration()
     heard = Heard()
-    found = calibrate(build_task("multi_label"), HeldOut.nothing(2), heard)
+    found = fit_calibration(build_task("multi_label"), nothing(2), heard)
     assert found == Calibration(1.0, (0.5, 0.5))
     assert "no validation rows" in heard.said[-1]

@@ -63,7 +63,7 @@ def settings_of(path: Path) -> dict[str, Any]:
 
 
 def points_of(path: Path) -> list[dict[str, Any]]:
-    """Returns the settings of every point of a sweep's grid, or those of the file alone."""
+    """Return the settings of every point of a sweep's grid, or those of the file alone."""
     space: Mapping[str, list[Any]] = load_settings(path).get("sweep", {}).get("space", {})
     grid = itertools.product(*space.values())
     return [settings_of(path) | dict(zip(space, values, strict=True)) for values in grid]

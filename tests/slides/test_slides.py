@@ -33,7 +33,7 @@ def test_decks_are_short_and_their_pictures_are_drawn(tmp_path: Path) -> None:
 
 
 def test_what_the_slides_repeat_is_still_so() -> None:
-    """Counts, the demo's table and the recipes' figures are held to where they come from."""
+    """Count, the demo's table and the recipes' figures are held to where they come from."""
     from textune.backbones.families import families
     from textune.methods import methods
     from textune.methods.support import build_matrix

@@ -5,10 +5,9 @@ from textune.backbones.loading import (
     EMBEDDED_SHA256,
     Backbone,
     load_classifier,
-    recall_local,
-    remember_local,
     resolve_backbone,
 )
+from textune.backbones.local import recall_local, remember_local
 
 __all__ = [
     "Backbone",

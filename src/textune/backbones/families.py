@@ -93,70 +93,129 @@ _BOTH_SIDES = ("pre_feedforward_layernorm", "post_feedforward_layernorm")
 
 _add("bert", _BERT, layers="bert.encoder.layer", embeddings=("bert.embeddings",), takes_token_types=True)
 _add(
-    "distilbert", {}, layers="distilbert.transformer.layer", embeddings=("distilbert.embeddings",),
+    "distilbert",
+    {},
+    layers="distilbert.transformer.layer",
+    embeddings=("distilbert.embeddings",),
     linear=("q_lin", "k_lin", "v_lin", "out_lin", "lin1", "lin2"),
     norms=("sa_layer_norm", "output_layer_norm", "LayerNorm"),
-    key_value=("attention.k_lin", "attention.v_lin"), attention_output="attention.out_lin",
-    feed_forward_output="ffn.lin2", head_modules=("pre_classifier", "classifier"), prompt_size="dim",
+    key_value=("attention.k_lin", "attention.v_lin"),
+    attention_output="attention.out_lin",
+    feed_forward_output="ffn.lin2",
+    head_modules=("pre_classifier", "classifier"),
+    prompt_size="dim",
     hidden_layer=("pre_classifier", "relu"),
-    prefix="attention", dropouts=("dropout", "attention_dropout", "seq_classif_dropout"),
+    prefix="attention",
+    dropouts=("dropout", "attention_dropout", "seq_classif_dropout"),
     quirk="takes no past keys",
-)  # fmt: skip
+)
 _add(
-    "roberta", _BERT, layers="roberta.encoder.layer", embeddings=("roberta.embeddings",), first_position=2,
+    "roberta",
+    _BERT,
+    layers="roberta.encoder.layer",
+    embeddings=("roberta.embeddings",),
+    first_position=2,
     hidden_layer=("classifier.dense", "tanh"),
     quirk="counts positions from 2",
-)  # fmt: skip
+)
 _add(
-    "xlm-roberta", _BERT, layers="roberta.encoder.layer", embeddings=("roberta.embeddings",), first_position=2,
+    "xlm-roberta",
+    _BERT,
+    layers="roberta.encoder.layer",
+    embeddings=("roberta.embeddings",),
+    first_position=2,
     hidden_layer=("classifier.dense", "tanh"),
     quirk="counts positions from 2",
-)  # fmt: skip
+)
 _add(
-    "electra", _BERT, layers="electra.encoder.layer", embeddings=("electra.embeddings", "electra.embeddings_project"),
-    hidden_layer=("classifier.dense", "gelu"), prompt_size="embedding_size", takes_token_types=True,
+    "electra",
+    _BERT,
+    layers="electra.encoder.layer",
+    embeddings=("electra.embeddings", "electra.embeddings_project"),
+    hidden_layer=("classifier.dense", "gelu"),
+    prompt_size="embedding_size",
+    takes_token_types=True,
     quirk="word embeddings may be narrower than the layers",
-)  # fmt: skip
+)
 _add(
-    "albert", {}, layers="albert.encoder.albert_layer_groups.0.albert_layers",
+    "albert",
+    {},
+    layers="albert.encoder.albert_layer_groups.0.albert_layers",
     embeddings=("albert.embeddings", "albert.encoder.embedding_hidden_mapping_in"),
     linear=("query", "key", "value", "attention.dense", "ffn", "ffn_output"),
-    norms=("full_layer_layer_norm", "LayerNorm"), key_value=("attention.key", "attention.value"),
-    attention_output="attention.dense", feed_forward_output="ffn_output", head_modules=("classifier",),
-    prompt_size="embedding_size", prefix="attention", shared_layers=True, takes_token_types=True,
+    norms=("full_layer_layer_norm", "LayerNorm"),
+    key_value=("attention.key", "attention.value"),
+    attention_output="attention.dense",
+    feed_forward_output="ffn_output",
+    head_modules=("classifier",),
+    prompt_size="embedding_size",
+    prefix="attention",
+    shared_layers=True,
+    takes_token_types=True,
     dropouts=("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout_prob"),
     quirk="all layers are one: what is trained there is shared",
-)  # fmt: skip
+)
 _add(
-    "deberta-v2", _BERT, layers="deberta.encoder.layer", embeddings=("deberta.embeddings",),
+    "deberta-v2",
+    _BERT,
+    layers="deberta.encoder.layer",
+    embeddings=("deberta.embeddings",),
     linear=("query_proj", "key_proj", "value_proj", "dense"),
     hidden_layer=("pooler.dense", "gelu"),
-    key_value=("attention.self.key_proj", "attention.self.value_proj"), head_modules=("pooler", "classifier"),
-    prefix=None, rounded_modules=("query_proj",),  # the mask is filled with the lowest number of the queries' type
-    attention="eager", quirk="its pooler is in no checkpoint; its attention is its own",
-)  # fmt: skip
+    key_value=("attention.self.key_proj", "attention.self.value_proj"),
+    head_modules=("pooler", "classifier"),
+    prefix=None,
+    rounded_modules=("query_proj",),  # the mask is filled with the lowest number of the queries' type
+    attention="eager",
+    quirk="its pooler is in no checkpoint; its attention is its own",
+)
 _add(
-    "modernbert", {}, layers="model.layers", embeddings=("model.embeddings",), linear=("Wqkv", "Wo", "Wi"),
-    norms=("embeddings.norm", "attn_norm", "mlp_norm", "final_norm"), key_value=("attn.Wqkv",),
-    attention_output="attn.Wo", feed_forward_output="mlp.Wo", head_modules=("head", "classifier"), prefix="attention",
+    "modernbert",
+    {},
+    layers="model.layers",
+    embeddings=("model.embeddings",),
+    linear=("Wqkv", "Wo", "Wi"),
+    norms=("embeddings.norm", "attn_norm", "mlp_norm", "final_norm"),
+    key_value=("attn.Wqkv",),
+    attention_output="attn.Wo",
+    feed_forward_output="mlp.Wo",
+    head_modules=("head", "classifier"),
+    prefix="attention",
     hidden_layer=("head.dense", "gelu"),
     dropouts=("attention_dropout", "embedding_dropout", "mlp_dropout", "classifier_dropout"),
-    pooling_setting="classifier_pooling", quirk="one matrix makes queries, keys and values; takes no past keys",
-)  # fmt: skip
+    pooling_setting="classifier_pooling",
+    quirk="one matrix makes queries, keys and values; takes no past keys",
+)
 _add(
-    "mpnet", _BERT, layers="mpnet.encoder.layer", embeddings=("mpnet.embeddings",),
-    linear=("q", "k", "v", "o", "dense"), key_value=("attention.attn.k", "attention.attn.v"),
-    attention_output="attention.attn.o", prefix=None, first_position=2, attention="eager",
+    "mpnet",
+    _BERT,
+    layers="mpnet.encoder.layer",
+    embeddings=("mpnet.embeddings",),
+    linear=("q", "k", "v", "o", "dense"),
+    key_value=("attention.attn.k", "attention.attn.v"),
+    attention_output="attention.attn.o",
+    prefix=None,
+    first_position=2,
+    attention="eager",
     hidden_layer=("classifier.dense", "tanh"),
     quirk="counts positions from 2; its attention is its own",
-)  # fmt: skip
+)
 _add(
-    "gpt2", {}, layers="transformer.h", embeddings=("transformer.wte", "transformer.wpe"),
-    linear=("c_attn", "c_proj", "c_fc"), norms=("ln_1", "ln_2", "ln_f"), key_value=("attn.c_attn",),
-    attention_output="attn.c_proj", feed_forward_output="mlp.c_proj", head_modules=("score",), prompt_size="n_embd",
-    decoder=True, dropouts=("resid_pdrop", "embd_pdrop", "attn_pdrop"),
+    "gpt2",
+    {},
+    layers="transformer.h",
+    embeddings=("transformer.wte", "transformer.wpe"),
+    linear=("c_attn", "c_proj", "c_fc"),
+    norms=("ln_1", "ln_2", "ln_f"),
+    key_value=("attn.c_attn",),
+    attention_output="attn.c_proj",
+    feed_forward_output="mlp.c_proj",
+    head_modules=("score",),
+    prompt_size="n_embd",
+    decoder=True,
+    dropouts=("resid_pdrop", "embd_pdrop", "attn_pdrop"),
     quirk="its weights lie transposed; padded on the right only",
-)  # fmt: skip
+)
 _add("llama", _LLAMA)
 _add("qwen2", _LLAMA)
 _add("qwen3", _LLAMA, norms=(*_LLAMA["norms"], "q_norm", "k_norm"))
@@ -166,7 +225,7 @@ _add("gemma3_text", _LLAMA, norms=(*_LLAMA["norms"], *_BOTH_SIDES, "q_norm", "k_
 
 
 def guess_family(model_type: str, config: Mapping[str, Any]) -> Family | str:
-    """Returns a guess at an unknown architecture from its modules, or why none can be made.
+    """Return a guess at an unknown architecture from its modules, or why none can be made.
 
     The model is laid out without weights. Adapters, IA3 and prefixes need more than can be guessed: their places
     stay empty, and these methods refuse.
@@ -184,8 +243,11 @@ def guess_family(model_type: str, config: Mapping[str, Any]) -> Family | str:
     if not body or not hasattr(model, body):
         return "its modules do not tell the encoder from the head"
     head = tuple(n for n, m in model.named_children() if n != body and any(True for _ in m.parameters()))
-    stacks = [(sum(p.numel() for p in m.parameters()), n) for n, m in model.named_modules()
-              if isinstance(m, torch.nn.ModuleList) and n.startswith(f"{body}.") and len(m) > 1]  # fmt: skip
+    stacks = [
+        (sum(p.numel() for p in m.parameters()), n)
+        for n, m in model.named_modules()
+        if isinstance(m, torch.nn.ModuleList) and n.startswith(f"{body}.") and len(m) > 1
+    ]
     if not stacks or not head:
         return "its modules show no list of layers under a head"
     layers = max(stacks)[1]
@@ -202,15 +264,27 @@ def guess_family(model_type: str, config: Mapping[str, Any]) -> Family | str:
     )
     types = "token_type_ids" in inspect.signature(model.forward).parameters
     return Family(
-        model_type, layers, tuple(tables), tuple(linear), (), "", "", tuple(norms), head, prefix=None,
-        first_position=first, takes_token_types=types and (getattr(known, "type_vocab_size", 0) or 0) > 1,
-        decoder=any("CausalLM" in name for name in config.get("architectures") or ()), dropouts=dropouts,
-        attention="eager" if not getattr(model, "_supports_sdpa", False) else None, guessed=True,
-    )  # fmt: skip
+        model_type,
+        layers,
+        tuple(tables),
+        tuple(linear),
+        (),
+        "",
+        "",
+        tuple(norms),
+        head,
+        prefix=None,
+        first_position=first,
+        takes_token_types=types and (getattr(known, "type_vocab_size", 0) or 0) > 1,
+        decoder=any("CausalLM" in name for name in config.get("architectures") or ()),
+        dropouts=dropouts,
+        attention="eager" if not getattr(model, "_supports_sdpa", False) else None,
+        guessed=True,
+    )
 
 
 def describe_guess(family: Family) -> str:
-    """Returns what a person should know of a guess."""
+    """Return what a person should know of a guess."""
     return (
         f"the family '{family.name}' is not among those that were proven: guessed from its modules were layers "
         f"{family.layers}, linear modules {', '.join(family.linear)}, head {', '.join(family.head_modules)}; whether "

@@ -8,8 +8,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.util
-import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from textune.backbones.families import Family, families, guess_family
 from textune.backbones.pooling import Pooling, attach_pooling, pooling_settings
 from textune.errors import ModelError, suggest
-from textune.files import hash_file, read_json, write_text_atomically
+from textune.files import hash_file, read_json
+from textune.tokens.batches import Padding
 
 if TYPE_CHECKING:
     import torch
@@ -26,9 +25,17 @@ if TYPE_CHECKING:
 EMBEDDED_ID = "sentence-transformers/all-MiniLM-L6-v2"
 EMBEDDED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _TOKENIZER_FILES = (
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt",
-    "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model",
-)  # fmt: skip
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+)
 _SECONDS_FOR_AN_ANSWER = 5
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".msgpack")
 
@@ -62,6 +69,12 @@ class Backbone:
         positions = int(self.config.get("max_position_embeddings") or self.config.get("n_positions") or 512)
         return positions - self.family.first_position
 
+    @property
+    def padding(self) -> Padding:
+        """How short rows of a batch are filled up."""
+        types = self.family.takes_token_types and int(self.config.get("type_vocab_size", 2)) > 1
+        return Padding(self.pad_token_id, self.family.padding_side, types)
+
     @functools.cached_property
     def pad_token_id(self) -> int:
         """Id that fills up short rows of a batch.
@@ -81,8 +94,10 @@ class Backbone:
         if found is None:
             found = find_special_token(self.folder, "eos_token")
         if found is None and self.family.decoder:
-            raise ModelError(f"backbone {self.id}: neither its config nor its tokenizer names a token to pad with",
-                             hint="set pad_token_id in its config.json")  # fmt: skip
+            raise ModelError(
+                f"backbone {self.id}: neither its config nor its tokenizer names a token to pad with",
+                hint="set pad_token_id in its config.json",
+            )
         return int(found or 0)
 
     def tokenizer_files(self) -> list[Path]:
@@ -91,7 +106,7 @@ class Backbone:
 
 
 def resolve_backbone(name: str, *, trust: str | None = None, sha256: str | None = None) -> Backbone:
-    """Finds a backbone by `minilm`, folder or hub id, and checks it before a weight is read.
+    """Find a backbone by `minilm`, folder or hub id, and checks it before a weight is read.
 
     sha256: what its weights must hash to, where a bundle names it.
     Raises ModelError: not found, no network, gated, pickle weights, own code, unknown family, other weights.
@@ -148,7 +163,7 @@ def _find_minilm(trusted: bool) -> Backbone:
 
 
 def _fetch_from_hub(name: str, trusted: bool) -> tuple[Path, str | None]:
-    """Returns the local snapshot folder of a hub model and its revision; downloads what is missing."""
+    """Return the local snapshot folder of a hub model and its revision; downloads what is missing."""
     import huggingface_hub
     from huggingface_hub import errors
 
@@ -241,7 +256,7 @@ def load_classifier(
     load_kwargs: Mapping[str, Any] | None = None,
     pooling: Pooling | None = None,
 ) -> tuple[torch.nn.Module, tuple[str, ...]]:
-    """Loads the backbone in fp32 with a classification head for the labels.
+    """Load the backbone in fp32 with a classification head for the labels.
 
     pooling: how the head reads the tokens; None: as the architecture does by itself.
     Returns the model, and the names of the modules that the checkpoint lacked and that therefore start random.
@@ -289,29 +304,5 @@ def load_classifier(
 
 
 def _modules_of(keys: set[str]) -> tuple[str, ...]:
-    """Returns the module names that hold the given parameters: bert.pooler.dense.weight -> bert.pooler.dense."""
+    """Return the module names that hold the given parameters: bert.pooler.dense.weight -> bert.pooler.dense."""
     return tuple(sorted({key.rpartition(".")[0] for key in keys}))
-
-
-def remember_local(backbone: Backbone, cache: Path) -> None:
-    """Notes on this machine (never in a bundle) where a local backbone lies, by the hash of its weights."""
-    if not backbone.local:
-        return
-    path = cache / "backbones.json"
-    known = _recall(path)
-    known[backbone.sha256] = str(backbone.folder.resolve())
-    cache.mkdir(parents=True, exist_ok=True)
-    write_text_atomically(path, json.dumps(known, indent=2))
-
-
-def recall_local(sha256: str, cache: Path) -> str | None:
-    """Returns the folder noted for a local backbone, or None."""
-    folder = _recall(cache / "backbones.json").get(sha256)
-    return folder if folder and os.path.isdir(folder) else None  # noqa: PTH112
-
-
-def _recall(path: Path) -> dict[str, str]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return {}

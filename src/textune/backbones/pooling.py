@@ -43,7 +43,7 @@ class Pooling:
 
 
 def choose_pooling(setting: str | None, family: Family, config: Mapping[str, Any], folder: Path) -> tuple[str, str]:
-    """Returns the form of pooling for a backbone, and the reason for the log.
+    """Return the form of pooling for a backbone, and the reason for the log.
 
     setting: "first", "mean" or None for automatic. config: the backbone's config.json. folder: where it lies.
     Raises ConfigError where the family does not support the form that was asked for.
@@ -70,7 +70,7 @@ def choose_pooling(setting: str | None, family: Family, config: Mapping[str, Any
 
 
 def explain_refusal(family: Family) -> str | None:
-    """Returns why a family does not support mean pooling, or None where it does."""
+    """Return why a family does not support mean pooling, or None where it does."""
     if family.decoder:
         return "is a decoder and reads its last token"
     if family.guessed:
@@ -79,7 +79,7 @@ def explain_refusal(family: Family) -> str | None:
 
 
 def read_trained_pooling(folder: Path) -> str | None:
-    """Returns the pooling that a sentence-transformers checkpoint was trained with; None where it does not say."""
+    """Return the pooling that a sentence-transformers checkpoint was trained with; None where it does not say."""
     try:
         content = json.loads((folder / _CHECKPOINT_SAYS).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -102,7 +102,7 @@ class PoolingHook:
         self.pooling, self.native = pooling, native
 
     def __call__(self, body: torch.nn.Module, args: Any, kwargs: Mapping[str, Any], output: Any) -> Any:
-        """Replaces `pooler_output` where the body has a pooler, else the sequence of states by the pooled one."""
+        """Replace `pooler_output` where the body has a pooler, else the sequence of states by the pooled one."""
         states = output.last_hidden_state[:, self.pooling.skip :]
         if self.native:
             # The model pools by itself, over as many states as there are: virtual ones become copies of the mean.
@@ -126,7 +126,7 @@ class PoolingHook:
 
 
 def _run_pooler(body: Any, states: torch.Tensor) -> torch.Tensor:
-    """Returns what the body's own pooler gives for other states: [rows, width]."""
+    """Return what the body's own pooler gives for other states: [rows, width]."""
     pooler = body.pooler
     activation = getattr(body, "pooler_activation", None)  # of ALBERT, whose pooler is a bare linear layer
     result: torch.Tensor = pooler(states) if activation is None else activation(pooler(states[:, 0]))
@@ -134,7 +134,7 @@ def _run_pooler(body: Any, states: torch.Tensor) -> torch.Tensor:
 
 
 def pool_mean(states: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    """Returns the normalised mean over tokens, float32 [rows, width].
+    """Return the normalised mean over tokens, float32 [rows, width].
 
     states: [rows, tokens, width]. mask: [rows, tokens] of 0 and 1; None: every token counts.
     """
@@ -142,7 +142,7 @@ def pool_mean(states: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
 
 
 def mean_of(states: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    """Returns the mean over tokens: [rows, width]. states, mask: as above."""
+    """Return the mean over tokens: [rows, width]. states, mask: as above."""
     if mask is None:
         return states.mean(1)
     weights = mask[..., None].to(states.dtype)
@@ -150,14 +150,14 @@ def mean_of(states: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
 
 
 def normalise(vectors: torch.Tensor) -> torch.Tensor:
-    """Returns each vector with mean 0 and variance 1, so that heads learn at the same rate on every backbone."""
+    """Return each vector with mean 0 and variance 1, so that heads learn at the same rate on every backbone."""
     import torch
 
     return torch.nn.functional.layer_norm(vectors, vectors.shape[-1:], eps=EPSILON)
 
 
 def needs_hook(family: Family, pooling: Pooling) -> bool:
-    """Returns whether a plain model of the family would read its tokens otherwise."""
+    """Return whether a plain model of the family would read its tokens otherwise."""
     if family.decoder or pooling.form in (LAST, NATIVE) or (family.guessed and pooling.form == FIRST):
         return False
     if pooling.form == FIRST or family.pooling_setting is not None:
@@ -166,7 +166,7 @@ def needs_hook(family: Family, pooling: Pooling) -> bool:
 
 
 def attach_pooling(model: torch.nn.Module, family: Family, pooling: Pooling) -> None:
-    """Makes a freshly loaded classifier read its tokens this way.
+    """Make a freshly loaded classifier read its tokens this way.
 
     Nothing is attached where the architecture does it by itself. Raises ValueError for a family that cannot.
     """
@@ -179,19 +179,19 @@ def attach_pooling(model: torch.nn.Module, family: Family, pooling: Pooling) -> 
 
 
 def pooling_settings(family: Family, pooling: Pooling) -> dict[str, str]:
-    """Returns the config entries by which a family with poolings of its own is told which to use."""
+    """Return the config entries by which a family with poolings of its own is told which to use."""
     if family.pooling_setting is None:
         return {}
     return {family.pooling_setting: next(word for word, form in _NATIVE.items() if form == pooling.form)}
 
 
 def find_body(model: torch.nn.Module) -> torch.nn.Module:
-    """Returns the encoder inside a classifier of transformers."""
+    """Return the encoder inside a classifier of transformers."""
     body: torch.nn.Module = getattr(model, str(model.base_model_prefix))
     return body
 
 
 def find_pooling(body: torch.nn.Module) -> Pooling | None:
-    """Returns the pooling that was attached to a body, or None."""
+    """Return the pooling that was attached to a body, or None."""
     found = [hook.pooling for hook in body._forward_hooks.values() if isinstance(hook, PoolingHook)]
     return found[0] if found else None

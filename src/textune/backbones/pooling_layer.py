@@ -23,18 +23,18 @@ _POOLER_SCALE = 2.0**-12
 
 
 def can_add_layer(family: Family) -> bool:
-    """Returns whether a plain model of this family can hold mean pooling as a layer."""
+    """Return whether a plain model of this family can hold mean pooling as a layer."""
     return family.name in _PARTS
 
 
 def needs_layer(model: torch.nn.Module) -> bool:
-    """Returns whether a classifier reads the mean of its tokens by a hook."""
+    """Return whether a classifier reads the mean of its tokens by a hook."""
     pooling = find_pooling(find_body(model))
     return pooling is not None and pooling.form == MEAN
 
 
 def add_pooling_layer(model: Any, family: Family) -> Any:
-    """Returns a plain transformers model, one layer deeper, that gives the logits of one with mean pooling."""
+    """Return a plain transformers model, one layer deeper, that gives the logits of one with mean pooling."""
     import torch
 
     config = copy.deepcopy(model.config)

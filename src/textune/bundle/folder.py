@@ -23,12 +23,12 @@ _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
 
 
 def name_run(text: str) -> str:
-    """Returns text turned into a name that a run folder may have."""
+    """Return text turned into a name that a run folder may have."""
     return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-.")[:100] or "run"
 
 
 def run_path(runs_dir: str, name: str) -> Path:
-    """Returns the run's folder inside runs_dir; raises ConfigError where the name would leave it."""
+    """Return the run's folder inside runs_dir; raise ConfigError where the name would leave it."""
     if not _RUN_NAME.fullmatch(name) or name.endswith("."):
         raise ConfigError(
             f"name={name!r}: a run's name has letters, digits, '.', '_' and '-' only, and is no path",
@@ -41,7 +41,7 @@ def run_path(runs_dir: str, name: str) -> Path:
 
 
 def check_place(folder: Path, setting: str) -> None:
-    """Raises ConfigError where a folder can be neither made nor written to; setting: that names it.
+    """Raise ConfigError where a folder can be neither made nor written to; setting: that names it.
 
     To be asked before anything is trained: hours later it would be too late.
     """
@@ -55,7 +55,7 @@ def check_place(folder: Path, setting: str) -> None:
 
 @contextlib.contextmanager
 def lock_run(folder: Path) -> Iterator[None]:
-    """Holds the run folder for this process; raises BundleError at once where another holds it.
+    """Hold the run folder for this process; raise BundleError at once where another holds it.
 
     The lock is the operating system's, so it goes with the process, however that ends.
     """
@@ -76,7 +76,7 @@ def lock_run(folder: Path) -> Iterator[None]:
 
 
 def prepare_run_folder(folder: Path, *, overwrite: bool) -> None:
-    """Empties the folder where that was asked for, or a run was killed in it before there was anything to resume.
+    """Empty the folder where that was asked for, or a run was killed in it before there was anything to resume.
 
     Raises BundleError where it holds something else.
     """
@@ -90,9 +90,10 @@ def prepare_run_folder(folder: Path, *, overwrite: bool) -> None:
         resumable |= (folder / SWEEP).is_file() and not (folder / SWEEP).with_suffix(".json").is_file()
         raise BundleError(
             f"{folder}: this run exists already",
-            hint=f"go on with 'textune resume {folder}', or add --overwrite" if resumable
+            hint=f"go on with 'textune resume {folder}', or add --overwrite"
+            if resumable
             else "choose another name=, or add --overwrite",
-        )  # fmt: skip
+        )
     if not broken_start and not any((folder / mark).is_file() for mark in _MARKS):
         raise BundleError(f"{folder}: holds files that are not a run's; it is not overwritten")
     # The marks go last: where this is killed, what is left can still be told from a person's own files.
@@ -104,7 +105,7 @@ def prepare_run_folder(folder: Path, *, overwrite: bool) -> None:
 
 
 def _is_plan(path: Path) -> bool:
-    """Returns whether a file, where there is one, is textune's: a person may call a file plan.json, too."""
+    """Return whether a file, where there is one, is textune's: a person may call a file plan.json, too."""
     try:
         return not path.exists() or {"settings", "precision", "engine"} <= read_json(path, "the run's plan").keys()
     except BundleError:
@@ -112,5 +113,5 @@ def _is_plan(path: Path) -> bool:
 
 
 def has_begun(folder: Path) -> bool:
-    """Returns whether there is a run that `textune resume` can go on with, or that is finished."""
+    """Return whether there is a run that `textune resume` can go on with, or that is finished."""
     return (folder / PLAN).is_file() and (folder / SETTINGS).is_file()

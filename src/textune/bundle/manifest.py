@@ -95,13 +95,13 @@ class Manifest:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Writes `textune.json` atomically; call it when every file it names is on disk."""
+    """Write `textune.json` atomically; call it when every file it names is on disk."""
     content = json.dumps(dataclasses.asdict(manifest), indent=2, ensure_ascii=False)
     write_text_atomically(folder / MANIFEST, content + "\n")
 
 
 def read_manifest(folder: str | Path, *, verify: bool = True) -> Manifest:
-    """Reads a bundle's manifest and checks that each file it names is there, inside, and unchanged.
+    """Read a bundle's manifest and checks that each file it names is there, inside, and unchanged.
 
     Raises BundleError: no bundle, unknown format, a missing or altered file (named), a link that leaves the folder.
     """
@@ -138,7 +138,7 @@ def read_manifest(folder: str | Path, *, verify: bool = True) -> Manifest:
 
 
 def refuse_exported(run: str | Path, manifest: Manifest) -> None:
-    """Raises BundleError for an ONNX folder where a run is wanted."""
+    """Raise BundleError for an ONNX folder where a run is wanted."""
     if manifest.exported:
         raise BundleError(
             f"{run}: was exported to ONNX, and is no run any more", hint="give the run that it was made of"

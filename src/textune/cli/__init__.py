@@ -12,7 +12,7 @@ from textune.errors import TextuneError
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs one command and exits: 0, or the error's own code with its message on standard error.
+    """Run one command and exits: 0, or the error's own code with its message on standard error.
 
     `--debug`, anywhere, shows the traceback of any error.
     """
@@ -59,7 +59,7 @@ def _run(words: list[str], debug: bool) -> int:
 
 
 def _tell_fault(error: Exception, debug: bool) -> int:
-    """Tells of an error that nobody foresaw; with `debug` it is raised as it is."""
+    """Say of an error that nobody foresaw; with `debug` it is raised as it is."""
     if debug:
         raise error
     reason = str(error).splitlines()[0] if str(error) else ""
@@ -71,7 +71,7 @@ def _tell_fault(error: Exception, debug: bool) -> int:
 
 
 def _quiet_libraries() -> None:
-    """Silences what the libraries below tell their own developers."""
+    """Silence what the libraries below tell their own developers."""
     import warnings
 
     warnings.filterwarnings("ignore")

@@ -19,7 +19,7 @@ _SETTINGS = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 256 
 
 
 def tune_allocator() -> str | None:
-    """Tells glibc's malloc to keep freed memory; returns what to say of it, or None where nothing was changed.
+    """Say glibc's malloc to keep freed memory; return what to say of it, or None where nothing was changed.
 
     TEXTUNE_MALLOC=off leaves it alone, and so does a person's own setting of malloc or another allocator.
     """
@@ -37,7 +37,7 @@ def tune_allocator() -> str | None:
 
 
 def tell_children() -> None:
-    """Lets processes that this one starts have the same settings, where they were changed here."""
+    """Let processes that this one starts have the same settings, where they were changed here."""
     names = {
         _M_MMAP_MAX: "MALLOC_MMAP_MAX_",
         _M_TRIM_THRESHOLD: "MALLOC_TRIM_THRESHOLD_",
@@ -48,7 +48,7 @@ def tell_children() -> None:
 
 
 def open_tuned_progress() -> Progress:
-    """Returns what tells a command's progress, after telling the allocator."""
+    """Return what tells a command's progress, after telling the allocator."""
     told, progress = tune_allocator(), open_progress()
     if told:
         progress.say(told)

@@ -18,10 +18,19 @@ def cache(
     entries = store.list_entries()
     size = sum(e.bytes for e in entries)
     if json_output:
-        print_json({"folder": str(store.cache_dir()), "entries": len(entries), "bytes": size, "freed_bytes": freed,
-                    "largest_bytes": store.LARGEST_BYTES})  # fmt: skip
+        print_json(
+            {
+                "folder": str(store.cache_dir()),
+                "entries": len(entries),
+                "bytes": size,
+                "freed_bytes": freed,
+                "largest_bytes": store.LARGEST_BYTES,
+            }
+        )
         return
     if clean:
         typer.echo(f"{freed / 1e6:.1f} MB freed")
-    typer.echo(f"{store.cache_dir()}: {len(entries)} tokenised tables, {size / 1e6:.1f} MB of at most "
-               f"{store.LARGEST_BYTES / 1e9:.0f} GB; the least recently used go first")  # fmt: skip
+    typer.echo(
+        f"{store.cache_dir()}: {len(entries)} tokenised tables, {size / 1e6:.1f} MB of at most "
+        f"{store.LARGEST_BYTES / 1e9:.0f} GB; the least recently used go first"
+    )

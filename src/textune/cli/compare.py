@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 
 def compare(
     what: list[str] = typer.Argument(
-        ..., metavar="RUN... | DATA [KEY=VALUE]...",
+        ...,
+        metavar="RUN... | DATA [KEY=VALUE]...",
         help="Finished runs; or a table, with methods=lora,head seeds=3 backbones=... and any setting of train.",
     ),
     output: Path = typer.Option(None, "--output", "-o", help="Folder for report.html, report.md and compare.json."),
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
-) -> None:  # fmt: skip
+) -> None:
     """Put runs side by side, or train what is asked for and compare it: figures, costs, which difference is real."""
     from textune.compare import compare_runs
     from textune.report.comparison_page import check_output, write_comparison
@@ -40,7 +41,7 @@ def compare(
 
 
 def _find_runs(words: list[str]) -> list[Path]:
-    """Returns the runs that are named, or trains those that are asked for."""
+    """Return the runs that are named, or trains those that are asked for."""
     from textune.errors import ConfigError
 
     sources = [word for word in words if "=" not in word or Path(word).exists()]
@@ -66,7 +67,7 @@ def _name_of(settings: Mapping[str, Any]) -> str:
 
 
 def parse_seeds(value: Any, first: Any) -> list[int]:
-    """Returns the seeds: `3` is three from the first on, `1,2,3` is those; raises ConfigError."""
+    """Return the seeds: `3` is three from the first on, `1,2,3` is those; raise ConfigError."""
     from textune.config.values import coerce_value
     from textune.errors import ConfigError
 
@@ -86,7 +87,7 @@ def parse_seeds(value: Any, first: Any) -> list[int]:
 
 
 def print_comparison(comparison: Comparison) -> None:
-    """Prints the table, every pair, what may be concluded, and what to mind."""
+    """Print the table, every pair, what may be concluded, and what to mind."""
     from textune.report.comparison import conclude, note
     from textune.report.comparison_page import format_p, list_cells, list_header, tell_mcnemar
     from textune.report.wording import points
@@ -98,10 +99,17 @@ def print_comparison(comparison: Comparison) -> None:
     if comparison.pairs:
         typer.echo()
         rows = [
-            (f"{p.a} - {p.b}", points(p.test.lead.mean), f"{points(p.test.lead.low)} to {points(p.test.lead.high)}",
-             tell_mcnemar(p), format_p(p.test.p), format_p(p.adjusted), p.verdict)
+            (
+                f"{p.a} - {p.b}",
+                points(p.test.lead.mean),
+                f"{points(p.test.lead.low)} to {points(p.test.lead.high)}",
+                tell_mcnemar(p),
+                format_p(p.test.p),
+                format_p(p.adjusted),
+                p.verdict,
+            )
             for p in comparison.pairs
-        ]  # fmt: skip
+        ]
         header = ("pair", "points", "95% interval", "McNemar", "p", "after Holm", "verdict")
         print_table(header, rows, right=(1, 2, 4, 5))
     typer.echo()

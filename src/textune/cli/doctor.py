@@ -20,8 +20,7 @@ def doctor(json_output: bool = typer.Option(False, "--json", help=JSON_HELP)) ->
     from textune.cache import cache_dir
     from textune.engine import probe_precision
     from textune.inference import choose_device
-    from textune.run.save import list_versions
-    from textune.version import __version__
+    from textune.version import __version__, list_versions
 
     device = choose_device("auto")
     precision = probe_precision("auto", device)

@@ -13,7 +13,7 @@ them, its own limit, and as many in PyTorch's layer above, a training took up to
 
 
 def tune_libraries() -> None:
-    """Lets threads wait for each other asleep, and keeps few compiled kernels."""
+    """Let threads wait for each other asleep, and keep few compiled kernels."""
     # Threads that spin for ever while they wait for each other stall where other programs want the processors, too: a
     # step took 5.9 s instead of 0.5 s. Spinning this long costs 3% on a free machine.
     if "OMP_WAIT_POLICY" not in os.environ:

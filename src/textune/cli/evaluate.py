@@ -20,7 +20,8 @@ def evaluate(
     from textune.config import build_config
     from textune.data import sample_examples
     from textune.inference import Predictor
-    from textune.run.evaluate import collect_errors, measure_predictor, read_labelled
+    from textune.run.other_rows import measure_predictor, read_labelled
+    from textune.run.predictions import collect_errors
 
     config = build_config(gather_settings(settings or []))
     backbone = config.model.backbone if config.model.backbone != "minilm" else None

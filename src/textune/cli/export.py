@@ -34,8 +34,9 @@ def export(
     from textune.progress import open_progress
 
     folder = Path(run)
-    written = export_merged(folder, output or folder.with_name(f"{folder.name}-merged"), backbone=backbone,
-                            overwrite=overwrite)  # fmt: skip
+    written = export_merged(
+        folder, output or folder.with_name(f"{folder.name}-merged"), backbone=backbone, overwrite=overwrite
+    )
     told = describe_export(written)
     if lost := tell_what_is_lost(read_manifest(folder, verify=False)):
         open_progress().warn(lost)
@@ -57,9 +58,15 @@ def export(
 
 
 def _export_onnx(
-    run: str, form: str, output: Path | None, data: str | None, force: bool, backbone: str | None, overwrite: bool,
+    run: str,
+    form: str,
+    output: Path | None,
+    data: str | None,
+    force: bool,
+    backbone: str | None,
+    overwrite: bool,
     json_output: bool,
-) -> None:  # fmt: skip
+) -> None:
     from textune.export.onnx import check_output, describe_onnx, export_onnx
     from textune.progress import open_progress
 
@@ -69,12 +76,19 @@ def _export_onnx(
     if data is not None:
         from textune.config import build_config
         from textune.inference import Predictor
-        from textune.run.evaluate import read_labelled
+        from textune.run.other_rows import read_labelled
 
         predictor = Predictor.load(run, backbone=backbone, device="cpu")
         examples = read_labelled(predictor, data, build_config({}))
-    quality = export_onnx(run, target, form=form, examples=examples, source=f"rows of {Path(data or '').name}",
-                          force=force, backbone=backbone, overwrite=overwrite)  # fmt: skip
+    quality = export_onnx(
+        run,
+        target,
+        form=form,
+        measure_on=None if examples is None else (examples, f"rows of {Path(data or '').name}"),
+        force=force,
+        backbone=backbone,
+        overwrite=overwrite,
+    )
     if form == "onnx-int8" and quality is None:
         open_progress().warn("what int8 costs was not measured: there are no validation rows")
     elif quality is not None and not quality.accepted:

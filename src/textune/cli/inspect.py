@@ -26,7 +26,8 @@ def inspect(
     from textune.config import build_config
     from textune.config.defaults import choose_long_text, choose_max_length
     from textune.progress import open_progress
-    from textune.run.tables import describe_data, describe_facts, prepare_data, tokenize
+    from textune.run.facts import describe_data, describe_facts
+    from textune.run.tables import prepare_data, tokenize
     from textune.tokens import load_tokenizer
 
     config = build_config(gather_settings(settings or [], data))
@@ -38,11 +39,22 @@ def inspect(
     facts = [*describe_data(prepared, tokens, long_text), *describe_facts(prepared)]
     progress = open_progress()
     if json_output:
-        lengths = {"mean": float(tokens.full_lengths.mean()), "longest": int(tokens.full_lengths.max()),
-                   "max_length": tokens.max_length, "long_share": tokens.long_share,
-                   "cut_share": tokens.cut_share}  # fmt: skip
-        print_json({"facts": dict(facts), "data": prepared.facts.to_dict(), "tokens": lengths,
-                    "notes": list(prepared.notes), "warnings": list(prepared.warnings)})  # fmt: skip
+        lengths = {
+            "mean": float(tokens.full_lengths.mean()),
+            "longest": int(tokens.full_lengths.max()),
+            "max_length": tokens.max_length,
+            "long_share": tokens.long_share,
+            "cut_share": tokens.cut_share,
+        }
+        print_json(
+            {
+                "facts": dict(facts),
+                "data": prepared.facts.to_dict(),
+                "tokens": lengths,
+                "notes": list(prepared.notes),
+                "warnings": list(prepared.warnings),
+            }
+        )
         return
     print_facts(facts)
     typer.echo()

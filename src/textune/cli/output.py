@@ -19,7 +19,7 @@ DEVICE_HELP = "cpu, cuda or mps; default: the best there is."
 
 
 def print_json(content: Mapping[str, Any]) -> None:
-    """Prints one JSON object; numbers that JSON has no word for become null."""
+    """Print one JSON object; numbers that JSON has no word for become null."""
     typer.echo(json.dumps(_finite(content), ensure_ascii=False, allow_nan=False))
 
 
@@ -34,7 +34,7 @@ def _finite(value: Any) -> Any:
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> None:
-    """Prints aligned columns; `right` numbers the columns of figures."""
+    """Print aligned columns; `right` numbers the columns of figures."""
     if sys.stdout.isatty():
         from rich.console import Console
         from rich.table import Table
@@ -54,14 +54,14 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Seq
 
 
 def print_facts(facts: Sequence[tuple[str, str]]) -> None:
-    """Prints name and value lines."""
+    """Print name and value lines."""
     width = max((len(name) for name, _ in facts), default=0)
     for name, value in facts:
         typer.echo(f"{name.ljust(width)}  {value}")
 
 
 def summarise_run(run: Run) -> dict[str, Any]:
-    """Returns a run's figures for `--json`."""
+    """Return a run's figures for `--json`."""
     models = run.metrics["models"]
     tuned = models["tuned"]
     return {
@@ -81,20 +81,23 @@ def summarise_run(run: Run) -> dict[str, Any]:
 
 
 def _scores_of(model: Mapping[str, Any]) -> dict[str, float]:
-    """Returns the scores of stored figures; accuracy is of whole rows where a text has several labels."""
+    """Return the scores of stored figures; accuracy is of whole rows where a text has several labels."""
     micro = {"micro_f1": model["micro"]["f1"]} if "micro" in model else {}
     return {"accuracy": model["accuracy"], "macro_f1": model["macro"]["f1"], **micro}
 
 
 def print_run(run: Run) -> None:
-    """Prints the table before and after, and where everything is."""
+    """Print the table before and after, and where everything is."""
     from textune.evaluation import read_evaluation
     from textune.progress import format_seconds
 
-    names = {"majority": "majority class", "tfidf": "TF-IDF + logistic regression",
-             "probe": "frozen embeddings + logistic regression",
-             "base": "base model before tuning",
-             "tuned": "tuned model"}  # fmt: skip
+    names = {
+        "majority": "majority class",
+        "tfidf": "TF-IDF + logistic regression",
+        "probe": "frozen embeddings + logistic regression",
+        "base": "base model before tuning",
+        "tuned": "tuned model",
+    }
     rows = []
     for key, model in run.metrics["models"].items():
         seconds = model["seconds"]
@@ -109,17 +112,27 @@ def print_run(run: Run) -> None:
             )
         )
     typer.echo()
-    header = (f"on {run.metrics['models']['tuned']['rows']:,} {run.metrics['split']} rows", first.name, "95% interval",
-              "macro F1", "time")  # fmt: skip
+    header = (
+        f"on {run.metrics['models']['tuned']['rows']:,} {run.metrics['split']} rows",
+        first.name,
+        "95% interval",
+        "macro F1",
+        "time",
+    )
     print_table(header, rows, right=(1, 2, 3, 4))
     typer.echo()
     size = run.metrics["summary"].get("size on disk", "")
-    print_facts([("report", str(run.report)), ("bundle", f"{run.folder} ({size})" if size else str(run.folder)),
-                 ("next", f'textune predict {run.folder} "a text to classify"')])  # fmt: skip
+    print_facts(
+        [
+            ("report", str(run.report)),
+            ("bundle", f"{run.folder} ({size})" if size else str(run.folder)),
+            ("next", f'textune predict {run.folder} "a text to classify"'),
+        ]
+    )
 
 
 def print_evaluation(evaluation: AnyEvaluation) -> None:
-    """Prints the first figure with its interval and the classification report."""
+    """Print the first figure with its interval and the classification report."""
     first, interval = evaluation.headline, evaluation.headline.interval
     typer.echo(f"{first.name} {first.value:.1%} (95% interval {interval.low:.1%} to {interval.high:.1%})")
     typer.echo()
@@ -127,7 +140,7 @@ def print_evaluation(evaluation: AnyEvaluation) -> None:
 
 
 def gather_settings(words: Sequence[str], first: str | None = None) -> dict[str, Any]:
-    """Joins what stands first (data, or a YAML file of settings) with the key=value words after it."""
+    """Join what stands first (data, or a YAML file of settings) with the key=value words after it."""
     from textune.config import load_settings, merge_settings, parse_settings
 
     words = list(words)
@@ -143,7 +156,7 @@ def gather_settings(words: Sequence[str], first: str | None = None) -> dict[str,
 
 
 def split_list(value: Any) -> list[str]:
-    """Returns the words of `a,b`, or of a list from YAML."""
+    """Return the words of `a,b`, or of a list from YAML."""
     if value is None:
         return []
     words = value if isinstance(value, list) else str(value).split(",")

@@ -32,8 +32,17 @@ def import_adapter(
     run = adopt(folder, output=output, progress=open_progress(), **(gather_settings(settings or []) | flags))
     manifest = read_manifest(run, verify=False)
     if json_output:
-        print_json({"run": str(run), "method": manifest.method, "backbone": manifest.base_model.id,
-                    "labels": list(manifest.labels), "task": manifest.task, "max_length": manifest.max_length,
-                    "parameters": manifest.trainable_parameters, "imported": manifest.imported})  # fmt: skip
+        print_json(
+            {
+                "run": str(run),
+                "method": manifest.method,
+                "backbone": manifest.base_model.id,
+                "labels": list(manifest.labels),
+                "task": manifest.task,
+                "max_length": manifest.max_length,
+                "parameters": manifest.trainable_parameters,
+                "imported": manifest.imported,
+            }
+        )
         return
     typer.echo(f'{run}: use it as any run, as in\n  textune predict {run} "a text to classify"')

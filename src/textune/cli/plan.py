@@ -49,14 +49,14 @@ def plan(
 
 
 def _name_method(flat: dict[str, object]) -> list[str]:
-    """Returns the method that method= names, or none."""
+    """Return the method that method= names, or none."""
     method = flat.get("method")
     name = method.get("name") if isinstance(method, dict) else method
     return [str(name)] if name else []
 
 
 def print_forecasts(forecasts: Sequence[Forecast]) -> None:
-    """Prints one line for each run, and what they have in common."""
+    """Print one line for each run, and what they have in common."""
     from textune.progress import format_seconds
 
     several = len({f.backbone for f in forecasts}) > 1
@@ -74,13 +74,14 @@ def print_forecasts(forecasts: Sequence[Forecast]) -> None:
         for f in forecasts
     ]
     typer.echo()
-    header = ("", "whole run", "training", "peak memory", "on disk", "while training", "trainable parameters",
-              "engine")  # fmt: skip
+    header = ("", "whole run", "training", "peak memory", "on disk", "while training", "trainable parameters", "engine")
     print_table(header, rows, right=(1, 2, 3, 4, 5, 6))
     first = forecasts[0].settings
     told = ", ".join(f"{count:,} {name}" for name, count in first["rows"].items() if count)
-    typer.echo(f"\n{told} rows; {first['steps']:,} steps of {first['batch_size']} rows, {first['epochs']:g} epochs; "
-               f"{first['threads']} threads on {first['device']}")  # fmt: skip
+    typer.echo(
+        f"\n{told} rows; {first['steps']:,} steps of {first['batch_size']} rows, {first['epochs']:g} epochs; "
+        f"{first['threads']} threads on {first['device']}"
+    )
     for note in dict.fromkeys(note for f in forecasts for note in f.notes):
         typer.echo(note)
     spent = sum(f.rehearsed_seconds for f in forecasts)

@@ -77,11 +77,17 @@ def _find_file(texts: list[str]) -> Path | None:
 
 
 def _predict_file(
-    predictor: Predictor, file: Path, output: Path | None, config: RunConfig, probabilities: bool, exact: bool,
-    overwrite: bool, json_output: bool,
-) -> None:  # fmt: skip
+    predictor: Predictor,
+    file: Path,
+    output: Path | None,
+    config: RunConfig,
+    probabilities: bool,
+    exact: bool,
+    overwrite: bool,
+    json_output: bool,
+) -> None:
     from textune.errors import ConfigError
-    from textune.inference.files import predict_file
+    from textune.inference.files import FileForm, predict_file
     from textune.progress import open_progress
     from textune.run.tables import read_options
 
@@ -91,9 +97,13 @@ def _predict_file(
         raise ConfigError(f"{target}: exists already", hint="choose another --output, or add --overwrite")
     progress = open_progress()
     done = predict_file(
-        predictor, file, target, text=config.data.text, text_pair=config.data.text_pair, probabilities=probabilities,
-        exact=exact, options=read_options(config.data), advance=_count(progress.say),
-    )  # fmt: skip
+        predictor,
+        file,
+        target,
+        form=FileForm(config.data.text, config.data.text_pair, probabilities, exact),
+        reading=read_options(config.data),
+        advance=_count(progress.say),
+    )
     if json_output:
         print_json(vars(done) | {"output": str(done.output)})
         return
@@ -109,7 +119,7 @@ def _predict_file(
 
 
 def _count(say: Callable[[str], None]) -> Callable[[int], None]:
-    """Returns a callback that tells every 50,000 rows."""
+    """Return a callback that tells every 50,000 rows."""
     state = {"rows": 0, "told": 0}
 
     def advance(rows: int) -> None:
@@ -130,8 +140,10 @@ def _print(predictor: Predictor, texts: list[str], probabilities: bool, json_out
         return
     if probabilities:
         header = ("label", *predictor.labels, "text")
-        rows = [(", ".join(p.answer) or NO_LABEL, *(f"{v:.1%}" for v in p.probabilities.values()), t)
-                for t, p in zip(texts, predictions, strict=True)]  # fmt: skip
+        rows = [
+            (", ".join(p.answer) or NO_LABEL, *(f"{v:.1%}" for v in p.probabilities.values()), t)
+            for t, p in zip(texts, predictions, strict=True)
+        ]
         print_table(header, rows, right=range(1, len(header) - 1))
         return
     rows = [

@@ -35,7 +35,7 @@ def sweep(
 
 
 def tell(done: Sweep, json_output: bool) -> None:
-    """Prints what a sweep came to."""
+    """Print what a sweep came to."""
     if json_output:
         print_json({"sweep": str(done.folder), **done.content, "test": summarise_run(done.winner)})
         return

@@ -34,9 +34,18 @@ def tokens(
     windows = [read.ids[a:b].tolist() for a, b in zip(read.offsets, read.offsets[1:], strict=False)]
     special = [bool(s) for s in encoding.special_tokens_mask]
     if json_output:
-        print_json({"backbone": backbone.id, "tokens": encoding.tokens, "ids": encoding.ids, "special": special,
-                    "max_length": length, "cut": max(len(encoding.ids) - length, 0),
-                    "long_text": long_text.form, "windows": windows})  # fmt: skip
+        print_json(
+            {
+                "backbone": backbone.id,
+                "tokens": encoding.tokens,
+                "ids": encoding.ids,
+                "special": special,
+                "max_length": length,
+                "cut": max(len(encoding.ids) - length, 0),
+                "long_text": long_text.form,
+                "windows": windows,
+            }
+        )
         return
     listed = zip(encoding.tokens, encoding.ids, special, strict=True)
     rows = [(token, str(number), "added by the model" if added else "") for token, number, added in listed]
@@ -44,5 +53,7 @@ def tokens(
     form = long_text.describe()
     typer.echo(f"\n{len(rows)} tokens of {backbone.id}; texts longer than max_length {length} are {form}")
     if long_text.form != "truncate" and len(encoding.ids) > length:
-        print_table(("window", "tokens"), [(str(i), " ".join(map(str, map(tokenizer.id_to_token, ids))))
-                                           for i, ids in enumerate(windows, 1)])  # fmt: skip
+        print_table(
+            ("window", "tokens"),
+            [(str(i), " ".join(map(str, map(tokenizer.id_to_token, ids)))) for i, ids in enumerate(windows, 1)],
+        )

@@ -67,7 +67,7 @@ def resume(
 
 
 def print_settings() -> None:
-    """Prints every setting, and every method's options, with their defaults."""
+    """Print every setting, and every method's options, with their defaults."""
     import dataclasses
 
     from textune.config import RunConfig, known_settings

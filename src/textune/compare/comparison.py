@@ -22,11 +22,11 @@ from textune.evaluation import (
     estimate_macro_f1,
 )
 from textune.report.comparison import COSTS, Candidate, Comparison, Pair, RunLine, mark_fronts
-from textune.run.evaluate import count_reads_of_own_rows
+from textune.run.test_reads import count_reads_of_own_rows
 
 
 def compare_runs(folders: Sequence[str | Path]) -> Comparison:
-    """Compares finished runs that were measured on the same rows; the best mean comes first.
+    """Compare finished runs that were measured on the same rows; the best mean comes first.
 
     Raises ConfigError for fewer than two runs, BundleError where one is not finished, DataError where the rows differ.
     """
@@ -60,7 +60,7 @@ def _describe_machine(run: RunRecord) -> str:
 
 
 def _count(runs: Sequence[RunRecord]) -> Counts:
-    """Returns what each seed's model earned: right answers, or with several labels per text those of micro F1."""
+    """Return what each seed's model earned: right answers, or with several labels per text those of micro F1."""
     if runs[0].manifest.task == "multi_label":
         return count_labels(runs[0].true, [run.given for run in runs], runs[0].unknown.sum(1))
     return count_correct([np.asarray((run.true & run.given).any(1)) for run in runs])
@@ -87,7 +87,7 @@ def _describe(group: Group, counts: Counts) -> Candidate:
 
 
 def _estimate_macro_f1(runs: Sequence[RunRecord]) -> Interval:
-    """Returns the interval of macro F1; each label that the models do not know is one more class, always missed."""
+    """Return the interval of macro F1; each label that the models do not know is one more class, always missed."""
     unknown = runs[0].unknown
     answers = [np.hstack([run.given, np.zeros_like(unknown)]) for run in runs]
     return estimate_macro_f1(np.hstack([runs[0].true, unknown]), answers)[1]
@@ -111,6 +111,12 @@ def _test_pairs(groups: Sequence[Group], counts: dict[str, Counts]) -> list[Pair
 def _list_run(run: RunRecord, group: str) -> RunLine:
     evaluation = run.evaluation
     return RunLine(
-        str(run.folder), group, run.seed, evaluation.headline.value, evaluation.headline.interval, evaluation.macro.f1,
-        run.costs, count_reads_of_own_rows(run.folder),
-    )  # fmt: skip
+        str(run.folder),
+        group,
+        run.seed,
+        evaluation.headline.value,
+        evaluation.headline.interval,
+        evaluation.macro.f1,
+        run.costs,
+        count_reads_of_own_rows(run.folder),
+    )

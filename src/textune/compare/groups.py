@@ -30,7 +30,7 @@ class Group:
 
 
 def group_runs(runs: Sequence[RunRecord]) -> list[Group]:
-    """Puts runs of the same settings together and names each group by what tells it from the others.
+    """Put runs of the same settings together and names each group by what tells it from the others.
 
     Raises ConfigError where two runs have the same settings and the same seed: one of them adds nothing.
     """
@@ -69,12 +69,13 @@ def _part_by_data(same: Sequence[RunRecord]) -> list[list[RunRecord]]:
 
 
 def list_common_settings(groups: Sequence[Group]) -> dict[str, Any]:
-    """Returns the settings that all groups share and that are set."""
+    """Return the settings that all groups share and that are set."""
     flat = [_flatten(group.runs[0]) for group in groups]
     return {
-        k: v for k, v in flat[0].items()
+        k: v
+        for k, v in flat[0].items()
         if v is not None and k not in _SEEDS and all(other.get(k) == v for other in flat[1:])
-    }  # fmt: skip
+    }
 
 
 def _name_groups(firsts: Sequence[RunRecord]) -> list[str]:
@@ -95,7 +96,7 @@ def _name_groups(firsts: Sequence[RunRecord]) -> list[str]:
 
 
 def _flatten(run: RunRecord) -> dict[str, Any]:
-    """Returns the settings with the method's options, defaults included, as method.OPTION."""
+    """Return the settings with the method's options, defaults included, as method.OPTION."""
     flat = {k: v for k, v in run.settings.items() if k != "method"}
     options = {f"method.{k}": v for k, v in run.manifest.method_options.items()}
     return {"method": run.manifest.method} | flat | options

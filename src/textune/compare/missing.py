@@ -26,7 +26,7 @@ Launch = Callable[[RunConfig, Path | None], None]
 def list_configs(
     settings: Mapping[str, Any], methods: Sequence[str], backbones: Sequence[str], seeds: Sequence[int]
 ) -> list[RunConfig]:
-    """Returns the settings of every run asked for: each method on each backbone with each seed, on the same rows.
+    """Return the settings of every run asked for: each method on each backbone with each seed, on the same rows.
 
     The split is made with the first seed for all of them. The name of a run holds a hash of its settings, so that the
     same command finds it again, and another one does not. Raises ConfigError or ModelError for what cannot be had.
@@ -43,7 +43,8 @@ def list_configs(
         for name in methods:
             own = {"method": {"name": name, **options}, "backbone": backbone}
             each = [build_config({"split_seed": seeds[0]} | dict(settings) | own | {"seed": seed}) for seed in seeds]
-            adopted, method = adopt_init(each[0], resolve(name, options))
+            adopted = adopt_init(each[0])
+            method = resolve(adopted.method.name, adopted.method.options)
             found = resolve_backbone(adopted.model.backbone, trust=settings.get("trust"))
             check_family(method, found.family)
             check_length(method, found, adopted.tokens.max_length)
@@ -59,15 +60,13 @@ def _name(config: RunConfig) -> str:
 
 
 def train_missing(configs: Sequence[RunConfig], progress: Progress, launch: Launch | None = None) -> list[Path]:
-    """Trains every run that is not there yet, goes on with interrupted ones, and returns all folders.
+    """Train every run that is not there yet, goes on with interrupted ones, and return all folders.
 
     launch: default: `train_apart`. Raises DataError before anything is trained where the data cannot be used, and
     BundleError where a finished run was trained on other data than is there now.
     """
     launch = launch or train_apart
-    first = configs[0]
-    adopted, _ = adopt_init(first, resolve(first.method.name, first.method.options))
-    fingerprint = prepare_data(adopted).fingerprint
+    fingerprint = prepare_data(adopt_init(configs[0])).fingerprint
     folders = [run_path(config.runs_dir, config.name or "") for config in configs]
     finished = [_is_finished(folder) for folder in folders]
     for folder in (f for f, done in zip(folders, finished, strict=True) if done):
@@ -92,12 +91,12 @@ def train_missing(configs: Sequence[RunConfig], progress: Progress, launch: Laun
 
 
 def _is_finished(folder: Path) -> bool:
-    """Returns whether a run is whole: its figures enter the manifest last."""
+    """Return whether a run is whole: its figures enter the manifest last."""
     return (folder / MANIFEST).is_file() and bool(read_manifest(folder, verify=False).metrics)
 
 
 def train_apart(config: RunConfig, interrupted: Path | None) -> None:
-    """Runs `textune train` or `textune resume` in a process of its own, so that its peak memory is its own.
+    """Run `textune train` or `textune resume` in a process of its own, so that its peak memory is its own.
 
     Ctrl-C and SIGTERM reach the run, which writes a checkpoint; raises RunInterrupted then, and TextuneError where
     the run failed, with its exit code.

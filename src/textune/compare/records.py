@@ -17,7 +17,7 @@ from textune.errors import BundleError, DataError
 from textune.evaluation import AnyEvaluation, read_evaluation
 from textune.report.comparison import COSTS
 from textune.run import load_run
-from textune.run.evaluate import labels_of
+from textune.run.other_rows import labels_of
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class RunRecord:
 
 
 def read_run(folder: str | Path) -> RunRecord:
-    """Reads a finished run; raises BundleError where it is none, or where its predictions are missing."""
+    """Read a finished run; raise BundleError where it is none, or where its predictions are missing."""
     run = load_run(folder)
     metrics, place = run.metrics, run.folder / "evaluation"
     stored = _read_predictions(place / "predictions.parquet")
@@ -70,9 +70,12 @@ def read_run(folder: str | Path) -> RunRecord:
 
 
 def _build_record(
-    folder: Path, manifest: Manifest, settings: Mapping[str, Any], metrics: Mapping[str, Any],
+    folder: Path,
+    manifest: Manifest,
+    settings: Mapping[str, Any],
+    metrics: Mapping[str, Any],
     stored: Mapping[str, list[Any]],
-) -> RunRecord:  # fmt: skip
+) -> RunRecord:
     labels = labels_of(manifest)
     sets = [v if isinstance(v, list) else [v] for v in stored["label"]]
     answers = [v if isinstance(v, list) else [v] for v in stored["predicted_label"]]
@@ -83,14 +86,23 @@ def _build_record(
     figures = {k: v for k, v in metrics["models"]["tuned"].items() if k != "seconds"}
     kept = metrics.get("costs", {}) | {"trainable_parameters": manifest.trainable_parameters}
     return RunRecord(
-        folder, manifest, settings, metrics["split"], read_evaluation(figures), {key: kept.get(key) for key in COSTS},
-        np.asarray(stored["row"], np.int64), tuple(tuple(v) if isinstance(v, list) else v for v in stored["label"]),
-        _hash_texts(stored), labels.encode_sets(sets) > 0, given, _mark_unknown(sets, {*labels.values, *labels.names}),
-    )  # fmt: skip
+        folder,
+        manifest,
+        settings,
+        metrics["split"],
+        read_evaluation(figures),
+        {key: kept.get(key) for key in COSTS},
+        np.asarray(stored["row"], np.int64),
+        tuple(tuple(v) if isinstance(v, list) else v for v in stored["label"]),
+        _hash_texts(stored),
+        labels.encode_sets(sets) > 0,
+        given,
+        _mark_unknown(sets, {*labels.values, *labels.names}),
+    )
 
 
 def _mark_unknown(sets: Sequence[Sequence[Any]], known: set[str]) -> NDArray[np.bool_]:
-    """Returns bool [rows, labels that no model knows]: each is a class of its own that nobody ever gives."""
+    """Return bool [rows, labels that no model knows]: each is a class of its own that nobody ever gives."""
     names = sorted({str(label) for own in sets for label in own} - known)
     return np.array([[name in own for name in names] for own in sets], bool).reshape(len(sets), len(names))
 
@@ -118,7 +130,7 @@ def _hash_texts(stored: Mapping[str, list[Any]]) -> str:
 
 
 def refuse_other_rows(runs: Sequence[RunRecord]) -> None:
-    """Raises DataError, naming the run and why, where the runs were not all measured on the same rows."""
+    """Raise DataError, naming the run and why, where the runs were not all measured on the same rows."""
     first = runs[0]
     for run in runs[1:]:
         if reason := _find_difference(first, run):

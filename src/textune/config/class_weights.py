@@ -21,7 +21,7 @@ each would else weigh a thousand, and a few odd texts would lead the training.""
 
 
 def parse_class_weights(value: Any) -> ClassWeights:
-    """Turns ``"balanced"``, ``"ham=1,spam=4"``, ``"1,4"``, a list or a mapping into class weights.
+    """Turn ``"balanced"``, ``"ham=1,spam=4"``, ``"1,4"``, a list or a mapping into class weights.
 
     Raises ValueError where a weight is not a positive number or a class comes twice.
     """
@@ -60,10 +60,15 @@ def _parse_weight(value: Any, where: str = "") -> float:
 
 
 def weigh_classes(
-    setting: ClassWeights | None, counts: Sequence[int] | NDArray[Any], rows: int, values: Sequence[str],
-    names: Sequence[str], *, multi_label: bool,
-) -> NDArray[np.float32] | None:  # fmt: skip
-    """Returns the loss weights of the classes, or None where all count alike.
+    setting: ClassWeights | None,
+    counts: Sequence[int] | NDArray[Any],
+    rows: int,
+    values: Sequence[str],
+    names: Sequence[str],
+    *,
+    multi_label: bool,
+) -> NDArray[np.float32] | None:
+    """Return the loss weights of the classes, or None where all count alike.
 
     counts: training rows of each class. values, names: of the classes, as the data and the person call them.
     One label per text: float32 [classes], of a row by its class; balanced is rows / (classes x rows of the class).

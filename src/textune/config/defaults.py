@@ -37,7 +37,7 @@ class Decision:
 
 
 def choose_max_length(config: RunConfig, max_positions: int) -> tuple[RunConfig, list[Decision]]:
-    """Decides max_length: what the backbone can read, at most 512; it costs short texts nothing."""
+    """Decide max_length: what the backbone can read, at most 512; it costs short texts nothing."""
     if config.tokens.max_length is not None:
         return config, []
     value = min(LONGEST_DEFAULT, max_positions)
@@ -46,7 +46,7 @@ def choose_max_length(config: RunConfig, max_positions: int) -> tuple[RunConfig,
 
 
 def choose_long_text(config: RunConfig) -> tuple[RunConfig, LongText, list[Decision]]:
-    """Decides what becomes of texts longer than max_length, which is decided already.
+    """Decide what becomes of texts longer than max_length, which is decided already.
 
     Raises ConfigError where a setting belongs to another form.
     """
@@ -77,7 +77,7 @@ def choose_long_text(config: RunConfig) -> tuple[RunConfig, LongText, list[Decis
 
 
 def choose_validation_rows(rows: int, classes: int = 0) -> int:
-    """Returns how many training rows to hold out for validation: a tenth, 50 to 2,000, at most a fifth.
+    """Return how many training rows to hold out for validation: a tenth, 50 to 2,000, at most a fifth.
 
     classes: none are held out where there are fewer than 64 rows for each class: a tenth of them says too little to
     choose by, and costs more than it brings.
@@ -88,15 +88,21 @@ def choose_validation_rows(rows: int, classes: int = 0) -> int:
 
 
 def choose_test_rows(rows: int) -> int:
-    """Returns how many rows to hold out for the test where no test table is given: a fifth, at most 10,000."""
+    """Return how many rows to hold out for the test where no test table is given: a fifth, at most 10,000."""
     return min(rows // 5, 10_000)
 
 
 def choose_training(
-    config: RunConfig, *, rows: int, classes: int, method_rate: float, head_rate: float | None = None,
-    task: str = "single_label", solved: bool = False,
-) -> tuple[RunConfig, list[Decision]]:  # fmt: skip
-    """Decides how the head starts, epochs, batch size, learning rates and dropout where they are open.
+    config: RunConfig,
+    *,
+    rows: int,
+    classes: int,
+    method_rate: float,
+    head_rate: float | None = None,
+    task: str = "single_label",
+    solved: bool = False,
+) -> tuple[RunConfig, list[Decision]]:
+    """Decide how the head starts, epochs, batch size, learning rates and dropout where they are open.
 
     rows: training rows. method_rate, head_rate: the method's own default peak rates. solved: nothing but the head is
     trained. docs/explanation.md says where the numbers come from.
@@ -145,10 +151,12 @@ def choose_training(
 
 
 def _check_contrast(task: str, *, solved: bool, probe: bool) -> None:
-    """Raises ConfigError where contrastive steps have no meaning."""
+    """Raise ConfigError where contrastive steps have no meaning."""
     if task != "single_label":
-        raise ConfigError("contrast_steps=: pairs are told apart by one label per text, and this data has several",
-                          hint="leave contrast_steps= out")  # fmt: skip
+        raise ConfigError(
+            "contrast_steps=: pairs are told apart by one label per text, and this data has several",
+            hint="leave contrast_steps= out",
+        )
     if solved:
         raise ConfigError("contrast_steps=: method=head trains nothing below the head", hint="choose method=lora")
     if not probe:
@@ -156,12 +164,12 @@ def _check_contrast(task: str, *, solved: bool, probe: bool) -> None:
 
 
 def choose_contrast_steps(rows: int) -> int:
-    """Returns the number of contrastive steps: the more rows, the longer until they are learned by heart."""
+    """Return the number of contrastive steps: the more rows, the longer until they are learned by heart."""
     return min(24 + rows // 4, 60)
 
 
 def choose_epochs(rows: int, classes: int, batch_size: int) -> int:
-    """Returns the passes over the rows: 150 steps at least, in at most 10 passes, fewer passes over many rows."""
+    """Return the passes over the rows: 150 steps at least, in at most 10 passes, fewer passes over many rows."""
     passes = 4 if rows <= 1_500 or (classes > MANY_CLASSES and rows <= 20_000) else 3 if rows <= 6_000 else 2
     passes = passes if rows <= 50_000 else 1
     floor = math.ceil(FEWEST_STEPS * batch_size / max(rows, 1))

@@ -22,7 +22,7 @@ class LongText:
     head_fraction: float = 1.0
 
     def describe(self) -> str:
-        """Returns in a few words how such a text is read."""
+        """Return in a few words how such a text is read."""
         if self.form == "window":
             return f"read in windows that share {self.overlap} tokens, at most {self.max_windows}"
         if self.form == "head_tail":

@@ -22,9 +22,10 @@ from textune.errors import ConfigError, suggest
 from textune.files import write_text_atomically
 
 
-def option(default: Any, help: str, *, choices: tuple[str, ...] = (), low: float | None = None,
-           high: float | None = None) -> Any:  # fmt: skip
-    """Declares a dataclass field together with its help text and the values it allows."""
+def option(
+    default: Any, help: str, *, choices: tuple[str, ...] = (), low: float | None = None, high: float | None = None
+) -> Any:
+    """Declare a dataclass field together with its help text and the values it allows."""
     return field(default=default, metadata={"help": help, "choices": choices, "low": low, "high": high})
 
 
@@ -41,8 +42,11 @@ class DataConfig:
     validation: str | None = option(None, "validation table; without it a share of the training rows")
     text: tuple[str, ...] | None = option(None, "text column, or several joined (title,content)")
     text_pair: str | None = option(None, "second text column of a sentence pair")
-    task: str | None = option(None, "one label per text, or any number of them; found by looking at the labels",
-                              choices=("single_label", "multi_label"))  # fmt: skip
+    task: str | None = option(
+        None,
+        "one label per text, or any number of them; found by looking at the labels",
+        choices=("single_label", "multi_label"),
+    )
     label: tuple[str, ...] | None = option(None, "label column, or several of 0 and 1, one per label (toxic,insult)")
     label_separator: str = option("|", "what stands between the labels of one cell in multi-label data")
     test_text: tuple[str, ...] | None = option(None, "text columns of the test table where they differ")
@@ -53,8 +57,12 @@ class DataConfig:
     group: str | None = option(None, "column whose equal values must stay on one side of a split")
     validation_fraction: float | None = option(None, "share of training rows for validation", low=0, high=0.9)
     test_fraction: float | None = option(None, "share of rows for the test where none is given", low=0, high=0.9)
-    split_seed: int | None = option(None, "seed of samples and splits, where runs of other seeds are to have the same "
-                                    "rows; default: seed", low=0, high=2**31)  # fmt: skip
+    split_seed: int | None = option(
+        None,
+        "seed of samples and splits, where runs of other seeds are to have the same rows; default: seed",
+        low=0,
+        high=2**31,
+    )
     sample: str | None = option(None, "training rows to take: 1000 (by seed) or first:1000")
     validation_sample: str | None = option(None, "validation rows to take: 1000 or first:1000")
     test_sample: str | None = option(None, "test rows to take: 1000 or first:1000")
@@ -66,16 +74,22 @@ class DataConfig:
 class TokenConfig:
     """How text becomes token ids."""
 
-    max_length: int | None = option(None, "tokens that are read at once; long_text says what becomes of longer texts",
-                                    low=4, high=1_000_000)  # fmt: skip
-    long_text: str | None = option(None, "texts longer than max_length: truncate keeps their first tokens (default), "
-                                   "head_tail the first and the last, window reads all, in overlapping windows",
-                                   choices=LONG_TEXT_FORMS)  # fmt: skip
-    window_overlap: int | None = option(None, "tokens that a window shares with the one before it", low=0,
-                                        high=1_000_000)  # fmt: skip
+    max_length: int | None = option(
+        None, "tokens that are read at once; long_text says what becomes of longer texts", low=4, high=1_000_000
+    )
+    long_text: str | None = option(
+        None,
+        "texts longer than max_length: truncate keeps their first tokens (default), "
+        "head_tail the first and the last, window reads all, in overlapping windows",
+        choices=LONG_TEXT_FORMS,
+    )
+    window_overlap: int | None = option(
+        None, "tokens that a window shares with the one before it", low=0, high=1_000_000
+    )
     max_windows: int | None = option(None, "windows of one text; the rest is cut", low=1, high=10_000)
-    head_fraction: float | None = option(None, "share of head_tail's tokens that come from the beginning", low=0,
-                                         high=1)  # fmt: skip
+    head_fraction: float | None = option(
+        None, "share of head_tail's tokens that come from the beginning", low=0, high=1
+    )
 
 
 @dataclass(frozen=True)
@@ -84,8 +98,12 @@ class ModelConfig:
 
     backbone: str = option("minilm", "minilm, a folder, or a model id of the hub")
     init: str | None = option(None, "a run to go on from, with new data")
-    pooling: str | None = option(None, "what the head reads of an encoder: the first token or the mean over tokens; "
-                                 "default: as the checkpoint was trained", choices=POOLINGS)  # fmt: skip
+    pooling: str | None = option(
+        None,
+        "what the head reads of an encoder: the first token or the mean over tokens; "
+        "default: as the checkpoint was trained",
+        choices=POOLINGS,
+    )
     trust: str | None = option(None, "backbone (by its exact name) whose own code and pickle weights may be loaded")
 
 
@@ -94,19 +112,31 @@ class TrainingConfig:
     """How the parameters are trained."""
 
     seed: int = option(42, "seed of samples, splits, new weights, order and dropout", low=0, high=2**31)
-    epochs: float | None = option(None, "passes over the training rows; 0: the head is solved and nothing is trained",
-                                  low=0, high=10_000)  # fmt: skip
+    epochs: float | None = option(
+        None, "passes over the training rows; 0: the head is solved and nothing is trained", low=0, high=10_000
+    )
     batch_size: int | None = option(None, "rows per optimizer step, over all devices", low=1, high=65_536)
-    micro_batch_size: int | None = option(None, "rows per forward pass; smaller than batch_size: gradients add up",
-                                          low=1, high=65_536)  # fmt: skip
-    head_init: str | None = option(None, "first weights of a new head: probe solves a logistic regression on frozen "
-                                   "features, random draws them; default: probe", choices=HEAD_INITS)  # fmt: skip
-    contrast_steps: int | None = option(None, "steps on pairs of texts before the head is solved, one label per text; "
-                                        "default: some for few rows of few classes", low=0, high=10**6)  # fmt: skip
+    micro_batch_size: int | None = option(
+        None, "rows per forward pass; smaller than batch_size: gradients add up", low=1, high=65_536
+    )
+    head_init: str | None = option(
+        None,
+        "first weights of a new head: probe solves a logistic regression on frozen "
+        "features, random draws them; default: probe",
+        choices=HEAD_INITS,
+    )
+    contrast_steps: int | None = option(
+        None,
+        "steps on pairs of texts before the head is solved, one label per text; "
+        "default: some for few rows of few classes",
+        low=0,
+        high=10**6,
+    )
     learning_rate: float | None = option(None, "peak learning rate", low=0, high=10)
     head_learning_rate: float | None = option(None, "peak learning rate of the new head", low=0, high=10)
-    layer_decay: float | None = option(None, "each layer learns at this share of the rate of the one above it",
-                                       low=0.01, high=1)  # fmt: skip
+    layer_decay: float | None = option(
+        None, "each layer learns at this share of the rate of the one above it", low=0.01, high=1
+    )
     layer_rates: RatePairs | None = option(None, "rates of layers: lower=5e-5,upper=1e-4, or embeddings=1e-5,0-2=5e-5")
     weight_decay: float = option(0.0, "AdamW's weight decay, on matrices only", low=0, high=10)
     warmup_fraction: float = option(0.1, "share of the steps in which the rate rises", low=0, high=1)
@@ -115,22 +145,34 @@ class TrainingConfig:
     dropout: float | None = option(None, "hidden and attention dropout while training", low=0, high=0.9)
     label_smoothing: float = option(0.0, "share of the target spread over all classes", low=0, high=0.9)
     class_weights: ClassWeights | None = option(None, "balanced, or a weight for every class (ham=1,spam=4)")
-    threshold: float | None = option(None, "probability from which a label is given (multi-label); default: one per "
-                                     "label, tuned on the validation rows", low=0, high=1)  # fmt: skip
-    metric: str | None = option(None, "validation metric that picks the best checkpoint",
-                                choices=("accuracy", "macro_f1", "micro_f1", "loss"))  # fmt: skip
+    threshold: float | None = option(
+        None,
+        "probability from which a label is given (multi-label); default: one per label, tuned on the validation rows",
+        low=0,
+        high=1,
+    )
+    metric: str | None = option(
+        None, "validation metric that picks the best checkpoint", choices=("accuracy", "macro_f1", "micro_f1", "loss")
+    )
     patience: int | None = option(None, "stop after so many evaluations without a better metric", low=1, high=10_000)
     eval_every_steps: int | None = option(None, "steps between evaluations; default: each epoch", low=1, high=10**9)
-    checkpoint_every_steps: int | None = option(None, "steps between checkpoints; default: at evaluations and "
-                                                "every two minutes", low=1, high=10**9)  # fmt: skip
+    checkpoint_every_steps: int | None = option(
+        None, "steps between checkpoints; default: at evaluations and every two minutes", low=1, high=10**9
+    )
     precision: str = option("auto", "arithmetic of the frozen base", choices=("auto", "fp32", "bf16"))
     device: str = option("auto", "where to compute", choices=("auto", "cpu", "cuda", "mps"))
-    engine: str = option("auto", "forward pass: lean (packed, BERT-like models) or reference (transformers' own); "
-                         "auto: lean where it can", choices=("auto", "lean", "reference"))  # fmt: skip
-    max_tokens: int | None = option(None, "tokens in one forward pass, padding included; default: as the memory allows",
-                                    low=16, high=10_000_000)  # fmt: skip
-    prefix_cache: bool = option(True, "compute layers in which nothing is trained once and keep what they give on disk "
-                                "for all epochs (lean engine)")  # fmt: skip
+    engine: str = option(
+        "auto",
+        "forward pass: lean (packed, BERT-like models) or reference (transformers' own); auto: lean where it can",
+        choices=("auto", "lean", "reference"),
+    )
+    max_tokens: int | None = option(
+        None, "tokens in one forward pass, padding included; default: as the memory allows", low=16, high=10_000_000
+    )
+    prefix_cache: bool = option(
+        True,
+        "compute layers in which nothing is trained once and keep what they give on disk for all epochs (lean engine)",
+    )
     threads: int | None = option(None, "CPU threads", low=1, high=4096)
     tensorboard: bool = option(False, "also write TensorBoard event files")
 
@@ -161,7 +203,7 @@ class RunConfig:
         return self.training.seed if self.data.split_seed is None else self.data.split_seed
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the flat form that `build_config` and YAML take."""
+        """Return the flat form that `build_config` and YAML take."""
         flat: dict[str, Any] = {}
         for group in _GROUPS:
             flat |= {f.name: getattr(getattr(self, group), f.name) for f in _fields_of(group)}
@@ -170,11 +212,11 @@ class RunConfig:
         return {key: _plain(value) for key, value in flat.items()}
 
     def identity(self) -> dict[str, Any]:
-        """Returns the settings that decide what is trained: a run may be moved, renamed and logged elsewhere."""
+        """Return the settings that decide what is trained: a run may be moved, renamed and logged elsewhere."""
         return {k: v for k, v in self.to_dict().items() if k not in ("name", "runs_dir", "tensorboard")}
 
     def replace(self, **flat: Any) -> RunConfig:
-        """Returns a copy with flat settings replaced; raises ConfigError like `build_config`."""
+        """Return a copy with flat settings replaced; raise ConfigError like `build_config`."""
         return build_config(self.to_dict() | flat)
 
 
@@ -192,7 +234,7 @@ def _fields_of(group: str) -> tuple[dataclasses.Field[Any], ...]:
 
 
 def known_settings() -> dict[str, str]:
-    """Returns every flat setting name with its help text, in the order of the groups."""
+    """Return every flat setting name with its help text, in the order of the groups."""
     known = {f.name: f.metadata["help"] for group in _GROUPS for f in _fields_of(group)}
     return known | {
         "method": "tuning method; its options are method.OPTION",
@@ -202,7 +244,7 @@ def known_settings() -> dict[str, str]:
 
 
 def parse_settings(pairs: Iterable[str]) -> dict[str, Any]:
-    """Turns ``["learning_rate=1e-3", "method.r=16"]`` into ``{"learning_rate": "1e-3", "method": {"r": "16"}}``.
+    """Turn ``["learning_rate=1e-3", "method.r=16"]`` into ``{"learning_rate": "1e-3", "method": {"r": "16"}}``.
 
     Raises ConfigError naming every word that is not of the form key=value.
     """
@@ -223,7 +265,7 @@ def parse_settings(pairs: Iterable[str]) -> dict[str, Any]:
 
 
 def load_settings(path: str | Path) -> dict[str, Any]:
-    """Reads flat settings from a YAML file; raises ConfigError where it is not a mapping."""
+    """Read flat settings from a YAML file; raise ConfigError where it is not a mapping."""
     import yaml
 
     try:
@@ -236,7 +278,7 @@ def load_settings(path: str | Path) -> dict[str, Any]:
 
 
 def write_settings(config: RunConfig, path: Path) -> None:
-    """Writes the settings that are not at None as YAML that `load_settings` reads back."""
+    """Write the settings that are not at None as YAML that `load_settings` reads back."""
     import yaml
 
     flat = {key: value for key, value in config.to_dict().items() if value is not None}
@@ -244,7 +286,7 @@ def write_settings(config: RunConfig, path: Path) -> None:
 
 
 def merge_settings(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Lays settings over others; the method's options are merged while its name stays the same."""
+    """Lay settings over others; the method's options are merged while its name stays the same."""
     merged = dict(base) | {k: v for k, v in over.items() if k != "method"}
     if "method" in over:
         old, new = _method_mapping(base.get("method", {})), _method_mapping(over["method"])
@@ -254,7 +296,7 @@ def merge_settings(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str
 
 
 def build_config(flat: Mapping[str, Any]) -> RunConfig:
-    """Builds a RunConfig from flat settings; raises one ConfigError that lists every problem."""
+    """Build a RunConfig from flat settings; raise one ConfigError that lists every problem."""
     problems: list[str] = []
     known = known_settings()
     problems += [f"unknown setting '{k}'{suggest(k, known)}" for k in flat if k not in known]
@@ -300,7 +342,7 @@ def _method_mapping(value: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Turns tuples into lists so that YAML and JSON read them back."""
+    """Turn tuples into lists so that YAML and JSON read them back."""
     if isinstance(value, tuple | list):
         return [_plain(v) for v in value]
     if isinstance(value, Mapping):

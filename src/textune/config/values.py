@@ -16,7 +16,7 @@ RatePairs = tuple[tuple[str, float], ...]
 
 
 def coerce_value(kind: Any, value: Any) -> Any:
-    """Turns text or a YAML value into int, float, bool, str or tuple[str, ...]; raises ValueError."""
+    """Turn text or a YAML value into int, float, bool, str or tuple[str, ...]; raises ValueError."""
     if kind is bool:
         words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
         if isinstance(value, bool):
@@ -52,7 +52,7 @@ def coerce_value(kind: Any, value: Any) -> Any:
 
 
 def check_bounds(limits: Mapping[str, Any], value: Any) -> Any:
-    """Returns the value, or raises ValueError. limits: what `config.option` keeps of a setting: choices, low, high."""
+    """Return the value, or raise ValueError. limits: what `config.option` keeps of a setting: choices, low, high."""
     choices, low, high = limits["choices"], limits["low"], limits["high"]
     if choices and value not in choices:
         raise ValueError(f"must be one of {', '.join(choices)}{suggest(str(value), choices)}")
@@ -62,7 +62,7 @@ def check_bounds(limits: Mapping[str, Any], value: Any) -> Any:
 
 
 def parse_labels(value: Any) -> LabelPairs:
-    """Turns ``"0=negative,1=positive"``, ``"no,yes"``, a list or a mapping into ordered (value, name) pairs.
+    """Turn ``"0=negative,1=positive"``, ``"no,yes"``, a list or a mapping into ordered (value, name) pairs.
 
     Raises ValueError where a value or a name comes twice, or where there are fewer than two.
     """
@@ -86,7 +86,7 @@ def parse_labels(value: Any) -> LabelPairs:
 
 
 def parse_rates(value: Any) -> RatePairs:
-    """Turns ``"lower=5e-5,upper=1e-4"``, a mapping or pairs into (layers, rate) pairs; raises ValueError."""
+    """Turn ``"lower=5e-5,upper=1e-4"``, a mapping or pairs into (layers, rate) pairs; raise ValueError."""
     if isinstance(value, str):
         parts = [part.partition("=") for part in value.split(",")]
         if not all(equals for _, equals, _ in parts):

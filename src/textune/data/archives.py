@@ -24,7 +24,7 @@ _SHARED_END = re.compile(rb"</(?:\w+:)?si\s*>")
 
 
 def check_spreadsheet(path: Path, name: str, options: ReadOptions) -> None:
-    """Unpacks an .xlsx or .ods piece by piece, keeping nothing; raises DataError where it holds too much."""
+    """Unpack an .xlsx or .ods piece by piece, keeping nothing; raise DataError where it holds too much."""
     try:
         with zipfile.ZipFile(path) as archive, path.open("rb") as stream:
             members = archive.infolist()
@@ -54,7 +54,7 @@ def _check_sizes(
 
 
 def _inflate(stream: BinaryIO, member: zipfile.ZipInfo) -> Iterator[bytes]:
-    """Yields a member's content in blocks, whatever size the archive claims."""
+    """Yield a member's content in blocks, whatever size the archive claims."""
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise zipfile.BadZipFile(f"{member.filename} is packed in an unusual way")
     stream.seek(member.header_offset)
@@ -76,7 +76,7 @@ def _inflate(stream: BinaryIO, member: zipfile.ZipInfo) -> Iterator[bytes]:
 
 
 def _overlapping(blocks: Iterator[bytes]) -> Iterator[tuple[bytes, int]]:
-    """Yields each block behind the end of the last one, and how many bytes of it were seen before."""
+    """Yield each block behind the end of the last one, and how many bytes of it were seen before."""
     tail = b""
     for block in blocks:
         yield tail + block, len(tail)
@@ -127,7 +127,7 @@ def _too_wide(name: str, rows: int, columns: int) -> DataError:
 
 
 def _check_open_document(blocks: Iterator[bytes], name: str, options: ReadOptions) -> None:
-    """Counts the cells of an .ods with their repetitions, which its few bytes can multiply without end."""
+    """Count the cells of an .ods with their repetitions, which its few bytes can multiply without end."""
     from xml.parsers import expat
 
     count = _RepeatedCells(name, options)
@@ -154,7 +154,7 @@ class _RepeatedCells:
         self._row_cells = self._row_chars = self._cell_chars = 0
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
-        """Opens a row or a cell."""
+        """Open a row or a cell."""
         if tag.endswith("table-row"):
             self._row_repeats = _repeats(attributes, "number-rows-repeated")
             self._row_cells = self._row_chars = 0
@@ -164,11 +164,11 @@ class _RepeatedCells:
             self._cell_chars = sum(len(v) for k, v in attributes.items() if k.endswith("value"))
 
     def text(self, content: str) -> None:
-        """Counts the text of a cell."""
+        """Count the text of a cell."""
         self._cell_chars += len(content)
 
     def end(self, tag: str) -> None:
-        """Closes a cell or a row and refuses what is too much."""
+        """Close a cell or a row and refuses what is too much."""
         if tag.endswith("table-cell") and self._cell_chars:
             self._row_cells += self._cell_repeats
             self._row_chars += self._cell_repeats * self._cell_chars
@@ -182,7 +182,7 @@ class _RepeatedCells:
                 raise too_large(self._name, self._options)
 
     def entity(self, *declaration: Any) -> None:
-        """Refuses entities, which no spreadsheet program writes."""
+        """Refuse entities, which no spreadsheet program writes."""
         raise DataError(f"{self._name}: declares XML entities, as no spreadsheet does")
 
 

@@ -17,7 +17,7 @@ TEXT = pa.large_string()
 
 
 def cell_text(value: Any) -> str | None:
-    """Returns a Python value as a person would write it, or None where it is missing.
+    """Return a Python value as a person would write it, or None where it is missing.
 
     1 -> "1", 1.0 -> "1.0", True -> "true"; NaN is missing; lists, sets and mappings become compact JSON.
     """
@@ -36,7 +36,7 @@ def cell_text(value: Any) -> str | None:
 
 
 def compact_json(value: Any) -> str:
-    """Returns a nested value as JSON without spaces; numbers that are kept as text stay to the letter.
+    """Return a nested value as JSON without spaces; numbers that are kept as text stay to the letter.
 
     A set becomes a sorted list, so that equal sets are equal texts.
     """
@@ -60,7 +60,7 @@ class Literal(str):
 
 
 def text_array(values: Iterable[str | None], where: Callable[[int], str]) -> pa.Array:
-    """Builds a text column; `where` names the position-th cell in the error about a lone surrogate."""
+    """Build a text column; `where` names the position-th cell in the error about a lone surrogate."""
     values = list(values)
     try:
         return pa.array(values, TEXT)
@@ -79,7 +79,7 @@ def _lone_surrogate(value: str) -> str | None:
 
 
 def as_text(arrow: pa.Table, name: str, first_row: int = 1) -> tuple[pa.Table, list[str]]:
-    """Casts every column to text; returns the table and notes about columns that had to be left out.
+    """Cast every column to text; return the table and note about columns that had to be left out.
 
     first_row: the number of the first row in messages.
 
@@ -119,7 +119,7 @@ def _undecodable_row(column: pa.ChunkedArray) -> int | None:
 
 
 def class_names(schema: pa.Schema) -> dict[str, list[str]]:
-    """Returns the class names that the `datasets` library stored in a schema, by column; also of lists of classes."""
+    """Return the class names that the `datasets` library stored in a schema, by column; also of lists of classes."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
         inner = {column: f.get("feature", f) if isinstance(f, dict) else f for column, f in features.items()}
@@ -139,8 +139,9 @@ def _column_text(column: pa.ChunkedArray, names: list[str] | None) -> pa.Chunked
     if names is not None and pa.types.is_integer(kind):
         return _map_values(column, lambda v: names[v] if 0 <= v < len(names) else None)
     if names is not None and _is_list(kind) and pa.types.is_integer(kind.value_type):
-        lists = [[names[v] for v in cell if 0 <= v < len(names)] if cell is not None else None
-                 for cell in column.to_pylist()]  # fmt: skip
+        lists = [
+            [names[v] for v in cell if 0 <= v < len(names)] if cell is not None else None for cell in column.to_pylist()
+        ]
         return pa.chunked_array([pa.array([cell_text(cell) for cell in lists], TEXT)])
     if pa.types.is_floating(kind):
         # Arrow writes 1.0 as "1"; the shortest Python form keeps the point
@@ -154,7 +155,7 @@ def _column_text(column: pa.ChunkedArray, names: list[str] | None) -> pa.Chunked
 
 
 def empty_as_missing(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Turns empty strings of a text column into nulls."""
+    """Turn empty strings of a text column into nulls."""
     empty = pc.equal(pc.binary_length(column), 0)
     return pc.if_else(empty, pa.scalar(None, TEXT), column) if pc.any(empty).as_py() else column
 

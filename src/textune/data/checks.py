@@ -80,17 +80,17 @@ class DataFacts:
     odd_scripts: tuple[OddScript, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns plain data for JSON."""
+        """Return plain data for JSON."""
         return dataclasses.asdict(self)
 
 
 def fold_text(text: str) -> str:
-    """Returns a text without its case and with single spaces: what counts as the same text."""
+    """Return a text without its case and with single spaces: what counts as the same text."""
     return " ".join(text.casefold().split())
 
 
 def find_overlap(train: Examples, other: Examples) -> Overlap:
-    """Finds rows of `other` that `train` holds too, exactly or nearly.
+    """Find rows of `other` that `train` holds too, exactly or nearly.
 
     Exact overlap is looked for in all rows; near overlap in at most 50,000 of each side, evenly drawn.
     """
@@ -127,13 +127,13 @@ def _spread(positions: range | list[int]) -> list[int]:
 
 
 def excerpt(text: str) -> str:
-    """Returns the start of a text on one line."""
+    """Return the start of a text on one line."""
     line = " ".join(text[: 4 * _EXCERPT_CHARS].split())
     return line if len(line) <= _EXCERPT_CHARS else line[: _EXCERPT_CHARS - 3] + "..."
 
 
 def inspect_examples(examples: Examples, table: Table | None = None) -> DataFacts:
-    """Gathers the facts about examples, and about the cells of the table they were built from."""
+    """Gather the facts about examples, and about the cells of the table they were built from."""
     texts, sets = examples.texts(), examples.label_sets()
     labels = [label for own in sets for label in own]
     lengths = np.array([len(text.split()) for text in texts] or [0])
@@ -195,6 +195,6 @@ def _odd_scripts(examples: Examples, texts: list[str]) -> tuple[str, tuple[OddSc
 
 
 def describe_groups_split_apart(train: Examples, other: Examples) -> int:
-    """Returns how many groups have rows on both sides; 0 where there is no group column."""
+    """Return how many groups have rows on both sides; 0 where there is no group column."""
     mine, theirs = (set(part.groups() or ()) - {None} for part in (train, other))
     return len(mine & theirs)

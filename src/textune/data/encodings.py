@@ -20,9 +20,21 @@ _MARKS = (  # UTF-32 before UTF-16: the little-endian marks begin alike
     (codecs.BOM_UTF16_BE, "utf-16-be", "UTF-16"),
 )
 _GUESSES = [
-    "cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "koi8_r",
-    "cp932", "euc_jp", "gb18030", "big5", "cp949",
-]  # fmt: skip
+    "cp1252",
+    "cp1250",
+    "cp1251",
+    "cp1253",
+    "cp1254",
+    "cp1255",
+    "cp1256",
+    "cp1257",
+    "koi8_r",
+    "cp932",
+    "euc_jp",
+    "gb18030",
+    "big5",
+    "cp949",
+]
 
 
 @dataclass(frozen=True)
@@ -35,7 +47,7 @@ class Encoding:
 
 
 def find_encoding(opened: Callable[[], BinaryIO], name: str, wanted: str | None) -> Encoding:
-    """Reads the file through once and decides its encoding.
+    """Read the file through once and decides its encoding.
 
     opened: opens the bytes anew at each call. wanted: the encoding that the person set, or None.
     Raises DataError where the encoding is unknown or unsure, naming the setting.
@@ -129,9 +141,10 @@ def _guess(damage: _Damage, name: str) -> Encoding:
         raise DataError(f"{where}, and no other encoding fits", hint="set encoding=, such as cp1252 or latin-1")
     best = matches[0]
     rivals = [
-        m for m in matches[1:]
+        m
+        for m in matches[1:]
         if str(m) != str(best) and m.chaos <= best.chaos + 0.1 and m.coherence >= best.coherence - 0.15
-    ]  # fmt: skip
+    ]
     names = _common_name(best.could_be_from_charset)
     if best.coherence < 0.3 or rivals:
         shown = [names] + [_common_name(m.could_be_from_charset) for m in rivals[:2]]

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from textune.data.columns import Columns
 from textune.data.label_sets import MULTI, ONE, LabelForm, parse_set, read_labels
 from textune.data.table import Table, hash_columns
 from textune.errors import ConfigError, DataError
 
-Array = np.ndarray[Any, Any]
+Array = NDArray[Any]
 _SAMPLE_STREAM = 1  # keeps the draws of samples apart from those of splits under one seed
 
 
@@ -39,19 +40,19 @@ class Examples:
         return int(self.arrow.num_rows)
 
     def texts(self) -> list[str]:
-        """Returns the texts."""
+        """Return the texts."""
         return list(self.arrow.column("text").to_pylist())
 
     def text_pairs(self) -> list[str] | None:
-        """Returns the second texts, or None where there are no pairs."""
+        """Return the second texts, or None where there are no pairs."""
         return self._cells("text_pair")
 
     def labels(self) -> list[str] | None:
-        """Returns the labels as they stand in the data, or None where there is no label column."""
+        """Return the labels as they stand in the data, or None where there is no label column."""
         return self._cells("label")
 
     def label_sets(self) -> list[tuple[str, ...]]:
-        """Returns the labels of each row: one of them, or any number in multi-label data."""
+        """Return the labels of each row: one of them, or any number in multi-label data."""
         labels = self.labels() or []
         if self.task != MULTI:
             return [(label,) for label in labels]
@@ -59,18 +60,18 @@ class Examples:
         return [known[label] for label in labels]
 
     def groups(self) -> list[str | None] | None:
-        """Returns the group of each row (None: of no group), or None where there is no group column."""
+        """Return the group of each row (None: of no group), or None where there is no group column."""
         return self._cells("group")
 
     def _cells(self, column: str) -> list[Any] | None:
         return list(self.arrow.column(column).to_pylist()) if column in self.arrow.column_names else None
 
     def rows(self) -> Array:
-        """Returns the source row numbers: int64 [rows]."""
+        """Return the source row numbers: int64 [rows]."""
         return np.asarray(self.arrow.column("row").to_numpy(), dtype=np.int64)
 
     def take(self, indices: Sequence[int] | Array) -> Examples:
-        """Returns the examples at these positions (counted from 0), in the order given."""
+        """Return the examples at these positions (counted from 0), in the order given."""
         return replace(self, arrow=self.arrow.take(pa.array(np.asarray(indices, dtype=np.int64))))
 
     @cached_property
@@ -80,7 +81,7 @@ class Examples:
 
 
 def build_examples(table: Table, columns: Columns, form: LabelForm = ONE) -> Examples:
-    """Joins the text columns and sets apart the rows without text or label.
+    """Join the text columns and set apart the rows without text or label.
 
     form: how the labels are written.
     A text of white space alone is no text; a pair without its second text neither.
@@ -115,7 +116,7 @@ def build_examples(table: Table, columns: Columns, form: LabelForm = ONE) -> Exa
 
 
 def _join(parts: pa.Table, joiner: str) -> pa.ChunkedArray:
-    """Joins the cells of each row, skipping blank ones."""
+    """Join the cells of each row, skipping blank ones."""
     # not pc.binary_join_element_wise: with null_handling="skip" it loses rows whose cells are all null (pyarrow 26)
     rows = zip(*(column.to_pylist() for column in parts.columns), strict=True)
     texts = [joiner.join(cell for cell in row if cell and not cell.isspace()) for row in rows]
@@ -142,7 +143,7 @@ def _nothing_left(table: Table, columns: Columns, has_text: pa.ChunkedArray) -> 
 
 
 def sample_examples(examples: Examples, sample: str | None, seed: int) -> Examples:
-    """Takes "1000" rows by seed or the "first:1000"; the order of the source is kept. None takes all.
+    """Take "1000" rows by seed or the "first:1000"; the order of the source is kept. None takes all.
 
     Raises ConfigError where the setting is malformed.
     """

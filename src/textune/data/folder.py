@@ -19,8 +19,10 @@ from textune.errors import DataError, suggest
 
 _TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".xlsx")
 _SPLITS = {
-    "train": ("train", "training"), "test": ("test", "testing"), "validation": ("validation", "valid", "val", "dev"),
-}  # fmt: skip
+    "train": ("train", "training"),
+    "test": ("test", "testing"),
+    "validation": ("validation", "valid", "val", "dev"),
+}
 _UNLABELLED = ("unsup", "unlabeled", "unlabelled", "unsupervised")
 
 
@@ -42,7 +44,7 @@ sources.register("folder")(Source(_accepts, _open))
 
 
 def _find_parts(folder: Path) -> dict[str, list[Path]]:
-    """Returns the folders or files of each split: train/, train.csv, train-00000-of-00002.parquet."""
+    """Return the folders or files of each split: train/, train.csv, train-00000-of-00002.parquet."""
     parts: dict[str, list[Path]] = {}
     for child in sorted(folder.iterdir()):
         stem = child.name if child.is_dir() else child.name.removesuffix(".gz").rpartition(".")[0]
@@ -104,7 +106,7 @@ def _open_classes(location: Location, options: ReadOptions, chunk_rows: int) -> 
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:
-    """Sorts 2.txt before 10.txt."""
+    """Sort 2.txt before 10.txt."""
     return [(int(digits or 0), other) for digits, other in re.findall(r"(\d{1,18})|(\D+)", path.name)]
 
 

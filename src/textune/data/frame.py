@@ -57,7 +57,7 @@ def _open_dataset(dataset: Any, options: ReadOptions, chunk_rows: int) -> Readin
 
 
 def read_dataset(dataset: Any, name: str, chunk_rows: int) -> Reading:
-    """Reads a `datasets.Dataset` in pieces; class numbers become class names."""
+    """Read a `datasets.Dataset` in pieces; class numbers become class names."""
     reading = Reading(name, iter(()))
 
     def chunks() -> Iterator[pa.Table]:

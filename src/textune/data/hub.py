@@ -55,7 +55,7 @@ def _load(source: str, name: str, config: str | None, split: str) -> Any:
 
 
 def _why_unreachable(source: str, name: str) -> str | None:
-    """Asks the hub once, so that being offline shows in seconds; returns the reason or None.
+    """Ask the hub once, so that being offline shows in seconds; return the reason or None.
 
     Raises DataError where the hub answers that there is no such data set, or that it is gated.
     """
@@ -81,7 +81,7 @@ def _why_unreachable(source: str, name: str) -> str | None:
 
 @contextmanager
 def _offline(wanted: bool) -> Iterator[None]:
-    """Keeps the hub's client from retrying for half a minute what was just found out."""
+    """Keep the hub's client from retrying for half a minute what was just found out."""
     from huggingface_hub import constants
 
     before = constants.HF_HUB_OFFLINE

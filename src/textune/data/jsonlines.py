@@ -67,7 +67,7 @@ sources.register("json")(Source(_accepts_document, _open_document))
 
 
 def parse_json(text: str) -> Any:
-    """Parses JSON whose numbers stay as written; raises ValueError saying what is wrong with it.
+    """Parse JSON whose numbers stay as written; raise ValueError saying what is wrong with it.
 
     Refused: nesting deeper than 64, a key that comes twice, NaN and Infinity.
     """
@@ -87,7 +87,7 @@ def parse_json(text: str) -> Any:
 
 
 def _is_too_deep(text: str) -> bool:
-    """Takes away strings, then everything but brackets, then one level of them after the other."""
+    """Take away strings, then everything but brackets, then one level of them after the other."""
     if text.count("[") + text.count("{") <= MAX_DEPTH:
         return False
     brackets = _NO_BRACKET.sub("", _STRING.sub("", text))
@@ -189,7 +189,7 @@ def _is_columns(document: Any) -> bool:
 
 
 def _chunks(rows: Iterator[tuple[int, Row]], name: str, chunk_rows: int) -> Iterator[pa.Table]:
-    """Turns objects into tables; a key that some rows lack is missing there."""
+    """Turn objects into tables; a key that some rows lack is missing there."""
     columns: dict[str, None] = {}
     while batch := list(islice(rows, chunk_rows)):
         columns |= dict.fromkeys(chain.from_iterable(row for _, row in batch))

@@ -48,22 +48,22 @@ ONE = LabelForm()
 
 
 def format_set(labels: Iterable[str]) -> str:
-    """Returns labels in the form they are kept in."""
+    """Return labels in the form they are kept in."""
     return compact_json(sorted(set(labels)))
 
 
 def parse_set(text: str) -> tuple[str, ...]:
-    """Returns the labels of what `format_set` gave."""
+    """Return the labels of what `format_set` gave."""
     return tuple(json.loads(text))
 
 
 def join_set(labels: Sequence[str], separator: str, known: Sequence[str]) -> str:
-    """Returns labels as one cell: joined, or as a JSON list where some known label holds the separator."""
+    """Return labels as one cell: joined, or as a JSON list where some known label holds the separator."""
     return compact_json(labels) if any(separator in label for label in known) else separator.join(labels)
 
 
 def choose_form(table: Table, columns: Columns, task: str | None, separator: str) -> LabelForm:
-    """Decides how the labels are written; task=None looks at them: lists and several columns are multi-label, joined
+    """Decide how the labels are written; task=None looks at them: lists and several columns are multi-label, joined
     labels where the parts come back in other combinations.
 
     Raises ConfigError for an empty separator; DataError where lists and plain labels stand in one column, or a task
@@ -87,15 +87,25 @@ def choose_form(table: Table, columns: Columns, task: str | None, separator: str
     lists = {cell: _parse_list(cell) is not None for cell in {cell for _, cell in filled}}
     if any(lists.values()):
         _refuse_mixture(table, columns.label, filled, lists)
-        return LabelForm("lists", separator, "task: multi_label (the labels are lists); task=single_label takes each "
-                         "list as one label")  # fmt: skip
+        return LabelForm(
+            "lists",
+            separator,
+            "task: multi_label (the labels are lists); task=single_label takes each list as one label",
+        )
     joined = [cell for _, cell in filled if separator in cell]
     if task == MULTI:
-        return LabelForm("joined", separator, f"task: multi_label (as set): {len(joined):,} cells hold several labels "
-                         f"joined by '{separator}'")  # fmt: skip
+        return LabelForm(
+            "joined",
+            separator,
+            f"task: multi_label (as set): {len(joined):,} cells hold several labels joined by '{separator}'",
+        )
     if _is_joined(joined, [cell for _, cell in filled], separator):
-        return LabelForm("joined", separator, f"task: multi_label ({len(joined):,} cells hold several labels joined by "
-                         f"'{separator}'); task=single_label takes each cell as one label")  # fmt: skip
+        return LabelForm(
+            "joined",
+            separator,
+            f"task: multi_label ({len(joined):,} cells hold several labels joined by "
+            f"'{separator}'); task=single_label takes each cell as one label",
+        )
     more = f"; {len(joined):,} hold '{separator}', task=multi_label would split them" if joined else ""
     return LabelForm("one", separator, f"task: single_label (one label in each cell{more})")
 
@@ -103,7 +113,7 @@ def choose_form(table: Table, columns: Columns, task: str | None, separator: str
 def match_label_columns(
     form: LabelForm, table: Table, columns: Columns, trained: Sequence[str], setting: str
 ) -> LabelForm:
-    """Says which training label each label column of another table stands for: that of its name, else of its place.
+    """Say which training label each label column of another table stands for: that of its name, else of its place.
 
     trained: the label columns of training, none where it had no such columns. setting: what names the columns here.
     Raises DataError where there are more or fewer columns, or names and places contradict each other.
@@ -124,7 +134,7 @@ def match_label_columns(
 
 
 def refuse_part_of_columns(table: Table, trained: Sequence[str], way_out: str) -> None:
-    """Raises DataError where another table has some of training's label columns, but not all; way_out: the hint."""
+    """Raise DataError where another table has some of training's label columns, but not all; way_out: the hint."""
     missing = [name for name in trained if name not in table.columns]
     if missing and len(missing) < len(trained):
         names = ", ".join(f"'{name}'" for name in missing)
@@ -172,7 +182,7 @@ def _is_joined(joined: list[str], cells: list[str], separator: str) -> bool:
 
 
 def read_labels(table: Table, columns: Columns, form: LabelForm) -> pa.ChunkedArray | None:
-    """Returns the label of every row as it is kept, null where it is missing; None where no label column is read.
+    """Return the label of every row as it is kept, null where it is missing; None where no label column is read.
 
     Raises DataError naming the row and the value that the form does not allow.
     """

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from textune.data.examples import Examples
 from textune.data.label_sets import MULTI
@@ -34,29 +35,29 @@ class Labels:
         return by_name | {value: number for number, value in enumerate(self.values)}
 
     def encode(self, labels: Sequence[str]) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """Returns class numbers, int64 [rows]; a label is known by its value or its name, else it is -1."""
+        """Return class numbers, int64 [rows]; a label is known by its value or its name, else it is -1."""
         return np.fromiter((self._numbers.get(label, -1) for label in labels), dtype=np.int64, count=len(labels))
 
-    def encode_sets(self, sets: Sequence[Sequence[str]]) -> np.ndarray[Any, np.dtype[np.float32]]:
-        """Returns 1 for each label of a row and 0 for the others, float32 [rows, labels]; unknown ones are left out."""
+    def encode_sets(self, sets: Sequence[Sequence[str]]) -> NDArray[np.float32]:
+        """Return 1 for each label of a row and 0 for the others, float32 [rows, labels]; unknown ones are left out."""
         marks = np.zeros((len(sets), len(self)), dtype=np.float32)
         for row, labels in enumerate(sets):
             marks[row, [self._numbers[label] for label in labels if label in self._numbers]] = 1.0
         return marks
 
-    def encode_examples(self, examples: Examples) -> np.ndarray[Any, Any]:
-        """Returns what a model learns: class numbers int64 [rows], or in multi-label data float32 [rows, labels]."""
+    def encode_examples(self, examples: Examples) -> NDArray[Any]:
+        """Return what a model learns: class numbers int64 [rows], or in multi-label data float32 [rows, labels]."""
         if examples.task == MULTI:
             return self.encode_sets(examples.label_sets())
         return self.encode(examples.labels() or [])
 
     def find_unknown(self, examples: Examples) -> list[tuple[str, ...]]:
-        """Returns, row by row, the labels that are none of these."""
+        """Return, row by row, the labels that are none of these."""
         return [tuple(v for v in labels if v not in self._numbers) for labels in examples.label_sets()]
 
 
 def build_labels(seen: Sequence[str], given: tuple[tuple[str, str], ...] | None) -> Labels:
-    """Builds the classes from the labels of all training rows, or from given (value, name) pairs.
+    """Build the classes from the labels of all training rows, or from given (value, name) pairs.
 
     Order: as given; else by number where all are whole numbers; else by code point.
     Raises DataError for fewer than two classes, labels that are not among the given ones, and labels
@@ -79,7 +80,7 @@ def build_labels(seen: Sequence[str], given: tuple[tuple[str, str], ...] | None)
 
 
 def find_label_twins(seen: Sequence[str]) -> list[tuple[str, ...]]:
-    """Returns labels that differ only in case or white space, such as ("Spam", "spam ")."""
+    """Return labels that differ only in case or white space, such as ("Spam", "spam ")."""
     alike: dict[str, list[str]] = {}
     for label in sorted(set(seen)):
         alike.setdefault(" ".join(label.casefold().split()), []).append(label)

@@ -28,7 +28,7 @@ class BadLineError(ValueError):
 
 
 def open_bytes(path: Path, options: ReadOptions) -> BinaryIO:
-    """Opens a plain or gzip file for reading; what comes out of gzip is capped."""
+    """Open a plain or gzip file for reading; what comes out of gzip is capped."""
     if path.suffix.lower() != ".gz":
         return path.open("rb")
     return cast(BinaryIO, _CappedGzip(path, options))
@@ -60,7 +60,7 @@ class _CappedGzip:
 
 
 def check_expansion(name: str, unpacked: int, packed: int, options: ReadOptions) -> None:
-    """Raises DataError where unpacked bytes are over max_bytes, or far more than text can be packed to."""
+    """Raise DataError where unpacked bytes are over max_bytes, or far more than text can be packed to."""
     if unpacked > options.max_bytes:
         raise too_large(name, options)
     if unpacked > FREE_BYTES and unpacked > MAX_EXPANSION * packed:
@@ -73,7 +73,7 @@ def check_expansion(name: str, unpacked: int, packed: int, options: ReadOptions)
 def decoded_lines(
     stream: BinaryIO, encoding: Encoding, options: ReadOptions, max_line_chars: int | None = None
 ) -> Iterator[str]:
-    """Yields the lines with their line feed; a carriage return stays where it stands.
+    """Yield the lines with their line feed; a carriage return stays where it stands.
 
     max_line_chars: default 16 longest cells.
     Raises BadLineError in place of a line that holds a NUL or undecodable bytes, or that is too long.

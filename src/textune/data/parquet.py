@@ -25,7 +25,7 @@ def _open(location: Location, options: ReadOptions, chunk_rows: int) -> Reading:
 
 
 def read_files(paths: list[Path], name: str, options: ReadOptions, chunk_rows: int) -> Reading:
-    """Reads Parquet files one after another as one table."""
+    """Read Parquet files one after another as one table."""
     reading = Reading(name, iter(()), find_columns=lambda: _columns_of(paths, name))
     reading.chunks = _chunks(paths, name, options, chunk_rows, reading.notes)
     return reading

@@ -60,7 +60,7 @@ def _load_json(path: Path) -> Any:
 
 
 def _inside(name: str) -> str:
-    """Refuses names that lead out of the folder."""
+    """Refuse names that lead out of the folder."""
     if name != Path(name).name or name in ("", ".", ".."):
         raise DataError(f"the saved data set names a file outside its folder: '{name}'")
     return name

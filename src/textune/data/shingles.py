@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-Array = np.ndarray[Any, Any]
+Array = NDArray[Any]
 WORDS_PER_SHINGLE = 3
 LEAST_TOKENS = 5
 """Shorter texts have too few shingles for a likeness to mean anything; equal ones are found as exact."""
@@ -20,7 +21,7 @@ _WORD = re.compile(r"\w+")
 
 
 def find_near(left: Sequence[str], right: Sequence[str], threshold: float, most_checks: int) -> dict[int, int]:
-    """Returns {position in right: position in left} for texts whose word 3-grams are alike to the threshold.
+    """Return {position in right: position in left} for texts whose word 3-grams are alike to the threshold.
 
     At most `most_checks` candidate pairs are compared, so that a table of form letters ends too.
     """
@@ -51,7 +52,7 @@ def find_near(left: Sequence[str], right: Sequence[str], threshold: float, most_
 
 
 def _shingles(texts: Sequence[str], words: dict[str, int]) -> list[Array]:
-    """Returns the distinct shingle hashes of each text: uint64 [shingles], sorted; empty for short texts."""
+    """Return the distinct shingle hashes of each text: uint64 [shingles], sorted; empty for short texts."""
     return [_shingle_hashes(text, words) for text in texts]
 
 
@@ -72,7 +73,7 @@ def _shingle_hashes(text: str, words: dict[str, int]) -> Array:
 
 
 def _band_keys(shingles: list[Array]) -> Array:
-    """Returns one key per band and text: uint64 [bands, texts]; equal keys make a candidate pair."""
+    """Return one key per band and text: uint64 [bands, texts]; equal keys make a candidate pair."""
     from rensa import RMinHash
 
     sizes = [len(s) for s in shingles]

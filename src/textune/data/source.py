@@ -81,7 +81,7 @@ sources: Registry[Source] = Registry("source")
 
 
 def read_table(source: str | Path | Any, options: ReadOptions = ReadOptions()) -> Table:
-    """Reads a whole table from a path, "hub:NAME", "embedded:NAME", a data frame or a list of dicts.
+    """Read a whole table from a path, "hub:NAME", "embedded:NAME", a data frame or a list of dicts.
 
     Raises DataError naming the table, the row and the reason.
     """
@@ -96,7 +96,7 @@ def stream_tables(
     options: ReadOptions = ReadOptions(),
     chunk_rows: int = 10_000,
 ) -> Iterator[Table]:
-    """Yields a table in pieces of at most `chunk_rows` rows, in the order of the source.
+    """Yield a table in pieces of at most `chunk_rows` rows, in the order of the source.
 
     Every piece has the same columns. Memory stays bounded for delimited files, JSON lines and Parquet;
     other sources are read whole first.
@@ -123,7 +123,7 @@ def _with_columns(chunk: pa.Table, columns: list[str], name: str) -> pa.Table:
 
 
 def open_source(source: Any, options: ReadOptions, chunk_rows: int = 10_000) -> Reading:
-    """Finds the source that reads it and opens it; raises DataError where none does."""
+    """Find the source that reads it and opens it; raise DataError where none does."""
     target = locate(source) if isinstance(source, str | Path) else source
     for _, kind in sources:
         if kind.accepts(target):
@@ -140,7 +140,7 @@ def open_source(source: Any, options: ReadOptions, chunk_rows: int = 10_000) -> 
 
 
 def locate(source: str | Path) -> Location | str:
-    """Splits "path#part"; names such as "hub:imdb" stay as they are. Raises DataError for no such path."""
+    """Split "path#part"; names such as "hub:imdb" stay as they are. Raises DataError for no such path."""
     if isinstance(source, str):
         if source.startswith(("hub:", "embedded:")):
             return source
@@ -165,7 +165,7 @@ def locate(source: str | Path) -> Location | str:
 
 
 def _guarded(reading: Reading, options: ReadOptions) -> Iterator[pa.Table]:
-    """Passes the chunks on and refuses what is over a limit, as soon as it shows."""
+    """Pass the chunks on and refuses what is over a limit, as soon as it shows."""
     rows = decoded = 0
     try:
         for chunk in reading.chunks:
@@ -199,7 +199,7 @@ def _check_cells(chunk: pa.Table, name: str, rows_before: int, limit: int) -> No
 
 
 def cell_too_long(name: str, where: str, limit: int) -> DataError:
-    """Returns the error about a cell over the limit."""
+    """Return the error about a cell over the limit."""
     return DataError(
         f"{name}, {where}: a cell is longer than {limit:,} characters",
         hint="cut it into several rows, or look for a quote that is never closed",
@@ -207,7 +207,7 @@ def cell_too_long(name: str, where: str, limit: int) -> DataError:
 
 
 def too_large(name: str, options: ReadOptions) -> DataError:
-    """Returns the error about a table that decodes to more than max_bytes."""
+    """Return the error about a table that decodes to more than max_bytes."""
     return DataError(
         f"{name}: decodes to more than {options.max_bytes / 2**30:.3g} GiB",
         hint="split the table into several files",

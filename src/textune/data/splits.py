@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from textune.data.examples import Examples
 from textune.data.label_sets import MULTI
 from textune.errors import DataError
 
-Array = np.ndarray[Any, Any]
+Array = NDArray[Any]
 TRAIN, VALIDATION, TEST = 0, 1, 2
 _SPLIT_STREAM = 2  # keeps the draws of splits apart from those of samples under one seed
 
@@ -30,7 +31,7 @@ class Splits:
 def split_examples(
     examples: Examples, *, validation_fraction: float, test_fraction: float, seed: int, grouped: bool
 ) -> Splits:
-    """Splits by label in proportion; the order of the source is kept inside each part.
+    """Split by label in proportion; the order of the source is kept inside each part.
 
     Each fraction is of all rows. Every class keeps at least one row in training.
     grouped: rows with equal group values stay on one side; the proportions are met as nearly as they allow.
@@ -59,7 +60,7 @@ def split_examples(
 
 
 def split_folds(examples: Examples, folds: int, seed: int, *, grouped: bool = False) -> Array:
-    """Returns the fold of each row, by label in proportion: int64 [rows]; each fold is validated on once.
+    """Return the fold of each row, by label in proportion: int64 [rows]; each fold is validated on once.
 
     grouped: rows with equal group values are in one fold. Raises DataError where a fold would be empty.
     """
@@ -79,14 +80,14 @@ def split_folds(examples: Examples, folds: int, seed: int, *, grouped: bool = Fa
 
 
 def _strata(examples: Examples) -> list[str]:
-    """Returns what a row is split by: its label; of several labels the rarest, which a draw would miss first."""
+    """Return what a row is split by: its label; of several labels the rarest, which a draw would miss first."""
     sets = examples.label_sets()
     counts = Counter(label for labels in sets for label in labels)
     return [min(labels, key=lambda v: (counts[v], v), default="") for labels in sets] or [""] * len(examples)
 
 
 def _part_sizes(rows: int, fractions: Array) -> Array:
-    """Returns the rows of each part; a part that is asked for gets at least one."""
+    """Return the rows of each part; a part that is asked for gets at least one."""
     sizes = np.array([int(np.floor(rows * f + 0.5)) for f in fractions])
     sizes[1:] = np.where((fractions[1:] > 0) & (sizes[1:] == 0), 1, sizes[1:])
     sizes[TRAIN] = rows - sizes[1:].sum()
@@ -94,7 +95,7 @@ def _part_sizes(rows: int, fractions: Array) -> Array:
 
 
 def _assign_rows(classes: Array, fractions: Array, rng: np.random.Generator) -> Array:
-    """Returns the part of each row: int64 [rows]; each part draws from every class in proportion."""
+    """Return the part of each row: int64 [rows]; each part draws from every class in proportion."""
     counts = np.bincount(classes)
     sizes = _part_sizes(len(classes), fractions)
     shuffled = rng.permutation(len(classes))
@@ -111,7 +112,7 @@ def _assign_rows(classes: Array, fractions: Array, rng: np.random.Generator) -> 
 
 
 def _apportion(ideal: Array, free: Array, total: int, rng: np.random.Generator) -> Array:
-    """Rounds ideal shares to whole rows by largest remainder, never over what is free."""
+    """Round ideal shares to whole rows by largest remainder, never over what is free."""
     take = np.minimum(np.floor(ideal).astype(np.int64), free)
     left = min(total, int(free.sum())) - int(take.sum())
     tie_break = rng.random(len(ideal))
@@ -124,7 +125,7 @@ def _apportion(ideal: Array, free: Array, total: int, rng: np.random.Generator) 
 
 
 def _group_numbers(examples: Examples) -> Array:
-    """Returns the group of each row as numbers; a row of no group is a group of its own."""
+    """Return the group of each row as numbers; a row of no group is a group of its own."""
     groups = examples.groups()
     if groups is None:
         raise DataError(f"{examples.name}: no group column was read", hint="set group= to the column")
@@ -136,7 +137,7 @@ def _group_numbers(examples: Examples) -> Array:
 def _assign_groups(
     groups: Array, classes: Array, fractions: Array, rng: np.random.Generator, *, alike: bool = False
 ) -> Array:
-    """Returns the part of each row: whole groups, largest first, go where the class counts come nearest.
+    """Return the part of each row: whole groups, largest first, go where the class counts come nearest.
 
     alike: the parts are folds, of which none is training.
     """
@@ -164,7 +165,7 @@ def _assign_groups(
 
 
 def _return_lost_classes(part: Array, groups: Array, classes: Array, rows_of: list[Array]) -> None:
-    """Gives training the smallest group of each class that it would else never see."""
+    """Give training the smallest group of each class that it would else never see."""
     for c in np.setdiff1d(classes, classes[part == TRAIN]):
         candidates = np.unique(groups[classes == c])
         part[rows_of[min(candidates, key=lambda g: len(rows_of[g]))]] = TRAIN
@@ -205,8 +206,9 @@ def _notes_on_sets(examples: Examples, part: Array, fractions: Array) -> list[st
         there = {label for row in np.flatnonzero(part == p) for label in sets[row]}
         absent = [label for label in labels if label not in there]
         if fractions[p] > 0 and absent:
-            notes.append(f"{len(absent)} label{'s have' if len(absent) > 1 else ' has'} no row in {part_name}: "
-                         f"{_list(absent)}")  # fmt: skip
+            notes.append(
+                f"{len(absent)} label{'s have' if len(absent) > 1 else ' has'} no row in {part_name}: {_list(absent)}"
+            )
     return notes
 
 

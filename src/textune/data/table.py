@@ -36,18 +36,18 @@ class Table:
         return int(self.arrow.num_rows)
 
     def slice(self, start: int, rows: int) -> Table:
-        """Returns `rows` rows from position `start` (counted from 0); the row numbers stay the source's."""
+        """Return `rows` rows from position `start` (counted from 0); the row numbers stay the source's."""
         part = self.arrow.slice(start, rows)
         return replace(self, arrow=part, fingerprint=hash_columns(part), first_row=self.first_row + start)
 
 
 def build_table(arrow: pa.Table, name: str, notes: Iterable[str] = (), first_row: int = 1) -> Table:
-    """Wraps an Arrow table whose columns are all large_string and computes its fingerprint."""
+    """Wrap an Arrow table whose columns are all large_string and computes its fingerprint."""
     return Table(arrow, name, tuple(notes), hash_columns(arrow), first_row)
 
 
 def hash_columns(arrow: pa.Table) -> str:
-    """Returns the SHA-256 (hex) of column names and cells; how the rows are chunked does not matter."""
+    """Return the SHA-256 (hex) of column names and cells; how the rows are chunked does not matter."""
     whole = hashlib.sha256()
     for name in arrow.column_names:
         lengths, content = hashlib.sha256(), hashlib.sha256()

@@ -19,16 +19,36 @@ if TYPE_CHECKING:
     from textune.engine.reference import ReferenceEngine
 
 _HOMES = {
-    "is_out_of_memory": "budget", "Engine": "choice", "choose_prefix": "choice", "keep_prefix": "choice",
-    "open_engine": "choice", "probe_engine": "choice", "predict_logits": "inference", "LeanEngine": "lean",
-    "OnnxEngine": "onnx", "pool_windows": "pooling", "Precision": "precision", "probe_precision": "precision",
+    "is_out_of_memory": "budget",
+    "Engine": "choice",
+    "choose_prefix": "choice",
+    "keep_prefix": "choice",
+    "open_engine": "choice",
+    "probe_engine": "choice",
+    "predict_logits": "inference",
+    "LeanEngine": "lean",
+    "OnnxEngine": "onnx",
+    "pool_windows": "pooling",
+    "Precision": "precision",
+    "probe_precision": "precision",
     "ReferenceEngine": "reference",
-}  # fmt: skip
+}
 
 __all__ = [
-    "Engine", "LeanEngine", "OnnxEngine", "Precision", "ReferenceEngine", "choose_prefix", "is_out_of_memory",
-    "keep_prefix", "open_engine", "pool_windows", "predict_logits", "probe_engine", "probe_precision",
-]  # fmt: skip
+    "Engine",
+    "LeanEngine",
+    "OnnxEngine",
+    "Precision",
+    "ReferenceEngine",
+    "choose_prefix",
+    "is_out_of_memory",
+    "keep_prefix",
+    "open_engine",
+    "pool_windows",
+    "predict_logits",
+    "probe_engine",
+    "probe_precision",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -22,15 +22,20 @@ _LARGEST_KEPT = 32 << 20
 
 
 def cells_of_group(heads: int, dtype: torch.dtype) -> int:
-    """Returns how many cells (texts x length x length) a group may have, so that its products stay in the caches."""
+    """Return how many cells (texts x length x length) a group may have, so that its products stay in the caches."""
     return _BYTES_AT_ONCE // (heads * dtype.itemsize)
 
 
 def attend(
-    packed: torch.Tensor, queries: torch.Tensor | None, groups: tuple[Group, ...], heads: int, *, dropout: float = 0.0,
+    packed: torch.Tensor,
+    queries: torch.Tensor | None,
+    groups: tuple[Group, ...],
+    heads: int,
+    *,
+    dropout: float = 0.0,
     fused_from: int | None = None,
-) -> torch.Tensor:  # fmt: skip
-    """Returns each query's mix of its text's values: [tokens, width], or [texts, width].
+) -> torch.Tensor:
+    """Return each query's mix of its text's values: [tokens, width], or [texts, width].
 
     packed: [tokens, 3 * width] of queries, keys and values; or, with `queries` [texts, width], one for each text,
     [tokens, 2 * width] of keys and values. fused_from: length in tokens from which PyTorch's own fused form is taken.
@@ -43,7 +48,7 @@ def attend(
 
 
 def _spread(packed: torch.Tensor, group: Group, heads: int, kinds: int) -> torch.Tensor:
-    """Returns [kinds, texts * heads, length, width of a head] of a group, padded where its texts differ in length."""
+    """Return [kinds, texts * heads, length, width of a head] of a group, padded where its texts differ in length."""
     own = packed[group.begin : group.end] if group.index is None else packed[group.index]
     shaped = own.view(group.count, group.length, kinds, heads, -1)
     return shaped.permute(2, 0, 3, 1, 4).reshape(kinds, group.count * heads, group.length, -1)
@@ -58,7 +63,7 @@ def _gather(spread: torch.Tensor, group: Group, heads: int) -> torch.Tensor:
 
 
 def _spread_queries(queries: torch.Tensor, group: Group, heads: int) -> torch.Tensor:
-    """Returns [texts * heads, 1, width of a head]: one query of each text of the group."""
+    """Return [texts * heads, 1, width of a head]: one query of each text of the group."""
     return queries[group.first : group.first + group.count].view(group.count * heads, 1, -1)
 
 
@@ -74,9 +79,13 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, packed: torch.Tensor, queries: torch.Tensor | None, groups: tuple[Group, ...], heads: int,
+        ctx: Any,
+        packed: torch.Tensor,
+        queries: torch.Tensor | None,
+        groups: tuple[Group, ...],
+        heads: int,
         dropout: float,
-    ) -> torch.Tensor:  # fmt: skip
+    ) -> torch.Tensor:
         kinds = 3 if queries is None else 2
         width = packed.shape[1] // kinds
         scale = (width // heads) ** -0.5
@@ -137,7 +146,7 @@ class _Attention(torch.autograd.Function):
 
 
 def _blank_padding(spread: torch.Tensor, group: Group, heads: int) -> torch.Tensor:
-    """Returns the gradients with zeros where the padded form has no token: queries that are not there."""
+    """Return the gradients with zeros where the padded form has no token: queries that are not there."""
     assert group.bias is not None
     there = (group.bias == 0).view(group.count, 1, group.length, 1)
     return (spread.view(group.count, heads, group.length, -1) * there).view_as(spread)
@@ -161,7 +170,7 @@ def _attend_fused(
 
 
 def probe_attention(heads: int, width: int, longest: int, dtype: torch.dtype, device: torch.device) -> int | None:
-    """Returns from which length in tokens PyTorch's fused attention beats ours here; None: at no length there is.
+    """Return from which length in tokens PyTorch's fused attention beats ours here; None: at no length there is.
 
     Which is faster depends on processor, type and length: both forms are timed, forward and backward.
     """
@@ -182,7 +191,7 @@ def probe_attention(heads: int, width: int, longest: int, dtype: torch.dtype, de
 
 
 def _time_form(heads: int, width: int, length: int, dtype: torch.dtype, *, fused: bool) -> float:
-    """Returns the least seconds of three passes over some 900 tokens."""
+    """Return the least seconds of three passes over some 900 tokens."""
     generator = torch.Generator().manual_seed(0)
     lengths = np.full(max(1, 896 // length), length)
     groups = build_groups(lengths, cells_of_group(heads, dtype), dtype, torch.device("cpu"))

@@ -18,7 +18,7 @@ _SHARE = 0.125
 
 
 def probe_token_budget(config: Any, max_length: int, device: torch.device, *, lean: bool, bytes_each: int) -> int:
-    """Returns the tokens of one forward and backward pass that an eighth of the memory holds, as a power of two.
+    """Return the tokens of one forward and backward pass that an eighth of the memory holds, as a power of two.
 
     Of the whole memory, not of what is free just now: the same seed must cut the same pieces tomorrow.
     config: the model's own. bytes_each: of a number that is kept for the backward pass.
@@ -35,14 +35,14 @@ def probe_token_budget(config: Any, max_length: int, device: torch.device, *, le
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Returns whether an error says that memory ran out, on any device."""
+    """Return whether an error says that memory ran out, on any device."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
 def describe_processor() -> str:
-    """Returns the processor's name as far as the system tells it, and how many it has."""
+    """Return the processor's name as far as the system tells it, and how many it has."""
     name = platform.processor() or platform.machine()
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
@@ -51,7 +51,7 @@ def describe_processor() -> str:
 
 
 def _whole_bytes(device: torch.device) -> int:
-    """Returns the device's memory; a container's limit counts."""
+    """Return the device's memory; a container's limit counts."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[1])
     limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]

@@ -22,10 +22,14 @@ Engine = LeanEngine | ReferenceEngine
 
 
 def open_engine(
-    model: torch.nn.Module, precision: Precision, family: Family, *, equal_lengths: bool = False,
+    model: torch.nn.Module,
+    precision: Precision,
+    family: Family,
+    *,
+    equal_lengths: bool = False,
     wanted: str = "auto",
-) -> tuple[Engine, str]:  # fmt: skip
-    """Returns the engine, and why it is this one.
+) -> tuple[Engine, str]:
+    """Return the engine, and why it is this one.
 
     wanted: "auto", "lean" or "reference". equal_lengths: texts of different lengths must not meet in one pass.
     Raises ModelError where the lean engine was asked for and cannot run the model.
@@ -46,7 +50,7 @@ def open_engine(
 
 
 def probe_engine(engine: Engine, max_length: int, max_tokens: int | None) -> dict[str, Any]:
-    """Returns what a run finds out once about this machine and keeps: the form of attention, the tokens at once.
+    """Return what a run finds out once about this machine and keep: the form of attention, the tokens at once.
 
     max_tokens: as set; None: by the memory there is.
     """
@@ -63,12 +67,12 @@ def probe_engine(engine: Engine, max_length: int, max_tokens: int | None) -> dic
 
 
 def choose_prefix(engine: Engine, splits: Sequence[Tokenized], epochs: float) -> int:
-    """Returns how many of the lowest layers are computed once and kept for all epochs; 0: none."""
+    """Return how many of the lowest layers are computed once and kept for all epochs; 0: none."""
     return choose_layers(engine, splits, epochs) if isinstance(engine, LeanEngine) else 0
 
 
 def keep_prefix(engine: Engine, splits: Sequence[Tokenized], layers: int, padding: Padding, progress: Progress) -> None:
-    """Computes what the lowest layers give for these splits, or finds it in the cache, and lets the engine use it."""
+    """Compute what the lowest layers give for these splits, or finds it in the cache, and let the engine use it."""
     if not layers or not isinstance(engine, LeanEngine):
         return
     prefixes = []
@@ -80,5 +84,6 @@ def keep_prefix(engine: Engine, splits: Sequence[Tokenized], layers: int, paddin
     size = sum(prefix.states.nbytes for prefix in found) / 1e6
     progress.say(
         f"frozen layers: {layers} of {engine.layers}, computed once and kept for every epoch ({size:,.0f} MB)"
-        if found else "frozen layers: there is no room on the disk to keep what they give"
-    )  # fmt: skip
+        if found
+        else "frozen layers: there is no room on the disk to keep what they give"
+    )

@@ -17,9 +17,12 @@ from textune.backbones.pooling import FIRST, MEAN, PoolingHook, find_body, find_
 from textune.engine.lora_op import FusedLinear, Part
 
 _KNOWN = (
-    "transformers.models.", "transformers.activations.", "torch.nn.modules.", "peft.tuners.lora.layer.Linear",
+    "transformers.models.",
+    "transformers.activations.",
+    "torch.nn.modules.",
+    "peft.tuners.lora.layer.Linear",
     "peft.utils.other.ModulesToSaveWrapper",
-)  # fmt: skip
+)
 """Where the types of all modules of a model must come from."""
 
 
@@ -50,15 +53,21 @@ class Layer:
         return type(self.activation).__name__ == "GELUActivation"
 
     def parameters(self) -> list[nn.Parameter]:
-        """Returns every parameter of the layer, once."""
+        """Return every parameter of the layer, once."""
         products = (self.fused, self.attention_output, self.feed_forward, self.feed_forward_output)
         norms = [p for norm in (self.attention_norm, self.output_norm) for p in norm.parameters()]
         return [p for product in products for p in product.parameters()] + norms
 
     def products(self) -> tuple[FusedLinear, ...]:
-        """Returns every product of the layer."""
-        return (self.fused, self.query, self.key_value, self.attention_output, self.feed_forward,
-                self.feed_forward_output)  # fmt: skip
+        """Return every product of the layer."""
+        return (
+            self.fused,
+            self.query,
+            self.key_value,
+            self.attention_output,
+            self.feed_forward,
+            self.feed_forward_output,
+        )
 
 
 @dataclass(frozen=True)
@@ -79,7 +88,7 @@ class Encoder:
 
 
 def read_encoder(model: nn.Module, dtype: torch.dtype) -> Encoder:
-    """Reads a classifier, bare or wrapped by peft; raises NotLeanError where anything in it is not on the list."""
+    """Read a classifier, bare or wrapped by peft; raise NotLeanError where anything in it is not on the list."""
     from peft import PeftModel, PeftModelForSequenceClassification
 
     if isinstance(model, PeftModel):
@@ -125,7 +134,7 @@ def _expect(module: nn.Module, *kinds: type) -> Any:
 
 
 def _read_linear(module: nn.Module) -> Part:
-    """Returns the parameters of a plain linear layer, or of one that peft's LoRA adapts."""
+    """Return the parameters of a plain linear layer, or of one that peft's LoRA adapts."""
     from peft.tuners.lora.layer import Linear as LoraLinear
 
     if type(module) is nn.Linear:
@@ -140,9 +149,13 @@ def _read_linear(module: nn.Module) -> Part:
     rate = 0.0 if type(dropout) is nn.Identity else float(_expect(dropout, nn.Dropout).p)
     down, up = (_expect(side["default"], nn.Linear) for side in (adapted.lora_A, adapted.lora_B))
     return Part(
-        _parameter(base.weight), None if base.bias is None else _parameter(base.bias), _parameter(down.weight),
-        _parameter(up.weight), float(adapted.scaling["default"]), rate,
-    )  # fmt: skip
+        _parameter(base.weight),
+        None if base.bias is None else _parameter(base.bias),
+        _parameter(down.weight),
+        _parameter(up.weight),
+        float(adapted.scaling["default"]),
+        rate,
+    )
 
 
 def _parameter(tensor: Any) -> nn.Parameter:
@@ -157,19 +170,31 @@ def _norm(module: nn.Module) -> nn.LayerNorm:
 
 
 def _build_layer(
-    dtype: torch.dtype, attention: Sequence[nn.Module], others: Sequence[nn.Module], norms: Sequence[nn.Module],
-    activation: Any, dropouts: tuple[float, float, float],
-) -> Layer:  # fmt: skip
+    dtype: torch.dtype,
+    attention: Sequence[nn.Module],
+    others: Sequence[nn.Module],
+    norms: Sequence[nn.Module],
+    activation: Any,
+    dropouts: tuple[float, float, float],
+) -> Layer:
     query, key, value = (_read_linear(module) for module in attention)
     output, inner, outer = (FusedLinear([_read_linear(module)], dtype) for module in others)
     return Layer(
-        FusedLinear([query, key, value], dtype), FusedLinear([query], dtype), FusedLinear([key, value], dtype),
-        output, _norm(norms[0]), inner, activation, outer, _norm(norms[1]), *dropouts,
-    )  # fmt: skip
+        FusedLinear([query, key, value], dtype),
+        FusedLinear([query], dtype),
+        FusedLinear([key, value], dtype),
+        output,
+        _norm(norms[0]),
+        inner,
+        activation,
+        outer,
+        _norm(norms[1]),
+        *dropouts,
+    )
 
 
 def _read_bert_layers(layers: Any, dtype: torch.dtype) -> tuple[Layer, ...]:
-    """Reads layers of BERT's build, which RoBERTa, XLM-R and ELECTRA share."""
+    """Read layers of BERT's build, which RoBERTa, XLM-R and ELECTRA share."""
     read = []
     for layer in layers:
         if layer.is_decoder or layer.add_cross_attention:
@@ -177,11 +202,14 @@ def _read_bert_layers(layers: Any, dtype: torch.dtype) -> tuple[Layer, ...]:
         own, after = layer.attention.self, layer.attention.output
         read.append(
             _build_layer(
-                dtype, (own.query, own.key, own.value), (after.dense, layer.intermediate.dense, layer.output.dense),
-                (after.LayerNorm, layer.output.LayerNorm), layer.intermediate.intermediate_act_fn,
+                dtype,
+                (own.query, own.key, own.value),
+                (after.dense, layer.intermediate.dense, layer.output.dense),
+                (after.LayerNorm, layer.output.LayerNorm),
+                layer.intermediate.intermediate_act_fn,
                 (float(own.dropout.p), float(after.dropout.p), float(layer.output.dropout.p)),
             )
-        )  # fmt: skip
+        )
     return tuple(read)
 
 
@@ -207,39 +235,53 @@ def _read_bert(model: Any, dtype: torch.dtype) -> Encoder:
         return logits
 
     return Encoder(
-        _embed_with_types(base.embeddings), (base.embeddings,), _read_bert_layers(base.encoder.layer, dtype), classify,
-        model.config.num_attention_heads, model.config.hidden_size,
-    )  # fmt: skip
+        _embed_with_types(base.embeddings),
+        (base.embeddings,),
+        _read_bert_layers(base.encoder.layer, dtype),
+        classify,
+        model.config.num_attention_heads,
+        model.config.hidden_size,
+    )
 
 
 def _read_roberta(model: Any, dtype: torch.dtype) -> Encoder:
     base = model.roberta
     return Encoder(
-        _embed_with_types(base.embeddings), (base.embeddings,), _read_bert_layers(base.encoder.layer, dtype),
-        lambda first: model.classifier(first[:, None]), model.config.num_attention_heads, model.config.hidden_size,
-    )  # fmt: skip
+        _embed_with_types(base.embeddings),
+        (base.embeddings,),
+        _read_bert_layers(base.encoder.layer, dtype),
+        lambda first: model.classifier(first[:, None]),
+        model.config.num_attention_heads,
+        model.config.hidden_size,
+    )
 
 
 def _read_electra(model: Any, dtype: torch.dtype) -> Encoder:
     base = model.electra
     project = getattr(base, "embeddings_project", None)
     return Encoder(
-        _embed_with_types(base.embeddings, project), (base.embeddings, *([] if project is None else [project])),
-        _read_bert_layers(base.encoder.layer, dtype), lambda first: model.classifier(first[:, None]),
-        model.config.num_attention_heads, model.config.hidden_size,
-    )  # fmt: skip
+        _embed_with_types(base.embeddings, project),
+        (base.embeddings, *([] if project is None else [project])),
+        _read_bert_layers(base.encoder.layer, dtype),
+        lambda first: model.classifier(first[:, None]),
+        model.config.num_attention_heads,
+        model.config.hidden_size,
+    )
 
 
 def _read_distilbert(model: Any, dtype: torch.dtype) -> Encoder:
     base = model.distilbert
     layers = tuple(
         _build_layer(
-            dtype, (layer.attention.q_lin, layer.attention.k_lin, layer.attention.v_lin),
-            (layer.attention.out_lin, layer.ffn.lin1, layer.ffn.lin2), (layer.sa_layer_norm, layer.output_layer_norm),
-            layer.ffn.activation, (float(layer.attention.dropout.p), 0.0, float(layer.ffn.dropout.p)),
+            dtype,
+            (layer.attention.q_lin, layer.attention.k_lin, layer.attention.v_lin),
+            (layer.attention.out_lin, layer.ffn.lin1, layer.ffn.lin2),
+            (layer.sa_layer_norm, layer.output_layer_norm),
+            layer.ffn.activation,
+            (float(layer.attention.dropout.p), 0.0, float(layer.ffn.dropout.p)),
         )
         for layer in base.transformer.layer
-    )  # fmt: skip
+    )
 
     def embed(ids: torch.Tensor, positions: torch.Tensor, types: torch.Tensor) -> torch.Tensor:
         out: torch.Tensor = base.embeddings(input_ids=ids[None], position_ids=positions[None])[0]

@@ -26,7 +26,7 @@ Pass = Callable[[Pack], torch.Tensor]
 
 
 def has_graphs(device: torch.device) -> bool:
-    """Returns whether passes can be recorded here; TEXTUNE_CUDA_GRAPHS=off in the environment says no."""
+    """Return whether passes can be recorded here; TEXTUNE_CUDA_GRAPHS=off in the environment says no."""
     return device.type == "cuda" and os.environ.get(_SWITCH, "").lower() != "off"
 
 
@@ -40,7 +40,7 @@ class Recording:
     pool: Any = None
 
     def run(self, pack: Pack) -> torch.Tensor:
-        """Returns the logits of a pack of the same size."""
+        """Return the logits of a pack of the same size."""
         for own, new in zip(_list_tensors(self.pack), _list_tensors(pack), strict=True):
             own.copy_(new)
         self.play()
@@ -59,12 +59,12 @@ class Graphs:
         self._lock = threading.Lock()  # a recording has one set of inputs
 
     def forget(self) -> None:
-        """Drops every recording: they read weights at the addresses that those had."""
+        """Drop every recording: they read weights at the addresses that those had."""
         self._recordings.clear()
         self._seen.clear()
 
     def __call__(self, pack: Pack, mark: Hashable) -> torch.Tensor:
-        """Returns the logits of a pack. mark: tells the state of the weights; recordings of another are dropped."""
+        """Return the logits of a pack. mark: tells the state of the weights; recordings of another are dropped."""
         with self._lock:
             if mark != self._mark:
                 self.forget()
@@ -79,7 +79,7 @@ class Graphs:
             return logits
 
     def _record(self, size: Hashable, pack: Pack, logits: torch.Tensor) -> None:
-        """Keeps a recording if it gives what the pass gave; whatever goes wrong, the passes themselves go on."""
+        """Keep a recording if it gives what the pass gave; whatever goes wrong, the passes themselves go on."""
         try:
             first = next(iter(self._recordings.values()), None)
             recording = capture(self._run, pack, None if first is None else first.pool)
@@ -95,7 +95,7 @@ class Graphs:
 
 
 def capture(run: Pass, pack: Pack, pool: Any) -> Recording:
-    """Records a pass on CUDA. pool: that of another recording, which is never played at the same time."""
+    """Record a pass on CUDA. pool: that of another recording, which is never played at the same time."""
     with torch.inference_mode(False), torch.no_grad():  # what is written into later must not be an inference tensor
         own = pack.map(torch.clone)
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from textune.engine.onnx import OnnxEngine
 from textune.tokens.batches import Batch, EncodedSplit, Padding, collate, plan_inference
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 _TOKENS_PER_BATCH = 8_192
 
 
-def predict_logits(engine: torch.nn.Module | OnnxEngine, split: EncodedSplit, padding: Padding) -> np.ndarray[Any, Any]:
-    """Returns the logits of every row in the order of the split: float32 [rows, classes]."""
+def predict_logits(engine: torch.nn.Module | OnnxEngine, split: EncodedSplit, padding: Padding) -> NDArray[Any]:
+    """Return the logits of every row in the order of the split: float32 [rows, classes]."""
     if isinstance(engine, OnnxEngine):
         return _run_sorted(engine.forward, split, padding)
     import torch
@@ -30,11 +31,9 @@ def predict_logits(engine: torch.nn.Module | OnnxEngine, split: EncodedSplit, pa
     return logits
 
 
-def _run_sorted(
-    forward: Callable[[Batch], np.ndarray[Any, Any]], split: EncodedSplit, padding: Padding
-) -> np.ndarray[Any, Any]:
-    rows: list[np.ndarray[Any, Any]] = []
-    logits: list[np.ndarray[Any, Any]] = []
+def _run_sorted(forward: Callable[[Batch], NDArray[Any]], split: EncodedSplit, padding: Padding) -> NDArray[Any]:
+    rows: list[NDArray[Any]] = []
+    logits: list[NDArray[Any]] = []
     sizes, windows = split.tokens.longest_windows, split.tokens.count_windows()
     for chosen in plan_inference(sizes, _TOKENS_PER_BATCH, windows=windows):
         logits.append(forward(collate(split.tokens, chosen, padding)))

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from textune.backbones.families import Family
 from textune.backbones.pooling import MEAN, normalise
@@ -73,27 +73,27 @@ class LeanEngine(torch.nn.Module):
         return next(self.model.parameters()).device
 
     def probe_attention(self, longest: int) -> int | None:
-        """Returns from which length in tokens PyTorch's fused attention is faster here; None: from none on."""
+        """Return from which length in tokens PyTorch's fused attention is faster here; None: from none on."""
         return probe_attention(self._encoder.heads, self._encoder.width, longest, self._dtype, self.device)
 
     def adopt(self, probes: Mapping[str, Any]) -> None:
-        """Takes the form of attention that a run's probe chose."""
+        """Take the form of attention that a run's probe chose."""
         self._fused_from = probes["fused_attention_from"]
 
     def refresh(self) -> None:
-        """Drops what was derived from parameters: to be called after every change of them."""
+        """Drop what was derived from parameters: to be called after every change of them."""
         self._graphs.forget()
         for layer in self._encoder.layers:
             for product in layer.products():
                 product.refresh()
 
     def release(self) -> torch.nn.Module:
-        """Returns the model, in which nothing was changed."""
+        """Return the model, in which nothing was changed."""
         self.refresh()
         return self.model
 
     def count_frozen_layers(self) -> int:
-        """Returns how many of the lowest layers give the same in every epoch: nothing is trained or dropped there."""
+        """Return how many of the lowest layers give the same in every epoch: nothing is trained or dropped there."""
         encoder = self._encoder
         dropped = any(
             isinstance(m, torch.nn.Dropout) and m.p > 0 for e in encoder.embedding_modules for m in e.modules()
@@ -109,22 +109,28 @@ class LeanEngine(torch.nn.Module):
         return count
 
     def frozen_parameters(self, layers: int) -> list[torch.nn.Parameter]:
-        """Returns what the states above so many layers depend on: the embeddings' and these layers' parameters."""
+        """Return what the states above so many layers depend on: the embeddings' and these layers' parameters."""
         found = [p for module in self._encoder.embedding_modules for p in module.parameters()]
         return found + [p for layer in self._encoder.layers[:layers] for p in layer.parameters()]
 
     def describe_arithmetic(self) -> tuple[Any, ...]:
-        """Returns what the states depend on beside parameters and tokens."""
-        layers = [(layer.attention_norm.eps, layer.output_norm.eps, repr(layer.activation),
-                   tuple(part.scale for product in layer.products() for part in product.parts))
-                  for layer in self._encoder.layers]  # fmt: skip
+        """Return what the states depend on beside parameters and tokens."""
+        layers = [
+            (
+                layer.attention_norm.eps,
+                layer.output_norm.eps,
+                repr(layer.activation),
+                tuple(part.scale for product in layer.products() for part in product.parts),
+            )
+            for layer in self._encoder.layers
+        ]
         modules = tuple(repr(module) for module in self._encoder.embedding_modules)
         shape = (self._encoder.heads, self._first_position, self._encoder.pooling)
         return (self._dtype, self._fused_from, *shape, *modules, *layers)
 
     @torch.inference_mode()
-    def run_frozen(self, batch: Batch, layers: int) -> tuple[torch.Tensor, np.ndarray[Any, Any]]:
-        """Returns the states above the lowest layers, and which window of the batch stands where.
+    def run_frozen(self, batch: Batch, layers: int) -> tuple[torch.Tensor, NDArray[Any]]:
+        """Return the states above the lowest layers, and which window of the batch stands where.
 
         The states are those of all tokens, end to end; above the last layer those of each window's first token.
         """
@@ -137,12 +143,12 @@ class LeanEngine(torch.nn.Module):
         return hidden, pack.order.cpu().numpy()
 
     def keep(self, *prefixes: Prefix) -> None:
-        """Takes the states of frozen layers from here on from the cache, as long as no parameter below changes."""
+        """Take the states of frozen layers from here on from the cache, as long as no parameter below changes."""
         self._kept = prefixes
         self._kept_of = self._mark_frozen()
 
     def forward(self, batch: Batch) -> torch.Tensor:
-        """Returns the logits of a batch: float32 [rows, classes]."""
+        """Return the logits of a batch: float32 [rows, classes]."""
         prefix = self._find_kept(batch)
         recorded = prefix is None and self._may_record()
         pack = self._pack(batch, filled=recorded)
@@ -159,7 +165,7 @@ class LeanEngine(torch.nn.Module):
         return pool_windows(ordered, batch)
 
     def _run_whole(self, pack: Pack) -> torch.Tensor:
-        """Returns the logits of a pack's texts as they stand there: float32 [texts, classes]."""
+        """Return the logits of a pack's texts as they stand there: float32 [texts, classes]."""
         return self._encoder.classify(self._run_layers(self._embed(pack), pack, 0, self.layers).float())
 
     def _may_record(self) -> bool:
@@ -173,9 +179,7 @@ class LeanEngine(torch.nn.Module):
     def _pack(self, batch: Batch, *, filled: bool = False) -> Pack:
         cells = cells_of_group(self._encoder.heads, self._dtype)
         grouped = not self._takes_varlen()
-        return pack_batch(
-            batch, self._first_position, cells, self._dtype, self.device, grouped=grouped, filled=filled
-        )  # fmt: skip
+        return pack_batch(batch, self._first_position, cells, self._dtype, self.device, grouped=grouped, filled=filled)
 
     def _takes_varlen(self) -> bool:
         dropped = self.training and any(layer.attention_dropout for layer in self._encoder.layers)
@@ -185,7 +189,7 @@ class LeanEngine(torch.nn.Module):
         return self._encoder.embed(pack.ids, pack.positions, pack.types).to(self._dtype)
 
     def _run_layers(self, hidden: torch.Tensor, pack: Pack, begin: int, end: int) -> torch.Tensor:
-        """Returns the states above layer `end`, from those above layer `begin`; above the last one the first tokens."""
+        """Return the states above layer `end`, from those above layer `begin`; above the last one the first tokens."""
         for number in range(begin, end):
             layer = self._encoder.layers[number]
             last = number == self.layers - 1
@@ -209,7 +213,7 @@ class LeanEngine(torch.nn.Module):
         return self._finish(layer, hidden, mixed)
 
     def _run_last(self, layer: Layer, hidden: torch.Tensor, pack: Pack) -> torch.Tensor:
-        """Returns what the head reads of each text above the last layer: float [texts, width]."""
+        """Return what the head reads of each text above the last layer: float [texts, width]."""
         if self._encoder.pooling == MEAN:
             return normalise(mean_of_texts(self._run_layer(layer, hidden, pack), pack))
         if not self._first_token_only:
@@ -226,7 +230,7 @@ class LeanEngine(torch.nn.Module):
         return attend(packed, queries, pack.groups, self._encoder.heads, dropout=dropout, fused_from=self._fused_from)
 
     def _finish(self, layer: Layer, hidden: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
-        """Runs all of a layer that follows the attention, for some or for all tokens."""
+        """Run all of a layer that follows the attention, for some or for all tokens."""
         out = layer.attention_output(mixed, training=self.training)
         hidden = _add_and_norm(hidden, self._drop(out, layer.attention_output_dropout), layer.attention_norm)
         if torch.is_grad_enabled() or not layer.is_gelu:

@@ -58,19 +58,19 @@ class FusedLinear:
         self._packed: Any = None
 
     def parameters(self) -> list[torch.nn.Parameter]:
-        """Returns every parameter, in the order of the parts."""
+        """Return every parameter, in the order of the parts."""
         fields = [p for part in self.parts for p in (part.weight, part.bias, part.down, part.up)]
         return [p for p in fields if p is not None]
 
     def refresh(self) -> None:
-        """Drops what was derived from parameters that are trained."""
+        """Drop what was derived from parameters that are trained."""
         self._derived.clear()
         self._packed = None
         if any(p.requires_grad for part in self.parts for p in (part.weight, part.bias) if p is not None):
             self._frozen = None
 
     def __call__(self, x: torch.Tensor, *, training: bool) -> torch.Tensor:
-        """Returns the products. x: [tokens, inputs] in the compute type."""
+        """Return the products. x: [tokens, inputs] in the compute type."""
         self._drop_if_changed()
         if training and any(part.dropout for part in self.parts):
             return self._apply_beside(x)
@@ -83,7 +83,7 @@ class FusedLinear:
         return result
 
     def with_gelu(self, x: torch.Tensor) -> torch.Tensor:
-        """Returns GELU of the products, where no gradient is wanted: one kernel does both."""
+        """Return GELU of the products, where no gradient is wanted: one kernel does both."""
         self._drop_if_changed()
         return self._infer(x, self._derive(merged=any(part.down is not None for part in self.parts)), gelu=True)
 
@@ -116,7 +116,7 @@ class FusedLinear:
         return self._derived[merged]
 
     def _rounded(self) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Returns weight and bias without any update, in the compute type."""
+        """Return weight and bias without any update, in the compute type."""
         if self._frozen is None:
             biases = [p.bias for p in self.parts]
             known = [p.weight.new_zeros(len(p.weight)) if p.bias is None else p.bias.detach() for p in self.parts]
@@ -127,7 +127,7 @@ class FusedLinear:
         return self._frozen
 
     def _merge(self) -> torch.Tensor:
-        """Returns the weights with the updates added in fp32 and rounded once: rounded before, small ones are lost."""
+        """Return the weights with the updates added in fp32 and rounded once: rounded before, small ones are lost."""
         rows, columns = sum(len(p.weight) for p in self.parts), self.parts[0].weight.shape[1]
         if self._buffer is None:
             self._buffer = torch.empty(rows, columns, dtype=self.dtype, device=self.parts[0].weight.device)
@@ -146,9 +146,12 @@ class FusedLinear:
         if not adapted:
             return None, None
         down = torch.cat([part.down for part in adapted if part.down is not None])
-        up: torch.Tensor = torch.block_diag(*(  # type: ignore[no-untyped-call]
-            torch.zeros(len(p.weight), 0, device=down.device) if p.up is None else p.up * p.scale for p in self.parts
-        ))  # fmt: skip
+        up: torch.Tensor = torch.block_diag(
+            *(  # type: ignore[no-untyped-call]
+                torch.zeros(len(p.weight), 0, device=down.device) if p.up is None else p.up * p.scale
+                for p in self.parts
+            )
+        )
         return down.to(self.dtype), up.to(self.dtype)
 
     def _apply_beside(self, x: torch.Tensor) -> torch.Tensor:
@@ -173,7 +176,7 @@ class FusedLinear:
 
 
 def _has_packed_products(x: torch.Tensor) -> bool:
-    """Returns whether weights can be laid out beforehand as oneDNN's bf16 kernels want them: a fifth faster here."""
+    """Return whether weights can be laid out beforehand as oneDNN's bf16 kernels want them: a fifth faster here."""
     known = hasattr(torch.ops.mkldnn, "_linear_pointwise") and torch.backends.mkldnn.enabled
     return bool(known) and x.dtype == torch.bfloat16 and x.device.type == "cpu" and x.is_contiguous()
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from textune.engine.session import open_session
 from textune.tokens.batches import Batch
@@ -25,17 +26,17 @@ class OnnxEngine:
         self._inputs = {one.name for one in self._session.get_inputs()}
         self._equal_lengths = equal_lengths
 
-    def forward(self, batch: Batch) -> np.ndarray[Any, Any]:
-        """Returns the logits of a batch: float32 [rows, classes]."""
+    def forward(self, batch: Batch) -> NDArray[Any]:
+        """Return the logits of a batch: float32 [rows, classes]."""
         logits = self._run_by_length(batch) if self._equal_lengths else self._run(batch, slice(None), slice(None))
         if batch.windows is None:
             return logits
         ends = np.cumsum(batch.windows)[:-1]
         return np.stack([own.mean(0) for own in np.split(logits, ends)])
 
-    def _run_by_length(self, batch: Batch) -> np.ndarray[Any, Any]:
+    def _run_by_length(self, batch: Batch) -> NDArray[Any]:
         lengths = batch.attention_mask.sum(1)
-        logits: np.ndarray[Any, Any] | None = None
+        logits: NDArray[Any] | None = None
         for length in np.unique(lengths):
             chosen = np.flatnonzero(lengths == length)
             left = int(batch.attention_mask[chosen[0], 0]) == 0
@@ -45,7 +46,7 @@ class OnnxEngine:
         assert logits is not None
         return logits
 
-    def _run(self, batch: Batch, rows: Any, columns: slice) -> np.ndarray[Any, Any]:
+    def _run(self, batch: Batch, rows: Any, columns: slice) -> NDArray[Any]:
         arrays = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
         if batch.token_type_ids is not None:
             arrays["token_type_ids"] = batch.token_type_ids

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from textune.tokens.batches import Batch
 
@@ -57,18 +58,29 @@ class Pack:
     groups: tuple[Group, ...]
 
     def map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Pack:
-        """Returns the pack with every tensor changed; its groups as they are."""
+        """Return the pack with every tensor changed; its groups as they are."""
         return replace(
-            self, ids=change(self.ids), positions=change(self.positions), types=change(self.types),
-            starts=change(self.starts), order=change(self.order), bounds=change(self.bounds),
-        )  # fmt: skip
+            self,
+            ids=change(self.ids),
+            positions=change(self.positions),
+            types=change(self.types),
+            starts=change(self.starts),
+            order=change(self.order),
+            bounds=change(self.bounds),
+        )
 
 
 def pack_batch(
-    batch: Batch, first_position: int, cells: int, dtype: torch.dtype, device: torch.device, *, grouped: bool = True,
+    batch: Batch,
+    first_position: int,
+    cells: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    *,
+    grouped: bool = True,
     filled: bool = False,
-) -> Pack:  # fmt: skip
-    """Packs a batch. cells: how many cells of attention (texts x length x length) a group may have.
+) -> Pack:
+    """Pack a batch. cells: how many cells of attention (texts x length x length) a group may have.
 
     filled: texts of no meaning are added behind, so that packs of about the same size have the very same; `order` holds
     the batch's own texts alone.
@@ -87,19 +99,23 @@ def pack_batch(
         types[:room] = batch.token_type_ids[order][mask]
     positions = np.minimum(np.arange(total) - np.repeat(starts, lengths), longest - 1) + first_position
 
-    def tensor(array: np.ndarray[Any, Any]) -> torch.Tensor:
+    def tensor(array: NDArray[Any]) -> torch.Tensor:
         return torch.from_numpy(array).to(device, non_blocking=True)
 
     return Pack(
-        ids=tensor(ids), positions=tensor(positions), types=tensor(types), starts=tensor(starts), order=tensor(order),
+        ids=tensor(ids),
+        positions=tensor(positions),
+        types=tensor(types),
+        starts=tensor(starts),
+        order=tensor(order),
         bounds=tensor(np.concatenate([[0], ends]).astype(np.int32)),
         longest=_round_up(int(lengths.max()), _FULL_LENGTHS) if filled else longest,
         groups=build_groups(lengths, cells, dtype, device) if grouped else (),
-    )  # fmt: skip
+    )
 
 
-def _list_filling(lengths: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Returns the lengths of the texts that fill a pack: none is empty, which kernels might not expect."""
+def _list_filling(lengths: NDArray[Any]) -> NDArray[Any]:
+    """Return the lengths of the texts that fill a pack: none is empty, which kernels might not expect."""
     own = int(lengths.sum())
     count = _round_up(len(lengths) + 1, _FULL_TEXTS) - len(lengths)
     tokens = _round_up(own + count, _FULL_TOKENS) - own
@@ -110,16 +126,14 @@ def _round_up(number: int, step: int) -> int:
     return -(-number // step) * step
 
 
-def build_groups(
-    lengths: np.ndarray[Any, Any], cells: int, dtype: torch.dtype, device: torch.device
-) -> tuple[Group, ...]:
-    """Returns the groups of texts of these lengths, ascending, that stand end to end."""
+def build_groups(lengths: NDArray[Any], cells: int, dtype: torch.dtype, device: torch.device) -> tuple[Group, ...]:
+    """Return the groups of texts of these lengths, ascending, that stand end to end."""
     starts = np.cumsum(lengths) - lengths
     return tuple(_build_group(lengths, starts, a, b, dtype, device) for a, b in cut_groups(lengths, cells))
 
 
-def cut_groups(lengths: np.ndarray[Any, Any], cells: int) -> list[tuple[int, int]]:
-    """Returns (first, last + 1) of every group. lengths: ascending. cells: at most so many, or one text."""
+def cut_groups(lengths: NDArray[Any], cells: int) -> list[tuple[int, int]]:
+    """Return (first, last + 1) of every group. lengths: ascending. cells: at most so many, or one text."""
     groups, first = [], 0
     for i in range(1, len(lengths) + 1):
         full = i == len(lengths) or (i + 1 - first) * int(lengths[i]) ** 2 > cells
@@ -130,9 +144,13 @@ def cut_groups(lengths: np.ndarray[Any, Any], cells: int) -> list[tuple[int, int
 
 
 def _build_group(
-    lengths: np.ndarray[Any, Any], starts: np.ndarray[Any, Any], first: int, last: int, dtype: torch.dtype,
+    lengths: NDArray[Any],
+    starts: NDArray[Any],
+    first: int,
+    last: int,
+    dtype: torch.dtype,
     device: torch.device,
-) -> Group:  # fmt: skip
+) -> Group:
     own, begin = lengths[first:last], int(starts[first])
     end, longest, count = int(starts[last - 1] + lengths[last - 1]), int(own[-1]), last - first
     if own[0] == longest:
@@ -143,13 +161,19 @@ def _build_group(
     bias = torch.zeros(count, 1, 1, longest, dtype=dtype)
     bias[:, 0, 0].masked_fill_(torch.from_numpy(~there), torch.finfo(dtype).min / 2)
     return Group(
-        first, count, begin, end, longest, torch.from_numpy(index.ravel()).to(device),
-        torch.from_numpy(np.flatnonzero(there)).to(device), bias.to(device),
-    )  # fmt: skip
+        first,
+        count,
+        begin,
+        end,
+        longest,
+        torch.from_numpy(index.ravel()).to(device),
+        torch.from_numpy(np.flatnonzero(there)).to(device),
+        bias.to(device),
+    )
 
 
 def mean_of_texts(states: torch.Tensor, pack: Pack) -> torch.Tensor:
-    """Returns the mean over the tokens of each text: float32 [texts, width]. states: [tokens, width] of the pack."""
+    """Return the mean over the tokens of each text: float32 [texts, width]. states: [tokens, width] of the pack."""
     place = torch.arange(len(states), device=states.device)
     begins, ends = pack.bounds[:-1, None], pack.bounds[1:, None]
     inside = ((place >= begins) & (place < ends)).float()

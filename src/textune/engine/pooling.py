@@ -8,7 +8,7 @@ from textune.tokens.batches import Batch
 
 
 def pool_windows(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
-    """Returns the mean of the logits of each row's windows, every window alike.
+    """Return the mean of the logits of each row's windows, every window alike.
 
     logits: float32 [windows, classes]. Returns float32 [rows, classes]; where each row is one window, the very same.
     """

@@ -27,7 +27,7 @@ class Precision:
 
 
 def probe_precision(wanted: str, device: torch.device) -> Precision:
-    """Decides between fp32 and bf16: as asked, or by timing both on this device.
+    """Decide between fp32 and bf16: as asked, or by timing both on this device.
 
     CPUs without bf16 instructions emulate it, far slower than fp32, so asking the CPU's name is not enough.
     """
@@ -51,7 +51,7 @@ def probe_precision(wanted: str, device: torch.device) -> Precision:
 
 
 def _time_products(dtype: torch.dtype) -> float:
-    """Returns the least seconds of five products of the shape that a small encoder's feed-forward has."""
+    """Return the least seconds of five products of the shape that a small encoder's feed-forward has."""
     import torch
 
     generator = torch.Generator().manual_seed(0)  # its own, so that the run's random state stays as it was

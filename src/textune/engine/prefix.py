@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from textune.tokens import Tokenized
 
@@ -21,10 +22,10 @@ class Prefix:
 
     tokens: Tokenized
     layers: int
-    states: np.ndarray[Any, Any]
+    states: NDArray[Any]
 
-    def read(self, windows: np.ndarray[Any, Any]) -> torch.Tensor:
-        """Returns the states of these windows end to end, copied out of the file."""
+    def read(self, windows: NDArray[Any]) -> torch.Tensor:
+        """Return the states of these windows end to end, copied out of the file."""
         offsets = self.tokens.offsets
         if len(self.states) == len(offsets) - 1:
             found = self.states[windows]

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from textune import cache
 from textune.engine.budget import describe_processor
@@ -34,12 +35,12 @@ LARGEST_BYTES = 4 * 2**30
 
 
 def count_bytes(engine: LeanEngine, tokens: Tokenized, layers: int) -> int:
-    """Returns the size of a split's states on disk."""
+    """Return the size of a split's states on disk."""
     return math.prod(_shape(engine, tokens, layers)) * int(_kind(engine, layers).itemsize)
 
 
 def choose_layers(engine: LeanEngine, splits: Sequence[Tokenized], epochs: float) -> int:
-    """Returns how many of the lowest layers are computed once and kept: 0 where that saves nothing or has no room."""
+    """Return how many of the lowest layers are computed once and kept: 0 where that saves nothing or has no room."""
     layers = engine.count_frozen_layers()
     if not layers or epochs <= 1:
         return 0
@@ -53,7 +54,7 @@ def choose_layers(engine: LeanEngine, splits: Sequence[Tokenized], epochs: float
 def open_prefix(
     engine: LeanEngine, tokens: Tokenized, layers: int, padding: Padding, advance: Callable[[int], None]
 ) -> Prefix | None:
-    """Returns a split's states from the cache, or computes and keeps them; None where the disk has no room.
+    """Return a split's states from the cache, or computes and keep them; None where the disk has no room.
 
     advance: called with the number of rows done.
     """
@@ -80,22 +81,22 @@ def open_prefix(
 
 
 def is_kept(engine: LeanEngine, tokens: Tokenized, layers: int) -> bool:
-    """Returns whether a split's states are in the cache already."""
+    """Return whether a split's states are in the cache already."""
     return (_find_folder(engine, tokens, layers) / "states.npy").is_file()
 
 
-def plan_prefix(tokens: Tokenized) -> list[np.ndarray[Any, Any]]:
-    """Returns the batches of rows in which a split's states are computed."""
+def plan_prefix(tokens: Tokenized) -> list[NDArray[Any]]:
+    """Return the batches of rows in which a split's states are computed."""
     return list(plan_inference(tokens.longest_windows, _TOKENS_PER_BATCH, windows=tokens.count_windows()))
 
 
 def start_prefix(engine: LeanEngine, tokens: Tokenized, layers: int) -> Prefix:
-    """Returns a prefix in memory that holds nothing yet: for a rehearsal, which fills in the rows that it looks at."""
+    """Return a prefix in memory that holds nothing yet: for a rehearsal, which fills in the rows that it looks at."""
     return Prefix(tokens, layers, np.zeros(_shape(engine, tokens, layers), _kind(engine, layers)))
 
 
-def fill_prefix(prefix: Prefix, engine: LeanEngine, rows: np.ndarray[Any, Any], padding: Padding) -> None:
-    """Computes the states of some rows."""
+def fill_prefix(prefix: Prefix, engine: LeanEngine, rows: NDArray[Any], padding: Padding) -> None:
+    """Compute the states of some rows."""
     _fill(prefix.states, engine, collate(prefix.tokens, rows, padding), prefix.layers)
 
 
@@ -113,9 +114,14 @@ def _kind(engine: LeanEngine, layers: int) -> Any:
 
 
 def _compute(
-    engine: LeanEngine, tokens: Tokenized, layers: int, padding: Padding, folder: Path, shape: tuple[int, int],
+    engine: LeanEngine,
+    tokens: Tokenized,
+    layers: int,
+    padding: Padding,
+    folder: Path,
+    shape: tuple[int, int],
     advance: Callable[[int], None],
-) -> None:  # fmt: skip
+) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder.parent))
     try:
@@ -131,7 +137,7 @@ def _compute(
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _fill(states: np.ndarray[Any, Any], engine: LeanEngine, batch: Batch, layers: int) -> None:
+def _fill(states: NDArray[Any], engine: LeanEngine, batch: Batch, layers: int) -> None:
     assert batch.source is not None
     hidden, order = engine.run_frozen(batch, layers)
     bits = (hidden.float() if layers == engine.layers else hidden).cpu().contiguous()

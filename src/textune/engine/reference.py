@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from textune.backbones.families import Family
 from textune.engine.pooling import pool_windows
@@ -30,9 +31,13 @@ class ReferenceEngine(torch.nn.Module):
     name = "reference"
 
     def __init__(
-        self, model: torch.nn.Module, precision: Precision, family: Family | None = None, *,
+        self,
+        model: torch.nn.Module,
+        precision: Precision,
+        family: Family | None = None,
+        *,
         equal_lengths: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         self._equal_lengths = equal_lengths
         self.model = model
@@ -48,7 +53,7 @@ class ReferenceEngine(torch.nn.Module):
         return next(self.model.parameters()).device
 
     def forward(self, batch: Batch) -> torch.Tensor:
-        """Returns the logits of a batch: float32 [rows, classes]."""
+        """Return the logits of a batch: float32 [rows, classes]."""
         if not self._equal_lengths:
             return pool_windows(self._run(batch), batch)
         lengths = batch.attention_mask.sum(1)
@@ -58,7 +63,7 @@ class ReferenceEngine(torch.nn.Module):
         return pool_windows(logits[order], batch)
 
     def _run(self, batch: Batch) -> torch.Tensor:
-        """Returns the logits of every window: float32 [windows, classes]."""
+        """Return the logits of every window: float32 [windows, classes]."""
         inputs = {
             "input_ids": self._tensor(batch.input_ids),
             "attention_mask": self._tensor(batch.attention_mask),
@@ -74,13 +79,13 @@ class ReferenceEngine(torch.nn.Module):
         return logits.float()
 
     def adopt(self, probes: Mapping[str, Any]) -> None:
-        """Does nothing: the form of attention goes by the length of each batch."""
+        """Do nothing: the form of attention goes by the length of each batch."""
 
     def refresh(self) -> None:
-        """Does nothing: this engine keeps nothing that was derived from parameters."""
+        """Do nothing: this engine keeps nothing that was derived from parameters."""
 
     def release(self) -> torch.nn.Module:
-        """Takes back what the engine changed in the model's modules and returns the model."""
+        """Take back what the engine changed in the model's modules and return the model."""
         while self._restore:
             self._restore.pop()()
         for config in self._configs:
@@ -103,8 +108,8 @@ class ReferenceEngine(torch.nn.Module):
                 self._restore.append(_round_output(module))
 
 
-def _unpad(batch: Batch, windows: np.ndarray[Any, Any]) -> Batch:
-    """Returns windows of one length without their padding, each as a row of its own."""
+def _unpad(batch: Batch, windows: NDArray[Any]) -> Batch:
+    """Return windows of one length without their padding, each as a row of its own."""
     mask = batch.attention_mask[windows]
     columns = mask[0].astype(bool)
     types = None if batch.token_type_ids is None else batch.token_type_ids[windows][:, columns]
@@ -112,13 +117,13 @@ def _unpad(batch: Batch, windows: np.ndarray[Any, Any]) -> Batch:
 
 
 def _find_switchable_configs(model: torch.nn.Module) -> list[Any]:
-    """Returns the configurations whose form of attention may be chosen batch by batch: those loaded with SDPA."""
+    """Return the configurations whose form of attention may be chosen batch by batch: those loaded with SDPA."""
     configs = {id(m.config): m.config for m in model.modules() if hasattr(m, "config")}
     return [c for c in configs.values() if getattr(c, "_attn_implementation", None) == "sdpa"]
 
 
 def _run_in_fp32(module: torch.nn.Module) -> Callable[[], None]:
-    """Makes one module compute in fp32 inside an autocast region; returns what undoes it."""
+    """Make one module compute in fp32 inside an autocast region; return what undoes it."""
     original = module.forward
 
     def forward(*args: Any, **kwargs: Any) -> Any:
@@ -135,7 +140,7 @@ def _run_in_fp32(module: torch.nn.Module) -> Callable[[], None]:
 
 
 def _round_output(module: torch.nn.Module) -> Callable[[], None]:
-    """Makes one module give bf16 whatever its parts give (4-bit layers and VeRA give fp32); returns what undoes it."""
+    """Make one module give bf16 whatever its parts give (4-bit layers and VeRA give fp32); returns what undoes it."""
     original = module.forward
 
     def forward(*args: Any, **kwargs: Any) -> Any:

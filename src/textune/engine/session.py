@@ -15,7 +15,7 @@ _begun: dict[str, tuple[threading.Thread, list[Any]]] = {}
 
 
 def begin_session(folder: str | Path) -> None:
-    """Opens the graph of a folder beside what the caller does next, where there is one; `open_session` then has it.
+    """Open the graph of a folder beside what the caller does next, where there is one; `open_session` then has it.
 
     Half of the time to the first label is spent in onnxruntime, which leaves the interpreter free. What goes wrong is
     told by `open_session`.
@@ -37,7 +37,7 @@ def begin_session(folder: str | Path) -> None:
 
 
 def open_session(folder: Path, threads: int | None = None) -> Any:
-    """Returns the session of `model.onnx` on the CPU; raises BundleError or MissingExtraError.
+    """Return the session of `model.onnx` on the CPU; raise BundleError or MissingExtraError.
 
     threads: of one pass; None: as many as onnxruntime finds cores.
     """
@@ -64,7 +64,7 @@ def _open(folder: Path, threads: int | None) -> Any:
 
 
 def import_runtime() -> Any:
-    """Returns onnxruntime, without a word of its own about this machine; raises MissingExtraError."""
+    """Return onnxruntime, without a word of its own about this machine; raise MissingExtraError."""
     try:
         import onnxruntime
     except ImportError as error:

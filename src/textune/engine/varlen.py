@@ -8,7 +8,7 @@ import torch
 
 
 def has_varlen(device: torch.device, dtype: torch.dtype) -> bool:
-    """Returns whether the texts of a pack can attend in one launch here: flash attention has no fp32 form."""
+    """Return whether the texts of a pack can attend in one launch here: flash attention has no fp32 form."""
     if device.type != "cuda" or dtype not in (torch.bfloat16, torch.float16):
         return False
     return _find_kernel() is not None and torch.cuda.get_device_capability(device) >= (8, 0)
@@ -17,7 +17,7 @@ def has_varlen(device: torch.device, dtype: torch.dtype) -> bool:
 def attend_varlen(
     packed: torch.Tensor, queries: torch.Tensor | None, bounds: torch.Tensor, longest: int, heads: int
 ) -> torch.Tensor:
-    """Returns each query's mix of its text's values, as `attention.attend` does.
+    """Return each query's mix of its text's values, as `attention.attend` does.
 
     packed: [tokens, 3 * width] of queries, keys and values; or, with `queries` [texts, width], one for each text,
     [tokens, 2 * width] of keys and values. bounds: int32 [texts + 1], where each text begins and ends in the pack.

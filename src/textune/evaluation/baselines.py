@@ -32,7 +32,7 @@ _LONGEST_MEAN_WORD = 12
 
 
 def predict_majority(train_targets: Ints, rows: int, classes: int) -> Floats:
-    """Returns the training classes' shares for every row, so that the largest class is always the answer.
+    """Return the training classes' shares for every row, so that the largest class is always the answer.
 
     train_targets: int64 [training rows], -1 where there is no known label. Returns float [rows, classes].
     Raises DataError where no training row has a label.
@@ -47,7 +47,7 @@ def predict_majority(train_targets: Ints, rows: int, classes: int) -> Floats:
 def predict_tfidf(
     train_texts: Sequence[str], train_targets: Ints, texts: Sequence[str], classes: int, seed: int
 ) -> Floats:
-    """Fits logistic regression on TF-IDF of words and word pairs, and returns its probabilities.
+    """Fit logistic regression on TF-IDF of words and word pairs, and return its probabilities.
 
     train_targets: int64 [training rows], -1 where there is no known label. Large data are bounded: at most
     50,000 training rows (drawn by the seed), 60 million characters and 200,000 features.
@@ -80,7 +80,7 @@ def predict_tfidf(
 
 
 def predict_prevalence(train_targets: NDArray[Any], rows: int) -> tuple[Floats, tuple[float, ...]]:
-    """Returns the labels' shares of the training rows for every row, and the thresholds that give the most frequent.
+    """Return the labels' shares of the training rows for every row, and the thresholds that give the most frequent.
 
     train_targets: 0 or 1 [training rows, labels]. Given are the k most frequent labels, with the k of the greatest
     micro F1 on the training rows. Returns float [rows, labels] and one threshold per label.
@@ -92,12 +92,12 @@ def predict_prevalence(train_targets: NDArray[Any], rows: int) -> tuple[Floats, 
 
 
 def best_constant_f1(targets: NDArray[Any]) -> float:
-    """Returns the greatest micro F1 of the same labels for every row. targets: 0 or 1 [rows, labels]."""
+    """Return the greatest micro F1 of the same labels for every row. targets: 0 or 1 [rows, labels]."""
     return float(_constant_f1s(np.asarray(targets, np.float64).mean(axis=0)).max())
 
 
 def _constant_f1s(shares: Floats) -> Floats:
-    """Returns the micro F1 of always giving the one, two, three ... most frequent labels."""
+    """Return the micro F1 of always giving the one, two, three ... most frequent labels."""
     given = np.arange(1, len(shares) + 1)
     return np.asarray(2 * np.cumsum(np.sort(shares)[::-1]) / (given + shares.sum()))
 
@@ -105,7 +105,7 @@ def _constant_f1s(shares: Floats) -> Floats:
 def predict_tfidf_sets(
     train_texts: Sequence[str], train_targets: NDArray[Any], texts: Sequence[str], seed: int
 ) -> Floats:
-    """Fits one logistic regression per label on TF-IDF of words and word pairs, and returns their probabilities.
+    """Fit one logistic regression per label on TF-IDF of words and word pairs, and return their probabilities.
 
     train_targets: 0 or 1 [training rows, labels]; bounded as `predict_tfidf` is, and to 2 million rows x labels, as
     each label takes a regression of its own (but for 2,000 rows). A label that all or none of the
@@ -141,7 +141,7 @@ def predict_tfidf_sets(
 
 
 def _choose_rows(texts: Sequence[str], targets: Ints, seed: int) -> Ints:
-    """Returns the labelled rows to learn from: all, or a random part within the bounds."""
+    """Return the labelled rows to learn from: all, or a random part within the bounds."""
     labelled = np.flatnonzero(targets >= 0)
     drawn = np.random.default_rng(seed).permutation(labelled)[:_MOST_TRAINING_ROWS]
     lengths = np.fromiter((min(len(texts[row]), _LONGEST_TEXT) for row in drawn), np.int64, len(drawn))

@@ -16,7 +16,7 @@ _LOWEST, _HIGHEST = 0.05, 20.0
 
 
 def expected_calibration_error(probabilities: Floats, targets: NDArray[Any], bins: int = BINS) -> float:
-    """Returns the mean gap between probability and share of right answers (Guo and others 2017, arXiv:1706.04599).
+    """Return the mean gap between probability and share of right answers (Guo and others 2017, arXiv:1706.04599).
 
     probabilities: float [rows, classes]. targets: int64 [rows], where -1 is never right: the probability of the answer
     is judged, in bins of equal width. With several labels per text, 0 or 1 [rows, labels]: every label's is judged.
@@ -31,7 +31,7 @@ def expected_calibration_error(probabilities: Floats, targets: NDArray[Any], bin
 
 
 def fit_temperature(logits: Floats, targets: NDArray[Any]) -> float:
-    """Returns the number by which to divide logits so that held-out rows are most probable; 1.0 for too few rows.
+    """Return the number by which to divide logits so that held-out rows are most probable; 1.0 for too few rows.
 
     logits: [rows, classes], of rows that the model was not trained on. targets: int64 [rows], where -1 does not count,
     or 0 and 1 [rows, labels] with several labels per text. One number for all classes changes no answer.
@@ -43,7 +43,7 @@ def fit_temperature(logits: Floats, targets: NDArray[Any]) -> float:
 
 
 def search_temperature(logits: Floats, targets: NDArray[Any]) -> tuple[float, float]:
-    """Returns the best temperature of rows and their mean log loss at it. targets: as above, but all known.
+    """Return the best temperature of rows and their mean log loss at it. targets: as above, but all known.
 
     Targets are moved towards the other classes as if one more row had each of the other answers (Platt 1999), so that
     rows without a single error do not ask for infinite certainty.

@@ -30,6 +30,9 @@ class ConfidentError:
     decision: str | None = None
 
 
+MOST_SHOWN = 20
+
+
 def find_confident_errors(
     probabilities: NDArray[np.floating[Any]],
     targets: NDArray[np.int64],
@@ -40,7 +43,7 @@ def find_confident_errors(
     *,
     unknown: Sequence[str] = (),
 ) -> list[ConfidentError]:
-    """Returns the wrong answers of the highest probability, surest first.
+    """Return the wrong answers of the highest probability, surest first.
 
     probabilities: float [rows, classes]; targets: int64 [rows], -1 for a label that the model does not know.
     rows: each row's number in the data. unknown: the labels of the rows at -1, in the order of the rows.
@@ -68,11 +71,16 @@ def find_confident_errors(
 
 
 def find_confident_set_errors(
-    probabilities: NDArray[np.floating[Any]], targets: NDArray[Any], given: NDArray[np.bool_], labels: Sequence[str],
-    texts: Sequence[str], rows: Sequence[int] | NDArray[np.int64], count: int = 20, *,
+    probabilities: NDArray[np.floating[Any]],
+    targets: NDArray[Any],
+    given: NDArray[np.bool_],
+    labels: Sequence[str],
+    texts: Sequence[str],
+    rows: Sequence[int] | NDArray[np.int64],
+    *,
     unknown: Sequence[Sequence[str]] = (),
-) -> list[ConfidentError]:  # fmt: skip
-    """Returns the rows with the surest wrong decision, surest first: a label given that the row has not, or withheld.
+) -> list[ConfidentError]:
+    """Return the rows with the most confident wrong decisions: a label given that the row has not, or withheld.
 
     probabilities, targets (0 or 1), given: [rows, labels]. probability: of the row's worst decision; `predicted` holds
     all labels given, `true` all that the row has, with the unknown ones.
@@ -80,7 +88,7 @@ def find_confident_set_errors(
     scores, true = np.asarray(probabilities, dtype=np.float64), np.asarray(targets) > 0
     sureness = np.where(true == given, 0.0, np.where(given, scores, 1 - scores))
     worst, label_of = sureness.max(axis=1, initial=0.0), sureness.argmax(axis=1)
-    surest = np.argsort(-worst, kind="stable")[:count]
+    surest = np.argsort(-worst, kind="stable")[:MOST_SHOWN]
 
     def show(marks: NDArray[np.bool_], more: Sequence[str] = ()) -> str:
         return ", ".join([*(label for label, mark in zip(labels, marks, strict=True) if mark), *more]) or NO_LABEL
@@ -100,7 +108,7 @@ def find_confident_set_errors(
 
 
 def count_confusions(evaluation: Evaluation, count: int = 10) -> list[tuple[str, str, int]]:
-    """Returns the most frequent confusions as (true, predicted, rows), most rows first."""
+    """Return the most frequent confusions as (true, predicted, rows), most rows first."""
     confusion = np.array(evaluation.confusion, dtype=np.int64)
     np.fill_diagonal(confusion, 0)
     flat = confusion.ravel()

@@ -86,7 +86,7 @@ class Evaluation:
         return Headline("accuracy", self.accuracy, self.intervals["accuracy"])
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns plain lists, dicts and numbers that JSON keeps to the last bit."""
+        """Return plain lists, dicts and numbers that JSON keeps to the last bit."""
         flat = asdict(self)
         flat["classes"] = list(flat["classes"])
         flat["confusion"] = [list(row) for row in self.confusion]
@@ -94,7 +94,7 @@ class Evaluation:
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Evaluation:
-        """Rebuilds what `to_dict` returned; raises BundleError where something is missing or extra."""
+        """Rebuild what `to_dict` returned; raise BundleError where something is missing or extra."""
         try:
             return cls(
                 rows=stored["rows"],
@@ -114,7 +114,7 @@ class Evaluation:
             ) from error
 
     def report_text(self) -> str:
-        """Returns the classification report as scikit-learn lays it out, and a small confusion matrix."""
+        """Return the classification report as scikit-learn lays it out, and a small confusion matrix."""
         return format_evaluation(self)
 
 
@@ -126,7 +126,7 @@ def evaluate(
     seed: int = 0,
     unknown: Sequence[str] = (),
 ) -> Evaluation:
-    """Returns all figures of one model on one set of rows.
+    """Return all figures of one model on one set of rows.
 
     probabilities: float [rows, classes]; targets: int64 [rows], -1 for a label that the model does not know.
     labels: the model's labels in their order. unknown: the labels of the rows at -1, in the rows' order.
@@ -221,7 +221,7 @@ def _log_loss(scores: NDArray[np.float64], true: NDArray[np.int64]) -> float:
 
 
 def format_evaluation(evaluation: Evaluation) -> str:
-    """Returns scikit-learn's classification report (four digits), then a small confusion matrix."""
+    """Return scikit-learn's classification report (four digits), then a small confusion matrix."""
     parts = [_format_figures(evaluation), *_format_notes(evaluation)]
     if len(evaluation.classes) <= _MOST_CLASSES_IN_MATRIX:
         parts.append(_format_confusion(evaluation))

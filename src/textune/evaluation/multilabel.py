@@ -80,14 +80,14 @@ class MultiLabelEvaluation:
         return Headline("micro F1", self.micro.f1, self.intervals["micro_f1"])
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns plain lists, dicts and numbers that JSON keeps to the last bit."""
+        """Return plain lists, dicts and numbers that JSON keeps to the last bit."""
         flat = {"task": self.task} | asdict(self)
         flat["classes"] = list(flat["classes"])
         return flat
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> MultiLabelEvaluation:
-        """Rebuilds what `to_dict` returned; raises BundleError where something is missing or extra."""
+        """Rebuild what `to_dict` returned; raise BundleError where something is missing or extra."""
         plain = ("rows", "accuracy", "hamming_loss", "mean_average_precision", "log_loss")
         try:
             return cls(
@@ -106,15 +106,20 @@ class MultiLabelEvaluation:
             ) from error
 
     def report_text(self) -> str:
-        """Returns every figure as plain text, label by label."""
+        """Return every figure as plain text, label by label."""
         return format_multi_label(self)
 
 
 def evaluate_multi_label(
-    probabilities: NDArray[np.floating[Any]], targets: NDArray[Any], labels: Sequence[str],
-    thresholds: Sequence[float], *, seed: int = 0, unknown: Sequence[Sequence[str]] = (),
-) -> MultiLabelEvaluation:  # fmt: skip
-    """Returns all figures of one model on one set of rows.
+    probabilities: NDArray[np.floating[Any]],
+    targets: NDArray[Any],
+    labels: Sequence[str],
+    thresholds: Sequence[float],
+    *,
+    seed: int = 0,
+    unknown: Sequence[Sequence[str]] = (),
+) -> MultiLabelEvaluation:
+    """Return all figures of one model on one set of rows.
 
     probabilities: float [rows, labels]; targets: 0 or 1 [rows, labels]; thresholds: from which each label is given.
     unknown: row by row the labels that the model does not know; each counts as missed.
@@ -133,11 +138,18 @@ def evaluate_multi_label(
     occurring = support + predicted > 0
     figures = tuple(
         LabelFigures(
-            label, float(precision[i]), float(recall[i]), float(f1[i]), int(support[i]), int(predicted[i]),
-            int(hits[i]), average_precision(scores[:, i], known[:, i]), float(thresholds[i]),
+            label,
+            float(precision[i]),
+            float(recall[i]),
+            float(f1[i]),
+            int(support[i]),
+            int(predicted[i]),
+            int(hits[i]),
+            average_precision(scores[:, i], known[:, i]),
+            float(thresholds[i]),
         )
         for i, label in enumerate(labels)
-    )  # fmt: skip
+    )
     areas = [f.average_precision for f in figures if f.average_precision is not None]
 
     def average(weights: NDArray[Any]) -> Averages:
@@ -165,13 +177,13 @@ def evaluate_multi_label(
 
 
 def log_loss(probabilities: Floats, true: Bools) -> float:
-    """Returns the mean over rows and labels of the binary cross entropy, in nats."""
+    """Return the mean over rows and labels of the binary cross entropy, in nats."""
     tiny = np.finfo(np.float64).eps
     return float(-np.log(np.clip(np.where(true, probabilities, 1 - probabilities), tiny, 1.0)).mean())
 
 
 def average_precision(scores: Floats, true: Bools) -> float | None:
-    """Returns the precision at each recall that is reached, averaged over the true rows; None without any."""
+    """Return the precision at each recall that is reached, averaged over the true rows; None without any."""
     from sklearn.metrics import average_precision_score
 
     return float(average_precision_score(true, scores)) if true.any() else None
@@ -262,7 +274,7 @@ def _divide(numerator: NDArray[Any], denominator: NDArray[Any]) -> NDArray[np.fl
 
 
 def format_multi_label(evaluation: MultiLabelEvaluation) -> str:
-    """Returns the figures of each label with its threshold, their averages, and the figures over whole rows."""
+    """Return the figures of each label with its threshold, their averages, and the figures over whole rows."""
     headers = ("precision", "recall", "f1-score", "support", "predicted", "avg prec", "threshold")
     rows = [f for f in evaluation.classes if f.support or f.predicted]
     names = ("weighted avg", *(show_name(f.label) for f in rows), *(show_name(n) for n in evaluation.unknown_labels))

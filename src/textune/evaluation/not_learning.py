@@ -21,7 +21,6 @@ def explain_not_learning(
     learning_rate: float,
     trainable_layers: int | None = None,
     *,
-    head_trainable: bool = True,
     class_weights: Sequence[float] | None = None,
     label_smoothing: float = 0.0,
 ) -> str | None:
@@ -54,7 +53,7 @@ def explain_not_learning(
     sign = _describe(same, recent, yardstick, (chance, floor), len(finite))
     if sign is None:
         return None
-    cause = _find_cause(finite, first, recent, chance, learning_rate, trainable_layers, head_trainable)
+    cause = _find_cause(finite, first, recent, chance, learning_rate, trainable_layers)
     return f"{sign}; {cause}."
 
 
@@ -96,7 +95,7 @@ def explain_not_learning_labels(
     sign = _describe(same, recent, yardstick, (chance, floor), len(finite))
     if sign is None:
         return None
-    return f"{sign}; {_find_cause(finite, first, recent, chance, learning_rate, trainable_layers, True)}."
+    return f"{sign}; {_find_cause(finite, first, recent, chance, learning_rate, trainable_layers)}."
 
 
 def _describe(same: str, recent: float | None, yardstick: str, bounds: tuple[float, float], steps: int) -> str | None:
@@ -122,10 +121,7 @@ def _find_cause(
     chance: float,
     learning_rate: float,
     trainable_layers: int | None,
-    head_trainable: bool,
 ) -> str:
-    if not head_trainable:
-        return "the likely cause is that the classification head is frozen"
     if first is not None and recent is not None:
         rising = recent > 1.15 * max(first, chance) or _peak(losses) > 1.5 * max(first, chance)
         if rising:
@@ -144,7 +140,7 @@ def _find_cause(
 
 
 def _ends(losses: Sequence[float]) -> tuple[float | None, float | None]:
-    """Returns the mean loss of the first and of the last steps: a tenth of all, but five if there are."""
+    """Return the mean loss of the first and of the last steps: a tenth of all, but five if there are."""
     if not losses:
         return None, None
     window = min(len(losses), max(5, len(losses) // 10))
@@ -152,7 +148,7 @@ def _ends(losses: Sequence[float]) -> tuple[float | None, float | None]:
 
 
 def _peak(losses: Sequence[float]) -> float:
-    """Returns the highest median of five steps in a row, which one unlucky batch cannot lift."""
+    """Return the highest median of five steps in a row, which one unlucky batch cannot lift."""
     width = min(5, len(losses))
     return max(median(losses[i : i + width]) for i in range(len(losses) - width + 1))
 

@@ -85,13 +85,13 @@ class PairedTest:
 
 
 def count_correct(right: Sequence[NDArray[np.bool_]]) -> Counts:
-    """Returns the counts of accuracy. right: for each seed bool [rows], whether the answer was right."""
+    """Return the counts of accuracy. right: for each seed bool [rows], whether the answer was right."""
     marks = np.stack([np.asarray(r, bool) for r in right])
     return Counts(marks.astype(np.int64), np.ones(marks.shape, np.int64), marks)
 
 
 def count_labels(true: NDArray[np.bool_], given: Sequence[NDArray[np.bool_]], missed: Ints | None = None) -> Counts:
-    """Returns the counts of micro F1.
+    """Return the counts of micro F1.
 
     true, and for each seed given: bool [rows, labels]. missed: int64 [rows], true labels that no model knows.
     """
@@ -102,7 +102,7 @@ def count_labels(true: NDArray[np.bool_], given: Sequence[NDArray[np.bool_]], mi
 
 
 def apply_mcnemar(right_a: NDArray[np.bool_], right_b: NDArray[np.bool_]) -> McNemar:
-    """Tests whether two models err equally often on the same rows: bool [rows] each.
+    """Test whether two models err equally often on the same rows: bool [rows] each.
 
     Exact: of the rows that only one of them has right, each is a coin's toss if they are equally good, so p comes from
     the binomial distribution, however few such rows there are (McNemar 1947, Psychometrika 12).
@@ -134,7 +134,7 @@ def paired_difference(correct_a: NDArray[np.bool_], correct_b: NDArray[np.bool_]
 
 
 def adjust_holm(p_values: Sequence[float]) -> list[float]:
-    """Returns p-values that may be held against 0.05 each although so many were looked at.
+    """Return p-values that may be held against 0.05 each although so many were looked at.
 
     The smallest is multiplied by their number, the next by one less, and so on, never falling: the chance of one or
     more false claims stays below 5% (Holm 1979, Scandinavian Journal of Statistics 6).
@@ -179,7 +179,7 @@ def estimate_macro_f1(
     truth, *answers = np.split(patterns, len(given) + 1, axis=1)
 
     def score(draws: NDArray[Any]) -> Floats:
-        """Takes how often each pattern was drawn: [draws, patterns]; returns macro F1: float64 [draws, seeds]."""
+        """Take how often each pattern was drawn: [draws, patterns]; returns macro F1: float64 [draws, seeds]."""
         support = draws @ truth.astype(np.float64)
         found = []
         for answer in answers:
@@ -198,7 +198,7 @@ def estimate_macro_f1(
 
 
 def compare_pair(a: Counts, b: Counts, seeds_a: Sequence[int], seeds_b: Sequence[int], *, seed: int = 0) -> PairedTest:
-    """Tests two models, each trained with one or several seeds, on the same rows.
+    """Test two models, each trained with one or several seeds, on the same rows.
 
     lead: the difference of the mean figures; its interval is a paired bootstrap: rows are drawn with replacement, the
     same ones for both models and all seeds, and of each model's seeds as many with replacement, their deviations
@@ -239,7 +239,7 @@ def _are_alike(a: Ints, b: Ints) -> bool:
 
 
 def _resample(columns: Ints, seed: int) -> Floats:
-    """Returns the sums over rows drawn with replacement: int64 [items, rows] becomes float64 [resamples, items].
+    """Return the sums over rows drawn with replacement: int64 [items, rows] becomes float64 [resamples, items].
 
     Rows alike are drawn together, so a million rows cost no more than their distinct patterns.
     """
@@ -256,7 +256,7 @@ def _resample(columns: Ints, seed: int) -> Floats:
 
 
 def _draw_seeds(values: Floats, random: np.random.Generator) -> Floats:
-    """Returns the mean figure of seeds drawn with replacement: float64 [resamples, seeds] becomes [resamples]."""
+    """Return the mean figure of seeds drawn with replacement: float64 [resamples, seeds] becomes [resamples]."""
     resamples, seeds = values.shape
     mean = values.mean(axis=1)
     if seeds == 1:
@@ -277,7 +277,7 @@ def apply_randomisation(a: Counts, b: Counts, *, seed: int = 0) -> float:
     random = np.random.default_rng([seed, 2])
 
     def lead(swapped: NDArray[Any]) -> Floats:
-        """Takes how many of each pattern's rows change sides: int64 [..., patterns]."""
+        """Take how many of each pattern's rows change sides: int64 [..., patterns]."""
         up, down = swapped @ (up_b - up_a), swapped @ (down_b - down_a)
         mine = _divide(counts @ up_a + up, counts @ down_a + down)
         return mine - _divide(counts @ up_b - up, counts @ down_b - down)

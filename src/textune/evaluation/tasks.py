@@ -40,13 +40,13 @@ class Task(Protocol):
         """From which probability each label is given; None with one label per text."""
 
     def probabilities(self, logits: Array) -> NDArray[np.float64]:
-        """Returns probabilities, float64 [rows, labels]."""
+        """Return probabilities, float64 [rows, labels]."""
 
     def answer(self, probabilities: Array, labels: Sequence[str]) -> Sequence[Answer]:
-        """Returns the answer for each row."""
+        """Return the answer for each row."""
 
     def tune(self, predict: Callable[[], Array], targets: Array) -> Task:
-        """Returns the task with what is left to choose chosen on validation rows, of which there may be none.
+        """Return the task with what is left to choose chosen on validation rows, of which there may be none.
 
         predict: gives the probabilities of those rows, and is called only where they matter.
         """
@@ -54,25 +54,32 @@ class Task(Protocol):
     def evaluate(
         self, probabilities: Array, targets: Array, labels: Sequence[str], *, seed: int, unknown: Unknown
     ) -> AnyEvaluation:
-        """Returns all figures."""
+        """Return all figures."""
 
-    def compare(self, targets: Array, mine: Array, theirs: Array, other: Task, unknown: Unknown, seed: int
-                ) -> Difference:  # fmt: skip
-        """Returns the lead in the headline figure over another model's probabilities on the same rows."""
+    def compare(
+        self, targets: Array, mine: Array, theirs: Array, other: Task, unknown: Unknown, seed: int
+    ) -> Difference:
+        """Return the lead in the headline figure over another model's probabilities on the same rows."""
 
     def predict_majority(self, train_targets: Array, rows: int, classes: int) -> tuple[Task, NDArray[np.float64]]:
-        """Returns the most frequent answer's probabilities, and the task that gives it."""
+        """Return the most frequent answer's probabilities, and the task that gives it."""
 
     def predict_tfidf(
         self, train_texts: Sequence[str], train_targets: Array, texts: Sequence[str], classes: int, seed: int
     ) -> NDArray[np.float64]:
-        """Returns the probabilities of logistic regression on TF-IDF."""
+        """Return the probabilities of logistic regression on TF-IDF."""
 
     def find_errors(
-        self, probabilities: Array, targets: Array, labels: Sequence[str], texts: Sequence[str], rows: Array,
-        unknown: Unknown, count: int = 20,
-    ) -> list[ConfidentError]:  # fmt: skip
-        """Returns the wrong answers that the model was surest of."""
+        self,
+        probabilities: Array,
+        targets: Array,
+        labels: Sequence[str],
+        texts: Sequence[str],
+        rows: Array,
+        unknown: Unknown,
+        count: int = 20,
+    ) -> list[ConfidentError]:
+        """Return the wrong answers that the model was surest of."""
 
 
 @dataclass(frozen=True)
@@ -84,43 +91,50 @@ class SingleLabel:
     problem_type: str = "single_label_classification"
 
     def probabilities(self, logits: Array) -> NDArray[np.float64]:
-        """Returns probabilities by the softmax: each row sums to 1."""
+        """Return probabilities by the softmax: each row sums to 1."""
         return softmax(logits)
 
     def answer(self, probabilities: Array, labels: Sequence[str]) -> Sequence[Answer]:
-        """Returns the most probable label of each row."""
+        """Return the most probable label of each row."""
         return [labels[i] for i in probabilities.argmax(1)]
 
     def tune(self, predict: Callable[[], Array], targets: Array) -> Task:
-        """Returns the task as it is: nothing is left to choose."""
+        """Return the task as it is: nothing is left to choose."""
         return self
 
     def evaluate(
         self, probabilities: Array, targets: Array, labels: Sequence[str], *, seed: int, unknown: Unknown
     ) -> AnyEvaluation:
-        """Returns accuracy, F1, confusion matrix and the rest."""
+        """Return accuracy, F1, confusion matrix and the rest."""
         return evaluate(probabilities, targets, labels, seed=seed, unknown=_flatten(unknown))
 
-    def compare(self, targets: Array, mine: Array, theirs: Array, other: Task, unknown: Unknown, seed: int
-                ) -> Difference:  # fmt: skip
-        """Returns the lead in accuracy."""
+    def compare(
+        self, targets: Array, mine: Array, theirs: Array, other: Task, unknown: Unknown, seed: int
+    ) -> Difference:
+        """Return the lead in accuracy."""
         return paired_difference(mine.argmax(1) == targets, theirs.argmax(1) == targets, seed)
 
     def predict_majority(self, train_targets: Array, rows: int, classes: int) -> tuple[Task, NDArray[np.float64]]:
-        """Returns the training shares of the classes, the largest of which is the answer."""
+        """Return the training shares of the classes, the largest of which is the answer."""
         return self, predict_majority(train_targets, rows, classes)
 
     def predict_tfidf(
         self, train_texts: Sequence[str], train_targets: Array, texts: Sequence[str], classes: int, seed: int
     ) -> NDArray[np.float64]:
-        """Returns the probabilities of one multinomial regression."""
+        """Return the probabilities of one multinomial regression."""
         return predict_tfidf(train_texts, train_targets, texts, classes, seed)
 
     def find_errors(
-        self, probabilities: Array, targets: Array, labels: Sequence[str], texts: Sequence[str], rows: Array,
-        unknown: Unknown, count: int = 20,
-    ) -> list[ConfidentError]:  # fmt: skip
-        """Returns the wrong answers of the highest probability."""
+        self,
+        probabilities: Array,
+        targets: Array,
+        labels: Sequence[str],
+        texts: Sequence[str],
+        rows: Array,
+        unknown: Unknown,
+        count: int = 20,
+    ) -> list[ConfidentError]:
+        """Return the wrong answers of the highest probability."""
         return find_confident_errors(probabilities, targets, labels, texts, rows, count, unknown=_flatten(unknown))
 
 
@@ -134,23 +148,23 @@ class MultiLabel:
     problem_type: str = "multi_label_classification"
 
     def probabilities(self, logits: Array) -> NDArray[np.float64]:
-        """Returns probabilities by the sigmoid: each label for itself."""
+        """Return probabilities by the sigmoid: each label for itself."""
         return sigmoid(logits)
 
     def cuts(self, labels: int) -> NDArray[np.float64]:
-        """Returns the threshold of each label."""
+        """Return the threshold of each label."""
         return np.asarray(self.thresholds if self.thresholds is not None else (UNTUNED,) * labels, np.float64)
 
     def given(self, probabilities: Array) -> NDArray[np.bool_]:
-        """Returns which labels each row is given: bool [rows, labels]."""
+        """Return which labels each row is given: bool [rows, labels]."""
         return np.asarray(probabilities >= self.cuts(probabilities.shape[1]))
 
     def answer(self, probabilities: Array, labels: Sequence[str]) -> Sequence[Answer]:
-        """Returns the labels given to each row, of which there may be none."""
+        """Return the labels given to each row, of which there may be none."""
         return [tuple(labels[i] for i in np.flatnonzero(row).tolist()) for row in self.given(probabilities)]
 
     def tune(self, predict: Callable[[], Array], targets: Array) -> Task:
-        """Returns the task with its thresholds tuned on the rows, or 0.5 where there are none."""
+        """Return the task with its thresholds tuned on the rows, or 0.5 where there are none."""
         if self.fixed is not None or not len(targets):
             value = UNTUNED if self.fixed is None else self.fixed
             return replace(self, thresholds=(value,) * targets.shape[1])
@@ -159,39 +173,46 @@ class MultiLabel:
     def evaluate(
         self, probabilities: Array, targets: Array, labels: Sequence[str], *, seed: int, unknown: Unknown
     ) -> AnyEvaluation:
-        """Returns micro, macro and weighted F1, the figures of each label and the rest."""
+        """Return micro, macro and weighted F1, the figures of each label and the rest."""
         cuts = self.cuts(len(labels)).tolist()
         return evaluate_multi_label(probabilities, targets, labels, cuts, seed=seed, unknown=unknown)
 
-    def compare(self, targets: Array, mine: Array, theirs: Array, other: Task, unknown: Unknown, seed: int
-                ) -> Difference:  # fmt: skip
-        """Returns the lead in micro F1."""
+    def compare(
+        self, targets: Array, mine: Array, theirs: Array, other: Task, unknown: Unknown, seed: int
+    ) -> Difference:
+        """Return the lead in micro F1."""
         assert isinstance(other, MultiLabel)
         missed = np.array([len(names) for names in unknown], np.int64) if len(unknown) else None
         return paired_f1_difference(targets > 0, self.given(mine), other.given(theirs), missed, seed=seed)
 
     def predict_majority(self, train_targets: Array, rows: int, classes: int) -> tuple[Task, NDArray[np.float64]]:
-        """Returns the training shares of the labels, and thresholds that give the most frequent."""
+        """Return the training shares of the labels, and thresholds that give the most frequent."""
         scores, thresholds = predict_prevalence(train_targets, rows)
         return replace(self, thresholds=thresholds), scores
 
     def predict_tfidf(
         self, train_texts: Sequence[str], train_targets: Array, texts: Sequence[str], classes: int, seed: int
     ) -> NDArray[np.float64]:
-        """Returns the probabilities of one regression per label."""
+        """Return the probabilities of one regression per label."""
         return predict_tfidf_sets(train_texts, train_targets, texts, seed)
 
     def find_errors(
-        self, probabilities: Array, targets: Array, labels: Sequence[str], texts: Sequence[str], rows: Array,
-        unknown: Unknown, count: int = 20,
-    ) -> list[ConfidentError]:  # fmt: skip
-        """Returns the rows with the surest wrong decision."""
+        self,
+        probabilities: Array,
+        targets: Array,
+        labels: Sequence[str],
+        texts: Sequence[str],
+        rows: Array,
+        unknown: Unknown,
+        count: int = 20,
+    ) -> list[ConfidentError]:
+        """Return the rows with the surest wrong decision."""
         given = self.given(probabilities)
-        return find_confident_set_errors(probabilities, targets, given, labels, texts, rows, count, unknown=unknown)
+        return find_confident_set_errors(probabilities, targets, given, labels, texts, rows, unknown=unknown)
 
 
 def build_task(name: str, thresholds: tuple[float, ...] | None = None, fixed: float | None = None) -> Task:
-    """Returns the task of a manifest or of prepared data; raises BundleError for a name that is not known.
+    """Return the task of a manifest or of prepared data; raise BundleError for a name that is not known.
 
     fixed: one threshold for all labels, so that none is tuned.
     """
@@ -203,19 +224,19 @@ def build_task(name: str, thresholds: tuple[float, ...] | None = None, fixed: fl
 
 
 def read_evaluation(stored: Any) -> AnyEvaluation:
-    """Rebuilds the figures that `to_dict` of either kind returned; raises BundleError."""
+    """Rebuild the figures that `to_dict` of either kind returned; raise BundleError."""
     multi = isinstance(stored, dict) and stored.get("task") == MultiLabelEvaluation.task
     return MultiLabelEvaluation.from_dict(stored) if multi else Evaluation.from_dict(stored)
 
 
 def softmax(logits: Array) -> NDArray[np.float64]:
-    """Returns probabilities of logits [rows, classes], each row summing to 1."""
+    """Return probabilities of logits [rows, classes], each row summing to 1."""
     shifted = np.exp((logits - logits.max(1, keepdims=True)).astype(np.float64))
     return np.asarray(shifted / shifted.sum(1, keepdims=True))
 
 
 def sigmoid(logits: Array) -> NDArray[np.float64]:
-    """Returns probabilities of logits [rows, labels], each for itself."""
+    """Return probabilities of logits [rows, labels], each for itself."""
     with np.errstate(over="ignore"):  # exp of a large number is infinite, and 1 / infinity the right 0
         return np.asarray(1 / (1 + np.exp(-logits.astype(np.float64))))
 

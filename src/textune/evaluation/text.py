@@ -9,7 +9,7 @@ MOST_UNKNOWN_SHOWN = 20
 
 
 def show_name(label: str, longest: int = _LONGEST_NAME) -> str:
-    """Returns a label that keeps to one line: cut, and without characters that would steer a terminal."""
+    """Return a label that keeps to one line: cut, and without characters that would steer a terminal."""
     clean = "".join(c if c.isprintable() else "\ufffd" for c in label)
     return clean if len(clean) <= longest else clean[: longest - 1] + "…"
 

@@ -22,7 +22,7 @@ _LOWEST, _HIGHEST = 0.01, 0.99
 
 
 def tune_thresholds(probabilities: NDArray[np.floating[Any]], targets: NDArray[Any]) -> tuple[float, ...]:
-    """Returns for each label the probability from which it is given.
+    """Return for each label the probability from which it is given.
 
     probabilities, targets (0 or 1): [rows, labels]. With n positive rows a label's threshold lies, in log-odds,
     n / (n + 10) of the way from the threshold of the greatest micro F1 to its own of the greatest F1; with none it is
@@ -42,7 +42,7 @@ def tune_thresholds(probabilities: NDArray[np.floating[Any]], targets: NDArray[A
 
 
 def find_best_threshold(scores: Floats, true: Bools) -> float | None:
-    """Returns the threshold of the greatest F1, midway between two scores; None where nothing is true.
+    """Return the threshold of the greatest F1, midway between two scores; None where nothing is true.
 
     Among equals the one that lets the fewest through.
     """

@@ -9,13 +9,14 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from numpy.typing import NDArray
 
 from textune.backbones.families import families
 from textune.backbones.pooling import attach_pooling, find_body, find_pooling
 from textune.backbones.pooling_layer import add_pooling_layer, can_add_layer, needs_layer
 from textune.bundle import MANIFEST, SETTINGS, Manifest, read_manifest, refuse_exported, write_manifest
 from textune.config import TRUNCATE, build_config, load_settings, write_settings
+from textune.engine.same_logits import PROBES, pair_probes, require_same
 from textune.errors import BundleError, ModelError
 from textune.files import hash_file
 from textune.inference import Predictor
@@ -25,15 +26,13 @@ from textune.tokens import text_between
 if TYPE_CHECKING:
     import torch
 
-_PROBES = ("short", "a text of a few more words, to be padded beside the others", "word " * 300)
-_TOLERANCE = 1e-4
 THRESHOLDS = "thresholds.json"
 PUBLISHED = ("*.safetensors", "*.json", "*.txt", "*.md", "*.model", SETTINGS, "backbone/config.json")
 PRIVATE = ("checkpoints/*", "evaluation/*", "tensorboard/*", "*.jsonl", "plan.json", ".lock")
 
 
 def export_merged(run: str | Path, output: Path, *, backbone: str | None = None, overwrite: bool = False) -> Path:
-    """Writes a folder that `pipeline("text-classification", output, truncation=True)` loads, label names included.
+    """Write a folder that `pipeline("text-classification", output, truncation=True)` loads, label names included.
 
     The adapter is added into the weights in fp32 and the temperature folded into the head. transformers has no place
     for thresholds, which stand beside the model in thresholds.json, nor for long_text (`tell_what_is_lost`): it cuts
@@ -49,7 +48,7 @@ def export_merged(run: str | Path, output: Path, *, backbone: str | None = None,
     refuse_unmergeable(run, manifest)
     predictor = Predictor.load(run, backbone=backbone, device="cpu", precision="fp32", merge=True)
     predictor.manifest = dataclasses.replace(predictor.manifest, long_text=TRUNCATE)
-    expected = predictor.predict_logits(_PROBES, _second(predictor)) / predictor.manifest.temperature
+    expected = predictor.predict_logits(PROBES, _second(predictor)) / predictor.manifest.temperature
     model: Any = predictor.model
     family = families.get(manifest.base_model.family) if manifest.base_model.family in families.names() else None
     if family is not None and needs_layer(model) and can_add_layer(family):
@@ -78,7 +77,7 @@ def export_merged(run: str | Path, output: Path, *, backbone: str | None = None,
 
 
 def refuse_unmergeable(run: str | Path, manifest: Manifest) -> None:
-    """Raises BundleError where the run's method adds parts that no plain model has."""
+    """Raise BundleError where the run's method adds parts that no plain model has."""
     if not resolve_saved(manifest.method, manifest.method_options).mergeable:
         able = ", ".join(name for name, cls in methods if cls.mergeable)
         raise BundleError(
@@ -88,7 +87,7 @@ def refuse_unmergeable(run: str | Path, manifest: Manifest) -> None:
 
 
 def tell_what_is_lost(manifest: Manifest) -> str | None:
-    """Returns what a merged model does otherwise than the run, or None where it does all the same."""
+    """Return what a merged model does otherwise than the run, or None where it does all the same."""
     if manifest.long_text.form == "truncate":
         return None
     return (
@@ -98,7 +97,7 @@ def tell_what_is_lost(manifest: Manifest) -> str | None:
 
 
 def _second(predictor: Predictor) -> tuple[str, ...] | None:
-    return None if predictor.manifest.columns.text_pair is None else tuple(reversed(_PROBES))
+    return pair_probes(predictor.manifest.columns.text_pair is not None)
 
 
 def _fold_temperature(model: torch.nn.Module, classes: int, temperature: float) -> None:
@@ -115,7 +114,7 @@ def _fold_temperature(model: torch.nn.Module, classes: int, temperature: float) 
             heads[-1].bias.div_(temperature)
 
 
-def _check_merged(folder: Path, predictor: Predictor, expected: np.ndarray[Any, Any]) -> None:
+def _check_merged(folder: Path, predictor: Predictor, expected: NDArray[Any]) -> None:
     import torch
     import transformers
 
@@ -129,7 +128,7 @@ def _check_merged(folder: Path, predictor: Predictor, expected: np.ndarray[Any, 
     second = _second(predictor)
     between = text_between(tokenizer.backend_tokenizer)  # which a person who calls the model must put there, too
     inputs = tokenizer(
-        list(_PROBES),
+        list(PROBES),
         None if second is None else [between + text for text in second],
         padding=True,
         truncation=True,
@@ -137,16 +136,16 @@ def _check_merged(folder: Path, predictor: Predictor, expected: np.ndarray[Any, 
     )
     with torch.inference_mode():
         logits = model.eval()(**inputs).logits.float().numpy()
-    difference = float(np.abs(logits - expected).max() / max(np.abs(expected).max(), 1e-6))
-    if not difference <= _TOLERANCE or info["missing_keys"]:
-        raise BundleError(f"{folder}: the merged model differs from the run (by {difference:.2g} of the largest logit)")
+    if info["missing_keys"]:
+        raise BundleError(f"{folder}: the merged model lacks weights: {', '.join(sorted(info['missing_keys']))}")
+    require_same(expected, logits, f"{folder}: the merged model does not give the run's logits")
     names = [model.config.id2label[i] for i in range(len(predictor.labels))]
     if names != list(predictor.labels):
         raise BundleError(f"{folder}: the merged model's labels are {names}, the run's {list(predictor.labels)}")
 
 
 def push_folder(folder: str | Path, hub_id: str, *, private: bool = True, api: Any = None) -> str:
-    """Publishes a bundle or a merged folder as a hub repository; returns its address.
+    """Publish a bundle or a merged folder as a hub repository; return its address.
 
     Texts of the evaluation, logs and checkpoints stay here. Raises BundleError or ModelError.
     """
@@ -182,7 +181,7 @@ def push_folder(folder: str | Path, hub_id: str, *, private: bool = True, api: A
 
 
 def _hide_paths(folder: Path) -> None:
-    """Leaves of the settings' paths only their last part: where the data lay is nobody else's business."""
+    """Leave of the settings' paths only their last part: where the data lay is nobody else's business."""
     path = folder / SETTINGS
     if not path.is_file() or not (folder / MANIFEST).is_file():
         return
@@ -199,11 +198,14 @@ def _hide_paths(folder: Path) -> None:
 
 
 def describe_export(folder: Path) -> dict[str, Any]:
-    """Returns what a merged folder holds, for `--json`."""
+    """Return what a merged folder holds, for `--json`."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     size = sum(p.stat().st_size for p in folder.iterdir() if p.is_file())
     thresholds = folder / THRESHOLDS
     return {
-        "folder": str(folder), "megabytes": round(size / 1e6, 1), "labels": list(config["id2label"].values()),
-        "problem_type": config.get("problem_type"), "thresholds": str(thresholds) if thresholds.is_file() else None,
-    }  # fmt: skip
+        "folder": str(folder),
+        "megabytes": round(size / 1e6, 1),
+        "labels": list(config["id2label"].values()),
+        "problem_type": config.get("problem_type"),
+        "thresholds": str(thresholds) if thresholds.is_file() else None,
+    }

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from textune.bundle import SETTINGS, Manifest, read_manifest, refuse_exported, write_manifest
 from textune.config import build_config, load_settings
 from textune.data import Examples, Labels
+from textune.engine.same_logits import PROBES, pair_probes, require_same
 from textune.engine.session import GRAPH, import_runtime
 from textune.errors import BundleError, MissingExtraError, ModelError, TextuneError
 from textune.evaluation import compare_pair, count_correct, count_labels
@@ -31,13 +32,11 @@ from textune.export.merged import refuse_unmergeable
 from textune.files import hash_files
 from textune.inference import Predictor
 from textune.run.tables import prepare_data
-from textune.tokens.batches import EncodedSplit, collate
+from textune.tokens.batches import collate
 
 Array = NDArray[Any]
 LARGEST_FALL = 0.003
 """int8 is refused where a paired test shows a loss of more than this share of the figure."""
-_TOLERANCE = 1e-4
-_PROBES = ("short", "a text of a few more words, to be padded beside the others", "word " * 300, "one more")
 
 
 @dataclass(frozen=True)
@@ -75,14 +74,21 @@ def _points(share: float) -> str:
 
 
 def export_onnx(
-    run: str | Path, output: Path, *, form: str = "onnx", examples: Examples | None = None, source: str = "rows given",
-    force: bool = False, backbone: str | None = None, overwrite: bool = False,
-) -> Quality | None:  # fmt: skip
-    """Writes model.onnx, the tokenizer, config.json and textune.json; returns what int8 costs.
+    run: str | Path,
+    output: Path,
+    *,
+    form: str = "onnx",
+    measure_on: tuple[Examples, str] | None = None,
+    force: bool = False,
+    backbone: str | None = None,
+    overwrite: bool = False,
+) -> Quality | None:
+    """Write model.onnx, the tokenizer, config.json and textune.json; return what int8 costs.
 
-    The adapter is added into the weights first. fp32: a fresh load must give the run's logits on padded texts of
-    unequal length. int8: measured on `examples` (the run's own validation rows where they are None), never on test
-    rows; refused where these show a loss of more than LARGEST_FALL, unless forced. None: fp32, or forced without rows.
+    The adapter is merged into the weights first. fp32: a fresh load must give the run's logits on padded texts of
+    unequal length. int8: measured on `measure_on`, which holds rows and what they are called (None: the run's own
+    validation rows), never on test rows; refused where these show a loss of more than LARGEST_FALL, unless forced.
+    Returns None for fp32, or where int8 was forced without rows.
     Raises BundleError, ModelError or MissingExtraError; nothing half-written stays.
     """
     check_output(output, overwrite)
@@ -92,7 +98,7 @@ def export_onnx(
     import_tools()
     measured = None
     if form == "onnx-int8":
-        measured = (examples, source) if examples is not None else _find_validation(Path(run), manifest, force)
+        measured = measure_on or _find_validation(Path(run), manifest, force)
     predictor = Predictor.load(run, backbone=backbone, device="cpu", precision="fp32", merge=True, engine="reference")
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".textune-export-", dir=output.parent) as place:
@@ -108,7 +114,7 @@ def export_onnx(
             _quantize(partial / GRAPH)
             _seal(partial, predictor, form, names, None)
             after = Predictor.load(partial)
-            after.predict_logits(_PROBES, _second(predictor))
+            after.predict_logits(PROBES, _second(predictor))
             if measured is not None and before is not None:
                 quality = _compare(predictor, *measured, before, _predict(after, measured[0]))
                 if not (quality.accepted or force):
@@ -124,7 +130,7 @@ def export_onnx(
 
 
 def check_output(output: Path, overwrite: bool) -> None:
-    """Raises BundleError where the folder is there and must not be replaced."""
+    """Raise BundleError where the folder is there and must not be replaced."""
     if not output.exists():
         return
     if not overwrite:
@@ -134,7 +140,7 @@ def check_output(output: Path, overwrite: bool) -> None:
 
 
 def import_tools() -> None:
-    """Raises MissingExtraError where one of the three packages that writing needs is not installed."""
+    """Raise MissingExtraError where one of the three packages that writing needs is not installed."""
     import_runtime()
     try:
         import onnx  # noqa: F401
@@ -146,11 +152,11 @@ def import_tools() -> None:
 
 
 def _second(predictor: Predictor) -> tuple[str, ...] | None:
-    return None if predictor.manifest.columns.text_pair is None else tuple(reversed(_PROBES))
+    return pair_probes(predictor.manifest.columns.text_pair is not None)
 
 
 def _find_validation(run: Path, manifest: Manifest, force: bool) -> tuple[Examples, str] | None:
-    """Returns the validation rows that the run was chosen on, read again; None where they are gone and it is forced."""
+    """Return the validation rows that the run was chosen on, read again; None where they are gone and it is forced."""
     reason = "it has no validation rows"
     try:
         data = prepare_data(build_config(load_settings(run / SETTINGS)))
@@ -204,18 +210,23 @@ def _write_graph(predictor: Predictor, path: Path) -> None:
             logits: torch.Tensor = self.model(**dict(zip(inputs, tensors, strict=True))).logits
             return logits
 
-    nothing = np.full(len(_PROBES), -1)
-    tokens = predictor.encode(_PROBES[:2] + _PROBES[3:], None if _second(predictor) is None else _PROBES[:3])
-    batch = collate(EncodedSplit(tokens, nothing, nothing).tokens, np.arange(3), predictor.padding)
+    texts = (*PROBES[:2], PROBES[0])
+    tokens = predictor.encode(texts, None if _second(predictor) is None else texts[::-1])
+    batch = collate(tokens, np.arange(len(texts)), predictor.padding)
     example = tuple(torch.from_numpy(array) for name in inputs if (array := getattr(batch, name)) is not None)
     dynamic = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     model = Classifier(predictor.model).eval()
     try:
         with _quiet(), torch.inference_mode():
             program = torch.onnx.export(
-                model, example, dynamo=True, input_names=inputs, output_names=["logits"], verbose=False,
+                model,
+                example,
+                dynamo=True,
+                input_names=inputs,
+                output_names=["logits"],
+                verbose=False,
                 dynamic_shapes=(tuple(dynamic for _ in example),),
-            )  # fmt: skip
+            )
         assert program is not None
         program.save(str(path), external_data=False)
     except Exception as error:  # the exporter raises whatever its many stages raise
@@ -226,7 +237,7 @@ def _write_graph(predictor: Predictor, path: Path) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silences what the exporter and the quantiser tell their own developers."""
+    """Silence what the exporter and the quantiser tell their own developers."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -255,24 +266,24 @@ def _write_companions(run: Path, predictor: Predictor, folder: Path) -> list[str
 
 def _seal(folder: Path, predictor: Predictor, form: str, names: list[str], quality: Quality | None) -> None:
     exported = {
-        "form": form, "padding": dataclasses.asdict(predictor.padding), "equal_lengths": predictor.equal_lengths,
+        "form": form,
+        "padding": dataclasses.asdict(predictor.padding),
+        "equal_lengths": predictor.equal_lengths,
         "quality": None if quality is None else dataclasses.asdict(quality),
-    }  # fmt: skip
+    }
     digests = hash_files(folder, [name for name in names if name != "README.md"])  # which people may edit
     write_manifest(folder, dataclasses.replace(predictor.manifest, exported=exported, files=digests))
 
 
 def _check_fresh_load(folder: Path, predictor: Predictor) -> None:
     second = _second(predictor)
-    expected = predictor.predict_logits(_PROBES, second)
-    found = Predictor.load(folder).predict_logits(_PROBES, second)
-    difference = float(np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-6))
-    if not difference <= _TOLERANCE:
-        raise ModelError(f"the exported model differs from the run (by {difference:.2g} of the largest logit)")
+    expected = predictor.predict_logits(PROBES, second)
+    found = Predictor.load(folder).predict_logits(PROBES, second)
+    require_same(expected, found, "the exported model does not give the run's logits", error=ModelError)
 
 
 def _quantize(path: Path) -> None:
-    """Rounds the matrices to int8 in place, each output channel with a scale of its own."""
+    """Round the matrices to int8 in place, each output channel with a scale of its own."""
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -280,17 +291,20 @@ def _quantize(path: Path) -> None:
     del graph.graph.value_info[:]  # shapes that the quantiser would take for those of its own tensors
     rounded = path.with_name("rounded.onnx")
     with _quiet():
-        quantize_dynamic(graph, str(rounded), per_channel=True, weight_type=QuantType.QInt8,
-                         op_types_to_quantize=["MatMul", "Gemm"])  # fmt: skip
+        quantize_dynamic(
+            graph, str(rounded), per_channel=True, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"]
+        )
     rounded.replace(path)
 
 
 def describe_onnx(folder: Path, quality: Quality | None) -> dict[str, Any]:
-    """Returns what an ONNX folder holds, for `--json`."""
+    """Return what an ONNX folder holds, for `--json`."""
     manifest = read_manifest(folder, verify=False)
     size = sum(p.stat().st_size for p in folder.iterdir() if p.is_file())
     return {
-        "folder": str(folder), "form": manifest.exported["form"], "megabytes": round(size / 1e6, 1),
+        "folder": str(folder),
+        "form": manifest.exported["form"],
+        "megabytes": round(size / 1e6, 1),
         "labels": list(manifest.labels),
         "quality": None if quality is None else dataclasses.asdict(quality),
-    }  # fmt: skip
+    }

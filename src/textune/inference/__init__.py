@@ -1,5 +1,5 @@
 """Predictions with a finished run: of texts, and of whole files."""
 
-from textune.inference.predictor import Predictor, choose_device, load, padding_of
+from textune.inference.predictor import LoadOptions, Predictor, choose_device, load
 
-__all__ = ["Predictor", "choose_device", "load", "padding_of"]
+__all__ = ["LoadOptions", "Predictor", "choose_device", "load"]

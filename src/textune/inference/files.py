@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from textune.data import ReadOptions, Table, choose_columns, join_set, stream_tables
 from textune.errors import ConfigError, DataError
@@ -45,27 +46,36 @@ class _Writer(Protocol):
     def close(self) -> None: ...
 
 
+@dataclass(frozen=True)
+class FileForm:
+    """What is read of a file and written to it.
+
+    text, text_pair: columns to read; default: those of training, else found by looking. probabilities: one column per
+    class. exact: CSV cells that a spreadsheet would run as formulas are written unchanged, not escaped.
+    """
+
+    text: Sequence[str] | None = None
+    text_pair: str | None = None
+    probabilities: bool = False
+    exact: bool = False
+
+
 def predict_file(
     predictor: Predictor,
     source: str | Path,
     output: Path,
     *,
-    text: Sequence[str] | None = None,
-    text_pair: str | None = None,
-    probabilities: bool = False,
-    exact: bool = False,
-    options: ReadOptions | None = None,
+    form: FileForm | None = None,
+    reading: ReadOptions | None = None,
     advance: Callable[[int], None] = lambda rows: None,
 ) -> FilePrediction:
-    """Adds label and probability (and one per class) to every row of a table of any size; all columns are kept.
+    """Add label and probability (and one per class) to every row of a table of any size; all columns are kept.
 
     With several labels per text `label` holds a list, in CSV the labels with the run's separator between them, and
     there is no single probability.
-    text, text_pair: columns to read; default: those of training, else found by looking.
-    exact: CSV cells that a spreadsheet would run as formulas are written as they are, not escaped.
     The output appears only when it is whole. Raises DataError for unreadable rows, ConfigError for the output.
     """
-    writer_type = _WRITERS.get(output.suffix.lower())
+    form, writer_type = form or FileForm(), _WRITERS.get(output.suffix.lower())
     if writer_type is None:
         raise ConfigError(f"{output}: cannot write '{output.suffix}' files", hint=f"use {', '.join(_WRITERS)}")
     if not output.parent.is_dir():
@@ -76,12 +86,12 @@ def predict_file(
     with tempfile.TemporaryDirectory(prefix=".textune-", dir=output.parent) as place:
         partial = Path(place) / output.name
         writer: _Writer | None = None
-        for piece in stream_tables(source, options or ReadOptions(), _ROWS_PER_PIECE):
-            texts, pairs = _texts_of(piece, predictor, text, text_pair)
+        for piece in stream_tables(source, reading or ReadOptions(), _ROWS_PER_PIECE):
+            texts, pairs = _texts_of(piece, predictor, form.text, form.text_pair)
             answers, scores = _predict_piece(predictor, texts, pairs)
-            new = _list_columns(predictor, answers, scores, probabilities, as_text=writer_type is _CsvWriter)
+            new = _list_columns(predictor, answers, scores, form.probabilities, as_text=writer_type is _CsvWriter)
             table, added = _add_columns(piece, new)
-            writer = writer or writer_type(partial, table.schema, exact)
+            writer = writer or writer_type(partial, table.schema, form.exact)
             writer.write(table)
             rows += len(piece)
             for answer in answers:
@@ -99,7 +109,7 @@ def predict_file(
 def _texts_of(
     piece: Table, predictor: Predictor, text: Sequence[str] | None, text_pair: str | None
 ) -> tuple[list[str | None], list[str] | None]:
-    """Returns each row's text (None where it has none) and second text."""
+    """Return each row's text (None where it has none) and second text."""
     trained = predictor.manifest.columns
     there = set(piece.columns)
     columns = choose_columns(
@@ -120,8 +130,8 @@ def _texts_of(
 
 def _predict_piece(
     predictor: Predictor, texts: list[str | None], pairs: list[str] | None
-) -> tuple[list[Answer | None], np.ndarray[Any, Any]]:
-    """Returns the answer for each row (None without text) and the probabilities, NaN where there is no text."""
+) -> tuple[list[Answer | None], NDArray[Any]]:
+    """Return the answer for each row (None without text) and the probabilities, NaN where there is no text."""
     chosen = [i for i, t in enumerate(texts) if t is not None]
     scores = np.full((len(texts), len(predictor.labels)), np.nan)
     answers: list[Answer | None] = [None] * len(texts)
@@ -134,12 +144,12 @@ def _predict_piece(
 
 
 def _list_columns(
-    predictor: Predictor, answers: list[Answer | None], scores: np.ndarray[Any, Any], each_class: bool, as_text: bool
+    predictor: Predictor, answers: list[Answer | None], scores: NDArray[Any], each_class: bool, as_text: bool
 ) -> dict[str, Any]:
-    """Returns the new columns by name. as_text: several labels are joined in one cell."""
+    """Return the new columns by name. as_text: several labels are joined in one cell."""
     import pyarrow as pa
 
-    def shares(values: np.ndarray[Any, Any]) -> Any:
+    def shares(values: NDArray[Any]) -> Any:
         return pa.array([None if a is None else float(v) for a, v in zip(answers, values, strict=True)], pa.float64())
 
     text = pa.large_string()
@@ -232,7 +242,7 @@ _WRITERS: dict[str, type[Any]] = {
 
 
 def read_lines(stream: Any) -> Iterator[str]:
-    """Yields the non-empty lines of standard input, one text each."""
+    """Yield the non-empty lines of standard input, one text each."""
     for line in stream:
         text = line.rstrip("\n").rstrip("\r")
         if text.strip():

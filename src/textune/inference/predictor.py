@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from textune import cache
 from textune.backbones.pooling import Pooling
 from textune.bundle import BaseModel, Manifest, read_manifest
 from textune.errors import BundleError, DataError, ModelError
@@ -53,6 +53,18 @@ class SetPrediction:
         return {label: self.probabilities[label] for label in self.labels}
 
 
+@dataclass(frozen=True)
+class LoadOptions:
+    """How a bundle is loaded; the fields are the arguments of `Predictor.load`."""
+
+    backbone: str | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    trust: str | None = None
+    merge: bool | None = None
+    engine: str = "auto"
+
+
 class Predictor:
     """Classifies texts with a saved run. Make one by `Predictor.load`."""
 
@@ -67,10 +79,17 @@ class Predictor:
 
     @classmethod
     def load(
-        cls, run: str | Path, *, backbone: str | None = None, device: str = "auto", precision: str = "auto",
-        trust: str | None = None, merge: bool | None = None, engine: str = "auto",
-    ) -> Predictor:  # fmt: skip
-        """Loads a bundle, or a folder exported to ONNX, after checking its hashes.
+        cls,
+        run: str | Path,
+        *,
+        backbone: str | None = None,
+        device: str = "auto",
+        precision: str = "auto",
+        trust: str | None = None,
+        merge: bool | None = None,
+        engine: str = "auto",
+    ) -> Predictor:
+        """Load a bundle, or a folder exported to ONNX, after checking its hashes.
 
         backbone: where the base model is, if it was a local folder that this machine does not know.
         precision: "auto" (a probe decides), "fp32" or "bf16". merge: add the adapter into the weights, which is
@@ -81,22 +100,11 @@ class Predictor:
         manifest = read_manifest(run, verify=False)
         if manifest.exported:
             return cls._load_exported(Path(run), manifest, device, precision)
-        return cls.from_manifest(
-            Path(run),
-            read_manifest(run),
-            backbone=backbone,
-            device=device,
-            precision=precision,
-            trust=trust,
-            merge=merge,
-            engine=engine,
-        )
+        options = LoadOptions(backbone, device, precision, trust, merge, engine)
+        return cls.from_manifest(Path(run), read_manifest(run), options)
 
     @classmethod
-    def from_manifest(
-        cls, folder: Path, manifest: Manifest, *, backbone: str | None = None, device: str = "auto",
-        precision: str = "auto", trust: str | None = None, merge: bool | None = None, engine: str = "auto",
-    ) -> Predictor:  # fmt: skip
+    def from_manifest(cls, folder: Path, manifest: Manifest, options: LoadOptions) -> Predictor:
         """Like `load`, with a manifest that was read and checked already, or is not written yet."""
         import torch
 
@@ -104,7 +112,7 @@ class Predictor:
         from textune.engine import open_engine, probe_precision
         from textune.methods import resolve_saved
 
-        found = find_backbone(manifest.base_model, backbone, trust)
+        found = find_backbone(manifest.base_model, options.backbone, options.trust)
         method = resolve_saved(manifest.method, manifest.method_options)
         with torch.random.fork_rng(devices=[]):  # the head's first weights are overwritten at once
             pooling = None if manifest.pooling is None else Pooling(manifest.pooling, method.tokens_before_text)
@@ -114,20 +122,23 @@ class Predictor:
             model = method.apply(model, found.family, new_modules)
         method.load_weights(model, folder)
         model.eval().requires_grad_(False)
-        if method.mergeable and (method.merged_to_predict if merge is None else merge):
+        if method.mergeable and (method.merged_to_predict if options.merge is None else options.merge):
             model = method.merge(model)
-        place = choose_device(device)
+        place = choose_device(options.device)
         opened, _ = open_engine(
-            model.to(place), probe_precision(precision, place), found.family,
-            equal_lengths=method.needs_equal_lengths(found.family), wanted=engine,
-        )  # fmt: skip
-        made = cls(manifest, opened.eval(), load_tokenizer(folder), padding_of(found))
+            model.to(place),
+            probe_precision(options.precision, place),
+            found.family,
+            equal_lengths=method.needs_equal_lengths(found.family),
+            wanted=options.engine,
+        )
+        made = cls(manifest, opened.eval(), load_tokenizer(folder), found.padding)
         made.equal_lengths = method.needs_equal_lengths(found.family)
         return made
 
     @classmethod
     def _load_exported(cls, folder: Path, manifest: Manifest, device: str, precision: str) -> Predictor:
-        """Opens an ONNX folder; torch and transformers stay out of it.
+        """Open an ONNX folder; torch and transformers stay out of it.
 
         The hashes are checked while onnxruntime reads the graph, which is half of the time to the first label.
         """
@@ -176,7 +187,7 @@ class Predictor:
         return model
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Tokenized:
-        """Tokenises texts as in training; raises DataError for what is no text."""
+        """Tokenize texts as in training; raise DataError for what is no text."""
         check_texts(texts)
         if self.manifest.columns.text_pair is not None and pairs is None:
             raise DataError("this model classifies pairs of texts; the second texts are missing")
@@ -184,8 +195,8 @@ class Predictor:
             check_texts(pairs)
         return encode_texts(self._tokenizer, texts, pairs, self.manifest.max_length, self.manifest.long_text)
 
-    def predict_logits(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray[Any, Any]:
-        """Returns logits before the temperature: float32 [texts, labels]."""
+    def predict_logits(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> NDArray[Any]:
+        """Return logits before the temperature: float32 [texts, labels]."""
         from textune.engine import predict_logits
 
         chunks = [np.zeros((0, len(self.labels)), np.float32)]
@@ -196,19 +207,19 @@ class Predictor:
             chunks.append(predict_logits(self._engine, EncodedSplit(tokens, nothing, nothing), self.padding))
         return np.concatenate(chunks)
 
-    def predict_proba(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray[Any, Any]:
-        """Returns probabilities: float64 [texts, labels], each row summing to 1 where a text has one label."""
+    def predict_proba(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> NDArray[Any]:
+        """Return probabilities: float64 [texts, labels], each row summing to 1 where a text has one label."""
         return self.task.probabilities(self.predict_logits(texts, pairs) / self.manifest.temperature)
 
     def predict(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Any]:
-        """Returns the most probable label of each text (str), or with several labels per text those from their
+        """Return the most probable label of each text (str), or with several labels per text those from their
         thresholds on (tuple of str, which may be empty)."""
         return list(self.task.answer(self.predict_proba(texts, pairs), self.labels))
 
     def classify(
         self, texts: Sequence[str], pairs: Sequence[str] | None = None
     ) -> Sequence[Prediction | SetPrediction]:
-        """Returns label, or labels, and probabilities of each text."""
+        """Return label, or labels, and probabilities of each text."""
         probabilities = self.predict_proba(texts, pairs)
         answers = self.task.answer(probabilities, self.labels)
         each = [dict(zip(self.labels, map(float, row), strict=True)) for row in probabilities]
@@ -218,19 +229,19 @@ class Predictor:
 
 
 def load(run: str | Path, **options: Any) -> Predictor:
-    """Loads a finished run, or an exported folder, for prediction; options as for `Predictor.load`."""
+    """Load a finished run, or an exported folder, for prediction; options as for `Predictor.load`."""
     return Predictor.load(run, **options)
 
 
 def find_backbone(base: BaseModel, given: str | None, trust: str | None) -> Backbone:
-    """Finds the base model of a bundle and checks its hash; raises ModelError with what to give."""
+    """Find the base model of a bundle and checks its hash; raise ModelError with what to give."""
     from textune.backbones import recall_local, resolve_backbone
 
     if given is not None:
         return resolve_backbone(given, trust=trust, sha256=base.sha256)
     if not base.local:
         return resolve_backbone(base.id, trust=trust, sha256=base.sha256)
-    folder = recall_local(base.sha256, cache.cache_dir())
+    folder = recall_local(base.sha256)
     if folder is None:
         raise ModelError(
             f"the run's base model '{base.id}' was a local folder that this machine does not know",
@@ -239,15 +250,8 @@ def find_backbone(base: BaseModel, given: str | None, trust: str | None) -> Back
     return resolve_backbone(folder, trust=folder if trust == base.id else trust, sha256=base.sha256)
 
 
-def padding_of(backbone: Backbone) -> Padding:
-    """Returns how a backbone wants its batches padded."""
-    family = backbone.family
-    types = family.takes_token_types and int(backbone.config.get("type_vocab_size", 2)) > 1
-    return Padding(backbone.pad_token_id, family.padding_side, types)
-
-
 def choose_device(device: str) -> torch.device:
-    """Returns the device for inference; raises ModelError where the one asked for is not there."""
+    """Return the device for inference; raise ModelError where the one asked for is not there."""
     import torch
 
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
@@ -259,7 +263,7 @@ def choose_device(device: str) -> torch.device:
 
 
 def check_texts(texts: Sequence[str]) -> None:
-    """Raises DataError naming the first item that is not a non-empty string, or a string given for a list."""
+    """Raise DataError naming the first item that is not a non-empty string, or a string given for a list."""
     if isinstance(texts, str):
         raise DataError("give a list of texts, not one text", hint='for one text: ["..."]')
     for i, text in enumerate(texts, 1):

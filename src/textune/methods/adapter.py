@@ -24,9 +24,10 @@ class AdapterOptions:
     """Options of `adapter`."""
 
     placement: str = option(
-        "houlsby", "behind attention and feed-forward (houlsby), or behind feed-forward alone (pfeiffer)",
+        "houlsby",
+        "behind attention and feed-forward (houlsby), or behind feed-forward alone (pfeiffer)",
         choices=("houlsby", "pfeiffer"),
-    )  # fmt: skip
+    )
     reduction_factor: float = option(16.0, "how much narrower the bottleneck is than the layer", low=1, high=4096)
     activation: str = option("relu", "what stands between the two matrices", choices=("relu", "gelu", "tanh", "silu"))
 
@@ -45,13 +46,13 @@ class Adapter(Method):
 
     @classmethod
     def refusal(cls, family: Family) -> str | None:
-        """Returns why a guessed family has no adapters."""
+        """Return why a guessed family has no adapters."""
         if not family.feed_forward_output:
             return "where its layers join the residual stream is not known"
         return super().refusal(family)
 
     def apply(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> torch.nn.Module:
-        """Freezes the backbone and puts adapters into its layers; raises ModelError where there is no place."""
+        """Freeze the backbone and puts adapters into its layers; raise ModelError where there is no place."""
         freeze_all_but(model, (*family.head_modules, *new_modules))
         places = [family.feed_forward_output]
         if self.options.placement == "houlsby":
@@ -69,7 +70,7 @@ class Adapter(Method):
 
 
 def _build_adapted(base: torch.nn.Module, options: AdapterOptions) -> torch.nn.Module:
-    """Returns a module that runs a layer and adds to its output what a bottleneck makes of that output."""
+    """Return a module that runs a layer and add to its output what a bottleneck makes of that output."""
     import torch
 
     activations = {"relu": torch.nn.ReLU, "gelu": torch.nn.GELU, "tanh": torch.nn.Tanh, "silu": torch.nn.SiLU}

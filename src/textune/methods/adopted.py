@@ -36,7 +36,7 @@ class AdoptedPeft(PeftMethod):
     options_type = AdoptedOptions
 
     def build_peft_config(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> Any:
-        """Returns the configuration that the adapter came with."""
+        """Return the configuration that the adapter came with."""
         return build_config(self.options.peft_type, json.loads(self.options.settings))
 
 
@@ -53,16 +53,16 @@ class AdoptedPrompt(PromptMethod):
         return int(json.loads(self.options.settings)["num_virtual_tokens"])
 
     def needs_equal_lengths(self, family: Family) -> bool:
-        """Returns True for decoders, but under a prefix: there the ids tell where a text ends."""
+        """Return True for decoders, but under a prefix: there the ids tell where a text ends."""
         return self.options.peft_type not in _KEEPS_IDS and super().needs_equal_lengths(family)
 
     def build_peft_config(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> Any:
-        """Returns the configuration that the prompt came with."""
+        """Return the configuration that the prompt came with."""
         return build_config(self.options.peft_type, json.loads(self.options.settings))
 
 
 def build_config(peft_type: str, settings: dict[str, Any]) -> Any:
-    """Returns peft's configuration of a classifier to predict with; raises ValueError or TypeError as peft does."""
+    """Return peft's configuration of a classifier to predict with; raise ValueError or TypeError as peft does."""
     from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
     from peft.utils import PeftType
 

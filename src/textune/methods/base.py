@@ -62,7 +62,7 @@ class Method:
 
     @classmethod
     def refusal(cls, family: Family) -> str | None:
-        """Returns why this method cannot be had on a family, or None."""
+        """Return why this method cannot be had on a family, or None."""
         return cls.families_refused.get(family.name)
 
     @property
@@ -76,27 +76,27 @@ class Method:
         return 0
 
     def needs_equal_lengths(self, family: Family) -> bool:
-        """Returns whether padding would, or might, change the answers: only texts of one length share a pass then."""
+        """Return whether padding would, or might, change the answers: only texts of one length share a pass then."""
         return family.guessed
 
     def load_kwargs(self, family: Family) -> dict[str, Any]:
-        """Returns how the backbone must be loaded (extra arguments of from_pretrained)."""
+        """Return how the backbone must be loaded (extra arguments of from_pretrained)."""
         return {}
 
     def apply(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> torch.nn.Module:
-        """Injects, wraps or freezes; returns the model to train. new_modules start random and must be saved."""
+        """Inject, wraps or freezes; return the model to train. new_modules start random and must be saved."""
         raise NotImplementedError
 
     def rate_factor(self, parameter: str) -> float:
-        """Returns what the learning rate of a parameter is multiplied with."""
+        """Return what the learning rate of a parameter is multiplied with."""
         return 1.0
 
     def param_groups(self, model: torch.nn.Module, family: Family, rates: Rates) -> list[dict[str, Any]]:
-        """Returns the optimizer's groups: the head and each layer at their rates; weight decay on matrices only."""
+        """Return the optimizer's groups: the head and each layer at their rates; weight decay on matrices only."""
         return group_parameters(model, family, rates, self.rate_factor)
 
     def write_weights(self, model: torch.nn.Module, folder: Path, backbone: Backbone) -> list[str]:
-        """Writes what the run added to the backbone; returns the names of the files."""
+        """Write what the run added to the backbone; return the names of the files."""
         from safetensors.torch import save_file
 
         tensors = {n: p.detach().cpu().contiguous() for n, p in model.named_parameters() if p.requires_grad}
@@ -104,15 +104,15 @@ class Method:
         return [DELTA_FILE]
 
     def plain_load(self, family: Family) -> list[str]:
-        """Returns further arguments of from_pretrained that loading by peft alone needs."""
+        """Return further arguments of from_pretrained that loading by peft alone needs."""
         return []
 
     def resolved_options(self, family: Family) -> dict[str, Any]:
-        """Returns the options with every default of the family filled in, as the manifest keeps them."""
+        """Return the options with every default of the family filled in, as the manifest keeps them."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self.options).items()}
 
     def load_weights(self, model: torch.nn.Module, folder: Path) -> None:
-        """Lays saved weights over a freshly loaded model to which `apply` was applied.
+        """Lay saved weights over a freshly loaded model to which `apply` was applied.
 
         Raises BundleError where a saved tensor has no place, or a trained one no saved value.
         """
@@ -131,7 +131,7 @@ class Method:
                 places[name].copy_(tensor)
 
     def merge(self, model: torch.nn.Module) -> torch.nn.Module:
-        """Returns a plain Hugging Face model with the same logits."""
+        """Return a plain Hugging Face model with the same logits."""
         return model
 
 
@@ -141,7 +141,7 @@ adopted: Registry[type[Method]] = Registry("method")
 
 
 def register(name: str, registry: Registry[type[Method]] = methods) -> typing.Callable[[type[Method]], type[Method]]:
-    """Registers a method class under its key."""
+    """Register a method class under its key."""
 
     def store(cls: type[Method]) -> type[Method]:
         cls.key = name
@@ -151,7 +151,7 @@ def register(name: str, registry: Registry[type[Method]] = methods) -> typing.Ca
 
 
 def resolve(name: str, raw_options: Mapping[str, Any]) -> Method:
-    """Checks the options of a method to train with and returns it; raises ConfigError listing every problem."""
+    """Check the options of a method to train with and return it; raise ConfigError listing every problem."""
     if name in adopted.names():
         raise ConfigError(
             f"method {name}: holds an adapter that was made elsewhere; it predicts, but cannot be trained further",
@@ -161,7 +161,7 @@ def resolve(name: str, raw_options: Mapping[str, Any]) -> Method:
 
 
 def resolve_saved(name: str, raw_options: Mapping[str, Any]) -> Method:
-    """Returns the method of a saved run, which may be an imported one; raises ConfigError like `resolve`."""
+    """Return the method of a saved run, which may be an imported one; raise ConfigError like `resolve`."""
     return _build_method((adopted if name in adopted.names() else methods).get(name), raw_options)
 
 
@@ -197,7 +197,7 @@ def _coerce_option(f: dataclasses.Field[Any], hint: Any, value: Any) -> Any:
 
 
 def check_family(method: Method, family: Family) -> None:
-    """Raises ModelError where the family cannot carry the method, naming those that it can."""
+    """Raise ModelError where the family cannot carry the method, naming those that it can."""
     reason = method.refusal(family)
     if reason is not None:
         others = [name for name, cls in methods if cls.refusal(family) is None]
@@ -208,12 +208,12 @@ def check_family(method: Method, family: Family) -> None:
 
 
 def longest_text(method: Method, backbone: Backbone) -> int:
-    """Returns how many tokens of a text the backbone reads under the method."""
+    """Return how many tokens of a text the backbone reads under the method."""
     return backbone.max_positions - method.virtual_tokens
 
 
 def check_length(method: Method, backbone: Backbone, max_length: int | None) -> None:
-    """Raises ConfigError where texts are to be longer than the backbone reads under the method."""
+    """Raise ConfigError where texts are to be longer than the backbone reads under the method."""
     most = longest_text(method, backbone)
     if max_length is not None and max_length > most:
         beside = f" beside the {method.virtual_tokens} virtual ones of {method.key}" if method.virtual_tokens else ""
@@ -221,24 +221,24 @@ def check_length(method: Method, backbone: Backbone, max_length: int | None) -> 
 
 
 def freeze_all_but(model: torch.nn.Module, modules: Iterable[str]) -> None:
-    """Makes only the parameters inside the named modules trainable."""
+    """Make only the parameters inside the named modules trainable."""
     chosen = tuple(modules)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(is_inside(name, chosen))
 
 
 def module_pattern(modules: Iterable[str]) -> str:
-    """Returns a regular expression that fully matches the names of the modules and of all inside them."""
+    """Return a regular expression that fully matches the names of the modules and of all inside them."""
     return r"(?:.*\.)?(?:" + "|".join(re.escape(m) for m in modules) + r")(?:\..*)?"
 
 
 def target_pattern(names: Iterable[str], apart: Iterable[str]) -> str:
-    """Returns a regular expression that fully matches modules by the end of their names, but none inside `apart`."""
+    """Return a regular expression that fully matches modules by the end of their names, but none inside `apart`."""
     ends, others = ("|".join(map(re.escape, group)) for group in (names, apart))
     return rf"(?!(?:.*\.)?(?:{others})(?:\.|$))(?:.*\.)?(?:{ends})"
 
 
 def layer_pattern(family: Family, names: Iterable[str]) -> str:
-    """Returns a regular expression that fully matches modules of every layer, given their names inside a layer."""
+    """Return a regular expression that fully matches modules of every layer, given their names inside a layer."""
     inside = "|".join(re.escape(name) for name in names)
     return rf"(?:.*\.)?{re.escape(family.layers)}\.\d+\.(?:{inside})"

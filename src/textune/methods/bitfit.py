@@ -25,7 +25,7 @@ class BitFit(Method):
     ) | {"modernbert": "it has no bias vectors but the classifier's"}
 
     def apply(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> torch.nn.Module:
-        """Freezes all but biases, head and what started random; raises ModelError where there is no bias."""
+        """Freeze all but biases, head and what started random; raise ModelError where there is no bias."""
         freeze_all_but(model, (*family.head_modules, *new_modules))
         biases = [p for n, p in model.named_parameters() if n.endswith(".bias") and not p.requires_grad]
         if not biases:

@@ -26,19 +26,19 @@ class Full(Method):
     learning_rate = 1e-4
 
     def apply(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> torch.nn.Module:
-        """Makes everything trainable."""
+        """Make everything trainable."""
         model.requires_grad_(True)
         return model
 
     def write_weights(self, model: torch.nn.Module, folder: Path, backbone: Backbone) -> list[str]:
-        """Writes the whole model as model.safetensors."""
+        """Write the whole model as model.safetensors."""
         from safetensors.torch import save_model
 
         save_model(model, str(folder / _WEIGHTS), metadata={"format": "pt"})
         return [_WEIGHTS]
 
     def load_weights(self, model: torch.nn.Module, folder: Path) -> None:
-        """Lays the saved weights over the model; raises BundleError where one is missing."""
+        """Lay the saved weights over the model; raise BundleError where one is missing."""
         from safetensors.torch import load_model
 
         try:

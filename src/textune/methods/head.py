@@ -22,6 +22,6 @@ class Head(Method):
     trains_body = False
 
     def apply(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> torch.nn.Module:
-        """Freezes all but the head and what started random."""
+        """Freeze all but the head and what started random."""
         freeze_all_but(model, (*family.head_modules, *new_modules))
         return model

@@ -23,13 +23,13 @@ class IA3(PeftMethod):
 
     @classmethod
     def refusal(cls, family: Family) -> str | None:
-        """Returns why a guessed family has no IA3."""
+        """Return why a guessed family has no IA3."""
         if not family.key_value:
             return "which of its layers make keys and values is not known"
         return super().refusal(family)
 
     def build_peft_config(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> Any:
-        """Returns peft's IA3Config; in the feed-forward part the inputs of the second layer are scaled."""
+        """Return peft's IA3Config; in the feed-forward part the inputs of the second layer are scaled."""
         from peft import IA3Config
 
         return IA3Config(

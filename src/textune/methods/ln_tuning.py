@@ -24,13 +24,13 @@ class LNTuning(PeftMethod):
 
     @classmethod
     def refusal(cls, family: Family) -> str | None:
-        """Returns why a guessed family has no LN-tuning."""
+        """Return why a guessed family has no LN-tuning."""
         if not family.norms:
             return "its layers have no modules that are norms by their names"
         return super().refusal(family)
 
     def build_peft_config(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> Any:
-        """Returns peft's LNTuningConfig; the norms of the head are trained with it."""
+        """Return peft's LNTuningConfig; the norms of the head are trained with it."""
         from peft import LNTuningConfig
 
         saved = list_saved_modules(family, new_modules)

@@ -32,9 +32,12 @@ class LoraOptions:
         None, "linear layers to adapt, by the end of their names; default: the family's"
     )
     top_layers: int | None = option(
-        None, "adapt only so many of the highest layers, and what stands above them; in the lean engine the others "
-        "run once, not in every epoch", low=1, high=1000
-    )  # fmt: skip
+        None,
+        "adapt only so many of the highest layers, and what stands above them; in the lean engine the others "
+        "run once, not in every epoch",
+        low=1,
+        high=1000,
+    )
     dora: bool = option(False, "DoRA: train the length of each output's weights apart from their direction")
     rslora: bool = option(False, "rsLoRA: scale by alpha / sqrt(r), which suits high ranks")
     lora_plus: float = option(1.0, "LoRA+: the second matrix learns at so many times the rate", low=1, high=1000)
@@ -52,7 +55,7 @@ class Lora(TargetMethod):
     variants: ClassVar = {"dora": {"dora": True}, "rslora": {"rslora": True}, "lora_plus": {"lora_plus": 4.0}}
 
     def build_peft_config(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> Any:
-        """Returns peft's LoraConfig; the head is trained whole, never adapted."""
+        """Return peft's LoraConfig; the head is trained whole, never adapted."""
         from peft import LoraConfig
 
         saved = list_saved_modules(family, new_modules)
@@ -70,18 +73,20 @@ class Lora(TargetMethod):
         )
 
     def _layers_left_out(self, model: torch.nn.Module, family: Family) -> list[str]:
-        """Returns the modules that stay as they are: all layers below the highest `top_layers`, and the embeddings."""
+        """Return the modules that stay as they are: all layers below the highest `top_layers`, and the embeddings."""
         wanted = self.options.top_layers
         if wanted is None:
             return []
         if family.shared_layers:
-            raise ModelError(f"method.top_layers: {family.name} shares one layer's weights among all",
-                             hint="leave method.top_layers out")  # fmt: skip
+            raise ModelError(
+                f"method.top_layers: {family.name} shares one layer's weights among all",
+                hint="leave method.top_layers out",
+            )
         count = len(list(model.get_submodule(family.layers).children()))
         if wanted > count:
             raise ModelError(f"method.top_layers={wanted}: the backbone has {count} layers")
         return [*family.embeddings, *(f"{family.layers}.{i}" for i in range(count - wanted))]
 
     def rate_factor(self, parameter: str) -> float:
-        """Returns LoRA+'s ratio for the second matrix of an update."""
+        """Return LoRA+'s ratio for the second matrix of an update."""
         return float(self.options.lora_plus) if ".lora_B." in parameter else 1.0

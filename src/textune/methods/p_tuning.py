@@ -34,7 +34,7 @@ class PTuning(PromptMethod):
     head_learning_rate = 2e-3
 
     def build_peft_config(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> Any:
-        """Returns peft's PromptEncoderConfig."""
+        """Return peft's PromptEncoderConfig."""
         from peft import PromptEncoderConfig
 
         return PromptEncoderConfig(
@@ -47,7 +47,7 @@ class PTuning(PromptMethod):
         )
 
     def fold(self, prompt_encoder: Any) -> None:
-        """Takes the network away: the prompts that it made were saved."""
+        """Take the network away: the prompts that it made were saved."""
         import torch
 
         prompt_encoder.mlp_head = torch.nn.Identity()

@@ -20,7 +20,7 @@ _CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
 def list_saved_modules(family: Family, new_modules: tuple[str, ...]) -> list[str]:
-    """Returns the modules that are trained and saved whole: the family's head and all that started random.
+    """Return the modules that are trained and saved whole: the family's head and all that started random.
 
     A module that the checkpoint lacked and that is not saved would be random again after a reload.
     """
@@ -35,11 +35,11 @@ class PeftMethod(Method):
     needs_peft: ClassVar[bool] = True
 
     def build_peft_config(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> Any:
-        """Returns the peft configuration of this method."""
+        """Return the peft configuration of this method."""
         raise NotImplementedError
 
     def apply(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> torch.nn.Module:
-        """Wraps the model by peft; raises ModelError where peft finds nothing to adapt."""
+        """Wrap the model by peft; raise ModelError where peft finds nothing to adapt."""
         quieten_bitsandbytes()
         import peft
 
@@ -55,7 +55,7 @@ class PeftMethod(Method):
         return wrapped
 
     def write_weights(self, model: torch.nn.Module, folder: Path, backbone: Backbone) -> list[str]:
-        """Writes adapter_config.json and adapter_model.safetensors with the hub id as base, never a path."""
+        """Write adapter_config.json and adapter_model.safetensors with the hub id as base, never a path."""
         model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)  # type: ignore[operator]
         (folder / "README.md").unlink(missing_ok=True)  # peft's template; the run writes its own card
         path = folder / _CONFIG
@@ -66,7 +66,7 @@ class PeftMethod(Method):
         return [_CONFIG, _WEIGHTS]
 
     def load_weights(self, model: torch.nn.Module, folder: Path) -> None:
-        """Lays a saved adapter over a freshly wrapped model; raises BundleError where a tensor is missing or extra."""
+        """Lay a saved adapter over a freshly wrapped model; raise BundleError where a tensor is missing or extra."""
         import peft
         from safetensors.torch import load_file
 
@@ -80,14 +80,14 @@ class PeftMethod(Method):
             raise BundleError(f"{folder / _WEIGHTS}: does not fit the backbone: {error}") from error
 
     def merge(self, model: torch.nn.Module) -> torch.nn.Module:
-        """Returns the backbone with the adapter added into its weights and the trained head in place."""
+        """Return the backbone with the adapter added into its weights and the trained head in place."""
         unwrap_saved_modules(model)
         merged: torch.nn.Module = model.merge_and_unload()  # type: ignore[operator]
         return merged
 
 
 def quieten_bitsandbytes() -> None:
-    """Hides that it misses optional kernels, which it would fetch from a hub. peft imports it wherever it is there."""
+    """Hide that it misses optional kernels, which it would fetch from a hub. peft imports it wherever it is there."""
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
@@ -95,11 +95,11 @@ class TargetMethod(PeftMethod):
     """A method that adapts linear layers: those of its option `targets`, else the family's."""
 
     def targets(self, family: Family) -> list[str]:
-        """Returns the layers to adapt, by the end of their names."""
+        """Return the layers to adapt, by the end of their names."""
         return list(self.options.targets or family.linear)
 
     def resolved_options(self, family: Family) -> dict[str, Any]:
-        """Returns the options with the family's layers filled in."""
+        """Return the options with the family's layers filled in."""
         return super().resolved_options(family) | {"targets": self.targets(family)}
 
 
@@ -119,14 +119,14 @@ class PromptMethod(PeftMethod):
         return self.virtual_tokens
 
     def needs_equal_lengths(self, family: Family) -> bool:
-        """Returns True for decoders: given no ids, they classify the last position, padding or not."""
+        """Return True for decoders: given no ids, they classify the last position, padding or not."""
         return family.decoder or super().needs_equal_lengths(family)
 
     def fold(self, prompt_encoder: Any) -> None:
-        """Takes away what only training needs: peft saves the prompts themselves, not the network that made them."""
+        """Take away what only training needs: peft saves the prompts themselves, not the network that made them."""
 
     def write_weights(self, model: torch.nn.Module, folder: Path, backbone: Backbone) -> list[str]:
-        """Writes peft's files without the network of a prompt, parts of which peft takes for a head by their names."""
+        """Write peft's files without the network of a prompt, parts of which peft takes for a head by their names."""
         from safetensors.torch import load_file, save_file
 
         names = super().write_weights(model, folder, backbone)
@@ -136,13 +136,13 @@ class PromptMethod(PeftMethod):
         return names
 
     def load_weights(self, model: torch.nn.Module, folder: Path) -> None:
-        """Lays saved prompts and head over a freshly wrapped model; raises BundleError where they do not fit."""
+        """Lay saved prompts and head over a freshly wrapped model; raise BundleError where they do not fit."""
         self.fold(model.prompt_encoder["default"])  # type: ignore[index]
         super().load_weights(model, folder)
 
 
 def prompt_shape(model: torch.nn.Module, family: Family) -> dict[str, int]:
-    """Returns the sizes of a soft prompt, which peft does not find on every family by itself."""
+    """Return the sizes of a soft prompt, which peft does not find on every family by itself."""
     config: Any = model.config
     return {
         "token_dim": int(getattr(config, family.prompt_size)),
@@ -153,12 +153,12 @@ def prompt_shape(model: torch.nn.Module, family: Family) -> dict[str, int]:
 
 
 def uses_conv1d(model: torch.nn.Module) -> bool:
-    """Returns whether the weights lie transposed, as GPT-2's do."""
+    """Return whether the weights lie transposed, as GPT-2's do."""
     return any(type(module).__name__ == "Conv1D" for module in model.modules())
 
 
 def unwrap_saved_modules(model: torch.nn.Module) -> None:
-    """Puts the trained copies of the modules that are saved whole in the place of peft's wrappers.
+    """Put the trained copies of the modules that are saved whole in the place of peft's wrappers.
 
     peft's own merge raises on heads of several modules for some methods, and loses the trained head for others.
     """

@@ -44,17 +44,17 @@ class Prefix(PromptMethod):
 
     @classmethod
     def refusal(cls, family: Family) -> str | None:
-        """Returns why a family takes no prefix."""
+        """Return why a family takes no prefix."""
         if family.prefix is None:
             return "its attention has no place where keys and values from outside could enter"
         return super().refusal(family)
 
     def needs_equal_lengths(self, family: Family) -> bool:
-        """Returns False: the ids are there, so a decoder finds a text's last token."""
+        """Return False: the ids are there, so a decoder finds a text's last token."""
         return False
 
     def build_peft_config(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> Any:
-        """Returns peft's PrefixTuningConfig, in the shape of the family's keys."""
+        """Return peft's PrefixTuningConfig, in the shape of the family's keys."""
         from peft import PrefixTuningConfig
 
         config: Any = model.config
@@ -69,7 +69,7 @@ class Prefix(PromptMethod):
         )
 
     def apply(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> torch.nn.Module:
-        """Gives the model its prefix, in the way that its family allows."""
+        """Give the model its prefix, in the way that its family allows."""
         if family.prefix == "attention":
             return lay_into_attention(model, family, new_modules, self.options.tokens)
         wrapped: Any = super().apply(model, family, new_modules)
@@ -82,13 +82,13 @@ class Prefix(PromptMethod):
         return 0
 
     def write_weights(self, model: torch.nn.Module, folder: Path, backbone: Backbone) -> list[str]:
-        """Writes peft's files, or a delta where the prefix lies in the attention."""
+        """Write peft's files, or a delta where the prefix lies in the attention."""
         if backbone.family.prefix == "attention":
             return Method.write_weights(self, model, folder, backbone)
         return super().write_weights(model, folder, backbone)
 
     def load_weights(self, model: torch.nn.Module, folder: Path) -> None:
-        """Lays a saved prefix over a model to which `apply` was applied."""
+        """Lay a saved prefix over a model to which `apply` was applied."""
         if hasattr(model, "prompt_encoder"):
             super().load_weights(model, folder)
         else:
@@ -98,7 +98,7 @@ class Prefix(PromptMethod):
 def lay_into_attention(
     model: torch.nn.Module, family: Family, new_modules: tuple[str, ...], tokens: int
 ) -> torch.nn.Module:
-    """Gives every attention module of a frozen model trained keys and values: float32 [heads, tokens, width] each."""
+    """Give every attention module of a frozen model trained keys and values: float32 [heads, tokens, width] each."""
     import re
 
     import torch
@@ -126,10 +126,14 @@ def _register_attention() -> None:
 
 
 def attend_with_prefix(
-    module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: torch.Tensor | None,
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
     **kwargs: Any,
-) -> tuple[torch.Tensor, None]:  # fmt: skip
-    """Attends to the module's prefix and to the text.
+) -> tuple[torch.Tensor, None]:
+    """Attend to the module's prefix and to the text.
 
     query, key, value: [rows, heads, positions, width]. attention_mask: added to the scores, [rows, 1, positions,
     positions]; every position sees the whole prefix, also beyond a local window.

@@ -33,7 +33,7 @@ class Prompt(PromptMethod):
     head_learning_rate = 2e-3
 
     def build_peft_config(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> Any:
-        """Returns peft's PromptTuningConfig."""
+        """Return peft's PromptTuningConfig."""
         from peft import PromptTuningConfig
 
         return PromptTuningConfig(

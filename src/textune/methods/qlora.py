@@ -38,7 +38,7 @@ class QLora(Lora):
     variants: ClassVar = {}
 
     def load_kwargs(self, family: Family) -> dict[str, Any]:
-        """Returns the quantisation of every linear layer but those of the head; raises MissingExtraError."""
+        """Return the quantisation of every linear layer but those of the head; raise MissingExtraError."""
         if importlib.util.find_spec("bitsandbytes") is None:
             raise MissingExtraError(
                 "method qlora needs bitsandbytes, which is not installed", hint="pip install 'textune[qlora]'"
@@ -51,7 +51,7 @@ class QLora(Lora):
         return {"quantization_config": transformers.BitsAndBytesConfig(**settings)}
 
     def plain_load(self, family: Family) -> list[str]:
-        """Returns the quantisation: over fp32 weights the adapter would answer otherwise than it was trained."""
+        """Return the quantisation: over fp32 weights the adapter would answer otherwise than it was trained."""
         settings = ", ".join(f"{k}={v!r}" for k, v in self._quantisation(family).items())
         quantisation = f"transformers.BitsAndBytesConfig({settings}, bnb_4bit_compute_dtype=torch.float32)"
         return [f"quantization_config={quantisation}"]
@@ -66,7 +66,7 @@ class QLora(Lora):
         }
 
     def apply(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> torch.nn.Module:
-        """Wraps the quantised model by peft."""
+        """Wrap the quantised model by peft."""
         for module in cast(Any, model).modules():
             # bitsandbytes would repack weights for a CPU kernel whose sums differ from training's in the last bits.
             if hasattr(module, "support_avx512bf16_for_cpu"):
@@ -78,7 +78,7 @@ class QLora(Lora):
         return super().apply(model, family, new_modules)
 
     def merge(self, model: torch.nn.Module) -> torch.nn.Module:
-        """Returns the dequantised backbone with the adapter added in fp32: never into 4-bit weights.
+        """Return the dequantised backbone with the adapter added in fp32: never into 4-bit weights.
 
         Merging into 4 bits would round the update away.
         """
@@ -93,7 +93,7 @@ class QLora(Lora):
 
 
 def dequantise(model: Any) -> Any:
-    """Replaces every 4-bit linear layer by one in fp32 with the values that the 4 bits stand for; returns the model."""
+    """Replace every 4-bit linear layer by one in fp32 with the values that the 4 bits stand for; return the model."""
     import bitsandbytes as bnb
     import torch
 

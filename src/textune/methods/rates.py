@@ -37,7 +37,7 @@ class Rates:
 
 
 def is_inside(parameter: str, modules: Iterable[str]) -> bool:
-    """Returns whether a parameter's dotted name runs through one of the modules (peft's wrapping included)."""
+    """Return whether a parameter's dotted name runs through one of the modules (peft's wrapping included)."""
     dotted = f".{parameter}."
     return any(f".{module}." in dotted for module in modules)
 
@@ -45,7 +45,7 @@ def is_inside(parameter: str, modules: Iterable[str]) -> bool:
 def group_parameters(
     model: torch.nn.Module, family: Family, rates: Rates, factor: Callable[[str], float] = lambda name: 1.0
 ) -> list[dict[str, Any]]:
-    """Groups trainable parameters by rate and decay; biases, norms and scaling vectors are never decayed.
+    """Group trainable parameters by rate and decay; biases, norms and scaling vectors are never decayed.
 
     factor: what a method multiplies the rate of a parameter with, by its name.
     Raises ConfigError where the rates by layer fit neither the backbone nor the method.
@@ -82,8 +82,10 @@ class _LayerRates:
         if not self._differ:
             return
         if family.shared_layers:
-            raise ConfigError(f"{family.name} shares one layer's weights among all: no layer has a rate of its own",
-                              hint="leave layer_decay and layer_rates out")  # fmt: skip
+            raise ConfigError(
+                f"{family.name} shares one layer's weights among all: no layer has a rate of its own",
+                hint="leave layer_decay and layer_rates out",
+            )
         if rates.layer_decay is not None and rates.layer_rates:
             raise ConfigError("layer_decay and layer_rates are two ways to say the same", hint="leave one of them out")
         found = {self._layer_of(name) for name, _ in model.named_parameters()} - {None, EMBEDDINGS}
@@ -92,12 +94,15 @@ class _LayerRates:
         if any(words == "embeddings" for words, _ in rates.layer_rates) and not any(
             self._layer_of(name) == EMBEDDINGS for name, _ in model.named_parameters()
         ):
-            raise ConfigError(f"layer_rates: where the embeddings of {family.name} are is not known",
-                              hint="leave embeddings out")  # fmt: skip
+            raise ConfigError(
+                f"layer_rates: where the embeddings of {family.name} are is not known", hint="leave embeddings out"
+            )
         trained = {self._layer_of(n) for n, p in model.named_parameters() if p.requires_grad}
         if trained <= {None}:
-            raise ConfigError("rates by layer have no effect here: the method trains nothing inside the layers",
-                              hint="leave layer_decay and layer_rates out, or choose another method=")  # fmt: skip
+            raise ConfigError(
+                "rates by layer have no effect here: the method trains nothing inside the layers",
+                hint="leave layer_decay and layer_rates out, or choose another method=",
+            )
 
     def __call__(self, name: str) -> tuple[str, float]:
         layer = self._layer_of(name) if self._differ else None
@@ -115,7 +120,7 @@ class _LayerRates:
 
 
 def parse_layer_rates(pairs: Iterable[tuple[str, float]], count: int) -> dict[int, float]:
-    """Returns the rate of each layer that is named; the lower half takes the embeddings along unless they are named.
+    """Return the rate of each layer that is named; the lower half takes the embeddings along unless they are named.
 
     Raises ConfigError for layers that are not there or come twice.
     """

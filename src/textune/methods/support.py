@@ -25,7 +25,7 @@ class Cell:
 
 
 def list_rows() -> dict[str, tuple[str, Mapping[str, Any]]]:
-    """Returns the rows of the matrix: every method and its variants, "lora+dora" -> ("lora", {"dora": True})."""
+    """Return the rows of the matrix: every method and its variants, "lora+dora" -> ("lora", {"dora": True})."""
     rows: dict[str, tuple[str, Mapping[str, Any]]] = {}
     for key, cls in sorted(methods):
         rows[key] = (key, {})
@@ -34,13 +34,13 @@ def list_rows() -> dict[str, tuple[str, Mapping[str, Any]]]:
 
 
 def read_record() -> dict[str, Any]:
-    """Returns what the contract tests recorded: versions, the tests' names, and the rows with their proven families."""
+    """Return what the contract tests recorded: versions, the tests' names, and the rows with their proven families."""
     path = resources.files("textune.methods") / RECORD
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {"proven": {}}
 
 
 def find_cell(row: str, family: Family, record: Mapping[str, Any]) -> Cell:
-    """Returns what is known of a row on a family: "works" only where its contract tests passed."""
+    """Return what is known of a row on a family: "works" only where its contract tests passed."""
     reason = methods.get(list_rows()[row][0]).refusal(family)
     if reason is not None:
         return Cell(REFUSED, reason)
@@ -48,6 +48,6 @@ def find_cell(row: str, family: Family, record: Mapping[str, Any]) -> Cell:
 
 
 def build_matrix() -> dict[str, dict[str, Cell]]:
-    """Returns every cell: row -> family name -> cell."""
+    """Return every cell: row -> family name -> cell."""
     record = read_record()
     return {row: {name: find_cell(row, family, record) for name, family in families} for row in list_rows()}

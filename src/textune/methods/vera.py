@@ -37,7 +37,7 @@ class Vera(TargetMethod):
     learning_rate = 1e-2
 
     def build_peft_config(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> Any:
-        """Returns peft's VeraConfig."""
+        """Return peft's VeraConfig."""
         from peft import VeraConfig
 
         saved = list_saved_modules(family, new_modules)

@@ -16,24 +16,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from textune import cache
-from textune.backbones import EMBEDDED_ID, Backbone, load_classifier, remember_local, resolve_backbone
+from textune.backbones import EMBEDDED_ID, Backbone, remember_local, resolve_backbone
 from textune.bundle import SETTINGS, Manifest, TextColumns, name_run, run_path
 from textune.config import RunConfig, build_config, write_settings
 from textune.config.defaults import choose_max_length
 from textune.config.values import LabelPairs
 from textune.data import MULTI, SINGLE
+from textune.engine.same_logits import PROBES, pair_probes, require_same
 from textune.errors import BundleError, ConfigError, ModelError
 from textune.evaluation.thresholds import UNTUNED
-from textune.inference import Predictor, padding_of
+from textune.inference import LoadOptions, Predictor
 from textune.methods import Method, check_length, longest_text, resolve, resolve_saved
-from textune.methods.adopted import build_config as build_peft_config
-from textune.methods.peft_based import list_saved_modules
-from textune.peft_import.reader import WEIGHTS, ForeignAdapter, dump_settings, read_adapter, read_label_names, read_task
+from textune.peft_import.loading import list_shapes, load_base, load_by_peft
+from textune.peft_import.reader import ForeignAdapter, dump_settings, read_adapter, read_label_names, read_task
 from textune.progress import Progress, Silent
 from textune.report import CardInput, render_unmeasured_card
 from textune.report.snippets import reload_without_textune
-from textune.run.save import update_manifest, write_bundle
+from textune.run.save import BundleFacts, TrainedModel, update_manifest, write_bundle
 from textune.tokens import encode_texts, load_tokenizer
 from textune.tokens.batches import EncodedSplit
 from textune.version import __version__
@@ -41,32 +40,55 @@ from textune.version import __version__
 if TYPE_CHECKING:
     import torch
 
-_PROBES = ("short", "a text of a few more words, to be padded beside the others", "word " * 300)
-_TOLERANCE = 1e-4
-_SETTINGS = frozenset({"name", "runs_dir", "max_length", "text", "text_pair", "label", "label_separator",
-                       "joiner", "task", "trust"})  # fmt: skip
+_SETTINGS = frozenset(
+    {"name", "runs_dir", "max_length", "text", "text_pair", "label", "label_separator", "joiner", "task", "trust"}
+)
 _EXACT: Mapping[str, tuple[str, Mapping[str, str]]] = {
-    "LORA": ("lora", {"r": "r", "alpha": "lora_alpha", "dropout": "lora_dropout", "targets": "target_modules",
-                      "dora": "use_dora", "rslora": "use_rslora"}),
+    "LORA": (
+        "lora",
+        {
+            "r": "r",
+            "alpha": "lora_alpha",
+            "dropout": "lora_dropout",
+            "targets": "target_modules",
+            "dora": "use_dora",
+            "rslora": "use_rslora",
+        },
+    ),
     "VERA": ("vera", {"r": "r", "dropout": "vera_dropout", "initial": "d_initial", "targets": "target_modules"}),
     "IA3": ("ia3", {}),
     "LN_TUNING": ("ln_tuning", {}),
     "PROMPT_TUNING": ("prompt", {"tokens": "num_virtual_tokens"}),
     "P_TUNING": ("p_tuning", {"tokens": "num_virtual_tokens", "hidden_size": "encoder_hidden_size"}),
     "PREFIX_TUNING": ("prefix", {"tokens": "num_virtual_tokens"}),
-}  # fmt: skip
+}
 """peft's type -> the method of textune that may build the same, and where its options stand in peft's configuration."""
 _SEEN_IN_TENSORS = frozenset({"target_modules", "exclude_modules", "feedforward_modules", "modules_to_save"})
 """Settings that say where the adapter lies; the names and shapes of the tensors show it."""
-_NO_MATTER = frozenset({"base_model_name_or_path", "revision", "inference_mode", "peft_version", "auto_mapping",
-                        "prompt_tuning_init", "init_lora_weights", "encoder_hidden_size"})  # fmt: skip
+_NO_MATTER = frozenset(
+    {
+        "base_model_name_or_path",
+        "revision",
+        "inference_mode",
+        "peft_version",
+        "auto_mapping",
+        "prompt_tuning_init",
+        "init_lora_weights",
+        "encoder_hidden_size",
+    }
+)
 
 
 def import_adapter(
-    folder: str | Path, backbone: str | None = None, labels: Any = None, *, output: str | Path | None = None,
-    progress: Progress | None = None, **settings: Any,
-) -> Path:  # fmt: skip
-    """Makes a run of an adapter folder as peft's `save_pretrained` writes it; returns the run's folder.
+    folder: str | Path,
+    backbone: str | None = None,
+    labels: Any = None,
+    *,
+    output: str | Path | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Path:
+    """Make a run of an adapter folder as peft's `save_pretrained` writes it; return the run's folder.
 
     backbone: default: what the adapter names, where it is on this machine. labels: in the order of the head's rows, as
     for `textune.train`; default: the names in a config.json of the adapter or the backbone. output: default:
@@ -77,8 +99,10 @@ def import_adapter(
     """
     progress = progress or Silent()
     if useless := sorted(settings.keys() - _SETTINGS):
-        raise ConfigError(f"{', '.join(useless)}: nothing to set when an adapter is imported",
-                          hint=f"settings: {', '.join(sorted(_SETTINGS))}")  # fmt: skip
+        raise ConfigError(
+            f"{', '.join(useless)}: nothing to set when an adapter is imported",
+            hint=f"settings: {', '.join(sorted(_SETTINGS))}",
+        )
     given = {"backbone": backbone, "labels": labels} | settings
     config = build_config({key: value for key, value in given.items() if value is not None})
     adapter = read_adapter(Path(folder))
@@ -87,12 +111,12 @@ def import_adapter(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # peft's, about what is checked here
         _Adoption(adapter, base, config, progress).write(target)
-    remember_local(base, cache.cache_dir())
+    remember_local(base)
     return target
 
 
 def _choose_target(adapter: ForeignAdapter, config: RunConfig, output: str | Path | None) -> Path:
-    """Returns the folder to write; raises BundleError or ConfigError where it is taken or leaves the workspace."""
+    """Return the folder to write; raise BundleError or ConfigError where it is taken or leaves the workspace."""
     name = config.name or name_run(adapter.folder.resolve().name)
     target = run_path(config.runs_dir, name) if output is None else Path(output)
     if target.is_symlink() or (target.exists() and not (target.is_dir() and not any(target.iterdir()))):
@@ -101,7 +125,7 @@ def _choose_target(adapter: ForeignAdapter, config: RunConfig, output: str | Pat
 
 
 def _find_base(adapter: ForeignAdapter, given: str | None, trust: str | None, progress: Progress) -> Backbone:
-    """Returns the backbone that was given, or that the adapter names if it is on this machine."""
+    """Return the backbone that was given, or that the adapter names if it is on this machine."""
     if given is not None:
         return resolve_backbone(given, trust=trust)
     hint = "say which model it was trained on: --backbone ID, FOLDER or minilm"
@@ -137,68 +161,21 @@ class _Adoption:
         self.classes = adapter.classes or len(backbone.config.get("id2label") or ()) or 2
         if self.classes < 2:
             raise BundleError(f"{adapter.folder}: its head has one row: it gives a number, and no classes")
-        self.plain, self.new_modules = self._load_plainly()
+        self.plain, self.new_modules = load_by_peft(adapter, backbone, self.classes)
         self.labels = self._choose_labels(config.data.labels)
         self.task = self._choose_task(config.data.task, config.data.label or ())
         self.method = self._choose_method()
         self.tokenizer = self._choose_tokenizer()
         self.config = self._settle(config)
 
-    def _load_base(self) -> tuple[torch.nn.Module, tuple[str, ...]]:
-        import torch
-
-        with torch.random.fork_rng(devices=[]):  # what starts at random is overwritten at once
-            return load_classifier(self.backbone, tuple(str(i) for i in range(self.classes)))
-
-    def _load_plainly(self) -> tuple[Any, tuple[str, ...]]:
-        """Loads the adapter by peft alone; raises where it or its head is not whole, or the backbone is another."""
-        import peft
-        from safetensors.torch import load_file
-
-        adapter, base_id = self.adapter, self.backbone.id
-        model, new_modules = self._load_base()
-        needed = [f"{m}.{n}" for m in new_modules for n, _ in model.get_submodule(m).named_parameters(recurse=False)]
-        hint = "give the very model that the adapter was trained on with --backbone"
-        try:
-            plain: Any = peft.get_peft_model(model, build_peft_config(adapter.peft_type, dict(adapter.settings)))
-        except Exception as error:  # peft passes on what torch and its own checks raise
-            told = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise ModelError(f"{adapter.folder}: does not fit {base_id}: {told[:300]}", hint=hint) from error
-        wanted, there, place = _list_shapes(plain), adapter.shapes, adapter.folder / WEIGHTS
-        if foreign := sorted(there.keys() - wanted.keys()):
-            raise ModelError(f"{place}: {foreign[0]} ({_count(foreign)}) has no place in {base_id}", hint=hint)
-        if other := sorted(name for name in there if there[name] != wanted[name]):
-            raise ModelError(f"{place}: {other[0]} ({_count(other)}) has the shape {list(there[other[0]])}, and in "
-                             f"{base_id} it would be {list(wanted[other[0]])}", hint=hint)  # fmt: skip
-        self._check_head([name for name in needed if not adapter.holds(name)], new_modules)
-        # A head that the file lacks is the backbone's own then: peft has a copy of it already.
-        copies = tuple(f"{n}." for n, m in plain.named_modules() if isinstance(m, peft.utils.ModulesToSaveWrapper))
-        lacking = sorted(wanted.keys() - there.keys())
-        if lost := [name for name in lacking if not name.startswith(copies)]:
-            raise BundleError(f"{place}: {lost[0]} ({_count(lost)}) is missing",
-                              hint="the file is incomplete, or the adapter is of another model")  # fmt: skip
-        own = peft.get_peft_model_state_dict(plain, save_embedding_layers=False)
-        peft.set_peft_model_state_dict(plain, load_file(place) | {name: own[name] for name in lacking})
-        return plain.eval(), new_modules
-
-    def _check_head(self, missing: list[str], new_modules: tuple[str, ...]) -> None:
-        """Raises BundleError where parameters are missing that the backbone lacks, too."""
-        if missing:
-            modules = list_saved_modules(self.backbone.family, new_modules)
-            more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-            raise BundleError(
-                f"{self.adapter.folder}: the head is missing: the adapter holds no {missing[0]}{more}, and neither "
-                f"does {self.backbone.id}: the answers would be random",
-                hint=f"save the adapter again where it was made, with modules_to_save={modules}; or train anew: "
-                f"textune train DATA backbone={self.backbone.id}",
-            )
-
     def _choose_labels(self, given: LabelPairs | None) -> LabelPairs:
-        """Returns as many labels as the head has rows; raises ConfigError."""
+        """Return as many labels as the head has rows; raise ConfigError."""
         if given is not None:
             if len(given) != self.classes:
-                raise ConfigError(f"labels: {len(given)} are given, but the adapter's head has {self.classes} classes",
-                                  hint="name every class, in the order of the head's rows")  # fmt: skip
+                raise ConfigError(
+                    f"labels: {len(given)} are given, but the adapter's head has {self.classes} classes",
+                    hint="name every class, in the order of the head's rows",
+                )
             return given
         for place, found in (("adapter", self.adapter.labels), ("backbone", read_label_names(self.backbone.config))):
             if found is not None and len(found) == self.classes:
@@ -206,11 +183,13 @@ class _Adoption:
                 self.progress.warn(f"labels are taken from the config.json of the {place}: {names}; check their order")
                 return found
         numbers = ",".join(f"{i}=NAME" for i in range(min(self.classes, 3))) + (",..." if self.classes > 3 else "")
-        raise ConfigError(f"{self.adapter.folder}: nothing names the {self.classes} classes of the adapter's head",
-                          hint=f"name them in the order of the head's rows: --labels {numbers}")  # fmt: skip
+        raise ConfigError(
+            f"{self.adapter.folder}: nothing names the {self.classes} classes of the adapter's head",
+            hint=f"name them in the order of the head's rows: --labels {numbers}",
+        )
 
     def _choose_task(self, given: str | None, columns: tuple[str, ...]) -> str:
-        """Returns the task as given, as found beside the adapter or the backbone, or single_label.
+        """Return the task as given, as found beside the adapter or the backbone, or single_label.
 
         columns: the label columns; several are of several labels. Raises ConfigError where that is denied.
         """
@@ -227,7 +206,7 @@ class _Adoption:
         return SINGLE
 
     def _choose_method(self) -> Method:
-        """Returns the method of textune that builds the very same, or the one that keeps peft's configuration."""
+        """Return the method of textune that builds the very same, or the one that keeps peft's configuration."""
         adapter, family = self.adapter, self.backbone.family
         config = self.plain.peft_config["default"]
         if adapter.peft_type in _EXACT:
@@ -250,16 +229,16 @@ class _Adoption:
         return resolve_saved(key, {"peft_type": adapter.peft_type, "settings": dump_settings(adapter.settings)})
 
     def _is_same(self, method: Any, config: Any) -> bool:
-        """Returns whether a method lays the same tensors into the model, under the same settings."""
-        model, new_modules = self._load_base()
+        """Return whether a method lays the same tensors into the model, under the same settings."""
+        model, new_modules = load_base(self.backbone, self.classes)
         family = self.backbone.family
         ours, theirs = _plain(method.build_peft_config(model, family, new_modules)), _plain(config)
         if any(ours[key] != theirs[key] for key in ours.keys() - _SEEN_IN_TENSORS - _NO_MATTER):
             return False
-        return _list_shapes(method.apply(model, family, new_modules)) == _list_shapes(self.plain)
+        return list_shapes(method.apply(model, family, new_modules)) == list_shapes(self.plain)
 
     def _choose_tokenizer(self) -> Backbone:
-        """Returns the backbone, or its like with the adapter's tokenizer where that has the same vocabulary."""
+        """Return the backbone, or its like with the adapter's tokenizer where that has the same vocabulary."""
         folder = self.adapter.folder
         if not all((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):
             return self.backbone
@@ -272,19 +251,23 @@ class _Adoption:
         return dataclasses.replace(self.backbone, folder=folder)
 
     def _settle(self, config: RunConfig) -> RunConfig:
-        """Returns the settings of the run; raises ConfigError for texts longer than the backbone reads."""
+        """Return the settings of the run; raise ConfigError for texts longer than the backbone reads."""
         check_length(self.method, self.backbone, config.tokens.max_length)
         config, decisions = choose_max_length(config, longest_text(self.method, self.backbone))
         for decision in decisions:
             self.progress.say(f"{decision.setting}: {decision.value:g} ({decision.reason})")
         method = {"name": self.method.key, **self.method.resolved_options(self.backbone.family)}
         return config.replace(
-            labels=self.labels, task=self.task, method=method, backbone=self.backbone.id, seed=0,
+            labels=self.labels,
+            task=self.task,
+            method=method,
+            backbone=self.backbone.id,
+            seed=0,
             text=config.data.text or ("text",),
-        )  # fmt: skip
+        )
 
     def write(self, target: Path) -> None:
-        """Writes the run folder, whole or not at all."""
+        """Write the run folder, whole or not at all."""
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".textune-import-", dir=target.parent) as place:
             partial = Path(place) / "run"
@@ -295,96 +278,99 @@ class _Adoption:
     def _write_into(self, folder: Path, title: str) -> None:
         write_settings(dataclasses.replace(self.config, name=title, runs_dir="runs"), folder / SETTINGS)
         data, label = self.config.data, self.config.data.label or ()
-        manifest = write_bundle(
-            folder, self.plain, self.method, self.backbone, self.new_modules,
-            labels=tuple(name for _, name in self.labels), label_values=tuple(value for value, _ in self.labels),
+        facts = BundleFacts(
+            labels=tuple(name for _, name in self.labels),
+            label_values=tuple(value for value, _ in self.labels),
             columns=TextColumns(
-                data.text or ("text",), data.text_pair, data.joiner, label[0] if len(label) == 1 else None,
-                indicators=label if len(label) > 1 else (), label_separator=data.label_separator,
+                data.text or ("text",),
+                data.text_pair,
+                data.joiner,
+                label[0] if len(label) == 1 else None,
+                indicators=label if len(label) > 1 else (),
+                label_separator=data.label_separator,
             ),
-            max_length=self.config.tokens.max_length or 0, seed=0, data_fingerprint="imported",
+            max_length=self.config.tokens.max_length or 0,
+            seed=0,
+            data_fingerprint="imported",
             engine={"name": "reference", "precision": {"name": "fp32", "reason": "imported"}, "device": "cpu"},
-            prove=lambda manifest: self._prove(folder, manifest), tokenizer=self.tokenizer, task=self.task,
+            task=self.task,
             thresholds=(UNTUNED,) * self.classes if self.task == MULTI else None,
-        )  # fmt: skip
+        )
+        model = TrainedModel(self.plain, self.method, self.backbone, self.new_modules)
+        manifest = write_bundle(
+            folder, model, facts, prove=lambda manifest: self._prove(folder, manifest), tokenizer=self.tokenizer
+        )
         adapter = self.adapter
         manifest = update_manifest(
-            folder, trainable_parameters=sum(int(np.prod(shape)) for shape in _list_shapes(self.plain).values()),
+            folder,
+            trainable_parameters=sum(int(np.prod(shape)) for shape in list_shapes(self.plain).values()),
             imported={"peft_type": adapter.peft_type, "peft_version": adapter.peft_version},
-        )  # fmt: skip
+        )
         (folder / "README.md").write_text(self._render_card(manifest, title), encoding="utf-8")
 
     def _prove(self, folder: Path, manifest: Manifest) -> None:
-        """Compares the logits of plain peft with the run's, adapter apart and added in, on a padded batch.
+        """Compare the logits of plain peft with the run's, adapter apart and added in, on a padded batch.
 
         Raises BundleError where they differ.
         """
         from textune.engine import Precision, ReferenceEngine, predict_logits
 
         family = self.backbone.family
-        pairs = None if manifest.columns.text_pair is None else _PROBES[::-1]
-        tokens = encode_texts(load_tokenizer(folder), _PROBES, pairs, manifest.max_length)
-        nothing = np.full(len(_PROBES), -1)
-        engine = ReferenceEngine(self.plain, Precision("fp32", "import"), family,
-                                 equal_lengths=self.method.needs_equal_lengths(family))  # fmt: skip
-        expected = predict_logits(engine, EncodedSplit(tokens, nothing, nothing), padding_of(self.backbone))
+        pairs = pair_probes(manifest.columns.text_pair is not None)
+        tokens = encode_texts(load_tokenizer(folder), PROBES, pairs, manifest.max_length)
+        nothing = np.full(len(PROBES), -1)
+        engine = ReferenceEngine(
+            self.plain, Precision("fp32", "import"), family, equal_lengths=self.method.needs_equal_lengths(family)
+        )
+        expected = predict_logits(engine, EncodedSplit(tokens, nothing, nothing), self.backbone.padding)
         if not np.isfinite(expected).all():
             raise BundleError(f"{self.adapter.folder}: its answers are no finite numbers: the weights are damaged")
         given = str(self.backbone.folder) if self.backbone.local else None
         trust = given or self.backbone.id if self.backbone.trusted else None
         largest = 0.0
         for merge in (False, True)[: 1 + self.method.mergeable]:
-            loaded = Predictor.from_manifest(folder, manifest, backbone=given, device="cpu", precision="fp32",
-                                             trust=trust, merge=merge)  # fmt: skip
-            found = loaded.predict_logits(_PROBES, pairs)
-            difference = float(np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-6))
-            if not difference <= _TOLERANCE:
-                how = "added into the weights" if merge else "as it is"
-                raise BundleError(
-                    f"{self.adapter.folder}: cannot be imported: the run would not give peft's logits with the adapter "
-                    f"{how} (they differ by {difference:.2g} of the largest)"
-                )
-            largest = max(largest, difference)
+            options = LoadOptions(given, "cpu", "fp32", trust, merge)
+            loaded = Predictor.from_manifest(folder, manifest, options)
+            found = loaded.predict_logits(PROBES, pairs)
+            how = "merged into the weights" if merge else "beside the weights"
+            message = f"{self.adapter.folder}: cannot be imported: with the adapter {how}, the run differs from peft"
+            largest = max(largest, require_same(expected, found, message))
         self.progress.say(f"the run gives the logits that peft gives ({largest:.1g} apart)")
 
     def _render_card(self, manifest: Manifest, title: str) -> str:
         imported = manifest.imported
         card = CardInput(
-            title=title, textune_version=__version__,
-            base_model=None if self.backbone.local else self.backbone.id, library_name="peft",
-            labels=manifest.labels, split="", comparison=(),
-            facts=[("base model", f"{self.backbone.id} ({self.backbone.family.name})"),
-                   ("adapter", f"{imported['peft_type']}, made with peft {imported['peft_version']}"),
-                   ("parameters", f"{manifest.trainable_parameters:,} beside the base model"),
-                   ("max_length", f"{manifest.max_length} tokens")],
+            title=title,
+            textune_version=__version__,
+            base_model=None if self.backbone.local else self.backbone.id,
+            library_name="peft",
+            labels=manifest.labels,
+            split="",
+            comparison=(),
+            facts=[
+                ("base model", f"{self.backbone.id} ({self.backbone.family.name})"),
+                ("adapter", f"{imported['peft_type']}, made with peft {imported['peft_version']}"),
+                ("parameters", f"{manifest.trainable_parameters:,} beside the base model"),
+                ("max_length", f"{manifest.max_length} tokens"),
+            ],
             warnings=["Its figures are not known here: measure it with textune evaluate."],
-            reload_lines=reload_without_textune(manifest, title), tags=[manifest.method], task=manifest.task,
-        )  # fmt: skip
+            reload_lines=reload_without_textune(manifest, title),
+            tags=[manifest.method],
+            task=manifest.task,
+        )
         return render_unmeasured_card(card, "Imported from an adapter that was made elsewhere.")
 
 
-def _list_shapes(model: torch.nn.Module) -> dict[str, tuple[int, ...]]:
-    """Returns the shapes of what peft saves of a model, without the network behind a prompt."""
-    import peft
-
-    state = peft.get_peft_model_state_dict(model, save_embedding_layers=False)
-    return {name: tuple(tensor.shape) for name, tensor in state.items() if not name.startswith("prompt_encoder.")}
-
-
 def _list_adapted(model: torch.nn.Module) -> list[str]:
-    """Returns the last parts of the names of the layers that the adapter lies in."""
+    """Return the last parts of the names of the layers that the adapter lies in."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     return sorted({name.rpartition(".")[2] for name, m in model.named_modules() if isinstance(m, BaseTunerLayer)})
 
 
 def _plain(config: Any) -> dict[str, Any]:
-    """Returns peft's configuration as JSON would hold it."""
+    """Return peft's configuration as JSON would hold it."""
     values: dict[str, Any] = config.to_dict()
     return {
         key: sorted(v) if isinstance(v, set) else list(v) if isinstance(v, tuple) else v for key, v in values.items()
     }
-
-
-def _count(names: list[str]) -> str:
-    return f"{len(names)} tensors in all" if len(names) > 1 else "one tensor"

@@ -16,20 +16,50 @@ from textune.files import read_json
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PICKLE = "adapter_model.bin"
-_FACTS = frozenset({"peft_type", "task_type", "base_model_name_or_path", "revision", "inference_mode", "peft_version",
-                    "auto_mapping"})  # fmt: skip
+_FACTS = frozenset(
+    {"peft_type", "task_type", "base_model_name_or_path", "revision", "inference_mode", "peft_version", "auto_mapping"}
+)
 """What an adapter_config.json says of its own making, not of the adapter."""
-_START = frozenset({"init_lora_weights", "loftq_config", "eva_config", "corda_config", "lora_ga_config",
-                    "prompt_tuning_init", "prompt_tuning_init_text", "tokenizer_name_or_path",
-                    "tokenizer_kwargs"})  # fmt: skip
+_START = frozenset(
+    {
+        "init_lora_weights",
+        "loftq_config",
+        "eva_config",
+        "corda_config",
+        "lora_ga_config",
+        "prompt_tuning_init",
+        "prompt_tuning_init_text",
+        "tokenizer_name_or_path",
+        "tokenizer_kwargs",
+    }
+)
 """What the weights started from. The saved ones take their place, so it is dropped: texts and paths among it."""
 _HARMLESS_STARTS = (True, False, "gaussian", "orthogonal", "eva", None)
 _TASKS = {"single_label_classification": "single_label", "multi_label_classification": "multi_label"}
 _HEAD_ENDS = (".classifier.out_proj.weight", ".classifier.weight", ".score.weight")
 PEFT_TYPES = (
-    "LORA", "ADALORA", "C3A", "DELORA", "FOURIERFT", "HRA", "IA3", "LN_TUNING", "LOHA", "LOKR", "MISS", "OFT",
-    "PREFIX_TUNING", "PROMPT_TUNING", "P_TUNING", "RANDLORA", "ROAD", "SHIRA", "VBLORA", "VERA", "WAVEFT",
-)  # fmt: skip
+    "LORA",
+    "ADALORA",
+    "C3A",
+    "DELORA",
+    "FOURIERFT",
+    "HRA",
+    "IA3",
+    "LN_TUNING",
+    "LOHA",
+    "LOKR",
+    "MISS",
+    "OFT",
+    "PREFIX_TUNING",
+    "PROMPT_TUNING",
+    "P_TUNING",
+    "RANDLORA",
+    "ROAD",
+    "SHIRA",
+    "VBLORA",
+    "VERA",
+    "WAVEFT",
+)
 """What can be imported: the tests see to each. Others read more files, compile code or want more than a text."""
 
 
@@ -69,12 +99,12 @@ class ForeignAdapter:
         return read_task(read_json(path, "the model's config")) if path.is_file() else None
 
     def holds(self, parameter: str) -> bool:
-        """Returns whether the file has a value for a parameter of the base model."""
+        """Return whether the file has a value for a parameter of the base model."""
         return any(name.replace(".base_layer.", ".").endswith(f".{parameter}") for name in self.shapes)
 
 
 def read_adapter(folder: Path) -> ForeignAdapter:
-    """Reads configuration and tensor names of an adapter folder, and no weight.
+    """Read configuration and tensor names of an adapter folder, and no weight.
 
     Raises BundleError: no adapter, pickled weights, own code, not for classification, or a setting that cannot be kept.
     """
@@ -82,25 +112,38 @@ def read_adapter(folder: Path) -> ForeignAdapter:
     config = read_json(folder / CONFIG, "the adapter's configuration")
     for name in (CONFIG, "config.json", "tokenizer_config.json"):
         if (folder / name).is_file() and read_json(folder / name, "the file").get("auto_map"):
-            raise BundleError(f"{folder / name}: brings its own Python code (auto_map), which textune does not run",
-                              hint="take the entry out if the adapter does not need that code")  # fmt: skip
+            raise BundleError(
+                f"{folder / name}: brings its own Python code (auto_map), which textune does not run",
+                hint="take the entry out if the adapter does not need that code",
+            )
     peft_type, task = config.get("peft_type"), config.get("task_type")
     if peft_type not in PEFT_TYPES:
-        raise BundleError(f"{folder / CONFIG}: peft_type={peft_type!r} cannot be imported",
-                          hint=f"can be imported: {', '.join(PEFT_TYPES)}")  # fmt: skip
+        raise BundleError(
+            f"{folder / CONFIG}: peft_type={peft_type!r} cannot be imported",
+            hint=f"can be imported: {', '.join(PEFT_TYPES)}",
+        )
     if task not in (None, "SEQ_CLS"):
-        raise BundleError(f"{folder / CONFIG}: task_type={task!r}: this adapter does not classify texts",
-                          hint="textune takes adapters of sequence classification (task_type SEQ_CLS)")  # fmt: skip
+        raise BundleError(
+            f"{folder / CONFIG}: task_type={task!r}: this adapter does not classify texts",
+            hint="textune takes adapters of sequence classification (task_type SEQ_CLS)",
+        )
     return ForeignAdapter(
-        folder, peft_type, _text(config, "peft_version") or "unknown", _text(config, "base_model_name_or_path"),
-        _text(config, "revision"), task, _choose_settings(folder / CONFIG, config), _read_shapes(folder / WEIGHTS),
-    )  # fmt: skip
+        folder,
+        peft_type,
+        _text(config, "peft_version") or "unknown",
+        _text(config, "base_model_name_or_path"),
+        _text(config, "revision"),
+        task,
+        _choose_settings(folder / CONFIG, config),
+        _read_shapes(folder / WEIGHTS),
+    )
 
 
 def _check_files(folder: Path) -> None:
     if not folder.is_dir():
-        raise BundleError(f"{folder}: there is no such folder",
-                          hint=f"from the hub: hf download {folder} --local-dir FOLDER")  # fmt: skip
+        raise BundleError(
+            f"{folder}: there is no such folder", hint=f"from the hub: hf download {folder} --local-dir FOLDER"
+        )
     if (folder / MANIFEST).is_file():
         raise BundleError(f"{folder}: this is a run of textune already", hint="use it as it is")
     if not (folder / CONFIG).is_file():
@@ -126,7 +169,7 @@ def _text(config: Mapping[str, Any], key: str) -> str | None:
 
 
 def _choose_settings(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the settings that are not peft's defaults; raises BundleError naming one that cannot be kept."""
+    """Return the settings that are not peft's defaults; raise BundleError naming one that cannot be kept."""
     from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
     from peft.utils import PeftType
 
@@ -149,8 +192,10 @@ def _choose_settings(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
             if value != defaults[key]:
                 settings[key] = value
         elif value:
-            raise BundleError(f"{path}: {key}={value!r} is not known to the peft that is installed here",
-                              hint="install the peft that the adapter was made with, or a newer one")  # fmt: skip
+            raise BundleError(
+                f"{path}: {key}={value!r} is not known to the peft that is installed here",
+                hint="install the peft that the adapter was made with, or a newer one",
+            )
     if config.get("megatron_config"):
         raise BundleError(f"{path}: megatron_config names other code to load; that is not done")
     if paths := [f"{key}={text!r}" for key, value in settings.items() for text in _list_texts(value) if _is_path(text)]:
@@ -182,7 +227,7 @@ def _read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 def read_label_names(config: Mapping[str, Any]) -> LabelPairs | None:
-    """Returns the labels of a config.json's id2label in their order, or None: LABEL_0 is no name."""
+    """Return the labels of a config.json's id2label in their order, or None: LABEL_0 is no name."""
     names = config.get("id2label")
     if not isinstance(names, Mapping) or set(names) != {str(i) for i in range(len(names))}:
         return None
@@ -193,11 +238,11 @@ def read_label_names(config: Mapping[str, Any]) -> LabelPairs | None:
 
 
 def read_task(config: Mapping[str, Any]) -> str | None:
-    """Returns the task of a config.json's problem_type, or None where it names no classification."""
+    """Return the task of a config.json's problem_type, or None where it names no classification."""
     problem = config.get("problem_type")
     return _TASKS.get(problem) if isinstance(problem, str) else None
 
 
 def dump_settings(settings: Mapping[str, Any]) -> str:
-    """Returns the settings as one line of JSON."""
+    """Return the settings as one line of JSON."""
     return json.dumps(settings, sort_keys=True, ensure_ascii=False)

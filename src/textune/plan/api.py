@@ -30,7 +30,7 @@ _OF_ONE_METHOD = (ConfigError.exit_code, ModelError.exit_code, MissingExtraError
 def list_plans(
     settings: Mapping[str, Any], chosen: Sequence[str], backbones: Sequence[str], progress: Progress
 ) -> list[RunConfig]:
-    """Returns the settings of every run to forecast: each method on each backbone.
+    """Return the settings of every run to forecast: each method on each backbone.
 
     chosen: the methods; none: all that a family carries, and the others are told with the reason. Raises ConfigError or
     ModelError for a method that was named and cannot be had.
@@ -49,7 +49,8 @@ def list_plans(
         for name in chosen or methods.names():
             config = build_config(dict(settings) | {"method": {"name": name, **options}, "backbone": backbone})
             try:
-                adopted, method = adopt_init(config, resolve(name, options))
+                adopted = adopt_init(config)
+                method = resolve(adopted.method.name, adopted.method.options)
                 model = found or resolve_backbone(adopted.model.backbone, trust=trust)
                 check_family(method, model.family)
                 check_length(method, model, adopted.tokens.max_length)
@@ -68,7 +69,7 @@ def list_plans(
 def plan_runs(
     configs: Sequence[RunConfig], seconds: float, progress: Progress, *, skip_failing: bool = False
 ) -> list[Forecast]:
-    """Rehearses each run and returns its forecast; nothing of it stays on the disk.
+    """Rehearse each run and return its forecast; nothing of it stays on the disk.
 
     seconds: that one rehearsal may take beyond what starting, loading and saving take. Raises TextuneError where a
     run could not begin, with its own message; skip_failing: where a method cannot do with the model, the settings or
@@ -117,7 +118,7 @@ def _rehearse_apart(config: RunConfig, place: Path, seconds: float, cached: Path
 
 
 def _copy_cache(place: Path) -> Path:
-    """Makes a cache that knows what the person's own knows, and that takes what is new without a trace.
+    """Make a cache that knows what the person's own knows, and that takes what is new without a trace.
 
     What is there already, tokens and what frozen layers gave, is linked, so that a rehearsal finds it as the run will.
     """

@@ -49,18 +49,18 @@ class Forecast:
         return sum(self.seconds[part] for part in ("head", "frozen", "steps", "evaluations", "checkpoints"))
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns plain data that JSON keeps; `from_dict` reads it back."""
+        """Return plain data that JSON keeps; `from_dict` reads it back."""
         return asdict(self) | {"run_seconds": self.run_seconds, "training_seconds": self.training_seconds}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Forecast:
-        """Rebuilds what `to_dict` returned."""
+        """Rebuild what `to_dict` returned."""
         own = {k: v for k, v in content.items() if k not in ("run_seconds", "training_seconds")}
         return cls(**own | {"notes": tuple(own["notes"])})
 
 
 def measure_sizes(lengths: NDArray[Any], longest: NDArray[Any], steps: Sequence[NDArray[Any]]) -> Floats:
-    """Returns what the time of each step depends on: float64 [steps, 3].
+    """Return what the time of each step depends on: float64 [steps, 3].
 
     That is 1; its tokens, which all layers but attention work on; and its tokens times their window's length, which
     attention works on. lengths, longest: tokens of each row, and of its longest window.
@@ -71,7 +71,7 @@ def measure_sizes(lengths: NDArray[Any], longest: NDArray[Any], steps: Sequence[
 
 
 def fit_seconds(sizes: Floats, seconds: Sequence[float]) -> Floats:
-    """Returns the cost of each unit of `measure_sizes`, none below 0, with the least relative error: float64 [3]."""
+    """Return the cost of each unit of `measure_sizes`, none below 0, with the least relative error: float64 [3]."""
     from scipy.optimize import nnls
 
     times = np.asarray(seconds, np.float64)
@@ -81,7 +81,7 @@ def fit_seconds(sizes: Floats, seconds: Sequence[float]) -> Floats:
 
 
 def extrapolate_growth(peaks: Sequence[float], steps: int) -> float:
-    """Returns by how many megabytes memory will still grow after the steps that were taken, of so many in all.
+    """Return by how many megabytes memory will still grow after the steps that were taken, of so many in all.
 
     peaks: the peak after each step, in order. Batches of other lengths leave freed memory in other pieces, so the peak
     grows with the logarithm of the steps, and ever more slowly: measured on LoRA and full tuning with 29 to 116 steps.
@@ -94,12 +94,12 @@ def extrapolate_growth(peaks: Sequence[float], steps: int) -> float:
 
 
 def count_evaluations(total_steps: int, every: int) -> int:
-    """Returns how often validation rows are measured while training, the last step included."""
+    """Return how often validation rows are measured while training, the last step included."""
     return math.ceil(total_steps / every)
 
 
 def extrapolate(first: float, small: float, large: float, sizes: tuple[float, float, float]) -> float:
-    """Returns the seconds of a whole job from three parts of it, which grow with its size.
+    """Return the seconds of a whole job from three parts of it, which grow with its size.
 
     first, small: the same part twice, so that what only the first time costs is seen. large: a larger part.
     sizes: of the small part, of the large part, and of the whole.
@@ -112,7 +112,7 @@ def extrapolate(first: float, small: float, large: float, sizes: tuple[float, fl
 
 
 def time_growing(run: Callable[[int], float], whole: int, budget: float, begin: int = 32) -> tuple[int, float]:
-    """Runs growing parts of a job, each twice as large, while the next should fit the budget of seconds.
+    """Run growing parts of a job, each twice as large, while the next should fit the budget of seconds.
 
     run: takes a size and returns its seconds. Returns size and seconds of the largest part.
     """

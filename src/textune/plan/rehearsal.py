@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,8 +20,6 @@ from numpy.typing import NDArray
 from textune.bundle import Manifest
 from textune.config import RunConfig
 from textune.data import MULTI, Examples
-from textune.inference import padding_of
-from textune.methods import resolve
 from textune.plan.forecast import (
     Forecast,
     count_evaluations,
@@ -34,15 +32,18 @@ from textune.plan.forecast import (
 from textune.plan.head import rehearse_head
 from textune.progress import Progress
 from textune.run.calibrate import Calibration
-from textune.run.evaluate import peak_memory_mb
+from textune.run.costs import peak_memory_mb
+from textune.run.evaluate import Training, evaluate
+from textune.run.fit import Fitted, Opened, SolvedHead, build_trainer, open_training
+from textune.run.prepare import Prepared, prepare
+from textune.run.save import save
 from textune.run.start import adopt_init
-from textune.run.steps import Opened, RunSteps
 from textune.run.tables import PreparedData
 from textune.training.checkpoint import CheckpointState
 
 if TYPE_CHECKING:
-    from textune.engine import Engine
     from textune.tokens import Tokenized
+    from textune.training.trainer import Trainer
 
 _FEWEST_STEPS, _MOST_STEPS = 6, 64
 _SHARES = {"steps": 0.5, "evaluation": 0.15, "measure": 0.35, "frozen": 0.15, "head": 0.1}
@@ -54,54 +55,57 @@ T = TypeVar("T")
 
 
 def rehearse(config: RunConfig, folder: Path, seconds: float, launched: float, progress: Progress) -> Forecast:
-    """Returns the forecast of a run; folder: an empty one of the rehearsal's own, launched: `time.time()` at the start.
+    """Return the forecast of a run; folder: an empty one of the rehearsal's own, launched: `time.time()` at the start.
 
     Raises what the run itself would raise before it trains: ConfigError, DataError, ModelError.
     """
     parts = {"start": time.time() - launched}
-    config, method = adopt_init(config, resolve(config.method.name, config.method.options))
-    work = _Rehearsal(config, method, progress, {})
-    _, parts["prepare"] = _time(work.prepare)
-    opened, parts["load"] = _time(lambda: work.open_trainer(folder, None))
-    trainer, every = opened.trainer, opened.trainer.eval_every
-    frozen = _Frozen(work, opened)
-    each = _rehearse_evaluation(work, opened, frozen, _SHARES["evaluation"] * seconds)
-    spent, training_mb = _rehearse_steps(work, opened, frozen, _SHARES["steps"] * seconds)
-    parts["head"] = rehearse_head(work, opened.engine, _SHARES["head"] * seconds)
+    prepared, parts["prepare"] = _time(lambda: prepare(adopt_init(config), progress))
+    rehearsal, parts["load"] = _time(lambda: _open(prepared, folder, progress))
+    trainer, every, frozen = rehearsal.trainer, rehearsal.trainer.eval_every, rehearsal.frozen
+    each = _rehearse_evaluation(rehearsal, _SHARES["evaluation"] * seconds)
+    spent, training_mb = _rehearse_steps(rehearsal, _SHARES["steps"] * seconds)
+    parts["head"] = rehearse_head(prepared, rehearsal.opened.network, _SHARES["head"] * seconds)
     parts |= {"frozen": frozen.forecast(_SHARES["frozen"] * seconds), "steps": spent}
     evaluations = max(count_evaluations(trainer.total_steps, every), 1)
-    tuning = work.data.task == MULTI and work.config.training.threshold is None
+    tuning = prepared.data.task == MULTI and prepared.config.training.threshold is None
     parts["load"] += each  # before the first step, outside of training's own time
     parts["evaluations"] = each * (evaluations + tuning)
-    saves = _count_saves(trainer.total_steps, every, config.training.checkpoint_every_steps, evaluations,
-                         parts["steps"] / evaluations + each)  # fmt: skip
-    checkpoint_seconds, checkpoint_mb = _rehearse_checkpoint(opened, folder)
+    saves = _count_saves(
+        trainer.total_steps,
+        every,
+        config.training.checkpoint_every_steps,
+        evaluations,
+        parts["steps"] / evaluations + each,
+    )
+    checkpoint_seconds, checkpoint_mb = _rehearse_checkpoint(trainer, folder)
     parts["checkpoints"] = saves * checkpoint_seconds
-    manifest, parts["save"] = _time(partial(_save, work, opened, folder))
+    manifest, parts["save"] = _time(partial(_save, rehearsal, folder, progress))
     bundle_mb = _megabytes(folder) - 2 * checkpoint_mb
-    settings = _list_settings(work, opened)
-    per_row = each / len(work.validation) if work.validation is not None else _SECONDS_PER_ROW
-    del opened, trainer, frozen  # a run does not hold what it trained while it measures, either
-    parts["measure"] = _rehearse_measuring(work, manifest, folder, per_row, _SHARES["measure"] * seconds)
+    settings = _list_settings(rehearsal)
+    per_row = each / len(prepared.validation) if prepared.validation is not None else _SECONDS_PER_ROW
+    del rehearsal, trainer, frozen  # a run does not hold what it trained while it measures, either
+    measure = _Measuring(prepared, folder, manifest, progress)
+    parts["measure"] = measure.forecast(per_row, _SHARES["measure"] * seconds)
     # two checkpoints are kept while the next is written, and while the bundle is
     most = max(min(saves, 3) * checkpoint_mb, min(saves, 2) * checkpoint_mb + bundle_mb)
     return Forecast(
-        method=method.key,
-        backbone=work.backbone.id,
+        method=prepared.method.key,
+        backbone=prepared.backbone.id,
         seconds=parts,
         peak_memory_mb=max(peak_memory_mb(), training_mb),
-        disk_mb=_forecast_folder(work, folder),
+        disk_mb=_forecast_folder(prepared, folder),
         disk_while_training_mb=most,
         trainable_parameters=manifest.trainable_parameters,
         total_parameters=manifest.total_parameters,
         settings=settings,
-        notes=tuple(_note(work)),
+        notes=tuple(_note(prepared)),
         rehearsed_seconds=time.time() - launched,
     )
 
 
 def _count_saves(steps: int, eval_every: int, save_every: int | None, evaluations: int, seconds: float) -> int:
-    """Returns how many checkpoints are written: at evaluations, which are `seconds` apart, and between them."""
+    """Return how many checkpoints are written: at evaluations, which are `seconds` apart, and between them."""
     if save_every is None:
         return evaluations * (1 + int(seconds // _SECONDS_BETWEEN_CHECKPOINTS))
     at = {*range(eval_every, steps + 1, eval_every), *range(save_every, steps + 1, save_every), steps}
@@ -113,28 +117,34 @@ def _time(work: Callable[[], T]) -> tuple[T, float]:
     return work(), time.perf_counter() - started
 
 
-class _Rehearsal(RunSteps):
-    """A run whose frozen layers are not computed beforehand for all rows."""
+@dataclass(frozen=True)
+class _Rehearsal:
+    """A run that is opened and not trained: no frozen layer is computed beforehand and no head is solved."""
 
-    def _keep_frozen(self, engine: Engine, splits: list[Tokenized], layers: int) -> float:
-        return 0.0
+    prepared: Prepared
+    opened: Opened
+    trainer: Trainer
+    frozen: _Frozen
 
-    def _start_head(self, engine: Engine, groups: list[dict[str, Any]], folder: Path, max_tokens: int) -> float:
-        return 0.0
+
+def _open(prepared: Prepared, folder: Path, progress: Progress) -> _Rehearsal:
+    opened = open_training(prepared, folder, progress)
+    trainer = build_trainer(prepared, opened, folder, progress)
+    return _Rehearsal(prepared, opened, trainer, _Frozen(prepared, opened))
 
 
 class _Frozen:
     """What frozen layers give: computed for the rows that a rehearsal looks at, and timed apart from all else."""
 
-    def __init__(self, work: RunSteps, opened: Opened) -> None:
+    def __init__(self, prepared: Prepared, opened: Opened) -> None:
         self._engine: Any = opened.engine
         self._layers = int(opened.plan["engine"]["prefix_layers"])
-        self._padding = padding_of(work.backbone)
-        self._splits = [split.tokens for split in (work.train, work.validation) if split is not None]
+        self._padding = prepared.padding
+        self._splits = [split.tokens for split in (prepared.train, prepared.validation) if split is not None]
         self._prefix: Any = None
 
     def take(self, tokens: Tokenized, rows: NDArray[Any]) -> None:
-        """Computes the states of some rows of a split, and lets the engine find them."""
+        """Compute the states of some rows of a split, and let the engine find them."""
         if not self._layers:
             return
         from textune.engine.prefix_cache import fill_prefix, start_prefix
@@ -145,7 +155,7 @@ class _Frozen:
         fill_prefix(self._prefix, self._engine, rows, self._padding)
 
     def forecast(self, budget: float) -> float:
-        """Returns the seconds for all rows of training and validation, in the batches that a run makes of them.
+        """Return the seconds for all rows of training and validation, in the batches that a run makes of them.
 
         What the person's cache holds already costs nothing. budget: seconds that finding it out may take.
         """
@@ -170,22 +180,22 @@ class _Frozen:
 
 
 def _spread(count: int) -> list[int]:
-    """Returns numbers below count of which any first few lie evenly: the middle, the quarters, and so on."""
+    """Return numbers below count of which any first few lie evenly: the middle, the quarters, and so on."""
     places = ((2 * i + 1) / 2**level for level in range(1, 13) for i in range(2 ** (level - 1)))
     return list(dict.fromkeys(int(place * count) for place in places)) if count else []
 
 
-def _rehearse_steps(work: RunSteps, opened: Opened, frozen: _Frozen, budget: float) -> tuple[float, float]:
-    """Takes the run's first steps while the budget lasts, and its heaviest.
+def _rehearse_steps(rehearsal: _Rehearsal, budget: float) -> tuple[float, float]:
+    """Take the run's first steps while the budget lasts, and its heaviest.
 
     Returns the seconds of all steps that are planned, and the megabytes that the process will have taken by then.
     """
-    trainer, tokens = opened.trainer, work.train.tokens
+    trainer, tokens, frozen = rehearsal.trainer, rehearsal.prepared.train.tokens, rehearsal.frozen
     planned = [rows for _, rows in trainer.remaining_steps(CheckpointState(step=0, plan=""))]
     if not planned:  # the head is solved, and nothing else is trained
         return 0.0, peak_memory_mb()
     sizes = measure_sizes(tokens.lengths, tokens.longest_windows, planned)
-    opened.engine.train()
+    rehearsal.opened.engine.train()
     taken: list[int] = []
     seconds: list[float] = []
     computing: list[float] = []
@@ -211,60 +221,69 @@ def _rehearse_steps(work: RunSteps, opened: Opened, frozen: _Frozen, budget: flo
     return float((sizes @ costs).sum()) + extra, max(most, *peaks)
 
 
-def _rehearse_evaluation(work: RunSteps, opened: Opened, frozen: _Frozen, budget: float) -> float:
-    """Returns the seconds of one look at the validation rows."""
+def _rehearse_evaluation(rehearsal: _Rehearsal, budget: float) -> float:
+    """Return the seconds of one look at the validation rows."""
     from textune.engine import predict_logits
 
-    split = work.validation
+    split, frozen = rehearsal.prepared.validation, rehearsal.frozen
     if split is None:
         return 0.0
-    lengths, padding = split.tokens.lengths, padding_of(work.backbone)
+    lengths, padding = split.tokens.lengths, rehearsal.prepared.padding
 
     def run(rows: int) -> float:
         chosen = _choose_rows(lengths, rows)
         some = replace(split, tokens=split.tokens.take(chosen), targets=split.targets[chosen])
         for part in np.array_split(np.arange(rows), max(rows // _FEW_ROWS, 1)):
             frozen.take(some.tokens, part)
-        return _time(lambda: predict_logits(opened.engine, some, padding))[1]
+        return _time(lambda: predict_logits(rehearsal.opened.engine, some, padding))[1]
 
     run(min(_FEW_ROWS, len(split)))
     rows, seconds = time_growing(run, len(split), budget)
     return seconds * float(lengths.sum() / lengths[_choose_rows(lengths, rows)].sum())
 
 
-def _rehearse_checkpoint(opened: Opened, folder: Path) -> tuple[float, float]:
-    """Returns seconds and megabytes of one checkpoint."""
-    times = [_time(partial(opened.trainer.save, CheckpointState(step=n, plan="")))[1] for n in (1, 2)]
+def _rehearse_checkpoint(trainer: Trainer, folder: Path) -> tuple[float, float]:
+    """Return seconds and megabytes of one checkpoint."""
+    times = [_time(partial(trainer.save, CheckpointState(step=n, plan="")))[1] for n in (1, 2)]
     return sum(times) / 2, _megabytes(folder / "checkpoints") / 2
 
 
-def _save(work: RunSteps, opened: Opened, folder: Path) -> Manifest:
-    opened.engine.release()
-    thresholds = (0.5,) * len(work.data.labels) if work.data.task == MULTI else None
-    return work.save(folder, opened, Calibration(1.0, thresholds))
+def _save(rehearsal: _Rehearsal, folder: Path, progress: Progress) -> Manifest:
+    prepared, trainer = rehearsal.prepared, rehearsal.trainer
+    thresholds = (0.5,) * prepared.classes if prepared.data.task == MULTI else None
+    from textune.training.trainer import TrainingResult
+
+    nothing = TrainingResult(0, 0, None, 0.0, False, trainer.total_steps)
+    fitted = Fitted(rehearsal.opened, SolvedHead(), nothing, 0.0)
+    return save(prepared, fitted, folder, progress, Calibration(1.0, thresholds))
 
 
-def _rehearse_measuring(work: RunSteps, manifest: Manifest, folder: Path, per_row: float, budget: float) -> float:
-    """Measures the saved run and its rivals on parts of the rows; returns the seconds on all of them."""
-    whole = work.data
-    rows = len(whole.evaluation[1])
-    few = min(_FEW_ROWS, rows)
-    many = min(rows, max(4 * few, int(budget / max(3 * per_row, 1e-4))))
+@dataclass(frozen=True)
+class _Measuring:
+    """The saved run and its rivals, measured on parts of the rows."""
 
-    def run(count: int) -> float:
-        work.data = _take_part(whole, count / rows)
-        try:
-            return _time(lambda: work.measure(folder, manifest, 0.0, resumed=False))[1]
-        finally:
-            work.data = whole
+    prepared: Prepared
+    folder: Path
+    manifest: Manifest
+    progress: Progress
 
-    first, small = run(few), run(few)
-    large = run(many) if many > few else small
-    return extrapolate(first, small, large, (few, many, rows))
+    def forecast(self, per_row: float, budget: float) -> float:
+        """Return the seconds on all rows. per_row: a guess of one row's seconds."""
+        rows = len(self.prepared.data.evaluation[1])
+        few = min(_FEW_ROWS, rows)
+        many = min(rows, max(4 * few, int(budget / max(3 * per_row, 1e-4))))
+        first, small = self._run(few / rows), self._run(few / rows)
+        large = self._run(many / rows) if many > few else small
+        return extrapolate(first, small, large, (few, many, rows))
+
+    def _run(self, share: float) -> float:
+        part = replace(self.prepared, data=_take_part(self.prepared.data, share))
+        training = Training(0.0, SolvedHead())
+        return _time(lambda: evaluate(part, training, self.folder, self.manifest, self.progress))[1]
 
 
 def _take_part(data: PreparedData, share: float) -> PreparedData:
-    """Returns a share of every split, with long and short texts as they stand in the whole."""
+    """Return a share of every split, with long and short texts as they stand in the whole."""
 
     def take(examples: Examples | None, fewest: int) -> Examples | None:
         if examples is None or share >= 1:
@@ -279,7 +298,7 @@ def _take_part(data: PreparedData, share: float) -> PreparedData:
 
 
 def _choose_rows(lengths: NDArray[Any], count: int) -> NDArray[Any]:
-    """Returns so many rows, evenly from the shortest to the longest, in their order."""
+    """Return so many rows, evenly from the shortest to the longest, in their order."""
     order = np.argsort(lengths, kind="stable")
     return np.sort(order[((np.arange(count) + 0.5) * len(order) / count).astype(np.int64)])
 
@@ -288,29 +307,38 @@ def _megabytes(folder: Path) -> float:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
 
 
-def _forecast_folder(work: RunSteps, folder: Path) -> float:
-    """Returns the megabytes of the finished folder: all but the answers is there already, and these grow with rows."""
+def _forecast_folder(prepared: Prepared, folder: Path) -> float:
+    """Return the megabytes of the finished folder: all but the answers is there already, and these grow with rows."""
     import pyarrow.parquet as pq
 
     answers = folder / "evaluation" / "predictions.parquet"
     own = answers.stat().st_size / 1e6
-    grown = own * len(work.data.evaluation[1]) / max(pq.read_metadata(answers).num_rows, 1)
+    grown = own * len(prepared.data.evaluation[1]) / max(pq.read_metadata(answers).num_rows, 1)
     return _megabytes(folder) - own + float(grown)
 
 
-def _list_settings(work: RunSteps, opened: Opened) -> dict[str, Any]:
-    training = work.config.training
+def _list_settings(rehearsal: _Rehearsal) -> dict[str, Any]:
+    prepared, plan = rehearsal.prepared, rehearsal.opened.plan
+    training, (split, examples) = prepared.config.training, prepared.data.evaluation
     return {
-        "rows": {"training": len(work.train), "validation": len(work.validation or ()),
-                 work.data.evaluation[0]: len(work.data.evaluation[1])},
-        "steps": opened.trainer.total_steps, "epochs": training.epochs, "batch_size": training.batch_size,
-        "max_length": work.config.tokens.max_length, "learning_rate": training.learning_rate,
-        "engine": opened.engine.name, "precision": opened.plan["precision"]["name"], "device": opened.plan["device"],
-        "threads": opened.plan["threads"],
-    }  # fmt: skip
+        "rows": {
+            "training": len(prepared.train),
+            "validation": len(prepared.validation or ()),
+            split: len(examples),
+        },
+        "steps": rehearsal.trainer.total_steps,
+        "epochs": training.epochs,
+        "batch_size": training.batch_size,
+        "max_length": prepared.config.tokens.max_length,
+        "learning_rate": training.learning_rate,
+        "engine": rehearsal.opened.engine.name,
+        "precision": plan["precision"]["name"],
+        "device": plan["device"],
+        "threads": plan["threads"],
+    }
 
 
-def _note(work: RunSteps) -> Sequence[str]:
-    if work.config.training.patience is not None:
+def _note(prepared: Prepared) -> Sequence[str]:
+    if prepared.config.training.patience is not None:
         return ["patience= may end the training earlier"]
     return []

@@ -27,7 +27,7 @@ class Finished:
 
 
 def run_child(words: Sequence[str], *, quiet: bool = False, environment: Mapping[str, str] | None = None) -> Finished:
-    """Runs `textune WORDS`; quiet: what it prints on standard error is kept instead of shown.
+    """Run `textune WORDS`; quiet: what it prints on standard error is kept instead of shown.
 
     Ctrl-C and SIGTERM reach the command, which may write a checkpoint; raises RunInterrupted when it has ended.
     """
@@ -36,9 +36,12 @@ def run_child(words: Sequence[str], *, quiet: bool = False, environment: Mapping
     with open_text() as output, open_text() as errors:
         with StopRequest() as stop:
             process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=errors if quiet else None,
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=errors if quiet else None,
                 env=os.environ | dict(environment or {}),
-            )  # fmt: skip
+            )
             try:
                 code = _wait(process, stop)
             finally:
@@ -55,7 +58,7 @@ def run_child(words: Sequence[str], *, quiet: bool = False, environment: Mapping
 
 
 def _wait(process: subprocess.Popen[bytes], stop: StopRequest) -> int:
-    """Returns the exit code; a request to stop is passed on once."""
+    """Return the exit code; a request to stop is passed on once."""
     passed = False
     while True:
         try:
@@ -68,7 +71,7 @@ def _wait(process: subprocess.Popen[bytes], stop: StopRequest) -> int:
 
 
 def explain_failure(what: str, finished: Finished) -> TextuneError:
-    """Returns the error of a command that failed, with its exit code and, where it was kept, its own message."""
+    """Return the error of a command that failed, with its exit code and, where it was kept, its own message."""
     _, told, message = finished.errors.rpartition("error: ")
     if told:
         first, _, hint = message.strip().partition("\n  ")

@@ -42,7 +42,7 @@ class CardInput:
 
 
 def render_card(card: CardInput) -> str:
-    """Returns Markdown with YAML front matter; raises ValueError where the comparison has no row."""
+    """Return Markdown with YAML front matter; raise ValueError where the comparison has no row."""
     verdict = judge(card.comparison, card.split)
     sections = [
         _front_matter(card),
@@ -64,7 +64,7 @@ def render_card(card: CardInput) -> str:
 
 
 def render_unmeasured_card(card: CardInput, headline: str) -> str:
-    """Returns the card of a run that no figures are known of, such as an imported one."""
+    """Return the card of a run that no figures are known of, such as an imported one."""
     sections = [
         _front_matter(card),
         f"# {escape_markdown(card.title)}",
@@ -82,7 +82,7 @@ def render_unmeasured_card(card: CardInput, headline: str) -> str:
 
 
 def escape_markdown(text: str) -> str:
-    """Returns one line that Markdown and HTML show as it is: no markup, no link, no end of a table cell."""
+    """Return one line that Markdown and HTML show as it is: no markup, no link, no end of a table cell."""
     line = " ".join(text.split())
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     line = re.sub(r"([\\`*_{}\[\]#!|~])", r"\\\1", line)
@@ -92,7 +92,7 @@ def escape_markdown(text: str) -> str:
 
 
 def _stop_link(match: re.Match[str]) -> str:
-    """Keeps GitHub's Markdown from turning addresses into links: ``https://``, ``a@b`` and ``www.``."""
+    """Keep GitHub's Markdown from turning addresses into links: ``https://``, ``a@b`` and ``www.``."""
     return match.group() + "&#8203;" if match.group().isalpha() else "\\" + match.group()
 
 
@@ -111,12 +111,12 @@ def _front_matter(card: CardInput) -> str:
 
 
 def _one_line(value: Any) -> Any:
-    """Joins lines, so that none of a value's can end the front matter; lists item by item."""
+    """Join lines, so that none of a value's can end the front matter; lists item by item."""
     return " ".join(value.split()) if isinstance(value, str) else [_one_line(item) for item in value]
 
 
 def _fence(code: str, language: str) -> str:
-    """Returns a code block whose fence is longer than any run of backticks inside."""
+    """Return a code block whose fence is longer than any run of backticks inside."""
     longest = max((len(run) for run in re.findall(r"`+", code)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}{language}\n{code.rstrip()}\n{fence}"

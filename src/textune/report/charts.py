@@ -26,7 +26,7 @@ class Line:
 
 
 def draw_losses(history: Sequence[Mapping[str, Any]]) -> Markup | None:
-    """Draws training loss (raw, smoothed) and validation loss over the steps; None where there are none."""
+    """Draw training loss (raw, smoothed) and validation loss over the steps; None where there are none."""
     raw, validation = _series(history, "step", "loss"), _series(history, "evaluation", "loss")
     if not raw and not validation:
         return None
@@ -39,7 +39,7 @@ def draw_losses(history: Sequence[Mapping[str, Any]]) -> Markup | None:
 
 
 def draw_scores(history: Sequence[Mapping[str, Any]], first: str = "accuracy") -> Markup | None:
-    """Draws a validation figure ("accuracy" or "micro F1") and macro F1 over the steps; None where there are none."""
+    """Draw a validation figure ("accuracy" or "micro F1") and macro F1 over the steps; None where there are none."""
     keys = (first.lower().replace(" ", "_"), "macro_f1")
     figure, macro_f1 = (_series(history, "evaluation", key) for key in keys)
     if not figure and not macro_f1:
@@ -55,7 +55,7 @@ def draw_scores(history: Sequence[Mapping[str, Any]], first: str = "accuracy") -
 
 
 def _series(history: Sequence[Mapping[str, Any]], kind: str, key: str) -> Points:
-    """Returns (step, value) by step; a step told twice (after a resume) keeps its last value."""
+    """Return (step, value) by step; a step told twice (after a resume) keeps its last value."""
     found: dict[float, float] = {}
     for line in history:
         step, value = line.get("step"), line.get(key)
@@ -67,7 +67,7 @@ def _series(history: Sequence[Mapping[str, Any]], kind: str, key: str) -> Points
 
 
 def _smooth(series: Points) -> Points:
-    """Returns the bias-corrected exponential mean over about a twentieth of the steps."""
+    """Return the bias-corrected exponential mean over about a twentieth of the steps."""
     keep = 1 - 1 / max(1.0, len(series) / 20)
     mean, weight, smooth = 0.0, 0.0, []
     for x, y in series:
@@ -77,7 +77,7 @@ def _smooth(series: Points) -> Points:
 
 
 def _thin(series: Points) -> Points:
-    """Returns at most so many points that a line shows them, the means of neighbours."""
+    """Return at most so many points that a line shows them, the means of neighbours."""
     size = math.ceil(len(series) / _MOST_POINTS)
     if size <= 1:
         return series
@@ -117,7 +117,7 @@ def _draw(lines: Sequence[Line], low: float, high: float, title: str, tick: str)
 
 
 def list_ticks(low: float, high: float, most: int) -> list[float]:
-    """Returns round values (1, 2 or 5 times a power of ten apart) within the range."""
+    """Return round values (1, 2 or 5 times a power of ten apart) within the range."""
     magnitude = 10.0 ** math.floor(math.log10((high - low) / most))
     step = next(m * magnitude for m in (1, 2, 5, 10) if (high - low) / (m * magnitude) <= most)
     digits = max(0, -math.floor(math.log10(step)))

@@ -112,14 +112,14 @@ class Comparison:
         return self.candidates[0]
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns plain data that JSON keeps."""
+        """Return plain data that JSON keeps."""
         pairs = [asdict(pair) | {"ahead": pair.ahead, "verdict": pair.verdict} for pair in self.pairs]
         conclusions = {"conclusions": list(conclude(self)), "notes": list(note(self))}
         return asdict(self) | {"pairs": pairs} | conclusions
 
 
 def mark_fronts(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Marks each candidate for the costs at which no other is as good and cheaper, or better and as cheap."""
+    """Mark each candidate for the costs at which no other is as good and cheaper, or better and as cheap."""
     marked = []
     for own in candidates:
         fronts = []
@@ -139,7 +139,7 @@ def _beats(value: float, price: float | None, own_value: float, own_price: float
 
 
 def conclude(comparison: Comparison) -> tuple[str, ...]:
-    """Returns the sentences that open the report: the highest, what it is shown to beat, and what is as good so far."""
+    """Return the sentences that open the report: the highest, what it is shown to beat, and what is as good so far."""
     best, figure = comparison.best, comparison.figure
     equal = [c.name for c in comparison.candidates if c.value == best.value]
     who = f"{best.name} has" if len(equal) == 1 else f"{list_names(equal, 8)} share"
@@ -147,8 +147,10 @@ def conclude(comparison: Comparison) -> tuple[str, ...]:
     others = [(c, _find_pair(comparison.pairs, best.name, c.name)) for c in comparison.candidates[1:]]
     beaten = [(c, pair) for c, pair in others if pair.ahead == best.name]
     open_ = [c for c, pair in others if pair.ahead is None]
-    led = {one: [f"{c.name} (by {_distance(pair.test.lead.mean)} points)" for c, pair in beaten if pair.one_seed == one]
-           for one in (False, True)}  # fmt: skip
+    led = {
+        one: [f"{c.name} (by {_distance(pair.test.lead.mean)} points)" for c, pair in beaten if pair.one_seed == one]
+        for one in (False, True)
+    }
     if led[False]:
         said.append(f"It is better than {list_names(led[False], 8)}: more than chance explains.")
     if led[True]:
@@ -165,7 +167,7 @@ def conclude(comparison: Comparison) -> tuple[str, ...]:
 
 
 def _distance(lead: float) -> str:
-    """Writes a lead in points without its sign, with as many digits as it takes not to be 0."""
+    """Write a lead in points without its sign, with as many digits as it takes not to be 0."""
     size = 100 * abs(lead)
     return f"{size:.1f}" if size >= 0.05 else f"{size:.2g}"
 
@@ -182,7 +184,7 @@ def _find_cheapest(candidates: Sequence[Candidate]) -> Candidate | None:
 
 
 def note(comparison: Comparison) -> tuple[str, ...]:
-    """Returns what a reader of the table alone would miss."""
+    """Return what a reader of the table alone would miss."""
     runs, split = plural(len(comparison.runs), "run"), comparison.split
     if split == "test":
         notes = [
@@ -223,7 +225,7 @@ def note(comparison: Comparison) -> tuple[str, ...]:
 
 
 def shorten_count(count: float) -> str:
-    """Writes 22_713_216 as ``22.7M``."""
+    """Write 22_713_216 as ``22.7M``."""
     for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
         if count >= size:
             return f"{count / size:.3g}{unit}"
@@ -231,7 +233,7 @@ def shorten_count(count: float) -> str:
 
 
 def format_cost(key: str, value: float | None) -> str:
-    """Writes a cost for people, with its unit."""
+    """Write a cost for people, with its unit."""
     if value is None:
         return "–"
     if key.endswith("_seconds"):

@@ -22,7 +22,7 @@ FILES = ("report.html", "report.md", "compare.json")
 
 
 def render_comparison(comparison: Comparison, version: str) -> str:
-    """Returns the HTML page."""
+    """Return the HTML page."""
     lowest = min(c.interval.low for c in comparison.candidates)
     floor = max(0, int(10 * lowest - 0.5)) / 10
     pictures = [(key, draw_pareto(comparison.candidates, key, comparison.figure)) for key in FRONTS]
@@ -53,13 +53,19 @@ def render_comparison(comparison: Comparison, version: str) -> str:
 
 
 def render_comparison_markdown(comparison: Comparison, version: str) -> str:
-    """Returns the comparison as Markdown."""
+    """Return the comparison as Markdown."""
     rows = plural(comparison.rows, f"{comparison.split} row")
     pairs = [
-        (f"{p.a} − {p.b}", f"{points(p.test.lead.mean)} ({points(p.test.lead.low)} to {points(p.test.lead.high)})",
-         tell_mcnemar(p), format_p(p.test.p), format_p(p.adjusted), p.verdict)
+        (
+            f"{p.a} − {p.b}",
+            f"{points(p.test.lead.mean)} ({points(p.test.lead.low)} to {points(p.test.lead.high)})",
+            tell_mcnemar(p),
+            format_p(p.test.p),
+            format_p(p.adjusted),
+            p.verdict,
+        )
         for p in comparison.pairs
-    ]  # fmt: skip
+    ]
     runs = [
         (r.folder, r.candidate, str(r.seed), percent(r.value), percent(r.macro_f1), str(r.test_reads))
         for r in comparison.runs
@@ -84,7 +90,7 @@ def render_comparison_markdown(comparison: Comparison, version: str) -> str:
 
 
 def write_comparison(comparison: Comparison, folder: Path, version: str) -> Path:
-    """Writes report.html, report.md and compare.json into a folder; returns the report's path."""
+    """Write report.html, report.md and compare.json into a folder; return the report's path."""
     check_output(folder)
     page, markdown, plain = (folder / name for name in FILES)
     content = {"textune_version": version} | comparison.to_dict()
@@ -98,7 +104,7 @@ def write_comparison(comparison: Comparison, folder: Path, version: str) -> Path
 
 
 def check_output(folder: Path) -> None:
-    """Raises ConfigError where the folder cannot be written, or holds anything but an earlier comparison."""
+    """Raise ConfigError where the folder cannot be written, or holds anything but an earlier comparison."""
     check_place(folder, "--output")
     if not folder.is_dir():
         return
@@ -107,12 +113,12 @@ def check_output(folder: Path) -> None:
 
 
 def list_header(comparison: Comparison) -> tuple[str, ...]:
-    """Returns the header of the table of candidates."""
+    """Return the header of the table of candidates."""
     return ("", "seeds", comparison.figure, "95% interval", "macro F1", "95% interval", *COSTS.values())
 
 
 def list_cells(candidate: Candidate) -> tuple[str, ...]:
-    """Returns one row of that table; a star marks what nothing beats at its cost."""
+    """Return one row of that table; a star marks what nothing beats at its cost."""
     marks = {"training_seconds": " *", "trainable_parameters": " †"}
     return (
         candidate.name,
@@ -121,20 +127,17 @@ def list_cells(candidate: Candidate) -> tuple[str, ...]:
         span(candidate.interval),
         percent(candidate.macro_f1),
         span(candidate.macro_f1_interval),
-        *(
-            format_cost(key, candidate.costs[key]) + (marks[key] if key in candidate.fronts else "")
-            for key in COSTS
-        ),
-    )  # fmt: skip
+        *(format_cost(key, candidate.costs[key]) + (marks[key] if key in candidate.fronts else "") for key in COSTS),
+    )
 
 
 def tell_spread(candidate: Candidate) -> str:
-    """Writes the standard deviation over the seeds as `` ± 0.4``."""
+    """Write the standard deviation over the seeds as `` ± 0.4``."""
     return "" if candidate.spread is None else f" ± {100 * candidate.spread:.1f}"
 
 
 def tell_mcnemar(pair: Pair) -> str:
-    """Writes McNemar's counts and p-values, seed by seed; the first counts are rows that only the first has right."""
+    """Write McNemar's counts and p-values, seed by seed; the first counts are rows that only the first has right."""
     each = [f"{t.only_a}:{t.only_b}, p {format_p(t.p)}" for t in pair.test.mcnemar.values()]
     return "; ".join(each[:3]) + (f"; {len(each) - 3} more seeds" if len(each) > 3 else "") if each else "–"
 

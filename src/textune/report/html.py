@@ -51,7 +51,7 @@ class ReportInput:
 
 
 def render_report(report: ReportInput) -> str:
-    """Returns the page; raises ValueError where the comparison has no row."""
+    """Return the page; raise ValueError where the comparison has no row."""
     verdict = judge(report.comparison, report.split)
     evaluation = verdict.evaluation
     floor = _axis_floor([row["evaluation"] for row in report.comparison])
@@ -80,12 +80,12 @@ def render_report(report: ReportInput) -> str:
 
 
 def write_report(report: ReportInput, path: str | Path) -> None:
-    """Writes the page; the file is whole or is not there (or stays as it was)."""
+    """Write the page; the file is whole or is not there (or stays as it was)."""
     write_page(render_report(report), path)
 
 
 def write_page(text: str, path: str | Path) -> None:
-    """Writes a page as UTF-8, whole or not at all."""
+    """Write a page as UTF-8, whole or not at all."""
     target, page = Path(path), text.encode("utf-8")
     handle, partial = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
@@ -102,7 +102,7 @@ def write_page(text: str, path: str | Path) -> None:
 
 @cache
 def open_templates() -> Environment:
-    """Returns jinja2 over this folder's templates: everything is escaped, and a name that is missing is an error."""
+    """Return jinja2 over this folder's templates: everything is escaped, and a name that is missing is an error."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -118,6 +118,6 @@ def open_templates() -> Environment:
 
 
 def _axis_floor(evaluations: Sequence[AnyEvaluation]) -> float:
-    """Returns where the axis of the first figure begins: the tenth below every interval, so that differences show."""
+    """Return where the axis of the first figure begins: the tenth below every interval, so that differences show."""
     lowest = min(evaluation.headline.interval.low for evaluation in evaluations)
     return max(0, int(10 * lowest - 0.5)) / 10

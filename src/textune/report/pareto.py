@@ -19,7 +19,7 @@ _Box = tuple[float, float, float, float]
 
 
 def draw_pareto(candidates: Sequence[Candidate], cost: str, figure: str) -> Markup | None:
-    """Draws the figure with its interval against a cost on a logarithmic axis; None where fewer than two cost anything.
+    """Draw the figure with its interval against a cost on a logarithmic axis; None where fewer than two cost anything.
 
     cost: a key of `COSTS`.
     """
@@ -60,9 +60,14 @@ def draw_pareto(candidates: Sequence[Candidate], cost: str, figure: str) -> Mark
 
 
 def _draw_axes(
-    low: float, high: float, left: float, right: float, across: Callable[[float], float],
-    up: Callable[[float], float], cost: str,
-) -> list[str]:  # fmt: skip
+    low: float,
+    high: float,
+    left: float,
+    right: float,
+    across: Callable[[float], float],
+    up: Callable[[float], float],
+    cost: str,
+) -> list[str]:
     parts = []
     for value in list_ticks(low, high, 5):
         y = up(value / 100)
@@ -80,7 +85,7 @@ def _draw_axes(
 
 
 def _list_log_ticks(left: float, right: float) -> list[float]:
-    """Returns round values inside the range of powers of ten, at most about six."""
+    """Return round values inside the range of powers of ten, at most about six."""
     for steps in ((1, 1.5, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
         powers = range(math.floor(left), math.ceil(right) + 1)
         ticks = [s * 10.0**p for p in powers for s in steps if left <= p + math.log10(s) <= right]
@@ -96,12 +101,13 @@ def _write_round(cost: str, value: float) -> str:
 
 
 def _place_label(x: float, y: float, name: str, boxes: list[_Box]) -> tuple[float, float, str]:
-    """Returns where a name stands beside its point, at the first place that is free; notes that place as taken."""
+    """Return where a name stands beside its point, at the first place that is free; note that place as taken."""
     width = _PER_CHARACTER * len(name)
     spots = [
         (x + side * 9 - (width if side < 0 else 0), y + 4 + down)
-        for down in (0, -13, 13, -26, 26, -39, 39) for side in (1, -1)
-    ]  # fmt: skip
+        for down in (0, -13, 13, -26, 26, -39, 39)
+        for side in (1, -1)
+    ]
     for begin, base in spots:
         box = (begin, base - 10, begin + width, base + 3)
         inside = box[0] >= _LEFT and box[2] <= _WIDTH and box[1] >= 0 and box[3] <= _HEIGHT - _BOTTOM

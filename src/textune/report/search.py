@@ -38,7 +38,7 @@ class SearchInput:
 
 
 def render_search_report(report: SearchInput) -> str:
-    """Returns the page."""
+    """Return the page."""
     name, best = report.metric.replace("_", " "), report.winner["number"]
     ranked = sorted(report.trials, key=lambda t: _order(t, report.metric, best))
     page = (
@@ -59,12 +59,12 @@ def render_search_report(report: SearchInput) -> str:
 
 
 def write_search_report(report: SearchInput, path: str | Path) -> None:
-    """Writes the page as UTF-8; the file is whole or is not there (or stays as it was)."""
+    """Write the page as UTF-8; the file is whole or is not there (or stays as it was)."""
     write_page(render_search_report(report), Path(path))
 
 
 def show_value(value: Any) -> str:
-    """Writes a setting's value."""
+    """Write a setting's value."""
     if isinstance(value, float):
         return f"{value:.3g}"
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

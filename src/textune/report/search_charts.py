@@ -18,7 +18,7 @@ _MOST_TICKS = 6
 def draw_coordinates(
     trials: Sequence[Mapping[str, Any]], names: Sequence[str], metric: str, best: int
 ) -> Markup | None:
-    """Draws each trial as a line through its values, one axis per setting and the metric last; None without scores.
+    """Draw each trial as a line through its values, one axis per setting and the metric last; None without scores.
 
     Stopped trials are pale, the winner is drawn last and bold. A figure far worse than most stands at the edge of its
     axis, which says so: one that collapsed would else press all others together.
@@ -51,7 +51,7 @@ def draw_coordinates(
 
 
 def draw_scores_by_trial(trials: Sequence[Mapping[str, Any]], metric: str) -> Markup | None:
-    """Draws each trial's figure by its number, and the best so far of those in full; None without scores."""
+    """Draw each trial's figure by its number, and the best so far of those in full; None without scores."""
     shown = [t for t in trials if t["scores"]]
     if not shown:
         return None
@@ -92,7 +92,7 @@ def draw_scores_by_trial(trials: Sequence[Mapping[str, Any]], metric: str) -> Ma
 
 
 def draw_importances(importances: Mapping[str, float]) -> Markup | None:
-    """Draws how much each setting mattered as bars; None where nothing tells."""
+    """Draw how much each setting mattered as bars; None where nothing tells."""
     if not importances:
         return None
     ranked = sorted(importances.items(), key=lambda item: -item[1])
@@ -122,7 +122,7 @@ class _Axis:
             self.words = sorted({_word(v) for v in values})
 
     def share(self, value: Any) -> float:
-        """Returns where on the axis a value stands, from 0 to 1; a trial that lacks the setting stands at its foot."""
+        """Return where on the axis a value stands, from 0 to 1; a trial that lacks the setting stands at its foot."""
         if not self.numeric:
             return (self.words.index(_word(value)) + 0.5) / len(self.words)
         if value is None:
@@ -133,7 +133,7 @@ class _Axis:
         return float((at - low) / (high - low))
 
     def ticks(self) -> list[tuple[str, float]]:
-        """Returns what is written beside the axis, and where."""
+        """Return what is written beside the axis, and where."""
         if not self.numeric:
             return [(word[:24], (i + 0.5) / len(self.words)) for i, word in enumerate(self.words[:40])]
         values = self.found if len(self.found) <= _MOST_TICKS else [self.low, self.high]
@@ -154,13 +154,13 @@ class _FigureAxis(_Axis):
         self._metric = metric
 
     def share(self, value: Any) -> float:
-        """Returns where on the axis a figure stands; one beyond the cut stands at the end."""
+        """Return where on the axis a figure stands; one beyond the cut stands at the end."""
         worst = self.low if self._worse > 0 else self.high
         inside = value if self._cut is None or self._worse * (value - self._cut) >= 0 else worst
         return super().share(inside)
 
     def ticks(self) -> list[tuple[str, float]]:
-        """Returns the best and the worst figure; where the axis is cut, that there is worse."""
+        """Return the best and the worst figure; where the axis is cut, that there is worse."""
         sign = "≥" if self._metric == "loss" else "≤"
         if len(self.found) == 1 and self._cut is None:
             return [(_figure(self.found[0], self._metric), self.share(self.found[0]))]

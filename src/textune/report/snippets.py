@@ -10,12 +10,12 @@ from textune.methods import resolve_saved
 
 
 def reload_by_textune(name: str) -> str:
-    """Returns the lines that load a run by textune."""
+    """Return the lines that load a run by textune."""
     return f'import textune\nmodel = textune.load("{name}")\nmodel.predict(["a text to classify"])'
 
 
 def reload_without_textune(manifest: Manifest, name: str) -> str:
-    """Returns the lines that load a run by peft or transformers alone; by textune where there is no other way."""
+    """Return the lines that load a run by peft or transformers alone; by textune where there is no other way."""
     if "adapter_config.json" in manifest.files:
         return _reload_by_peft(manifest, name)
     if not resolve_saved(manifest.method, manifest.method_options).mergeable:
@@ -63,12 +63,12 @@ def _reload_by_peft(manifest: Manifest, name: str) -> str:
 
 
 def _count_prefix(manifest: Manifest) -> int:
-    """Returns how many tokens stand before the text in the attention mask: virtual ones."""
+    """Return how many tokens stand before the text in the attention mask: virtual ones."""
     return resolve_saved(manifest.method, manifest.method_options).virtual_tokens
 
 
 def _pool(manifest: Manifest, model: str, prefix: int) -> str:
-    """Returns the lines that make a plain model read its tokens as the run does; nothing where it does by itself."""
+    """Return the lines that make a plain model read its tokens as the run does; nothing where it does by itself."""
     family = _find_family(manifest)
     if family is None or manifest.pooling is None:
         return ""
@@ -99,7 +99,7 @@ def _pool(manifest: Manifest, model: str, prefix: int) -> str:
 
 
 def _apply_thresholds(manifest: Manifest, *, merged: bool = False) -> str:
-    """Returns the lines that turn probabilities into labels; nothing with one label per text."""
+    """Return the lines that turn probabilities into labels; nothing with one label per text."""
     if manifest.thresholds is None:
         return ""
     if merged:

@@ -44,7 +44,7 @@ class Verdict:
 
 
 def judge(comparison: Sequence[Mapping[str, Any]], split: str) -> Verdict:
-    """Judges the tuned model (else the last row) against the other rows.
+    """Judge the tuned model (else the last row) against the other rows.
 
     comparison: rows with ``name``, ``evaluation`` and, where the answers were compared row by row,
     ``difference``: a `Difference`, the tuned model's first figure minus this row's.
@@ -76,7 +76,7 @@ def _say(evaluation: AnyEvaluation, split: str) -> str:
 
 
 def difference_between(evaluation: AnyEvaluation, row: Mapping[str, Any]) -> Difference:
-    """Returns the first figure's lead over a row: the row's paired difference, or one made from intervals.
+    """Return the first figure's lead over a row: the row's paired difference, or one made from intervals.
 
     Without answers compared row by row the two intervals are combined as if independent, which is cautious.
     """
@@ -91,7 +91,7 @@ def difference_between(evaluation: AnyEvaluation, row: Mapping[str, Any]) -> Dif
 
 
 def _compare(evaluation: AnyEvaluation, others: Sequence[Mapping[str, Any]]) -> tuple[list[str], str]:
-    """Returns the judging sentences, the weightiest first, and their tone."""
+    """Return the judging sentences, the weightiest first, and their tone."""
     beaten: list[str] = []
     worse: list[str] = []
     unclear: list[str] = []
@@ -129,7 +129,7 @@ def format_p(p: float) -> str:
 
 
 def _advise_on_probe(lead: Difference, seconds: float | None) -> str:
-    """Returns the sentence that names the linear probe as the cheaper choice."""
+    """Return the sentence that names the linear probe as the cheaper choice."""
     if lead.mean >= _CLOSE:
         return ""
     trains = "" if seconds is None else f" and trains in {format_seconds(seconds)}"

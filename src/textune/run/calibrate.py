@@ -1,19 +1,17 @@
-"""What stands between logits and answers: a temperature, and thresholds where a text may have several labels."""
+"""Between logits and answers: a temperature, and thresholds where a text may have several labels."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from textune.evaluation import Task, fit_temperature
+from textune.evaluation import Task, build_task, fit_temperature
 from textune.progress import Progress
-
-if TYPE_CHECKING:
-    import torch
-
-    from textune.tokens.batches import EncodedSplit, Padding
+from textune.run.fit import Fitted, solve_head
+from textune.run.prepare import Prepared
 
 
 @dataclass(frozen=True)
@@ -28,25 +26,37 @@ class Calibration:
 class HeldOut:
     """Logits float32 [rows, classes] and targets of rows that training did not see. source: what they are called."""
 
-    logits: np.ndarray[Any, Any]
-    targets: np.ndarray[Any, Any]
+    logits: NDArray[np.float32]
+    targets: NDArray[Any]
     source: str = ""
 
-    @classmethod
-    def nothing(cls, classes: int) -> HeldOut:
-        """Returns no rows."""
-        return cls(np.zeros((0, classes), np.float32), np.zeros((0, classes), np.float32))
 
-    @classmethod
-    def predict(cls, engine: torch.nn.Module, split: EncodedSplit, padding: Padding) -> HeldOut:
-        """Returns the logits of validation rows."""
-        from textune.engine import predict_logits
-
-        return cls(predict_logits(engine, split, padding), split.targets, "validation rows")
+def calibrate(prepared: Prepared, fitted: Fitted, progress: Progress) -> Calibration:
+    """Fit the temperature, and thresholds for several labels per text, on rows that training did not see."""
+    task = build_task(prepared.data.task, fixed=prepared.config.training.threshold)
+    return fit_calibration(task, predict_held_out(prepared, fitted), progress)
 
 
-def calibrate(task: Task, held_out: HeldOut, progress: Progress) -> Calibration:
-    """Fits the temperature by the log loss of the rows (Guo and others 2017, arXiv:1706.04599), then the thresholds."""
+def predict_held_out(prepared: Prepared, fitted: Fitted) -> HeldOut:
+    """Return the validation rows' logits; of a head that alone is trained those out of fold; or no rows."""
+    from textune.engine import predict_logits
+    from textune.training.head import MOST_ROWS_ALONE, PROBE
+
+    opened, validation, probe = fitted.opened, prepared.validation, fitted.head.probe
+    if validation is not None:
+        logits = predict_logits(opened.engine, validation, prepared.padding)
+        return HeldOut(logits, validation.targets, "validation rows")
+    if not prepared.method.trains_body and prepared.config.training.head_init == PROBE:
+        if probe is None and opened.network.has_output_layer:  # resumed after the head was saved
+            probe = solve_head(prepared, opened.network, MOST_ROWS_ALONE)
+        if probe is not None and len(probe.rows):
+            return HeldOut(probe.out_of_fold, prepared.train.targets[probe.rows], "out-of-fold rows")
+    nothing = np.zeros((0, prepared.classes), np.float32)
+    return HeldOut(nothing, nothing)
+
+
+def fit_calibration(task: Task, held_out: HeldOut, progress: Progress) -> Calibration:
+    """Fit the temperature by the log loss of the rows (Guo and others 2017, arXiv:1706.04599), then the thresholds."""
     rows = len(held_out.logits)
     temperature = fit_temperature(held_out.logits, held_out.targets) if rows else 1.0
     where = f"{rows:,} {held_out.source}"

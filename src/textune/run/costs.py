@@ -25,7 +25,7 @@ class Costs:
 
 
 def describe_run(manifest: Manifest, training: TrainingConfig, costs: Costs) -> list[tuple[str, str]]:
-    """Returns name and value of what was done and what it cost. training: with everything decided."""
+    """Return name and value of what was done and what it cost. training: with everything decided."""
     options = ", ".join(f"{k} {v}" for k, v in manifest.method_options.items() if v is not None)
     share = manifest.trainable_parameters / manifest.total_parameters
     facts = [
@@ -45,3 +45,12 @@ def describe_run(manifest: Manifest, training: TrainingConfig, costs: Costs) -> 
     ]
     facts[7:7] = [(name, write(value)) for name, value, write in whole if value is not None]
     return facts
+
+
+def peak_memory_mb() -> float:
+    """Return the most memory this process ever had resident, in MB (10^6 bytes)."""
+    import resource
+    import sys
+
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most / 1e6 if sys.platform == "darwin" else most * 1024 / 1e6

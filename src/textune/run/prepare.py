@@ -1,109 +1,234 @@
-"""The first steps of a run: find the backbone, read and check the rows, decide what was left open, tokenise."""
+"""The first of a run's four functions: find the backbone, read and check the rows, decide open settings, tokenize."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from textune.backbones import Backbone, resolve_backbone
 from textune.backbones.families import describe_guess
 from textune.backbones.pooling import Pooling, choose_pooling
-from textune.config import POOLINGS, RunConfig
+from textune.config import LongText, RunConfig
 from textune.config.class_weights import weigh_classes
 from textune.config.defaults import Decision, choose_long_text, choose_max_length, choose_training
-from textune.data import MULTI
+from textune.config.schema import POOLINGS
+from textune.data import MULTI, Examples, split_folds
 from textune.errors import ConfigError
-from textune.methods import Method, check_family, check_length, longest_text
+from textune.methods import Method, check_family, check_length, longest_text, resolve
 from textune.progress import Progress
-from textune.run.tables import PreparedData, advise_on_cuts, count_labels, describe_data, encode_split, prepare_data
+from textune.run.facts import advise_on_cuts, describe_data
+from textune.run.tables import PreparedData, count_labels, encode_split, prepare_data
+from textune.tokens import load_tokenizer
+from textune.tokens.batches import EncodedSplit, Padding
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+    from textune.training.objective import Objective
+    from textune.training.probe import Loss
+
+T = TypeVar("T")
 
 
-class PreparingSteps:
-    """What a run is made of: settings, backbone, rows and tokens. It touches no run folder."""
+class Shared:
+    """What runs of one process have in common and need only once: backbones, rows, tokens, first scores.
 
-    def __init__(self, config: RunConfig, method: Method, progress: Progress, frames: dict[str, Any]) -> None:
-        self.config, self.method, self.progress, self.frames = config, method, progress, frames
+    frames: data frames from Python, by the setting whose place they take: data, validation, test.
+    """
 
-    def prepare(self) -> None:
-        """Finds the backbone, reads and checks the data, decides what was left open, tokenises."""
-        config, progress = self.config, self.progress
-        self.backbone = self._find_backbone()
-        check_family(self.method, self.backbone.family)
-        if self.backbone.family.guessed:
-            progress.warn(describe_guess(self.backbone.family))
-        self.data = self._read_data()
-        for note in self.data.notes:
-            progress.say(note)
-        for warning in self.data.warnings:
-            progress.warn(warning)
-        self._check_threshold()
-        config, decisions = choose_max_length(config, longest_text(self.method, self.backbone))
-        config, self.long_text, about_length = choose_long_text(config)
-        pooling, why = choose_pooling(
-            config.model.pooling, self.backbone.family, self.backbone.config, self.backbone.folder
+    def __init__(self, frames: Mapping[str, Any] | None = None) -> None:
+        self.frames = dict(frames or {})
+
+    def keep(self, key: str, build: Callable[[], T]) -> T:
+        """Return what `build` gives. A search remembers it under the key."""
+        return build()
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Which rows of the tables a run uses. fold: (which, of how many) validates; hold_test: the test stays shut."""
+
+    fold: tuple[int, int] | None = None
+    hold_test: bool = False
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything a run is made of before its first step.
+
+    config: with every open setting decided. train, validation: tokenized. class_weights: float32 [classes], or
+    [classes, 2] with several labels per text. facts: what a report says of the data.
+    """
+
+    config: RunConfig
+    method: Method
+    backbone: Backbone
+    data: PreparedData
+    pooling: Pooling
+    long_text: LongText
+    class_weights: NDArray[np.float32] | None
+    tokenizer: Tokenizer
+    train: EncodedSplit
+    validation: EncodedSplit | None
+    facts: list[tuple[str, str]]
+
+    @property
+    def classes(self) -> int:
+        """The number of labels."""
+        return len(self.data.labels)
+
+    @property
+    def padding(self) -> Padding:
+        """How the backbone wants short rows filled up."""
+        return self.backbone.padding
+
+    @property
+    def objective(self) -> Objective:
+        """What training minimizes and validation rows are scored by."""
+        from textune.training.objective import build_objective
+
+        return build_objective(self.data.task, self.config.training, self.class_weights)
+
+    @property
+    def probe_loss(self) -> Loss:
+        """What the solved head minimizes."""
+        from textune.training.probe import Loss
+
+        return Loss(self.data.task == MULTI, self.class_weights, self.config.training.label_smoothing)
+
+    def encode(self, examples: Examples) -> EncodedSplit:
+        """Tokenize other rows as those of training."""
+        length = self.config.tokens.max_length or 0
+        return encode_split(examples, self.data.labels, self.tokenizer, length, self.long_text)
+
+
+def prepare(
+    config: RunConfig, progress: Progress, shared: Shared | None = None, sample: Sample | None = None
+) -> Prepared:
+    """Read and check everything, decide open settings and tokenize; touch no run folder.
+
+    Raises ConfigError, DataError or ModelError.
+    """
+    shared, sample = shared or Shared(), sample or Sample()
+    method = resolve(config.method.name, config.method.options)
+    model = config.model
+    backbone = shared.keep(
+        f"backbone {model.backbone} {model.trust}", lambda: resolve_backbone(model.backbone, trust=model.trust)
+    )
+    check_family(method, backbone.family)
+    if backbone.family.guessed:
+        progress.warn(describe_guess(backbone.family))
+    data = read_rows(config, shared, sample)
+    for note in data.notes:
+        progress.say(note)
+    for warning in data.warnings:
+        progress.warn(warning)
+    _check_threshold(config, data)
+    config, decisions = choose_max_length(config, longest_text(method, backbone))
+    config, long_text, about_length = choose_long_text(config)
+    form, reason = choose_pooling(model.pooling, backbone.family, backbone.config, backbone.folder)
+    about_pooling = [Decision("pooling", form, reason)] if model.pooling is None else []
+    if form in POOLINGS:
+        config = replace(config, model=replace(config.model, pooling=form))
+    config, about_training = choose_training(
+        config,
+        rows=len(data.train),
+        classes=len(data.labels.names),
+        method_rate=method.learning_rate,
+        head_rate=method.head_learning_rate,
+        solved=not method.trains_body,
+        task=data.task,
+    )
+    config = replace(config, data=replace(config.data, task=data.task))
+    class_weights = _weigh_classes(config, data, progress)
+    check_length(method, backbone, config.tokens.max_length)
+    tokenizer, train, validation = _tokenize(config, data, backbone, long_text, shared)
+    facts = describe_data(data, train.tokens, long_text)
+    for name, value in facts:
+        progress.say(f"{name}: {value}")
+    for decision in (*decisions, *about_length, *about_pooling, *about_training):
+        progress.say(f"{decision.setting}: {decision} ({decision.reason})")
+    if advice := advise_on_cuts(train.tokens, long_text):
+        progress.warn(advice)
+        data = replace(data, warnings=(*data.warnings, advice))
+    return Prepared(
+        config=config,
+        method=method,
+        backbone=backbone,
+        data=data,
+        pooling=Pooling(form, method.tokens_before_text),
+        long_text=long_text,
+        class_weights=class_weights,
+        tokenizer=tokenizer,
+        train=train,
+        validation=validation,
+        facts=facts,
+    )
+
+
+def read_rows(config: RunConfig, shared: Shared, sample: Sample) -> PreparedData:
+    """Read, split and check the rows; raises DataError where they do not suffice."""
+    pool = sample.fold is not None
+    key = f"data {vars(config.data)} {config.training.seed} {sample.hold_test} {pool}"
+    data = shared.keep(key, lambda: prepare_data(config, shared.frames, hold_test=sample.hold_test, pool=pool))
+    if sample.fold is None:
+        return data
+    which, folds = sample.fold
+    return shared.keep(f"{key} fold {which} of {folds}", lambda: _take_fold(data, config, which, folds))
+
+
+def _take_fold(data: PreparedData, config: RunConfig, which: int, folds: int) -> PreparedData:
+    """Return the rows with one fold of them as validation rows, and all others to train on."""
+    fold_of = split_folds(data.train, folds, config.split_seed, grouped=config.data.group is not None)
+    train, validation = (data.train.take(np.flatnonzero(chosen)) for chosen in (fold_of != which, fold_of == which))
+    return replace(data, train=train, validation=validation, warnings=(), notes=())
+
+
+def _check_threshold(config: RunConfig, data: PreparedData) -> None:
+    if config.training.threshold is not None and data.task != MULTI:
+        raise ConfigError(
+            f"threshold={config.training.threshold:g}: with one label per text the most probable is given",
+            hint="leave threshold= out, or set task=multi_label",
         )
-        self.pooling = Pooling(pooling, self.method.tokens_before_text)
-        about_pooling = [Decision("pooling", pooling, why)] if config.model.pooling is None else []
-        if pooling in POOLINGS:
-            config = replace(config, model=replace(config.model, pooling=pooling))
-        config, more = choose_training(
-            config,
-            rows=len(self.data.train),
-            classes=len(self.data.labels.names),
-            method_rate=self.method.learning_rate,
-            head_rate=self.method.head_learning_rate,
-            solved=not self.method.trains_body,
-            task=self.data.task,
+
+
+def _weigh_classes(config: RunConfig, data: PreparedData, progress: Progress) -> NDArray[np.float32] | None:
+    weights = weigh_classes(
+        config.training.class_weights,
+        count_labels(data.train, data.labels),
+        len(data.train),
+        data.labels.values,
+        data.labels.names,
+        multi_label=data.task == MULTI,
+    )
+    if weights is not None:
+        ratios = weights[:, 1] / weights[:, 0] if weights.ndim == 2 else weights
+        shown = ", ".join(f"{name} {ratio:.3g}" for name, ratio in zip(data.labels.names[:20], ratios, strict=False))
+        progress.say(f"class weights: {shown}{', ...' if len(ratios) > 20 else ''}")
+    return weights
+
+
+def _tokenize(
+    config: RunConfig, data: PreparedData, backbone: Backbone, long_text: LongText, shared: Shared
+) -> tuple[Tokenizer, EncodedSplit, EncodedSplit | None]:
+    length = config.tokens.max_length or 0
+
+    def tokenize() -> tuple[Tokenizer, EncodedSplit, EncodedSplit | None]:
+        tokenizer = load_tokenizer(backbone.folder)
+        train, validation = (
+            None if split is None else encode_split(split, data.labels, tokenizer, length, long_text)
+            for split in (data.train, data.validation)
         )
-        config = replace(config, data=replace(config.data, task=self.data.task))
-        self.weights = self._weigh_classes()
-        self.config = config
-        check_length(self.method, self.backbone, config.tokens.max_length)
-        self._tokenise()
-        self.facts = describe_data(self.data, self.train.tokens, self.long_text)
-        for name, value in self.facts:
-            progress.say(f"{name}: {value}")
-        for decision in (*decisions, *about_length, *about_pooling, *more):
-            progress.say(f"{decision.setting}: {decision} ({decision.reason})")
-        if advice := advise_on_cuts(self.train.tokens, self.long_text):
-            progress.warn(advice)
-            self.data = replace(self.data, warnings=(*self.data.warnings, advice))
+        assert train is not None
+        return tokenizer, train, validation
 
-    def _find_backbone(self) -> Backbone:
-        return resolve_backbone(self.config.model.backbone, trust=self.config.model.trust)
+    return shared.keep(f"tokens {list_fingerprints(data)} {backbone.folder} {length} {long_text}", tokenize)
 
-    def _read_data(self) -> PreparedData:
-        return prepare_data(self.config, self.frames)
 
-    def _check_threshold(self) -> None:
-        if self.config.training.threshold is not None and self.data.task != MULTI:
-            raise ConfigError(
-                f"threshold={self.config.training.threshold:g}: with one label per text the most probable is given",
-                hint="leave threshold= out, or set task=multi_label",
-            )
-
-    def _weigh_classes(self) -> np.ndarray[Any, Any] | None:
-        data = self.data
-        weights = weigh_classes(
-            self.config.training.class_weights, count_labels(data.train, data.labels), len(data.train),
-            data.labels.values, data.labels.names, multi_label=data.task == MULTI,
-        )  # fmt: skip
-        if weights is not None:
-            own = weights[:, 1] / weights[:, 0] if weights.ndim == 2 else weights
-            shown = ", ".join(f"{n} {w:.3g}" for n, w in zip(data.labels.names[:20], own, strict=False))
-            self.progress.say(f"class weights: {shown}{', ...' if len(own) > 20 else ''}")
-        return weights
-
-    def _tokenise(self) -> None:
-        from textune.tokens import load_tokenizer
-
-        tokenizer, length = load_tokenizer(self.backbone.folder), self.config.tokens.max_length or 0
-        labels = self.data.labels
-        self.tokenizer = tokenizer
-        self.train = encode_split(self.data.train, labels, tokenizer, length, self.long_text)
-        validation = self.data.validation
-        self.validation = (
-            None if validation is None else encode_split(validation, labels, tokenizer, length, self.long_text)
-        )
+def list_fingerprints(data: PreparedData) -> list[str | None]:
+    """Return the fingerprints of training and validation rows."""
+    return [None if split is None else split.fingerprint for split in (data.train, data.validation)]

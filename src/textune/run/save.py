@@ -1,94 +1,138 @@
-"""A trained model -> bundle: weights, tokenizer, manifest, and the test that a fresh load gives the same logits."""
+"""The third of a run's four functions: weights, tokenizer and manifest, proven by a fresh load."""
 
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import json
-import platform
 import shutil
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from textune.backbones import Backbone
+from textune.backbones import Backbone, remember_local
 from textune.bundle import SETTINGS, BaseModel, Manifest, TextColumns, read_manifest, write_manifest
 from textune.config import TRUNCATE, LongText
-from textune.errors import BundleError
 from textune.files import hash_files
-from textune.inference import Predictor, padding_of
+from textune.inference import LoadOptions, Predictor
 from textune.methods import Method
+from textune.progress import Progress
+from textune.run.calibrate import Calibration, calibrate
+from textune.run.fit import Fitted, count_parameters
+from textune.run.prepare import Prepared
+from textune.tokens import load_tokenizer
 from textune.tokens.batches import EncodedSplit
-from textune.version import __version__
+from textune.version import __version__, list_versions
 
 if TYPE_CHECKING:
     import torch
 
 _SELF_TEST_ROWS = 6
-_TOLERANCE = 1e-4
 _OF_ONE_MACHINE = ("name_or_path", "_name_or_path", "auto_map", "tokenizer_file", "special_tokens_map_file")
-_LIBRARIES = ("torch", "transformers", "peft", "accelerate", "tokenizers", "safetensors")
 
 
-def list_versions() -> dict[str, str]:
-    """Returns the versions of Python and of the libraries that a result depends on."""
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in _LIBRARIES}
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model to be saved: the module with the method applied, and what it was made of."""
+
+    module: torch.nn.Module
+    method: Method
+    backbone: Backbone
+    new_modules: tuple[str, ...]
 
 
-def count_parameters(model: torch.nn.Module) -> tuple[int, int]:
-    """Returns the numbers of trainable and of all parameters."""
-    # a 4-bit weight is stored two to a byte
-    sizes = [(p.numel() * (2 if hasattr(p, "quant_state") else 1), p.requires_grad) for p in model.parameters()]
-    return sum(n for n, trained in sizes if trained), sum(n for n, _ in sizes)
+@dataclass(frozen=True)
+class BundleFacts:
+    """What the manifest says beside the model itself; the fields are the manifest's."""
+
+    labels: tuple[str, ...]
+    label_values: tuple[str, ...]
+    columns: TextColumns
+    max_length: int
+    seed: int
+    data_fingerprint: str
+    engine: Mapping[str, Any]
+    task: str = "single_label"
+    long_text: LongText = TRUNCATE
+    pooling: str | None = None
+    temperature: float = 1.0
+    thresholds: tuple[float, ...] | None = None
+
+
+def save(
+    prepared: Prepared, fitted: Fitted, folder: Path, progress: Progress, calibration: Calibration | None = None
+) -> Manifest:
+    """Calibrate, write the bundle and prove that a fresh load gives the trained model's logits.
+
+    calibration: default: fitted on rows that training did not see. Raises BundleError where the proof fails.
+    """
+    calibration = calibration or calibrate(prepared, fitted, progress)
+    opened, data, backbone = fitted.opened, prepared.data, prepared.backbone
+    opened.engine.release()
+    remember_local(backbone)
+    model = TrainedModel(opened.module, prepared.method, backbone, opened.new_modules)
+
+    def prove(manifest: Manifest) -> None:
+        difference = check_reload(folder, manifest, model, prepared)
+        size = weight_megabytes(folder)
+        progress.say(f"saved {size:.1f} MB; a fresh load gives the same logits ({difference:.1g} apart)")
+
+    facts = BundleFacts(
+        labels=data.labels.names,
+        label_values=data.labels.values,
+        columns=data.columns,
+        max_length=prepared.config.tokens.max_length or 0,
+        seed=prepared.config.training.seed,
+        data_fingerprint=data.fingerprint,
+        engine={"name": opened.engine.name, **opened.plan["engine"]}
+        | {key: opened.plan[key] for key in ("precision", "threads", "device")},
+        task=data.task,
+        long_text=prepared.long_text,
+        pooling=prepared.pooling.form,
+        temperature=calibration.temperature,
+        thresholds=calibration.thresholds,
+    )
+    return write_bundle(folder, model, facts, prove=prove)
 
 
 def write_bundle(
-    folder: Path, model: torch.nn.Module, method: Method, backbone: Backbone, new_modules: tuple[str, ...], *,
-    labels: tuple[str, ...], label_values: tuple[str, ...], columns: TextColumns, max_length: int, seed: int,
-    data_fingerprint: str, engine: dict[str, Any], long_text: LongText = TRUNCATE,
+    folder: Path,
+    model: TrainedModel,
+    facts: BundleFacts,
+    *,
     prove: Callable[[Manifest], None] = lambda manifest: None,
-    pooling: str | None = None, task: str = "single_label", temperature: float = 1.0,
-    thresholds: tuple[float, ...] | None = None, tokenizer: Backbone | None = None,
-) -> Manifest:  # fmt: skip
-    """Writes every file of the bundle, then lets `prove` raise, and writes the manifest last; returns the manifest.
+    tokenizer: Backbone | None = None,
+) -> Manifest:
+    """Write every file of the bundle, let `prove` raise, write the manifest last, and return it.
 
-    tokenizer: whose tokenizer is taken; default: the backbone's.
+    tokenizer: whose tokenizer is saved; default: the backbone's.
     """
-    names = method.write_weights(model, folder, backbone)
-    names += write_tokenizer(tokenizer or backbone, folder, max_length)
+    backbone = model.backbone
+    names = model.method.write_weights(model.module, folder, backbone)
+    names += write_tokenizer(tokenizer or backbone, folder, facts.max_length)
     (folder / "backbone").mkdir(exist_ok=True)
     config = {k: v for k, v in backbone.config.items() if k not in ("_name_or_path", "auto_map")}
     (folder / "backbone" / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     names += ["backbone/config.json", SETTINGS]
     _let_others_read(folder, names)
-    trainable, total = count_parameters(model)
+    trainable, total = count_parameters(model.module)
     manifest = Manifest(
-        task=task,
-        thresholds=thresholds,
-        temperature=temperature,
-        pooling=pooling,
-        labels=labels,
-        label_values=label_values,
+        **{field.name: getattr(facts, field.name) for field in dataclasses.fields(facts)},
         base_model=BaseModel(backbone.id, backbone.family.name, backbone.sha256, backbone.revision, backbone.local),
-        method=method.key,
-        method_options=method.resolved_options(backbone.family),
-        max_length=max_length,
-        long_text=long_text,
+        method=model.method.key,
+        method_options=model.method.resolved_options(backbone.family),
         pad_token_id=backbone.pad_token_id,
-        columns=columns,
-        seed=seed,
-        data_fingerprint=data_fingerprint,
-        engine=engine,
         trainable_parameters=trainable,
         total_parameters=total,
         versions=list_versions(),
         textune_version=__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        new_modules=new_modules,
+        new_modules=model.new_modules,
         files=hash_files(folder, names),
     )
     prove(manifest)
@@ -97,16 +141,14 @@ def write_bundle(
 
 
 def _let_others_read(folder: Path, names: Sequence[str]) -> None:
-    """Gives weight files the usual mode: safetensors makes them readable by their owner alone."""
+    """Give weight files the usual mode: safetensors makes them readable by their owner alone."""
     usual = stat.S_IMODE((folder / SETTINGS).stat().st_mode)
     for name in names:
         (folder / name).chmod(usual)
 
 
 def write_tokenizer(backbone: Backbone, folder: Path, max_length: int) -> list[str]:
-    """Copies the tokenizer's files; what they say of truncation, padding and paths is made this run's own."""
-    from textune.tokens import load_tokenizer
-
+    """Copy the tokenizer's files, without the truncation, padding and paths of where they come from."""
     names = []
     for path in backbone.tokenizer_files():
         shutil.copyfile(path, folder / path.name)
@@ -122,51 +164,55 @@ def write_tokenizer(backbone: Backbone, folder: Path, max_length: int) -> list[s
     return sorted({*names, "tokenizer.json", "tokenizer_config.json"})
 
 
-def check_reload(
-    folder: Path, manifest: Manifest, model: torch.nn.Module, method: Method, backbone: Backbone, split: EncodedSplit,
-    texts: Sequence[str], pairs: Sequence[str] | None,
-) -> float:  # fmt: skip
-    """Loads the files afresh and compares their logits with the trained model's on a padded batch of unequal lengths.
+def check_reload(folder: Path, manifest: Manifest, model: TrainedModel, prepared: Prepared) -> float:
+    """Load the files afresh and compare their logits with the trained model's on a padded batch of training rows.
 
-    Returns the largest difference relative to the largest logit. Raises BundleError where it is too large.
+    Returns the largest difference as a share of the largest logit. Raises BundleError where it is too large.
     """
     from textune.engine import Precision, ReferenceEngine, predict_logits
+    from textune.engine.same_logits import require_same
 
+    split, backbone = prepared.train, model.backbone
     rows = choose_unequal_rows(split)
     exact = Precision("fp32", "self-test")
-    engine = ReferenceEngine(model, exact, equal_lengths=method.needs_equal_lengths(backbone.family))
+    equal_lengths = model.method.needs_equal_lengths(backbone.family)
+    engine = ReferenceEngine(model.module, exact, equal_lengths=equal_lengths)
     subset = dataclasses.replace(split, tokens=split.tokens.take(rows), targets=split.targets[rows])
-    trained = predict_logits(engine, subset, padding_of(backbone))
-    device = engine.device.type
+    trained = predict_logits(engine, subset, backbone.padding)
     # The local folder that training read is given, so that the test works before anyone has noted where it is.
-    given = str(backbone.folder) if backbone.local else None
-    fresh = Predictor.from_manifest(folder, manifest, backbone=given, device=device, precision="fp32", merge=False,
-                                    engine="reference")  # fmt: skip
-    reloaded = fresh.predict_logits([texts[i] for i in rows], None if pairs is None else [pairs[i] for i in rows])
-    difference = float(np.abs(trained - reloaded).max() / max(np.abs(trained).max(), 1e-6))
-    if not difference <= _TOLERANCE:
-        raise BundleError(
-            f"{folder}: the saved model does not give the trained model's logits after a reload (they differ by "
-            f"{difference:.2g} of the largest)",
-            hint="this is a fault of the method on this backbone; the checkpoints are kept",
-        )
-    return difference
+    options = LoadOptions(
+        backbone=str(backbone.folder) if backbone.local else None,
+        device=engine.device.type,
+        precision="fp32",
+        merge=False,
+        engine="reference",
+    )
+    fresh = Predictor.from_manifest(folder, manifest, options)
+    examples = prepared.data.train.take(rows)
+    reloaded = fresh.predict_logits(examples.texts(), examples.text_pairs())
+    return require_same(
+        trained,
+        reloaded,
+        f"{folder}: the saved model does not give the trained model's logits after a reload",
+        hint="this is a fault of the method on this backbone; the checkpoints are kept",
+    )
 
 
-def choose_unequal_rows(split: EncodedSplit) -> np.ndarray[Any, Any]:
-    """Returns the indices of a few rows from the shortest to the longest."""
+def choose_unequal_rows(split: EncodedSplit) -> NDArray[np.int64]:
+    """Return the indices of a few rows from the shortest to the longest."""
     order = np.argsort(split.tokens.lengths, kind="stable")
-    return np.asarray(order[np.unique(np.linspace(0, len(order) - 1, _SELF_TEST_ROWS).astype(int))])
+    places = np.linspace(0, len(order) - 1, _SELF_TEST_ROWS).astype(np.int64)
+    return np.asarray(order[np.unique(places)], np.int64)
 
 
 def update_manifest(folder: Path, **changes: Any) -> Manifest:
-    """Replaces fields of a bundle's manifest."""
+    """Replace fields of a bundle's manifest."""
     manifest = dataclasses.replace(read_manifest(folder, verify=False), **changes)
     write_manifest(folder, manifest)
     return manifest
 
 
 def weight_megabytes(folder: Path) -> float:
-    """Returns the size on disk of what the run added to the backbone, in MB (10^6 bytes)."""
+    """Return the size on disk of what the run added to the backbone, in MB (10^6 bytes)."""
     weights = [p for p in folder.glob("*.safetensors") if p.is_file()]
     return sum(p.stat().st_size for p in weights) / 1e6

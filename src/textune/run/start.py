@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from textune import cache
 from textune.backbones import recall_local, resolve_backbone
 from textune.bundle import (
     Manifest,
@@ -23,16 +22,16 @@ from textune.bundle import (
 )
 from textune.config import RunConfig, TokenConfig, build_config, merge_settings
 from textune.errors import BundleError, ConfigError
-from textune.methods import Method, resolve
+from textune.methods import resolve
 
 
 def hash_plan(plan: Mapping[str, Any]) -> str:
-    """Returns the SHA-256 of a run's plan: settings, data, backbone and probes."""
+    """Return the SHA-256 of a run's plan: settings, data, backbone and probes."""
     return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
 
 
 def refuse_changes(what: str, then: Mapping[Any, Any], now: Mapping[Any, Any], *, whose: str = "the run") -> None:
-    """Raises BundleError that shows every difference between the beginning of the run, or the search, and now."""
+    """Raise BundleError that shows every difference between the beginning of the run, or the search, and now."""
     changed = [k for k in sorted(then.keys() | now.keys(), key=str) if then.get(k) != now.get(k)]
     if changed:
         pairs = ((k, _short(then.get(k)), _short(now.get(k))) for k in changed)
@@ -49,10 +48,11 @@ def _short(value: Any) -> str:
     return repr(value)
 
 
-def adopt_init(config: RunConfig, method: Method) -> tuple[RunConfig, Method]:
-    """Takes backbone, method, labels and max_length from the run of init=; raises ConfigError where they clash."""
+def adopt_init(config: RunConfig) -> RunConfig:
+    """Take backbone, method, labels and max_length from the run of init=; raises ConfigError where they clash."""
     if config.model.init is None:
-        return config, method
+        resolve(config.method.name, config.method.options)  # raises before anything is read
+        return config
     manifest = read_manifest(config.model.init)
     refuse_exported(config.model.init, manifest)
     if config.method.options and dict(config.method.options) != dict(manifest.method_options):
@@ -65,19 +65,24 @@ def adopt_init(config: RunConfig, method: Method) -> tuple[RunConfig, Method]:
     if config.data.task not in (None, manifest.task):
         raise ConfigError(f"task={config.data.task}: the run of init= is {manifest.task}")
     base = manifest.base_model
-    known = recall_local(base.sha256, cache.cache_dir()) if base.local else base.id
+    known = recall_local(base.sha256) if base.local else base.id
     backbone = config.model.backbone if config.model.backbone != "minilm" else known or base.id
     adopted = merge_settings(
         config.to_dict(),
-        {"method": {"name": manifest.method, **manifest.method_options}, "labels": pairs, "backbone": backbone,
-         "task": manifest.task, **_adopt_lengths(config.tokens, manifest)},
-    )  # fmt: skip
+        {
+            "method": {"name": manifest.method, **manifest.method_options},
+            "labels": pairs,
+            "backbone": backbone,
+            "task": manifest.task,
+            **_adopt_lengths(config.tokens, manifest),
+        },
+    )
     resolve_backbone(backbone, trust=config.model.trust, sha256=base.sha256)
-    return build_config(adopted), resolve(manifest.method, manifest.method_options)
+    return build_config(adopted)
 
 
 def _adopt_lengths(tokens: TokenConfig, manifest: Manifest) -> dict[str, Any]:
-    """Returns the settings of max_length and longer texts: as set now, else as in the run that is built on."""
+    """Return the settings of max_length and longer texts: as set now, else as in the run that is built on."""
     adopted = vars(tokens) | {"max_length": tokens.max_length or manifest.max_length}
     long_text = manifest.long_text
     if tokens.long_text in (None, long_text.form):
@@ -91,7 +96,7 @@ def _adopt_lengths(tokens: TokenConfig, manifest: Manifest) -> dict[str, Any]:
 
 
 def refuse_several_processes() -> None:
-    """Raises ConfigError under `torchrun` and the like: the loop is ready for them, the run folder is not yet."""
+    """Raise ConfigError under `torchrun` and the like: the loop is ready for them, the run folder is not yet."""
     processes = os.environ.get("WORLD_SIZE", "1")
     if processes != "1":
         raise ConfigError(
@@ -101,7 +106,7 @@ def refuse_several_processes() -> None:
 
 
 def choose_folder(config: RunConfig, overwrite: bool, kind: str | None = None) -> Path:
-    """Returns the run's folder: as named, or a name made from data, backbone, method and seed that is still free.
+    """Return the run's folder: as named, or a name made from data, backbone, method and seed that is still free.
 
     kind: "sweep": the name is made from that in the place of what a sweep may change.
     """
@@ -121,7 +126,7 @@ def choose_folder(config: RunConfig, overwrite: bool, kind: str | None = None) -
 
 
 def stem_of(source: str) -> str:
-    """Returns the telling part of a source: data/reviews/train.csv -> reviews-train, hub:imdb -> imdb."""
+    """Return the telling part of a source: data/reviews/train.csv -> reviews-train, hub:imdb -> imdb."""
     path = Path(source.partition(":")[2] if source.startswith(("hub:", "embedded:")) else source)
     stem = path.name.partition(".")[0]
     return f"{path.parent.name}-{stem}" if stem in ("train", "training", "data") and path.parent.name else stem

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from textune.bundle import TextColumns
-from textune.config import TRUNCATE, DataConfig, LongText, RunConfig
+from textune.config import DataConfig, LongText, RunConfig
 from textune.config.defaults import choose_test_rows, choose_validation_rows
 from textune.data import (
     MULTI,
@@ -41,7 +42,6 @@ from textune.tokens import Tokenized, encode_cached
 from textune.tokens.batches import EncodedSplit
 
 _FEWEST_ROWS = 4
-_MUCH_IS_CUT = 0.1
 
 
 @dataclass(frozen=True)
@@ -77,14 +77,14 @@ class PreparedData:
 
 
 def read_options(config: DataConfig) -> ReadOptions:
-    """Returns how the files are read."""
+    """Return how the files are read."""
     return ReadOptions(encoding=config.encoding, delimiter=config.delimiter)
 
 
 def prepare_data(
     config: RunConfig, frames: Mapping[str, Any] | None = None, *, hold_test: bool = False, pool: bool = False
 ) -> PreparedData:
-    """Reads, labels, samples and splits the rows, and checks them against each other.
+    """Read, labels, samples and splits the rows, and checks them against each other.
 
     frames: data frames given from Python in the place of config.data.data, .validation or .test.
     hold_test: a test table is not opened, and rows held out for the test are set apart, as if there were none.
@@ -140,9 +140,14 @@ def prepare_data(
         _check_training_labels(train, labels, table)
     warnings += found + _warn_about_rows(facts, table)
     chosen = TextColumns(
-        columns.text, columns.text_pair, columns.joiner, columns.label, columns.group, columns.indicators,
+        columns.text,
+        columns.text_pair,
+        columns.joiner,
+        columns.label,
+        columns.group,
+        columns.indicators,
         data.label_separator,
-    )  # fmt: skip
+    )
     prepared = PreparedData(
         labels, chosen, train, validation, test, facts, tuple(notes), tuple(warnings), overlap, tuple(leaks), form.task
     )
@@ -150,12 +155,12 @@ def prepare_data(
 
 
 def _take_all_but(examples: Examples, apart: Examples | None) -> Examples:
-    """Returns the rows that are not among those set apart, in their order."""
+    """Return the rows that are not among those set apart, in their order."""
     return examples if apart is None else examples.take(np.flatnonzero(~np.isin(examples.rows(), apart.rows())))
 
 
 def _build_labels(examples: Examples, columns: Columns, data: DataConfig) -> Labels:
-    """Returns the classes; columns of their own are labels in the order of the columns, also without a single row."""
+    """Return the classes; columns of their own are labels in the order of the columns, also without a single row."""
     given = data.labels or tuple((name, name) for name in columns.indicators) or None
     return build_labels([label for labels in examples.label_sets() for label in labels], given)
 
@@ -190,13 +195,13 @@ def _read_other(
 
 
 def _if_there(names: Any, table: Table) -> Any:
-    """Returns the training table's column names where this table has them too, else None: look for others."""
+    """Return the training table's column names where this table has them too, else None: look for others."""
     wanted = (names,) if isinstance(names, str) else names or ()
     return names if wanted and all(n in table.columns for n in wanted) else None
 
 
 def _rows_to_hold_out(config: RunConfig, rows: int, given: Mapping[str, Any], classes: int) -> tuple[int, int]:
-    """Returns the numbers of validation and test rows. classes: 0 where there must be validation rows."""
+    """Return the numbers of validation and test rows. classes: 0 where there must be validation rows."""
 
     def decide(name: str, fraction: float | None, by_rule: int) -> int:
         if given[name] is not None:
@@ -249,7 +254,7 @@ def _check_splits(
 
 
 def _refuse_strange_labels(name: str, other: Examples, unknown_of: list[tuple[str, ...]], labels: Labels) -> None:
-    """Raises DataError where rows of the split have labels, and training knows none of them."""
+    """Raise DataError where rows of the split have labels, and training knows none of them."""
     sets = other.label_sets()
     if not any(sets) or any(len(unknown) < len(own) for unknown, own in zip(unknown_of, sets, strict=True)):
         return
@@ -262,8 +267,8 @@ def _refuse_strange_labels(name: str, other: Examples, unknown_of: list[tuple[st
     )
 
 
-def count_labels(examples: Examples, labels: Labels) -> np.ndarray[Any, Any]:
-    """Returns the rows of each label: int64 [labels]."""
+def count_labels(examples: Examples, labels: Labels) -> NDArray[Any]:
+    """Return the rows of each label: int64 [labels]."""
     return np.asarray(labels.encode_sets(examples.label_sets()).sum(axis=0, dtype=np.int64))
 
 
@@ -273,7 +278,7 @@ def _warn_about_constant_labels(train: Examples, labels: Labels) -> list[str]:
 
 
 def _describe_overlap(overlap: Overlap, name: str) -> str:
-    """Returns the warning, with row numbers but no text: it stands in the model card, which may be published."""
+    """Return the warning, with row numbers but no text: it stands in the model card, which may be published."""
     counts = [f"{overlap.exact:,} exactly"] * bool(overlap.exact) + [f"{overlap.near:,} nearly"] * bool(overlap.near)
     pairs = ", ".join(f"{name} row {b} is training row {a}" for a, b, _ in overlap.examples[:3])
     return (
@@ -307,93 +312,12 @@ def _fingerprint(data: PreparedData) -> str:
 def encode_split(
     examples: Examples, labels: Labels, tokenizer: Any, max_length: int, long_text: LongText
 ) -> EncodedSplit:
-    """Tokenises a split through the cache and turns its labels into class numbers."""
+    """Tokenize a split through the cache and turns its labels into class numbers."""
     tokens = tokenize(examples, tokenizer, max_length, long_text)
     return EncodedSplit(tokens, labels.encode_examples(examples), np.asarray(examples.rows(), np.int64))
 
 
 def tokenize(examples: Examples, tokenizer: Any, max_length: int, long_text: LongText) -> Tokenized:
-    """Tokenises a split through the cache."""
+    """Tokenize a split through the cache."""
     texts, pairs = examples.texts(), examples.text_pairs()
     return encode_cached(tokenizer, texts, pairs, max_length, examples.fingerprint, long_text)
-
-
-def describe_long_texts(tokens: Tokenized, long_text: LongText) -> str:
-    """Returns how many texts are longer than max_length, and what becomes of them."""
-    told = f"{tokens.long_share:.1%} of the texts are longer than max_length {tokens.max_length}"
-    if long_text.form == "window":
-        windows = f"{told}, and read in windows, {tokens.count_windows().max(initial=0):,} at most"
-        return windows + (f"; of {tokens.cut_share:.1%} the end is cut" if tokens.cut_share else "")
-    if long_text.form == "head_tail":
-        return f"{told}, and only their first and last tokens are read"
-    return f"{told}, and cut there"
-
-
-def advise_on_cuts(tokens: Tokenized, long_text: LongText) -> str | None:
-    """Returns a warning where something is left out of many texts: the share, and the settings that read more."""
-    if tokens.cut_share <= _MUCH_IS_CUT or tokens.second_starts is not None:
-        return None
-    told = describe_long_texts(tokens, long_text)
-    if long_text.form == "window":
-        return f"{told}: a larger max_windows= reads more of them"
-    if long_text.form == "head_tail":
-        return f"{told}: long_text=window reads all of them, a larger max_length= more"
-    return f"{told}: long_text=window reads all of them, long_text=head_tail also their end, a larger max_length= more"
-
-
-def describe_data(
-    data: PreparedData, tokens: Tokenized | None = None, long_text: LongText = TRUNCATE
-) -> list[tuple[str, str]]:
-    """Returns the facts that open a run: rows, labels and their balance, lengths, duplicates, empty cells."""
-    facts, words = data.facts, data.facts.words
-    total = max(facts.rows if data.task == MULTI else sum(facts.label_counts.values()), 1)
-    names = dict(zip(data.labels.values, data.labels.names, strict=True))
-    balance = ", ".join(
-        f"{names.get(label, label)} {count:,} ({count / total:.1%})"
-        for label, count in sorted(facts.label_counts.items(), key=lambda item: -item[1])[:8]
-    )
-    more = f" and {len(facts.label_counts) - 8} more" if len(facts.label_counts) > 8 else ""
-    splits = {"training": data.train, "validation": data.validation, "test": data.test}
-    lines = [
-        ("rows", ", ".join(f"{len(e):,} {name}" for name, e in splits.items() if e is not None)),
-        ("text", data.columns.joiner.join(data.columns.text) if len(data.columns.text) == 1
-         else f"{' + '.join(data.columns.text)} joined by {data.columns.joiner!r}"),
-        ("labels", f"{len(data.labels.names)}: {balance}{more}"),
-        ("words", f"mean {words['mean']:.0f}, median {words['median']:.0f}, 95% at most {words['p95']:.0f}, "
-         f"longest {words['max']:,.0f}"),
-    ]  # fmt: skip
-    if data.task == MULTI:
-        none = facts.rows - facts.rows_labelled
-        without = f"; {none:,} rows have none" if none else ""
-        lines.append(
-            ("labels of a row", f"{sum(facts.label_counts.values()) / max(facts.rows, 1):.2f} in the mean{without}")
-        )
-    if tokens is not None and len(tokens):
-        full = tokens.full_lengths
-        lines.append(
-            ("tokens", f"mean {full.mean():.0f}, 95% at most {np.percentile(full, 95):.0f}, longest {full.max():,}; "
-             f"{describe_long_texts(tokens, long_text)}")
-        )  # fmt: skip
-    conflicts = (
-        f"; {facts.conflicting_duplicates:,} stand with different labels" if facts.conflicting_duplicates else ""
-    )
-    lines.append(("duplicates", f"{facts.exact_duplicates:,} rows repeat an earlier text{conflicts}"))
-    return lines
-
-
-def describe_facts(data: PreparedData) -> list[tuple[str, str]]:
-    """Returns the further facts of `textune inspect`: empty cells, scripts, contradictions, overlap."""
-    facts = data.facts
-    empty = ", ".join(f"{column} {count:,}" for column, count in facts.empty_cells.items() if count)
-    lines = [("empty cells", empty or "none"), ("script", facts.script)]
-    for odd in facts.odd_scripts:
-        rows = ", ".join(map(str, odd.rows))
-        lines.append(("odd rows", f"{odd.count:,} in {odd.script} script (rows {rows})"))
-    for conflict in facts.conflicts[:3]:
-        rows = ", ".join(map(str, conflict.rows))
-        lines.append(("contradiction", f'rows {rows} are {" and ".join(conflict.labels)}: "{conflict.excerpt}"'))
-    if data.overlap is not None:
-        lines.append(
-            ("overlap", f"{data.overlap.exact:,} test rows stand in training too, {data.overlap.near:,} nearly")
-        )
-    return lines

@@ -6,64 +6,88 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from textune.data import Examples
-from textune.training.head import compute_features, find_output_layer, has_output_layer, start_head
+from textune.run.fit import SolvedHead, build_model, open_engine, solve_head
+from textune.run.prepare import Prepared
+from textune.tokens.batches import EncodedSplit
 
 if TYPE_CHECKING:
-    from textune.backbones.families import Family
-    from textune.engine import Engine
-    from textune.tokens.batches import EncodedSplit, Padding
-    from textune.training.probe import Loss, Probe
+    from textune.training.head import Network
+    from textune.training.probe import Probe
 
-Array = np.ndarray[Any, Any]
+Logits = NDArray[np.float32]
 
 
 class UntunedBackbone:
     """Answers with frozen features, which are computed once for each set of rows.
 
-    engine: over a model whose head is new. encode: tokenises rows. train: rows to solve the probe on, unless `probe` is
-    given. probe_seconds: what solving it took.
+    network: with a new head. encode: tokenizes rows. solve: solves the probe where `probe` is not given.
+    probe_seconds: how long solving it took.
     """
 
     def __init__(
-        self, engine: Engine, family: Family, classes: int, padding: Padding,
-        encode: Callable[[Examples], EncodedSplit], train: EncodedSplit, loss: Loss, seed: int,
-        probe: Probe | None = None, probe_seconds: float = 0.0,
-    ) -> None:  # fmt: skip
-        self._engine, self._family, self._classes, self._padding = engine, family, classes, padding
-        self._encode, self._train, self._loss, self._seed, self._probe = encode, train, loss, seed, probe
+        self,
+        network: Network,
+        encode: Callable[[Examples], EncodedSplit],
+        solve: Callable[[Network], Probe],
+        probe: Probe | None = None,
+        probe_seconds: float = 0.0,
+    ) -> None:
+        self._network, self._encode, self._solve, self._probe = network, encode, solve, probe
         self.probe_seconds = probe_seconds
-        self._features: dict[int, tuple[Examples, Array]] = {}
+        self._features: dict[int, tuple[Examples, Logits]] = {}
 
     @property
     def has_probe(self) -> bool:
-        """Whether the head ends in a linear layer, which a probe can stand for."""
-        return has_output_layer(self._engine.model, self._family, self._classes)
+        """Whether the head ends in a linear layer, which a probe can replace."""
+        return self._network.has_output_layer
 
-    def base_logits(self, examples: Examples) -> Array:
-        """Returns the logits of the random head: float32 [rows, classes]."""
+    def base_logits(self, examples: Examples) -> Logits:
+        """Return the logits of the random head: float32 [rows, classes]."""
         from textune.engine import predict_logits
 
+        network = self._network
         if not self.has_probe:
-            return predict_logits(self._engine, self._encode(examples), self._padding)
-        parent, name = find_output_layer(self._engine.model, self._family, self._classes)
+            return predict_logits(network.engine, self._encode(examples), network.padding)
+        parent, name = network.find_output_layer()
         layer = getattr(parent, name)
         weight = layer.weight.detach().float().cpu().numpy()
         bias = 0.0 if layer.bias is None else layer.bias.detach().float().cpu().numpy()
         return np.asarray(self._compute(examples) @ weight.T + bias, np.float32)
 
-    def probe_logits(self, examples: Examples) -> Array:
-        """Returns the logits of the probe: float32 [rows, classes]."""
+    def probe_logits(self, examples: Examples) -> Logits:
+        """Return the logits of the probe: float32 [rows, classes]."""
         if self._probe is None:
-            self._probe = start_head(
-                self._engine, self._family, self._classes, self._train, self._padding, self._loss, seed=self._seed
-            )
+            self._probe = self._solve(self._network)
         return np.asarray(self._compute(examples) @ self._probe.weight.T + self._probe.bias, np.float32)
 
-    def _compute(self, examples: Examples) -> Array:
+    def _compute(self, examples: Examples) -> NDArray[Any]:
         if id(examples) not in self._features:
-            split = self._encode(examples)
-            features = compute_features(self._engine, self._family, self._classes, split, self._padding)
-            self._features[id(examples)] = examples, features
+            self._features[id(examples)] = examples, self._network.compute_features(self._encode(examples))
         return self._features[id(examples)][1]
+
+
+def open_untuned(prepared: Prepared, head: SolvedHead) -> UntunedBackbone:
+    """Return the backbone as it was before tuning. head: how the run's own head started."""
+    from textune.engine import probe_precision
+    from textune.inference import choose_device
+    from textune.training.head import MOST_ROWS, Network
+
+    training = prepared.config.training
+    device = choose_device(training.device)
+    precision = probe_precision(training.precision, device)
+    # The run's own probe was solved on other features than the plain backbone's where virtual tokens precede the text
+    # or contrastive steps came first.
+    bare = bool(prepared.method.virtual_tokens)
+    module, _ = build_model(prepared, bare=bare)
+    engine, _ = open_engine(prepared, module.to(device), precision)
+    network = Network(engine, prepared.backbone.family, prepared.classes, prepared.padding)
+    same = not bare and not training.contrast_steps
+
+    def solve(network: Network) -> Probe:
+        return solve_head(prepared, network, MOST_ROWS, choose_strength=True)
+
+    probe, seconds = (head.probe, head.probe_seconds) if same else (None, 0.0)
+    return UntunedBackbone(network, prepared.encode, solve, probe, seconds)

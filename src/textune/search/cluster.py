@@ -21,22 +21,25 @@ if TYPE_CHECKING:
 
 _OBJECT_STORE_BYTES = 100 * 2**20  # jobs and outcomes are a few lines; by default Ray takes a third of the memory
 _ENVIRONMENT = {
-    "RAY_USAGE_STATS_ENABLED": "0", "RAY_AIR_NEW_OUTPUT": "0", "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-}  # fmt: skip
+}
 _bench = Bench()
 """Of this process: Ray uses one for many trials."""
 
 
 def find_ray() -> None:
-    """Raises MissingExtraError where Ray Tune is not installed."""
+    """Raise MissingExtraError where Ray Tune is not installed."""
     if importlib.util.find_spec("ray") is None or importlib.util.find_spec("ray.tune") is None:
         raise MissingExtraError("executor=ray: Ray Tune is not installed", hint="pip install 'textune[ray]'")
 
 
 def run_on_ray(ledger: Ledger, watch: Watch, workers: int, threads: int, stop: StopRequest) -> None:
-    """Trains trials on the cluster of RAY_ADDRESS, or one that is started here, so many at once."""
+    """Train trials on the cluster of RAY_ADDRESS, or one that is started here, so many at once."""
     os.environ.update({k: v for k, v in _ENVIRONMENT.items() if k not in os.environ})
     import ray
     from ray import tune
@@ -49,9 +52,12 @@ def run_on_ray(ledger: Ledger, watch: Watch, workers: int, threads: int, stop: S
             raise BundleError(f"RAY_ADDRESS={os.environ['RAY_ADDRESS']}: no cluster answers there: {error}") from error
     elif own:
         ray.init(
-            num_cpus=workers * threads, object_store_memory=_OBJECT_STORE_BYTES, include_dashboard=False,
-            log_to_driver=False, logging_level="ERROR",
-        )  # fmt: skip
+            num_cpus=workers * threads,
+            object_store_memory=_OBJECT_STORE_BYTES,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+        )
     failures: list[str] = []
     resources = {"cpu": threads} | ({"gpu": 1} if ray.cluster_resources().get("GPU") else {})
     try:
@@ -60,14 +66,19 @@ def run_on_ray(ledger: Ledger, watch: Watch, workers: int, threads: int, stop: S
             tune.Tuner(
                 tune.with_resources(_train, resources),
                 tune_config=tune.TuneConfig(
-                    search_alg=_build_searcher(ledger, watch, stop, failures), num_samples=-1,
-                    max_concurrent_trials=workers, reuse_actors=True,
+                    search_alg=_build_searcher(ledger, watch, stop, failures),
+                    num_samples=-1,
+                    max_concurrent_trials=workers,
+                    reuse_actors=True,
                 ),
                 run_config=tune.RunConfig(
-                    storage_path=place, name="sweep", verbose=0, stop=_build_stopper(stop, failures),
+                    storage_path=place,
+                    name="sweep",
+                    verbose=0,
+                    stop=_build_stopper(stop, failures),
                     failure_config=tune.FailureConfig(max_failures=0),
                 ),
-            ).fit()  # fmt: skip
+            ).fit()
     finally:
         if own:
             ray.shutdown()
@@ -80,7 +91,7 @@ def run_on_ray(ledger: Ledger, watch: Watch, workers: int, threads: int, stop: S
 
 
 def _train(config: dict[str, Any]) -> None:
-    """Runs in a process of the cluster."""
+    """Run in a process of the cluster."""
     from ray import tune
 
     os.chdir(config["working_folder"])
@@ -102,7 +113,7 @@ def _build_searcher(ledger: Ledger, watch: Watch, stop: StopRequest, failures: l
             self._jobs: dict[str, Job] = {}
 
         def suggest(self, trial_id: str) -> Any:
-            """Returns a job; None: wait; FINISHED: there is none left."""
+            """Return a job; None: wait; FINISHED: there is none left."""
             if stop.signal_number is not None or failures:
                 return Searcher.FINISHED
             job = ledger.next_job()
@@ -113,7 +124,7 @@ def _build_searcher(ledger: Ledger, watch: Watch, stop: StopRequest, failures: l
             return {"job": json.dumps(vars(job)), "working_folder": os.getcwd()}  # noqa: PTH109
 
         def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
-            """Writes down what became of a job."""
+            """Write down what became of a job."""
             job = self._jobs.pop(trial_id)
             told = (result or {}).get("outcome")
             if told is None and stop.signal_number is not None:
@@ -125,10 +136,10 @@ def _build_searcher(ledger: Ledger, watch: Watch, stop: StopRequest, failures: l
             watch.settled(ledger.settle(job, outcome))
 
         def save(self, checkpoint_path: str) -> None:
-            """Keeps nothing: the journal has it all."""
+            """Keep nothing: the journal has it all."""
 
         def restore(self, checkpoint_path: str) -> None:
-            """Takes nothing up."""
+            """Take nothing up."""
 
     return LedgerSearcher()
 
@@ -144,7 +155,7 @@ def _build_stopper(stop: StopRequest, failures: list[str]) -> Any:
             return False
 
         def stop_all(self) -> bool:
-            """Returns whether the search is to stop."""
+            """Return whether the search is to stop."""
             return stop.signal_number is not None or bool(failures)
 
     return StopOnRequest()

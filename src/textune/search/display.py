@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from textune.progress import Progress, Rich, format_seconds
-from textune.search.ledger import FAIL, RUNNING, WAITING, Ledger, Trial
+from textune.search.journal import FAIL, RUNNING, WAITING
+from textune.search.ledger import Ledger, Trial
 from textune.search.trial import Job
 
 _MOST_ROWS = 24
@@ -27,11 +28,11 @@ class Lines:
         self.moving: dict[int, tuple[int, int]] = {}
 
     def started(self, job: Job) -> None:
-        """Notes that the trial is in training."""
+        """Note that the trial is in training."""
         self.moving[job.number] = (0, 0)
 
     def moved(self, number: int, step: int, total: int) -> None:
-        """Notes how far it is, and tells so now and then."""
+        """Note how far it is, and tells so now and then."""
         self.moving[number] = (step, total)
         if time.monotonic() - self._told > _SECONDS_BETWEEN_LINES:
             self._told = time.monotonic()
@@ -39,7 +40,7 @@ class Lines:
             self.progress.say(f"{moving}; {self.describe_state()}")
 
     def settled(self, trial: Trial) -> None:
-        """Tells what became of the trial, the best so far and the time left."""
+        """Say what became of the trial, the best so far and the time left."""
         self._told = time.monotonic()
         self._leave(trial)
         self.progress.say(self.describe(trial))
@@ -54,7 +55,7 @@ class Lines:
             self.progress.warn(f"trial {trial.number}: {trial.outcome.warnings[-1]}")
 
     def describe(self, trial: Trial) -> str:
-        """Returns a trial and where the search stands as one line."""
+        """Return a trial and where the search stands as one line."""
         told = f"trial {trial.number} ({describe_point(trial.point)}): "
         if trial.state == FAIL:
             told += f"failed: {trial.reason}"
@@ -66,7 +67,7 @@ class Lines:
         return f"{told}; {self.describe_state()}"
 
     def describe_state(self) -> str:
-        """Returns how many trials are over, the best so far and the time left."""
+        """Return how many trials are over, the best so far and the time left."""
         over = sum(t.is_over for t in self.ledger.trials)
         parts = [f"{over} of {self.ledger.settings.trials} trials over"]
         if (best := self.ledger.best) is not None:
@@ -76,7 +77,7 @@ class Lines:
         return ", ".join(parts)
 
     def seconds_left(self) -> float | None:
-        """Returns the seconds of training that are left, None while nothing tells.
+        """Return the seconds of training that are left, None while nothing tells.
 
         Work is counted in whole trainings, those in hand by their steps; of several trainings to a trial (folds) the
         steps of one tell little, and what is settled counts alone.
@@ -93,14 +94,14 @@ class Lines:
         return max(0.0, (counted - self._started) / mine * (planned - done) - (now - counted))
 
     def _share_since(self, number: int) -> float:
-        """Returns the share of its training that a trial in hand took since it was settled last."""
+        """Return the share of its training that a trial in hand took since it was settled last."""
         step, total = self.moving[number]
         outcome = self.ledger.trials[number].outcome
         before = outcome.steps / max(outcome.total_steps, 1) if outcome else 0.0
         return max(0.0, step / total - before) if total else 0.0
 
     def figure(self, trial: Trial) -> str:
-        """Returns the figure that trials are chosen by."""
+        """Return the figure that trials are chosen by."""
         assert trial.outcome is not None
         return describe_figure(trial.outcome.scores, self.metric)
 
@@ -113,23 +114,23 @@ class LiveTable(Lines):
         self._live = live
 
     def started(self, job: Job) -> None:
-        """Shows it as running."""
+        """Show it as running."""
         super().started(job)
         self._draw()
 
     def moved(self, number: int, step: int, total: int) -> None:
-        """Moves its share; the display itself limits how often it draws."""
+        """Move its share; the display itself limits how often it draws."""
         self.moving[number] = (step, total)
         self._draw()
 
     def settled(self, trial: Trial) -> None:
-        """Shows its figure."""
+        """Show its figure."""
         self._leave(trial)
         self._warn(trial)
         self._draw()
 
     def close(self) -> None:
-        """Shows how it ended: those that lost are told from those that wait when the last is trained."""
+        """Show how it ended: those that lost are told from those that wait when the last is trained."""
         self._draw()
 
     def _draw(self) -> None:
@@ -159,7 +160,7 @@ class LiveTable(Lines):
 
 @contextmanager
 def open_display(ledger: Ledger, progress: Progress, metric: str) -> Iterator[Lines]:
-    """Yields the table where progress is on a terminal, else plain lines."""
+    """Yield the table where progress is on a terminal, else plain lines."""
     if not isinstance(progress, Rich):
         yield Lines(ledger, progress, metric)
         return
@@ -172,22 +173,22 @@ def open_display(ledger: Ledger, progress: Progress, metric: str) -> Iterator[Li
 
 
 def describe_value(value: Any) -> str:
-    """Writes a setting's value: 0.0005 as 0.0005, a drawn 0.00048712 as 0.000487."""
+    """Write a setting's value: 0.0005 as 0.0005, a drawn 0.00048712 as 0.000487."""
     if isinstance(value, float):
         return f"{value:.3g}"
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def describe_point(point: Mapping[str, Any]) -> str:
-    """Writes a point: learning_rate 0.001, batch_size 8."""
+    """Write a point: learning_rate 0.001, batch_size 8."""
     return ", ".join(f"{name} {describe_value(value)}" for name, value in point.items()) or "not drawn"
 
 
 def describe_figure(scores: Mapping[str, float], metric: str) -> str:
-    """Writes the figure that trials are chosen by, with its name."""
+    """Write the figure that trials are chosen by, with its name."""
     return f"{metric.replace('_', ' ')} {format_figure(scores, metric)}"
 
 
 def format_figure(scores: Mapping[str, float], metric: str) -> str:
-    """Writes the figure alone."""
+    """Write the figure alone."""
     return f"{scores[metric]:.4f}" if metric == "loss" else f"{scores[metric]:.1%}"

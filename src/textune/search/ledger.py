@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import random
 import time
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,13 +17,12 @@ from typing import Any
 
 from textune.config import RunConfig
 from textune.errors import TrainingError
-from textune.search.journal import JOURNAL, open_study
+from textune.search.journal import COMPLETE, FAIL, JOURNAL, PRUNED, RUNNING, WAITING, Journal, JournalEntry
 from textune.search.settings import SweepSettings
 from textune.search.space import Point, settings_at
 from textune.search.start import refuse_another_beginning
 from textune.search.trial import DIED, DONE, FAILED, INTERRUPTED, Job, Outcome, drop_checkpoints
 
-WAITING, RUNNING, COMPLETE, PRUNED, FAIL = "waiting", "running", "complete", "pruned", "failed"
 _MOST_ATTEMPTS = 2
 
 
@@ -58,21 +56,25 @@ class Ledger:
     """
 
     def __init__(
-        self, folder: Path, config: RunConfig, settings: SweepSettings, epochs: float | None = None,
+        self,
+        folder: Path,
+        config: RunConfig,
+        settings: SweepSettings,
+        epochs: float | None = None,
         begun: Mapping[str, Any] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.folder, self.settings = folder, settings
         self._base = config.to_dict()
-        self._study = open_study(folder)
+        self._journal = Journal(folder)
         if begun is not None:
             self._hold_to(begun)
         self._trials: dict[int, Trial] = {}
         self._in_flight: set[int] = set()
         self.shares = _list_shares(settings, epochs)
-        self._opened, self._seconds_before = time.monotonic(), float(self._study.user_attrs.get("seconds", 0.0))
+        self._opened, self._seconds_before = time.monotonic(), float(self._journal.facts.get("seconds", 0.0))
         self._enqueue_grid()
-        for frozen in self._study.get_trials(deepcopy=False):
-            self._trials[frozen.number] = _read_trial(frozen)
+        for entry in self._journal.list_trials():
+            self._trials[entry.number] = _read_trial(entry)
 
     @property
     def trials(self) -> list[Trial]:
@@ -86,7 +88,7 @@ class Ledger:
         return max(whole, key=lambda t: (t.score, -t.number)) if whole else None
 
     def next_job(self) -> Job | None:
-        """Returns what to train next; None where nothing can start before something else is done, or at all."""
+        """Return what to train next; None where nothing can start before something else is done, or at all."""
         for begin in range(0, self.settings.trials, self.settings.bracket):
             bracket = range(begin, min(begin + self.settings.bracket, self.settings.trials))
             number, rung = self._next_in(bracket)
@@ -98,7 +100,7 @@ class Ledger:
         return None
 
     def _next_in(self, bracket: range) -> tuple[int | None, int]:
-        """Returns the trial of a bracket to train next, and the rung to train it to; closes those that lost.
+        """Return the trial of a bracket to train next, and the rung to train it to; closes those that lost.
 
         Those that lose at a rung are closed when another has passed the next one: where all that went on fail there,
         the best of the others takes their place.
@@ -122,7 +124,7 @@ class Ledger:
         return None, 0
 
     def _got_through(self, number: int, rung: int) -> bool:
-        """Returns whether the trial has a score of this rung; one that ended early has its last one."""
+        """Return whether the trial has a score of this rung; one that ended early has its last one."""
         trial = self._trials[number]
         return trial.state == COMPLETE or (trial.state != FAIL and len(trial.rungs) > rung)
 
@@ -142,44 +144,34 @@ class Ledger:
             trial = self._note(trial, attempts=1)
         halving = self.settings.halving
         return Job(
-            number, settings_at(self._base, trial.point), str(self.folder), self.shares[rung],
-            halving.min_epochs if halving else 0.0, self.settings.folds or 0, self.settings.metric,
-        )  # fmt: skip
+            number,
+            settings_at(self._base, trial.point),
+            str(self.folder),
+            self.shares[rung],
+            halving.min_epochs if halving else 0.0,
+            self.settings.folds or 0,
+            self.settings.metric,
+        )
 
     def _draw(self, number: int) -> Trial:
-        """Starts the trial of a point; its point is lined up first, so that a kill in between changes nothing."""
-        import optuna
-
-        known = self._study.get_trials(deepcopy=False)
-        if number == len(known):
-            self._line_up(self._draw_point(number, known))
-        half_begun = number < len(known) and known[number].state == optuna.trial.TrialState.RUNNING
-        begun = optuna.trial.Trial(self._study, known[number]._trial_id) if half_begun else self._study.ask()
-        assert begun.number == number, f"trial {begun.number} began in the place of {number}"
-        return self._note(Trial(number, RUNNING), point=self.settings.space.draw(begun))
-
-    def _draw_point(self, number: int, known: list[Any]) -> Point:
-        """Draws from a copy of the study in memory, by a sampler sown by the trial's number.
-
-        So what is drawn depends on the number and on the trials before it, not on how often the search was begun.
-        """
-        import optuna
-
-        copy = optuna.create_study(direction="maximize", sampler=_build_sampler(self.settings, number))
-        copy.add_trials([t for t in known if t.state != optuna.trial.TrialState.WAITING])
-        return self.settings.space.draw(copy.ask())
+        """Start the trial of a point; its point is lined up first, so that a kill in between changes nothing."""
+        if number == len(self._journal.list_trials()):
+            seed = (self.settings.seed * 1_000_003 + number) % 2**32
+            self._line_up(self.settings.space.draw(self._journal.draw(self.settings.sampler, seed)))
+        point = self.settings.space.draw(self._journal.begin(number))
+        return self._note(Trial(number, RUNNING), point=point)
 
     def _line_up(self, point: Point) -> None:
-        self._study.enqueue_trial(self.settings.space.encode(point), user_attrs={"point": point})
+        self._journal.line_up(self.settings.space.encode(point), {"point": point})
 
     def settle(self, job: Job, outcome: Outcome) -> Trial:
-        """Writes down what became of a job; returns the trial as it stands now."""
+        """Write down what became of a job; return the trial as it stands now."""
         self._in_flight.discard(job.number)
         trial = self._trials[job.number]
         if outcome.kind == DONE:
             rungs = (*trial.rungs, outcome.score)
             trial = self._note(trial, outcome=outcome, rungs=rungs)
-            self._study._storage.set_trial_intermediate_value(self._id(trial.number), outcome.steps, outcome.score)
+            self._journal.report(trial.number, outcome.steps, outcome.score)
             if outcome.finished:
                 before = self.best
                 trial = self._close(trial.number, COMPLETE)
@@ -195,27 +187,27 @@ class Ledger:
         return trial
 
     def _hold_to(self, begun: Mapping[str, Any]) -> None:
-        then = self._study.user_attrs.get("begun")
+        then = self._journal.facts.get("begun")
         if then is None:
-            self._study.set_user_attr("begun", dict(begun))
+            self._journal.note("begun", dict(begun))
         else:
             refuse_another_beginning(then, begun)
 
     def add_seconds(self) -> float:
-        """Writes down and returns the seconds that the search took, over all its beginnings."""
+        """Write down and return the seconds that the search took, over all its beginnings."""
         seconds = self._seconds_before + time.monotonic() - self._opened
-        self._study.set_user_attr("seconds", seconds)
+        self._journal.note("seconds", seconds)
         return seconds
 
     def recover(self) -> list[int]:
-        """Closes what was decided before a kill but not written; returns the trials that are trained on now."""
+        """Close what was decided before a kill but not written; return the trials that are trained on now."""
         for trial in self.trials:
             if trial.state == RUNNING and trial.outcome and trial.outcome.finished:
                 self._close(trial.number, COMPLETE)
         return [t.number for t in self.trials if t.state == RUNNING and t.point]
 
     def check_any(self) -> Trial:
-        """Returns the best trial; raises TrainingError where every trial failed."""
+        """Return the best trial; raise TrainingError where every trial failed."""
         best = self.best
         if best is None:
             failed = [t for t in self.trials if t.state == FAIL]
@@ -229,9 +221,10 @@ class Ledger:
         return best
 
     def forecast(self) -> tuple[float, float]:
-        """Returns the work done and the work planned, in whole trainings; halving leaves most trials unfinished."""
-        done = sum(t.outcome.steps / max(t.outcome.total_steps, 1) if t.outcome else float(t.is_over)
-                   for t in self.trials)  # fmt: skip
+        """Return the work done and the work planned, in whole trainings; halving leaves most trials unfinished."""
+        done = sum(
+            t.outcome.steps / max(t.outcome.total_steps, 1) if t.outcome else float(t.is_over) for t in self.trials
+        )
         planned, size = 0.0, self.settings.bracket
         for begin in range(0, self.settings.trials, size):
             members, before = min(size, self.settings.trials - begin), 0.0
@@ -242,43 +235,33 @@ class Ledger:
         return done, max(planned, done)
 
     def list_open(self) -> Iterator[Trial]:
-        """Yields the trials in training or between two rungs."""
+        """Yield the trials in training or between two rungs."""
         return (t for t in self.trials if t.state == RUNNING)
 
     def _note(self, trial: Trial, **changes: Any) -> Trial:
-        """Writes facts of a trial into the journal."""
+        """Write facts of a trial into the journal."""
         values = vars(trial) | changes
         for name, value in changes.items():
             plain = vars(value) if isinstance(value, Outcome) else value
-            self._study._storage.set_trial_user_attr(self._id(trial.number), name, plain)
+            self._journal.note_trial(trial.number, name, plain)
         self._trials[trial.number] = Trial(**values)
         return self._trials[trial.number]
 
     def _close(self, number: int, state: str, reason: str = "") -> Trial:
-        import optuna
-
         trial = self._trials[number]
         if reason:
             trial = self._note(trial, reason=reason)
-        states = {COMPLETE: "COMPLETE", PRUNED: "PRUNED", FAIL: "FAIL"}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            self._study.tell(
-                number, trial.score if state == COMPLETE else None, state=optuna.trial.TrialState[states[state]]
-            )
+        self._journal.close(number, state, trial.score if state == COMPLETE else None)
         self._trials[number] = Trial(**(vars(trial) | {"state": state}))
         if state != COMPLETE:
             drop_checkpoints(self.folder / "trials" / f"{number:04d}")
         return self._trials[number]
 
     def _keep_best_only(self, trial: Trial, before: Trial | None) -> None:
-        """Removes the checkpoints of the trial that is not the best any more."""
+        """Remove the checkpoints of the trial that is not the best any more."""
         loser = before if before is not None and self.best is trial else trial
         if before is not None:
             drop_checkpoints(self.folder / "trials" / f"{loser.number:04d}")
-
-    def _id(self, number: int) -> int:
-        return int(self._study._storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number))
 
     def _enqueue_grid(self) -> None:
         """Lines up a grid's points that are not in the journal yet, in their order."""
@@ -287,27 +270,19 @@ class Ledger:
         every = self.settings.space.list_points()
         chosen = random.Random(self.settings.seed).sample(range(len(every)), self.settings.trials)
         points = [every[i] for i in sorted(chosen)]
-        for point in points[len(self._study.get_trials(deepcopy=False)) :]:
+        for point in points[len(self._journal.list_trials()) :]:
             self._line_up(point)
 
     def importances(self) -> dict[str, float]:
-        """Returns how much each setting mattered for the score, where enough trials tell; they sum up to 1."""
-        import optuna
-
+        """Return how much each setting mattered for the score, where enough trials tell; they sum up to 1."""
         over = [t for t in self.trials if t.state == COMPLETE]
         if len(over) < 4 or len({t.score for t in over}) < 2:
             return {}
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                evaluator = optuna.importance.FanovaImportanceEvaluator(seed=self.settings.seed)
-                return dict(optuna.importance.get_param_importances(self._study, evaluator=evaluator))
-        except (ValueError, RuntimeError):  # conditional spaces with no setting that all trials have
-            return {}
+        return self._journal.importances(self.settings.seed)
 
 
 def _list_shares(settings: SweepSettings, epochs: float | None) -> list[float]:
-    """Returns which share of its epochs a trial is trained to, rung by rung: 1/9, 1/3, 1.
+    """Return which share of its epochs a trial is trained to, rung by rung: 1/9, 1/3, 1.
 
     A trial pauses where it is evaluated: after an epoch, or a quarter of its training if that is less. Rungs that fall
     on one evaluation are one rung: two cuts by the same figures would be one hard cut.
@@ -327,29 +302,25 @@ def _list_shares(settings: SweepSettings, epochs: float | None) -> list[float]:
     return list(dict.fromkeys(min(1.0, math.ceil(round(wait, 6)) * each / epochs) for wait in waits))
 
 
-def _build_sampler(settings: SweepSettings, number: int) -> Any:
-    import optuna
-
-    seed = (settings.seed * 1_000_003 + number) % 2**32
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        if settings.sampler == "tpe":
-            return optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, n_startup_trials=8)
-        return optuna.samplers.RandomSampler(seed=seed)
-
-
-def _read_trial(frozen: Any) -> Trial:
-    states = {"WAITING": WAITING, "RUNNING": RUNNING, "COMPLETE": COMPLETE, "PRUNED": PRUNED, "FAIL": FAIL}
-    facts: Mapping[str, Any] = frozen.user_attrs
-    state, point = states[frozen.state.name], dict(facts.get("point", {}))
-    outcome = Outcome(**(facts["outcome"] | {"warnings": tuple(facts["outcome"]["warnings"])})) if (
-        "outcome" in facts) else None  # fmt: skip
+def _read_trial(entry: JournalEntry) -> Trial:
+    facts, state = entry.facts, entry.state
+    point = dict(facts.get("point", {}))
+    outcome = (
+        Outcome(**(facts["outcome"] | {"warnings": tuple(facts["outcome"]["warnings"])}))
+        if ("outcome" in facts)
+        else None
+    )
     # a point alone does not tell that its trial began: it is lined up before
-    drawn = set(point) <= set(frozen.params)
+    drawn = set(point) <= set(entry.parameters)
     return Trial(
-        frozen.number, state, point if drawn or state == WAITING else {}, outcome, tuple(facts.get("rungs", ())),
-        int(facts.get("attempts", 0)), str(facts.get("reason", "")),
-    )  # fmt: skip
+        entry.number,
+        state,
+        point if drawn or state == WAITING else {},
+        outcome,
+        tuple(facts.get("rungs", ())),
+        int(facts.get("attempts", 0)),
+        str(facts.get("reason", "")),
+    )
 
 
 def _epochs(trial: Trial) -> str:

@@ -38,7 +38,7 @@ class Watch(Protocol):
 
 
 def run_here(ledger: Ledger, watch: Watch, bench: Bench, stop: StopRequest) -> None:
-    """Trains one trial after the other in this process, which keeps data and tokens between them."""
+    """Train one trial after the other in this process, which keeps data and tokens between them."""
     while (job := ledger.next_job()) is not None:
         watch.started(job)
         outcome = run_job(job, bench, functools.partial(watch.moved, job.number))
@@ -47,7 +47,7 @@ def run_here(ledger: Ledger, watch: Watch, bench: Bench, stop: StopRequest) -> N
 
 
 def refuse_to_go_on(stop: StopRequest) -> None:
-    """Raises RunInterrupted where Ctrl-C or SIGTERM asked for it."""
+    """Raise RunInterrupted where Ctrl-C or SIGTERM asked for it."""
     if stop.signal_number is not None:
         raise RunInterrupted("stopped between two trials", stop.signal_number)
 
@@ -59,7 +59,7 @@ class _Worker:
     job: Job | None = None
 
     def send(self, job: Job) -> None:
-        """Hands a job over; a worker that is gone is noticed by the end of its output."""
+        """Hand a job over; a worker that is gone is noticed by the end of its output."""
         self.job = job
         assert self.process.stdin is not None
         with contextlib.suppress(OSError):
@@ -67,7 +67,7 @@ class _Worker:
             self.process.stdin.flush()
 
     def close(self) -> None:
-        """Closes its input, at which a worker leaves; who listens to it closes its output."""
+        """Close its input, at which a worker leaves; who listens to it closes its output."""
         assert self.process.stdin is not None
         with contextlib.suppress(OSError):
             self.process.stdin.close()
@@ -86,10 +86,13 @@ class _Pool:
     def _open(self, slot: int) -> _Worker:
         threads = str(self._threads)
         process = subprocess.Popen(
-            [sys.executable, "-m", "textune.search.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            [sys.executable, "-m", "textune.search.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
             env=os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
             start_new_session=True,  # Ctrl-C reaches this process alone, which passes it on
-        )  # fmt: skip
+        )
         worker = _Worker(process, slot)
         threading.Thread(target=self._listen, args=(worker,), daemon=True).start()
         return worker
@@ -103,7 +106,7 @@ class _Pool:
         self._said.put((worker, None))
 
     def run(self, stop: StopRequest) -> None:
-        """Keeps every worker busy until nothing is left to train."""
+        """Keep every worker busy until nothing is left to train."""
         while True:
             while self._idle and stop.signal_number is None and (job := self._ledger.next_job()) is not None:
                 worker = self._idle.pop()
@@ -156,7 +159,7 @@ class _Pool:
             )
 
     def _interrupt(self, stop: StopRequest) -> None:
-        """Lets each worker write a checkpoint and end, and hears what they say until then."""
+        """Let each worker write a checkpoint and end, and hears what they say until then."""
         for worker in self._all:
             worker.process.terminate()
         until = time.monotonic() + _SECONDS_TO_STOP
@@ -172,7 +175,7 @@ class _Pool:
         raise RunInterrupted("stopped; the trials in training have written checkpoints", stop.signal_number)
 
     def close(self) -> None:
-        """Ends every worker: they leave when their input closes, and are killed where they do not."""
+        """End every worker: they leave when their input closes, and are killed where they do not."""
         for worker in self._all:
             worker.close()
         for worker in self._all:
@@ -193,7 +196,7 @@ def _open_pool(build: Callable[[], _Pool]) -> Iterator[_Pool]:
 
 
 def run_workers(ledger: Ledger, watch: Watch, workers: int, threads: int, stop: StopRequest) -> None:
-    """Trains trials in so many processes at once, each with so many threads."""
+    """Train trials in so many processes at once, each with so many threads."""
     with _open_pool(lambda: _Pool(workers, threads, ledger, watch)) as pool:
         pool.run(stop)
         refuse_to_go_on(stop)

@@ -40,22 +40,33 @@ class SweepSettings:
     """What `sweep:` says. trials: how many; of a grid all, where it is 0."""
 
     space: Space
-    sampler: str = option("", "how trials are drawn; default: grid where the space lists all values, else tpe",
-                          choices=("grid", "random", "tpe"))  # fmt: skip
+    sampler: str = option(
+        "",
+        "how trials are drawn; default: grid where the space lists all values, else tpe",
+        choices=("grid", "random", "tpe"),
+    )
     trials: int = option(0, "how many; default: all of a grid, else 20", low=1, high=100_000)
     halving: Halving | None = option(None, "true, or {reduction: 3, min_epochs: 1}: stop the worse trials early")
-    metric: str | None = option(None, "validation figure that trials are chosen by; default: the run's metric",
-                                choices=("accuracy", "macro_f1", "micro_f1", "loss"))  # fmt: skip
+    metric: str | None = option(
+        None,
+        "validation figure that trials are chosen by; default: the run's metric",
+        choices=("accuracy", "macro_f1", "micro_f1", "loss"),
+    )
     workers: int = option(1, "processes that train side by side", low=1, high=1024)
-    folds: int | None = option(None, "cross-validation over so many folds; 0: on the validation rows; default: 5 "
-                               "below 500 training rows where neither validation nor validation_fraction is set",
-                               low=0, high=50)  # fmt: skip
-    executor: str = option("local", "where trials train: on this machine, or on a Ray cluster",
-                           choices=("local", "ray"))  # fmt: skip
+    folds: int | None = option(
+        None,
+        "cross-validation over so many folds; 0: on the validation rows; default: 5 "
+        "below 500 training rows where neither validation nor validation_fraction is set",
+        low=0,
+        high=50,
+    )
+    executor: str = option(
+        "local", "where trials train: on this machine, or on a Ray cluster", choices=("local", "ray")
+    )
     seed: int = option(42, "seed of the draws", low=0, high=2**31)
 
     def to_plain(self) -> dict[str, Any]:
-        """Returns the form that YAML takes."""
+        """Return the form that YAML takes."""
         space = {d.name: d.to_plain() for d in self.space.dimensions}
         plain = {k: v for k, v in vars(self).items() if k not in ("space", "halving")}
         return {"space": space} | plain | {"halving": vars(self.halving) if self.halving else False}
@@ -73,7 +84,7 @@ class SweepSettings:
 
 
 def known_sweep_settings() -> dict[str, Any]:
-    """Returns name -> dataclass field of what stands under `sweep:` besides the space."""
+    """Return name -> dataclass field of what stands under `sweep:` besides the space."""
     return {name: f for name, f in SweepSettings.__dataclass_fields__.items() if name != "space"}
 
 
@@ -97,7 +108,7 @@ def _read_word(name: str, value: str) -> Any:
 
 
 def build_sweep(flat: Mapping[str, Any]) -> tuple[RunConfig, SweepSettings]:
-    """Builds and checks both halves, and every combination; raises one ConfigError that lists every problem."""
+    """Build and checks both halves, and every combination; raise one ConfigError that lists every problem."""
     base, own = split_settings(flat)
     problems: list[str] = []
     try:
@@ -174,7 +185,7 @@ def _parse_halving(raw: Any) -> Halving | None:
 
 
 def _find_combination_problems(config: RunConfig, settings: SweepSettings) -> list[str]:
-    """Builds every point's settings and asks every method of every backbone; returns each problem once."""
+    """Build every point's settings and asks every method of every backbone; return each problem once."""
     every = settings.sampler == "grid" and settings.space.count_points() <= _MOST_POINTS_CHECKED
     problems: dict[str, None] = {}
     backbones: dict[str, Backbone] = {}
@@ -194,11 +205,11 @@ def _find_combination_problems(config: RunConfig, settings: SweepSettings) -> li
 
 
 def write_sweep(folder: Path, config: RunConfig, settings: SweepSettings) -> None:
-    """Writes sweep.yaml: both halves, with all that was decided."""
+    """Write sweep.yaml: both halves, with all that was decided."""
     flat = {k: v for k, v in config.to_dict().items() if v is not None} | {"sweep": settings.to_plain()}
     write_text_atomically(folder / SWEEP, yaml.safe_dump(flat, sort_keys=False, allow_unicode=True))
 
 
 def read_sweep(folder: Path) -> tuple[RunConfig, SweepSettings]:
-    """Reads what `write_sweep` wrote."""
+    """Read what `write_sweep` wrote."""
     return build_sweep(load_settings(folder / SWEEP))

@@ -20,14 +20,50 @@ _OTHER_ROWS = "it decides which rows validate, and then trials could not be comp
 _NOT_WHAT_IS_LEARNT = "it says where or how to compute, not what is learnt"
 _NOT_SEARCHED = (
     dict.fromkeys(
-        ("data", "test", "validation", "task", "label", "label_separator", "test_text", "test_text_pair", "test_label",
-         "labels", "text", "text_pair", "group", "validation_fraction", "test_fraction", "sample", "validation_sample",
-         "test_sample", "encoding", "delimiter", "seed", "split_seed", "init"), _OTHER_ROWS)
+        (
+            "data",
+            "test",
+            "validation",
+            "task",
+            "label",
+            "label_separator",
+            "test_text",
+            "test_text_pair",
+            "test_label",
+            "labels",
+            "text",
+            "text_pair",
+            "group",
+            "validation_fraction",
+            "test_fraction",
+            "sample",
+            "validation_sample",
+            "test_sample",
+            "encoding",
+            "delimiter",
+            "seed",
+            "split_seed",
+            "init",
+        ),
+        _OTHER_ROWS,
+    )
     | dict.fromkeys(
-        ("device", "engine", "max_tokens", "prefix_cache", "threads", "tensorboard", "checkpoint_every_steps",
-         "trust", "name", "runs_dir"), _NOT_WHAT_IS_LEARNT)
+        (
+            "device",
+            "engine",
+            "max_tokens",
+            "prefix_cache",
+            "threads",
+            "tensorboard",
+            "checkpoint_every_steps",
+            "trust",
+            "name",
+            "runs_dir",
+        ),
+        _NOT_WHAT_IS_LEARNT,
+    )
     | {"metric": "trials could not be compared; set it once, for all of them"}
-)  # fmt: skip
+)
 _RANGE = ("low", "high", "step", "log")
 
 
@@ -51,7 +87,7 @@ class Dimension:
         return self.values if self.low is None else (self.low, self.high)
 
     def draw(self, trial: Any) -> Any:
-        """Draws a value by an Optuna trial."""
+        """Draw a value by an Optuna trial."""
         if self.low is None:
             choices = {_as_choice(value): value for value in self.values}
             return choices[trial.suggest_categorical(self.name, list(choices))]
@@ -60,7 +96,7 @@ class Dimension:
         return suggest_number(self.name, self.low, self.high, step=step, log=self.log)
 
     def to_plain(self) -> Any:
-        """Returns the form that YAML takes."""
+        """Return the form that YAML takes."""
         if self.low is None:
             return list(self.values)
         given = {k: getattr(self, k) for k in _RANGE}
@@ -80,14 +116,14 @@ class Space:
         return all(d.low is None for d in self.dimensions)
 
     def list_points(self) -> list[Point]:
-        """Returns every point of a grid, the last dimension changing fastest; without options a method lacks."""
+        """Return every point of a grid, the last dimension changing fastest; without options a method lacks."""
         points: list[Point] = [{}]
         for d in self.dimensions:
             points = [p | o for p in points for o in ([{d.name: v} for v in d.values] if self._has(p, d) else [{}])]
         return points
 
     def draw(self, trial: Any) -> Point:
-        """Draws one point by an Optuna trial."""
+        """Draw one point by an Optuna trial."""
         point: Point = {}
         for d in self.dimensions:
             if self._has(point, d):
@@ -95,20 +131,20 @@ class Space:
         return point
 
     def encode(self, point: Point) -> dict[str, Any]:
-        """Returns a grid's point as the choices that Optuna knows."""
+        """Return a grid's point as the choices that Optuna knows."""
         return {name: _as_choice(value) for name, value in point.items()}
 
     def _has(self, point: Mapping[str, Any], dimension: Dimension) -> bool:
-        """Returns whether the point's method knows the dimension's option."""
+        """Return whether the point's method knows the dimension's option."""
         option = dimension.name.removeprefix("method.")
         return option == dimension.name or option in _options_of(point.get("method", self.method))
 
     def count_points(self) -> int:
-        """Returns how many points a grid has at most; options that a method lacks are counted, too."""
+        """Return how many points a grid has at most; options that a method lacks are counted, too."""
         return math.prod(len(d.values) for d in self.dimensions)
 
     def list_tried(self, *, every: bool) -> Iterator[Point]:
-        """Yields the points to check beforehand: every one of a grid, or each value beside the first of the others."""
+        """Yield the points to check beforehand: every one of a grid, or each value beside the first of the others."""
         if every:
             yield from self.list_points()
             return
@@ -122,7 +158,7 @@ class Space:
 
 
 def settings_at(base: Mapping[str, Any], point: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns flat settings with a point's values laid over them; another method brings none of the base's options."""
+    """Return flat settings with a point's values laid over them; another method brings none of the base's options."""
     flat = merge_settings(base, {k: v for k, v in point.items() if not k.startswith("method")})
     if "method" in point:
         flat = merge_settings(flat, {"method": {"name": point["method"]}})
@@ -131,10 +167,12 @@ def settings_at(base: Mapping[str, Any], point: Mapping[str, Any]) -> dict[str, 
 
 
 def parse_space(raw: Any, base: RunConfig) -> tuple[Space, list[str]]:
-    """Reads `sweep: space:`; returns it with a line for everything that is wrong."""
+    """Read `sweep: space:`; returns it with a line for everything that is wrong."""
     if not isinstance(raw, Mapping) or not raw:
-        return Space((), base.method.name), ["space: must name settings with their values, as learning_rate: [1e-3, "
-                                             "5e-4] or {low: 1e-4, high: 1e-2, log: true}"]  # fmt: skip
+        return Space((), base.method.name), [
+            "space: must name settings with their values, as learning_rate: [1e-3, "
+            "5e-4] or {low: 1e-4, high: 1e-2, log: true}"
+        ]
     problems: list[str] = []
     dimensions: list[Dimension] = []
     raw = {str(name): values for name, values in raw.items()}
@@ -173,9 +211,13 @@ def _parse_dimension(
         if len(problems) > wrong:
             return None
         dimension = Dimension(
-            name, (), coerce(raw["low"], " (low)"), coerce(raw["high"], " (high)"),
-            None if raw.get("step") is None else _number(name, raw["step"], problems), raw.get("log") is True,
-        )  # fmt: skip
+            name,
+            (),
+            coerce(raw["low"], " (low)"),
+            coerce(raw["high"], " (high)"),
+            None if raw.get("step") is None else _number(name, raw["step"], problems),
+            raw.get("log") is True,
+        )
         if len(problems) == wrong:
             problems += _find_range_problems(dimension, raw)
     else:
@@ -217,7 +259,7 @@ def _number(name: str, value: Any, problems: list[str]) -> float | int | None:
 
 
 def _coerce(name: str, value: Any, base: RunConfig, chosen: tuple[str, ...]) -> Any:
-    """Returns a value as the setting holds it, plain; raises ConfigError."""
+    """Return a value as the setting holds it, plain; raise ConfigError."""
     if name == "method":
         if not isinstance(value, str):
             raise ConfigError("must be a method's name; its options are searched as method.OPTION")
@@ -239,5 +281,5 @@ def _plain(value: Any) -> Any:
 
 
 def _as_choice(value: Any) -> Any:
-    """Returns what Optuna takes as one of several choices; lists and mappings become their JSON."""
+    """Return what Optuna takes as one of several choices; lists and mappings become their JSON."""
     return value if value is None or isinstance(value, bool | int | float | str) else json.dumps(value)

@@ -16,7 +16,7 @@ _MAY_CHANGE = ("threads", "sweep.workers", "sweep.executor")
 
 
 def describe_beginning(config: RunConfig, search: SweepSettings, data: PreparedData) -> dict[str, Any]:
-    """Returns settings, space, rows and labels as plain data."""
+    """Return settings, space, rows and labels as plain data."""
     settings = config.identity() | {f"sweep.{k}": v for k, v in search.to_plain().items()}
     if search.halving:
         settings["sweep.bracket"] = search.bracket  # where rungs are depends on it, and it on many workers
@@ -31,6 +31,6 @@ def describe_beginning(config: RunConfig, search: SweepSettings, data: PreparedD
 
 
 def refuse_another_beginning(then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Raises BundleError that shows every difference."""
+    """Raise BundleError that shows every difference."""
     for what in ("settings", "data", "labels"):
         refuse_changes(f"the {what}", then[what], now[what], whose="the search")

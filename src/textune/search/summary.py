@@ -12,8 +12,9 @@ from textune.evaluation import read_evaluation
 from textune.files import write_text_atomically
 from textune.report import SearchInput, write_search_report
 from textune.run import Run
-from textune.run.evaluate import count_test_reads
-from textune.search.ledger import COMPLETE, PRUNED, Ledger, Trial
+from textune.run.test_reads import count_test_reads
+from textune.search.journal import COMPLETE, PRUNED
+from textune.search.ledger import Ledger, Trial
 from textune.version import __version__
 
 SUMMARY = "sweep.json"
@@ -28,13 +29,13 @@ class Selection:
     metric: str
 
     def describe(self) -> str:
-        """Returns it in a few words."""
+        """Return it in a few words."""
         rows = f"{self.rows:,} rows" if self.folds else f"{self.rows:,} validation rows"
         return f"{self.folds}-fold cross-validation of {rows}" if self.folds else rows
 
 
 def write_summary(folder: Path, ledger: Ledger, selection: Selection, run: Run) -> dict[str, Any]:
-    """Writes the report, then sweep.json; returns its content."""
+    """Write the report, then sweep.json; return its content."""
     content = _summarise(ledger, selection, run)
     space = [d.name for d in ledger.settings.space.dimensions]
     write_search_report(
@@ -73,9 +74,16 @@ def _summarise(ledger: Ledger, selection: Selection, run: Run) -> dict[str, Any]
         "selection": vars(selection) | {"split": "cross-validation" if selection.folds else "validation"},
         "trials": [_describe_trial(t) for t in ledger.trials],
         "winner": {
-            "number": best.number, "settings": best.point, "scores": dict(best.outcome.scores), "run": run.folder.name,
-            "trained_again": bool(selection.folds), "split": run.metrics["split"], "rows": tuned["rows"],
-            "accuracy": tuned["accuracy"], "macro_f1": tuned["macro"]["f1"], "intervals": tuned["intervals"],
+            "number": best.number,
+            "settings": best.point,
+            "scores": dict(best.outcome.scores),
+            "run": run.folder.name,
+            "trained_again": bool(selection.folds),
+            "split": run.metrics["split"],
+            "rows": tuned["rows"],
+            "accuracy": tuned["accuracy"],
+            "macro_f1": tuned["macro"]["f1"],
+            "intervals": tuned["intervals"],
             "headline": {"name": first.name, "value": first.value, **vars(first.interval)},
             "test_reads": count_test_reads(run.folder),
         },
@@ -83,23 +91,30 @@ def _summarise(ledger: Ledger, selection: Selection, run: Run) -> dict[str, Any]
         "saving": _measure_saving(ledger),
         "regret": _bound_regret(ledger, best, selection.metric),
         "seconds": ledger.add_seconds(),
-    }  # fmt: skip
+    }
 
 
 def _describe_trial(trial: Trial) -> dict[str, Any]:
     out = trial.outcome
     return {
-        "number": trial.number, "state": trial.state, "settings": trial.point,
-        "scores": dict(out.scores) if out else {}, "epochs": out.epochs if out else 0.0,
-        "steps": out.steps if out else 0, "total_steps": out.total_steps if out else 0,
-        "best_step": out.best_step if out else 0, "seconds": out.seconds if out else 0.0,
-        "rungs": list(trial.rungs), "attempts": trial.attempts, "reason": trial.reason,
+        "number": trial.number,
+        "state": trial.state,
+        "settings": trial.point,
+        "scores": dict(out.scores) if out else {},
+        "epochs": out.epochs if out else 0.0,
+        "steps": out.steps if out else 0,
+        "total_steps": out.total_steps if out else 0,
+        "best_step": out.best_step if out else 0,
+        "seconds": out.seconds if out else 0.0,
+        "rungs": list(trial.rungs),
+        "attempts": trial.attempts,
+        "reason": trial.reason,
         "warnings": list(out.warnings) if out else [],
-    }  # fmt: skip
+    }
 
 
 def _measure_saving(ledger: Ledger) -> dict[str, float]:
-    """Returns what was trained, what all trials in full would have been, and the seconds that halving saved."""
+    """Return what was trained, what all trials in full would have been, and the seconds that halving saved."""
     known = [t for t in ledger.trials if t.outcome is not None and t.outcome.steps]
     outs = [(t.state, t.outcome) for t in known if t.outcome is not None]
     per_epoch = [o.epochs / o.steps for _, o in outs]
@@ -115,7 +130,7 @@ def _measure_saving(ledger: Ledger) -> dict[str, float]:
 
 
 def _bound_regret(ledger: Ledger, best: Trial, metric: str) -> dict[str, Any]:
-    """Returns what is known of how much better another trial would have been, in the metric that chose.
+    """Return what is known of how much better another trial would have been, in the metric that chose.
 
     Trained in full, no trial was better. A trial that halving stopped could have become anything: only what it had
     reached by then is known.
@@ -123,6 +138,10 @@ def _bound_regret(ledger: Ledger, best: Trial, metric: str) -> dict[str, Any]:
     stopped = [t for t in ledger.trials if t.state == PRUNED]
     sign = -1.0 if metric == "loss" else 1.0
     figures = [sign * t.outcome.scores[metric] for t in (best, *stopped) if t.outcome is not None]
-    return {"known": not stopped, "at_least": max(figures) - figures[0], "metric": metric,
-            "stopped_early": len(stopped),
-            "in_full": sum(t.state == COMPLETE for t in ledger.trials)}  # fmt: skip
+    return {
+        "known": not stopped,
+        "at_least": max(figures) - figures[0],
+        "metric": metric,
+        "stopped_early": len(stopped),
+        "in_full": sum(t.state == COMPLETE for t in ledger.trials),
+    }

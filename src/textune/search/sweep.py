@@ -16,6 +16,7 @@ from textune.files import read_json
 from textune.process.interrupt import RunInterrupted, StopRequest
 from textune.progress import Progress, open_progress
 from textune.run import Run, load_run, resume, train_config
+from textune.run.prepare import Prepared, Sample, prepare, read_rows
 from textune.run.start import choose_folder, refuse_several_processes
 from textune.search.cluster import find_ray, run_on_ray
 from textune.search.display import describe_figure, describe_point, open_display
@@ -25,7 +26,7 @@ from textune.search.settings import DEFAULT_FOLDS, FEW_ROWS, SweepSettings, buil
 from textune.search.space import settings_at
 from textune.search.start import describe_beginning
 from textune.search.summary import SUMMARY, Selection, write_summary
-from textune.search.trial import Bench, TrialSteps, drop_checkpoints
+from textune.search.trial import Bench, drop_checkpoints
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Sweep:
 
 
 def sweep(data: Any = None, *, overwrite: bool = False, progress: Progress | None = None, **settings: Any) -> Sweep:
-    """Tries settings, chooses by the validation rows, and finishes the best trial as a run.
+    """Try settings, chooses by the validation rows, and finishes the best trial as a run.
 
     data and settings as for `train`, and sweep={"space": {"learning_rate": [1e-3, 5e-4]}, "halving": True, ...}.
     Raises ConfigError with every problem before anything is trained; TrainingError where all trials failed.
@@ -56,9 +57,13 @@ def sweep(data: Any = None, *, overwrite: bool = False, progress: Progress | Non
 
 
 def sweep_config(
-    config: RunConfig, search: SweepSettings, *, overwrite: bool = False, progress: Progress | None = None,
+    config: RunConfig,
+    search: SweepSettings,
+    *,
+    overwrite: bool = False,
+    progress: Progress | None = None,
     frames: Mapping[str, Any] | None = None,
-) -> Sweep:  # fmt: skip
+) -> Sweep:
     """Like `sweep`, from settings that `build_sweep` checked."""
     refuse_several_processes()
     _refuse_frames_elsewhere(search, frames or {})
@@ -79,7 +84,7 @@ def sweep_config(
 
 
 def resume_sweep(folder: str | Path, *, progress: Progress | None = None, **frames: Any) -> Sweep:
-    """Goes on with an interrupted search: finished trials stand, those in training go on from their checkpoints.
+    """Go on with an interrupted search: finished trials stand, those in training go on from their checkpoints.
 
     data=, test=, validation=: the data frames, where the search was started on frames.
     """
@@ -99,7 +104,7 @@ def resume_sweep(folder: str | Path, *, progress: Progress | None = None, **fram
 
 
 def load_sweep(folder: str | Path) -> Sweep:
-    """Opens a finished search."""
+    """Open a finished search."""
     folder = Path(folder)
     content = read_json(folder / SUMMARY, "the sweep's summary")
     return Sweep(folder, content, load_run(folder / "winner"))
@@ -117,16 +122,15 @@ def _refuse_frames_elsewhere(search: SweepSettings, frames: Mapping[str, Any]) -
 
 def _look_at_data(
     config: RunConfig, search: SweepSettings, bench: Bench, progress: Progress
-) -> tuple[TrialSteps, SweepSettings]:
-    """Reads the rows and says what they are; decides how trials are compared. The test rows stay shut."""
+) -> tuple[Prepared, SweepSettings]:
+    """Read the rows and say what they are; decides how trials are compared. The test rows stay shut."""
     test = config.data.test
     if test and "test" not in bench.frames and not test.startswith(("hub:", "embedded:")) and not Path(test).exists():
         raise DataError(f"test={test}: there is no such file or folder")  # it is opened only when hours have passed
     point = next(iter(search.space.list_tried(every=False)))
     tried = build_config(settings_at(config.to_dict(), point))
-    steps = TrialSteps(tried, progress, bench)
-    steps.prepare()
-    data, held = steps.data, steps.data.validation
+    first = prepare(tried, progress, bench, Sample(hold_test=True))
+    data, held = first.data, first.data.validation
     rows = len(data.train) + len(held or ())
     if search.folds is None:
         given = config.data.validation is not None or config.data.validation_fraction is not None
@@ -135,15 +139,17 @@ def _look_at_data(
         if folds:
             progress.say(f"folds: {folds} (fewer than {FEW_ROWS} rows: a tenth of them could not tell trials apart)")
     if search.folds:
-        TrialSteps(tried, progress, bench, (0, search.folds)).cut_fold()  # raises where the rows do not suffice
+        read_rows(tried, bench, Sample((0, search.folds), hold_test=True))  # raises where the rows do not suffice
     if not search.folds and held is None:
-        raise DataError("a sweep chooses by validation rows, and there are none",
-                        hint="set validation_fraction=0.1, or sweep.folds=5")  # fmt: skip
-    return steps, search
+        raise DataError(
+            "a sweep chooses by validation rows, and there are none",
+            hint="set validation_fraction=0.1, or sweep.folds=5",
+        )
+    return first, search
 
 
-def _settle_by_rows(config: RunConfig, search: SweepSettings, first: TrialSteps) -> RunConfig:
-    """Fixes what rules on the number of rows leave open.
+def _settle_by_rows(config: RunConfig, search: SweepSettings, first: Prepared) -> RunConfig:
+    """Fix what rules on the number of rows leave open.
 
     A fold has fewer rows than the training of the winner, and a run of few rows would hold none out for validation.
     """
@@ -157,7 +163,7 @@ def _settle_by_rows(config: RunConfig, search: SweepSettings, first: TrialSteps)
 
 
 def _conduct(
-    folder: Path, config: RunConfig, search: SweepSettings, first: TrialSteps, bench: Bench, progress: Progress
+    folder: Path, config: RunConfig, search: SweepSettings, first: Prepared, bench: Bench, progress: Progress
 ) -> Sweep:
     metric = search.metric or first.config.training.metric or "accuracy"
     begun = describe_beginning(config, search, first.data)
@@ -195,13 +201,12 @@ def _conduct(
     except RunInterrupted as error:
         over = sum(t.is_over for t in ledger.trials)
         raise RunInterrupted(
-            f"{error.message}; {over} of {search.trials} trials are over", error.exit_code - 128,
+            f"{error.message}; {over} of {search.trials} trials are over",
+            error.exit_code - 128,
             hint=f"go on with: textune resume {folder}",
-        ) from error  # fmt: skip
+        ) from error
     except BundleError as error:  # a trial's own hint would name the trial's folder
-        raise BundleError(
-            error.message, hint=f"put that right, then go on with: textune resume {folder}"
-        ) from error  # fmt: skip
+        raise BundleError(error.message, hint=f"put that right, then go on with: textune resume {folder}") from error
     finally:
         ledger.add_seconds()
     content = write_summary(folder, ledger, selection, run)
@@ -213,7 +218,7 @@ def _conduct(
 def _finish(
     folder: Path, config: RunConfig, search: SweepSettings, best: Trial, bench: Bench, progress: Progress
 ) -> Run:
-    """Makes the best trial a run: its own weights, saved, reloaded and tested, as a resumed run would be.
+    """Make the best trial a run: its own weights, saved, reloaded and tested, as a resumed run would be.
 
     After cross-validation there are no weights of one training on all rows: then its settings are trained once more.
     """

@@ -23,7 +23,7 @@ _SECONDS_BETWEEN_NOTICES = 0.5
 
 
 def main() -> None:
-    """Works until the input closes."""
+    """Work until the input closes."""
     out = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)  # what libraries print must not come between the lines
     jobs: queue.Queue[Job] = queue.Queue()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from textune.tokens.tokenize import Tokenized
 
@@ -25,12 +26,12 @@ class Batch:
     to learn from. source: the split's token ids, where the rows were taken from one.
     """
 
-    input_ids: np.ndarray[Any, Any]
-    attention_mask: np.ndarray[Any, Any]
-    token_type_ids: np.ndarray[Any, Any] | None
-    rows: np.ndarray[Any, Any]
-    targets: np.ndarray[Any, Any] | None = None
-    windows: np.ndarray[Any, Any] | None = None
+    input_ids: NDArray[Any]
+    attention_mask: NDArray[Any]
+    token_type_ids: NDArray[Any] | None
+    rows: NDArray[Any]
+    targets: NDArray[Any] | None = None
+    windows: NDArray[Any] | None = None
     source: Tokenized | None = None
 
 
@@ -43,14 +44,14 @@ class Padding:
     token_types: bool = False
 
 
-def plan_epoch(lengths: np.ndarray[Any, Any], batch_size: int, seed: int, epoch: int) -> list[np.ndarray[Any, Any]]:
-    """Returns the row indices of every optimizer step of one epoch, each row once.
+def plan_epoch(lengths: NDArray[Any], batch_size: int, seed: int, epoch: int) -> list[NDArray[Any]]:
+    """Return the row indices of every optimizer step of one epoch, each row once.
 
     The order depends on nothing but the arguments, so a resumed run needs no stored order.
     """
     random = np.random.default_rng([seed, epoch])
     order = random.permutation(len(lengths))
-    batches: list[np.ndarray[Any, Any]] = []
+    batches: list[NDArray[Any]] = []
     for begin in range(0, len(order), batch_size * _BATCHES_PER_BUCKET):
         bucket = order[begin : begin + batch_size * _BATCHES_PER_BUCKET]
         bucket = bucket[np.argsort(lengths[bucket], kind="stable")]
@@ -59,9 +60,9 @@ def plan_epoch(lengths: np.ndarray[Any, Any], batch_size: int, seed: int, epoch:
 
 
 def plan_inference(
-    lengths: np.ndarray[Any, Any], max_tokens: int, max_rows: int = 256, windows: np.ndarray[Any, Any] | None = None
-) -> Iterator[np.ndarray[Any, Any]]:
-    """Yields row indices, shortest texts first, so that a padded batch has at most max_tokens tokens.
+    lengths: NDArray[Any], max_tokens: int, max_rows: int = 256, windows: NDArray[Any] | None = None
+) -> Iterator[NDArray[Any]]:
+    """Yield row indices, shortest texts first, so that a padded batch has at most max_tokens tokens.
 
     lengths: tokens of each row's longest window. windows: how many each row has; without them it is one each.
     All windows of a row are in one batch, so a batch of a single row may have more tokens.
@@ -79,10 +80,13 @@ def plan_inference(
 
 
 def split_micro_batches(
-    rows: np.ndarray[Any, Any], size: int | None, windows: np.ndarray[Any, Any] | None = None,
-    lengths: np.ndarray[Any, Any] | None = None, max_tokens: int | None = None,
-) -> list[np.ndarray[Any, Any]]:  # fmt: skip
-    """Cuts the rows of one optimizer step into the pieces of its forward passes.
+    rows: NDArray[Any],
+    size: int | None,
+    windows: NDArray[Any] | None = None,
+    lengths: NDArray[Any] | None = None,
+    max_tokens: int | None = None,
+) -> list[NDArray[Any]]:
+    """Cut the rows of one optimizer step into the pieces of its forward passes.
 
     windows: how many each of the rows has; without them it is one each. lengths: tokens of each row's longest window.
     A piece has at most `size` windows and, padded, at most `max_tokens` tokens, so a step on long texts needs no more
@@ -104,10 +108,12 @@ def split_micro_batches(
 
 
 def collate(
-    tokens: Tokenized, rows: Sequence[int] | np.ndarray[Any, Any], padding: Padding,
-    targets: np.ndarray[Any, Any] | None = None,
-) -> Batch:  # fmt: skip
-    """Pads the windows of the rows to the longest of them."""
+    tokens: Tokenized,
+    rows: Sequence[int] | NDArray[Any],
+    padding: Padding,
+    targets: NDArray[Any] | None = None,
+) -> Batch:
+    """Pad the windows of the rows to the longest of them."""
     index = np.asarray(rows, np.int64)
     windows = tokens.list_windows(index)
     begins, ends = tokens.offsets[windows], tokens.offsets[windows + 1]
@@ -137,8 +143,8 @@ class EncodedSplit:
     """
 
     tokens: Tokenized
-    targets: np.ndarray[Any, Any]
-    source_rows: np.ndarray[Any, Any]
+    targets: NDArray[Any]
+    source_rows: NDArray[Any]
 
     def __len__(self) -> int:
         return len(self.tokens)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from textune import cache
 from textune.config import TRUNCATE, LongText
@@ -43,24 +44,24 @@ class Tokenized:
     capacity: the longest text, in tokens, of which nothing is left out; None: max_length.
     """
 
-    ids: np.ndarray[Any, Any]
-    offsets: np.ndarray[Any, Any]
-    full_lengths: np.ndarray[Any, Any]
-    second_starts: np.ndarray[Any, Any] | None
+    ids: NDArray[Any]
+    offsets: NDArray[Any]
+    full_lengths: NDArray[Any]
+    second_starts: NDArray[Any] | None
     max_length: int
-    window_starts: np.ndarray[Any, Any] | None = None
+    window_starts: NDArray[Any] | None = None
     capacity: int | None = None
 
     def __len__(self) -> int:
         return len(self.offsets if self.window_starts is None else self.window_starts) - 1
 
     @property
-    def lengths(self) -> np.ndarray[Any, Any]:
+    def lengths(self) -> NDArray[Any]:
         """Tokens per row that are read, over all its windows: int64 [rows]."""
         return np.diff(self.offsets if self.window_starts is None else self.offsets[self.window_starts])
 
     @property
-    def longest_windows(self) -> np.ndarray[Any, Any]:
+    def longest_windows(self) -> NDArray[Any]:
         """Tokens of each row's longest window, which is its first: int64 [rows]."""
         sizes = np.diff(self.offsets)
         return sizes if self.window_starts is None else sizes[self.window_starts[:-1]]
@@ -75,23 +76,23 @@ class Tokenized:
         """Share of the rows of which something is left out."""
         return float((self.full_lengths > (self.capacity or self.max_length)).mean()) if len(self) else 0.0
 
-    def count_windows(self, rows: np.ndarray[Any, Any] | None = None) -> np.ndarray[Any, Any]:
-        """Returns how many windows the rows have, or all rows: int64 [rows]."""
+    def count_windows(self, rows: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Return how many windows the rows have, or all rows: int64 [rows]."""
         index = np.arange(len(self)) if rows is None else rows
         if self.window_starts is None:
             return np.ones(len(index), np.int64)
         return np.asarray(self.window_starts[index + 1] - self.window_starts[index], np.int64)
 
-    def list_windows(self, rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """Returns the numbers of the rows' windows, row after row: int64 [windows]."""
+    def list_windows(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """Return the numbers of the rows' windows, row after row: int64 [windows]."""
         if self.window_starts is None:
             return rows
         starts = self.window_starts
         pieces = [np.arange(starts[r], starts[r + 1], dtype=np.int64) for r in rows]
         return np.concatenate(pieces) if pieces else np.zeros(0, np.int64)
 
-    def take(self, rows: np.ndarray[Any, Any]) -> Tokenized:
-        """Returns some of the rows, in memory."""
+    def take(self, rows: NDArray[Any]) -> Tokenized:
+        """Return some of the rows, in memory."""
         windows = self.list_windows(rows)
         pieces = [self.ids[self.offsets[w] : self.offsets[w + 1]] for w in windows]
         return replace(
@@ -104,13 +105,13 @@ class Tokenized:
         )
 
 
-def _ends(sizes: Sequence[int] | np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Returns where pieces of these sizes begin and end, laid end to end: int64 [pieces + 1]."""
+def _ends(sizes: Sequence[int] | NDArray[Any]) -> NDArray[Any]:
+    """Return where pieces of these sizes begin and end, laid end to end: int64 [pieces + 1]."""
     return np.concatenate([[0], np.cumsum(np.asarray(sizes, np.int64))])
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
-    """Reads a fast tokenizer from a model's folder; raises ModelError where there is none.
+    """Read a fast tokenizer from a model's folder; raise ModelError where there is none.
 
     Truncation and padding that the file itself asks for are switched off: textune sets its own.
     """
@@ -129,7 +130,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
 
 
 def find_special_token(folder: Path, name: str) -> int | None:
-    """Returns the id of a special token ("pad_token") that the tokenizer's settings name, or None."""
+    """Return the id of a special token ("pad_token") that the tokenizer's settings name, or None."""
     path = folder / "tokenizer_config.json"
     try:
         token = json.loads(path.read_text(encoding="utf-8")).get(name)
@@ -161,14 +162,14 @@ def encode_texts(
     max_length: int,
     long_text: LongText = TRUNCATE,
 ) -> Tokenized:
-    """Tokenises in batches; a pair is cut on its longer side, a longer text is read as `long_text` says.
+    """Tokenize in batches; a pair is cut on its longer side, a longer text is read as `long_text` says.
 
     Raises DataError for text that is no Unicode, ConfigError where the windows or the pairs do not fit long_text.
     """
     capacity = _set_truncation(tokenizer, pairs is not None, max_length, long_text)
     most = max(capacity * _CHARACTERS_PER_TOKEN, 4_096)
     kind: Any = np.uint16 if tokenizer.get_vocab_size() <= 2**16 else np.int32
-    pieces: list[np.ndarray[Any, Any]] = []
+    pieces: list[NDArray[Any]] = []
     counts = np.ones(len(texts), np.int64)
     full = np.zeros(len(texts), np.int32)
     starts = np.zeros(len(texts), np.int32) if pairs is not None else None
@@ -196,7 +197,7 @@ def encode_texts(
 
 
 def _set_truncation(tokenizer: Tokenizer, paired: bool, max_length: int, long_text: LongText) -> int:
-    """Sets the tokenizer up and returns the longest text, in tokens, that is read whole."""
+    """Set the tokenizer up and return the longest text, in tokens, that is read whole."""
     if paired and long_text.form != "truncate":
         raise ConfigError(
             f"long_text={long_text.form}: is made for single texts, and these are pairs",
@@ -219,7 +220,7 @@ def _set_truncation(tokenizer: Tokenizer, paired: bool, max_length: int, long_te
 
 
 def _batch_rows(texts: Sequence[str], pairs: Sequence[str] | None, most: int) -> Iterator[range]:
-    """Yields the rows in batches of bounded size; most: characters of one text that are tokenised at all."""
+    """Yield the rows in batches of bounded size; most: characters of one text that are tokenised at all."""
     begin = characters = 0
     for i, text in enumerate(texts):
         characters += min(len(text), most) + (0 if pairs is None else min(len(pairs[i]), most))
@@ -229,7 +230,7 @@ def _batch_rows(texts: Sequence[str], pairs: Sequence[str] | None, most: int) ->
 
 
 def text_between(tokenizer: Tokenizer) -> str:
-    """Returns what begins the second text of a pair: a line break where the tokenizer itself puts nothing between.
+    """Return what begins the second text of a pair: a line break where the tokenizer itself puts nothing between.
 
     GPT-2's and Qwen's do not, and the last word of the one text would run into the first word of the other.
     """
@@ -238,7 +239,7 @@ def text_between(tokenizer: Tokenizer) -> str:
 
 
 def _bound(text: str, most: int, long_text: LongText) -> str:
-    """Cuts a text before it is tokenised to far more characters than can be read; white space first is none of them."""
+    """Cut a text before it is tokenised to far more characters than can be read; white space first is none of them."""
     text = text.lstrip() if len(text) > most else text
     if long_text.form == "head_tail" and len(text) > 2 * most:
         return text[:most] + text[-most:]
@@ -246,7 +247,7 @@ def _bound(text: str, most: int, long_text: LongText) -> str:
 
 
 def _encode_batch(tokenizer: Tokenizer, texts: list[str], pairs: list[str] | None, first: int) -> list[Any]:
-    """Encodes a batch whose first text is number `first` of all; raises DataError naming a text that is none."""
+    """Encode a batch whose first text is number `first` of all; raise DataError naming a text that is none."""
     inputs: Any = texts if pairs is None else list(zip(texts, pairs, strict=True))
     try:
         return list(tokenizer.encode_batch_fast(inputs))
@@ -258,10 +259,8 @@ def _encode_batch(tokenizer: Tokenizer, texts: list[str], pairs: list[str] | Non
         raise DataError(f"a text is not a string: {error}") from error
 
 
-def _leave_out_middle(
-    ids: np.ndarray[Any, Any], special: Sequence[int], max_length: int, head_fraction: float
-) -> np.ndarray[Any, Any]:
-    """Keeps the first and the last tokens of a text, and the special tokens that stand before and after it.
+def _leave_out_middle(ids: NDArray[Any], special: Sequence[int], max_length: int, head_fraction: float) -> NDArray[Any]:
+    """Keep the first and the last tokens of a text, and the special tokens that stand before and after it.
 
     special: 1 for each token that the tokenizer put there (Sun and others 2019, arXiv:1905.05583).
     """
@@ -316,8 +315,12 @@ def _store(tokenized: Tokenized, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder.parent))
     arrays = {name: getattr(tokenized, name) for name in _ARRAYS if getattr(tokenized, name) is not None}
-    facts = {"rows": len(tokenized), "tokens": len(tokenized.ids), "arrays": list(arrays),
-             "capacity": tokenized.capacity}  # fmt: skip
+    facts = {
+        "rows": len(tokenized),
+        "tokens": len(tokenized.ids),
+        "arrays": list(arrays),
+        "capacity": tokenized.capacity,
+    }
     try:
         for name, array in arrays.items():
             np.save(partial / f"{name}.npy", array)

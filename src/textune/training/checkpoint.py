@@ -47,12 +47,12 @@ class CheckpointState:
 
 
 def estimate_bytes(parameters: list[torch.nn.Parameter]) -> int:
-    """Returns the size of one checkpoint: fp32 weights and AdamW's two moments."""
+    """Return the size of one checkpoint: fp32 weights and AdamW's two moments."""
     return sum(p.numel() for p in parameters) * 4 * 3 + 64 * 1024
 
 
 def check_space(folder: Path, bytes_needed: int) -> None:
-    """Raises BundleError before training starts where the disk could not hold the run."""
+    """Raise BundleError before training starts where the disk could not hold the run."""
     free = shutil.disk_usage(folder).free
     if free < bytes_needed:
         raise BundleError(
@@ -64,7 +64,7 @@ def check_space(folder: Path, bytes_needed: int) -> None:
 def save_checkpoint(
     folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, state: CheckpointState
 ) -> Path:
-    """Writes one checkpoint under `folder` and returns its path.
+    """Write one checkpoint under `folder` and return its path.
 
     Raises BundleError where the disk is full: the partial checkpoint is removed, older ones stay whole.
     """
@@ -119,7 +119,7 @@ def _state_equals(target: Path, state: CheckpointState) -> bool:
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """Returns the checkpoints, oldest first; leftovers of an interrupted write are removed."""
+    """Return the checkpoints, oldest first; leftovers of an interrupted write are removed."""
     if not folder.is_dir():
         return []
     for leftover in folder.glob(f"{_PARTIAL}*"):
@@ -134,7 +134,7 @@ def load_checkpoint(
     plan: str,
     warn: Callable[[str], None],
 ) -> CheckpointState | None:
-    """Loads the newest whole checkpoint into model, optimizer and random state; None where there is none.
+    """Load the newest whole checkpoint into model, optimizer and random state; None where there is none.
 
     A damaged checkpoint is named and the one before it is taken. Raises BundleError where a file that exact
     resuming needs is missing, and where settings or data are not those of the checkpoint.
@@ -162,7 +162,7 @@ def load_checkpoint(
 
 
 def find_damage(path: Path) -> str | None:
-    """Returns what is wrong with a checkpoint's bytes, or None."""
+    """Return what is wrong with a checkpoint's bytes, or None."""
     try:
         content = read_json(path / "state.json", "the checkpoint's state")
         wrong = [name for name in _FILES if hash_file(path / name) != content["files"][name]]
@@ -173,20 +173,20 @@ def find_damage(path: Path) -> str | None:
 
 
 def _hash_content(content: dict[str, Any]) -> str:
-    """Returns the SHA-256 of what state.json says beside its own hash."""
+    """Return the SHA-256 of what state.json says beside its own hash."""
     said = {key: value for key, value in content.items() if key != "sha256"}
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def load_trainable(path: Path, model: torch.nn.Module) -> None:
-    """Lays one checkpoint's trained tensors over the model; raises BundleError where it is damaged."""
+    """Lay one checkpoint's trained tensors over the model; raise BundleError where it is damaged."""
     if (reason := find_damage(path)) is not None:
         raise BundleError(f"{path}: {reason}")
     _copy_tensors(load_file(path / _FILES[0]), trainable_parameters(model), path)
 
 
 def remove_all_but(folder: Path, steps: set[int], newest: int) -> None:
-    """Keeps the newest checkpoints and those of the given steps."""
+    """Keep the newest checkpoints and those of the given steps."""
     found = list_checkpoints(folder)
     for path in found[:-newest]:
         if int(path.name.removeprefix("step-")) not in steps:
@@ -194,7 +194,7 @@ def remove_all_but(folder: Path, steps: set[int], newest: int) -> None:
 
 
 def _remove(checkpoint: Path) -> None:
-    """Removes a checkpoint: renamed first, so that a kill in the middle leaves no half of it under its own name."""
+    """Remove a checkpoint: renamed first, so that a kill in the middle leaves no half of it under its own name."""
     doomed = checkpoint.with_name(f"{_PARTIAL}old-{checkpoint.name}")
     shutil.rmtree(doomed, ignore_errors=True)
     checkpoint.rename(doomed)
@@ -202,7 +202,7 @@ def _remove(checkpoint: Path) -> None:
 
 
 def trainable_parameters(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
-    """Returns the parameters that are trained, by name."""
+    """Return the parameters that are trained, by name."""
     return {n: p for n, p in model.named_parameters() if p.requires_grad}
 
 

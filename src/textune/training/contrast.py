@@ -13,15 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from textune.backbones.families import Family
 from textune.errors import TrainingError
-from textune.tokens.batches import EncodedSplit, Padding, collate
-from textune.training.head import without_output_layer
+from textune.tokens.batches import EncodedSplit, collate
+from textune.training.head import Network
 
 if TYPE_CHECKING:
     import torch
 
-    from textune.engine import Engine
 
 ROWS_PER_STEP = 32
 STRENGTH = 0.01
@@ -33,10 +31,16 @@ _WARMUP = 0.1
 
 
 def tune_by_contrast(
-    engine: Engine, family: Family, classes: int, groups: list[dict[str, Any]], split: EncodedSplit, padding: Padding,
-    *, steps: int, seed: int, max_tokens: int, advance: Callable[[], None] = lambda: None,
-) -> None:  # fmt: skip
-    """Takes so many steps on balanced batches of training rows, at the rates of `groups`.
+    network: Network,
+    groups: list[dict[str, Any]],
+    split: EncodedSplit,
+    *,
+    steps: int,
+    seed: int,
+    max_tokens: int,
+    advance: Callable[[], None] = lambda: None,
+) -> None:
+    """Take a number of steps on balanced batches of training rows, at the rates of `groups`.
 
     split: targets int64 [rows], one label per text. max_tokens: of one step, padding included; a step on long texts has
     fewer rows. The same seed gives the same steps, whatever was done before.
@@ -48,19 +52,22 @@ def tune_by_contrast(
     parameters = [p for group in body for p in group["params"]]
     peaks = [RATE_FACTOR * group["lr"] for group in body]
     optimizer = torch.optim.AdamW([dict(group) for group in body], lr=0.0)
+    engine = network.engine
     training, lengths = engine.training, split.tokens.longest_windows * split.tokens.count_windows()
-    with without_output_layer(engine, family, classes):
+    with network.without_output_layer():
         engine.train()
         for step, rows in enumerate(draw_batches(split.targets, steps, seed)):
             factor = min((step + 1) / max(_WARMUP * steps, 1.0), 1.0) * (1 - step / steps)
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["lr"] = peak * factor
             rows = limit_rows(rows, lengths, max_tokens)
-            features = engine(collate(split.tokens, rows, padding, split.targets))
+            features = engine(collate(split.tokens, rows, network.padding, split.targets))
             loss = measure_pairs(features, torch.from_numpy(split.targets[rows]).to(features.device))
             if not torch.isfinite(loss):
-                raise TrainingError(f"the contrastive loss became {float(loss.detach())} at step {step + 1}",
-                                    hint="try a lower learning_rate=, or contrast_steps=0")  # fmt: skip
+                raise TrainingError(
+                    f"the contrastive loss became {float(loss.detach())} at step {step + 1}",
+                    hint="try a lower learning_rate=, or contrast_steps=0",
+                )
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
@@ -73,7 +80,7 @@ def tune_by_contrast(
 
 
 def measure_pairs(features: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Returns how far cosines of pairs are from 1 (one class) and 0 (two), squared; both kinds count the same.
+    """Return how far cosines of pairs are from 1 (one class) and 0 (two), squared; both kinds count the same.
 
     features: float32 [rows, width]. targets: int64 [rows].
     """
@@ -88,7 +95,7 @@ def measure_pairs(features: torch.Tensor, targets: torch.Tensor) -> torch.Tensor
 
 
 def draw_batches(targets: NDArray[np.int64], steps: int, seed: int) -> Iterator[NDArray[np.int64]]:
-    """Yields the rows of every step: of up to 16 classes, equally many of each as far as there are.
+    """Yield the rows of every step: of up to 16 classes, equally many of each as far as there are.
 
     The classes take turns with two rows each, so that the first rows are pairs and balanced, too.
     """
@@ -103,6 +110,6 @@ def draw_batches(targets: NDArray[np.int64], steps: int, seed: int) -> Iterator[
 
 
 def limit_rows(rows: NDArray[np.int64], lengths: NDArray[Any], max_tokens: int) -> NDArray[np.int64]:
-    """Returns the first of the rows whose tokens, padded, fit into one pass; four at least. lengths: of all rows."""
+    """Return the first of the rows whose tokens, padded, fit into one pass; four at least. lengths: of all rows."""
     longest = np.maximum.accumulate(lengths[rows]) * np.arange(1, len(rows) + 1)
     return rows[: max(int((longest <= max_tokens).sum()), 4)]

@@ -9,7 +9,7 @@ from textune.errors import TrainingError
 
 
 def open_accelerator(device: str) -> Accelerator:
-    """Returns accelerate's view of the devices, mixed precision off: textune's engine owns the dtypes.
+    """Return accelerate's view of the devices, mixed precision off: textune's engine owns the dtypes.
 
     Raises TrainingError where the device asked for is not there.
     """

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,29 +38,67 @@ _STRAIGHT_PART = {"tanh": (0.25, 0.0), "relu": (1.0, 4.0), "gelu": (1.0, 4.0)}
 """Activation -> scale and shift that keep features of variance 1 where the activation is almost straight."""
 
 
+@dataclass(frozen=True)
+class Network:
+    """An engine, and what is needed to take the features of a text out of it. classes: of its head."""
+
+    engine: Engine
+    family: Family
+    classes: int
+    padding: Padding
+
+    @property
+    def has_output_layer(self) -> bool:
+        """Whether the head ends in a trained linear layer; that of an unknown architecture may not."""
+        try:
+            self.find_output_layer()
+        except ModelError:
+            return False
+        return True
+
+    def find_output_layer(self) -> tuple[torch.nn.Module, str]:
+        """Return the module that holds the head's last layer, and its name there; raises ModelError."""
+        return find_output_layer(self.engine.model, self.family, self.classes)
+
+    @contextmanager
+    def without_output_layer(self) -> Iterator[None]:
+        """Let the engine return the features of a text instead of its logits."""
+        import torch
+
+        parent, name = self.find_output_layer()
+        layer = getattr(parent, name)
+        setattr(parent, name, torch.nn.Identity())
+        self.engine.refresh()
+        try:
+            yield
+        finally:
+            setattr(parent, name, layer)
+            self.engine.refresh()
+
+    def compute_features(self, split: EncodedSplit) -> NDArray[np.float32]:
+        """Return what the head's last layer reads of every row: float32 [rows, width]."""
+        from textune.engine import predict_logits
+
+        with self.without_output_layer():
+            return predict_logits(self.engine, split, self.padding)
+
+
 def find_output_layer(model: torch.nn.Module, family: Family, classes: int) -> tuple[torch.nn.Module, str]:
-    """Returns the module that holds the trained head's last layer, and its name there; raises ModelError."""
+    """Return the module that holds the trained head's last layer, and its name there; raise ModelError."""
     import torch
 
     found = [
         name
         for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear) and is_inside(name, family.head_modules)
-        and module.out_features == classes and module.weight.requires_grad
-    ]  # fmt: skip
+        if isinstance(module, torch.nn.Linear)
+        and is_inside(name, family.head_modules)
+        and module.out_features == classes
+        and module.weight.requires_grad
+    ]
     if not found:
         raise ModelError("the head has no trained linear layer that gives the classes", hint="set head_init=random")
     parent, _, name = found[-1].rpartition(".")
     return model.get_submodule(parent), name
-
-
-def has_output_layer(model: torch.nn.Module, family: Family, classes: int) -> bool:
-    """Returns whether `find_output_layer` finds one; of an unknown architecture it may not."""
-    try:
-        find_output_layer(model, family, classes)
-    except ModelError:
-        return False
-    return True
 
 
 def straighten_hidden_layer(model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> None:
@@ -80,34 +119,8 @@ def straighten_hidden_layer(model: torch.nn.Module, family: Family, new_modules:
             layer.bias.fill_(shift)
 
 
-@contextmanager
-def without_output_layer(engine: Engine, family: Family, classes: int) -> Iterator[None]:
-    """Lets the engine give the features of a text in the place of its logits."""
-    import torch
-
-    parent, name = find_output_layer(engine.model, family, classes)
-    layer = getattr(parent, name)
-    setattr(parent, name, torch.nn.Identity())
-    engine.refresh()
-    try:
-        yield
-    finally:
-        setattr(parent, name, layer)
-        engine.refresh()
-
-
-def compute_features(
-    engine: Engine, family: Family, classes: int, split: EncodedSplit, padding: Padding
-) -> NDArray[np.float32]:
-    """Returns what the head's last layer reads of every row: float32 [rows, width]."""
-    from textune.engine import predict_logits
-
-    with without_output_layer(engine, family, classes):
-        return predict_logits(engine, split, padding)
-
-
 def choose_rows(targets: NDArray[Any], most: int, seed: int) -> NDArray[np.int64]:
-    """Returns the rows to solve a probe on, ascending: all, or a random part that has some rows of every class."""
+    """Return the rows to solve a probe on, ascending: all, or a random part that has some rows of every class."""
     if len(targets) <= most:
         return np.arange(len(targets))
     order = np.random.default_rng([seed, 2]).permutation(len(targets))
@@ -122,28 +135,32 @@ def choose_rows(targets: NDArray[Any], most: int, seed: int) -> NDArray[np.int64
 
 
 def start_head(
-    engine: Engine, family: Family, classes: int, split: EncodedSplit, padding: Padding, loss: Loss, *, seed: int,
-    most_rows: int = MOST_ROWS, strength: float | None = None,
-) -> Probe:  # fmt: skip
-    """Solves the head on the features of training rows. strength: its C; None: chosen by cross-validation."""
+    network: Network,
+    split: EncodedSplit,
+    loss: Loss,
+    *,
+    seed: int,
+    most_rows: int = MOST_ROWS,
+    strength: float | None = None,
+) -> Probe:
+    """Solve the head on the features of training rows. strength: its C; None: chosen by cross-validation."""
     rows = choose_rows(split.targets, most_rows, seed)
     part = EncodedSplit(split.tokens.take(rows), split.targets[rows], split.source_rows[rows])
     if len(rows) == len(split):
-        part = split  # the very tokens that frozen layers may be kept of
-    parent, name = find_output_layer(engine.model, family, classes)
-    intercept = getattr(parent, name).bias is not None
-    features = compute_features(engine, family, classes, part, padding)
-    return solve_probe(features, part.targets, classes, loss, seed, intercept=intercept, strength=strength)
+        part = split  # the same tokens, so that the states of frozen layers are found in the cache
+    parent, name = network.find_output_layer()
+    loss = replace(loss, intercept=getattr(parent, name).bias is not None)
+    return solve_probe(network.compute_features(part), part.targets, network.classes, loss, seed, strength=strength)
 
 
-def set_head(engine: Engine, family: Family, probe: Probe) -> None:
-    """Writes solved weights into the head's last layer."""
+def set_head(network: Network, probe: Probe) -> None:
+    """Write solved weights into the head's last layer."""
     import torch
 
-    parent, name = find_output_layer(engine.model, family, len(probe.bias))
+    parent, name = network.find_output_layer()
     layer = getattr(parent, name)
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(probe.weight))
         if layer.bias is not None:
             layer.bias.copy_(torch.from_numpy(probe.bias))
-    engine.refresh()
+    network.engine.refresh()

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from textune.config import TrainingConfig
 from textune.evaluation import (
@@ -23,7 +24,7 @@ from textune.evaluation import (
     sigmoid,
 )
 
-Array = np.ndarray[Any, Any]
+Array = NDArray[Any]
 _CLEARLY_BETTER = 0.1
 """A lead over the most frequent answer, in accuracy (micro F1 with several labels), that shows a model learning
 whatever its loss says."""
@@ -35,25 +36,30 @@ class Objective(Protocol):
     metric: str
 
     def starting_bias(self, train_targets: Array) -> Array | None:
-        """Returns the new head's first bias, float32 [classes], or None: as the library draws it."""
+        """Return the new head's first bias, float32 [classes], or None: as the library draws it."""
 
     def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Returns the sum over rows of their losses. logits: [rows, classes]."""
+        """Return the sum over rows of their losses. logits: [rows, classes]."""
 
     def score(self, logits: Array, targets: Array) -> tuple[dict[str, float], Array]:
-        """Returns loss, accuracy, macro_f1 and micro_f1 of validation rows, and the answers."""
+        """Return loss, accuracy, macro_f1 and micro_f1 of validation rows, and the answers."""
 
     def describe(self, scores: Mapping[str, float]) -> str:
-        """Returns the scores in a few words."""
+        """Return the scores in a few words."""
 
     def standard_error(self, scores: Mapping[str, float], targets: Array) -> float:
-        """Returns how far the metric may lie off by the luck of so few validation rows."""
+        """Return how far the metric may lie off by the luck of so few validation rows."""
 
     def explain(
-        self, answers: Array, targets: Array, train_targets: Array, losses: Sequence[float], learning_rate: float,
+        self,
+        answers: Array,
+        targets: Array,
+        train_targets: Array,
+        losses: Sequence[float],
+        learning_rate: float,
         trainable_layers: int | None,
-    ) -> str | None:  # fmt: skip
-        """Returns why the run does not learn, or None where it does."""
+    ) -> str | None:
+        """Return why the run does not learn, or None where it does."""
 
 
 @dataclass
@@ -69,11 +75,11 @@ class CrossEntropy:
     metric: str = "accuracy"
 
     def starting_bias(self, train_targets: Array) -> Array | None:
-        """Returns None: all classes start alike."""
+        """Return None: all classes start alike."""
         return None
 
     def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Returns the sum of the rows' cross entropies, each times the weight of its class."""
+        """Return the sum of the rows' cross entropies, each times the weight of its class."""
         smoothing = self.label_smoothing
         if self.weights is None:
             return torch.nn.functional.cross_entropy(logits, targets, reduction="sum", label_smoothing=smoothing)
@@ -81,22 +87,27 @@ class CrossEntropy:
         return (rows * torch.as_tensor(self.weights, device=logits.device)[targets]).sum()
 
     def score(self, logits: Array, targets: Array) -> tuple[dict[str, float], Array]:
-        """Returns plain scores, and the class numbers answered."""
+        """Return plain scores, and the class numbers answered."""
         return score_logits(logits, targets), logits.argmax(1)
 
     def describe(self, scores: Mapping[str, float]) -> str:
-        """Returns accuracy and macro F1."""
+        """Return accuracy and macro F1."""
         return f"accuracy {scores['accuracy']:.1%}, macro F1 {scores['macro_f1']:.3f}"
 
     def standard_error(self, scores: Mapping[str, float], targets: Array) -> float:
-        """Returns that of the accuracy."""
+        """Return that of the accuracy."""
         return math.sqrt(scores["accuracy"] * (1 - scores["accuracy"]) / max(len(targets), 1))
 
     def explain(
-        self, answers: Array, targets: Array, train_targets: Array, losses: Sequence[float], learning_rate: float,
+        self,
+        answers: Array,
+        targets: Array,
+        train_targets: Array,
+        losses: Sequence[float],
+        learning_rate: float,
         trainable_layers: int | None,
-    ) -> str | None:  # fmt: skip
-        """Compares the loss with always answering the class shares."""
+    ) -> str | None:
+        """Compare the loss with always answering the class shares."""
         classes = int(max(targets.max(), answers.max(), train_targets.max())) + 1
         counts = np.bincount(targets[targets >= 0], minlength=classes)
         if (answers == targets).mean() > counts.max() / len(targets) + _CLEARLY_BETTER:
@@ -104,9 +115,14 @@ class CrossEntropy:
         given = np.bincount(answers, minlength=classes).tolist()
         weights = None if self.weights is None else self.weights.tolist()
         return explain_not_learning(
-            given, counts.tolist(), losses, learning_rate, trainable_layers, class_weights=weights,
+            given,
+            counts.tolist(),
+            losses,
+            learning_rate,
+            trainable_layers,
+            class_weights=weights,
             label_smoothing=self.label_smoothing,
-        )  # fmt: skip
+        )
 
 
 @dataclass
@@ -123,7 +139,7 @@ class BinaryCrossEntropy:
     metric: str = "micro_f1"
 
     def starting_bias(self, train_targets: Array) -> Array | None:
-        """Returns the log-odds of the labels' shares of the training rows.
+        """Return the log-odds of the labels' shares of the training rows.
 
         A head that starts at one half for rare labels spends its first steps on learning that they are rare, and
         AdamW remembers those large gradients for a thousand steps (the start of Lin and others, 2017,
@@ -137,7 +153,7 @@ class BinaryCrossEntropy:
         return np.asarray(np.log(odds), dtype=np.float32)
 
     def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Returns the sum over rows of the mean over labels."""
+        """Return the sum over rows of the mean over labels."""
         smooth = targets * (1 - self.label_smoothing) + 0.5 * self.label_smoothing
         cells = torch.nn.functional.binary_cross_entropy_with_logits(logits, smooth, reduction="none")
         if self.weights is not None:
@@ -163,50 +179,63 @@ class BinaryCrossEntropy:
         }, given
 
     def describe(self, scores: Mapping[str, float]) -> str:
-        """Returns micro and macro F1."""
+        """Return micro and macro F1."""
         return f"micro F1 {scores['micro_f1']:.3f}, macro F1 {scores['macro_f1']:.3f}"
 
     def standard_error(self, scores: Mapping[str, float], targets: Array) -> float:
-        """Takes micro F1 for a share of the labels that the rows have."""
+        """Take micro F1 for a share of the labels that the rows have."""
         return math.sqrt(scores["micro_f1"] * (1 - scores["micro_f1"]) / max(float(targets.sum()), 1.0))
 
     def explain(
-        self, answers: Array, targets: Array, train_targets: Array, losses: Sequence[float], learning_rate: float,
+        self,
+        answers: Array,
+        targets: Array,
+        train_targets: Array,
+        losses: Sequence[float],
+        learning_rate: float,
         trainable_layers: int | None,
-    ) -> str | None:  # fmt: skip
-        """Compares the loss with always answering the labels' shares, and the answers with none at all."""
+    ) -> str | None:
+        """Compare the loss with always answering the labels' shares, and the answers with none at all."""
         true = targets > 0
         hits, seen = (true & answers).sum(), true.sum() + answers.sum()
         if 2 * hits / max(seen, 1) > best_constant_f1(targets) + _CLEARLY_BETTER:
             return None
         return explain_not_learning_labels(
-            answers, targets, losses, learning_rate, trainable_layers, positive_weights=self.weights,
+            answers,
+            targets,
+            losses,
+            learning_rate,
+            trainable_layers,
+            positive_weights=self.weights,
             label_smoothing=self.label_smoothing,
-        )  # fmt: skip
+        )
 
 
 def build_objective(task: str, config: TrainingConfig, weights: Array | None = None) -> Objective:
-    """Returns the objective of a task; weights: as `weigh_classes` gives them."""
+    """Return the objective of a task; weights: as `weigh_classes` gives them."""
     kinds: dict[str, type[CrossEntropy] | type[BinaryCrossEntropy]]
     kinds = {"single_label": CrossEntropy, "multi_label": BinaryCrossEntropy}
     return kinds[task](config.label_smoothing, weights)
 
 
 def set_starting_bias(model: torch.nn.Module, new_modules: Sequence[str], bias: Array | None) -> None:
-    """Gives the last layer of a new head its first bias; a head that the checkpoint brought stays as it is."""
+    """Give the last layer of a new head its first bias; a head that the checkpoint brought stays as it is."""
     layers = [
         module
         for name, module in model.named_modules()
-        if name in new_modules and isinstance(module, torch.nn.Linear) and bias is not None
-        and module.out_features == len(bias) and module.bias is not None
-    ]  # fmt: skip
+        if name in new_modules
+        and isinstance(module, torch.nn.Linear)
+        and bias is not None
+        and module.out_features == len(bias)
+        and module.bias is not None
+    ]
     if layers:
         with torch.no_grad():
             layers[-1].bias.copy_(torch.from_numpy(bias))
 
 
 def score_logits(logits: Array, targets: Array) -> dict[str, float]:
-    """Returns loss, accuracy and F1 of logits [rows, classes]; a target of -1 counts as an error."""
+    """Return loss, accuracy and F1 of logits [rows, classes]; a target of -1 counts as an error."""
     from sklearn.metrics import f1_score
 
     known = targets >= 0

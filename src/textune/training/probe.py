@@ -8,7 +8,7 @@ standardised for the solver, and that is folded into the weights, so the result 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,7 +66,7 @@ class Loss:
     intercept: bool = True
 
     def spread(self, targets: Targets, classes: int) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Returns the target of every cell, float32 [rows, classes], and a weight for every row or cell."""
+        """Return the target of every cell, float32 [rows, classes], and a weight for every row or cell."""
         import torch
 
         if self.several:
@@ -84,7 +84,7 @@ class Loss:
     def measure(
         self, logits: torch.Tensor, cells: torch.Tensor, weights: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns the sum of the losses and its gradient by the logits."""
+        """Return the sum of the losses and its gradient by the logits."""
         import torch
 
         if self.several:
@@ -100,18 +100,22 @@ class Loss:
 
 
 def solve_probe(
-    features: Floats, targets: Targets, classes: int, loss: Loss, seed: int, *, intercept: bool = True,
-    strength: float | None = None, advance: Callable[[], None] = lambda: None,
-) -> Probe:  # fmt: skip
-    """Solves the head; C is chosen by cross-validation on at most 5,000 of the rows.
+    features: Floats,
+    targets: Targets,
+    classes: int,
+    loss: Loss,
+    seed: int,
+    *,
+    strength: float | None = None,
+    advance: Callable[[], None] = lambda: None,
+) -> Probe:
+    """Solve the head; C is chosen by cross-validation on at most 5,000 of the rows.
 
-    features: float32 [rows, width]. targets: as `Loss` has them. intercept: whether there is a bias; without one the
-    features are scaled but not centred. strength: the C to take, without choosing. advance: called after
-    each of the regressions.
+    features: float32 [rows, width]. targets: as `Loss` has them. strength: the C to take, without choosing.
+    advance: called after each regression. Without an intercept in the loss, features are scaled but not centred.
     """
-    loss = replace(loss, intercept=intercept)
     mean, scale = _measure_scale(features)
-    mean = mean if intercept else np.zeros_like(mean)
+    mean = mean if loss.intercept else np.zeros_like(mean)
     standard = ((features - mean) / scale).astype(np.float32)
     if strength is None:
         choice = _choose_strength(standard, targets, classes, loss, seed, advance)
@@ -129,7 +133,7 @@ def solve_probe(
 
 
 def _measure_scale(features: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Returns mean and scale of each feature, float64 [width]; a constant one has an infinite scale: no weight."""
+    """Return mean and scale of each feature, float64 [width]; a constant one has an infinite scale: no weight."""
     mean, variance = features.mean(0, dtype=np.float64), features.var(0, dtype=np.float64)
     varies = variance > 1e-12 * max(float(variance.max(initial=0.0)), 1e-24)
     common = float(np.median(variance[varies])) if varies.any() else 1.0
@@ -152,7 +156,7 @@ class _Choice:
 def _choose_strength(
     features: Floats, targets: Targets, classes: int, loss: Loss, seed: int, advance: Callable[[], None]
 ) -> _Choice:
-    """Returns the C of the lowest loss on held-out rows.
+    """Return the C of the lowest loss on held-out rows.
 
     The loss is that at the best temperature: C changes how far logits lie apart, too, which says nothing about answers.
     """
@@ -181,7 +185,7 @@ def _choose_strength(
 
 
 def assign_folds(targets: Targets, seed: int, *, several: bool) -> NDArray[np.int64]:
-    """Returns each row's fold, int64 [rows]; with one label per text every class is spread evenly over the folds."""
+    """Return each row's fold, int64 [rows]; with one label per text every class is spread evenly over the folds."""
     order = np.random.default_rng([seed, 1]).permutation(len(targets))
     if not several:
         order = order[np.argsort(targets[order], kind="stable")]
@@ -193,7 +197,7 @@ def assign_folds(targets: Targets, seed: int, *, several: bool) -> NDArray[np.in
 def _solve(
     features: Floats, targets: Targets, classes: int, loss: Loss, strength: float, start: Floats | None, steps: int
 ) -> Floats:
-    """Returns weights and, in the last row, biases: float32 [width + 1, classes]. Biases are not regularised.
+    """Return weights and, in the last row, biases: float32 [width + 1, classes]. Biases are not regularised.
 
     L-BFGS runs along the principal axes of the features, each stretched until the loss curves about alike along all:
     the solution is the same, and it takes a third of the steps.
@@ -214,9 +218,13 @@ def _solve(
     parameters.requires_grad_(True)
     parameters.grad = torch.empty_like(parameters)
     optimizer = torch.optim.LBFGS(
-        [parameters], max_iter=steps, history_size=8, tolerance_grad=1e-5, tolerance_change=1e-7,
+        [parameters],
+        max_iter=steps,
+        history_size=8,
+        tolerance_grad=1e-5,
+        tolerance_change=1e-7,
         line_search_fn="strong_wolfe",
-    )  # fmt: skip
+    )
 
     @torch.no_grad()
     def evaluate() -> torch.Tensor:

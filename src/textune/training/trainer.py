@@ -7,7 +7,6 @@ processes: pieces of unequal size weigh by their rows.
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -15,15 +14,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
+from numpy.typing import NDArray
 
 from textune.config import TrainingConfig
 from textune.engine import is_out_of_memory, predict_logits
 from textune.engine.budget import MOST_TOKENS
-from textune.errors import MissingExtraError, TrainingError
-from textune.files import append_json_line, read_json_lines, write_text_atomically
+from textune.errors import TrainingError
 from textune.process.interrupt import RunInterrupted, StopRequest
 from textune.progress import Progress
 from textune.tokens.batches import EncodedSplit, Padding, collate, plan_epoch, split_micro_batches
@@ -38,7 +36,8 @@ from textune.training.checkpoint import (
     save_checkpoint,
     trainable_parameters,
 )
-from textune.training.objective import CrossEntropy, Objective
+from textune.training.log import TrainingLog
+from textune.training.objective import Objective
 
 _SECONDS_BETWEEN_CHECKPOINTS = 120.0
 _CHECKPOINTS_KEPT = 2
@@ -61,50 +60,66 @@ class TrainingResult:
     paused: bool = False
 
 
+@dataclass(frozen=True)
+class TrainingRows:
+    """The rows that a training sees, and how they are padded."""
+
+    train: EncodedSplit
+    validation: EncodedSplit | None
+    padding: Padding
+
+
+@dataclass(frozen=True)
+class TrainingSetup:
+    """How they are trained.
+
+    config: with every None decided by `textune.config.defaults`. plan: fingerprint of settings, data and probes.
+    max_tokens: of one forward pass, padding included; None: no limit.
+    """
+
+    config: TrainingConfig
+    objective: Objective
+    plan: str
+    max_tokens: int | None = None
+
+
 class Trainer:
     """Trains one engine on one split; `run` is all that callers need.
 
     engine: a module `engine(batch) -> logits` that holds the model. groups: the method's optimizer groups.
-    config: with every None decided by `textune.defaults`. plan: fingerprint of settings, data and probes.
-    objective: default: cross entropy, one label per text. max_tokens: of one forward pass, padding included.
+    folder: where checkpoints and the log go.
     """
 
     def __init__(
         self,
         engine: torch.nn.Module,
         groups: list[dict[str, Any]],
-        train: EncodedSplit,
-        validation: EncodedSplit | None,
-        padding: Padding,
-        config: TrainingConfig,
+        rows: TrainingRows,
+        setup: TrainingSetup,
         folder: Path,
-        plan: str,
         progress: Progress,
         accelerator: Accelerator,
-        objective: Objective | None = None,
-        max_tokens: int | None = None,
     ) -> None:
-        self._objective = objective or CrossEntropy(config.label_smoothing)
+        config = setup.config
+        self._objective = setup.objective
         self._metric = config.metric or self._objective.metric
-        self._bare_engine, self._train, self._validation, self._padding = engine, train, validation, padding
-        self._config, self._folder, self._plan, self._progress = config, folder, plan, progress
-        self._accelerator = accelerator
+        self._bare_engine, self._train, self._validation = engine, rows.train, rows.validation
+        self._padding, self._config, self._folder, self._plan = rows.padding, config, folder, setup.plan
+        self._progress, self._accelerator = progress, accelerator
         for group in groups:
             group["initial_lr"] = group["lr"]
         optimizer = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.999), eps=1e-8, foreach=True)
         self._engine, self._optimizer = accelerator.prepare(engine, optimizer)
         self._bare_optimizer = optimizer
         optimizer.register_step_post_hook(lambda *_: engine.refresh())  # type: ignore[operator]
-        self._max_tokens = max_tokens
+        self._max_tokens = setup.max_tokens
         self._checkpoints = folder / "checkpoints"
-        self._log_path = folder / "metrics.jsonl"
+        self._log = TrainingLog(folder, tensorboard=config.tensorboard, active=accelerator.is_main_process)
         assert config.epochs is not None and config.batch_size is not None
         self._batch_size = config.batch_size
-        self._steps_per_epoch = math.ceil(len(train) / config.batch_size)
+        self._steps_per_epoch = math.ceil(len(rows.train) / config.batch_size)
         self.total_steps = max(1, round(config.epochs * self._steps_per_epoch)) if config.epochs else 0
         self.eval_every = config.eval_every_steps or min(self._steps_per_epoch, max(1, math.ceil(self.total_steps / 4)))
-        self._losses: list[float] = []
-        self._board = _open_tensorboard(folder) if config.tensorboard and accelerator.is_main_process else None
         self._saved = time.monotonic()
 
     @property
@@ -113,7 +128,7 @@ class Trainer:
         return self._bare_engine
 
     def run(self, until_epoch: float | None = None, look: Look | None = None) -> TrainingResult:
-        """Trains to the end, from the newest whole checkpoint where there is one, and loads the best weights.
+        """Train to the end, from the newest whole checkpoint where there is one, and load the best weights.
 
         until_epoch: pause at the first evaluation from there on. Rates and evaluations stay those of the whole run.
         look: returns the scores of the validation rows before the first step, in the place of `measure`.
@@ -128,10 +143,10 @@ class Trainer:
             state = CheckpointState(step=0, plan=self._plan)
         else:
             self._progress.say(f"going on from step {state.step} of {self.total_steps}")
-        self._forget_log_after(state.step)
+        self._log.forget_after(state.step)
         if state.step == 0 and self._validation is not None:
             first = self.measure()[0] if look is None else look()
-            self._log({"kind": "evaluation", "step": 0, "epoch": 0.0} | dict(first))
+            self._log.write({"kind": "evaluation", "step": 0, "epoch": 0.0} | dict(first))
             if self._config.head_init == "probe" and self.total_steps:
                 # A solved head is a rival of all that follows: tuning that does not beat it is not kept.
                 state = replace(state, best_step=0, best_value=self._rank(first))
@@ -149,14 +164,22 @@ class Trainer:
             for step, rows in self.remaining_steps(state):
                 loss, norm = self.take_step(step, rows, first=step == 1)
                 state = replace(
-                    state, step=step, seconds=time.monotonic() - started,
-                    running_loss=state.running_loss + loss * len(rows), running_rows=state.running_rows + len(rows),
-                )  # fmt: skip
-                self._losses.append(loss)
-                self._log(
-                    {"kind": "step", "step": step, "epoch": round(step / self._steps_per_epoch, 4), "loss": loss,
-                     "learning_rate": self._bare_optimizer.param_groups[0]["lr"], "gradient_norm": norm}
-                )  # fmt: skip
+                    state,
+                    step=step,
+                    seconds=time.monotonic() - started,
+                    running_loss=state.running_loss + loss * len(rows),
+                    running_rows=state.running_rows + len(rows),
+                )
+                self._log.write(
+                    {
+                        "kind": "step",
+                        "step": step,
+                        "epoch": round(step / self._steps_per_epoch, 4),
+                        "loss": loss,
+                        "learning_rate": self._bare_optimizer.param_groups[0]["lr"],
+                        "gradient_norm": norm,
+                    }
+                )
                 task.advance(1, f"loss {loss:.3f}")
                 last = step == self.total_steps
                 if step % self.eval_every == 0 or last:
@@ -174,8 +197,8 @@ class Trainer:
                     break
         return self._finish(state)
 
-    def remaining_steps(self, state: CheckpointState) -> Iterator[tuple[int, np.ndarray[Any, Any]]]:
-        """Yields number and rows of each step that is left."""
+    def remaining_steps(self, state: CheckpointState) -> Iterator[tuple[int, NDArray[Any]]]:
+        """Yield number and rows of each step that is left."""
         if state.finished:
             return
         step, lengths = state.step, self._train.tokens.lengths
@@ -187,8 +210,8 @@ class Trainer:
                 step += 1
                 yield step, rows
 
-    def take_step(self, step: int, rows: np.ndarray[Any, Any], *, first: bool) -> tuple[float, float]:
-        """Returns the mean loss of the step's rows and the norm of its gradient before clipping."""
+    def take_step(self, step: int, rows: NDArray[Any], *, first: bool) -> tuple[float, float]:
+        """Return the mean loss of the step's rows and the norm of its gradient before clipping."""
         accelerator, config = self._accelerator, self._config
         for group in self._bare_optimizer.param_groups:
             group["lr"] = group["initial_lr"] * self._rate_factor(step)
@@ -210,8 +233,8 @@ class Trainer:
         self._optimizer.zero_grad(set_to_none=True)
         return value, norm
 
-    def _accumulate(self, rows: np.ndarray[Any, Any], weight: float) -> torch.Tensor:
-        """Adds the rows' gradients up, piece by piece; returns their loss. Where memory runs out pieces are halved."""
+    def _accumulate(self, rows: NDArray[Any], weight: float) -> torch.Tensor:
+        """Add the rows' gradients up, piece by piece; return their loss. Where memory runs out pieces are halved."""
         try:
             return self._run_pieces(rows, weight)
         except (MemoryError, RuntimeError) as error:
@@ -228,12 +251,15 @@ class Trainer:
         self._optimizer.zero_grad(set_to_none=True)
         return self._accumulate(rows, weight)
 
-    def _run_pieces(self, rows: np.ndarray[Any, Any], weight: float) -> torch.Tensor:
+    def _run_pieces(self, rows: NDArray[Any], weight: float) -> torch.Tensor:
         accelerator, tokens = self._accelerator, self._train.tokens
         pieces = split_micro_batches(
-            rows, self._config.micro_batch_size or self._batch_size, tokens.count_windows(rows),
-            tokens.longest_windows[rows], self._max_tokens,
-        )  # fmt: skip
+            rows,
+            self._config.micro_batch_size or self._batch_size,
+            tokens.count_windows(rows),
+            tokens.longest_windows[rows],
+            self._max_tokens,
+        )
         total = torch.zeros((), device=accelerator.device)
         for i, piece in enumerate(pieces):
             batch = collate(tokens, piece, self._padding, self._train.targets)
@@ -246,7 +272,7 @@ class Trainer:
         return total
 
     def _rate_factor(self, step: int) -> float:
-        """Returns the share of the peak rate at a step, counted from 1."""
+        """Return the share of the peak rate at a step, counted from 1."""
         warmup = round(self._config.warmup_fraction * self.total_steps)
         if step <= warmup:
             return step / warmup
@@ -256,7 +282,7 @@ class Trainer:
         return 1.0 - done if self._config.schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * done))
 
     def _check_gradients(self) -> None:
-        """Fails at the first step where the head or the body trains nothing (a detached graph, a frozen base)."""
+        """Fail at the first step where the head or the body trains nothing (a detached graph, a frozen base)."""
         groups = self._bare_optimizer.param_groups
         if not any(group["params"] for group in groups):
             raise TrainingError("nothing is trainable: every parameter is frozen", hint="choose another method=")
@@ -268,7 +294,7 @@ class Trainer:
                     hint="the method does not reach the loss on this backbone; choose another method=",
                 )
 
-    def _fail_not_finite(self, what: str, value: float, step: int, rows: np.ndarray[Any, Any]) -> None:
+    def _fail_not_finite(self, what: str, value: float, step: int, rows: NDArray[Any]) -> None:
         numbers = sorted(int(r) for r in self._train.source_rows[rows])
         shown = ", ".join(map(str, numbers[:16])) + (", ..." if len(numbers) > 16 else "")
         kept = list_checkpoints(self._checkpoints)
@@ -278,8 +304,8 @@ class Trainer:
             hint="try a lower learning_rate=, precision=fp32, or look at those rows",
         )
 
-    def measure(self) -> tuple[dict[str, float], np.ndarray[Any, Any]]:
-        """Returns the scores of the validation rows, and the answers."""
+    def measure(self) -> tuple[dict[str, float], NDArray[Any]]:
+        """Return the scores of the validation rows, and the answers."""
         assert self._validation is not None
         logits = predict_logits(self._bare_engine, self._validation, self._padding)
         return self._objective.score(logits, self._validation.targets)
@@ -293,10 +319,10 @@ class Trainer:
         line["train_loss"] = state.running_loss / max(state.running_rows, 1)
         state = replace(state, running_loss=0.0, running_rows=0)
         if self._validation is None:
-            self._log(line)
+            self._log.write(line)
             return replace(state, best_step=state.step)
         scores, answers = self.measure()
-        self._log(line | scores)
+        self._log.write(line | scores)
         self._progress.say(
             f"step {state.step}/{self.total_steps}: training loss {line['train_loss']:.3f}, validation loss "
             f"{scores['loss']:.3f}, {self._objective.describe(scores)}"
@@ -313,23 +339,23 @@ class Trainer:
         return replace(state, best_step=step, stale_evaluations=state.stale_evaluations + 1)
 
     def _rank(self, scores: Mapping[str, float]) -> float:
-        """Returns what checkpoints are ranked by, larger first. Small validation sets tie often: the loss decides."""
+        """Return what checkpoints are ranked by, larger first. Small validation sets tie often: the loss decides."""
         value = -scores["loss"] if self._metric == "loss" else scores[self._metric]
         return value - 1e-6 * min(scores["loss"], 1e3)
 
-    def _warn_if_not_learning(self, answers: np.ndarray[Any, Any]) -> None:
+    def _warn_if_not_learning(self, answers: NDArray[Any]) -> None:
         assert self._validation is not None
         reason = self._objective.explain(
             answers,
             self._validation.targets,
             self._train.targets,
-            self._losses,
+            self._log.losses,
             self._config.learning_rate or 0.0,
             0 if all(str(g["name"]).startswith("head") for g in self._bare_optimizer.param_groups) else None,
         )
         if reason:
             self._progress.warn(reason)
-            self._log({"kind": "warning", "step": len(self._losses), "text": reason})
+            self._log.write({"kind": "warning", "step": len(self._log.losses), "text": reason})
 
     def _out_of_patience(self, state: CheckpointState) -> bool:
         return self._config.patience is not None and state.stale_evaluations >= self._config.patience
@@ -341,7 +367,7 @@ class Trainer:
         return time.monotonic() - self._saved > _SECONDS_BETWEEN_CHECKPOINTS
 
     def save(self, state: CheckpointState) -> None:
-        """Writes a checkpoint and removes those that are no longer needed."""
+        """Write a checkpoint and remove those that are no longer needed."""
         if self._accelerator.is_main_process:
             save_checkpoint(self._checkpoints, self.model, self._bare_optimizer, state)
             remove_all_but(self._checkpoints, {state.best_step}, _CHECKPOINTS_KEPT)
@@ -360,37 +386,11 @@ class Trainer:
         if state.best_step != state.step:
             load_trainable(best, self.model)
             self.model.refresh()  # type: ignore[operator]
-        if self._board is not None:
-            self._board.close()
+        self._log.close()
         early = state.step < self.total_steps and not paused
         told = (state.step, state.best_step, state.best_value, state.seconds)
         return TrainingResult(*told, early, self.total_steps, paused)
 
-    def _forget_log_after(self, step: int) -> None:
-        """Drops log lines of steps that a resumed run takes again."""
-        lines = [line for line in read_json_lines(self._log_path) if line["step"] <= step and step > 0]
-        self._losses = [line["loss"] for line in lines if line["kind"] == "step"]
-        if self._accelerator.is_main_process and self._log_path.exists():
-            write_text_atomically(self._log_path, "".join(json.dumps(line) + "\n" for line in lines))
-
-    def _log(self, line: Mapping[str, Any]) -> None:
-        if not self._accelerator.is_main_process:
-            return
-        append_json_line(self._log_path, line)
-        if self._board is not None and line["kind"] != "warning":
-            for key in line.keys() - {"kind", "step", "epoch"}:
-                self._board.add_scalar(f"{line['kind']}/{key}", line[key], line["step"])
-
 
 def _no_sync(accelerator: Accelerator, engine: torch.nn.Module, more_to_come: bool) -> Any:
     return accelerator.no_sync(engine) if more_to_come else contextlib.nullcontext()
-
-
-def _open_tensorboard(folder: Path) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise MissingExtraError(
-            "tensorboard=true: TensorBoard is not installed", hint="pip install tensorboard"
-        ) from None
-    return SummaryWriter(str(folder / "tensorboard"))

@@ -1,0 +1,57 @@
+"""Answers on evaluation rows: written as a table, and the most confident errors among them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from textune.data import MULTI, Examples
+from textune.evaluation import ConfidentError
+from textune.inference import Predictor
+from textune.run.other_rows import labels_of
+
+
+def write_predictions(path: Path, examples: Examples, probabilities: NDArray[Any], predictor: Predictor) -> None:
+    """Write row number, text, true label, predicted label and all probabilities as Parquet.
+
+    With several labels per text both label columns hold lists.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns: dict[str, Any] = {"row": examples.rows(), "text": examples.texts()}
+    if (pairs := examples.text_pairs()) is not None:
+        columns["text_pair"] = pairs
+    answers = predictor.task.answer(probabilities, predictor.labels)
+    if examples.task == MULTI:
+        lists = pa.list_(pa.string())
+        columns["label"] = pa.array([list(labels) for labels in examples.label_sets()], lists)
+        columns["predicted_label"] = pa.array([list(labels) for labels in answers], lists)
+    else:
+        columns |= {"label": examples.labels(), "predicted_label": list(answers), "probability": probabilities.max(1)}
+    columns |= {f"probability_{name}": probabilities[:, i] for i, name in enumerate(predictor.labels)}
+    path.parent.mkdir(exist_ok=True)
+    pq.write_table(pa.table(columns), path)
+
+
+def collect_errors(predictor: Predictor, probabilities: NDArray[Any], examples: Examples) -> list[ConfidentError]:
+    """Return the twenty wrong answers that the model was surest of."""
+    labels = labels_of(predictor.manifest)
+    return predictor.task.find_errors(
+        probabilities,
+        labels.encode_examples(examples),
+        labels.names,
+        joined_texts(examples),
+        examples.rows(),
+        labels.find_unknown(examples),
+    )
+
+
+def joined_texts(examples: Examples) -> list[str]:
+    """Return one text per row; the two of a pair with a bar between them."""
+    pairs = examples.text_pairs()
+    if pairs is None:
+        return examples.texts()
+    return [f"{a} | {b}" for a, b in zip(examples.texts(), pairs, strict=True)]

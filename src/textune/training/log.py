@@ -1,0 +1,56 @@
+"""The log of a training: one JSON line per step, evaluation and warning, and TensorBoard's event files if wanted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from textune.errors import MissingExtraError
+from textune.files import append_json_line, read_json_lines, write_text_atomically
+
+
+class TrainingLog:
+    """Writes `metrics.jsonl`. active: whether this process is the one that writes.
+
+    losses: mean loss of every step so far.
+    """
+
+    def __init__(self, folder: Path, *, tensorboard: bool, active: bool) -> None:
+        self._path, self._active = folder / "metrics.jsonl", active
+        self._board = _open_tensorboard(folder) if tensorboard and active else None
+        self.losses: list[float] = []
+
+    def write(self, line: Mapping[str, Any]) -> None:
+        """Add a line."""
+        if line["kind"] == "step":
+            self.losses.append(line["loss"])
+        if not self._active:
+            return
+        append_json_line(self._path, line)
+        if self._board is not None and line["kind"] != "warning":
+            for key in line.keys() - {"kind", "step", "epoch"}:
+                self._board.add_scalar(f"{line['kind']}/{key}", line[key], line["step"])
+
+    def forget_after(self, step: int) -> None:
+        """Drop lines of steps that a resumed run takes again."""
+        lines = [line for line in read_json_lines(self._path) if line["step"] <= step and step > 0]
+        self.losses = [line["loss"] for line in lines if line["kind"] == "step"]
+        if self._active and self._path.exists():
+            write_text_atomically(self._path, "".join(json.dumps(line) + "\n" for line in lines))
+
+    def close(self) -> None:
+        """Finish the event files."""
+        if self._board is not None:
+            self._board.close()
+
+
+def _open_tensorboard(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise MissingExtraError(
+            "tensorboard=true: TensorBoard is not installed", hint="pip install tensorboard"
+        ) from None
+    return SummaryWriter(str(folder / "tensorboard"))
