@@ -58,7 +58,7 @@ def is_table(data: Any) -> bool:
 
 def is_missing(value: Any) -> bool:
     """Return whether a cell holds nothing: None, a NaN, pandas' NA or NaT."""
-    return value is None or str(value) in ("nan", "<NA>", "NaT") and not isinstance(value, str)
+    return value is None or (str(value) in ("nan", "<NA>", "NaT") and not isinstance(value, str))
 
 
 def _check(texts: list[Any], what: str) -> list[str]:
