@@ -123,7 +123,7 @@ def test_bad_data_is_a_sentence_and_leaves_no_run(
 WRONG_SETTINGS: list[tuple[dict[str, Any], int, str]] = [
     ({"learning_rat": 1}, 2, "did you mean 'learning_rate'"), ({"method": "lorra"}, 2, "did you mean 'lora'"),
     ({"method.rr": 3}, 2, "did you mean 'r'"), ({"max_length": 10_000}, 2, "reads at most 64 tokens"),
-    ({"backbone": "./nowhere"}, 4, "there is no such folder"), ({"device": "cuda"}, 4, "device=cuda"),
+    ({"backbone": "./nowhere"}, 4, "no such folder"), ({"device": "cuda"}, 4, "device=cuda"),
     ({"name": "../x"}, 2, "is no path"), ({"data": "nowhere.csv"}, 3, "nowhere.csv"),
     ({"method.targets": "nowhere"}, 4, "lora on distilbert"), ({"init": "nowhere"}, 5, "no such run folder"),
     ({"label": "lable"}, 3, "lable"), ({"labels": "good,bad"}, 3, "labels="),

@@ -43,7 +43,7 @@ def test_unknown_family_is_guessed_announced_and_proven_by_its_reload(
     said = StopAt()
     said.warn = said.said.append  # type: ignore[method-assign]
     run = train_tiny(reviews, backbone, tmp_path / "run", said, method=method, epochs=1, dropout=0.1)
-    assert any(f"'{family}' is not among those that were proven" in line for line in said.said)
+    assert any(f"'{family}' is not tested" in line for line in said.said)
     assert run.manifest.base_model.family == family
     if method == "lora":
         config = json.loads((run.folder / "adapter_config.json").read_text())
@@ -83,7 +83,7 @@ def test_model_that_is_no_text_classifier_is_refused(tmp_path: Path, backbones: 
     folder = tmp_path / "vit"
     shutil.copytree(backbones["bert"], folder)
     (folder / "config.json").write_text(json.dumps({"model_type": "vit"}))
-    with pytest.raises(ModelError, match=r"does not know the family 'vit'.*cannot guess"):
+    with pytest.raises(ModelError, match=r"unknown family 'vit'.*cannot be guessed"):
         resolve_backbone(str(folder))
     assert "transformers" in str(guess_family("no-such-model", {}))
 
@@ -105,7 +105,7 @@ def test_pad_token_is_the_configs_then_the_tokenizers_then_the_end(backbones: di
     assert resolve_backbone(str(bare)).pad_token_id == 2
     nothing = write_config(tmp_path / "d", bare, eos_token_id=None)
     (nothing / "tokenizer_config.json").write_text("{}")
-    with pytest.raises(ModelError, match="names a token to pad with"):
+    with pytest.raises(ModelError, match="defines a padding token"):
         _ = resolve_backbone(str(nothing)).pad_token_id
 
 

@@ -251,7 +251,7 @@ def test_settings_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ConfigError, match="must be one of truncate, head_tail, window; did you mean 'window'"):
         build_config({"long_text": "windows"})
     tokenizer = build_tokenizer(TEMPLATES["bert"])
-    with pytest.raises(ConfigError, match="a window of max_length=8 holds 6 tokens of the text"):
+    with pytest.raises(ConfigError, match="smaller than the 6 text tokens in a window of max_length=8"):
         encode_texts(tokenizer, ["w1"], None, 8, LongText("window", 6, 4))
     with pytest.raises(ConfigError, match="leaves no room"):
         encode_texts(tokenizer, ["w1"], None, 2, LongText("head_tail"))

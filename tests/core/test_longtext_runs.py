@@ -147,7 +147,7 @@ def test_older_manifest_means_truncate_and_an_unknown_form_is_refused(
 @pytest.mark.parametrize("form", ["head_tail", "window"])
 def test_pairs_are_refused_before_a_folder_is_made(form: str, tmp_path: Path, backbone: Path) -> None:
     (tmp_path / "pairs.csv").write_text("a,b,label\n" + "one,two,x\nthree,four,y\n" * 10, encoding="utf-8")
-    with pytest.raises(ConfigError, match=f"long_text={form}: is made for single texts"):
+    with pytest.raises(ConfigError, match=f"long_text={form}: does not support text pairs"):
         train_tiny(tmp_path / "pairs.csv", backbone, tmp_path / "run", text="a", text_pair="b", long_text=form)
     assert not (tmp_path / "run").exists()
 

@@ -129,7 +129,7 @@ def test_all_forms_of_the_same_labels_give_the_same_weights(run: Run, backbone: 
     named = same.evaluate(renamed, label=",".join(f"is_{label}" for label in LABELS))
     assert named.to_dict() == same.evaluate(marks).to_dict()
     part = write_table(tmp_path / "part.csv", lambda labels: {"praise": "1", "label": "0"})
-    with pytest.raises(DataError, match="there is no 'blame', 'music'"):
+    with pytest.raises(DataError, match="of training, but not 'blame', 'music'"):
         same.evaluate(part)
     rows = [{"text": text, "labels": list(labels)} for text, labels in make_rows()]
     memory = textune.train(
@@ -282,7 +282,7 @@ def test_class_weights_change_what_is_learnt(
         ({"class_weights": "blame=1,praise=2"}, "no weight for 'music'"),
         ({"class_weights": "blame=1,praise=2,musik=1"}, "no class 'musik'"),
         ({"labels": "blame,praise"}, "label 'music', which labels= does not list"),
-        ({"label": "labels,text", "text": "text"}, "named as text and as label"),
+        ({"label": "labels,text", "text": "text"}, "set as both text and label"),
         ({"task": "multi"}, "must be one of single_label, multi_label"),
         ({"threshold": 2}, "must be between 0 and 1"),
         ({"threshold": 0.5, "task": "single_label"}, "the most probable is given"),

@@ -78,7 +78,7 @@ def test_it_has_learnt(predictor: Predictor, finished: Run) -> None:
 @pytest.mark.parametrize(
     ("texts", "reason"),
     [("one text", "a list of texts"), (["a", " "], "text 2 is empty"), (["a", None], "text 2 is a NoneType"),
-     (["a", 3], "text 2 is a int"), (["ok", "\ud800"], "text 2: holds a lone surrogate")],
+     (["a", 3], "text 2 is a int"), (["ok", "\ud800"], "text 2: contains a lone surrogate")],
 )  # fmt: skip
 def test_what_is_no_text_is_named(texts: Any, reason: str, predictor: Predictor) -> None:
     with pytest.raises(DataError, match=reason):
@@ -94,7 +94,7 @@ def test_pairs_are_read_as_pairs(pairs_run: Run) -> None:
     np.testing.assert_allclose(logits, alone, atol=1e-5)
     with pytest.raises(DataError, match="second texts are missing"):
         predictor.predict(first)
-    with pytest.raises(DataError, match="text 2: holds a lone surrogate"):
+    with pytest.raises(DataError, match="text 2: contains a lone surrogate"):
         predictor.predict_proba(first, ["fine", "\ud800"])
 
 

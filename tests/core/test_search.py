@@ -330,7 +330,7 @@ def test_folds_part_the_rows_by_label_in_proportion() -> None:
     assert np.bincount(fold[:20]).tolist() == [4] * 5
     grouped = split_folds(examples, 5, seed=1, grouped=True)
     assert all(len(set(grouped[i::5])) == 1 for i in range(5))
-    with pytest.raises(DataError, match="do not suffice"):
+    with pytest.raises(DataError, match="are too few"):
         split_folds(examples.take([0, 1, 20]), 5, seed=1)
 
 

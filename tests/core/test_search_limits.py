@@ -57,7 +57,7 @@ def test_each_group_may_be_a_fold(tmp_path: Path) -> None:
              "group": list("vvwwxxyyzz")}  # fmt: skip
     examples = Examples(pa.table(cells), "made")
     assert np.bincount(split_folds(examples, 5, seed=1, grouped=True)).tolist() == [2] * 5
-    with pytest.raises(DataError, match="whose groups stay whole, do not suffice for 6 folds"):
+    with pytest.raises(DataError, match="in whole groups are too few for 6 folds"):
         split_folds(examples, 6, seed=1, grouped=True)
 
 
@@ -65,7 +65,7 @@ def test_too_few_groups_are_told_before_anything_is_made(work: Path, backbone: P
     rows = [(text, label, f"g{i // 2 % 4}") for i, (text, label) in enumerate(make_rows(40))]
     table = work / "rows.csv"
     pl.DataFrame(rows, schema=["text", "label", "who"], orient="row").write_csv(table)
-    with pytest.raises(DataError, match="do not suffice for 5 folds") as caught:
+    with pytest.raises(DataError, match="are too few for 5 folds") as caught:
         sweep_tiny(table, backbone, work / "s", {"learning_rate": [1e-3]}, group="who", text="text", label="label",
                    validation_fraction=None, test_fraction=0.0)  # fmt: skip
     assert "fewer folds" in (caught.value.hint or "")

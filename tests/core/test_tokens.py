@@ -181,7 +181,7 @@ def test_many_rows_come_in_their_order(backbones: dict[str, Path]) -> None:
 
 def test_what_is_no_text_or_no_tokenizer_is_told(backbones: dict[str, Path], tmp_path: Path) -> None:
     tokenizer = load_tokenizer(backbones["bert"])
-    with pytest.raises(DataError, match="text 1002: holds a lone surrogate"):
+    with pytest.raises(DataError, match="text 1002: contains a lone surrogate"):
         encode_texts(tokenizer, ["good"] * 1001 + ["\ud800"], None, 32)
     with pytest.raises(ModelError, match=r"no tokenizer.json"):
         load_tokenizer(tmp_path)

@@ -56,7 +56,7 @@ def test_a_pair_overlaps_only_whole():
 
 
 def test_a_large_table_is_sampled_for_near_duplicates_and_says_so(monkeypatch):
-    monkeypatch.setattr(checks, "MOST_NEAR_ROWS", 20)
+    monkeypatch.setattr(checks, "MAX_NEAR_ROWS", 20)
     train = examples([sentence(n) for n in range(50)])
     found = find_overlap(train, examples([sentence(n) for n in range(40, 90)]))
     assert found.exact == 10

@@ -24,7 +24,7 @@ KINDS = ["pos", "neg", "pos", "neg"]
 def test_columns_are_found_by_name_and_said(text, label):
     chosen = choose_columns(table(**{"id": list("1234"), label: KINDS, text: WORDS}))
     assert (chosen.text, chosen.label) == ((text,), label)
-    assert any(f"'{text}' (by its name)" in note for note in chosen.notes)
+    assert any(f"'{text}' (by name)" in note for note in chosen.notes)
 
 
 def test_a_better_name_wins_and_the_other_is_told():
@@ -69,7 +69,7 @@ def test_a_misspelt_column_gets_advice(setting):
 
 
 def test_a_column_cannot_be_two_things():
-    with pytest.raises(DataError, match="as text and as label"):
+    with pytest.raises(DataError, match="as both text and label"):
         choose_columns(table(text=WORDS, label=KINDS), text="text", label="text")
     with pytest.raises(DataError, match="twice"):
         choose_columns(table(text=WORDS, label=KINDS), text=("text", "text"))
@@ -78,7 +78,7 @@ def test_a_column_cannot_be_two_things():
 
 
 def test_a_missing_header_is_noticed():
-    with pytest.raises(DataError, match="has no header: 'ham'"):
+    with pytest.raises(DataError, match="has no header: column 1 is named 'ham'"):
         choose_columns(build_table(table(ham=["ham", "spam", "ham"], hello=["a b", "b c", "c d"]).arrow, "sms.csv"))
 
 

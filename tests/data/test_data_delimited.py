@@ -70,8 +70,8 @@ def test_an_empty_cell_is_missing_and_quoted_newlines_stay(tmp_path):
 @pytest.mark.parametrize(
     ("content", "where", "reason"),
     [
-        ("text,label\na,b\nc,d,e\n", "row 2 (line 3)", "3 fields where the header has 2"),
-        ("text,label\na,b\nc\n", "row 2 (line 3)", "1 field where the header has 2"),
+        ("text,label\na,b\nc,d,e\n", "row 2 (line 3)", "3 fields, but the header has 2"),
+        ("text,label\na,b\nc\n", "row 2 (line 3)", "1 field, but the header has 2"),
         ('text,label\n"a\nb",c\nd\n', "row 2 (line 4)", "1 field"),
         ('text,label\na,b\n"c,d\ne,f\n', "row 2 (line 3)", "a quote is opened and never closed"),
         ('text,label\n"a"b,c\n', "row 1 (line 2)", "text follows a closing quote"),
@@ -103,7 +103,7 @@ def test_the_fault_far_down_has_the_right_row(tmp_path):
         ("", "the file is empty"),
         ("\n\n", "the file is empty"),
         ("text,label\n", "no rows"),
-        ("text,text\na,b\n", "'text' comes 2 times"),
+        ("text,text\na,b\n", "'text' appears 2 times"),
     ],
 )
 def test_no_table_is_said_plainly(tmp_path, content, reason):
@@ -184,7 +184,7 @@ def test_one_damaged_byte_in_utf8_is_named_not_guessed(tmp_path):
 
 def test_an_unknown_encoding_is_refused(tmp_path):
     assert "did you mean 'latin-1'" in refused(tmp_path, "text,label\na,b\n", encoding="latin-l")
-    assert "not known" in refused(tmp_path, "text,label\na,b\n", encoding="base64")
+    assert "unknown encoding" in refused(tmp_path, "text,label\na,b\n", encoding="base64")
 
 
 def test_unnamed_columns_get_names_and_blank_lines_are_told(tmp_path):

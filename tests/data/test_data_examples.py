@@ -69,7 +69,7 @@ def test_row_numbers_go_on_from_piece_to_piece(tmp_path):
     ("rows", "reason"),
     [
         ([{"text": "a", "label": None}, {"text": "b", "label": " "}], "no row has a label"),
-        ([{"text": " ", "label": "x"}], "no row has a text"),
+        ([{"text": " ", "label": "x"}], "no row has text"),
     ],
 )
 def test_nothing_to_learn_from_is_said(rows, reason):
@@ -126,7 +126,7 @@ def test_labels_are_known_by_value_then_by_name():
 
 
 def test_one_class_is_said_plainly():
-    with pytest.raises(DataError, match="only the label 'pos': there is nothing to tell apart"):
+    with pytest.raises(DataError, match="the training rows have only the label 'pos'"):
         build_labels(["pos", "pos"], None)
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from textune.data import Examples, Splits, build_examples, choose_columns, describe_groups_split_apart, read_table
+from textune.data import Examples, Splits, build_examples, choose_columns, count_shared_groups, read_table
 from textune.data import split_examples as split
 from textune.errors import DataError
 
@@ -84,9 +84,9 @@ def test_groups_stay_on_one_side(rows, seed):
         return
     splits = split(made, validation_fraction=0.2, test_fraction=0.2, seed=seed, grouped=True)
     assert sorted(row for part in rows_of(splits) for row in part) == list(range(1, len(rows) + 1))
-    assert describe_groups_split_apart(splits.train, splits.validation) == 0
-    assert describe_groups_split_apart(splits.train, splits.test) == 0
-    assert describe_groups_split_apart(splits.validation, splits.test) == 0
+    assert count_shared_groups(splits.train, splits.validation) == 0
+    assert count_shared_groups(splits.train, splits.test) == 0
+    assert count_shared_groups(splits.validation, splits.test) == 0
     assert set(splits.train.labels()) == set(labels)
     assert rows_of(split(made, validation_fraction=0.2, test_fraction=0.2, seed=seed, grouped=True)) == rows_of(splits)
 
@@ -113,15 +113,15 @@ def test_a_class_of_one_group_stays_in_training():
 def test_groups_split_apart_are_counted():
     made = examples(["a", "b"] * 50, [f"user {n // 4}" for n in range(100)])
     splits = split(made, validation_fraction=0.0, test_fraction=0.3, seed=1, grouped=False)
-    assert describe_groups_split_apart(splits.train, splits.test) > 5
+    assert count_shared_groups(splits.train, splits.test) > 5
     assert splits.validation is None
 
 
 @pytest.mark.parametrize(
     ("labels", "groups", "validation", "test", "reason"),
     [
-        (["a", "b"], None, 0.4, 0.4, "none is left for"),
-        (["a", "b"] * 5, None, 0.5, 0.5, "none is left"),
+        (["a", "b"], None, 0.4, 0.4, "none left for"),
+        (["a", "b"] * 5, None, 0.5, 0.5, "none left"),
         (["a", "b"] * 5, ["one"] * 10, 0.2, 0.2, "too few groups"),
         (["a", "b"] * 5, None, -0.1, 0.2, "fractions"),
     ],

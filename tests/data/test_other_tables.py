@@ -42,9 +42,9 @@ def test_label_columns_of_the_test_table_stand_for_those_of_training(test, test_
 @pytest.mark.parametrize(
     ("test", "test_label", "told"),
     [
-        ([*write_marks("is_toxic", "is_insult"), {"rude": 0}], "is_toxic,is_insult,rude", ["3 label columns", "has 2"]),
-        (write_marks("is_toxic", "insult"), "insult,is_toxic", ["'insult' in the place of 'toxic'"]),
-        (write_marks("toxic", "label"), None, ["there is no 'insult'", "test_label="]),
+        ([*write_marks("is_toxic", "is_insult"), {"rude": 0}], "is_toxic,is_insult,rude", ["3 label columns", "had 2"]),
+        (write_marks("is_toxic", "insult"), "insult,is_toxic", ["'insult' in the position of 'toxic'"]),
+        (write_marks("toxic", "label"), None, ["of training, but not 'insult'", "test_label="]),
         (write_marks("is_toxic", "is_insult"), "is_toxic", ["knows none", "'0', '1'"]),
     ],
 )
@@ -55,7 +55,7 @@ def test_label_columns_that_do_not_match_are_refused(test, test_label, told) -> 
 
 
 def test_validation_table_without_one_of_the_label_columns_is_refused() -> None:
-    with pytest.raises(DataError, match="there is no 'toxic'") as caught:
+    with pytest.raises(DataError, match="of training, but not 'toxic'") as caught:
         prepare(validation=write_marks("label", "insult"), label="toxic,insult")
     assert "test_label" not in (caught.value.hint or "")
 

@@ -1,4 +1,4 @@
-"""Pretrained models: which families there are, how one is found and loaded, and what its head reads."""
+"""Pretrained models: the families, how a model is found and loaded, and how its head pools tokens."""
 
 from textune.backbones.loading import (
     EMBEDDED_ID,

@@ -1,6 +1,6 @@
-"""Labelled text from any source: tables, columns, examples, labels, splits and checks."""
+"""Labeled text from any source: tables, columns, examples, labels, splits and checks."""
 
-# each of these registers its source; a folder that `datasets` saved must be tried before any folder
+# each module registers its source; `saved` must come before `folder`, which accepts any folder
 from textune.data import (  # isort: skip
     delimited as delimited,
     jsonlines as jsonlines,
@@ -17,7 +17,7 @@ from textune.data.checks import (
     DataFacts,
     OddScript,
     Overlap,
-    describe_groups_split_apart,
+    count_shared_groups,
     find_overlap,
     inspect_examples,
 )
@@ -58,7 +58,7 @@ __all__ = [
     "build_table",
     "choose_columns",
     "choose_form",
-    "describe_groups_split_apart",
+    "count_shared_groups",
     "find_label_twins",
     "find_leaks",
     "find_overlap",

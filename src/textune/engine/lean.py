@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from textune.backbones.families import Family
-from textune.backbones.pooling import MEAN, normalise
+from textune.backbones.pooling import MEAN, normalize
 from textune.engine.attention import attend, cells_of_group, probe_attention
 from textune.engine.encoder import Layer, NotLeanError, read_encoder
 from textune.engine.graphs import Graphs, has_graphs
@@ -215,7 +215,7 @@ class LeanEngine(torch.nn.Module):
     def _run_last(self, layer: Layer, hidden: torch.Tensor, pack: Pack) -> torch.Tensor:
         """Return what the head reads of each text above the last layer: float [texts, width]."""
         if self._encoder.pooling == MEAN:
-            return normalise(mean_of_texts(self._run_layer(layer, hidden, pack), pack))
+            return normalize(mean_of_texts(self._run_layer(layer, hidden, pack), pack))
         if not self._first_token_only:
             return self._run_layer(layer, hidden, pack)[pack.starts]
         first = hidden[pack.starts]

@@ -27,7 +27,7 @@ from textune.data import (
     build_labels,
     choose_columns,
     choose_form,
-    describe_groups_split_apart,
+    count_shared_groups,
     find_leaks,
     find_overlap,
     inspect_examples,
@@ -248,7 +248,7 @@ def _check_splits(
             overlap_with_test = overlap
         if overlap.exact or overlap.near:
             warnings.append(_describe_overlap(overlap, name))
-        if apart := describe_groups_split_apart(train, other):
+        if apart := count_shared_groups(train, other):
             warnings.append(f"{apart} groups have rows both in training and in {name}: hold them together with group=")
     return warnings, overlap_with_test
 

@@ -1,4 +1,4 @@
-"""Texts to token ids, and rows to batches. No torch here."""
+"""Tokenize texts and build batches. No torch here."""
 
 from textune.tokens.tokenize import (
     Tokenized,
