@@ -183,7 +183,7 @@ def test_what_is_no_text_or_no_tokenizer_is_told(backbones: dict[str, Path], tmp
     tokenizer = load_tokenizer(backbones["bert"])
     with pytest.raises(DataError, match="text 1002: contains a lone surrogate"):
         encode_texts(tokenizer, ["good"] * 1001 + ["\ud800"], None, 32)
-    with pytest.raises(ModelError, match=r"no tokenizer.json"):
+    with pytest.raises(ModelError, match=r"no tokenizer"):
         load_tokenizer(tmp_path)
     (tmp_path / "tokenizer.json").write_text(json.dumps({"version": "1.0"}))
     with pytest.raises(ModelError, match=r"tokenizer\.json: the tokenizer cannot be read"):

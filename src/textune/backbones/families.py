@@ -31,6 +31,7 @@ class Family:
     decoder: whether attention is causal; the last token is then classified.
     dropouts: config keys set by the `dropout` setting.
     first_position: position of the first token; that many position embeddings are unused.
+    positions_follow_padding: whether positions begin after the padding id, which a checkpoint may move.
     padding_side: side on which batches are padded. attention: the only attention implementation, or None for any.
     hidden_layer: the head's layer between the pooled vector and the output layer, and its activation; empty: none.
     pooling_setting: config key with which the model itself switches between first-token and mean pooling.
@@ -54,12 +55,18 @@ class Family:
     decoder: bool = False
     dropouts: tuple[str, ...] = ("hidden_dropout_prob", "attention_probs_dropout_prob")
     first_position: int = 0
+    positions_follow_padding: bool = False
     padding_side: str = "right"
     attention: str | None = None
     hidden_layer: tuple[str, str] = ("", "")
     pooling_setting: str | None = None
     quirk: str = ""
     guessed: bool = field(default=False, compare=False)
+
+    def find_first_position(self, pad_token_id: int | None) -> int:
+        """Return the position of the first token in a checkpoint with this padding id."""
+        follows = self.positions_follow_padding and pad_token_id is not None
+        return int(pad_token_id) + 1 if follows and pad_token_id is not None else self.first_position
 
 
 families: Registry[Family] = Registry("family")
@@ -115,6 +122,7 @@ _add(
     layers="roberta.encoder.layer",
     embeddings=("roberta.embeddings",),
     first_position=2,
+    positions_follow_padding=True,
     hidden_layer=("classifier.dense", "tanh"),
     quirk="counts positions from 2",
 )
@@ -124,6 +132,7 @@ _add(
     layers="roberta.encoder.layer",
     embeddings=("roberta.embeddings",),
     first_position=2,
+    positions_follow_padding=True,
     hidden_layer=("classifier.dense", "tanh"),
     quirk="counts positions from 2",
 )

@@ -13,10 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from textune.backbones.checks import check_loaded
 from textune.backbones.families import Family, families, guess_family
 from textune.backbones.pooling import Pooling, attach_pooling, pooling_settings
 from textune.errors import ModelError, suggest
 from textune.files import hash_file, read_json
+from textune.tokens import VOCABULARY_FILES
 from textune.tokens.batches import Padding
 
 if TYPE_CHECKING:
@@ -29,12 +31,8 @@ _TOKENIZER_FILES = (
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
-    "vocab.txt",
-    "vocab.json",
     "merges.txt",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-    "tokenizer.model",
+    *VOCABULARY_FILES,
 )
 _HUB_TIMEOUT_SECONDS = 5
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".msgpack")
@@ -66,7 +64,7 @@ class Backbone:
     def max_positions(self) -> int:
         """Length in tokens of the longest text that the position embeddings allow."""
         positions = int(self.config.get("max_position_embeddings") or self.config.get("n_positions") or 512)
-        return positions - self.family.first_position
+        return positions - self.family.find_first_position(self.config.get("pad_token_id"))
 
     @property
     def padding(self) -> Padding:
@@ -291,6 +289,7 @@ def load_classifier(
         raise ModelError(f"backbone {backbone.id}: its weights cannot be loaded: {error}") from error
     finally:
         transformers.logging.set_verbosity(previous)
+    check_loaded(backbone.id, backbone.family, info)
     model.config.pad_token_id = backbone.pad_token_id
     model.config.problem_type = "single_label_classification"
     if pooling is not None:

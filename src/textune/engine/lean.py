@@ -45,7 +45,7 @@ class LeanEngine(torch.nn.Module):
         self.precision = precision
         self._dtype = torch.bfloat16 if precision.name == "bf16" else torch.float32
         self._encoder = read_encoder(model, self._dtype)
-        self._first_position = family.first_position
+        self._first_position = family.find_first_position(getattr(model.config, "pad_token_id", None))
         self._first_token_only = first_token_only
         self._fused_from: int | None = None
         self._kept: tuple[Prefix, ...] = ()

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textune.backbones import Backbone, resolve_backbone
+from textune.backbones.checks import check_tokenizer, describe_unknown, measure_unknown
 from textune.backbones.families import describe_guess
 from textune.backbones.pooling import Pooling, choose_pooling
 from textune.config import LongText, RunConfig
@@ -147,6 +148,9 @@ def prepare(
     class_weights = _weigh_classes(config, data, progress)
     check_length(method, backbone, config.tokens.max_length)
     tokenizer, train, validation = _tokenize(config, data, backbone, long_text, shared)
+    if doubt := describe_unknown(backbone.id, measure_unknown(tokenizer, train.tokens)):
+        progress.warn(doubt)
+        data = replace(data, warnings=(*data.warnings, doubt))
     facts = describe_data(data, train.tokens, long_text)
     for name, value in facts:
         progress.say(f"{name}: {value}")
@@ -219,6 +223,7 @@ def _tokenize(
 
     def tokenize() -> tuple[Tokenizer, EncodedSplit, EncodedSplit | None]:
         tokenizer = load_tokenizer(backbone.folder)
+        check_tokenizer(backbone.id, backbone.family, backbone.config, tokenizer)
         train, validation = (
             None if split is None else encode_split(split, data.labels, tokenizer, length, long_text)
             for split in (data.train, data.validation)

@@ -29,6 +29,17 @@ _CHARACTERS_PER_TOKEN = 64
 """Before tokenization a text is cut to this many characters per token read, so a 20 MB line costs nothing."""
 
 
+VOCABULARY_FILES = (
+    "vocab.txt",
+    "vocab.json",
+    "spm.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+)
+"""What a tokenizer can be made of that has no tokenizer.json."""
+
+
 @dataclass(frozen=True)
 class Tokenized:
     """Token ids of many texts, concatenated in one array.
@@ -118,12 +129,18 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     from tokenizers import Tokenizer
 
     path = folder / "tokenizer.json"
-    if not path.is_file():
-        return _convert_slow_tokenizer(folder)
     try:
-        tokenizer = Tokenizer.from_file(str(path))
+        tokenizer = Tokenizer.from_file(str(path)) if path.is_file() else _convert_slow_tokenizer(folder)
+    except ModelError:
+        raise
     except Exception as error:  # the Rust library raises bare Exception
         raise ModelError(f"{path}: the tokenizer cannot be read: {error}") from error
+    special = {token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special}
+    if not tokenizer.get_vocab().keys() - special:
+        raise ModelError(
+            f"{folder}: its tokenizer has {len(special)} special tokens and no word: every text would be unknown",
+            hint="save the tokenizer there again: tokenizer.save_pretrained(FOLDER)",
+        )
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
@@ -143,6 +160,12 @@ def find_special_token(folder: Path, name: str) -> int | None:
 def _convert_slow_tokenizer(folder: Path) -> Tokenizer:
     from tokenizers import Tokenizer
 
+    # Without a vocabulary transformers makes an empty one up, in which every word is unknown.
+    if not any((folder / name).is_file() for name in VOCABULARY_FILES):
+        raise ModelError(
+            f"{folder}: no tokenizer: neither tokenizer.json nor a vocabulary ({', '.join(VOCABULARY_FILES)})",
+            hint="save the tokenizer there, too: tokenizer.save_pretrained(FOLDER)",
+        )
     try:
         import transformers
 
@@ -150,8 +173,6 @@ def _convert_slow_tokenizer(folder: Path) -> Tokenizer:
         tokenizer = Tokenizer.from_str(fast.backend_tokenizer.to_str())
     except Exception as error:
         raise ModelError(f"{folder}: no tokenizer.json, and it could not be converted: {error}") from error
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
     return tokenizer
 
 
