@@ -143,7 +143,7 @@ def test_format_of_the_future_is_told(copied: Path) -> None:
     ("content", "reason"),
     [
         ("{", "damaged"), ("[]", "JSON object"), ("", "damaged"), ('{"format_version": 1}', "damaged"),
-        ('{"format_version": "x"}', "not known"), ("[" * 100_000, "damaged"), (b"\xff\xfe\x00", "damaged"),
+        ('{"format_version": "x"}', "unknown format"), ("[" * 100_000, "damaged"), (b"\xff\xfe\x00", "damaged"),
     ],
 )  # fmt: skip
 def test_damaged_manifest_is_told(content: str | bytes, reason: str, copied: Path) -> None:

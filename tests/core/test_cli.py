@@ -276,7 +276,7 @@ def test_predict_refuses_what_it_cannot_do(
     code, output, _ = call_here(capsys, "predict", run, "in.csv", "--probabilities")
     assert code == 0 and "60 rows" in output and (work / "in.predicted.csv").is_file()
     code, _, errors = call_here(capsys, "predict", run, "in.csv")
-    assert code == 2 and "already exists" in errors
+    assert code == 2 and "exists already" in errors
     code, output, _ = call_here(capsys, "predict", run, "a good film", "bad", "--probabilities")
     assert code == 0 and "negative" in output and "a good film" in output
     assert call_here(capsys, "export", run, "--to", "gguf")[0] == 2
