@@ -1,4 +1,4 @@
-"""Files that are whole or absent: hashes, atomic writes, JSON, JSON lines, and paths that stay inside a folder."""
+"""File helpers: hashes, atomic writes, JSON, JSON lines, and paths that stay inside a folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from textune.errors import BundleError
 
-_LARGEST_JSON_BYTES = 64 * 2**20
+_MAX_JSON_BYTES = 64 * 2**20
 
 
 def hash_file(path: Path) -> str:
@@ -21,7 +21,7 @@ def hash_file(path: Path) -> str:
 
 
 def write_text_atomically(path: Path, text: str) -> None:
-    """Write a text file so that it is either the old one or the whole new one, also after a crash."""
+    """Write a text file so that even after a crash it has either the old or the complete new content."""
     partial = path.with_name(path.name + ".partial")
     try:
         with partial.open("w", encoding="utf-8") as stream:
@@ -35,10 +35,10 @@ def write_text_atomically(path: Path, text: str) -> None:
 
 
 def read_json(path: Path, what: str) -> dict[str, Any]:
-    """Read a JSON object of bounded size; raise BundleError naming the file and the reason."""
+    """Read a JSON object of limited size; raise BundleError with the file and the reason."""
     try:
-        if path.stat().st_size > _LARGEST_JSON_BYTES:
-            raise BundleError(f"{path}: {what} is larger than {_LARGEST_JSON_BYTES >> 20} MiB; it is not read")
+        if path.stat().st_size > _MAX_JSON_BYTES:
+            raise BundleError(f"{path}: {what} is larger than {_MAX_JSON_BYTES >> 20} MiB")
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BundleError(f"{path}: {what} is missing") from None
@@ -50,33 +50,33 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
 
 
 def confined_path(folder: Path, name: str) -> Path:
-    """Return folder/name; raise BundleError where the name or a symbolic link leads outside the folder."""
+    """Return folder/name; raise BundleError if the name or a symbolic link leads outside the folder."""
     relative = PurePosixPath(name)
     if relative.is_absolute() or ".." in relative.parts or "\\" in name:
-        raise BundleError(f"{folder}: the manifest names '{name}', which is outside of the folder")
+        raise BundleError(f"{folder}: the manifest lists '{name}', which is outside the folder")
     path = folder / relative
     if not path.resolve().is_relative_to(folder.resolve()):
-        raise BundleError(f"{path}: a symbolic link leads out of the run folder")
+        raise BundleError(f"{path}: a symbolic link leads outside the run folder")
     return path
 
 
 def hash_files(folder: Path, names: list[str]) -> dict[str, str]:
-    """Return the SHA-256 of each named file, in the order of the names."""
+    """Return the SHA-256 of each named file, sorted by name."""
     return {name: hash_file(confined_path(folder, name)) for name in sorted(names)}
 
 
 def append_json_line(path: Path, content: Mapping[str, Any]) -> None:
-    """Add one JSON line to a log file."""
+    """Append one JSON line to a log file."""
     with path.open("a", encoding="utf-8") as stream:
         stream.write(json.dumps(content, ensure_ascii=False) + "\n")
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """Read a log of JSON lines; a last line cut short by a crash is left out."""
+    """Read a log of JSON lines, skipping a line cut short by a crash."""
     if not path.is_file():
         return []
     lines: list[dict[str, Any]] = []
-    for line in path.read_bytes().split(b"\n"):  # str.splitlines would cut at U+2028, too
+    for line in path.read_bytes().split(b"\n"):  # str.splitlines would also split at U+2028
         try:
             lines.append(json.loads(line))
         except ValueError:

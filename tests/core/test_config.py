@@ -36,11 +36,11 @@ def test_all_problems_stand_in_one_error() -> None:
         )  # fmt: skip
     told = caught.value.message
     for part in (
-        "10 settings are wrong", "unknown setting 'learning_rat'; did you mean 'learning_rate'?",
+        "10 invalid settings", "unknown setting 'learning_rat'; did you mean 'learning_rate'?",
         "epochs='many': must be a number", "batch_size=0: must be between 1 and 65536",
         "schedule='liner': must be one of linear, cosine, constant; did you mean 'linear'?",
         "seed=1.5: must be a whole number", "tensorboard='perhaps': must be true or false",
-        "labels='a,a': label value 'a' comes twice", "name=3: must be text", "max_length=-1",
+        "labels='a,a': label value 'a' appears twice", "name=3: must be text", "max_length=-1",
         "dropout='nan': must be a finite number",
     ):  # fmt: skip
         assert part in told
@@ -96,7 +96,7 @@ def test_labels_are_parsed(value: Any, pairs: Any) -> None:
 
 @pytest.mark.parametrize(
     ("value", "reason"),
-    [("a", "at least two"), ("a,a", "value 'a' comes twice"), ("0=x,1=x", "name 'x' comes twice"),
+    [("a", "at least two"), ("a,a", "value 'a' appears twice"), ("0=x,1=x", "name 'x' appears twice"),
      ("a,,b", "value is empty"), ("a=,b", "name is empty")],
 )  # fmt: skip
 def test_labels_that_cannot_be_told_apart_are_refused(value: str, reason: str) -> None:

@@ -246,7 +246,7 @@ def test_a_step_is_split_where_its_windows_are_too_many_and_learns_the_same(tmp_
 
 def test_settings_that_do_not_fit_are_refused() -> None:
     for form, wrong in (("truncate", "max_windows"), ("window", "head_fraction"), ("head_tail", "window_overlap")):
-        with pytest.raises(ConfigError, match=f"{wrong}=: has a meaning with long_text="):
+        with pytest.raises(ConfigError, match=f"{wrong}= only applies with long_text="):
             choose_long_text(build_config({"long_text": form, "max_length": 8, wrong: 1}))
     with pytest.raises(ConfigError, match="must be one of truncate, head_tail, window; did you mean 'window'"):
         build_config({"long_text": "windows"})

@@ -94,15 +94,15 @@ def test_positive_weights_are_bounded_and_have_a_mean_of_one() -> None:
 @pytest.mark.parametrize(
     ("setting", "told"),
     [
-        ("ham=1,spma=4", "no class 'spma'; did you mean 'spam'"),
+        ("ham=1,spma=4", "unknown class 'spma'; did you mean 'spam'"),
         ("ham=1", "no weight for 'spam'"),
         ("1,2,3", "3 weights for 2 classes"),
-        ("ham=1,spam=-4", "-4 is not above 0"),
-        ("ham=1,spam=0", "0 is not above 0"),
-        ("ham=1,spam=much", "'much' is no weight"),
-        ("ham=1,ham=2", "comes twice"),
+        ("ham=1,spam=-4", "-4 must be above 0"),
+        ("ham=1,spam=0", "0 must be above 0"),
+        ("ham=1,spam=much", "'much' is not a weight"),
+        ("ham=1,ham=2", "appears twice"),
         ("ham=nan,spam=1", "finite"),
-        ("balance", "'balance' is no weight"),
+        ("balance", "'balance' is not a weight"),
     ],
 )
 def test_wrong_weights_are_refused(setting: str, told: str) -> None:

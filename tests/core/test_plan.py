@@ -183,14 +183,14 @@ def test_a_place_for_runs_that_cannot_be_is_told_before_anything_is_rehearsed(
 ) -> None:
     (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
     settings = settings_for(reviews, backbone, tmp_path / "x") | {"runs_dir": str(tmp_path / "notes.txt" / "runs")}
-    with pytest.raises(ConfigError, match=r"notes\.txt: is a file, no folder") as caught:
+    with pytest.raises(ConfigError, match=r"notes\.txt: is a file, not a folder") as caught:
         plan_runs([build_config(settings)], 1.0, Silent())
     assert "runs_dir=" in (caught.value.hint or "")
     for command in ("train", "plan", "sweep"):
         more = ["sweep.space={learning_rate: [1e-3]}"] if command == "sweep" else []
         own = {k: v for k, v in settings.items() if command != "sweep" or k != "learning_rate"}
         done = call_textune(command, *as_words(own), *more, cwd=tmp_path, code=2)
-        assert "is a file, no folder" in done.stderr
+        assert "is a file, not a folder" in done.stderr
     assert (tmp_path / "notes.txt").read_text(encoding="utf-8") == "mine"
 
 

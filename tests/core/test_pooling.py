@@ -214,10 +214,8 @@ def test_the_checkpoint_says_how_it_was_trained(content: str, expected: str, tmp
 
 def test_without_a_word_of_the_checkpoint_it_is_the_first_token(tmp_path: Path) -> None:
     for family in ENCODERS:
-        assert choose_pooling(None, families.get(family), {}, tmp_path) == (
-            FIRST,
-            "the checkpoint does not specify pooling",
-        )
+        form, reason = choose_pooling(None, families.get(family), {}, tmp_path)
+        assert (form, reason) == (FIRST, "the checkpoint does not specify pooling")
 
 
 def test_modernbert_follows_its_config_unless_told_otherwise(tmp_path: Path) -> None:

@@ -358,7 +358,7 @@ def test_a_finished_or_foreign_folder_is_told(grid: Sweep, work: Path, backbone:
     copy = shutil.copytree(grid.folder, work / "copy")
     again = resume_sweep(copy, progress=Silent())
     assert again.content == grid.content
-    with pytest.raises(BundleError, match="exists already"):
+    with pytest.raises(BundleError, match="already exists"):
         sweep_tiny(reviews, backbone, copy, {"learning_rate": [1e-3]})
     with pytest.raises(BundleError, match="there is no search here"):
         resume_sweep(work, progress=Silent())

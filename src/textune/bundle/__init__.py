@@ -1,11 +1,11 @@
-"""The run folder's format: its manifest, file names, lock and life cycle. No torch here."""
+"""The run folder: manifest, file names, lock and life cycle. No torch here."""
 
 from textune.bundle.folder import (
     MANIFEST,
     PLAN,
     SETTINGS,
     SWEEP,
-    check_place,
+    check_writable,
     has_begun,
     lock_run,
     name_run,
@@ -31,7 +31,7 @@ __all__ = [
     "SETTINGS",
     "SWEEP",
     "TextColumns",
-    "check_place",
+    "check_writable",
     "has_begun",
     "lock_run",
     "name_run",

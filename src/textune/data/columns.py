@@ -140,7 +140,7 @@ def choose_columns(
 def _check_exists(table: Table, setting: str, name: str | None) -> None:
     if name is not None and name not in table.columns:
         raise DataError(
-            f"{table.name}: there is no column '{name}' ({setting}={name}){suggest(name, table.columns)}",
+            f"{table.name}: no column '{name}' ({setting}={name}){suggest(name, table.columns)}",
             hint=f"columns: {', '.join(table.columns)}",
         )
 

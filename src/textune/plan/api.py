@@ -14,7 +14,7 @@ from typing import Any
 
 from textune import cache
 from textune.backbones import resolve_backbone
-from textune.bundle import check_place, read_manifest
+from textune.bundle import check_writable, read_manifest
 from textune.config import RunConfig, build_config, write_settings
 from textune.errors import ConfigError, MissingExtraError, ModelError, TextuneError
 from textune.methods import check_family, check_length, methods, resolve
@@ -84,7 +84,7 @@ def plan_runs(
         for config in configs:
             # on the disk of the runs: how fast a checkpoint is written depends on it
             runs = Path(config.runs_dir).absolute()
-            check_place(runs, "runs_dir=")
+            check_writable(runs, "runs_dir=")
             parent = next(path for path in (runs, *runs.parents) if path.is_dir())
             try:
                 with tempfile.TemporaryDirectory(prefix=".textune-plan-", dir=parent) as place:

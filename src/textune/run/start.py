@@ -12,7 +12,7 @@ from typing import Any
 from textune.backbones import recall_local, resolve_backbone
 from textune.bundle import (
     Manifest,
-    check_place,
+    check_writable,
     lock_run,
     name_run,
     prepare_run_folder,
@@ -110,7 +110,7 @@ def choose_folder(config: RunConfig, overwrite: bool, kind: str | None = None) -
 
     kind: "sweep": the name is made from that in the place of what a sweep may change.
     """
-    check_place(Path(config.runs_dir), "runs_dir=")
+    check_writable(Path(config.runs_dir), "runs_dir=")
     if config.name is not None:
         folder = run_path(config.runs_dir, config.name)
         if not overwrite and folder.is_dir() and any(p.name != ".lock" for p in folder.iterdir()):
