@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from textune.bundle import OldBundleWarning, read_manifest, write_manifest
 from textune.bundle.checks import OPTIONAL, REQUIRED, compute_digest, list_wrong_fields
+from textune.errors import BundleError
 
 CONTENT: dict[str, Any] = json.loads(
     (Path(__file__).parent / "made_by_0_1" / "lora" / "textune.json").read_text(encoding="utf-8")
@@ -77,3 +81,19 @@ def test_the_digest_is_of_values_not_of_their_order() -> None:
     assert compute_digest(dict(reversed(CONTENT.items()))) == digest == compute_digest(CONTENT | {"digest": "x"})
     others = {compute_digest(CONTENT | {key: "another"}) for key in CONTENT if key != "digest"}
     assert digest not in others and len(others) == len(CONTENT)
+
+
+def test_every_bit_of_a_manifest_counts(tmp_path: Path) -> None:
+    """A flipped bit changes no answer in silence: the file is refused, or means the same as before."""
+    folder = Path(__file__).parent / "made_by_0_1" / "lora"
+    shutil.copytree(folder, tmp_path / "run")
+    path = tmp_path / "run" / "textune.json"
+    with pytest.warns(OldBundleWarning):
+        manifest = read_manifest(tmp_path / "run")
+    write_manifest(tmp_path / "run", manifest)
+    whole, content = read_manifest(tmp_path / "run"), path.read_bytes()
+    assert whole.format_version == 2
+    for place in range(0, len(content), 7):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 8]) + content[place + 1 :])
+        with contextlib.suppress(BundleError):
+            assert read_manifest(tmp_path / "run") == whole, content[place - 20 : place + 20]

@@ -21,6 +21,7 @@ from tiny import call_in_subprocess, call_textune, hash_weights, train_tiny
 from textune.backbones import EMBEDDED_SHA256, resolve_backbone
 from textune.backbones import loading as backbones_module
 from textune.bundle import BaseModel, Manifest, TextColumns, name_run, read_manifest, run_path, write_manifest
+from textune.bundle.checks import compute_digest
 from textune.config import LongText
 from textune.errors import BundleError, ConfigError, ModelError, TextuneError
 from textune.files import append_json_line, confined_path, hash_file, read_json_lines, write_text_atomically
@@ -41,8 +42,8 @@ def copied(finished: Run, tmp_path: Path) -> Path:
 
 
 def change_manifest(folder: Path, **changes: Any) -> None:
-    content = json.loads((folder / "textune.json").read_text(encoding="utf-8"))
-    (folder / "textune.json").write_text(json.dumps(content | changes), encoding="utf-8")
+    content = json.loads((folder / "textune.json").read_text(encoding="utf-8")) | changes
+    (folder / "textune.json").write_text(json.dumps(content | {"digest": compute_digest(content)}), encoding="utf-8")
 
 
 @given(
@@ -125,7 +126,7 @@ def test_link_out_of_the_folder_is_refused(copied: Path, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("name", ["../../x", "/etc/passwd", "a/../../x", "..\\x", ".."])
 def test_name_that_leads_out_of_the_folder_is_refused(name: str, copied: Path) -> None:
-    change_manifest(copied, files={name: "00"})
+    change_manifest(copied, files={name: "0" * 64})
     with pytest.raises(BundleError, match="outside the folder"):
         read_manifest(copied)
     with pytest.raises(BundleError):

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 from tiny import FAST, StopAt, as_words, call_textune, settings_for, start_textune, train_tiny, write_reviews
 
+from textune.bundle.checks import compute_digest
 from textune.cli.compare import parse_seeds
 from textune.compare import compare_runs, list_configs, read_run, train_missing
 from textune.config import RunConfig, build_config
@@ -152,7 +153,8 @@ def test_too_few_and_the_same_run_twice_are_refused(runs: dict[str, Path], tmp_p
 
 def rewrite_manifest(folder: Path, **changes: Any) -> None:
     path = folder / "textune.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    content = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps(content | {"digest": compute_digest(content)}))
 
 
 def test_equal_settings_on_other_data_are_two_candidates(runs: dict[str, Path], tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from tiny import NEUTRAL, StopAt, as_words, call_textune, hash_weights, make_rows, settings_for, train_tiny
 
 from textune.bundle import read_manifest
+from textune.bundle.checks import compute_digest
 from textune.config import LongText
 from textune.engine import LeanEngine, Precision, ReferenceEngine
 from textune.errors import BundleError, ConfigError
@@ -136,11 +137,12 @@ def test_older_manifest_means_truncate_and_an_unknown_form_is_refused(
     shutil.copytree(windowed.folder, tmp_path / "run")
     path = tmp_path / "run" / "textune.json"
     content = json.loads(path.read_text(encoding="utf-8"))
-    path.write_text(json.dumps(content | {"long_text": long_text}), encoding="utf-8")
+    wrong = content | {"long_text": long_text}
+    path.write_text(json.dumps(wrong | {"digest": compute_digest(wrong)}), encoding="utf-8")
     with pytest.raises(BundleError, match="the manifest is damaged"):
         read_manifest(tmp_path / "run")
     del content["long_text"]
-    path.write_text(json.dumps(content), encoding="utf-8")
+    path.write_text(json.dumps(content | {"digest": compute_digest(content)}), encoding="utf-8")
     assert read_manifest(tmp_path / "run").long_text == LongText()
 
 

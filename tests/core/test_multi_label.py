@@ -16,7 +16,7 @@ import pytest
 from tiny import BAD, GOOD, NEUTRAL, StopAt, call_textune, hash_weights, settings_for, train_tiny
 
 import textune
-from textune.bundle import read_manifest
+from textune.bundle import OldBundleWarning, read_manifest
 from textune.config import build_config
 from textune.errors import BundleError, ConfigError, DataError
 from textune.export.merged import export_merged
@@ -334,10 +334,12 @@ def test_runs_of_before_load_as_they_did(finished: Run, tmp_path: Path) -> None:
     content = json.loads(path.read_text(encoding="utf-8"))
     for name in ("indicators", "label_separator"):
         del content["columns"][name]
+    content["format_version"] = 1
     path.write_text(json.dumps(content), encoding="utf-8")
-    old = Predictor.load(tmp_path / "old")
+    with pytest.warns(OldBundleWarning, match="format 1"):
+        old = Predictor.load(tmp_path / "old")
     assert old.manifest.task == "single_label" and old.manifest.thresholds is None
     assert old.predict(["a lovely film"]) == finished.predict(["a lovely film"])
     path.write_text(json.dumps(content | {"task": "ranking"}), encoding="utf-8")
-    with pytest.raises(BundleError, match="unknown task 'ranking'"):
+    with pytest.raises(BundleError, match="unknown task 'ranking'"), pytest.warns(OldBundleWarning):
         Predictor.load(tmp_path / "old")

@@ -1,5 +1,6 @@
 """The run folder: manifest, file names, lock and life cycle. No torch here."""
 
+from textune.bundle.checks import EXPORTED_FORMS
 from textune.bundle.folder import (
     MANIFEST,
     PLAN,
@@ -13,9 +14,9 @@ from textune.bundle.folder import (
     run_path,
 )
 from textune.bundle.manifest import (
-    EXPORTED_FORMS,
     BaseModel,
     Manifest,
+    OldBundleWarning,
     TextColumns,
     read_manifest,
     refuse_exported,
@@ -27,6 +28,7 @@ __all__ = [
     "EXPORTED_FORMS",
     "MANIFEST",
     "Manifest",
+    "OldBundleWarning",
     "PLAN",
     "SETTINGS",
     "SWEEP",

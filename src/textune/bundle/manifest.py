@@ -8,18 +8,25 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from textune.bundle.checks import DIGEST, compute_digest, list_wrong_fields
 from textune.bundle.folder import MANIFEST
 from textune.config.long_text import LONG_TEXT_FORMS, LongText
 from textune.errors import BundleError
 from textune.files import confined_path, hash_file, read_json, write_text_atomically
 
-FORMAT_VERSION = 1
-EXPORTED_FORMS = ("onnx", "onnx-int8")
+FORMAT_VERSION = 2
+"""Since 2 the manifest holds a digest of itself; before, a changed value could not be told from a right one."""
+_READABLE = (1, 2)
+
+
+class OldBundleWarning(UserWarning):
+    """A bundle of an older format, which has fewer checks, was read."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +103,9 @@ class Manifest:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write `textune.json` atomically; call this after every file it lists is on disk."""
-    content = json.dumps(dataclasses.asdict(manifest), indent=2, ensure_ascii=False)
-    write_text_atomically(folder / MANIFEST, content + "\n")
+    plain = json.loads(json.dumps(dataclasses.asdict(manifest) | {"format_version": FORMAT_VERSION}))
+    text = json.dumps({DIGEST: compute_digest(plain)} | plain, indent=2, ensure_ascii=False)
+    write_text_atomically(folder / MANIFEST, text + "\n")
 
 
 def read_manifest(folder: str | Path, *, verify: bool = True) -> Manifest:
@@ -117,12 +125,7 @@ def read_manifest(folder: str | Path, *, verify: bool = True) -> Manifest:
             else "give a folder made by 'textune train'",
         )
     content = read_json(folder / MANIFEST, "the manifest")
-    version = content.get("format_version")
-    if version != FORMAT_VERSION:
-        raise BundleError(
-            f"{folder / MANIFEST}: unknown format {version!r}; this version reads format {FORMAT_VERSION}",
-            hint="install a newer textune" if isinstance(version, int) and version > FORMAT_VERSION else None,
-        )
+    _check_content(folder, content)
     try:
         manifest = _build_manifest(content)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -137,6 +140,30 @@ def read_manifest(folder: str | Path, *, verify: bool = True) -> Manifest:
                 hint="restore the file from a copy of the run, or train again",
             )
     return manifest
+
+
+def _check_content(folder: Path, content: Mapping[str, Any]) -> None:
+    """Raise BundleError where the format is unknown, the digest is wrong or a value cannot be."""
+    path, version = folder / MANIFEST, content.get("format_version")
+    if type(version) is not int or version not in _READABLE:
+        raise BundleError(
+            f"{path}: unknown format {version!r}; this version reads formats 1 to {FORMAT_VERSION}",
+            hint="install a newer textune" if isinstance(version, int) and version > FORMAT_VERSION else None,
+        )
+    wrong = list_wrong_fields(content)
+    if version >= 2 and content.get(DIGEST) != compute_digest(content):
+        raise BundleError(
+            f"{path}: changed or damaged: its digest does not match its content" + (f" ({wrong[0]})" if wrong else ""),
+            hint="restore the file from a copy of the run, or train again",
+        )
+    if wrong:
+        raise BundleError(f"{path}: the manifest is damaged: {'; '.join(wrong[:3])}")
+    if version == 1:
+        warnings.warn(
+            f"{folder}: a bundle of format 1, whose manifest has no digest: a changed value in it would not be noticed",
+            OldBundleWarning,
+            stacklevel=3,
+        )
 
 
 def refuse_exported(run: str | Path, manifest: Manifest) -> None:
@@ -157,18 +184,8 @@ def _build_manifest(content: Mapping[str, Any]) -> Manifest:
         values["long_text"] = _build_long_text(values["long_text"])
     for name in ("labels", "label_values", "new_modules"):
         values[name] = tuple(str(v) for v in values[name])
-    if len(values["labels"]) != len(values["label_values"]) or len(values["labels"]) < 2:
-        raise ValueError("labels and label_values do not match")
-    if not all(isinstance(v, str) for v in values["files"].values()):
-        raise ValueError("files must map names to SHA-256 digests")
     if values.get("thresholds") is not None:
         values["thresholds"] = tuple(float(v) for v in values["thresholds"])
-        if len(values["thresholds"]) != len(values["labels"]):
-            raise ValueError("there must be one threshold per label")
-    if values.get("exported") and values["exported"]["form"] not in EXPORTED_FORMS:
-        raise ValueError(f"unknown exported form {values['exported']['form']!r}")
-    if values.get("pooling") not in (None, "first", "mean", "last", "native"):
-        raise ValueError(f"unknown pooling {values['pooling']!r}")
     if values["task"] not in ("single_label", "multi_label"):
         raise ValueError(f"unknown task {values['task']!r}")
     return Manifest(**values)
