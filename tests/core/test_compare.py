@@ -342,7 +342,7 @@ def test_pages_are_whole_escaped_and_load_nothing(runs: dict[str, Path], tmp_pat
 
 
 def test_several_labels_are_compared_by_micro_f1(backbone: Path, tmp_path: Path) -> None:
-    from test_multi_label import as_list, write_table
+    from label_tables import as_list, write_table
 
     table = write_table(tmp_path / "moods.csv", as_list)
     folders = [

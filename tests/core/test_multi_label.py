@@ -7,13 +7,13 @@ import json
 import re
 import shutil
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from tiny import BAD, GOOD, NEUTRAL, StopAt, call_textune, hash_weights, settings_for, train_tiny
+from label_tables import LABELS, ROWS, as_joined, as_list, as_marks, make_rows, write_table
+from tiny import StopAt, call_textune, hash_weights, settings_for, train_tiny
 
 import textune
 from textune.bundle import read_manifest
@@ -24,43 +24,6 @@ from textune.inference import Predictor
 from textune.process.interrupt import RunInterrupted
 from textune.run import Run, resume
 from textune.sklearn import TextClassifier
-
-LABELS = ("blame", "music", "praise")
-ROWS = 90
-
-
-def make_rows(rows: int = ROWS) -> list[tuple[str, tuple[str, ...]]]:
-    """Return texts whose labels are told by single words; one in eight has none."""
-    made = []
-    for i in range(rows):
-        words = [
-            NEUTRAL[(i * k) % len(NEUTRAL)] for k in range(1, 3 + i % 4) if NEUTRAL[(i * k) % len(NEUTRAL)] != "music"
-        ]
-        labels = tuple(label for bit, label in enumerate(LABELS) if i % 8 >> bit & 1)
-        told = {"blame": BAD[i // 8 % 4], "music": "music", "praise": GOOD[i // 8 % 4]}
-        made.append((" ".join([*words, *(told[label] for label in labels), str(i)]), labels))
-    return made
-
-
-def write_table(path: Path, form: Callable[[tuple[str, ...]], dict[str, str]], rows: int = ROWS) -> Path:
-    cells = [{"text": text} | form(labels) for text, labels in make_rows(rows)]
-    with path.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, cells[0].keys())
-        writer.writeheader()
-        writer.writerows(cells)
-    return path
-
-
-def as_list(labels: tuple[str, ...]) -> dict[str, str]:
-    return {"labels": json.dumps(labels)}
-
-
-def as_marks(labels: tuple[str, ...]) -> dict[str, str]:
-    return {label: str(int(label in labels)) for label in LABELS}
-
-
-def as_joined(labels: tuple[str, ...]) -> dict[str, str]:
-    return {"labels": "|".join(labels)}
 
 
 @pytest.fixture(scope="module")

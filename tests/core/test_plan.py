@@ -134,7 +134,7 @@ def test_a_rehearsal_is_of_the_very_run(method: str, reviews: Path, backbone: Pa
 
 
 def test_several_labels_can_be_rehearsed(backbone: Path, tmp_path: Path) -> None:
-    from test_multi_label import as_list, write_table
+    from label_tables import as_list, write_table
 
     table = write_table(tmp_path / "moods.csv", as_list)
     (tmp_path / "rehearsal").mkdir()

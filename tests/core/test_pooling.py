@@ -20,8 +20,8 @@ import transformers
 from cells import train_cell
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_lean import FAMILIES as LEAN
-from test_lean import FP32, RAGGED, Made, assert_same, run, run_reference
+from passes import FAMILIES as LEAN
+from passes import FP32, RAGGED, Made, assert_same, run, run_reference
 from tiny import FAMILIES, UNEQUAL
 
 from textune.backbones import load_classifier, resolve_backbone

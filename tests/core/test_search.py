@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 import yaml
 from markupsafe import escape
+from sweeps import GRID, RATES, by_rate, check, play, sweep_tiny
 from tiny import call_textune, hash_weights, settings_for, train_tiny, write_reviews
 
 import textune
@@ -22,26 +22,10 @@ from textune.files import read_json_lines
 from textune.progress import Silent
 from textune.search.journal import COMPLETE, FAIL, PRUNED, RUNNING
 from textune.search.ledger import Ledger
-from textune.search.settings import SweepSettings, build_sweep, read_sweep, write_sweep
+from textune.search.settings import build_sweep, read_sweep, write_sweep
 from textune.search.space import settings_at
 from textune.search.sweep import Sweep, resume_sweep
-from textune.search.trial import DIED, DONE, FAILED, Outcome, score_of
-
-RATES = [1e-3, 5e-3, 2e-2]
-GRID = {"learning_rate": RATES, "batch_size": [8, 16, 32]}
-
-
-def sweep_tiny(data: Path, backbone: Path, folder: Path, space: dict[str, Any], **settings: Any) -> Sweep:
-    """Sweep in this process; settings of the search are named sweep_NAME."""
-    own = {k.removeprefix("sweep_"): settings.pop(k) for k in list(settings) if k.startswith("sweep_")}
-    flat = settings_for(data, backbone, folder, **({"validation_fraction": 0.3} | settings))
-    flat.pop("learning_rate")
-    return textune.sweep(**flat, sweep={"space": space} | own, progress=Silent())
-
-
-def check(backbone: Path, own: dict[str, Any], **settings: Any) -> SweepSettings:
-    flat = {"data": "x.csv", "backbone": str(backbone)} | settings
-    return build_sweep(flat | {"sweep": own})[1]
+from textune.search.trial import DIED, FAILED, Outcome, score_of
 
 
 @pytest.fixture(scope="module")
@@ -121,33 +105,8 @@ def test_a_range_is_drawn_by_tpe_and_settings_come_back_from_the_file(backbone: 
 # --- the ledger, with made-up outcomes
 
 
-def play(
-    folder: Path, search: SweepSettings, score: Callable[[dict[str, Any], float], float], stop_after: int | None = None,
-    **also: Callable[[int], Outcome],
-) -> Ledger:  # fmt: skip
-    """Run a search whose trainings are a formula; stops, as a kill does, when so many jobs were given out."""
-    folder.mkdir(exist_ok=True)
-    ledger = Ledger(folder, build_config({"data": "x.csv"}), search)
-    ledger.recover()
-    given = 0
-    while (job := ledger.next_job()) is not None:
-        given += 1
-        if given == stop_after:
-            break
-        point = ledger.trials[job.number].point
-        steps = round(90 * job.share)
-        outcome = Outcome(DONE, score=score(point, job.share), epochs=steps / 10, steps=steps, total_steps=90,
-                          scores={"accuracy": 0.5, "loss": 1.0}, finished=job.share == 1)  # fmt: skip
-        ledger.settle(job, also["become"](job.number) if "become" in also and job.number == 4 else outcome)
-    return ledger
-
-
 def facts(ledger: Ledger) -> list[Any]:
     return [(t.number, t.state, t.point, t.rungs, t.outcome) for t in ledger.trials]
-
-
-def by_rate(point: dict[str, Any], share: float) -> float:
-    return float(share - abs(np.log10(point["learning_rate"]) + 2.3))
 
 
 RANGE = {"learning_rate": {"low": 1e-4, "high": 1e-1, "log": True}, "method.r": {"low": 4, "high": 16, "step": 4}}

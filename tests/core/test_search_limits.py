@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from test_search import GRID, by_rate, check, play, sweep_tiny
+from sweeps import GRID, by_rate, check, play, sweep_tiny
 from tiny import call_textune, make_rows, settings_for
 
 import textune
