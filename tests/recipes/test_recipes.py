@@ -13,13 +13,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tiny import train_tiny, write_reviews
 
 from recipes import run as recipes
 from textune.backbones.families import families
 from textune.config import build_config, load_settings
 from textune.errors import ConfigError, DataError
 from textune.methods import resolve
+from tiny import train_tiny, write_reviews
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "recipes"
