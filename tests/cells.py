@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,7 +27,7 @@ from textune.run.prepare import prepare
 from textune.run.save import BundleFacts, TrainedModel, write_bundle
 from textune.tokens import encode_texts, load_tokenizer
 from textune.tokens.batches import EncodedSplit, collate
-from tiny import UNEQUAL, make_rows, settings_for
+from tiny import UNEQUAL, make_rows, open_forkserver, settings_for
 
 _FOR_TINY = {"adapter": {"reduction_factor": 4}}  # a bottleneck of two is soon dead under ReLU
 ROWS = {row: (name, _FOR_TINY.get(name, {}) | dict(options)) for row, (name, options) in list_rows().items()}
@@ -39,9 +38,14 @@ CELLS = [
     if methods.get(method).refusal(families.get(family)) is None
 ]
 
+Logits = np.ndarray[Any, Any]
+
 
 class Case:
     """One method on one family, trained for a few steps by hand."""
+
+    untrained: Logits
+    """Its logits before the first step, where they were noted."""
 
     def __init__(self, row: str, folder: Path, classes: int = 2, rate: float | None = None) -> None:
         name, options = ROWS[row]
@@ -110,13 +114,10 @@ def has_no_gradient(name: str) -> bool:
     return name.endswith(("key.bias", "k_lin.bias", "k_proj.bias", "key_proj.bias", "attn.k.bias"))
 
 
-Logits = np.ndarray[Any, Any]
-
-
 @contextmanager
 def open_fresh_process() -> Iterator[Callable[[Path, Path], Logits]]:
     """Yield what asks one new process, which never trained anything, for the logits of a saved folder."""
-    context = multiprocessing.get_context("spawn")
+    context = open_forkserver()
     ours, theirs = context.Pipe()
     process = context.Process(target=_answer, args=(theirs,), daemon=True)
     process.start()

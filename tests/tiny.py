@@ -11,9 +11,10 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +64,10 @@ FAST: dict[str, Any] = {
 COMMAND = (sys.executable, "-c", "from textune.cli import main; main()")
 
 _PRELOADED = (
-    "textune.run", "textune.cli.app", "textune.training.trainer", "textune.export.merged", "peft",
-    "sklearn.linear_model",
-    "sklearn.feature_extraction.text", "sklearn.model_selection", "sklearn.metrics", "scipy.stats", "pandas",
-    "pyarrow.parquet", "transformers.models.distilbert.modeling_distilbert", "matplotlib.figure",
+    "textune.run", "textune.cli.app", "textune.inference.predictor", "textune.training.trainer",
+    "textune.export.merged", "accelerate", "peft", "sklearn.linear_model", "sklearn.feature_extraction.text",
+    "sklearn.model_selection", "sklearn.metrics", "scipy.stats", "pandas", "pyarrow.parquet",
+    "transformers.models.bert.modeling_bert", "transformers.models.distilbert.modeling_distilbert", "matplotlib.figure",
 )  # fmt: skip
 
 UNEQUAL = ("good", "the film was a dull and slow story", "lovely music and a very funny scene with its actors " * 2)
@@ -211,6 +212,21 @@ class Command:
         os.kill(self.process.pid, number)
 
 
+def open_forkserver() -> ForkServerContext:
+    """Return the context whose processes are forked from a server that has imported torch and the rest once."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(_PRELOADED))
+    return context
+
+
+def run_in_two_processes(function: Callable[..., None], *arguments: Any) -> None:
+    """Call a function in two processes at once, with its rank before the arguments; raise what they raise."""
+    import torch
+
+    open_forkserver()
+    torch.multiprocessing.start_processes(function, arguments, nprocs=2, start_method="forkserver")
+
+
 def start_textune(
     *words: str, cwd: Path, stdin: str = "", terminal: str | None = None, die_in: tuple[str, int] | None = None
 ) -> Command:
@@ -218,10 +234,9 @@ def start_textune(
 
     stdin: what standard input holds; terminal: the device that it is, instead.
     die_in: ("module:function", n): the process kills itself, as kill -9 does, when it enters that function the n-th
-    time. The processes are forked from a server that has imported torch and the rest once: that takes seconds.
+    time.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(_PRELOADED))
+    context = open_forkserver()
     place = Path(tempfile.mkdtemp(prefix="command-", dir=cwd.parent))
     (place / "stdin").write_text(stdin, encoding="utf-8")
     process = context.Process(target=_run_here, args=(words, cwd, place, terminal, dict(os.environ), die_in))

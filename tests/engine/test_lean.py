@@ -35,7 +35,7 @@ from textune.errors import ModelError
 from textune.tokens import Tokenized
 from textune.tokens.batches import Batch, Padding, collate
 from textune.training.device import open_accelerator
-from tiny import BAD, GOOD, NEUTRAL, train_tiny
+from tiny import BAD, GOOD, NEUTRAL, run_in_two_processes, train_tiny
 
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "lora": ("lora", {}), "rslora": ("lora", {"rslora": True, "r": 4}), "some targets": ("lora", {}),
@@ -356,7 +356,7 @@ def test_two_processes_stay_in_step_and_give_the_weights_of_one(backbones: dict[
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     bert = str(backbones["bert"])
-    torch.multiprocessing.spawn(train_in_process, (port, str(tmp_path / "two"), bert), nprocs=2)
+    run_in_two_processes(train_in_process, port, str(tmp_path / "two"), bert)
     one = train_tiny_bert(bert, tmp_path / "one", open_accelerator("cpu"))
     two = [load_file(tmp_path / "two" / f"{rank}.safetensors") for rank in (0, 1)]
     for name, value in one.items():

@@ -47,12 +47,27 @@ def case_of(backbones: dict[str, Path]) -> Callable[[str, str], Case]:
     def make(row: str, family: str) -> Case:
         if (row, family) not in made:
             case = Case(row, backbones[family])
+            case.untrained = case.logits()
             for _ in range(4):
                 case.step()
             made[row, family] = case
         return made[row, family]
 
     return make
+
+
+@pytest.fixture(scope="module")
+def saved_of(
+    case_of: Callable[[str, str], Case], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str, str], Path]:
+    """Return the folder of a case, saved once: whoever reads it leaves it as it is."""
+    place = tmp_path_factory.mktemp("saved")
+
+    def save(row: str, family: str) -> Path:
+        folder = place / f"{row}-{family}"
+        return folder if folder.is_dir() else case_of(row, family).save(folder)
+
+    return save
 
 
 @pytest.fixture(scope="session")
@@ -134,24 +149,22 @@ def test_every_trained_parameter_has_one_rate(row: str, family: str, case_of: Ca
 
 @each
 def test_fresh_process_gives_the_same_logits(
-    row: str, family: str, case_of: Callable[[str, str], Case], tmp_path: Path,
+    row: str, family: str, case_of: Callable[[str, str], Case], saved_of: Callable[[str, str], Path],
     ask_fresh_process: Callable[[Path, Path], Logits],
 ) -> None:  # fmt: skip
     case = case_of(row, family)
-    folder = case.save(tmp_path / "run")
-    fresh = ask_fresh_process(folder, case.backbone.folder)
+    fresh = ask_fresh_process(saved_of(row, family), case.backbone.folder)
     # the fresh process runs it by the lean engine where it can, the case by the reference
     np.testing.assert_allclose(fresh, case.logits(), rtol=1e-5, atol=1e-5)
-    untrained = Case(row, case.backbone.folder).logits()
-    assert np.abs(untrained - fresh).max() > 1e-3, "the comparison proves nothing: training changed no logits"
+    assert np.abs(case.untrained - fresh).max() > 1e-3, "the comparison proves nothing: training changed no logits"
 
 
 @each
 def test_merged_and_single_equal_the_batch(
-    row: str, family: str, case_of: Callable[[str, str], Case], tmp_path: Path
+    row: str, family: str, case_of: Callable[[str, str], Case], saved_of: Callable[[str, str], Path]
 ) -> None:
     case = case_of(row, family)
-    predictor = case.load(case.save(tmp_path / "run"), merge=False)
+    predictor = case.load(saved_of(row, family), merge=False)
     together = predictor.predict_logits(UNEQUAL)
     single = np.concatenate([predictor.predict_logits([text]) for text in UNEQUAL])
     np.testing.assert_allclose(single, together, atol=1e-5)
@@ -183,13 +196,12 @@ def test_resumed_run_equals_the_uninterrupted_one_and_holds_no_path(
 
 @each
 def test_plain_peft_loads_the_same_logits(
-    row: str, family: str, case_of: Callable[[str, str], Case], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    row: str, family: str, case_of: Callable[[str, str], Case], saved_of: Callable[[str, str], Path]
 ) -> None:
     import peft
     import transformers
 
-    case = case_of(row, family)
-    run = case.save(tmp_path / "run")
+    case, run = case_of(row, family), saved_of(row, family)
     if not (run / "adapter_config.json").is_file():
         assert (run / "delta.safetensors").is_file() or (run / "model.safetensors").is_file()
         return  # one of textune's own methods

@@ -29,7 +29,7 @@ from textune.tokens.batches import (
     split_micro_batches,
 )
 from textune.training.objective import score_logits
-from tiny import train_tiny
+from tiny import run_in_two_processes, train_tiny
 from trainers import Bag, assert_close, make_split, make_trainer, train_in_process, weights_of
 
 
@@ -370,7 +370,7 @@ def test_two_processes_give_the_weights_of_one(tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    torch.multiprocessing.spawn(train_in_process, (2, port, str(tmp_path / "two")), nprocs=2)
+    run_in_two_processes(train_in_process, 2, port, str(tmp_path / "two"))
     two = torch.load(tmp_path / "two" / "weights.pt", weights_only=True)
     one = make_trainer(tmp_path / "one", rows=21, epochs=3, learning_rate=1e-2)
     one.run()
