@@ -58,8 +58,9 @@ FAMILIES: dict[str, dict[str, Any]] = {
 
 FAST: dict[str, Any] = {
     "epochs": 2, "batch_size": 8, "max_length": 32, "threads": 1, "precision": "fp32", "device": "cpu",
-    "learning_rate": 5e-3, "validation_fraction": 0.15,
+    "learning_rate": 5e-3, "validation_fraction": 0.15, "contrast_steps": 0,
 }  # fmt: skip
+"""Settings of a run of about a second. Left open, contrast alone takes forty steps on so few rows."""
 
 COMMAND = (sys.executable, "-c", "from textune.cli import main; main()")
 
@@ -228,9 +229,14 @@ def run_in_two_processes(function: Callable[..., None], *arguments: Any) -> None
 
 
 def start_textune(
-    *words: str, cwd: Path, stdin: str = "", terminal: str | None = None, die_in: tuple[str, int] | None = None
+    *words: str,
+    cwd: Path,
+    stdin: str = "",
+    terminal: str | None = None,
+    die_in: tuple[str, int] | None = None,
+    main: str = "textune.cli:main",
 ) -> Command:
-    """Start the command line in a process of its own.
+    """Start the command line, or another main function, in a process of its own.
 
     stdin: what standard input holds; terminal: the device that it is, instead.
     die_in: ("module:function", n): the process kills itself, as kill -9 does, when it enters that function the n-th
@@ -239,7 +245,7 @@ def start_textune(
     context = open_forkserver()
     place = Path(tempfile.mkdtemp(prefix="command-", dir=cwd.parent))
     (place / "stdin").write_text(stdin, encoding="utf-8")
-    process = context.Process(target=_run_here, args=(words, cwd, place, terminal, dict(os.environ), die_in))
+    process = context.Process(target=_run_here, args=(main, words, cwd, place, terminal, dict(os.environ), die_in))
     process.start()
     return Command(process, place / "stdout", place / "stderr")
 
@@ -253,7 +259,7 @@ def call_textune(*words: str, cwd: Path, code: int | None = 0, **options: Any) -
 
 
 def _run_here(
-    words: Sequence[str], cwd: Path, place: Path, terminal: str | None, environment: dict[str, str],
+    main: str, words: Sequence[str], cwd: Path, place: Path, terminal: str | None, environment: dict[str, str],
     die_in: tuple[str, int] | None,
 ) -> None:  # fmt: skip
     import torch
@@ -268,9 +274,8 @@ def _run_here(
         setattr(sys, name, stream)
     if die_in is not None:
         _die_in(*die_in)
-    from textune.cli import main
-
-    main(words)
+    module, _, name = main.partition(":")
+    sys.exit(getattr(importlib.import_module(module), name)(words))
 
 
 def _die_in(place: str, number: int) -> None:

@@ -20,7 +20,7 @@ from textune.config import known_settings
 from textune.errors import TextuneError
 from textune.methods import methods
 from textune.run import Run
-from tiny import as_words, call_in_subprocess, call_textune, make_rows, settings_for, write_reviews
+from tiny import as_words, call_textune, make_rows, settings_for, write_reviews
 
 HEAVY = {"torch", "transformers", "peft", "pandas", "streamlit", "sklearn", "polars", "datasets", "accelerate"}
 
@@ -43,9 +43,11 @@ def call_here(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str
     return int(caught.value.code or 0), told.out, told.err
 
 
-def test_help_lists_every_command_and_loads_nothing_heavy() -> None:
+def test_help_lists_every_command_and_neither_it_nor_the_package_loads_what_is_heavy() -> None:
     code = (
-        "import sys\nfrom textune.cli import main\ntry: main(['--help'])\nexcept SystemExit as e: assert not e.code\n"
+        "import sys, textune, textune.methods, textune.config, textune.cli.app\n"
+        "assert set(textune.__all__) <= set(dir(textune))\n"
+        "from textune.cli import main\ntry: main(['--help'])\nexcept SystemExit as e: assert not e.code\n"
         f"heavy = {HEAVY!r} & set(sys.modules)\nassert not heavy, heavy"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -53,15 +55,6 @@ def test_help_lists_every_command_and_loads_nothing_heavy() -> None:
     for name in ("demo", "inspect", "tokens", "train", "resume", "evaluate", "report", "plan", "compare",
                  "predict", "import", "export", "push", "methods", "backbones", "doctor", "cache"):  # fmt: skip
         assert re.search(rf"^\s+{name}\s", done.stdout, re.MULTILINE), name
-
-
-def test_importing_the_package_or_listing_methods_loads_nothing_heavy() -> None:
-    code = (
-        "import sys, textune, textune.methods, textune.config, textune.cli.app\n"
-        f"heavy = {HEAVY!r} & set(sys.modules)\nassert not heavy, heavy\n"
-        "assert set(textune.__all__) <= set(dir(textune))"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_exported_names_are_there() -> None:
@@ -144,10 +137,10 @@ def test_wrong_setting_is_told_with_its_exit_code_and_leaves_no_run(
 
 
 def test_debug_shows_the_traceback_and_nothing_else_does(work: Path) -> None:
-    plain = call_in_subprocess("report", "nowhere", cwd=work)
-    assert plain.returncode == 5 and plain.stderr.startswith("error: nowhere: there is no such run folder")
-    debug = call_in_subprocess("report", "nowhere", "--debug", cwd=work)
-    assert debug.returncode != 0 and "Traceback" in debug.stderr
+    plain = call_textune("report", "nowhere", cwd=work, code=5)
+    assert plain.stderr.startswith("error: nowhere: there is no such run folder")
+    debug = call_textune("report", "nowhere", "--debug", cwd=work, code=None)
+    assert debug.wait() != 0 and "Traceback" in debug.stderr
 
 
 def test_fault_of_textune_is_owned(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

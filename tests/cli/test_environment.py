@@ -41,11 +41,9 @@ def test_a_person_s_own_settings_stand() -> None:
 
 
 def test_a_command_sets_them_and_an_import_does_not() -> None:
-    code = f"import os, textune, textune.run; print([os.environ.get(n) for n in {NAMES}])"
-    done = subprocess.run([sys.executable, "-c", code], env=os.environ, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[None, None, None]"
     code = f"""
-import os
+import os, textune, textune.run
+print([os.environ.get(n) for n in {NAMES}])
 from textune.cli import main
 try:
     main(["info"])
@@ -53,6 +51,7 @@ finally:
     print([os.environ.get(n) for n in {NAMES}])
 """
     done = subprocess.run([sys.executable, "-c", code], env=os.environ, capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines()[0] == "[None, None, None]"
     assert done.stdout.splitlines()[-1] == "['20000', '64', '64']"
 
 

@@ -43,12 +43,18 @@ def settings_of(folder: Path, backbone: Path, reviews: Path, **changes: Any) -> 
     return as_words(settings_for(reviews, backbone, folder, **(SETTINGS | changes)))
 
 
-@pytest.fixture
-def stopped(tmp_path: Path, backbone: Path, reviews: Path) -> Path:
-    """A run that was asked to stop after step 7: the checkpoints of steps 6 and 7 are there."""
+@pytest.fixture(scope="module")
+def stopped_once(tmp_path_factory: pytest.TempPathFactory, backbone: Path, reviews: Path) -> Path:
+    folder = tmp_path_factory.mktemp("stopped") / "run"
     with pytest.raises(RunInterrupted):
-        train_tiny(reviews, backbone, tmp_path / "run", StopAt(7), **SETTINGS)
-    return tmp_path / "run"
+        train_tiny(reviews, backbone, folder, StopAt(7), **SETTINGS)
+    return folder
+
+
+@pytest.fixture
+def stopped(tmp_path: Path, stopped_once: Path) -> Path:
+    """A copy of a run that was asked to stop after step 7: the checkpoints of steps 6 and 7 are there."""
+    return shutil.copytree(stopped_once, tmp_path / "run")
 
 
 def checkpoints_of(folder: Path) -> list[Path]:

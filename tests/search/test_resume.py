@@ -29,15 +29,24 @@ from tiny import write_reviews
 SPACE = {"learning_rate": [1e-3, 5e-3]}
 
 
-@pytest.fixture
-def stopped(tmp_path: Path, backbone: Path) -> Path:
-    """The folder of a search whose trials are over and whose test table could not be read; its rows lie beside it."""
-    rows = write_reviews(tmp_path / "rows.csv")
-    (tmp_path / "test.csv").write_text("no,labels,here\n", encoding="utf-8")
+@pytest.fixture(scope="module")
+def stopped_once(tmp_path_factory: pytest.TempPathFactory, backbone: Path) -> Path:
+    place = tmp_path_factory.mktemp("stopped")
+    rows = write_reviews(place / "rows.csv")
+    (place / "test.csv").write_text("no,labels,here\n", encoding="utf-8")
     with pytest.raises(DataError) as caught:
-        sweep_tiny(rows, backbone, tmp_path / "s", SPACE, epochs=1, test=tmp_path / "test.csv")
+        sweep_tiny(rows, backbone, place / "s", SPACE, epochs=1, test=place / "test.csv")
     hint = caught.value.hint or ""
-    assert f"textune resume {tmp_path / 's'}" in hint and "test table" in hint
+    assert f"textune resume {place / 's'}" in hint and "test table" in hint
+    return place / "s"
+
+
+@pytest.fixture
+def stopped(tmp_path: Path, stopped_once: Path) -> Path:
+    """A copy of a search whose trials are over and whose test table could not be read, with its rows beside it."""
+    shutil.copytree(stopped_once.parent, tmp_path, dirs_exist_ok=True)
+    settings = (tmp_path / "s" / SWEEP).read_text(encoding="utf-8")
+    (tmp_path / "s" / SWEEP).write_text(settings.replace(str(stopped_once.parent), str(tmp_path)), encoding="utf-8")
     return tmp_path / "s"
 
 
