@@ -86,6 +86,14 @@ def import_fresh(module: str, watched: tuple[str, ...]) -> list[str]:
     return list(json.loads(done.stdout))
 
 
+def test_tests_mirror_the_source() -> None:
+    """A folder of tests has the name of the package that it tests, or of a folder beside src."""
+    folders = {path.relative_to(ROOT).parts[1] for path in (ROOT / "tests").glob("*/**/test_*.py")}
+    others = {path.parent.relative_to(ROOT).parts[0] for path in list_tracked() if path.parent != ROOT}
+    strange = sorted(folders - {unit_of(path) for path in list_sources()} - others)
+    assert not strange, f"{strange}: tests of textune.NAME lie in tests/NAME"
+
+
 def test_every_module_has_a_layer() -> None:
     units = {unit_of(path) for path in list_sources()} - {"__init__"}
     new, gone = sorted(units - ORDER.keys()), sorted(ORDER.keys() - units)

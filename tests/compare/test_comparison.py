@@ -346,7 +346,7 @@ def test_several_labels_are_compared_by_micro_f1(backbone: Path, tmp_path: Path)
 
     table = write_table(tmp_path / "moods.csv", as_list)
     folders = [
-        train_tiny(table, backbone, tmp_path / f"{method}-{seed}", method=method, seed=seed, split_seed=0, epochs=3)
+        train_tiny(table, backbone, tmp_path / f"{method}-{seed}", method=method, seed=seed, split_seed=0, epochs=1)
         for method in ("lora", "head")
         for seed in (1, 2)
     ]

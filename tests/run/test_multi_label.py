@@ -36,6 +36,12 @@ def run(tmp_path_factory: pytest.TempPathFactory, backbone: Path, lists: Path) -
     return train_tiny(lists, backbone, tmp_path_factory.mktemp("run") / "several", epochs=25, learning_rate=1e-2)
 
 
+@pytest.fixture(scope="module")
+def brief(tmp_path_factory: pytest.TempPathFactory, backbone: Path, lists: Path) -> Run:
+    """A run of two epochs, where it need not learn."""
+    return train_tiny(lists, backbone, tmp_path_factory.mktemp("brief") / "several")
+
+
 def test_a_run_learns_and_its_folder_says_what_it_is(run: Run) -> None:
     manifest = read_manifest(run.folder)
     assert manifest.task == run.metrics["task"] == "multi_label" and manifest.labels == LABELS
@@ -72,17 +78,17 @@ def test_thresholds_come_from_validation_rows_alone(run: Run, backbone: Path, li
         run = train_tiny(lists, backbone, tmp_path / name, test=test, validation=validation)
         found[name] = read_manifest(run.folder).thresholds
     assert found["a"] == found["b"] != found["c"]
-    without = train_tiny(lists, backbone, tmp_path / "d", validation_fraction=0)
+    without = train_tiny(lists, backbone, tmp_path / "d", validation_fraction=0, epochs=1)
     assert read_manifest(without.folder).thresholds == (0.5,) * 3
-    fixed = train_tiny(lists, backbone, tmp_path / "e", threshold=0.3)
+    fixed = train_tiny(lists, backbone, tmp_path / "e", threshold=0.3, epochs=1)
     assert read_manifest(fixed.folder).thresholds == (0.3,) * 3
     assert len(rows) == ROWS
 
 
-def test_all_forms_of_the_same_labels_give_the_same_weights(run: Run, backbone: Path, tmp_path: Path) -> None:
+def test_all_forms_of_the_same_labels_give_the_same_weights(brief: Run, backbone: Path, tmp_path: Path) -> None:
     marks = write_table(tmp_path / "marks.csv", as_marks)
-    same = train_tiny(marks, backbone, tmp_path / "marks", epochs=25, learning_rate=1e-2, label=",".join(LABELS))
-    assert hash_weights(same.folder) == hash_weights(run.folder)
+    same = train_tiny(marks, backbone, tmp_path / "marks", label=",".join(LABELS))
+    assert hash_weights(same.folder) == hash_weights(brief.folder)
     columns = read_manifest(same.folder).columns
     assert columns.indicators == LABELS and columns.label is None
     # evaluating takes the run's own label columns, or whatever form another table has
@@ -96,7 +102,7 @@ def test_all_forms_of_the_same_labels_give_the_same_weights(run: Run, backbone: 
         same.evaluate(part)
     rows = [{"text": text, "labels": list(labels)} for text, labels in make_rows()]
     memory = textune.train(
-        rows, **{k: v for k, v in settings_for("", backbone, tmp_path / "memory").items() if k != "data"}
+        rows, **{k: v for k, v in settings_for("", backbone, tmp_path / "memory", epochs=1).items() if k != "data"}
     )
     assert memory.manifest.task == "multi_label"
 
@@ -113,13 +119,13 @@ def test_joined_labels_train_and_an_empty_cell_is_set_apart(backbone: Path, tmp_
 
 
 def test_an_interrupted_run_ends_in_the_same_weights_and_thresholds(
-    run: Run, backbone: Path, lists: Path, tmp_path: Path
+    brief: Run, backbone: Path, lists: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(RunInterrupted):
-        train_tiny(lists, backbone, tmp_path / "again", StopAt(11, signal.SIGTERM), epochs=25, learning_rate=1e-2)
+        train_tiny(lists, backbone, tmp_path / "again", StopAt(11, signal.SIGTERM))
     again = resume(tmp_path / "again")
-    assert hash_weights(again.folder) == hash_weights(run.folder)
-    assert again.manifest.thresholds == run.manifest.thresholds
+    assert hash_weights(again.folder) == hash_weights(brief.folder)
+    assert again.manifest.thresholds == brief.manifest.thresholds
 
 
 def test_the_report_and_the_card_speak_of_labels(run: Run) -> None:

@@ -38,16 +38,19 @@ def stopped_once(tmp_path_factory: pytest.TempPathFactory, backbone: Path) -> Pa
         sweep_tiny(rows, backbone, place / "s", SPACE, epochs=1, test=place / "test.csv")
     hint = caught.value.hint or ""
     assert f"textune resume {place / 's'}" in hint and "test table" in hint
+    shutil.copytree(place, place.with_suffix(".kept"))
     return place / "s"
 
 
 @pytest.fixture
-def stopped(tmp_path: Path, stopped_once: Path) -> Path:
-    """A copy of a search whose trials are over and whose test table could not be read, with its rows beside it."""
-    shutil.copytree(stopped_once.parent, tmp_path, dirs_exist_ok=True)
-    settings = (tmp_path / "s" / SWEEP).read_text(encoding="utf-8")
-    (tmp_path / "s" / SWEEP).write_text(settings.replace(str(stopped_once.parent), str(tmp_path)), encoding="utf-8")
-    return tmp_path / "s"
+def stopped(stopped_once: Path) -> Path:
+    """The folder of a search whose trials are over and whose test table could not be read; its rows lie beside it.
+
+    A search knows its tables by their paths: each test finds it at the same place, as it was.
+    """
+    shutil.rmtree(stopped_once.parent)
+    shutil.copytree(stopped_once.parent.with_suffix(".kept"), stopped_once.parent)
+    return stopped_once
 
 
 def go_on(folder: Path) -> Sweep:
