@@ -117,8 +117,8 @@ def few_reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory, backbone: Path, reviews: Path) -> Run:
-    """One finished LoRA run. Tests that change a run copy it first."""
-    return train_tiny(reviews, backbone, tmp_path_factory.mktemp("finished") / "reviews", epochs=4)
+    """One finished LoRA run, begun with contrast as the rules have it. Tests that change a run copy it first."""
+    return train_tiny(reviews, backbone, tmp_path_factory.mktemp("finished") / "reviews", epochs=4, contrast_steps=None)
 
 
 @pytest.fixture
