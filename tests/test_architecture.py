@@ -86,6 +86,14 @@ def import_fresh(module: str, watched: tuple[str, ...]) -> list[str]:
     return list(json.loads(done.stdout))
 
 
+def test_tests_mirror_the_source() -> None:
+    """A folder of tests has the name of the package that it tests, or of a folder beside src."""
+    folders = {path.relative_to(ROOT).parts[1] for path in (ROOT / "tests").glob("*/**/test_*.py")}
+    others = {path.parent.relative_to(ROOT).parts[0] for path in list_tracked() if path.parent != ROOT}
+    strange = sorted(folders - {unit_of(path) for path in list_sources()} - others)
+    assert not strange, f"{strange}: tests of textune.NAME lie in tests/NAME"
+
+
 def test_every_module_has_a_layer() -> None:
     units = {unit_of(path) for path in list_sources()} - {"__init__"}
     new, gone = sorted(units - ORDER.keys()), sorted(ORDER.keys() - units)
@@ -142,9 +150,8 @@ def list_module_imports(path: Path, modules: Mapping[str, Path]) -> Iterator[str
                 yield node.module
 
 
-@pytest.mark.parametrize("module", LISTING_IS_LIGHT)
-def test_start_up_is_light(module: str) -> None:
-    assert import_fresh(module, HEAVY) == []
+def test_start_up_is_light() -> None:
+    assert import_fresh(", ".join(LISTING_IS_LIGHT), HEAVY) == []
 
 
 def test_torch_comes_with_the_first_call_that_needs_it() -> None:

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tables import write_workplace
 
 from textune.cli import main
+from workplace import write_workplace
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
