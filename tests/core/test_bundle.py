@@ -274,7 +274,7 @@ def test_other_weights_than_the_runs_are_refused(finished: Run, backbones: dict[
     from tiny import build_backbone
 
     other = build_backbone("distilbert", tmp_path / "tiny-distilbert", seed=5)
-    with pytest.raises(ModelError, match="not those of the run"):
+    with pytest.raises(ConfigError, match="not those of the run"):
         load(finished.folder, backbone=str(other))
 
 

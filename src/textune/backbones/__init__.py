@@ -6,6 +6,7 @@ from textune.backbones.loading import (
     Backbone,
     load_classifier,
     resolve_backbone,
+    resolve_same,
 )
 from textune.backbones.local import recall_local, remember_local
 
@@ -17,4 +18,5 @@ __all__ = [
     "recall_local",
     "remember_local",
     "resolve_backbone",
+    "resolve_same",
 ]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from textune.backbones.families import Family, families, guess_family
 from textune.backbones.pooling import Pooling, attach_pooling, pooling_settings
-from textune.errors import ModelError, suggest
+from textune.errors import ConfigError, ModelError, suggest
 from textune.files import hash_file, read_json
 from textune.tokens.batches import Padding
 
@@ -129,6 +129,22 @@ def resolve_backbone(name: str, *, trust: str | None = None, sha256: str | None 
             f"backbone {name}: its weights are not those of the run (SHA-256 {backbone.sha256[:12]}..., "
             f"the run has {sha256[:12]}...)",
             hint="give the model that the run was trained on with backbone=FOLDER",
+        )
+    return backbone
+
+
+def resolve_same(name: str, base_id: str, sha256: str, *, trust: str | None = None) -> Backbone:
+    """Find a backbone that was named explicitly for a run that is built on another name.
+
+    base_id, sha256: of the run's base model. Raises ConfigError where the weights differ, ModelError like
+    `resolve_backbone`.
+    """
+    backbone = resolve_backbone(name, trust=trust)
+    if backbone.sha256 != sha256:
+        raise ConfigError(
+            f"backbone={name}: its weights are not those of the run, which is built on {base_id} "
+            f"(SHA-256 {backbone.sha256[:12]}..., the run has {sha256[:12]}...)",
+            hint="leave backbone= out, or give the folder of the model that the run was trained on",
         )
     return backbone
 

@@ -41,9 +41,12 @@ def predict(
     file = _find_file(texts)
     from textune.inference import Predictor
 
-    backbone = config.model.backbone if config.model.backbone != "minilm" else None
     predictor = Predictor.load(
-        run, backbone=backbone, device=device, precision=config.training.precision, trust=config.model.trust
+        run,
+        backbone=config.model.backbone,
+        device=device,
+        precision=config.training.precision,
+        trust=config.model.trust,
     )
     if file is not None:
         _predict_file(predictor, file, output, config, probabilities, exact, overwrite, json_output)

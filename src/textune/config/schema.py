@@ -96,7 +96,7 @@ class TokenConfig:
 class ModelConfig:
     """Which pretrained model is tuned."""
 
-    backbone: str = option("minilm", "minilm, a folder, or a model id of the hub")
+    backbone: str | None = option(None, "minilm, a folder, or a model id of the hub; default with init=: its run's")
     init: str | None = option(None, "a run to go on from, with new data")
     pooling: str | None = option(
         None,
@@ -179,9 +179,9 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class MethodConfig:
-    """The tuning method's key and its options, unchecked until `textune.methods.resolve`."""
+    """The tuning method's key and its options, unchecked until `textune.methods.resolve`. name: None while open."""
 
-    name: str = "lora"
+    name: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -207,7 +207,8 @@ class RunConfig:
         flat: dict[str, Any] = {}
         for group in _GROUPS:
             flat |= {f.name: getattr(getattr(self, group), f.name) for f in _fields_of(group)}
-        flat["method"] = {"name": self.method.name, **self.method.options}
+        named = {} if self.method.name is None else {"name": self.method.name}
+        flat["method"] = {**named, **self.method.options} or None
         flat |= {"name": self.name, "runs_dir": self.runs_dir}
         return {key: _plain(value) for key, value in flat.items()}
 
@@ -289,7 +290,7 @@ def merge_settings(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str
     """Lay settings over others; the method's options are merged while its name stays the same."""
     merged = dict(base) | {k: v for k, v in over.items() if k != "method"}
     if "method" in over:
-        old, new = _method_mapping(base.get("method", {})), _method_mapping(over["method"])
+        old, new = _method_mapping(base.get("method")), _method_mapping(over["method"])
         same = new.get("name", old.get("name")) == old.get("name")
         merged["method"] = old | new if same else new
     return merged
@@ -315,13 +316,13 @@ def build_config(flat: Mapping[str, Any]) -> RunConfig:
     for name in _TOP_LEVEL:
         if flat.get(name) is not None and not isinstance(flat[name], str):
             problems.append(f"{name}={flat[name]!r}: must be text")
-    method = _method_mapping(flat.get("method", {}))
-    if not isinstance(method.get("name", ""), str):
+    method = _method_mapping(flat.get("method"))
+    if not isinstance(method.get("name"), str | None):
         problems.append(f"method={method['name']!r}: must be a method's name")
     _raise_all(problems)
     return RunConfig(
         **{group: _GROUPS[group](**values) for group, values in groups.items()},
-        method=MethodConfig(method.pop("name", "lora"), method),
+        method=MethodConfig(method.pop("name", None), method),
         name=flat.get("name"),
         runs_dir=flat.get("runs_dir") or "runs",
     )
@@ -334,6 +335,8 @@ def _raise_all(problems: list[str]) -> None:
 
 
 def _method_mapping(value: Any) -> dict[str, Any]:
+    if value is None:
+        return {}
     if isinstance(value, str):
         return {"name": value}
     if isinstance(value, Mapping):

@@ -29,9 +29,15 @@ from textune.run.test_reads import count_test_reads, note_test_read
 def evaluate(
     run: str | Path, data: Any, *, device: str = "auto", precision: str = "auto", **settings: Any
 ) -> AnyEvaluation:
-    """Measure a finished run on other labelled rows and note that these rows were read."""
-    predictor = Predictor.load(run, device=device, precision=precision)
-    examples = read_labelled(predictor, data, build_config(settings))
+    """Measure a finished run on other labelled rows and note that these rows were read.
+
+    settings: text=, label=, sample= and so on; backbone= and trust= as for `Predictor.load`.
+    """
+    config = build_config(settings)
+    predictor = Predictor.load(
+        run, backbone=config.model.backbone, device=device, precision=precision, trust=config.model.trust
+    )
+    examples = read_labelled(predictor, data, config)
     return measure_predictor(predictor, examples, Path(run))[0]
 
 

@@ -14,7 +14,15 @@ from textune.backbones.families import describe_guess
 from textune.backbones.pooling import Pooling, choose_pooling
 from textune.config import LongText, RunConfig
 from textune.config.class_weights import weigh_classes
-from textune.config.defaults import Decision, choose_long_text, choose_max_length, choose_training
+from textune.config.defaults import (
+    Decision,
+    choose_backbone,
+    choose_long_text,
+    choose_max_length,
+    choose_method,
+    choose_training,
+    fill_in_model,
+)
 from textune.config.schema import POOLINGS
 from textune.data import MULTI, Examples, split_folds
 from textune.errors import ConfigError
@@ -114,11 +122,10 @@ def prepare(
     Raises ConfigError, DataError or ModelError.
     """
     shared, sample = shared or Shared(), sample or Sample()
-    method = resolve(config.method.name, config.method.options)
-    model = config.model
-    backbone = shared.keep(
-        f"backbone {model.backbone} {model.trust}", lambda: resolve_backbone(model.backbone, trust=model.trust)
-    )
+    config = fill_in_model(config)
+    method = resolve(choose_method(config), config.method.options)
+    name, model = choose_backbone(config), config.model
+    backbone = shared.keep(f"backbone {name} {model.trust}", lambda: resolve_backbone(name, trust=model.trust))
     check_family(method, backbone.family)
     if backbone.family.guessed:
         progress.warn(describe_guess(backbone.family))

@@ -12,6 +12,7 @@ import yaml
 from textune.backbones import Backbone, resolve_backbone
 from textune.bundle import SWEEP
 from textune.config import RunConfig, build_config, load_settings, option
+from textune.config.defaults import choose_backbone, choose_method, fill_in_model
 from textune.config.values import check_bounds, coerce_value
 from textune.errors import ConfigError, TextuneError, suggest
 from textune.files import write_text_atomically
@@ -112,11 +113,11 @@ def build_sweep(flat: Mapping[str, Any]) -> tuple[RunConfig, SweepSettings]:
     base, own = split_settings(flat)
     problems: list[str] = []
     try:
-        config = build_config(base)
-        resolve(config.method.name, config.method.options)
+        config = fill_in_model(build_config(base))
+        resolve(choose_method(config), config.method.options)
     except ConfigError as error:
         problems.append(error.message)
-        config = RunConfig()
+        config = fill_in_model(RunConfig())
     if not isinstance(own, Mapping):
         problems.append("sweep: is missing; it says what to try, as sweep: {space: {learning_rate: [1e-3, 5e-4]}}")
         own = {"space": {"learning_rate": [1e-3]}}
@@ -193,8 +194,8 @@ def _find_combination_problems(config: RunConfig, settings: SweepSettings) -> li
     for point in settings.space.list_tried(every=every):
         try:
             tried = build_config(settings_at(base, point))
-            method = resolve(tried.method.name, tried.method.options)
-            name = tried.model.backbone
+            method = resolve(choose_method(tried), tried.method.options)
+            name = choose_backbone(tried)
             if name not in backbones:
                 backbones[name] = resolve_backbone(name, trust=tried.model.trust)
             check_family(method, backbones[name].family)
