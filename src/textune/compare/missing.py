@@ -9,15 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from textune.backbones import resolve_backbone
 from textune.bundle import MANIFEST, has_begun, name_run, read_manifest, run_path
 from textune.config import RunConfig, build_config, write_settings
 from textune.config.defaults import choose_backbone, choose_method, fill_in_model
 from textune.errors import BundleError, ConfigError
-from textune.methods import check_family, check_length, resolve
 from textune.process.child import explain_failure, run_child
 from textune.progress import Progress
-from textune.run.start import adopt_init, stem_of
+from textune.run.start import adopt_init, resolve_model, stem_of
 from textune.run.tables import prepare_data
 
 Launch = Callable[[RunConfig, Path | None], None]
@@ -48,11 +46,7 @@ def list_configs(
         for name in methods:
             own = {"method": {"name": name, **options}, "backbone": backbone}
             each = [build_config({"split_seed": seeds[0]} | dict(settings) | own | {"seed": seed}) for seed in seeds]
-            adopted = adopt_init(each[0])
-            method = resolve(choose_method(adopted), adopted.method.options)
-            found = resolve_backbone(choose_backbone(adopted), trust=settings.get("trust"))
-            check_family(method, found.family)
-            check_length(method, found, adopted.tokens.max_length)
+            resolve_model(adopt_init(each[0]))
             configs += [config.replace(name=_name(config)) for config in each]
     return configs
 

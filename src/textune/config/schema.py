@@ -8,7 +8,6 @@ here, under ``method.*``; the methods layer checks them.
 from __future__ import annotations
 
 import dataclasses
-import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from typing import Any
 
 from textune.config.class_weights import ClassWeights, parse_class_weights
 from textune.config.long_text import LONG_TEXT_FORMS
-from textune.config.values import LabelPairs, RatePairs, check_bounds, coerce_value, parse_labels, parse_rates
+from textune.config.values import LabelPairs, RatePairs, coerce_option, parse_labels, parse_rates
 from textune.errors import ConfigError, suggest
 from textune.files import write_text_atomically
 
@@ -309,7 +308,7 @@ def build_config(flat: Mapping[str, Any]) -> RunConfig:
             if f.name not in flat:
                 continue
             try:
-                values[f.name] = _coerce(f, hints[f.name], flat[f.name])
+                values[f.name] = coerce_option(f.metadata, hints[f.name], flat[f.name], _PARSERS.get(f.name))
             except (ValueError, TypeError) as error:
                 problems.append(f"{f.name}={flat[f.name]!r}: {error}")
         groups[group] = values
@@ -351,18 +350,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {k: _plain(v) for k, v in value.items()}
     return value
-
-
-def _coerce(f: dataclasses.Field[Any], hint: Any, value: Any) -> Any:
-    optional = isinstance(hint, types.UnionType) and type(None) in typing.get_args(hint)
-    if value is None or (optional and isinstance(value, str) and value.lower() in ("auto", "none", "null", "")):
-        if optional:
-            return None
-        raise ValueError("must have a value")
-    if f.name in _PARSERS:
-        return _PARSERS[f.name](value)
-    kind = next(a for a in typing.get_args(hint) if a is not type(None)) if optional else hint
-    return check_bounds(f.metadata, coerce_value(kind, value))
 
 
 _PARSERS: Mapping[str, Callable[[Any], Any]] = {

@@ -26,7 +26,7 @@ from textune.engine.same_logits import PROBES, pair_probes, require_same
 from textune.errors import BundleError, ConfigError, ModelError
 from textune.evaluation.thresholds import UNTUNED
 from textune.inference import LoadOptions, Predictor
-from textune.methods import Method, check_length, longest_text, resolve, resolve_saved
+from textune.methods import Method, check_fit, longest_text, resolve, resolve_saved
 from textune.peft_import.loading import list_shapes, load_base, load_by_peft
 from textune.peft_import.reader import ForeignAdapter, dump_settings, read_adapter, read_label_names, read_task
 from textune.progress import Progress, Silent
@@ -252,7 +252,7 @@ class _Adoption:
 
     def _settle(self, config: RunConfig) -> RunConfig:
         """Return the settings of the run; raise ConfigError for texts longer than the backbone reads."""
-        check_length(self.method, self.backbone, config.tokens.max_length)
+        check_fit(self.method, self.backbone, config.tokens.max_length)
         config, decisions = choose_max_length(config, longest_text(self.method, self.backbone))
         for decision in decisions:
             self.progress.say(f"{decision.setting}: {decision.value:g} ({decision.reason})")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 import tempfile
@@ -18,11 +19,11 @@ from textune.bundle import check_place, read_manifest
 from textune.config import RunConfig, build_config, write_settings
 from textune.config.defaults import choose_backbone, choose_method
 from textune.errors import ConfigError, MissingExtraError, ModelError, TextuneError
-from textune.methods import check_family, check_length, methods, resolve
+from textune.methods import methods
 from textune.plan.forecast import Forecast
 from textune.process.child import explain_failure, run_child
 from textune.progress import Progress
-from textune.run.start import adopt_init
+from textune.run.start import adopt_init, resolve_model
 
 _OF_ONE_METHOD = (ConfigError.exit_code, ModelError.exit_code, MissingExtraError.exit_code)
 """How a rehearsal ends where another method may do better: a prompt, say, leaves the text fewer tokens."""
@@ -43,20 +44,18 @@ def list_plans(
         raise ConfigError("method.*: belongs to one method", hint="name it: methods=lora")
     if settings.get("init") and not chosen:
         chosen = [read_manifest(str(settings["init"]), verify=False).method]
+    find = functools.cache(lambda name, trust: resolve_backbone(name, trust=trust))
     configs: list[RunConfig] = []
     refused: list[TextuneError] = []
     for backbone in backbones:
         trust = settings.get("trust")
-        open_or_named = build_config({"backbone": backbone})
-        found = None if settings.get("init") else resolve_backbone(choose_backbone(open_or_named), trust=trust)
+        if not settings.get("init"):
+            find(choose_backbone(build_config({"backbone": backbone})), trust)  # raises, whatever the method
         for name in chosen or methods.names():
             config = build_config(dict(settings) | {"method": {"name": name, **options}, "backbone": backbone})
             try:
                 adopted = adopt_init(config)
-                method = resolve(choose_method(adopted), adopted.method.options)
-                model = found or resolve_backbone(choose_backbone(adopted), trust=trust)
-                check_family(method, model.family)
-                check_length(method, model, adopted.tokens.max_length)
+                resolve_model(adopted, find)
             except (ConfigError, ModelError, MissingExtraError) as error:
                 if chosen:
                     raise

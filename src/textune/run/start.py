@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from textune.backbones import recall_local, resolve_backbone, resolve_same
+from textune.backbones import Backbone, recall_local, resolve_backbone, resolve_same
 from textune.bundle import (
     Manifest,
     check_place,
@@ -23,7 +23,7 @@ from textune.bundle import (
 from textune.config import RunConfig, TokenConfig, build_config, merge_settings
 from textune.config.defaults import choose_backbone, choose_method, fill_in_model
 from textune.errors import BundleError, ConfigError
-from textune.methods import resolve
+from textune.methods import Method, check_fit, resolve
 
 
 def hash_plan(plan: Mapping[str, Any]) -> str:
@@ -100,6 +100,21 @@ def _adopt_lengths(tokens: TokenConfig, manifest: Manifest) -> dict[str, Any]:
             then |= {"head_fraction": long_text.head_fraction}
         adopted |= {name: value for name, value in then.items() if adopted[name] is None}
     return adopted
+
+
+def resolve_model(
+    config: RunConfig, find: Callable[[str, str | None], Backbone] | None = None
+) -> tuple[Method, Backbone]:
+    """Return the method and the backbone of a run.
+
+    find: (name, trust) -> backbone, where it may be known already. Raises ConfigError or ModelError where the two do
+    not fit each other, or max_length.
+    """
+    method = resolve(choose_method(config), config.method.options)
+    name, trust = choose_backbone(config), config.model.trust
+    backbone = resolve_backbone(name, trust=trust) if find is None else find(name, trust)
+    check_fit(method, backbone, config.tokens.max_length)
+    return method, backbone
 
 
 def refuse_several_processes() -> None:
