@@ -124,11 +124,11 @@ def describe_methods() -> Iterator[str]:
 
 def describe_families() -> Iterator[str]:
     """Yield the model families and the embedded model."""
-    from textune.backbones import EMBEDDED_ID, EMBEDDED_SHA256
+    from textune.backbones import MINILM
     from textune.backbones.families import families
 
     yield "## Backbones\n"
-    yield f"`minilm`, the default, is {EMBEDDED_ID} (its weights must have the SHA-256 `{EMBEDDED_SHA256[:16]}...`)."
+    yield f"`minilm`, the default, is {MINILM.id} (its weights must have the SHA-256 `{MINILM.sha256[:16]}...`)."
     yield "Any folder or hub model of these families can be tuned:\n"
     rows = [(f"`{name}`", code(f.linear), code(f.head_modules)) for name, f in families]
     yield table(("family", "layers that LoRA adapts by default", "head"), rows)

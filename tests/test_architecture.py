@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import importlib
 import json
 import re
 import subprocess
@@ -18,9 +19,9 @@ SOURCE = ROOT / "src" / "textune"
 LINES_AT_MOST = 400
 
 LAYERS = (
-    "version", "errors", "registry", "progress", "files", "cache", "process", "config", "evaluation", "data", "bundle",
-    "tokens", "backbones", "methods", "engine", "training", "inference", "report", "run", "export", "peft_import",
-    "compare", "search", "plan", "sklearn", "cli", "__main__",
+    "version", "lazy", "errors", "registry", "progress", "files", "cache", "process", "config", "evaluation", "data",
+    "bundle", "tokens", "backbones", "methods", "engine", "training", "inference", "report", "run", "export",
+    "peft_import", "compare", "search", "plan", "sklearn", "cli", "__main__",
 )  # fmt: skip
 """Lowest first: a module or package imports only what stands before it."""
 ORDER = {name: position for position, name in enumerate(LAYERS)}
@@ -268,3 +269,29 @@ THIRD_PARTY = frozenset(
     | {"_study_id", "_trial_id"}
 )
 """Private names of other libraries that textune uses where there is no public way."""
+
+
+def test_packages_with_lazy_exports_hand_out_all_they_name() -> None:
+    lazy = [path for path in list_sources() if "export_lazily(__name__" in path.read_text(encoding="utf-8")]
+    assert {name_module(path) for path in lazy} == {"textune", "textune.engine"}
+    for path in list_sources():
+        assert path in lazy or "def __getattr__(name" not in path.read_text(encoding="utf-8"), "use textune.lazy"
+    for path in lazy:
+        package = importlib.import_module(name_module(path))
+        homes = dict(package._HOMES)
+        assert dir(package) == package.__all__ == sorted(package.__all__)
+        assert set(package.__all__) - {"__version__"} == homes.keys()
+        assert homes == dict(list_type_checked_imports(path, package.__name__)), "what a type checker is told"
+        for name in package.__all__:
+            assert getattr(package, name) is not None, name
+        with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+            package.nothing
+
+
+def list_type_checked_imports(path: Path, package: str) -> Iterator[tuple[str, str]]:
+    """Yield the name and the module of each import under TYPE_CHECKING, as `_HOMES` has them."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.If):
+            for line in node.body:
+                assert isinstance(line, ast.ImportFrom) and line.module is not None
+                yield from ((alias.name, line.module.removeprefix(f"{package}.")) for alias in line.names)

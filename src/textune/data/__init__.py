@@ -33,7 +33,7 @@ from textune.data.label_sets import (
     refuse_part_of_columns,
 )
 from textune.data.labels import Labels, build_labels, find_label_twins
-from textune.data.source import Location, ReadOptions, read_table, stream_tables
+from textune.data.source import Location, ReadOptions, list_readable, read_table, stream_tables
 from textune.data.splits import Splits, split_examples, split_folds
 from textune.data.table import Table, build_table
 
@@ -64,6 +64,7 @@ __all__ = [
     "find_overlap",
     "inspect_examples",
     "join_set",
+    "list_readable",
     "match_label_columns",
     "read_table",
     "refuse_part_of_columns",

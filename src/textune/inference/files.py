@@ -241,6 +241,11 @@ _WRITERS: dict[str, type[Any]] = {
 }
 
 
+def list_writable() -> tuple[str, ...]:
+    """Return the endings of the files that `predict_file` writes."""
+    return tuple(_WRITERS)
+
+
 def read_lines(stream: Any) -> Iterator[str]:
     """Yield the non-empty lines of standard input, one text each."""
     for line in stream:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from textune.backbones import EMBEDDED_ID, Backbone, remember_local, resolve_backbone
+from textune.backbones import Backbone, find_embedded, remember_local, resolve_backbone
 from textune.bundle import SETTINGS, Manifest, TextColumns, name_run, run_path
 from textune.config import RunConfig, build_config, write_settings
 from textune.config.defaults import choose_max_length
@@ -131,7 +131,7 @@ def _find_base(adapter: ForeignAdapter, given: str | None, trust: str | None, pr
     hint = "say which model it was trained on: --backbone ID, FOLDER or minilm"
     if adapter.base is None:
         raise ModelError(f"{adapter.folder}: the adapter does not say what its base model is", hint=hint)
-    if not (adapter.base == EMBEDDED_ID or _is_here(adapter.base)):
+    if find_embedded(adapter.base) is None and not _is_here(adapter.base):
         raise ModelError(f"{adapter.folder}: its base model '{adapter.base}' is not on this machine", hint=hint)
     backbone = resolve_backbone(adapter.base, trust=trust)
     progress.say(f"backbone: {backbone.id} (what the adapter names)")
