@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from textune.data import ReadOptions, Table, choose_columns, join_set, stream_tables
+from textune.data import NamedColumns, ReadOptions, Table, join_set, reuse_columns, stream_tables
 from textune.errors import ConfigError, DataError
 from textune.evaluation import Answer
 from textune.inference.predictor import Predictor
@@ -111,14 +111,7 @@ def _texts_of(
 ) -> tuple[list[str | None], list[str] | None]:
     """Return each row's text (None where it has none) and second text."""
     trained = predictor.manifest.columns
-    there = set(piece.columns)
-    columns = choose_columns(
-        piece,
-        text=tuple(text) if text else (trained.text if set(trained.text) <= there else None),
-        text_pair=text_pair or trained.text_pair,
-        need_label=False,
-        joiner=trained.joiner,
-    )
+    columns = reuse_columns(piece, trained, NamedColumns(text, text_pair), need_label=False)
     parts = [piece.arrow.column(name).to_pylist() for name in columns.text]
     texts = [trained.joiner.join(p for p in row if p and p.strip()) for row in zip(*parts, strict=True)]
     pairs = None
