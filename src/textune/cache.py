@@ -80,7 +80,7 @@ def recall(key: str, measure: Callable[[], int | None]) -> int | None:
         known = (known if isinstance(known, dict) else {}) | {key: measure()}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_text_atomically(path, json.dumps(known, indent=2))
+            write_text_atomically(path, json.dumps(known, indent=2), shared=True)
         except OSError:
             pass  # without room for it it is measured again next time
     value = known[key]

@@ -19,7 +19,7 @@ def remember_local(backbone: Backbone) -> None:
     folder = cache.cache_dir()
     known = _read(folder / _NOTES) | {backbone.sha256: str(backbone.folder.resolve())}
     folder.mkdir(parents=True, exist_ok=True)
-    write_text_atomically(folder / _NOTES, json.dumps(known, indent=2))
+    write_text_atomically(folder / _NOTES, json.dumps(known, indent=2), shared=True)
 
 
 def recall_local(sha256: str) -> str | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import re
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from textune.data import NamedColumns, ReadOptions, Table, join_set, reuse_columns, stream_tables
 from textune.errors import ConfigError, DataError
 from textune.evaluation import Answer
+from textune.files import write_file
 from textune.inference.predictor import Predictor
 
 if TYPE_CHECKING:
@@ -83,8 +83,7 @@ def predict_file(
     counts = dict.fromkeys(predictor.labels, 0)
     rows = without_text = 0
     added: tuple[str, ...] = ()
-    with tempfile.TemporaryDirectory(prefix=".textune-", dir=output.parent) as place:
-        partial = Path(place) / output.name
+    with write_file(output) as partial:
         writer: _Writer | None = None
         for piece in stream_tables(source, reading or ReadOptions(), _ROWS_PER_PIECE):
             texts, pairs = _texts_of(piece, predictor, form.text, form.text_pair)
@@ -102,7 +101,6 @@ def predict_file(
         if writer is None:
             raise DataError(f"{source}: there are no rows to classify")
         writer.close()
-        partial.replace(output)
     return FilePrediction(output, rows, without_text, counts, added, writer.escaped_cells)
 
 

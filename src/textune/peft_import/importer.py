@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import tempfile
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ from textune.data import MULTI, SINGLE
 from textune.engine.same_logits import PROBES, pair_probes, require_same
 from textune.errors import BundleError, ConfigError, ModelError
 from textune.evaluation.thresholds import UNTUNED
+from textune.files import write_folder
 from textune.inference import LoadOptions, Predictor
 from textune.methods import Method, check_fit, longest_text, resolve, resolve_saved
 from textune.methods.adopted import list_exact
@@ -248,12 +248,8 @@ class _Adoption:
 
     def write(self, target: Path) -> None:
         """Write the run folder, whole or not at all."""
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".textune-import-", dir=target.parent) as place:
-            partial = Path(place) / "run"
-            partial.mkdir()
+        with write_folder(target) as partial:
             self._write_into(partial, target.name)
-            partial.rename(target)
 
     def _write_into(self, folder: Path, title: str) -> None:
         write_settings(dataclasses.replace(self.config, name=title, runs_dir="runs"), folder / SETTINGS)
