@@ -9,6 +9,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -269,6 +270,23 @@ THIRD_PARTY = frozenset(
     | {"_study_id", "_trial_id"}
 )
 """Private names of other libraries that textune uses where there is no public way."""
+
+
+def test_dependencies_are_what_the_source_imports() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    needed, extras = project["dependencies"], project["optional-dependencies"]
+    called = {"pyyaml": "yaml", "scikit-learn": "sklearn"}
+    names = {re.split(r"[<>=\[]", line)[0] for line in needed}
+    declared = {called.get(name, name.replace("-", "_")) for name in names}
+    optional = {re.split(r"[<>=\[]", line)[0] for name in ("onnx", "qlora", "ray") for line in extras[name]}
+    imported = {
+        name.partition(".")[0]
+        for path in list_sources()
+        for _, name in list_imports(ast.parse(path.read_text("utf-8")))
+    }
+    foreign = imported - set(sys.stdlib_module_names) - {"textune"}
+    assert foreign - optional == declared, "declare what is imported, and only that"
+    assert {"polars", "matplotlib", "pandas"}.isdisjoint(foreign), "a person's frames are read without their libraries"
 
 
 def test_packages_with_lazy_exports_hand_out_all_they_name() -> None:
