@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import importlib
 import json
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -18,9 +20,9 @@ SOURCE = ROOT / "src" / "textune"
 LINES_AT_MOST = 400
 
 LAYERS = (
-    "version", "errors", "registry", "progress", "files", "cache", "process", "config", "evaluation", "data", "bundle",
-    "tokens", "backbones", "methods", "engine", "training", "inference", "report", "run", "export", "peft_import",
-    "compare", "search", "plan", "sklearn", "cli", "__main__",
+    "version", "lazy", "errors", "registry", "progress", "files", "cache", "process", "config", "evaluation", "data",
+    "bundle", "tokens", "backbones", "methods", "engine", "training", "inference", "report", "run", "export",
+    "peft_import", "compare", "search", "plan", "sklearn", "cli", "__main__",
 )  # fmt: skip
 """Lowest first: a module or package imports only what stands before it."""
 ORDER = {name: position for position, name in enumerate(LAYERS)}
@@ -275,3 +277,46 @@ THIRD_PARTY = frozenset(
     | {"_study_id", "_trial_id"}
 )
 """Private names of other libraries that textune uses where there is no public way."""
+
+
+def test_dependencies_are_what_the_source_imports() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    needed, extras = project["dependencies"], project["optional-dependencies"]
+    called = {"pyyaml": "yaml", "scikit-learn": "sklearn"}
+    names = {re.split(r"[<>=\[]", line)[0] for line in needed}
+    declared = {called.get(name, name.replace("-", "_")) for name in names}
+    optional = {re.split(r"[<>=\[]", line)[0] for name in ("onnx", "qlora", "ray") for line in extras[name]}
+    imported = {
+        name.partition(".")[0]
+        for path in list_sources()
+        for _, name in list_imports(ast.parse(path.read_text("utf-8")))
+    }
+    foreign = imported - set(sys.stdlib_module_names) - {"textune"}
+    assert foreign - optional == declared, "declare what is imported, and only that"
+    assert {"polars", "matplotlib", "pandas"}.isdisjoint(foreign), "a person's frames are read without their libraries"
+
+
+def test_packages_with_lazy_exports_hand_out_all_they_name() -> None:
+    lazy = [path for path in list_sources() if "export_lazily(__name__" in path.read_text(encoding="utf-8")]
+    assert {name_module(path) for path in lazy} == {"textune", "textune.engine"}
+    for path in list_sources():
+        assert path in lazy or "def __getattr__(name" not in path.read_text(encoding="utf-8"), "use textune.lazy"
+    for path in lazy:
+        package = importlib.import_module(name_module(path))
+        homes = dict(package._HOMES)
+        assert dir(package) == package.__all__ == sorted(package.__all__)
+        assert set(package.__all__) - {"__version__"} == homes.keys()
+        assert homes == dict(list_type_checked_imports(path, package.__name__)), "what a type checker is told"
+        for name in package.__all__:
+            assert getattr(package, name) is not None, name
+        with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+            package.nothing
+
+
+def list_type_checked_imports(path: Path, package: str) -> Iterator[tuple[str, str]]:
+    """Yield the name and the module of each import under TYPE_CHECKING, as `_HOMES` has them."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.If):
+            for line in node.body:
+                assert isinstance(line, ast.ImportFrom) and line.module is not None
+                yield from ((alias.name, line.module.removeprefix(f"{package}.")) for alias in line.names)

@@ -80,7 +80,7 @@ def recall(key: str, measure: Callable[[], int | None]) -> int | None:
         cached = (cached if isinstance(cached, dict) else {}) | {key: measure()}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_text_atomically(path, json.dumps(cached, indent=2))
+            write_text_atomically(path, json.dumps(cached, indent=2), shared=True)
         except OSError:
             pass  # if it cannot be stored, it is measured again next time
     value = cached[key]

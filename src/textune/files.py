@@ -5,12 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from textune.errors import BundleError
 
+PARTIAL = ".partial-"
+"""What the names of files and folders begin with until they are whole."""
 _MAX_JSON_BYTES = 64 * 2**20
 
 
@@ -20,18 +25,81 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def write_text_atomically(path: Path, text: str) -> None:
-    """Write a text file so that even after a crash it has either the old or the complete new content."""
-    partial = path.with_name(path.name + ".partial")
+@contextmanager
+def write_file(path: Path, *, shared: bool = False) -> Iterator[Path]:
+    """Yield the path of a partial file that takes the place of `path`, whole and flushed, when the block ends.
+
+    After an error, or a crash, `path` is what it was before. The partial file has the same suffix.
+    shared: other processes may be writing the same; each has a partial file of its own, and the last one wins.
+    """
+    partial = _name_partial(path, shared)
     try:
-        with partial.open("w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
+        yield partial
+        flush(partial)
         partial.replace(path)
-    except BaseException:
+    finally:
         partial.unlink(missing_ok=True)
-        raise
+
+
+@contextmanager
+def write_folder(path: Path, *, shared: bool = False) -> Iterator[Path]:
+    """Yield an empty folder that takes the place of `path` as a whole when the block ends.
+
+    After an error `path` is what it was before, or absent. What a crash left behind is removed by the next writer.
+    shared: other processes may be writing the same, as in the cache; each has a partial folder of its own that no other
+    user can read, and the first one wins.
+    """
+    partial = _name_partial(path, shared)
+    if not shared:
+        shutil.rmtree(partial, ignore_errors=True)
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    partial.mkdir(0o700 if shared else 0o777)
+    try:
+        yield partial
+        if shared:
+            _place_once(partial, path)
+        else:
+            if path.is_dir():
+                remove_folder(path)
+            partial.rename(path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder: renamed first, so that a kill in the middle leaves no half of it under its own name."""
+    doomed = path.with_name(f"{PARTIAL}old-{path.name}")
+    shutil.rmtree(doomed, ignore_errors=True)
+    path.rename(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def flush(path: Path) -> None:
+    """Wait until a file, or the list of names in a folder, is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _name_partial(path: Path, shared: bool) -> Path:
+    return path.with_name(f"{PARTIAL}{secrets.token_hex(4)}-{path.name}" if shared else f"{PARTIAL}{path.name}")
+
+
+def _place_once(partial: Path, path: Path) -> None:
+    try:
+        if not path.is_dir():
+            partial.rename(path)
+    except OSError:
+        if not path.is_dir():  # otherwise another process was faster
+            raise
+
+
+def write_text_atomically(path: Path, text: str, *, shared: bool = False) -> None:
+    """Write a text file as UTF-8 so that it is either the old one or the whole new one; `shared` as in `write_file`."""
+    with write_file(path, shared=shared) as partial:
+        partial.write_bytes(text.encode("utf-8"))
 
 
 def read_json(path: Path, what: str) -> dict[str, Any]:

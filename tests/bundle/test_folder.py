@@ -17,8 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from textune.backbones import EMBEDDED_SHA256, resolve_backbone
-from textune.backbones import loading as backbones_module
+from textune.backbones import EMBEDDED, MINILM, resolve_backbone
 from textune.bundle import BaseModel, Manifest, TextColumns, name_run, read_manifest, run_path, write_manifest
 from textune.bundle.checks import compute_digest
 from textune.config import LongText
@@ -275,7 +274,7 @@ def test_other_weights_than_the_runs_are_refused(finished: Run, backbones: dict[
     from tiny import build_backbone
 
     other = build_backbone("distilbert", tmp_path / "tiny-distilbert", seed=5)
-    with pytest.raises(ModelError, match="differ from the run's"):
+    with pytest.raises(ConfigError, match="not those of the run"):
         load(finished.folder, backbone=str(other))
 
 
@@ -290,9 +289,10 @@ def test_local_backbone_that_moved_is_asked_for_and_taken(
 
 
 def test_minilm_is_checked_by_its_hash(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert resolve_backbone("minilm").sha256 == EMBEDDED_SHA256
-    monkeypatch.setattr(backbones_module, "EMBEDDED_SHA256", "0" * 64)
-    with pytest.raises(ModelError, match="not the weights of all-MiniLM-L6-v2"):
+    assert resolve_backbone("minilm").sha256 == MINILM.sha256 == resolve_backbone(MINILM.id).sha256
+    damaged = dataclasses.replace(MINILM, sha256="0" * 64)
+    monkeypatch.setitem(EMBEDDED, MINILM.name, damaged)
+    with pytest.raises(ModelError, match="not those of sentence-transformers/all-MiniLM-L6-v2"):
         resolve_backbone("minilm")
 
 

@@ -219,7 +219,7 @@ def test_runs_that_build_on_another_are_found_again(backbone: Path, tmp_path: Pa
     base = train_tiny(table, backbone, tmp_path / "base", epochs=1, labels="negative=bad,positive=good").folder
     settings = FAST | {"data": str(table), "text": "text", "label": "label", "epochs": 1, "init": str(base),
                        "runs_dir": str(tmp_path / "runs"), "test_fraction": 0.2}  # fmt: skip
-    configs = list_configs(settings, ["lora"], ["minilm"], [1, 2])
+    configs = list_configs(settings, ["lora"], [None], [1, 2])
     made = train_missing(configs, Silent(), launch=lambda config, _: train_config(config, progress=Silent()) and None)
     assert train_missing(configs, Silent(), launch=lambda *_: pytest.fail("trained twice")) == made
 

@@ -203,3 +203,53 @@ def test_open_settings_are_decided_and_given_ones_are_kept() -> None:
     named = {d.setting for d in decisions}
     assert named >= {"batch_size", "learning_rate", "head_learning_rate", "dropout", "head_init"}
     assert all(d.reason for d in decisions)
+
+
+def test_settings_and_options_of_methods_are_read_alike() -> None:
+    from textune.methods import resolve
+
+    for word in ("auto", "None", "null", "", None):
+        assert build_config({"engine": "lean", "learning_rate": word}).training.learning_rate is None
+        assert resolve("lora", {"targets": word}).options.targets is None
+    for wrong, message in (
+        ("many", "must be a whole number"),
+        (0, "must be between 1 and"),
+        (None, "must have a value"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            resolve("lora", {"r": wrong})
+    with pytest.raises(ConfigError, match="must be a whole number"):
+        build_config({"batch_size": "many"})
+    with pytest.raises(ConfigError, match="must have a value"):
+        build_config({"seed": None})
+
+
+def test_what_does_not_fit_a_backbone_is_refused_alike_everywhere(tmp_path: Path) -> None:
+    from textune.compare import list_configs
+    from textune.errors import ModelError, TextuneError
+    from textune.plan import list_plans
+    from textune.progress import Silent
+    from textune.run.prepare import prepare
+    from textune.run.start import resolve_model
+    from textune.search.settings import build_sweep
+    from tiny import build_backbone
+
+    folder = str(build_backbone("llama", tmp_path / "tiny-llama"))
+    sweep = {"sweep": {"space": {"learning_rate": [1e-3, 1e-4]}}}
+    for wrong, kind in (({"method": "bitfit"}, ModelError), ({"method": "lora", "max_length": 9_999}, ConfigError)):
+        flat = {"data": "nowhere.csv", "backbone": folder, **wrong}
+        method = str(wrong["method"])
+        messages = []
+        for check in (
+            lambda flat=flat: resolve_model(build_config(flat)),
+            lambda flat=flat: prepare(build_config(flat), Silent()),
+            lambda flat=flat, method=method: list_configs(flat, [method], [folder], [1]),
+            lambda flat=flat, method=method: list_plans(flat, [method], [folder], Silent()),
+            lambda flat=flat: build_sweep(flat | sweep),
+        ):
+            with pytest.raises(TextuneError) as caught:
+                check()
+            messages.append(caught.value.message)
+        assert len(set(messages)) == 1
+        with pytest.raises(kind):
+            resolve_model(build_config(flat))

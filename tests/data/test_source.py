@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from textune.data import ReadOptions, embedded, hub, read_table, stream_tables
+from textune.data import ReadOptions, embedded, hub, list_readable, read_table, stream_tables
 from textune.data.archives import check_spreadsheet
 from textune.errors import DataError, MissingExtraError
 
@@ -342,6 +342,28 @@ def test_faulty_frames_are_refused():
 
 
 # ---- names -------------------------------------------------------------------------------------------------------
+
+
+def test_every_ending_is_listed_once_by_the_source_that_reads_it(tmp_path):
+    endings = list_readable()
+    assert len(set(endings)) == len(endings) and {".csv", ".txt", ".jsonl", ".parquet", ".xlsm", ".ods"} <= {*endings}
+    for ending in endings:
+        (tmp_path / f"empty{ending}").touch()
+        with pytest.raises(DataError) as caught:
+            read_table(tmp_path / f"empty{ending}")
+        assert "is not known" not in str(caught.value), ending
+    (tmp_path / "a.odd").touch()
+    with pytest.raises(DataError) as caught:
+        read_table(tmp_path / "a.odd")
+    assert caught.value.hint == f"known: {' '.join(endings)} (the text formats also with .gz)"
+
+
+def test_a_folder_takes_any_table_of_a_split_and_no_list_of_names(tmp_path):
+    for name, cells in (("train.tab", "text\tlabel\na\t1\nb\t0\n"), ("test.txt", "text\nfile-1\n")):
+        (tmp_path / name).write_text(cells)
+    assert read_table(tmp_path).arrow["text"].to_pylist() == ["a", "b"]
+    with pytest.raises(DataError, match="there is no part 'test'"):
+        read_table(f"{tmp_path}#test")
 
 
 def test_a_wrong_path_gets_advice(tmp_path):

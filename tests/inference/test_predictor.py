@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import os
 import pty
@@ -314,3 +315,20 @@ def test_push_of_a_damaged_bundle_or_by_a_failing_hub_is_an_error(finished: Run,
 
 def test_softmax_of_large_logits_is_finite() -> None:
     np.testing.assert_allclose(softmax(np.asarray([[1e4, 0.0], [-1e4, -1e4]])), [[1, 0], [0.5, 0.5]])
+
+
+def test_whatever_can_be_read_is_taken_for_a_file(finished: Run, work: Path) -> None:
+    rows = "text,label\na good film,x\na dull story,y\n"
+    (work / "plain.csv").write_text(rows)
+    (work / "packed.csv.gz").write_bytes(gzip.compress(rows.encode()))
+    (work / "notes.txt").write_text("text\na good film\na dull story\n")
+    for name, target in (
+        ("plain.csv", "plain.predicted.csv"),
+        ("packed.csv.gz", "packed.predicted.csv"),
+        ("notes.txt", "notes.predicted.csv"),
+    ):
+        call_textune("predict", str(finished.folder), name, cwd=work)
+        assert (work / target).read_text().count("\n") == 3
+    missing = call_textune("predict", str(finished.folder), "nowhere.ods", cwd=work, code=3)
+    assert "nowhere.ods: there is no such file" in missing.stderr
+    assert "see notes.txt" in call_textune("predict", str(finished.folder), "see notes.txt", cwd=work).stdout

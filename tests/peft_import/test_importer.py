@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 import json
 import re
@@ -16,6 +17,7 @@ import peft
 import pytest
 import torch
 import transformers
+from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from safetensors.torch import load_file, save_file
 
 import textune
@@ -25,8 +27,8 @@ from textune.errors import BundleError, ConfigError, DataError, ModelError, Text
 from textune.export.merged import export_merged, push_folder
 from textune.inference import Predictor
 from textune.methods import methods, resolve
+from textune.methods.adopted import list_exact, list_peft_types
 from textune.methods.support import list_rows
-from textune.peft_import import reader as foreign
 from textune.peft_import.importer import import_adapter
 from tiny import UNEQUAL, StopAt, train_tiny, write_reviews
 
@@ -156,7 +158,13 @@ def test_run_gives_the_logits_of_plain_peft(
 
 
 def test_every_type_that_is_let_in_is_tested() -> None:
-    assert {config.peft_type.value for _, config, _, _ in CASES.values()} == set(foreign.PEFT_TYPES)
+    assert {config.peft_type.value for _, config, _, _ in CASES.values()} == set(list_peft_types())
+    methods_of_ours = {kind: cls.key for kind, cls in list_exact().items()}
+    assert methods_of_ours["LORA"] == "lora" and "qlora" not in methods_of_ours.values()
+    for cls in list_exact().values():
+        options = {f.name for f in dataclasses.fields(cls.options_type)}
+        fields = {f.name for f in dataclasses.fields(PEFT_TYPE_TO_CONFIG_MAPPING[peft.PeftType(cls.peft_type)])}
+        assert cls.peft_fields.keys() <= options and {*cls.peft_fields.values()} <= fields, cls.key
 
 
 def test_run_holds_no_path_and_no_text_of_where_it_was_made(

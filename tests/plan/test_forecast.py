@@ -172,10 +172,10 @@ class Told(Silent):
 def test_a_run_that_builds_on_another_is_checked_as_it_will_be(reviews: Path, backbone: Path, tmp_path: Path) -> None:
     base = train_tiny(reviews, backbone, tmp_path / "base", epochs=1, method="bitfit").folder
     given = {"data": str(reviews), "init": str(base)}
-    (config,) = list_plans(given, [], ["minilm"], Silent())
+    (config,) = list_plans(given, [], [None], Silent())
     assert config.method.name == "bitfit"
     with pytest.raises(ConfigError, match="goes on with the method of its run, bitfit"):
-        list_plans(given, ["head"], ["minilm"], Silent())
+        list_plans(given, ["head"], [None], Silent())
 
 
 def test_a_place_for_runs_that_cannot_be_is_told_before_anything_is_rehearsed(

@@ -73,7 +73,7 @@ DEATHS = [
     ("textune.training.trainer:Trainer.take_step", 6),
     ("textune.training.checkpoint:save_file", 1),
     ("textune.training.checkpoint:save_file", 14),
-    ("textune.training.checkpoint:_flush", 25),
+    ("textune.training.checkpoint:flush", 25),
     ("textune.run.save:check_reload", 1),
     ("textune.run.evaluate:render_card", 1),
     ("textune.run.api:load_run", 1),
@@ -83,7 +83,7 @@ MORE_DEATHS = [
     ("textune.training.trainer:Trainer.take_step", 1),
     ("textune.training.checkpoint:_random_tensors", 4),
     ("textune.training.checkpoint:_hash_content", 5),
-    ("textune.training.checkpoint:_flush", 19),
+    ("textune.training.checkpoint:flush", 19),
     ("textune.training.trainer:remove_all_but", 6),
     ("textune.training.trainer:Trainer._finish", 1),
     ("textune.run.save:write_bundle", 1),
@@ -267,7 +267,7 @@ def test_changed_backbone_is_refused(tmp_path: Path, backbone: Path, reviews: Pa
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"),
                                    RuntimeError("Error while serializing: I/O error: No space left on device "
                                                 "(os error 28)")])  # fmt: skip
-@pytest.mark.parametrize("function", ["save_file", "_flush"])
+@pytest.mark.parametrize("function", ["save_file", "flush"])
 def test_full_disk_leaves_the_older_checkpoint_whole(
     error: Exception, function: str, whole: Run, backbone: Path, reviews: Path, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

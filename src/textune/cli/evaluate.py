@@ -24,9 +24,12 @@ def evaluate(
     from textune.run.predictions import collect_errors
 
     config = build_config(gather_settings(settings or []))
-    backbone = config.model.backbone if config.model.backbone != "minilm" else None
     predictor = Predictor.load(
-        run, backbone=backbone, device=device, precision=config.training.precision, trust=config.model.trust
+        run,
+        backbone=config.model.backbone,
+        device=device,
+        precision=config.training.precision,
+        trust=config.model.trust,
     )
     examples = sample_examples(read_labelled(predictor, data, config), config.data.sample, config.training.seed)
     evaluation, probabilities = measure_predictor(predictor, examples, Path(run))

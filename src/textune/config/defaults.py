@@ -13,6 +13,7 @@ from textune.config.long_text import LongText
 from textune.config.schema import RunConfig
 from textune.errors import ConfigError
 
+DEFAULT_METHOD, DEFAULT_BACKBONE = "lora", "minilm"
 LONGEST_DEFAULT = 512
 _MAX_WINDOWS = 16
 _HEAD_FRACTION = 0.25
@@ -34,6 +35,22 @@ class Decision:
 
     def __str__(self) -> str:
         return self.value if isinstance(self.value, str) else f"{self.value:g}"
+
+
+def choose_method(config: RunConfig) -> str:
+    """Return the method's key: as set, else LoRA."""
+    return config.method.name or DEFAULT_METHOD
+
+
+def choose_backbone(config: RunConfig) -> str:
+    """Return the backbone's name: as set, else the embedded model."""
+    return config.model.backbone or DEFAULT_BACKBONE
+
+
+def fill_in_model(config: RunConfig) -> RunConfig:
+    """Decide method and backbone where they are open; with init= the run that is built on decides them first."""
+    method, model = replace(config.method, name=choose_method(config)), config.model
+    return replace(config, method=method, model=replace(model, backbone=choose_backbone(config)))
 
 
 def choose_max_length(config: RunConfig, max_positions: int) -> tuple[RunConfig, list[Decision]]:

@@ -8,7 +8,6 @@ unparsed here; `textune.methods` checks them.
 from __future__ import annotations
 
 import dataclasses
-import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from typing import Any
 
 from textune.config.class_weights import ClassWeights, parse_class_weights
 from textune.config.long_text import LONG_TEXT_FORMS
-from textune.config.values import LabelPairs, RatePairs, check_bounds, coerce_value, parse_labels, parse_rates
+from textune.config.values import LabelPairs, RatePairs, coerce_option, parse_labels, parse_rates
 from textune.errors import ConfigError, suggest
 from textune.files import write_text_atomically
 
@@ -92,7 +91,7 @@ class TokenConfig:
 class ModelConfig:
     """Settings of the pretrained model."""
 
-    backbone: str = option("minilm", "minilm, a folder, or a model id on the hub")
+    backbone: str | None = option(None, "minilm, a folder, or a model id on the hub; default: minilm, or that of init=")
     init: str | None = option(None, "run to continue from, with new data")
     pooling: str | None = option(
         None,
@@ -175,9 +174,9 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class MethodConfig:
-    """The tuning method's name and options, unchecked until `textune.methods.resolve`."""
+    """The tuning method's name and options, unchecked until `textune.methods.resolve`. name: None if open."""
 
-    name: str = "lora"
+    name: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -203,7 +202,8 @@ class RunConfig:
         flat: dict[str, Any] = {}
         for group in _GROUPS:
             flat |= {f.name: getattr(getattr(self, group), f.name) for f in _fields_of(group)}
-        flat["method"] = {"name": self.method.name, **self.method.options}
+        named = {} if self.method.name is None else {"name": self.method.name}
+        flat["method"] = {**named, **self.method.options} or None
         flat |= {"name": self.name, "runs_dir": self.runs_dir}
         return {key: _plain(value) for key, value in flat.items()}
 
@@ -285,7 +285,7 @@ def merge_settings(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str
     """Merge settings, `over` taking precedence; the method's options are merged if its name stays the same."""
     merged = dict(base) | {k: v for k, v in over.items() if k != "method"}
     if "method" in over:
-        old, new = _method_mapping(base.get("method", {})), _method_mapping(over["method"])
+        old, new = _method_mapping(base.get("method")), _method_mapping(over["method"])
         same = new.get("name", old.get("name")) == old.get("name")
         merged["method"] = old | new if same else new
     return merged
@@ -304,20 +304,20 @@ def build_config(flat: Mapping[str, Any]) -> RunConfig:
             if f.name not in flat:
                 continue
             try:
-                values[f.name] = _coerce(f, hints[f.name], flat[f.name])
+                values[f.name] = coerce_option(f.metadata, hints[f.name], flat[f.name], _PARSERS.get(f.name))
             except (ValueError, TypeError) as error:
                 problems.append(f"{f.name}={flat[f.name]!r}: {error}")
         groups[group] = values
     for name in _TOP_LEVEL:
         if flat.get(name) is not None and not isinstance(flat[name], str):
             problems.append(f"{name}={flat[name]!r}: must be text")
-    method = _method_mapping(flat.get("method", {}))
-    if not isinstance(method.get("name", ""), str):
+    method = _method_mapping(flat.get("method"))
+    if not isinstance(method.get("name"), str | None):
         problems.append(f"method={method['name']!r}: must be a method's name")
     _raise_all(problems)
     return RunConfig(
         **{group: _GROUPS[group](**values) for group, values in groups.items()},
-        method=MethodConfig(method.pop("name", "lora"), method),
+        method=MethodConfig(method.pop("name", None), method),
         name=flat.get("name"),
         runs_dir=flat.get("runs_dir") or "runs",
     )
@@ -330,6 +330,8 @@ def _raise_all(problems: list[str]) -> None:
 
 
 def _method_mapping(value: Any) -> dict[str, Any]:
+    if value is None:
+        return {}
     if isinstance(value, str):
         return {"name": value}
     if isinstance(value, Mapping):
@@ -344,18 +346,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {k: _plain(v) for k, v in value.items()}
     return value
-
-
-def _coerce(f: dataclasses.Field[Any], hint: Any, value: Any) -> Any:
-    optional = isinstance(hint, types.UnionType) and type(None) in typing.get_args(hint)
-    if value is None or (optional and isinstance(value, str) and value.lower() in ("auto", "none", "null", "")):
-        if optional:
-            return None
-        raise ValueError("must have a value")
-    if f.name in _PARSERS:
-        return _PARSERS[f.name](value)
-    kind = next(a for a in typing.get_args(hint) if a is not type(None)) if optional else hint
-    return check_bounds(f.metadata, coerce_value(kind, value))
 
 
 _PARSERS: Mapping[str, Callable[[Any], Any]] = {

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import types
+import typing
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from textune.errors import suggest
@@ -12,6 +14,25 @@ LabelPairs = tuple[tuple[str, str], ...]
 
 RatePairs = tuple[tuple[str, float], ...]
 """Peak learning rates by layer: ("lower", 5e-5), ("upper", 1e-4)."""
+
+
+_OPEN = ("auto", "none", "null", "")
+
+
+def coerce_option(limits: Mapping[str, Any], hint: Any, value: Any, parse: Callable[[Any], Any] | None = None) -> Any:
+    """Return what a declared option holds, from text or YAML: None where it may be open and is; raise ValueError.
+
+    limits: what `config.option` keeps of it. hint: its type. parse: for values of a form of their own.
+    """
+    kinds = [kind for kind in typing.get_args(hint) if kind is not type(None)]
+    optional = isinstance(hint, types.UnionType) and type(None) in typing.get_args(hint)
+    if value is None or (optional and isinstance(value, str) and value.lower() in _OPEN):
+        if optional:
+            return None
+        raise ValueError("must have a value")
+    if parse is not None:
+        return parse(value)
+    return check_bounds(limits, coerce_value(kinds[0] if optional else hint, value))
 
 
 def coerce_value(kind: Any, value: Any) -> Any:

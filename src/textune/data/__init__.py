@@ -33,7 +33,8 @@ from textune.data.label_sets import (
     refuse_part_of_columns,
 )
 from textune.data.labels import Labels, build_labels, find_label_twins
-from textune.data.source import Location, ReadOptions, read_table, stream_tables
+from textune.data.roles import NamedColumns, build_labelled, reuse_columns
+from textune.data.source import Location, ReadOptions, list_readable, read_table, stream_tables
 from textune.data.splits import Splits, split_examples, split_folds
 from textune.data.table import Table, build_table
 
@@ -48,12 +49,14 @@ __all__ = [
     "Labels",
     "Leak",
     "Location",
+    "NamedColumns",
     "OddScript",
     "Overlap",
     "ReadOptions",
     "Splits",
     "Table",
     "build_examples",
+    "build_labelled",
     "build_labels",
     "build_table",
     "choose_columns",
@@ -64,9 +67,11 @@ __all__ = [
     "find_overlap",
     "inspect_examples",
     "join_set",
+    "list_readable",
     "match_label_columns",
     "read_table",
     "refuse_part_of_columns",
+    "reuse_columns",
     "sample_examples",
     "split_examples",
     "split_folds",

@@ -13,7 +13,7 @@ import pyarrow as pa
 from textune.data.cells import text_array
 from textune.data.encodings import Encoding, find_encoding
 from textune.data.lines import BadLineError, decoded_lines, open_bytes
-from textune.data.source import Location, Reading, ReadOptions, Source, cell_too_long, sources
+from textune.data.source import Location, Reading, ReadOptions, cell_too_long, file_source, sources
 from textune.errors import DataError
 
 _CANDIDATES = (",", ";", "\t", "|")
@@ -48,10 +48,6 @@ class _File:
             yield from decoded_lines(stream, self.encoding, self.options)
 
 
-def _accepts(source: Any) -> bool:
-    return isinstance(source, Location) and source.suffix in (".csv", ".tsv", ".tab", ".txt") and source.path.is_file()
-
-
 def _open(location: Location, options: ReadOptions, chunk_rows: int) -> Reading:
     name = location.name
     if not location.path.stat().st_size:
@@ -64,7 +60,7 @@ def _open(location: Location, options: ReadOptions, chunk_rows: int) -> Reading:
     return reading
 
 
-sources.register("delimited")(Source(_accepts, _open))
+sources.register("delimited")(file_source((".csv", ".tsv", ".tab", ".txt"), _open))
 
 
 # ---- detecting the delimiter --------------------------------------------------------------------------------------

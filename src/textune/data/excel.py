@@ -11,14 +11,8 @@ import pyarrow as pa
 from textune.data.archives import check_spreadsheet
 from textune.data.cells import cell_text, text_array
 from textune.data.delimited import refuse_duplicates
-from textune.data.source import Location, Reading, ReadOptions, Source, sources
+from textune.data.source import Location, Reading, ReadOptions, file_source, sources
 from textune.errors import DataError, suggest
-
-_ENDINGS = (".xlsx", ".xlsm", ".xls", ".ods")
-
-
-def _accepts(source: Any) -> bool:
-    return isinstance(source, Location) and source.suffix in _ENDINGS and source.path.is_file()
 
 
 def _open(location: Location, options: ReadOptions, chunk_rows: int) -> Reading:
@@ -47,7 +41,7 @@ def _open(location: Location, options: ReadOptions, chunk_rows: int) -> Reading:
     return Reading(location.name, iter(tables), [note] if note else [])
 
 
-sources.register("excel")(Source(_accepts, _open))
+sources.register("excel")(file_source((".xlsx", ".xlsm", ".xls", ".ods"), _open))
 
 
 def _choose_sheet(location: Location, names: list[str]) -> tuple[str, str | None]:

@@ -14,10 +14,18 @@ import pyarrow as pa
 from textune.data.cells import text_array
 from textune.data.encodings import find_encoding
 from textune.data.parquet import read_files
-from textune.data.source import Location, Reading, ReadOptions, Source, cell_too_long, open_source, sources
+from textune.data.source import (
+    Location,
+    Reading,
+    ReadOptions,
+    Source,
+    cell_too_long,
+    list_readable,
+    open_source,
+    sources,
+)
 from textune.errors import DataError, suggest
 
-_TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".xlsx")
 _SPLITS = {
     "train": ("train", "training"),
     "test": ("test", "testing"),
@@ -46,9 +54,10 @@ sources.register("folder")(Source(_accepts, _open))
 def _find_parts(folder: Path) -> dict[str, list[Path]]:
     """Return the folders or files of each split, such as train/, train.csv or train-00000-of-00002.parquet."""
     parts: dict[str, list[Path]] = {}
+    tables = tuple(suffix for suffix in list_readable() if suffix != ".txt")  # in a folder, .txt files are texts
     for child in sorted(folder.iterdir()):
         stem = child.name if child.is_dir() else child.name.removesuffix(".gz").rpartition(".")[0]
-        if not child.is_dir() and not child.name.lower().removesuffix(".gz").endswith(_TABLES):
+        if not child.is_dir() and not child.name.lower().removesuffix(".gz").endswith(tables):
             continue
         base = re.sub(r"-\d+-of-\d+$", "", stem.casefold())
         split = next((name for name, spellings in _SPLITS.items() if base in spellings), None)

@@ -13,7 +13,7 @@ import pyarrow as pa
 from textune.data.cells import Literal, cell_text, compact_json, text_array
 from textune.data.encodings import Encoding, find_encoding
 from textune.data.lines import BadLineError, decoded_lines, open_bytes
-from textune.data.source import MAX_COLUMNS, Location, Reading, ReadOptions, Source, sources
+from textune.data.source import MAX_COLUMNS, Location, Reading, ReadOptions, file_source, sources
 from textune.errors import DataError
 
 MAX_DEPTH = 64
@@ -21,14 +21,6 @@ _NO_BRACKET = re.compile(r"[^\[\]{}]+")
 _INNERMOST = re.compile(r"\[\]|\{\}")
 _STRING = re.compile(r'"[^"\\]*+(?:\\.?[^"\\]*+)*+(?:"|\Z)', re.DOTALL)  # linear even if a quote is never closed
 Row = dict[str, Any]
-
-
-def _accepts_lines(source: Any) -> bool:
-    return isinstance(source, Location) and source.suffix in (".jsonl", ".ndjson") and source.path.is_file()
-
-
-def _accepts_document(source: Any) -> bool:
-    return isinstance(source, Location) and source.suffix == ".json" and source.path.is_file()
 
 
 def _open_lines(location: Location, options: ReadOptions, chunk_rows: int) -> Reading:
@@ -62,8 +54,8 @@ def _open_document(location: Location, options: ReadOptions, chunk_rows: int) ->
     return Reading(location.name, _chunks(rows, location.name, chunk_rows), notes)
 
 
-sources.register("jsonlines")(Source(_accepts_lines, _open_lines))
-sources.register("json")(Source(_accepts_document, _open_document))
+sources.register("jsonlines")(file_source((".jsonl", ".ndjson"), _open_lines))
+sources.register("json")(file_source((".json",), _open_document))
 
 
 def parse_json(text: str) -> Any:

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
 from textune.data.cells import as_text
 from textune.data.lines import FREE_BYTES, check_expansion
-from textune.data.source import Location, Reading, ReadOptions, Source, sources, too_large
+from textune.data.source import Location, Reading, ReadOptions, file_source, sources, too_large
 from textune.errors import DataError
 
 _BATCH_ROWS = 1024
-
-
-def _accepts(source: Any) -> bool:
-    return isinstance(source, Location) and source.suffix == ".parquet" and source.path.is_file()
 
 
 def _open(location: Location, options: ReadOptions, chunk_rows: int) -> Reading:
@@ -31,7 +26,7 @@ def read_files(paths: list[Path], name: str, options: ReadOptions, chunk_rows: i
     return reading
 
 
-sources.register("parquet")(Source(_accepts, _open))
+sources.register("parquet")(file_source((".parquet",), _open))
 
 
 def _columns_of(paths: list[Path], name: str) -> list[str]:

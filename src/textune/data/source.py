@@ -71,13 +71,29 @@ class Source:
 
     accepts: whether it can read a Location (for paths) or another object.
     open: (source, options, rows per chunk) -> Reading.
+    suffixes: the lower-case endings of the files that it reads.
     """
 
     accepts: Callable[[Any], bool]
     open: Callable[[Any, ReadOptions, int], Reading]
+    suffixes: tuple[str, ...] = ()
 
 
 sources: Registry[Source] = Registry("source")
+
+
+def file_source(suffixes: tuple[str, ...], open: Callable[[Any, ReadOptions, int], Reading]) -> Source:
+    """Return a source that reads the files with these endings."""
+
+    def accepts(source: Any) -> bool:
+        return isinstance(source, Location) and source.suffix in suffixes and source.path.is_file()
+
+    return Source(accepts, open, suffixes)
+
+
+def list_readable() -> tuple[str, ...]:
+    """Return the endings of every file that a source reads, in the order of the sources."""
+    return tuple(suffix for _, source in sources for suffix in source.suffixes)
 
 
 def read_table(source: str | Path | Any, options: ReadOptions = ReadOptions()) -> Table:
@@ -239,5 +255,5 @@ def _unknown_file(location: Location) -> DataError:
         )
     return DataError(
         f"{location.name}: unknown file suffix '{location.path.suffix}'",
-        hint="known: .csv .tsv .txt .jsonl .ndjson .json .parquet .xlsx .xls .ods (the text formats also with .gz)",
+        hint=f"known: {' '.join(list_readable())} (the text formats also with .gz)",
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import re
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from textune.data import ReadOptions, Table, choose_columns, join_set, stream_tables
+from textune.data import NamedColumns, ReadOptions, Table, join_set, reuse_columns, stream_tables
 from textune.errors import ConfigError, DataError
 from textune.evaluation import Answer
+from textune.files import write_file
 from textune.inference.predictor import Predictor
 
 if TYPE_CHECKING:
@@ -83,8 +83,7 @@ def predict_file(
     counts = dict.fromkeys(predictor.labels, 0)
     rows = without_text = 0
     added: tuple[str, ...] = ()
-    with tempfile.TemporaryDirectory(prefix=".textune-", dir=output.parent) as place:
-        partial = Path(place) / output.name
+    with write_file(output) as partial:
         writer: _Writer | None = None
         for piece in stream_tables(source, reading or ReadOptions(), _ROWS_PER_PIECE):
             texts, pairs = _texts_of(piece, predictor, form.text, form.text_pair)
@@ -102,7 +101,6 @@ def predict_file(
         if writer is None:
             raise DataError(f"{source}: there are no rows to classify")
         writer.close()
-        partial.replace(output)
     return FilePrediction(output, rows, without_text, counts, added, writer.escaped_cells)
 
 
@@ -111,14 +109,7 @@ def _texts_of(
 ) -> tuple[list[str | None], list[str] | None]:
     """Return each row's text (None where it has none) and second text."""
     trained = predictor.manifest.columns
-    there = set(piece.columns)
-    columns = choose_columns(
-        piece,
-        text=tuple(text) if text else (trained.text if set(trained.text) <= there else None),
-        text_pair=text_pair or trained.text_pair,
-        need_label=False,
-        joiner=trained.joiner,
-    )
+    columns = reuse_columns(piece, trained, NamedColumns(text, text_pair), need_label=False)
     parts = [piece.arrow.column(name).to_pylist() for name in columns.text]
     texts = [trained.joiner.join(p for p in row if p and p.strip()) for row in zip(*parts, strict=True)]
     pairs = None
@@ -239,6 +230,11 @@ _WRITERS: dict[str, type[Any]] = {
     ".jsonl": _JsonLinesWriter,
     ".parquet": _ParquetWriter,
 }
+
+
+def list_writable() -> tuple[str, ...]:
+    """Return the endings of the files that `predict_file` writes."""
+    return tuple(_WRITERS)
 
 
 def read_lines(stream: Any) -> Iterator[str]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from textune.backbones.pooling import Pooling
 from textune.bundle import BaseModel, Manifest, read_manifest
-from textune.errors import BundleError, DataError, ModelError
+from textune.errors import BundleError, ConfigError, DataError, ModelError
 from textune.evaluation import build_task
 from textune.tokens import Tokenized, encode_texts, load_tokenizer
 from textune.tokens.batches import EncodedSplit, Padding
@@ -95,10 +95,15 @@ class Predictor:
         precision: "auto" (a probe decides), "fp32" or "bf16". merge: add the adapter into the weights, which is
         faster; None: unless the weights are 4-bit ones, which would no longer save memory. engine: "auto", "lean" or
         "reference".
-        Raises BundleError or ModelError.
+        Raises BundleError or ModelError; ConfigError where the backbone is not that of the run.
         """
         manifest = read_manifest(run, verify=False)
         if manifest.exported:
+            if backbone is not None:
+                raise ConfigError(
+                    f"backbone={backbone}: {run} is an export, which holds its whole model",
+                    hint="leave backbone= out",
+                )
             return cls._load_exported(Path(run), manifest, device, precision)
         options = LoadOptions(backbone, device, precision, trust, merge, engine)
         return cls.from_manifest(Path(run), read_manifest(run), options)
@@ -234,11 +239,14 @@ def load(run: str | Path, **options: Any) -> Predictor:
 
 
 def find_backbone(base: BaseModel, given: str | None, trust: str | None) -> Backbone:
-    """Find the base model of a bundle and checks its hash; raise ModelError with what to give."""
-    from textune.backbones import recall_local, resolve_backbone
+    """Find the base model of a bundle and check its hash; raise ModelError with what to give.
+
+    given: the backbone that was named explicitly; ConfigError where it is another model.
+    """
+    from textune.backbones import recall_local, resolve_backbone, resolve_same
 
     if given is not None:
-        return resolve_backbone(given, trust=trust, sha256=base.sha256)
+        return resolve_same(given, base.id, base.sha256, trust=trust)
     if not base.local:
         return resolve_backbone(base.id, trust=trust, sha256=base.sha256)
     folder = recall_local(base.sha256)

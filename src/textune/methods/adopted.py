@@ -11,13 +11,30 @@ from typing import TYPE_CHECKING, Any
 
 from textune.backbones.families import Family
 from textune.config import option
-from textune.methods.base import adopted, register
+from textune.methods.base import adopted, methods, register
 from textune.methods.peft_based import PeftMethod, PromptMethod
 
 if TYPE_CHECKING:
     import torch
 
-_KEEPS_IDS = ("PREFIX_TUNING",)
+_OTHER_TYPES = (
+    "ADALORA",
+    "C3A",
+    "DELORA",
+    "FOURIERFT",
+    "HRA",
+    "LOHA",
+    "LOKR",
+    "MISS",
+    "OFT",
+    "RANDLORA",
+    "ROAD",
+    "SHIRA",
+    "VBLORA",
+    "WAVEFT",
+)
+"""What is imported beside the types of our own methods: the tests see to each. The types that are left out read more
+files, compile code or want more than a text."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +71,24 @@ class AdoptedPrompt(PromptMethod):
 
     def needs_equal_lengths(self, family: Family) -> bool:
         """Return True for decoders, but under a prefix: there the ids tell where a text ends."""
-        return self.options.peft_type not in _KEEPS_IDS and super().needs_equal_lengths(family)
+        from textune.methods.prefix import Prefix  # the registry lists methods in the order of their first import
+
+        return self.options.peft_type != Prefix.peft_type and super().needs_equal_lengths(family)
 
     def build_peft_config(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> Any:
         """Return the configuration that the prompt came with."""
         return build_config(self.options.peft_type, json.loads(self.options.settings))
+
+
+def list_exact() -> dict[str, type[PeftMethod]]:
+    """Return peft's type -> the method that may build the very same adapter."""
+    ours = (cls for _, cls in methods if issubclass(cls, PeftMethod))
+    return {cls.peft_type: cls for cls in ours if cls.peft_type is not None}
+
+
+def list_peft_types() -> tuple[str, ...]:
+    """Return peft's names of everything that can be imported."""
+    return tuple(sorted({*list_exact(), *_OTHER_TYPES}))
 
 
 def build_config(peft_type: str, settings: dict[str, Any]) -> Any:

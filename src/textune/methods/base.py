@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from textune.backbones import Backbone
 from textune.backbones.families import Family
-from textune.config.values import coerce_value
+from textune.config.values import coerce_option
 from textune.errors import BundleError, ConfigError, ModelError, suggest
 from textune.methods.rates import Rates, group_parameters, is_inside
 from textune.registry import Registry
@@ -173,27 +173,12 @@ def _build_method(cls: type[Method], raw_options: Mapping[str, Any]) -> Method:
     values: dict[str, Any] = {}
     for key in (k for k in raw_options if k in fields):
         try:
-            values[key] = _coerce_option(fields[key], hints[key], raw_options[key])
+            values[key] = coerce_option(fields[key].metadata, hints[key], raw_options[key])
         except ValueError as error:
             problems.append(f"method.{key}={raw_options[key]!r}: {error}")
     if problems:
         raise ConfigError("\n  ".join(problems), hint=f"options of {name}: {', '.join(fields) or 'none'}")
     return cls(cls.options_type(**values))
-
-
-def _coerce_option(f: dataclasses.Field[Any], hint: Any, value: Any) -> Any:
-    kinds = [a for a in typing.get_args(hint) if a is not type(None)] if type(None) in typing.get_args(hint) else [hint]
-    if value is None or (isinstance(value, str) and value.lower() in ("auto", "none", "")):
-        if kinds[0] is hint:
-            raise ValueError("must have a value")
-        return None
-    result = coerce_value(kinds[0], value)
-    low, high, choices = f.metadata["low"], f.metadata["high"], f.metadata["choices"]
-    if choices and result not in choices:
-        raise ValueError(f"must be one of {', '.join(choices)}")
-    if low is not None and not low <= result <= high:
-        raise ValueError(f"must be between {low:g} and {high:g}")
-    return result
 
 
 def check_family(method: Method, family: Family) -> None:
@@ -212,8 +197,9 @@ def longest_text(method: Method, backbone: Backbone) -> int:
     return backbone.max_positions - method.virtual_tokens
 
 
-def check_length(method: Method, backbone: Backbone, max_length: int | None) -> None:
-    """Raise ConfigError where texts are to be longer than the backbone reads under the method."""
+def check_fit(method: Method, backbone: Backbone, max_length: int | None) -> None:
+    """Raise ModelError where the backbone does not support the method, ConfigError where it reads fewer tokens."""
+    check_family(method, backbone.family)
     most = longest_text(method, backbone)
     if max_length is not None and max_length > most:
         beside = f" beside the {method.virtual_tokens} virtual ones of {method.key}" if method.virtual_tokens else ""

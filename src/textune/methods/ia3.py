@@ -20,6 +20,7 @@ class IA3(PeftMethod):
     paper = "https://arxiv.org/abs/2205.05638"
     when = "many classifiers stored beside one backbone: 0.06 MB each on MiniLM; merged for free"
     learning_rate = 1e-2
+    peft_type = "IA3"
 
     @classmethod
     def refusal(cls, family: Family) -> str | None:

@@ -21,6 +21,7 @@ class LNTuning(PeftMethod):
     paper = "https://arxiv.org/abs/2312.11420"
     when = "as small as BitFit, and to be had where a backbone has no bias vectors"
     learning_rate = 3e-3
+    peft_type = "LN_TUNING"
 
     @classmethod
     def refusal(cls, family: Family) -> str | None:

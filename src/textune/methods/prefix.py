@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textune.backbones import Backbone
 from textune.backbones.families import Family
@@ -40,6 +40,8 @@ class Prefix(PromptMethod):
     when = "when weights must stay untouched, and a prompt at the input alone learns too little"
     options_type = PrefixOptions
     learning_rate = 3e-2
+    peft_type = "PREFIX_TUNING"
+    peft_fields: ClassVar = {"tokens": "num_virtual_tokens"}
     head_learning_rate = 2e-3
 
     @classmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textune.backbones.families import Family
 from textune.config import option
@@ -30,6 +30,8 @@ class Prompt(PromptMethod):
     when = "large backbones; on small encoders it learns slowly and often stays behind LoRA"
     options_type = PromptOptions
     learning_rate = 3e-2
+    peft_type = "PROMPT_TUNING"
+    peft_fields: ClassVar = {"tokens": "num_virtual_tokens"}
     head_learning_rate = 2e-3
 
     def build_peft_config(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> Any:

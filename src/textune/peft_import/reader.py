@@ -13,6 +13,7 @@ from textune.bundle import MANIFEST
 from textune.config.values import LabelPairs
 from textune.errors import BundleError
 from textune.files import read_json
+from textune.methods.adopted import list_peft_types
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PICKLE = "adapter_model.bin"
@@ -37,30 +38,6 @@ _START = frozenset(
 _HARMLESS_STARTS = (True, False, "gaussian", "orthogonal", "eva", None)
 _TASKS = {"single_label_classification": "single_label", "multi_label_classification": "multi_label"}
 _HEAD_ENDS = (".classifier.out_proj.weight", ".classifier.weight", ".score.weight")
-PEFT_TYPES = (
-    "LORA",
-    "ADALORA",
-    "C3A",
-    "DELORA",
-    "FOURIERFT",
-    "HRA",
-    "IA3",
-    "LN_TUNING",
-    "LOHA",
-    "LOKR",
-    "MISS",
-    "OFT",
-    "PREFIX_TUNING",
-    "PROMPT_TUNING",
-    "P_TUNING",
-    "RANDLORA",
-    "ROAD",
-    "SHIRA",
-    "VBLORA",
-    "VERA",
-    "WAVEFT",
-)
-"""What can be imported: the tests see to each. Others read more files, compile code or want more than a text."""
 
 
 @dataclass(frozen=True)
@@ -117,10 +94,10 @@ def read_adapter(folder: Path) -> ForeignAdapter:
                 hint="take the entry out if the adapter does not need that code",
             )
     peft_type, task = config.get("peft_type"), config.get("task_type")
-    if peft_type not in PEFT_TYPES:
+    if peft_type not in list_peft_types():
         raise BundleError(
             f"{folder / CONFIG}: peft_type={peft_type!r} cannot be imported",
-            hint=f"can be imported: {', '.join(PEFT_TYPES)}",
+            hint=f"can be imported: {', '.join(list_peft_types())}",
         )
     if task not in (None, "SEQ_CLS"):
         raise BundleError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 import tempfile
@@ -16,24 +17,26 @@ from textune import cache
 from textune.backbones import resolve_backbone
 from textune.bundle import check_writable, read_manifest
 from textune.config import RunConfig, build_config, write_settings
+from textune.config.defaults import choose_backbone, choose_method
 from textune.errors import ConfigError, MissingExtraError, ModelError, TextuneError
-from textune.methods import check_family, check_length, methods, resolve
+from textune.methods import methods
 from textune.plan.forecast import Forecast
 from textune.process.child import explain_failure, run_child
 from textune.progress import Progress
-from textune.run.start import adopt_init
+from textune.run.start import adopt_init, resolve_model
 
 _OF_ONE_METHOD = (ConfigError.exit_code, ModelError.exit_code, MissingExtraError.exit_code)
 """How a rehearsal ends where another method may do better: a prompt, say, leaves the text fewer tokens."""
 
 
 def list_plans(
-    settings: Mapping[str, Any], chosen: Sequence[str], backbones: Sequence[str], progress: Progress
+    settings: Mapping[str, Any], chosen: Sequence[str], backbones: Sequence[str | None], progress: Progress
 ) -> list[RunConfig]:
     """Return the settings of every run to forecast: each method on each backbone.
 
-    chosen: the methods; none: all that a family carries, and the others are told with the reason. Raises ConfigError or
-    ModelError for a method that was named and cannot be had.
+    chosen: the methods; none: all that a family supports, and the others are reported with the reason. A backbone of
+    None is open: it is that of the run of init=, or the default. Raises ConfigError or ModelError for a method that was
+    named and is not supported.
     """
     given = settings.get("method")
     options = {k: v for k, v in given.items() if k != "name"} if isinstance(given, Mapping) else {}
@@ -41,26 +44,25 @@ def list_plans(
         raise ConfigError("method.*: belongs to one method", hint="name it: methods=lora")
     if settings.get("init") and not chosen:
         chosen = [read_manifest(str(settings["init"]), verify=False).method]
+    find = functools.cache(lambda name, trust: resolve_backbone(name, trust=trust))
     configs: list[RunConfig] = []
     refused: list[TextuneError] = []
     for backbone in backbones:
         trust = settings.get("trust")
-        found = None if settings.get("init") else resolve_backbone(backbone, trust=trust)
+        if not settings.get("init"):
+            find(choose_backbone(build_config({"backbone": backbone})), trust)  # raises, whatever the method
         for name in chosen or methods.names():
             config = build_config(dict(settings) | {"method": {"name": name, **options}, "backbone": backbone})
             try:
                 adopted = adopt_init(config)
-                method = resolve(adopted.method.name, adopted.method.options)
-                model = found or resolve_backbone(adopted.model.backbone, trust=trust)
-                check_family(method, model.family)
-                check_length(method, model, adopted.tokens.max_length)
+                resolve_model(adopted, find)
             except (ConfigError, ModelError, MissingExtraError) as error:
                 if chosen:
                     raise
                 progress.say(f"{name}: {error.message}" if isinstance(error, ConfigError) else error.message)
                 refused.append(error)
                 continue
-            configs.append(config)
+            configs.append(adopted)
     if not configs:
         raise refused[0]
     return configs
@@ -96,8 +98,8 @@ def plan_runs(
                 failed.append(error)
                 continue
             # only the first run tokenises: the others found its tokens, and a run by itself would not
-            slowest = max(prepared.get(config.model.backbone, 0.0), forecast.seconds["prepare"])
-            prepared[config.model.backbone] = slowest
+            slowest = max(prepared.get(choose_backbone(config), 0.0), forecast.seconds["prepare"])
+            prepared[choose_backbone(config)] = slowest
             forecasts.append(replace(forecast, seconds={**forecast.seconds, "prepare": slowest}))
             task.advance(1, f"{forecast.method} on {forecast.backbone}")
     if not forecasts:
@@ -113,7 +115,7 @@ def _rehearse_apart(config: RunConfig, place: Path, seconds: float, cached: Path
     words = [str(word) for pair in told.items() for word in pair]
     finished = run_child(["plan", str(settings), *words], quiet=True, environment={"TEXTUNE_CACHE": str(cached)})
     if finished.code:
-        raise explain_failure(f"{config.method.name} on {config.model.backbone}", finished)
+        raise explain_failure(f"{choose_method(config)} on {choose_backbone(config)}", finished)
     return Forecast.from_dict(json.loads(finished.output.strip().splitlines()[-1]))
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -11,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textune.evaluation import AnyEvaluation, ConfidentError, Evaluation, count_confusions
+from textune.files import write_text_atomically
 from textune.progress import format_seconds
 from textune.report.charts import draw_losses, draw_scores
 from textune.report.verdict import difference_between, judge
@@ -86,18 +85,7 @@ def write_report(report: ReportInput, path: str | Path) -> None:
 
 def write_page(text: str, path: str | Path) -> None:
     """Write a page as UTF-8, whole or not at all."""
-    target, page = Path(path), text.encode("utf-8")
-    handle, partial = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(page)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(partial).chmod(0o644)  # mkstemp's 0600 would keep colleagues from opening a shared run
-        Path(partial).replace(target)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
+    write_text_atomically(Path(path), text)
 
 
 @cache

@@ -149,6 +149,7 @@ def resume(run: str | Path, data: Any = None, *, progress: Progress | None = Non
 
 def train_only(config: RunConfig, progress: Progress, frames: Mapping[str, Any]) -> Path:
     """Train and save the bundle, with no baselines and no report; return the run's folder."""
+    config = adopt_init(config)
     prepared = prepare(config, progress, Shared(frames))
     folder = choose_folder(config, overwrite=False)
     with lock_run(folder):

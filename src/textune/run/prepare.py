@@ -15,13 +15,20 @@ from textune.backbones.families import describe_guess
 from textune.backbones.pooling import Pooling, choose_pooling
 from textune.config import LongText, RunConfig
 from textune.config.class_weights import weigh_classes
-from textune.config.defaults import Decision, choose_long_text, choose_max_length, choose_training
+from textune.config.defaults import (
+    Decision,
+    choose_long_text,
+    choose_max_length,
+    choose_training,
+    fill_in_model,
+)
 from textune.config.schema import POOLINGS
 from textune.data import MULTI, Examples, split_folds
 from textune.errors import ConfigError
-from textune.methods import Method, check_family, check_length, longest_text, resolve
+from textune.methods import Method, longest_text
 from textune.progress import Progress
 from textune.run.facts import advise_on_cuts, describe_data
+from textune.run.start import resolve_model
 from textune.run.tables import PreparedData, count_labels, encode_split, prepare_data
 from textune.tokens import load_tokenizer
 from textune.tokens.batches import EncodedSplit, Padding
@@ -115,12 +122,11 @@ def prepare(
     Raises ConfigError, DataError or ModelError.
     """
     shared, sample = shared or Shared(), sample or Sample()
-    method = resolve(config.method.name, config.method.options)
-    model = config.model
-    backbone = shared.keep(
-        f"backbone {model.backbone} {model.trust}", lambda: resolve_backbone(model.backbone, trust=model.trust)
+    config = fill_in_model(config)
+    method, backbone = resolve_model(
+        config,
+        lambda name, trust: shared.keep(f"backbone {name} {trust}", lambda: resolve_backbone(name, trust=trust)),
     )
-    check_family(method, backbone.family)
     if backbone.family.guessed:
         progress.warn(describe_guess(backbone.family))
     data = read_rows(config, shared, sample)
@@ -131,8 +137,8 @@ def prepare(
     _check_threshold(config, data)
     config, decisions = choose_max_length(config, longest_text(method, backbone))
     config, long_text, about_length = choose_long_text(config)
-    form, reason = choose_pooling(model.pooling, backbone.family, backbone.config, backbone.folder)
-    about_pooling = [Decision("pooling", form, reason)] if model.pooling is None else []
+    form, reason = choose_pooling(config.model.pooling, backbone.family, backbone.config, backbone.folder)
+    about_pooling = [Decision("pooling", form, reason)] if config.model.pooling is None else []
     if form in POOLINGS:
         config = replace(config, model=replace(config.model, pooling=form))
     config, about_training = choose_training(
@@ -146,7 +152,6 @@ def prepare(
     )
     config = replace(config, data=replace(config.data, task=data.task))
     class_weights = _weigh_classes(config, data, progress)
-    check_length(method, backbone, config.tokens.max_length)
     tokenizer, train, validation = _tokenize(config, data, backbone, long_text, shared)
     if doubt := describe_unknown(backbone.id, measure_unknown(tokenizer, train.tokens)):
         progress.warn(doubt)

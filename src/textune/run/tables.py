@@ -20,10 +20,12 @@ from textune.data import (
     Examples,
     Labels,
     Leak,
+    NamedColumns,
     Overlap,
     ReadOptions,
     Table,
     build_examples,
+    build_labelled,
     build_labels,
     choose_columns,
     choose_form,
@@ -31,9 +33,7 @@ from textune.data import (
     find_leaks,
     find_overlap,
     inspect_examples,
-    match_label_columns,
     read_table,
-    refuse_part_of_columns,
     sample_examples,
     split_examples,
 )
@@ -169,35 +169,16 @@ def _read_other(
     source: Any, name: str, config: RunConfig, columns: Columns, task: str, options: ReadOptions
 ) -> tuple[Examples, list[str]]:
     data = config.data
-    table = read_table(source, options)
-    differs = name == "test" and any((data.test_text, data.test_text_pair, data.test_label))
-    named = data.test_label if name == "test" else None
-    if named is None:
-        alike = "call its label columns as the training table does"
-        refuse_part_of_columns(
-            table, columns.indicators, "name its label columns with test_label=" if name == "test" else alike
-        )
-    own = choose_columns(
-        table,
-        text=(data.test_text if name == "test" else None) or _if_there(columns.text, table),
-        text_pair=(data.test_text_pair if name == "test" else None) or columns.text_pair,
-        label=named or _if_there(columns.labels, table),
-        group=_if_there(columns.group, table),
-        joiner=data.joiner,
+    table, test = read_table(source, options), name == "test"
+    named = NamedColumns(data.test_text, data.test_text_pair, data.test_label, "test_label" if test else None)
+    examples, own, form = build_labelled(
+        table, columns, named if test else NamedColumns(label_setting=None), task, data.label_separator
     )
+    differs = test and any((data.test_text, data.test_text_pair, data.test_label))
     chosen_here = differs or own.text != columns.text or own.labels != columns.labels
     notes = [f"{name}: {note}" for note in (*table.notes, *(own.notes if chosen_here else ()))]
-    sample = data.test_sample if name == "test" else data.validation_sample
-    form = choose_form(table, own, task, data.label_separator)
-    form = match_label_columns(form, table, own, columns.indicators, "test_label")
     notes += [f"{name}: {form.note}"] if form.column_labels else []
-    return sample_examples(build_examples(table, own, form), sample, config.split_seed), notes
-
-
-def _if_there(names: Any, table: Table) -> Any:
-    """Return the training table's column names where this table has them too, else None: look for others."""
-    wanted = (names,) if isinstance(names, str) else names or ()
-    return names if wanted and all(n in table.columns for n in wanted) else None
+    return sample_examples(examples, data.test_sample if test else data.validation_sample, config.split_seed), notes
 
 
 def _rows_to_hold_out(config: RunConfig, rows: int, given: Mapping[str, Any], classes: int) -> tuple[int, int]:

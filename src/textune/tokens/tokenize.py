@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from textune import cache
 from textune.config import TRUNCATE, LongText
 from textune.errors import ConfigError, DataError, ModelError
+from textune.files import write_folder
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -333,8 +333,6 @@ _ARRAYS = ("ids", "offsets", "full_lengths", "second_starts", "window_starts")
 
 
 def _store(tokenized: Tokenized, folder: Path) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder.parent))
     arrays = {name: getattr(tokenized, name) for name in _ARRAYS if getattr(tokenized, name) is not None}
     facts = {
         "rows": len(tokenized),
@@ -342,15 +340,10 @@ def _store(tokenized: Tokenized, folder: Path) -> None:
         "arrays": list(arrays),
         "capacity": tokenized.capacity,
     }
-    try:
+    with write_folder(folder, shared=True) as partial:
         for name, array in arrays.items():
             np.save(partial / f"{name}.npy", array)
         (partial / "tokens.json").write_text(json.dumps(facts), encoding="utf-8")
-        partial.rename(folder)
-    except OSError:
-        shutil.rmtree(partial, ignore_errors=True)
-        if not folder.is_dir():  # if it exists, another run stored the same ids first
-            raise
 
 
 def _open_stored(folder: Path, rows: int, max_length: int) -> Tokenized | None:
