@@ -79,7 +79,7 @@ def test_a_run_killed_while_it_wrote_its_first_files_is_begun_anew(name: str, tm
     assert names_in(folder) == []
     (folder / name).touch()
     (folder / "diary.txt").touch()
-    with pytest.raises(BundleError, match="exists already"):
+    with pytest.raises(BundleError, match="already exists"):
         prepare_run_folder(folder, overwrite=False)
 
 
