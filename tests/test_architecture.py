@@ -19,8 +19,8 @@ LINES_AT_MOST = 400
 
 LAYERS = (
     "version", "errors", "registry", "progress", "files", "cache", "process", "config", "evaluation", "data", "bundle",
-    "tokens", "backbones", "methods", "engine", "training", "inference", "report", "run", "export", "peft_import",
-    "compare", "search", "plan", "sklearn", "cli", "__main__",
+    "tokens", "backbones", "tasks", "methods", "engine", "training", "inference", "report", "run", "export",
+    "peft_import", "compare", "search", "plan", "sklearn", "cli", "__main__",
 )  # fmt: skip
 """Lowest first: a module or package imports only what stands before it."""
 ORDER = {name: position for position, name in enumerate(LAYERS)}

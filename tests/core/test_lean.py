@@ -27,10 +27,10 @@ from textune.engine import LeanEngine, Precision, ReferenceEngine, attention, lo
 from textune.errors import ModelError
 from textune.methods import Rates, resolve
 from textune.progress import Silent
+from textune.tasks.objective import CrossEntropy
 from textune.tokens import Tokenized, encode_texts, load_tokenizer
 from textune.tokens.batches import Batch, EncodedSplit, Padding, collate
 from textune.training.device import open_accelerator
-from textune.training.objective import CrossEntropy
 from textune.training.trainer import Trainer, TrainingRows, TrainingSetup
 
 FAMILIES = ("bert", "distilbert", "roberta", "xlm-roberta", "electra")

@@ -29,10 +29,10 @@ from textune.progress import Silent
 from textune.run.fit import build_model
 from textune.run.prepare import prepare
 from textune.run.untuned import UntunedBackbone
+from textune.tasks.objective import BinaryCrossEntropy, CrossEntropy
 from textune.tokens import encode_texts, load_tokenizer
 from textune.tokens.batches import EncodedSplit
 from textune.training.head import Network, choose_rows, find_output_layer, set_head, start_head, straighten_hidden_layer
-from textune.training.objective import BinaryCrossEntropy, CrossEntropy
 from textune.training.probe import FOLDS, STRENGTHS, Loss, Probe, assign_folds, solve_probe
 
 Array = np.ndarray[Any, Any]

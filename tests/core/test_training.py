@@ -24,6 +24,7 @@ from textune.errors import TrainingError
 from textune.files import hash_file, read_json_lines
 from textune.methods import resolve
 from textune.progress import Silent
+from textune.tasks.objective import CrossEntropy, score_logits
 from textune.tokens import encode_texts, load_tokenizer
 from textune.tokens.batches import (
     Batch,
@@ -35,7 +36,6 @@ from textune.tokens.batches import (
     split_micro_batches,
 )
 from textune.training.device import open_accelerator
-from textune.training.objective import CrossEntropy, score_logits
 from textune.training.trainer import Trainer, TrainingRows, TrainingSetup
 
 CONFIG = TrainingConfig(epochs=1, batch_size=8, learning_rate=1e-3, head_learning_rate=1e-3, dropout=0.0)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from textune.evaluation import AnyEvaluation
     from textune.run import Run
+    from textune.tasks import AnyEvaluation
 
 JSON_HELP = "Print one JSON object on standard output; progress goes to standard error."
 DEVICE_HELP = "cpu, cuda or mps; default: the best there is."
@@ -88,8 +88,8 @@ def _scores_of(model: Mapping[str, Any]) -> dict[str, float]:
 
 def print_run(run: Run) -> None:
     """Print the table before and after, and where everything is."""
-    from textune.evaluation import read_evaluation
     from textune.progress import format_seconds
+    from textune.tasks import read_evaluation
 
     names = {
         "majority": "majority class",

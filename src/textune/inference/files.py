@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from textune.data import ReadOptions, Table, choose_columns, join_set, stream_tables
 from textune.errors import ConfigError, DataError
-from textune.evaluation import Answer
 from textune.inference.predictor import Predictor
+from textune.tasks import Answer
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from textune.backbones.pooling import Pooling
 from textune.bundle import BaseModel, Manifest, read_manifest
 from textune.errors import BundleError, DataError, ModelError
-from textune.evaluation import build_task
+from textune.tasks import build_task
 from textune.tokens import Tokenized, encode_texts, load_tokenizer
 from textune.tokens.batches import EncodedSplit, Padding
 

@@ -10,11 +10,12 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from textune.evaluation import AnyEvaluation, ConfidentError, Evaluation, count_confusions
+from textune.evaluation import ConfidentError, Evaluation, count_confusions
 from textune.progress import format_seconds
 from textune.report.charts import draw_losses, draw_scores
 from textune.report.verdict import difference_between, judge
 from textune.report.wording import clean_text, clip, number, percent, plural, points, shorten, span
+from textune.tasks import AnyEvaluation
 
 if TYPE_CHECKING:
     from jinja2 import Environment

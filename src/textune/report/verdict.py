@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from textune.evaluation import AnyEvaluation, Difference
+from textune.evaluation import Difference
 from textune.progress import format_seconds
 from textune.report.wording import list_names, number, percent, plural, points, span
+from textune.tasks import AnyEvaluation
 
 MAJORITY = "majority class"
 TFIDF = "TF-IDF + logistic regression"

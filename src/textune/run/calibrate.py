@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from textune.evaluation import Task, build_task, fit_temperature
+from textune.evaluation import fit_temperature
 from textune.progress import Progress
 from textune.run.fit import Fitted, solve_head
 from textune.run.prepare import Prepared
+from textune.tasks import Task, build_task
 
 
 @dataclass(frozen=True)

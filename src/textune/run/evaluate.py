@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from textune.bundle import SETTINGS, Manifest
 from textune.data import Examples
-from textune.evaluation import AnyEvaluation, ConfidentError, MultiLabelEvaluation, Task, build_task
+from textune.evaluation import ConfidentError, MultiLabelEvaluation
 from textune.files import read_json_lines, write_text_atomically
 from textune.inference import Predictor
 from textune.progress import Progress
@@ -28,6 +28,7 @@ from textune.run.prepare import Prepared
 from textune.run.save import update_manifest, weight_megabytes
 from textune.run.test_reads import count_test_reads, note_test_read
 from textune.run.untuned import UntunedBackbone, open_untuned
+from textune.tasks import AnyEvaluation, Task, build_task
 from textune.version import __version__
 
 Probabilities = NDArray[Any]

@@ -179,8 +179,8 @@ def build_model(prepared: Prepared, *, bare: bool = False) -> tuple[torch.nn.Mod
     """
     import torch
 
+    from textune.tasks.objective import set_starting_bias
     from textune.training.head import PROBE, straighten_hidden_layer
-    from textune.training.objective import set_starting_bias
 
     training, family = prepared.config.training, prepared.backbone.family
     # One seed, one sequence: the same head and adapter weights in training, after a resume, and as "before tuning".

@@ -19,11 +19,11 @@ from textune.data import (
     read_table,
     refuse_part_of_columns,
 )
-from textune.evaluation import AnyEvaluation
 from textune.inference import Predictor
 from textune.run.save import update_manifest
 from textune.run.tables import read_options
 from textune.run.test_reads import count_test_reads, note_test_read
+from textune.tasks import AnyEvaluation
 
 
 def evaluate(

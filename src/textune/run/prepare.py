@@ -28,7 +28,7 @@ from textune.tokens.batches import EncodedSplit, Padding
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-    from textune.training.objective import Objective
+    from textune.tasks.objective import Objective
     from textune.training.probe import Loss
 
 T = TypeVar("T")
@@ -89,7 +89,7 @@ class Prepared:
     @property
     def objective(self) -> Objective:
         """What training minimizes and validation rows are scored by."""
-        from textune.training.objective import build_objective
+        from textune.tasks.objective import build_objective
 
         return build_objective(self.data.task, self.config.training, self.class_weights)
 

@@ -24,6 +24,7 @@ from textune.engine.budget import MOST_TOKENS
 from textune.errors import TrainingError
 from textune.process.interrupt import RunInterrupted, StopRequest
 from textune.progress import Progress
+from textune.tasks.objective import Objective
 from textune.tokens.batches import EncodedSplit, Padding, collate, plan_epoch, split_micro_batches
 from textune.training.checkpoint import (
     CheckpointState,
@@ -37,7 +38,6 @@ from textune.training.checkpoint import (
     trainable_parameters,
 )
 from textune.training.log import TrainingLog
-from textune.training.objective import Objective
 
 _SECONDS_BETWEEN_CHECKPOINTS = 120.0
 _CHECKPOINTS_KEPT = 2

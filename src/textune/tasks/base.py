@@ -16,6 +16,7 @@ from textune.evaluation.intervals import Difference
 from textune.evaluation.metrics import Evaluation, evaluate
 from textune.evaluation.multilabel import MultiLabelEvaluation, evaluate_multi_label, paired_f1_difference
 from textune.evaluation.paired import paired_difference
+from textune.evaluation.probabilities import sigmoid, softmax
 from textune.evaluation.thresholds import UNTUNED, tune_thresholds
 
 Array = NDArray[Any]
@@ -227,18 +228,6 @@ def read_evaluation(stored: Any) -> AnyEvaluation:
     """Rebuild the figures that `to_dict` of either kind returned; raise BundleError."""
     multi = isinstance(stored, dict) and stored.get("task") == MultiLabelEvaluation.task
     return MultiLabelEvaluation.from_dict(stored) if multi else Evaluation.from_dict(stored)
-
-
-def softmax(logits: Array) -> NDArray[np.float64]:
-    """Return probabilities of logits [rows, classes], each row summing to 1."""
-    shifted = np.exp((logits - logits.max(1, keepdims=True)).astype(np.float64))
-    return np.asarray(shifted / shifted.sum(1, keepdims=True))
-
-
-def sigmoid(logits: Array) -> NDArray[np.float64]:
-    """Return probabilities of logits [rows, labels], each for itself."""
-    with np.errstate(over="ignore"):  # exp of a large number is infinite, and 1 / infinity the right 0
-        return np.asarray(1 / (1 + np.exp(-logits.astype(np.float64))))
 
 
 def _flatten(unknown: Unknown) -> list[str]:
