@@ -27,7 +27,7 @@ from textune.engine import LeanEngine, Precision, ReferenceEngine, attention, lo
 from textune.errors import ModelError
 from textune.methods import Rates, resolve
 from textune.progress import Silent
-from textune.tasks.objective import CrossEntropy
+from textune.tasks.single_label import CrossEntropy
 from textune.tokens import Tokenized, encode_texts, load_tokenizer
 from textune.tokens.batches import Batch, EncodedSplit, Padding, collate
 from textune.training.device import open_accelerator

@@ -24,7 +24,7 @@ from textune.errors import TrainingError
 from textune.files import hash_file, read_json_lines
 from textune.methods import resolve
 from textune.progress import Silent
-from textune.tasks.objective import CrossEntropy, score_logits
+from textune.tasks.single_label import CrossEntropy, score_logits
 from textune.tokens import encode_texts, load_tokenizer
 from textune.tokens.batches import (
     Batch,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from textune.files import write_text_atomically
 
 
 def option(
-    default: Any, help: str, *, choices: tuple[str, ...] = (), low: float | None = None, high: float | None = None
+    default: Any, help: str, *, choices: Sequence[str] = (), low: float | None = None, high: float | None = None
 ) -> Any:
     """Declare a dataclass field together with its help text and the values it allows."""
     return field(default=default, metadata={"help": help, "choices": choices, "low": low, "high": high})
@@ -31,6 +31,8 @@ def option(
 
 HEAD_INITS = ("probe", "random")
 POOLINGS = ("first", "mean")
+TASKS = ["single_label", "multi_label"]
+"""What task= takes. `textune.tasks` has them by these names, and adds the name of each task registered there."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class DataConfig:
     task: str | None = option(
         None,
         "one label per text, or any number of them; found by looking at the labels",
-        choices=("single_label", "multi_label"),
+        choices=TASKS,
     )
     label: tuple[str, ...] | None = option(None, "label column, or several of 0 and 1, one per label (toxic,insult)")
     label_separator: str = option("|", "what stands between the labels of one cell in multi-label data")

@@ -30,18 +30,20 @@ _YES, _NO = ("1", "true", "yes", "1.0"), ("0", "false", "no", "0.0")
 class LabelForm:
     """How a table writes its labels. form: "one", "joined", "lists" or "columns". note: how that was found.
 
-    column_labels: with "columns", the label of each column where it is not the column's name.
+    column_labels: with "columns", the label of each column where it is not the column's name. task: what the rows are
+    labelled for: the task that was set, else the first that reads such labels.
     """
 
     form: str = "one"
     separator: str = "|"
     note: str = ""
     column_labels: tuple[str, ...] = ()
+    task: str = SINGLE
 
     @property
-    def task(self) -> str:
-        """single_label or multi_label."""
-        return SINGLE if self.form == "one" else MULTI
+    def sets(self) -> bool:
+        """Whether a row has a set of labels instead of one."""
+        return self.form != "one"
 
 
 ONE = LabelForm()
@@ -71,17 +73,19 @@ def choose_form(table: Table, columns: Columns, task: str | None, separator: str
     """
     if not separator:
         raise ConfigError("label_separator= is empty", hint='give what stands between labels, such as "|" or ";"')
+    sets = None if task is None else task == MULTI  # every other task reads one label in each cell
     if len(columns.indicators) > 1:
-        if task == SINGLE:
+        if sets is False:
             raise DataError(
-                f"{table.name}: task=single_label, but label= names {len(columns.indicators)} columns",
+                f"{table.name}: task={task}, but label= names {len(columns.indicators)} columns",
                 hint="name one label column, or leave task out",
             )
-        return LabelForm("columns", separator, f"task: multi_label ({len(columns.indicators)} columns, one per label)")
+        note = f"task: multi_label ({len(columns.indicators)} columns, one per label)"
+        return LabelForm("columns", separator, note, task=MULTI)
     if columns.label is None:
         return ONE
-    if task == SINGLE:
-        return LabelForm("one", separator, "task: single_label (as set): each cell is one label")
+    if task is not None and not sets:
+        return LabelForm("one", separator, f"task: {task} (as set): each cell is one label", task=task)
     cells = table.arrow.column(columns.label)
     filled = [(row, cell) for row, cell in enumerate(cells.to_pylist(), table.first_row) if cell and not cell.isspace()]
     lists = {cell: _parse_list(cell) is not None for cell in {cell for _, cell in filled}}
@@ -91,13 +95,15 @@ def choose_form(table: Table, columns: Columns, task: str | None, separator: str
             "lists",
             separator,
             "task: multi_label (the labels are lists); task=single_label takes each list as one label",
+            task=MULTI,
         )
     joined = [cell for _, cell in filled if separator in cell]
-    if task == MULTI:
+    if sets:
         return LabelForm(
             "joined",
             separator,
             f"task: multi_label (as set): {len(joined):,} cells hold several labels joined by '{separator}'",
+            task=MULTI,
         )
     if _is_joined(joined, [cell for _, cell in filled], separator):
         return LabelForm(
@@ -105,6 +111,7 @@ def choose_form(table: Table, columns: Columns, task: str | None, separator: str
             separator,
             f"task: multi_label ({len(joined):,} cells hold several labels joined by "
             f"'{separator}'); task=single_label takes each cell as one label",
+            task=MULTI,
         )
     more = f"; {len(joined):,} hold '{separator}', task=multi_label would split them" if joined else ""
     return LabelForm("one", separator, f"task: single_label (one label in each cell{more})")

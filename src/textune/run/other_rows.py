@@ -43,10 +43,10 @@ def measure_predictor(predictor: Predictor, examples: Examples, run: Path) -> tu
     probabilities = predictor.predict_proba(examples.texts(), examples.text_pairs())
     evaluation = predictor.task.evaluate(
         probabilities,
-        labels.encode_examples(examples),
+        predictor.task.encode_targets(labels, examples),
         manifest.labels,
         seed=manifest.seed,
-        unknown=labels.find_unknown(examples),
+        unknown=predictor.task.find_unknown(labels, examples),
     )
     return evaluation, probabilities
 
