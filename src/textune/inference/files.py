@@ -155,7 +155,8 @@ def _list_columns(
     separator = predictor.manifest.columns.label_separator if as_text else None
     new = predictor.task.file_columns(answers, scores, FileCells(predictor.labels, separator))
     if each_class:
-        new |= {f"probability_{name}": shares(scores[:, i]) for i, name in enumerate(predictor.labels)}
+        each = predictor.task.probability_columns(scores, predictor.labels)
+        new |= {name: shares(column) for name, column in each.items()}
     return new
 
 

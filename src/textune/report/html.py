@@ -68,7 +68,7 @@ def render_report(report: ReportInput) -> str:
             position=lambda share: f"{100 * (share - floor) / (1 - floor):.2f}",
             difference=lambda row: difference_between(evaluation, row),
             losses=draw_losses(report.history),
-            scores=draw_scores(report.history, evaluation.headline.name),
+            scores=draw_scores(report.history, [f.name for f in (evaluation.headline, *evaluation.further)]),
             task=task,
             heat_map=len(evaluation.classes) <= MOST_CLASSES_IN_HEAT_MAP,
             full_matrix=len(evaluation.classes) <= _MOST_CLASSES_IN_MATRIX,

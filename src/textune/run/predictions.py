@@ -27,7 +27,7 @@ def write_predictions(path: Path, examples: Examples, probabilities: NDArray[Any
         columns["text_pair"] = pairs
     answers = predictor.task.answer(probabilities, predictor.labels)
     columns |= predictor.task.prediction_columns(examples, probabilities, answers)
-    columns |= {f"probability_{name}": probabilities[:, i] for i, name in enumerate(predictor.labels)}
+    columns |= predictor.task.probability_columns(probabilities, predictor.labels)
     path.parent.mkdir(exist_ok=True)
     pq.write_table(pa.table(columns), path)
 

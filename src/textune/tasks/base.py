@@ -200,6 +200,14 @@ class Task:
         """Return the columns of true and predicted labels in predictions.parquet."""
         raise NotImplementedError
 
+    def probability_columns(self, probabilities: Array, labels: Sequence[str]) -> dict[str, Array]:
+        """Return a column for every label: float64 [rows] each."""
+        return {f"probability_{name}": probabilities[:, i] for i, name in enumerate(labels)}
+
+    def format_value(self, value: float) -> str:
+        """Return a probability as the command line prints it."""
+        return f"{value:.1%}"
+
     def tune(self, predict: Callable[[], Array], targets: Array) -> Task:
         """Return the task with what is left to choose chosen on validation rows, of which there may be none.
 
