@@ -19,10 +19,10 @@ from textune.config import TrainingConfig
 from textune.engine import LeanEngine, Precision, ReferenceEngine
 from textune.methods import Rates, resolve
 from textune.progress import Silent
+from textune.tasks.single_label import CrossEntropy
 from textune.tokens import encode_texts, load_tokenizer
 from textune.tokens.batches import Batch, EncodedSplit, collate
 from textune.training.device import open_accelerator
-from textune.training.objective import CrossEntropy
 from textune.training.trainer import Trainer, TrainingRows, TrainingSetup
 
 FAMILIES = ("bert", "distilbert", "roberta", "xlm-roberta", "electra")

@@ -21,7 +21,7 @@ LINES_AT_MOST = 400
 
 LAYERS = (
     "version", "lazy", "errors", "registry", "progress", "files", "cache", "process", "config", "evaluation", "data",
-    "bundle", "tokens", "backbones", "methods", "engine", "training", "inference", "report", "run", "export",
+    "bundle", "tokens", "backbones", "tasks", "methods", "engine", "training", "inference", "report", "run", "export",
     "peft_import", "compare", "search", "plan", "sklearn", "cli", "__main__",
 )  # fmt: skip
 """Lowest first: a module or package imports only what stands before it."""
@@ -34,7 +34,7 @@ HEAVY = (
     "pyarrow", "sklearn", "scipy", "matplotlib", "numpy", "jinja2", "yaml", "rensa", "streamlit", "rich.console",
 )  # fmt: skip
 TORCH_FREE = (
-    "config.defaults", "bundle", "data", "tokens.batches", "evaluation", "backbones", "methods", "report",
+    "config.defaults", "bundle", "data", "tokens.batches", "evaluation", "backbones", "tasks", "methods", "report",
     "inference.files", "run.evaluate", "run.other_rows", "run", "search.sweep", "sklearn", "cli.sweep", "cli.train",
     "cli.predict",
 )  # fmt: skip
@@ -199,6 +199,67 @@ def test_nothing_names_a_machine_or_an_index() -> None:
             if MACHINE_PATH.search(line) or INDEX_HOST.search(line):
                 found.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()[:100]}")
     assert not found, "\n".join(found)
+
+
+TASK_NAMES = frozenset({"single_label", "multi_label", "SINGLE", "MULTI"})
+MAY_COMPARE_TASKS = ("tasks/", "data/roles.py", "data/label_sets.py")
+"""Where task names may be compared: label_sets.py has one line, which says whether a cell holds a set of labels."""
+
+
+def test_only_tasks_ask_which_task_it_is() -> None:
+    assert len(list(find_task_checks(ast.parse(TASK_CHECKS)))) == 9
+    wrong = []
+    for path in list_sources():
+        name = path.relative_to(SOURCE).as_posix()
+        found = list(find_task_checks(ast.parse(path.read_text(encoding="utf-8"))))
+        if not name.startswith(MAY_COMPARE_TASKS):
+            wrong += [f"{name}:{line}: {text}" for line, text in found]
+        elif name == "data/label_sets.py":
+            assert len(found) <= 1, found
+    for path in sorted(SOURCE.rglob("*.j2")):
+        if re.search(r"\b(single_label|multi_label)\b", path.read_text(encoding="utf-8")):
+            wrong.append(f"{path.relative_to(SOURCE)}: names a task")
+    assert not wrong, "\n".join([*wrong, "ask the task instead: give `textune.tasks.Task` a method or a property"])
+
+
+def find_task_checks(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Yield what decides by the name or the class of a task: comparisons, match cases, dict keys and isinstance."""
+    for node in ast.walk(tree):
+        parts: list[ast.expr] = []
+        if isinstance(node, ast.Compare):
+            parts = [node.left, *node.comparators]
+        elif isinstance(node, ast.MatchValue):
+            parts = [node.value]
+        elif isinstance(node, ast.Dict):
+            parts = [key for key in node.keys if key is not None]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("isinstance", "issubclass"):
+            if TASK_CLASSES & {ast.unparse(n).rpartition(".")[2] for n in ast.walk(node) if isinstance(n, NAMES)}:
+                yield node.lineno, ast.unparse(node)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith((".startswith", ".endswith", ".get")):
+            parts = list(node.args)
+        if TASK_NAMES & {name for part in parts for name in list_words(part)}:
+            yield node.lineno, ast.unparse(node)[:80]
+
+
+NAMES = (ast.Name, ast.Attribute)
+TASK_CLASSES = frozenset({"SingleLabel", "MultiLabel", "MultiLabelEvaluation", "LabelFigures"})
+TASK_CHECKS = """
+a = task == "multi_label", MULTI != task, task in ("single_label", "multi_label"), task in (data.SINGLE,)
+b = {"single_label": 1}[task]
+c = isinstance(e, MultiLabelEvaluation), isinstance(task, (int, tasks.MultiLabel)), task.startswith("multi_label")
+match task:
+    case "multi_label":
+        d = Task(task="single_label")
+"""
+
+
+def list_words(part: ast.expr) -> Iterator[str]:
+    """Yield string constants and names inside an expression."""
+    for node in ast.walk(part):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+        elif isinstance(node, NAMES):
+            yield ast.unparse(node).rpartition(".")[2]
 
 
 MOST_PARAMETERS = 7

@@ -14,10 +14,10 @@ from accelerate import Accelerator
 
 from textune.config import TrainingConfig
 from textune.progress import Silent
+from textune.tasks.single_label import CrossEntropy
 from textune.tokens import Tokenized
 from textune.tokens.batches import Batch, EncodedSplit, Padding
 from textune.training.device import open_accelerator
-from textune.training.objective import CrossEntropy
 from textune.training.trainer import Trainer, TrainingRows, TrainingSetup
 
 CONFIG = TrainingConfig(epochs=1, batch_size=8, learning_rate=1e-3, head_learning_rate=1e-3, dropout=0.0)

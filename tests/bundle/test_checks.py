@@ -20,8 +20,8 @@ CONTENT: dict[str, Any] = json.loads(
 )
 WRONG: dict[str, list[Any]] = {
     "task": ["", 3, None],
-    "labels": [["one"], ["a", "a"], "ab", [1, 2], None],
-    "label_values": [["one"], ["a", "a"], {}, None],
+    "labels": [[], ["a", "a"], "ab", [1, 2], None],
+    "label_values": [[], ["a", "a"], {}, None],
     "base_model": [{}, {"id": "a", "family": "bert"}, {"id": "a", "family": "bert", "sha256": 3}, [], "minilm"],
     "method": ["", None, 1],
     "method_options": [None, [], "r=8"],

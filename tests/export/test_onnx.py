@@ -99,7 +99,7 @@ def test_int8_that_answers_worse_is_refused(finished: Run, tmp_path: Path, monke
     wrong = np.where(np.arange(100)[:, None] < 12, 1 - right, right)
     answers = iter((right, wrong, right, wrong))
     monkeypatch.setattr("textune.export.onnx._predict", lambda *_: next(answers))
-    monkeypatch.setattr("textune.export.onnx.Labels.encode_examples", lambda *_: right.argmax(1))
+    monkeypatch.setattr("textune.export.onnx.Labels.encode_sets", lambda *_: right)
     with pytest.raises(
         BundleError, match=r"100\.00% before and 88\.00% in int8 \(change −12\.00 points, 95% interval −1"
     ):

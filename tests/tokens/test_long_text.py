@@ -211,8 +211,8 @@ class Bag(torch.nn.Module):
 def test_a_step_is_split_where_its_windows_are_too_many_and_learns_the_same(tmp_path: Path) -> None:
     from textune.config import TrainingConfig
     from textune.progress import Silent
+    from textune.tasks.single_label import CrossEntropy
     from textune.training.device import open_accelerator
-    from textune.training.objective import CrossEntropy
     from textune.training.trainer import Trainer, TrainingRows, TrainingSetup
 
     draw = np.random.default_rng(0)

@@ -24,6 +24,7 @@ from textune.methods import Rates, resolve
 from textune.process.interrupt import RunInterrupted
 from textune.progress import Silent
 from textune.run import resume
+from textune.tasks.multi_label import MultiLabel
 from textune.tokens import encode_texts, load_tokenizer
 from textune.tokens.batches import EncodedSplit
 from textune.training.contrast import (
@@ -242,7 +243,7 @@ def test_what_is_trained_after_contrast_goes_on_exactly(reviews: Path, backbone:
     [
         ({"method": "head"}, "trains nothing below the head"),
         ({"head_init": "random"}, "needs head_init=probe"),
-        ({"task": "multi_label"}, "several"),
+        ({"task": MultiLabel.defaults}, "several"),
     ],
 )
 def test_contrast_is_refused_where_it_has_no_meaning(
@@ -270,6 +271,6 @@ def test_few_rows_of_few_classes_are_tuned_by_contrast(
     decided, _ = choose_training(build_config(settings), rows=rows, classes=classes, method_rate=1e-3)
     assert bool(decided.training.contrast_steps) == expected
     assert (decided.training.epochs == 0) == expected
-    for other in ({"task": "multi_label"}, {"solved": True}):
+    for other in ({"task": MultiLabel.defaults}, {"solved": True}):
         options: dict[str, Any] = {"rows": rows, "classes": classes, "method_rate": 1e-3} | other
         assert not choose_training(build_config(settings), **options)[0].training.contrast_steps

@@ -10,7 +10,13 @@ from textune.config import TrainingConfig, build_config
 from textune.config.class_weights import HEAVIEST_POSITIVE, weigh_classes
 from textune.errors import ConfigError
 from textune.evaluation import explain_not_learning, explain_not_learning_labels
-from textune.training.objective import build_objective, set_starting_bias
+from textune.tasks import Objective, build_task
+from textune.training.head import set_starting_bias
+
+
+def build_objective(task: str, config: TrainingConfig, weights: np.ndarray | None = None) -> Objective:
+    return build_task(task).build_objective(config, weights)
+
 
 LOGITS = torch.tensor([[2.0, -1.0, 0.5], [0.1, 0.2, -3.0], [1.0, 1.0, 1.0], [-4.0, 0.0, 4.0]])
 MARKS = torch.tensor([[1.0, 0, 1], [0, 0, 0], [1, 1, 1], [0, 1, 0]])

@@ -28,11 +28,12 @@ from textune.progress import Silent
 from textune.run.fit import build_model
 from textune.run.prepare import prepare
 from textune.run.untuned import UntunedBackbone
+from textune.tasks.multi_label import BinaryCrossEntropy, SigmoidLoss
+from textune.tasks.single_label import CrossEntropy, SoftmaxLoss
 from textune.tokens import encode_texts, load_tokenizer
 from textune.tokens.batches import EncodedSplit
 from textune.training.head import Network, choose_rows, find_output_layer, set_head, start_head, straighten_hidden_layer
-from textune.training.objective import BinaryCrossEntropy, CrossEntropy
-from textune.training.probe import FOLDS, STRENGTHS, Loss, Probe, assign_folds, solve_probe
+from textune.training.probe import FOLDS, STRENGTHS, Probe, assign_folds, solve_probe
 from tiny import BAD, FAMILIES, GOOD, StopAt, as_words, call_textune, hash_weights, make_rows, settings_for, train_tiny
 
 Array = np.ndarray[Any, Any]
@@ -92,10 +93,10 @@ def assert_close(found: Array, expected: Array, tolerance: float = 1e-3) -> None
 def test_five_classes_are_scikit_learns(weighted: bool, strength: float) -> None:
     features, targets = make_features(5)
     weights = np.array([3, 1, 0.5, 2, 1], np.float32) if weighted else None
-    probe = solve_probe(features, targets, 5, Loss(weights=weights), 0, strength=strength)
+    probe = solve_probe(features, targets, 5, SoftmaxLoss(weights=weights), 0, strength=strength)
     theirs = fit_sklearn(features, targets, strength, sample_weight=None if weights is None else weights[targets])
     assert_close(centre(logits_of(probe, features)), centre(theirs.decision_function(standardise(features))))
-    plain = solve_probe(features, targets, 5, Loss(), 0, strength=strength)
+    plain = solve_probe(features, targets, 5, SoftmaxLoss(), 0, strength=strength)
     assert np.allclose(plain.weight, probe.weight) != weighted
 
 
@@ -103,7 +104,7 @@ def test_five_classes_are_scikit_learns(weighted: bool, strength: float) -> None
 def test_two_classes_are_scikit_learns(weighted: bool) -> None:
     features, targets = make_features(2)
     weights = np.array([3, 1], np.float32) if weighted else None
-    probe = solve_probe(features, targets, 2, Loss(weights=weights), 0, strength=0.02)
+    probe = solve_probe(features, targets, 2, SoftmaxLoss(weights=weights), 0, strength=0.02)
     # Two rows of weights of half the size are regularised half as much as scikit-learn's one.
     theirs = fit_sklearn(features, targets, 0.04, sample_weight=None if weights is None else weights[targets])
     logits = logits_of(probe, features)
@@ -114,7 +115,7 @@ def test_two_classes_are_scikit_learns(weighted: bool) -> None:
 def test_several_labels_are_scikit_learns_one_by_one(weighted: bool) -> None:
     features, targets = make_labels()
     weights = np.array([[1, 4], [2, 1], [1, 1]], np.float32) if weighted else None
-    logits = logits_of(solve_probe(features, targets, 3, Loss(True, weights), 0, strength=0.05), features)
+    logits = logits_of(solve_probe(features, targets, 3, SigmoidLoss(weights), 0, strength=0.05), features)
     for label in range(3):
         true = targets[:, label].astype(int)
         each = None if weights is None else weights[label][true]
@@ -131,7 +132,7 @@ def test_the_solution_has_no_slope_in_the_loss_of_training(
 ) -> None:
     features, targets = make_labels() if several else make_features(3)
     by_class = np.array([[1, 3], [2, 1], [1, 1]] if several else [3, 1, 0.5], np.float32) if weighted else None
-    loss = Loss(several, by_class, smoothing, intercept)
+    loss = (SigmoidLoss if several else SoftmaxLoss)(by_class, smoothing, intercept)
     strength = 0.01
     probe = solve_probe(features, targets, 3, loss, 0, strength=strength)
     mean, scale = measure_scale(features)
@@ -158,11 +159,11 @@ def test_the_solution_has_no_slope_in_the_loss_of_training(
 def test_constant_features_have_no_weight_and_change_nothing() -> None:
     features, targets = make_features(3)
     constant = np.full((len(features), 2), [7.0, 0.0], np.float32)
-    probe = solve_probe(np.hstack([constant, features]), targets, 3, Loss(), 0, strength=0.01)
+    probe = solve_probe(np.hstack([constant, features]), targets, 3, SoftmaxLoss(), 0, strength=0.01)
     assert not probe.weight[:, :2].any()
-    alone = solve_probe(features, targets, 3, Loss(), 0, strength=0.01)
+    alone = solve_probe(features, targets, 3, SoftmaxLoss(), 0, strength=0.01)
     np.testing.assert_allclose(probe.weight[:, 2:], alone.weight, rtol=1e-3, atol=1e-5)
-    nothing = solve_probe(np.ones((60, 4), np.float32), np.arange(60) % 3, 3, Loss(), 0)
+    nothing = solve_probe(np.ones((60, 4), np.float32), np.arange(60) % 3, 3, SoftmaxLoss(), 0)
     assert not nothing.weight.any() and np.isfinite(nothing.bias).all()
 
 
@@ -170,21 +171,21 @@ def test_constant_features_have_no_weight_and_change_nothing() -> None:
 @settings(max_examples=60)
 def test_folds_are_stratified(classes: list[int], seed: int) -> None:
     targets = np.asarray(classes)
-    folds = assign_folds(targets, seed, several=False)
-    assert np.array_equal(folds, assign_folds(targets, seed, several=False))
+    folds = assign_folds(targets, seed, by_class=True)
+    assert np.array_equal(folds, assign_folds(targets, seed, by_class=True))
     for chosen in (np.ones(len(targets), bool), *(targets == c for c in set(classes))):
         counts = np.bincount(folds[chosen], minlength=FOLDS)
         assert len(counts) == FOLDS and counts.max() - counts.min() <= 1
-    several = assign_folds(np.zeros((len(classes), 2)), seed, several=True)
+    several = assign_folds(np.zeros((len(classes), 2)), seed, by_class=False)
     counts = np.bincount(several, minlength=FOLDS)
     assert len(counts) == FOLDS and counts.max() - counts.min() <= 1
 
 
 def test_held_out_logits_are_of_regressions_that_saw_only_the_other_folds() -> None:
     features, targets = make_features(3, rows=150)
-    probe = solve_probe(features, targets, 3, Loss(), 7)
+    probe = solve_probe(features, targets, 3, SoftmaxLoss(), 7)
     assert sorted(probe.rows) == list(range(150)) and probe.strength in STRENGTHS
-    folds = assign_folds(targets[probe.rows], 7, several=False)
+    folds = assign_folds(targets[probe.rows], 7, by_class=True)
     standard = standardise(features)[probe.rows]
     expected = np.zeros((150, 3))
     for fold in range(FOLDS):
@@ -194,7 +195,7 @@ def test_held_out_logits_are_of_regressions_that_saw_only_the_other_folds() -> N
     found = centre(probe.out_of_fold)
     temperature = float((expected * expected).sum() / (expected * found).sum())
     assert_close(found * temperature, expected, 0.01)
-    whole = solve_probe(features, targets, 3, Loss(), 7, strength=probe.strength)
+    whole = solve_probe(features, targets, 3, SoftmaxLoss(), 7, strength=probe.strength)
     np.testing.assert_allclose(probe.weight * temperature, whole.weight, rtol=0.01, atol=1e-3)
 
 
@@ -202,7 +203,7 @@ def test_labels_of_noise_are_not_found_on_held_out_rows() -> None:
     random = np.random.default_rng(0)
     features, targets = random.normal(size=(90, 200)).astype(np.float32), np.arange(90) % 2
     calls: list[int] = []
-    probe = solve_probe(features, targets, 2, Loss(), 0, advance=lambda: calls.append(1))
+    probe = solve_probe(features, targets, 2, SoftmaxLoss(), 0, advance=lambda: calls.append(1))
     assert (logits_of(probe, features).argmax(1) == targets).mean() > 0.9
     assert (probe.out_of_fold.argmax(1) == targets[probe.rows]).mean() < 0.7
     assert min(probe.losses, key=lambda c: probe.losses[c]) == probe.strength
@@ -244,7 +245,7 @@ def test_the_model_gives_the_probes_logits(family: str, method: str, backbones: 
     padding = backbone.padding
     before = {name: p.detach().clone() for name, p in engine.model.named_parameters()}
     network = Network(engine, backbone.family, 3, padding)
-    probe = start_head(network, split, Loss(), seed=0)
+    probe = start_head(network, split, SoftmaxLoss(), seed=0)
     features = network.compute_features(split)
     random_head = predict_logits(engine, split, padding)
     set_head(network, probe)
@@ -295,13 +296,13 @@ def test_before_tuning_there_are_a_random_head_and_a_probe(backbones: dict[str, 
     padding, asked = backbone.padding, []
     expected = predict_logits(engine, split, padding)
     network = Network(engine, backbone.family, 3, padding)
-    probe = start_head(network, split, Loss(), seed=0)
+    probe = start_head(network, split, SoftmaxLoss(), seed=0)
     rows: Any = object()
     for given_probe in (None, probe):
         untuned = UntunedBackbone(
             network,
             lambda rows: asked.append(rows) or split,
-            lambda network: start_head(network, split, Loss(), seed=0),
+            lambda network: start_head(network, split, SoftmaxLoss(), seed=0),
             given_probe,
         )
         assert_close(untuned.base_logits(rows), expected, 1e-5)

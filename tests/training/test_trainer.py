@@ -19,6 +19,7 @@ from textune.errors import TrainingError
 from textune.files import hash_file, read_json_lines
 from textune.methods import resolve
 from textune.progress import Silent
+from textune.tasks.single_label import score_logits
 from textune.tokens import encode_texts, load_tokenizer
 from textune.tokens.batches import (
     Batch,
@@ -28,7 +29,6 @@ from textune.tokens.batches import (
     plan_inference,
     split_micro_batches,
 )
-from textune.training.objective import score_logits
 from tiny import run_in_two_processes, train_tiny
 from trainers import Bag, assert_close, make_split, make_trainer, train_in_process, weights_of
 

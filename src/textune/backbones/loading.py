@@ -264,10 +264,12 @@ def load_classifier(
     dropout: float = 0.0,
     load_kwargs: Mapping[str, Any] | None = None,
     pooling: Pooling | None = None,
+    model_class: str = "AutoModelForSequenceClassification",
 ) -> tuple[torch.nn.Module, tuple[str, ...]]:
-    """Load the backbone in fp32 with a classification head for the labels.
+    """Load the backbone in fp32 with a new head that has one output per label.
 
-    pooling: how the head reads the tokens; None: the architecture's default.
+    model_class: of transformers, as the task names it. pooling: how the head reads the tokens; None: the
+    architecture's default.
     Returns the model and the names of the modules that the checkpoint lacks, which start random.
     The caller seeds torch first, because the new head's weights depend on it.
     """
@@ -284,7 +286,7 @@ def load_classifier(
     if pooling is not None:
         settings |= pooling_settings(backbone.family, pooling)
     try:
-        model, info = transformers.AutoModelForSequenceClassification.from_pretrained(
+        model, info = getattr(transformers, model_class).from_pretrained(
             str(backbone.folder),
             num_labels=len(labels),
             id2label=names,

@@ -77,7 +77,7 @@ def _is_texts(value: Any) -> bool:
 
 
 def _is_classes(value: Any) -> bool:
-    return _is_texts(value) and len(value) >= 2 and len(set(value)) == len(value)
+    return _is_texts(value) and len(value) >= 1 and len(set(value)) == len(value)
 
 
 def _is_temperature(value: Any) -> bool:
@@ -122,8 +122,8 @@ _NAME: Check = (_is_name, "text that is not empty")
 _TEXT: Check = (_is_text, "text")
 REQUIRED: Mapping[str, Check] = {
     "task": _NAME,
-    "labels": (_is_classes, "a list of two or more different labels"),
-    "label_values": (_is_classes, "a list of two or more different labels"),
+    "labels": (_is_classes, "a list of different labels"),
+    "label_values": (_is_classes, "a list of different labels"),
     "base_model": (_is_base_model, "an object with id, family and sha256"),
     "method": _NAME,
     "method_options": _MAPPING,

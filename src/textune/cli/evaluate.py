@@ -53,8 +53,8 @@ def report(
 ) -> None:
     """Print a run's report and say where its HTML is."""
     from textune.cli.output import print_run, summarise_run
-    from textune.evaluation import read_evaluation
     from textune.run import load_run
+    from textune.tasks import read_evaluation
 
     finished = load_run(run)
     if json_output:

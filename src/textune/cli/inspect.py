@@ -107,7 +107,9 @@ def _tell_form(manifest: Manifest) -> list[tuple[str, str]]:
 
 def _tell_figure(manifest: Manifest) -> tuple[str, str]:
     figures = manifest.metrics
-    name, key = ("micro F1", "micro_f1") if manifest.task == "multi_label" else ("accuracy", "accuracy")
+    from textune.tasks import task_of
+
+    name, key = task_of(manifest).figure
     if key not in figures:
         return name, "not measured: textune evaluate RUN DATA"
     return name, f"{figures[key]:.1%} on {figures['rows']:,} {figures['split']} rows"

@@ -145,20 +145,20 @@ def _count(say: Callable[[str], None]) -> Callable[[int], None]:
 def _print(predictor: Predictor, texts: list[str], probabilities: bool, json_output: bool) -> None:
     from textune.evaluation import NO_LABEL
 
-    predictions = predictor.classify(texts)
+    predictions, show = predictor.classify(texts), predictor.task.format_value
     if json_output:
         print_json({"predictions": [{"text": t} | vars(p) for t, p in zip(texts, predictions, strict=True)]})
         return
     if probabilities:
         header = ("label", *predictor.labels, "text")
         rows = [
-            (", ".join(p.answer) or NO_LABEL, *(f"{v:.1%}" for v in p.probabilities.values()), t)
+            (", ".join(p.answer) or NO_LABEL, *map(show, p.probabilities.values()), t)
             for t, p in zip(texts, predictions, strict=True)
         ]
         print_table(header, rows, right=range(1, len(header) - 1))
         return
     rows = [
-        (", ".join(p.answer) or NO_LABEL, ", ".join(f"{v:.1%}" for v in p.answer.values()), t)
+        (", ".join(p.answer) or NO_LABEL, ", ".join(map(show, p.answer.values())), t)
         for t, p in zip(texts, predictions, strict=True)
     ]
     print_table(("label", "sure", "text"), rows, right=(1,))
@@ -177,4 +177,6 @@ def _converse(predictor: Predictor, probabilities: bool) -> None:
             return
         best = predictor.classify([text])[0]
         shown = best.probabilities if probabilities else best.answer
-        typer.echo("  ".join(f"{label} {value:.1%}" for label, value in shown.items()) or NO_LABEL)
+        typer.echo(
+            "  ".join(f"{label} {predictor.task.format_value(value)}" for label, value in shown.items()) or NO_LABEL
+        )

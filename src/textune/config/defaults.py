@@ -26,6 +26,20 @@ FEW_ROWS_PER_CLASS = 64
 
 
 @dataclass(frozen=True)
+class TaskDefaults:
+    """What a task decides of the settings left open.
+
+    metric: the validation score that ranks checkpoints; metric_reason: for the log, where it is worth a line.
+    no_contrast: why contrastive steps make no sense, or nothing. solves_head: whether a new head can be solved.
+    """
+
+    metric: str = "accuracy"
+    metric_reason: str = ""
+    no_contrast: str = ""
+    solves_head: bool = True
+
+
+@dataclass(frozen=True)
 class Decision:
     """A setting decided by rule. reason: for the log."""
 
@@ -116,12 +130,13 @@ def choose_training(
     classes: int,
     method_rate: float,
     head_rate: float | None = None,
-    task: str = "single_label",
+    task: TaskDefaults = TaskDefaults(),
     solved: bool = False,
 ) -> tuple[RunConfig, list[Decision]]:
     """Decide head initialization, epochs, batch size, learning rates and dropout if they are left open.
 
     rows: training rows. method_rate, head_rate: the method's default peak rates. solved: only the head is trained.
+    task: what the task decides.
     docs/explanation.md says where the numbers come from.
     Raises ConfigError if settings contradict each other.
     """
@@ -136,15 +151,19 @@ def choose_training(
     many, few = classes > MANY_CLASSES, rows < FEW_ROWS_PER_CLASS * classes
     if config.model.init is not None:
         decide("head_init", "random", "the head comes from the run of init=")
+    if not task.solves_head:
+        decide("head_init", "random", "the task's head cannot be solved")
     decide("head_init", "probe", "solved on frozen features")
     probe = training.head_init == "probe"
+    if probe and not task.solves_head:
+        raise ConfigError("head_init=probe: the head of this task cannot be solved", hint="leave head_init= out")
     if solved and probe:
         decide("epochs", 0, "the head is solved and nothing else is trained")
-    pairs = probe and few and not many and not solved and task == "single_label"
+    pairs = probe and few and not many and not solved and not task.no_contrast
     steps = choose_contrast_steps(rows) if pairs else 0
     decide("contrast_steps", steps, f"{rows:,} rows of {classes} classes")
     if training.contrast_steps:
-        _check_contrast(task, solved=solved, probe=probe)
+        _check_contrast(task.no_contrast, solved=solved, probe=probe)
         decide("epochs", 0, "the head is solved after the contrastive steps")
     decide("batch_size", 32 if many or rows > 20_000 else 16, f"{classes} classes, {rows:,} rows")
     assert training.batch_size is not None
@@ -159,21 +178,18 @@ def choose_training(
     else:
         decide("head_learning_rate", head_rate, "the method's default for the head")
     decide("dropout", 0.0, "few trained parameters and few epochs")
-    if task == "multi_label":
-        decide("metric", "micro_f1", "with several labels per text, few rows have every label right")
-    training = replace(training, metric=training.metric or "accuracy")
+    if task.metric_reason:
+        decide("metric", task.metric, task.metric_reason)
+    training = replace(training, metric=training.metric or task.metric)
     if training.epochs == 0 and not probe:
         raise ConfigError("epochs=0 with head_init=random: nothing would be trained", hint="remove one of them")
     return replace(config, training=training), decisions
 
 
-def _check_contrast(task: str, *, solved: bool, probe: bool) -> None:
-    """Raise ConfigError if contrastive steps do not apply."""
-    if task != "single_label":
-        raise ConfigError(
-            "contrast_steps= needs one label per text, but this data has several",
-            hint="remove contrast_steps=",
-        )
+def _check_contrast(reason: str, *, solved: bool, probe: bool) -> None:
+    """Raise ConfigError if contrastive steps do not apply. reason: why the task has no use for them."""
+    if reason:
+        raise ConfigError(f"contrast_steps=: {reason}", hint="remove contrast_steps=")
     if solved:
         raise ConfigError("contrast_steps=: method=head trains nothing below the head", hint="use method=lora")
     if not probe:

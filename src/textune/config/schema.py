@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from textune.files import write_text_atomically
 
 
 def option(
-    default: Any, help: str, *, choices: tuple[str, ...] = (), low: float | None = None, high: float | None = None
+    default: Any, help: str, *, choices: Sequence[str] = (), low: float | None = None, high: float | None = None
 ) -> Any:
     """Declare a dataclass field with its help text and allowed values."""
     return field(default=default, metadata={"help": help, "choices": choices, "low": low, "high": high})
@@ -30,6 +30,8 @@ def option(
 
 HEAD_INITS = ("probe", "random")
 POOLINGS = ("first", "mean")
+TASKS = ["single_label", "multi_label"]
+"""What task= takes. `textune.tasks` has them by these names, and adds the name of each task registered there."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class DataConfig:
     task: str | None = option(
         None,
         "one label per text, or any number; default: detected from the labels",
-        choices=("single_label", "multi_label"),
+        choices=TASKS,
     )
     label: tuple[str, ...] | None = option(None, "label column, or several 0/1 columns, one per label (toxic,insult)")
     label_separator: str = option("|", "separator between the labels in a cell of multi-label data")

@@ -24,8 +24,6 @@ from textune.data.checks import (
 from textune.data.columns import Columns, Leak, choose_columns, find_leaks
 from textune.data.examples import Examples, build_examples, sample_examples
 from textune.data.label_sets import (
-    MULTI,
-    SINGLE,
     LabelForm,
     choose_form,
     join_set,
@@ -40,8 +38,6 @@ from textune.data.table import Table, build_table
 
 __all__ = [
     "Columns",
-    "MULTI",
-    "SINGLE",
     "Conflict",
     "DataFacts",
     "Examples",

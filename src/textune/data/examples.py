@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from textune.data.columns import Columns
-from textune.data.label_sets import MULTI, ONE, LabelForm, parse_set, read_labels
+from textune.data.label_sets import ONE, LabelForm, parse_set, read_labels
 from textune.data.table import Table, hash_columns
 from textune.errors import ConfigError, DataError
 
@@ -27,14 +27,19 @@ class Examples:
 
     arrow: row int64 (source row, counted from 1), text, and if present text_pair, label and group.
     no_text, no_label: source rows that were skipped because the cell is empty.
-    task: "single_label" or "multi_label". With multi_label a label cell is a set, in the format of `label_sets`.
+    form: how the labels are written. If it has sets, a label cell is a set, in the format of `label_sets`.
     """
 
     arrow: pa.Table
     name: str
     no_text: tuple[int, ...] = ()
     no_label: tuple[int, ...] = ()
-    task: str = "single_label"
+    form: LabelForm = ONE
+
+    @property
+    def task(self) -> str:
+        """The name of the task that the rows are labelled for."""
+        return self.form.task
 
     def __len__(self) -> int:
         return int(self.arrow.num_rows)
@@ -54,7 +59,7 @@ class Examples:
     def label_sets(self) -> list[tuple[str, ...]]:
         """Return the labels of each row: one, or any number in multi-label data."""
         labels = self.labels() or []
-        if self.task != MULTI:
+        if not self.form.sets:
             return [(label,) for label in labels]
         parsed = {label: parse_set(label) for label in set(labels)}
         return [parsed[label] for label in labels]
@@ -112,7 +117,7 @@ def build_examples(table: Table, columns: Columns, form: LabelForm = ONE) -> Exa
     usable = full.filter(pc.and_(has_text, has_label))
     if not usable.num_rows:
         raise _no_rows(table, columns, has_text)
-    return Examples(usable, table.name, tuple(no_text), tuple(no_label), form.task)
+    return Examples(usable, table.name, tuple(no_text), tuple(no_label), form)
 
 
 def _join(parts: pa.Table, joiner: str) -> pa.ChunkedArray:

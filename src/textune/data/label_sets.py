@@ -30,18 +30,20 @@ _YES, _NO = ("1", "true", "yes", "1.0"), ("0", "false", "no", "0.0")
 class LabelForm:
     """How a table writes its labels. form: "one", "joined", "lists" or "columns". note: how it was detected.
 
-    column_labels: with "columns", the label of each column if it is not the column's name.
+    column_labels: with "columns", the label of each column if it is not the column's name. task: what the rows are
+    labelled for: the task that was set, else the first that reads such labels.
     """
 
     form: str = "one"
     separator: str = "|"
     note: str = ""
     column_labels: tuple[str, ...] = ()
+    task: str = SINGLE
 
     @property
-    def task(self) -> str:
-        """The task: single_label or multi_label."""
-        return SINGLE if self.form == "one" else MULTI
+    def sets(self) -> bool:
+        """Whether a row has a set of labels instead of one."""
+        return self.form != "one"
 
 
 ONE = LabelForm()
@@ -72,17 +74,19 @@ def choose_form(table: Table, columns: Columns, task: str | None, separator: str
     """
     if not separator:
         raise ConfigError("label_separator= is empty", hint='set it to the separator, such as "|" or ";"')
+    sets = None if task is None else task == MULTI  # every other task reads one label in each cell
     if len(columns.indicators) > 1:
-        if task == SINGLE:
+        if sets is False:
             raise DataError(
-                f"{table.name}: task=single_label, but label= names {len(columns.indicators)} columns",
+                f"{table.name}: task={task}, but label= names {len(columns.indicators)} columns",
                 hint="name one label column, or remove task=",
             )
-        return LabelForm("columns", separator, f"task: multi_label ({len(columns.indicators)} columns, one per label)")
+        note = f"task: multi_label ({len(columns.indicators)} columns, one per label)"
+        return LabelForm("columns", separator, note, task=MULTI)
     if columns.label is None:
         return ONE
-    if task == SINGLE:
-        return LabelForm("one", separator, "task: single_label (as set): each cell is one label")
+    if task is not None and not sets:
+        return LabelForm("one", separator, f"task: {task} (as set): each cell is one label", task=task)
     cells = table.arrow.column(columns.label)
     filled = [(row, cell) for row, cell in enumerate(cells.to_pylist(), table.first_row) if cell and not cell.isspace()]
     is_list = {cell: _parse_list(cell) is not None for cell in {cell for _, cell in filled}}
@@ -92,13 +96,15 @@ def choose_form(table: Table, columns: Columns, task: str | None, separator: str
             "lists",
             separator,
             "task: multi_label (the labels are lists); task=single_label reads each list as one label",
+            task=MULTI,
         )
     joined = [cell for _, cell in filled if separator in cell]
-    if task == MULTI:
+    if sets:
         return LabelForm(
             "joined",
             separator,
             f"task: multi_label (as set): {len(joined):,} cells have several labels joined by '{separator}'",
+            task=MULTI,
         )
     if _is_joined(joined, [cell for _, cell in filled], separator):
         return LabelForm(
@@ -106,6 +112,7 @@ def choose_form(table: Table, columns: Columns, task: str | None, separator: str
             separator,
             f"task: multi_label ({len(joined):,} cells have several labels joined by "
             f"'{separator}'); task=single_label reads each cell as one label",
+            task=MULTI,
         )
     more = f"; {len(joined):,} contain '{separator}', task=multi_label would split them" if joined else ""
     return LabelForm("one", separator, f"task: single_label (one label per cell{more})")

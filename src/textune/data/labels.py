@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textune.data.examples import Examples
-from textune.data.label_sets import MULTI
 from textune.errors import DataError, suggest
 
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
@@ -47,7 +46,7 @@ class Labels:
 
     def encode_examples(self, examples: Examples) -> NDArray[Any]:
         """Return training targets: class numbers int64 [rows], or float32 [rows, labels] for multi-label data."""
-        if examples.task == MULTI:
+        if examples.form.sets:
             return self.encode_sets(examples.label_sets())
         return self.encode(examples.labels() or [])
 

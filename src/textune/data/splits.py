@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textune.data.examples import Examples
-from textune.data.label_sets import MULTI
 from textune.errors import DataError
 
 Array = NDArray[Any]
@@ -183,7 +182,7 @@ def _refuse_empty(part: Array, fractions: Array, rows: int, grouped: bool) -> No
 
 
 def _notes(examples: Examples, names: list[str], classes: Array, part: Array, fractions: Array) -> list[str]:
-    if examples.task == MULTI:
+    if examples.form.sets:
         return _notes_on_sets(examples, part, fractions)
     counts = np.bincount(classes, minlength=len(names))
     notes = []

@@ -26,7 +26,7 @@ from textune.data import Examples, Labels
 from textune.engine.same_logits import PROBES, pair_probes, require_same
 from textune.engine.session import GRAPH, import_runtime
 from textune.errors import BundleError, MissingExtraError, ModelError, TextuneError
-from textune.evaluation import compare_pair, count_correct, count_labels
+from textune.evaluation import compare_pair
 from textune.export.merged import refuse_unmergeable
 from textune.files import hash_files, write_file, write_folder
 from textune.inference import Predictor
@@ -175,17 +175,12 @@ def _predict(predictor: Predictor, examples: Examples) -> Array:
 def _compare(predictor: Predictor, examples: Examples, source: str, before: Array, after: Array) -> Quality:
     """Return what rounding costs, tested row by row. before, after: probabilities, float [rows, labels]."""
     labels = Labels(predictor.manifest.label_values, predictor.labels)
-    targets = labels.encode_examples(examples)
-    if predictor.manifest.task == "multi_label":
-        figure, cuts = "micro F1", np.asarray(predictor.manifest.thresholds or 0.5)
-        missed = np.array([len(names) for names in labels.find_unknown(examples)], np.int64)
-        of_run, of_int8 = (count_labels(targets > 0, [given >= cuts], missed) for given in (before, after))
-    else:
-        figure = "accuracy"
-        of_run, of_int8 = (count_correct([given.argmax(1) == targets]) for given in (before, after))
+    task, true = predictor.task, labels.encode_sets(examples.label_sets()) > 0
+    missed = np.array([len(names) for names in labels.find_unknown(examples)], np.int64)
+    of_run, of_int8 = (task.count_earned(true, [task.decide(scores)], missed) for scores in (before, after))
     lead = compare_pair(of_int8, of_run, [0], [0]).lead
     return Quality(
-        figure, len(examples), source, float(of_run.values[0]), float(of_int8.values[0]), lead.low, lead.high
+        task.figure[0], len(examples), source, float(of_run.values[0]), float(of_int8.values[0]), lead.low, lead.high
     )
 
 

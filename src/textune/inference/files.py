@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from textune.data import NamedColumns, ReadOptions, Table, join_set, reuse_columns, stream_tables
+from textune.data import NamedColumns, ReadOptions, Table, reuse_columns, stream_tables
 from textune.errors import ConfigError, DataError
-from textune.evaluation import Answer
 from textune.files import write_file
 from textune.inference.predictor import Predictor
+from textune.tasks import Answer, FileCells
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -95,7 +95,7 @@ def predict_file(
             rows += len(piece)
             for answer in answers:
                 without_text += answer is None
-                for label in (answer,) if isinstance(answer, str) else answer or ():
+                for label in () if answer is None else predictor.task.labels_in(answer):
                     counts[label] += 1
             advance(len(piece))
         if writer is None:
@@ -143,17 +143,11 @@ def _list_columns(
     def shares(values: NDArray[Any]) -> Any:
         return pa.array([None if a is None else float(v) for a, v in zip(answers, values, strict=True)], pa.float64())
 
-    text = pa.large_string()
-    if predictor.manifest.task == "single_label":
-        new = {"label": pa.array(answers, text), "probability": shares(scores.max(1))}
-    elif as_text:
-        separator = predictor.manifest.columns.label_separator
-        joined = [None if a is None else join_set(a, separator, predictor.labels) for a in answers]
-        new = {"label": pa.array(joined, text)}
-    else:
-        new = {"label": pa.array([None if a is None else list(a) for a in answers], pa.list_(text))}
+    separator = predictor.manifest.columns.label_separator if as_text else None
+    new = predictor.task.file_columns(answers, scores, FileCells(predictor.labels, separator))
     if each_class:
-        new |= {f"probability_{name}": shares(scores[:, i]) for i, name in enumerate(predictor.labels)}
+        each = predictor.task.probability_columns(scores, predictor.labels)
+        new |= {name: shares(column) for name, column in each.items()}
     return new
 
 

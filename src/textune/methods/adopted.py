@@ -13,6 +13,7 @@ from textune.backbones.families import Family
 from textune.config import option
 from textune.methods.base import adopted, methods, register
 from textune.methods.peft_based import PeftMethod, PromptMethod
+from textune.tasks import Task
 
 if TYPE_CHECKING:
     import torch
@@ -54,7 +55,7 @@ class AdoptedPeft(PeftMethod):
 
     def build_peft_config(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> Any:
         """Return the configuration that the adapter came with."""
-        return build_config(self.options.peft_type, json.loads(self.options.settings))
+        return build_config(self.options.peft_type, json.loads(self.options.settings), self.peft_task_type)
 
 
 @register("peft_prompt", adopted)
@@ -77,7 +78,7 @@ class AdoptedPrompt(PromptMethod):
 
     def build_peft_config(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> Any:
         """Return the configuration that the prompt came with."""
-        return build_config(self.options.peft_type, json.loads(self.options.settings))
+        return build_config(self.options.peft_type, json.loads(self.options.settings), self.peft_task_type)
 
 
 def list_exact() -> dict[str, type[PeftMethod]]:
@@ -91,10 +92,10 @@ def list_peft_types() -> tuple[str, ...]:
     return tuple(sorted({*list_exact(), *_OTHER_TYPES}))
 
 
-def build_config(peft_type: str, settings: dict[str, Any]) -> Any:
+def build_config(peft_type: str, settings: dict[str, Any], task_type: str = Task.peft_task_type) -> Any:
     """Return peft's configuration of a classifier to predict with; raise ValueError or TypeError as peft does."""
     from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
     from peft.utils import PeftType
 
     kind = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(peft_type)]
-    return kind(task_type="SEQ_CLS", inference_mode=True, **settings)
+    return kind(task_type=task_type, inference_mode=True, **settings)

@@ -6,13 +6,14 @@ so that listing methods and checking options costs nothing.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import re
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from textune.backbones import Backbone
 from textune.backbones.families import Family
@@ -20,6 +21,7 @@ from textune.config.values import coerce_option
 from textune.errors import BundleError, ConfigError, ModelError, suggest
 from textune.methods.rates import Rates, group_parameters, is_inside
 from textune.registry import Registry
+from textune.tasks import Task
 
 if TYPE_CHECKING:
     import torch
@@ -56,9 +58,17 @@ class Method:
     """Family name -> why this method cannot be had there."""
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Name -> options: forms of the method that are proven on every family as the method itself is."""
+    peft_task_type: str = Task.peft_task_type
+    """peft's name of what is trained, for methods that come from peft; `for_task` sets it."""
 
     def __init__(self, options: Any) -> None:
         self.options = options
+
+    def for_task(self, task: Task) -> Self:
+        """Return the method as it trains models of a task."""
+        fitting = copy.copy(self)
+        fitting.peft_task_type = task.peft_task_type
+        return fitting
 
     @classmethod
     def refusal(cls, family: Family) -> str | None:

@@ -34,7 +34,7 @@ class IA3(PeftMethod):
         from peft import IA3Config
 
         return IA3Config(
-            task_type="SEQ_CLS",
+            task_type=self.peft_task_type,
             target_modules=layer_pattern(family, (*family.key_value, family.feed_forward_output)),
             feedforward_modules=layer_pattern(family, (family.feed_forward_output,)),
             modules_to_save=list_saved_modules(family, new_modules),

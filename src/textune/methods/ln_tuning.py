@@ -39,7 +39,7 @@ class LNTuning(PeftMethod):
         # by their whole names: ModernBERT's first layer has an Identity in the place of a norm
         norms = [n for n, m in model.named_modules() if pattern.fullmatch(n) and any(True for _ in m.parameters())]
         return LNTuningConfig(
-            task_type="SEQ_CLS",
+            task_type=self.peft_task_type,
             target_modules=norms,
             modules_to_save=saved,
         )

@@ -69,7 +69,7 @@ class Lora(TargetMethod):
 
         saved = list_saved_modules(family, new_modules)
         return LoraConfig(
-            task_type="SEQ_CLS",
+            task_type=self.peft_task_type,
             r=self.options.r,
             lora_alpha=self.options.alpha,
             lora_dropout=self.options.dropout,

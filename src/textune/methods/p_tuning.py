@@ -40,7 +40,7 @@ class PTuning(PromptMethod):
         from peft import PromptEncoderConfig
 
         return PromptEncoderConfig(
-            task_type="SEQ_CLS",
+            task_type=self.peft_task_type,
             num_virtual_tokens=self.options.tokens,
             encoder_hidden_size=self.options.hidden_size,
             encoder_reparameterization_type="MLP",

@@ -64,7 +64,7 @@ class Prefix(PromptMethod):
         width = int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
         shape = prompt_shape(model, family) | {"token_dim": heads * width, "num_attention_heads": heads}
         return PrefixTuningConfig(
-            task_type="SEQ_CLS",
+            task_type=self.peft_task_type,
             num_virtual_tokens=self.options.tokens,
             modules_to_save=list_saved_modules(family, new_modules),
             **shape,

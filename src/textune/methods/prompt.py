@@ -39,7 +39,7 @@ class Prompt(PromptMethod):
         from peft import PromptTuningConfig
 
         return PromptTuningConfig(
-            task_type="SEQ_CLS",
+            task_type=self.peft_task_type,
             num_virtual_tokens=self.options.tokens,
             prompt_tuning_init="SAMPLE_VOCAB",
             modules_to_save=list_saved_modules(family, new_modules),

@@ -44,7 +44,7 @@ class Vera(TargetMethod):
 
         saved = list_saved_modules(family, new_modules)
         return VeraConfig(
-            task_type="SEQ_CLS",
+            task_type=self.peft_task_type,
             r=self.options.r,
             vera_dropout=self.options.dropout,
             d_initial=self.options.initial,

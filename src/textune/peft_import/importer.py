@@ -19,10 +19,8 @@ from textune.bundle import SETTINGS, Manifest, TextColumns, name_run, run_path
 from textune.config import RunConfig, build_config, write_settings
 from textune.config.defaults import choose_max_length
 from textune.config.values import LabelPairs
-from textune.data import MULTI, SINGLE
 from textune.engine.same_logits import PROBES, pair_probes, require_same
 from textune.errors import BundleError, ConfigError, ModelError
-from textune.evaluation.thresholds import UNTUNED
 from textune.files import write_folder
 from textune.inference import LoadOptions, Predictor
 from textune.methods import Method, check_fit, longest_text, resolve, resolve_saved
@@ -33,6 +31,7 @@ from textune.progress import Progress, Silent
 from textune.report import CardInput, render_unmeasured_card
 from textune.report.snippets import reload_without_textune
 from textune.run.save import BundleFacts, TrainedModel, update_manifest, write_bundle
+from textune.tasks import build_task, default_task, find_task
 from textune.tokens import encode_texts, load_tokenizer
 from textune.tokens.batches import EncodedSplit
 from textune.version import __version__
@@ -173,17 +172,18 @@ class _Adoption:
 
         columns: the label columns; several are of several labels. Raises ConfigError where that is denied.
         """
-        if len(columns) > 1 and given == SINGLE:
-            raise ConfigError(f"task=single_label, but label= names {len(columns)} columns", hint="leave task= out")
+        if len(columns) > 1 and given is not None and not find_task(given).reads_sets:
+            raise ConfigError(f"task={given}, but label= names {len(columns)} columns", hint="leave task= out")
         if given is not None or len(columns) > 1:
-            return given or MULTI
+            return given or default_task(reads_sets=True).name
         for place, found in (("adapter", self.adapter.task), ("backbone", read_task(self.backbone.config))):
             if found is not None:
-                more = f", with thresholds of {UNTUNED}" if found == MULTI else ""
+                untuned = build_task(found).untuned(self.classes).thresholds
+                more = f", with thresholds of {untuned[0]}" if untuned else ""
                 self.progress.say(f"task: {found} (by the config.json of the {place}){more}")
                 return found
         self.progress.say("task: single_label (nothing names another); task=multi_label takes it for several labels")
-        return SINGLE
+        return default_task(reads_sets=False).name
 
     def _choose_method(self) -> Method:
         """Return the method of textune that builds the very same, or the one that keeps peft's configuration."""
@@ -270,7 +270,7 @@ class _Adoption:
             data_fingerprint="imported",
             engine={"name": "reference", "precision": {"name": "fp32", "reason": "imported"}, "device": "cpu"},
             task=self.task,
-            thresholds=(UNTUNED,) * self.classes if self.task == MULTI else None,
+            thresholds=build_task(self.task).untuned(self.classes).thresholds,
         )
         model = TrainedModel(self.plain, self.method, self.backbone, self.new_modules)
         manifest = write_bundle(

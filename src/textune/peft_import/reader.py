@@ -14,6 +14,7 @@ from textune.config.values import LabelPairs
 from textune.errors import BundleError
 from textune.files import read_json
 from textune.methods.adopted import list_peft_types
+from textune.tasks import find_by_problem_type, tasks
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PICKLE = "adapter_model.bin"
@@ -36,7 +37,6 @@ _START = frozenset(
 )
 """What the weights started from. The saved ones take their place, so it is dropped: texts and paths among it."""
 _HARMLESS_STARTS = (True, False, "gaussian", "orthogonal", "eva", None)
-_TASKS = {"single_label_classification": "single_label", "multi_label_classification": "multi_label"}
 _HEAD_ENDS = (".classifier.out_proj.weight", ".classifier.weight", ".score.weight")
 
 
@@ -99,7 +99,7 @@ def read_adapter(folder: Path) -> ForeignAdapter:
             f"{folder / CONFIG}: peft_type={peft_type!r} cannot be imported",
             hint=f"can be imported: {', '.join(list_peft_types())}",
         )
-    if task not in (None, "SEQ_CLS"):
+    if task is not None and task not in {cls.peft_task_type for _, cls in tasks}:
         raise BundleError(
             f"{folder / CONFIG}: task_type={task!r}: this adapter does not classify texts",
             hint="textune takes adapters of sequence classification (task_type SEQ_CLS)",
@@ -216,8 +216,8 @@ def read_label_names(config: Mapping[str, Any]) -> LabelPairs | None:
 
 def read_task(config: Mapping[str, Any]) -> str | None:
     """Return the task of a config.json's problem_type, or None where it names no classification."""
-    problem = config.get("problem_type")
-    return _TASKS.get(problem) if isinstance(problem, str) else None
+    found = find_by_problem_type(config.get("problem_type"))
+    return None if found is None else found.name
 
 
 def dump_settings(settings: Mapping[str, Any]) -> str:

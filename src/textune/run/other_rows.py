@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from textune.bundle import Manifest
 from textune.config import RunConfig, build_config
 from textune.data import Examples, Labels, NamedColumns, build_labelled, read_table
-from textune.evaluation import AnyEvaluation
 from textune.inference import Predictor
 from textune.run.save import update_manifest
 from textune.run.tables import read_options
 from textune.run.test_reads import count_test_reads, note_test_read
+from textune.tasks import AnyEvaluation
 
 
 def evaluate(
@@ -40,10 +40,10 @@ def measure_predictor(predictor: Predictor, examples: Examples, run: Path) -> tu
     probabilities = predictor.predict_proba(examples.texts(), examples.text_pairs())
     evaluation = predictor.task.evaluate(
         probabilities,
-        labels.encode_examples(examples),
+        predictor.task.encode_targets(labels, examples),
         manifest.labels,
         seed=manifest.seed,
-        unknown=labels.find_unknown(examples),
+        unknown=predictor.task.find_unknown(labels, examples),
     )
     return evaluation, probabilities
 

@@ -14,7 +14,6 @@ from textune.backbones.checks import check_tokenizer, describe_unknown, measure_
 from textune.backbones.families import describe_guess
 from textune.backbones.pooling import Pooling, choose_pooling
 from textune.config import LongText, RunConfig
-from textune.config.class_weights import weigh_classes
 from textune.config.defaults import (
     Decision,
     choose_long_text,
@@ -23,21 +22,18 @@ from textune.config.defaults import (
     fill_in_model,
 )
 from textune.config.schema import POOLINGS
-from textune.data import MULTI, Examples, split_folds
-from textune.errors import ConfigError
+from textune.data import Examples, split_folds
 from textune.methods import Method, longest_text
 from textune.progress import Progress
 from textune.run.facts import advise_on_cuts, describe_data
 from textune.run.start import resolve_model
-from textune.run.tables import PreparedData, count_labels, encode_split, prepare_data
+from textune.run.tables import PreparedData, encode_split, prepare_data
+from textune.tasks import Objective, ProbeLoss, Task, build_task
 from textune.tokens import load_tokenizer
 from textune.tokens.batches import EncodedSplit, Padding
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-
-    from textune.training.objective import Objective
-    from textune.training.probe import Loss
 
 T = TypeVar("T")
 
@@ -95,18 +91,19 @@ class Prepared:
         return self.backbone.padding
 
     @property
-    def objective(self) -> Objective:
-        """What training minimizes and validation rows are scored by."""
-        from textune.training.objective import build_objective
-
-        return build_objective(self.data.task, self.config.training, self.class_weights)
+    def task(self) -> Task:
+        """What is learned, with nothing tuned yet."""
+        return build_task(self.data.task, fixed=self.config.training.threshold)
 
     @property
-    def probe_loss(self) -> Loss:
-        """What the solved head minimizes."""
-        from textune.training.probe import Loss
+    def objective(self) -> Objective:
+        """What training minimizes and validation rows are scored by."""
+        return self.task.build_objective(self.config.training, self.class_weights)
 
-        return Loss(self.data.task == MULTI, self.class_weights, self.config.training.label_smoothing)
+    @property
+    def probe_loss(self) -> ProbeLoss:
+        """What the solved head minimizes."""
+        return self.task.probe_loss(self.class_weights, self.config.training.label_smoothing)
 
     def encode(self, examples: Examples) -> EncodedSplit:
         """Tokenize other rows as those of training."""
@@ -134,7 +131,9 @@ def prepare(
         progress.say(note)
     for warning in data.warnings:
         progress.warn(warning)
-    _check_threshold(config, data)
+    task = build_task(data.task)
+    task.check_settings(config.training)
+    method = method.for_task(task)
     config, decisions = choose_max_length(config, longest_text(method, backbone))
     config, long_text, about_length = choose_long_text(config)
     form, reason = choose_pooling(config.model.pooling, backbone.family, backbone.config, backbone.folder)
@@ -148,7 +147,7 @@ def prepare(
         method_rate=method.learning_rate,
         head_rate=method.head_learning_rate,
         solved=not method.trains_body,
-        task=data.task,
+        task=task.defaults,
     )
     config = replace(config, data=replace(config.data, task=data.task))
     class_weights = _weigh_classes(config, data, progress)
@@ -197,23 +196,10 @@ def _take_fold(data: PreparedData, config: RunConfig, which: int, folds: int) ->
     return replace(data, train=train, validation=validation, warnings=(), notes=())
 
 
-def _check_threshold(config: RunConfig, data: PreparedData) -> None:
-    if config.training.threshold is not None and data.task != MULTI:
-        raise ConfigError(
-            f"threshold={config.training.threshold:g}: with one label per text the most probable is given",
-            hint="leave threshold= out, or set task=multi_label",
-        )
-
-
 def _weigh_classes(config: RunConfig, data: PreparedData, progress: Progress) -> NDArray[np.float32] | None:
-    weights = weigh_classes(
-        config.training.class_weights,
-        count_labels(data.train, data.labels),
-        len(data.train),
-        data.labels.values,
-        data.labels.names,
-        multi_label=data.task == MULTI,
-    )
+    task = build_task(data.task)
+    counts = task.count_labels(data.labels, data.train)
+    weights = task.weigh(config.training.class_weights, counts, len(data.train), data.labels)
     if weights is not None:
         ratios = weights[:, 1] / weights[:, 0] if weights.ndim == 2 else weights
         shown = ", ".join(f"{name} {ratio:.3g}" for name, ratio in zip(data.labels.names[:20], ratios, strict=False))

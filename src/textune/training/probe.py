@@ -9,15 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from textune.evaluation.calibration import search_temperature
-
-if TYPE_CHECKING:
-    import torch
+from textune.tasks import ProbeLoss
 
 Floats = NDArray[np.float32]
 Targets = NDArray[Any]
@@ -51,59 +49,11 @@ class Probe:
     out_of_fold: Floats
 
 
-@dataclass(frozen=True)
-class Loss:
-    """What the regression minimises: the loss of training (`textune.objective`).
-
-    several: any number of labels per text; targets are then float [rows, classes] of 0 and 1, else int64 [rows].
-    weights: float32 [classes], or [classes, 2] with several labels: of absent and present. smoothing: as
-    label_smoothing. intercept: whether a bias is solved, too.
-    """
-
-    several: bool = False
-    weights: NDArray[np.float32] | None = None
-    smoothing: float = 0.0
-    intercept: bool = True
-
-    def spread(self, targets: Targets, classes: int) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return the target of every cell, float32 [rows, classes], and a weight for every row or cell."""
-        import torch
-
-        if self.several:
-            present = torch.from_numpy(np.asarray(targets) > 0)
-            cells = present * (1 - self.smoothing) + 0.5 * self.smoothing
-            if self.weights is None:
-                return cells, None
-            absent, there = torch.from_numpy(self.weights).unbind(1)
-            return cells, torch.where(present, there, absent)
-        index = torch.from_numpy(np.asarray(targets, np.int64))
-        cells = torch.full((len(index), classes), self.smoothing / classes)
-        cells[torch.arange(len(index)), index] += 1 - self.smoothing
-        return cells, None if self.weights is None else torch.from_numpy(self.weights)[index][:, None]
-
-    def measure(
-        self, logits: torch.Tensor, cells: torch.Tensor, weights: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the sum of the losses and its gradient by the logits."""
-        import torch
-
-        if self.several:
-            losses = torch.nn.functional.binary_cross_entropy_with_logits(logits, cells, reduction="none")
-            gradient = torch.sigmoid(logits) - cells
-        else:
-            shares = torch.log_softmax(logits, 1)
-            losses = -(shares * cells).sum(1, keepdim=True)
-            gradient = shares.exp_() - cells
-        if weights is not None:
-            losses, gradient = losses * weights, gradient * weights
-        return losses.sum(), gradient
-
-
 def solve_probe(
     features: Floats,
     targets: Targets,
     classes: int,
-    loss: Loss,
+    loss: ProbeLoss,
     seed: int,
     *,
     strength: float | None = None,
@@ -111,7 +61,7 @@ def solve_probe(
 ) -> Probe:
     """Solve the head; C is chosen by cross-validation on at most 5,000 of the rows.
 
-    features: float32 [rows, width]. targets: as `Loss` has them. strength: the C to take, without choosing.
+    features: float32 [rows, width]. targets: as the task encodes them. strength: the C to take, without choosing.
     advance: called after each regression. Without an intercept in the loss, features are scaled but not centred.
     """
     mean, scale = _measure_scale(features)
@@ -154,14 +104,14 @@ class _Choice:
 
 
 def _choose_strength(
-    features: Floats, targets: Targets, classes: int, loss: Loss, seed: int, advance: Callable[[], None]
+    features: Floats, targets: Targets, classes: int, loss: ProbeLoss, seed: int, advance: Callable[[], None]
 ) -> _Choice:
     """Return the C of the lowest loss on held-out rows.
 
     The loss is that at the best temperature: C changes how far logits lie apart, too, which says nothing about answers.
     """
     chosen = np.random.default_rng(seed).permutation(len(features))[:MOST_ROWS_TO_CHOOSE]
-    fold_of = assign_folds(targets[chosen], seed, several=loss.several)
+    fold_of = assign_folds(targets[chosen], seed, by_class=loss.folds_by_class)
     starts: list[Floats | None] = [None] * FOLDS
     found: dict[float, float] = {}
     best, best_temperature, best_logits, worse = STRENGTHS[0], 1.0, np.zeros((len(chosen), classes), np.float32), 0
@@ -184,10 +134,10 @@ def _choose_strength(
     return _Choice(best, best_temperature, found, chosen, best_logits)
 
 
-def assign_folds(targets: Targets, seed: int, *, several: bool) -> NDArray[np.int64]:
-    """Return each row's fold, int64 [rows]; with one label per text every class is spread evenly over the folds."""
+def assign_folds(targets: Targets, seed: int, *, by_class: bool) -> NDArray[np.int64]:
+    """Return each row's fold, int64 [rows]. by_class: targets are class numbers, each spread evenly over the folds."""
     order = np.random.default_rng([seed, 1]).permutation(len(targets))
-    if not several:
+    if by_class:
         order = order[np.argsort(targets[order], kind="stable")]
     folds = np.empty(len(targets), np.int64)
     folds[order] = np.arange(len(targets)) % FOLDS
@@ -195,7 +145,7 @@ def assign_folds(targets: Targets, seed: int, *, several: bool) -> NDArray[np.in
 
 
 def _solve(
-    features: Floats, targets: Targets, classes: int, loss: Loss, strength: float, start: Floats | None, steps: int
+    features: Floats, targets: Targets, classes: int, loss: ProbeLoss, strength: float, start: Floats | None, steps: int
 ) -> Floats:
     """Return weights and, in the last row, biases: float32 [width + 1, classes]. Biases are not regularised.
 
@@ -209,7 +159,7 @@ def _solve(
     decay = 1 / (strength * max(rows, 1))
     given = torch.from_numpy(features)
     variances, axes = torch.linalg.eigh(given.T @ given / rows)
-    stretch = (variances.clamp_min(0) * (0.25 if loss.several else 1 / classes) + decay).rsqrt()[:, None]
+    stretch = (variances.clamp_min(0) * loss.curvature(classes) + decay).rsqrt()[:, None]
     turned, penalty = given @ (axes * stretch.T), decay * stretch**2
     parameters = torch.zeros(width + 1, classes)
     if start is not None:
