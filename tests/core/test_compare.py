@@ -427,7 +427,7 @@ def test_what_cannot_be_had_is_told_before_training(reviews: Path, backbone: Pat
         list_configs(settings, ["lora", "lora"], [str(backbone)], [1])
     with pytest.raises(ConfigError, match="a name of its own"):
         list_configs(settings | {"name": "x"}, ["lora"], [str(backbone)], [1, 2])
-    with pytest.raises(ConfigError, match="reads at most 56 tokens beside the 8 virtual ones of prompt"):
+    with pytest.raises(ConfigError, match="reads at most 56 tokens with prompt's 8 virtual tokens"):
         list_configs(settings | {"max_length": 64}, ["lora", "prompt"], [str(backbone)], [1])
     with pytest.raises(ConfigError, match="unknown option"):
         list_configs(settings | {"method": {"r": 4}}, ["lora", "head"], [str(backbone)], [1])

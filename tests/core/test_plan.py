@@ -154,7 +154,7 @@ def test_which_runs_are_planned(reviews: Path, backbone: Path, backbones: dict[s
     ]  # fmt: skip
     llama = {c.method.name for c in list_plans(settings, [], [str(backbones["llama"])], silent)}
     assert "lora" in llama and "bitfit" not in llama  # it has no bias
-    with pytest.raises(ModelError, match="bitfit cannot be had on llama"):
+    with pytest.raises(ModelError, match="bitfit does not support llama"):
         list_plans(settings, ["bitfit"], [str(backbones["llama"])], silent)
     with pytest.raises(ConfigError, match="belongs to one method"):
         list_plans(settings | {"method": {"r": "4"}}, [], [str(backbone)], silent)

@@ -209,7 +209,7 @@ def test_a_run_uses_it_says_so_and_gives_the_same_model(
 def test_top_layers_is_checked(backbones: dict[str, Path]) -> None:
     with pytest.raises(ModelError, match="the backbone has"):
         make(backbones["bert"], "lora", {"top_layers": 99})
-    with pytest.raises(ModelError, match="shares one layer"):
+    with pytest.raises(ModelError, match="share the same weights"):
         make(backbones["albert"], "lora", {"top_layers": 1})
 
 

@@ -91,7 +91,7 @@ def test_what_is_wrong_is_told_before_training(backbone: Path, own: dict[str, An
 
 
 def test_a_method_that_the_backbone_refuses_is_told_beforehand(backbones: dict[str, Path]) -> None:
-    with pytest.raises(ConfigError, match="bitfit cannot be had on llama"):
+    with pytest.raises(ConfigError, match="bitfit does not support llama"):
         check(backbones["llama"], {"space": {"method": ["lora", "bitfit"]}})
 
 
