@@ -226,5 +226,5 @@ def test_tokens_are_told_apart_by_identity(backbones: dict[str, Path]) -> None:
     assert prefix is not None
     engine.keep(prefix)
     assert isinstance(tokens, Tokenized)
-    assert engine._find_kept(collate(tokens, [0], padding)) is prefix
-    assert engine._find_kept(collate(tokens.take(np.array([0])), [0], padding)) is None
+    assert engine._find_prefix(collate(tokens, [0], padding)) is prefix
+    assert engine._find_prefix(collate(tokens.take(np.array([0])), [0], padding)) is None
