@@ -493,7 +493,7 @@ def test_stopped_and_started_again_by_the_same_command(reviews: Path, backbone: 
     (left,) = (tmp_path / "runs").glob("*-head-42-*")
     assert (left / "plan.json").is_file() and not (left / "textune.json").is_file()
     done = call_textune(*words, cwd=tmp_path)
-    assert "going on from step" in done.stderr
+    assert "resuming at step" in done.stderr
     told = json.loads(done.stdout)
     assert {c["name"] for c in told["candidates"]} == {"head", "bitfit"}
     resumed = next(c for c in told["candidates"] if c["name"] == "head")
