@@ -378,7 +378,7 @@ class Trainer:
         raise RunInterrupted(
             f"stopped at step {step} of {self.total_steps}; checkpoint saved",
             signal_number,
-            hint=f"continue with: textune resume {self._folder}",
+            hint=f"continue it with: textune resume {self._folder}",
         )
 
     def _finish(self, state: CheckpointState, *, paused: bool = False) -> TrainingResult:
