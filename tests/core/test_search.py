@@ -63,7 +63,7 @@ def test_every_problem_is_told_at_once_and_nothing_is_made(work: Path, backbone:
     told = str(error.value)
     for part in (
         "unknown setting 'colour'", "'learning_rte'; did you mean 'learning_rate'?",
-        "unknown key 'hihg'; did you mean 'high'?", "epochs='many': must be a number", "seed is not searched",
+        "unknown key 'hihg'; did you mean 'high'?", "epochs='many': must be a number", "seed cannot be searched",
         "'method.rank'", "low 0.2 must be less than high 0.1", "'smpler'; did you mean 'sampler'?", "workers=0",
     ):  # fmt: skip
         assert part in told, part

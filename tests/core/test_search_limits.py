@@ -166,7 +166,7 @@ def test_whatever_a_library_raises_is_the_trials_failure(
     def fail(*_: Any, **__: Any) -> None:
         raise AssertionError("odd shapes")
 
-    monkeypatch.setattr(trials, "_train_part", fail)
+    monkeypatch.setattr(trials, "_train_fold", fail)
     job = Job(0, {"data": str(reviews), "backbone": str(backbone)}, str(tmp_path))
     assert run_job(job, Bench(), lambda step, total: None).reason == "AssertionError: odd shapes"
 

@@ -18,13 +18,13 @@ from textune.bundle import SWEEP
 from textune.config import build_config
 from textune.errors import BundleError, DataError
 from textune.progress import Silent
+from textune.run.prepare import Prepared
 from textune.run.tables import prepare_data
 from textune.search.journal import JOURNAL
 from textune.search.settings import SweepSettings, build_sweep
 from textune.search.space import parse_space
 from textune.search.start import describe_start, refuse_changed_start
 from textune.search.sweep import Sweep, _fix_row_defaults, resume_sweep
-from textune.search.trial import TrialSteps
 
 SPACE = {"learning_rate": [1e-3, 5e-3]}
 
@@ -123,7 +123,7 @@ def test_folds_and_winner_share_what_rules_on_rows_decide(backbone: Path) -> Non
     flat: dict[str, Any] = {"data": "x.csv", "backbone": str(backbone)}
     data = SimpleNamespace(validation_fraction=0.1)
     known = SimpleNamespace(config=build_config(flat | {"epochs": 4, "batch_size": 16}), data=data)
-    first = cast(TrialSteps, known)
+    first = cast(Prepared, known)
 
     def settle(own: dict[str, Any], **settings: Any) -> tuple[Any, Any]:
         config, search = build_sweep(flat | settings | {"sweep": own | {"folds": 5}})
