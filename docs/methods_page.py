@@ -212,9 +212,9 @@ def describe_quirks() -> Iterator[str]:
     yield (
         "A family is a model's `model_type`. For one that is not in the table textune lays the model out "
         "without weights and "
-        "guesses its\nlayers, linear modules and head; the run says so. Adapters, IA3 and prefixes cannot be had then, "
-        "only texts of one length share a forward\npass (whether it minds padding is not known), and the reload test "
-        "at the end of every run still "
+        "guesses its\nlayers, linear modules and head; the run says so. Adapters, IA3 and prefixes are then "
+        "not supported, only texts of one length share a forward\npass (whether it minds padding is not known), "
+        "and the reload test at the end of every run still "
         "decides whether what was\nsaved is what was trained.\n"
     )
 

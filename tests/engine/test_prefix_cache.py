@@ -209,7 +209,7 @@ def test_a_run_uses_it_says_so_and_gives_the_same_model(
 def test_top_layers_is_checked(backbones: dict[str, Path]) -> None:
     with pytest.raises(ModelError, match="the backbone has"):
         make(backbones["bert"], "lora", {"top_layers": 99})
-    with pytest.raises(ModelError, match="shares one layer"):
+    with pytest.raises(ModelError, match="share the same weights"):
         make(backbones["albert"], "lora", {"top_layers": 1})
 
 
@@ -226,5 +226,5 @@ def test_tokens_are_told_apart_by_identity(backbones: dict[str, Path]) -> None:
     assert prefix is not None
     engine.keep(prefix)
     assert isinstance(tokens, Tokenized)
-    assert engine._find_kept(collate(tokens, [0], padding)) is prefix
-    assert engine._find_kept(collate(tokens.take(np.array([0])), [0], padding)) is None
+    assert engine._find_prefix(collate(tokens, [0], padding)) is prefix
+    assert engine._find_prefix(collate(tokens.take(np.array([0])), [0], padding)) is None

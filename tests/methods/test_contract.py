@@ -187,7 +187,7 @@ def test_resumed_run_equals_the_uninterrupted_one_and_holds_no_path(
         train_cell(row, few_reviews, backbones[family], tmp_path / "parts", StopAt(2), **settings)
     assert not (tmp_path / "parts" / "textune.json").exists()
     resumed = train_cell(row, few_reviews, backbones[family], tmp_path / "parts", (said := StopAt()), **settings)
-    assert any("going on from step 2" in line for line in said.said)
+    assert any("resuming at step 2" in line for line in said.said)
     assert hash_weights(resumed) == hash_weights(whole) != {}
     for name in bundle.read_manifest(whole).files.keys() - {"config.yaml"}:  # which keeps paths as they were typed
         content = (whole / name).read_bytes()

@@ -87,7 +87,7 @@ def test_weights_that_do_not_fit_are_refused(method: str, backbones: dict[str, P
 
 def test_family_that_cannot_carry_a_method_is_refused_with_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(methods.get("bitfit"), "families_refused", {"bert": "it has no biases"})
-    with pytest.raises(ModelError, match="bitfit cannot be had on bert: it has no biases") as caught:
+    with pytest.raises(ModelError, match="bitfit does not support bert: it has no biases") as caught:
         check_family(resolve("bitfit", {}), families.get("bert"))
     assert "lora" in (caught.value.hint or "") and "bitfit" not in (caught.value.hint or "")
     check_family(resolve("bitfit", {}), families.get("roberta"))
@@ -183,7 +183,7 @@ def test_qlora_without_bitsandbytes_names_the_extra(
 
 def test_virtual_tokens_take_room_from_the_text(backbones: dict[str, Path], tmp_path: Path, reviews: Path) -> None:
     settings = {"method": {"name": "prompt", "tokens": 20}, "epochs": 1}
-    with pytest.raises(ConfigError, match="at most 44 tokens beside the 20 virtual ones"):
+    with pytest.raises(ConfigError, match="at most 44 tokens with prompt's 20 virtual tokens"):
         train_tiny(reviews, backbones["bert"], tmp_path / "long", max_length=45, **settings)
     run = train_tiny(reviews, backbones["bert"], tmp_path / "run", max_length=None, **settings)
     assert run.manifest.max_length == 44
@@ -280,7 +280,7 @@ def test_finished_run_is_gone_on_from(method: str, backbones: dict[str, Path], t
 
 @pytest.mark.parametrize(
     ("row", "family", "words"),
-    [("prefix", "mpnet", "no place where keys and values"), ("bitfit", "llama", "no bias vectors")],
+    [("prefix", "mpnet", "accepts no external keys and values"), ("bitfit", "llama", "no bias vectors")],
 )
 def test_refusal_comes_before_the_weights_and_names_others(
     row: str, family: str, words: str, backbones: dict[str, Path], tmp_path: Path, reviews: Path,

@@ -58,9 +58,9 @@ def test_method_that_trains_nothing_inside_the_layers_says_so(row: str, backbone
 
 
 def test_shared_layers_and_two_ways_at_once_are_refused(backbones: dict[str, Path]) -> None:
-    with pytest.raises(ConfigError, match="shares one layer"):
+    with pytest.raises(ConfigError, match="share the same weights"):
         rates_of(Case("full", backbones["albert"]), layer_decay=0.9)
-    with pytest.raises(ConfigError, match="two ways"):
+    with pytest.raises(ConfigError, match="cannot be combined"):
         rates_of(Case("full", backbones["bert"]), layer_decay=0.9, layer_rates=(("lower", 1e-4),))
 
 
@@ -75,7 +75,7 @@ def test_spans_cover_what_they_name(layers: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize(
     ("words", "reason"),
-    [("middle", "not understood"), ("0-9", "no layers"), ("3-1", "no layers"), ("-1", "not understood")],
+    [("middle", "unknown layers"), ("0-9", "no layers"), ("3-1", "no layers"), ("-1", "unknown layers")],
 )
 def test_layers_that_are_not_there_are_refused(words: str, reason: str) -> None:
     with pytest.raises(ConfigError, match=reason):
@@ -83,7 +83,7 @@ def test_layers_that_are_not_there_are_refused(words: str, reason: str) -> None:
 
 
 def test_layer_that_is_named_twice_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"layer 2 comes twice, in '2' and in '1-4'"):
+    with pytest.raises(ConfigError, match=r"layer 2 is named twice, in '2' and in '1-4'"):
         parse_layer_rates((("2", 1e-3), ("1-4", 1e-3)), 6)
 
 

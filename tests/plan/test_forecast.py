@@ -154,9 +154,9 @@ def test_which_runs_are_planned(reviews: Path, backbone: Path, backbones: dict[s
     ]  # fmt: skip
     llama = {c.method.name for c in list_plans(settings, [], [str(backbones["llama"])], silent)}
     assert "lora" in llama and "bitfit" not in llama  # it has no bias
-    with pytest.raises(ModelError, match="bitfit cannot be had on llama"):
+    with pytest.raises(ModelError, match="bitfit does not support llama"):
         list_plans(settings, ["bitfit"], [str(backbones["llama"])], silent)
-    with pytest.raises(ConfigError, match="belongs to one method"):
+    with pytest.raises(ConfigError, match="only applies to one method"):
         list_plans(settings | {"method": {"r": "4"}}, [], [str(backbone)], silent)
 
 
@@ -218,7 +218,7 @@ def test_what_fails_in_its_rehearsal_is_left_out_unless_nothing_is_left(
             raise ConfigError(f"layer_decay=0.9: not with {config.method.name}")
         return forecast
 
-    monkeypatch.setattr("textune.plan.api._rehearse_apart", rehearse_one)
+    monkeypatch.setattr("textune.plan.api._rehearse_in_child", rehearse_one)
     assert plan_runs(configs, 1.0, Silent(), skip_failing=True) == [forecast]
     with pytest.raises(ConfigError, match="layer_decay"):
         plan_runs(configs, 1.0, Silent())

@@ -299,5 +299,5 @@ def test_sweep_tries_every_setting(backbones: dict[str, Path], tmp_path: Path) -
     fast = ("sample=40", "test_sample=20", "epochs=1", "max_length=16", "threads=1", "precision=fp32")
     done = call_recipe("amazon-polarity-sweep", "--original", "--data", str(tmp_path), "--backbone",
                        str(backbones["distilbert"]), *fast, cwd=tmp_path)  # fmt: skip
-    assert "9 of 9 trials over" in done.stderr
+    assert "9 of 9 trials finished" in done.stderr
     assert (tmp_path / "runs" / "amazon-polarity-sweep-original" / "winner" / "textune.json").is_file()

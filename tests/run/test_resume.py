@@ -115,7 +115,7 @@ def test_killed_at_any_point_ends_in_the_same_weights(
             call_textune("train", *words, cwd=tmp_path)
     else:
         command = call_textune("resume", str(folder), cwd=tmp_path)
-        assert bool(left) == ("going on from step" in command.stderr)
+        assert bool(left) == ("resuming at step" in command.stderr)
     assert hash_weights(folder) == hash_weights(whole.folder)
     assert read_manifest(folder).metrics["accuracy"] == whole.manifest.metrics["accuracy"]
     for name in ("README.md", "evaluation/report.html", "evaluation/metrics.json", "evaluation/predictions.parquet"):
@@ -201,7 +201,7 @@ def test_damaged_newest_checkpoint_is_named_and_the_one_before_is_taken(
     run = resume(stopped, progress=progress)
     (warning,) = [w for w in progress.warnings if "going back" in w]
     assert str(newest) in warning and (name in warning or harm != "flip")
-    assert any("going on from step 6" in line for line in progress.said)
+    assert any("resuming at step 6" in line for line in progress.said)
     assert hash_weights(run.folder) == hash_weights(whole.folder)
 
 

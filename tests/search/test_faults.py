@@ -73,8 +73,8 @@ def test_sigterm_leaves_a_checkpoint_and_the_command_to_go_on(work: Path, backbo
     wait_for(lambda: any(folder.glob("trials/0001/metrics.jsonl")))
     command.signal(signal.SIGTERM)
     assert command.wait() == 143
-    assert f"go on with: textune resume {folder}" in command.stderr
-    assert "of 6 trials are over" in command.stderr
+    assert f"continue it with: textune resume {folder}" in command.stderr
+    assert "of 6 trials are finished" in command.stderr
     refused = call_textune("sweep", str(file), cwd=work, code=5)
     assert f"textune resume {folder}" in refused.stderr
     changed = yaml.safe_load((folder / "sweep.yaml").read_text())

@@ -134,7 +134,7 @@ def test_only_what_failed_is_called_failed(backbone: Path, tmp_path: Path) -> No
     best = ledger.best
     assert best is not None
     ledger._trials[best.number] = type(best)(**(vars(best) | {"state": FAIL, "reason": "the loss became nan"}))
-    with pytest.raises(TrainingError, match=r"^1 of 9 trials failed, and none was trained to its end: the loss"):
+    with pytest.raises(TrainingError, match=r"^1 of 9 trials failed, and none was completed: the loss"):
         ledger.check_any()
 
 
@@ -166,7 +166,7 @@ def test_whatever_a_library_raises_is_the_trials_failure(
     def fail(*_: Any, **__: Any) -> None:
         raise AssertionError("odd shapes")
 
-    monkeypatch.setattr(trials, "_train_part", fail)
+    monkeypatch.setattr(trials, "_train_fold", fail)
     job = Job(0, {"data": str(reviews), "backbone": str(backbone)}, str(tmp_path))
     assert run_job(job, Bench(), lambda step, total: None).reason == "AssertionError: odd shapes"
 
@@ -194,7 +194,7 @@ def test_a_range_from_zero_comes_back_from_its_file(backbone: Path, tmp_path: Pa
     [
         ({"space": {1: [2]}}, "unknown setting '1'"),
         ({"space": {True: [2]}}, "unknown setting 'True'"),
-        ({"space": {"text": [["title"], ["content"]]}}, "text is not searched"),
+        ({"space": {"text": [["title"], ["content"]]}}, "text cannot be searched"),
         ({"space": {"learning_rate": [i / 1e6 for i in range(1, 400)], "batch_size": list(range(1, 400))}},
          "the grid has 159,201 points"),
     ],
@@ -217,7 +217,7 @@ def test_a_search_takes_no_init(backbone: Path) -> None:
 @pytest.mark.parametrize("word", ["sweep.space={learning_rate: [1e-3", "sweep.trials=["])
 def test_words_that_are_no_yaml_are_told(work: Path, backbone: Path, reviews: Path, word: str) -> None:
     told = call_textune("sweep", str(reviews), f"backbone={backbone}", word, cwd=work, code=2).stderr
-    assert word in told and "this is no YAML" in told and "Traceback" not in told
+    assert word in told and "is not valid YAML" in told and "Traceback" not in told
 
 
 def test_the_sweeps_file_is_where_it_is_looked_for(work: Path, backbone: Path, reviews: Path) -> None:

@@ -22,8 +22,8 @@ from textune.run.tables import prepare_data
 from textune.search.journal import JOURNAL
 from textune.search.settings import SweepSettings, build_sweep
 from textune.search.space import parse_space
-from textune.search.start import describe_beginning, refuse_another_beginning
-from textune.search.sweep import Sweep, _settle_by_rows, resume_sweep
+from textune.search.start import describe_start, refuse_changed_start
+from textune.search.sweep import Sweep, _fix_row_defaults, resume_sweep
 from tiny import write_reviews
 
 SPACE = {"learning_rate": [1e-3, 5e-3]}
@@ -82,7 +82,7 @@ def test_changed_settings_are_refused_and_the_journal_stays(stopped: Path, chang
         go_on(stopped)
     assert told in caught.value.message
     added = (stopped / JOURNAL).read_bytes().removeprefix(before).splitlines()
-    assert all(b'"directions"' in line for line in added), "opening it is noted, and no trial is lined up"
+    assert all(b'"directions"' in line for line in added), "opening it is noted, and no trial is enqueued"
 
 
 def test_changed_rows_are_refused(stopped: Path) -> None:
@@ -104,12 +104,12 @@ def test_workers_that_move_the_rungs_may_not_change(reviews: Path, backbone: Pat
     def begin(workers: int, halving: Any) -> dict[str, Any]:
         space = {"learning_rate": {"low": 1e-4, "high": 1e-2}}
         own = {"space": space, "halving": halving, "workers": workers, "folds": 0}
-        return describe_beginning(*build_sweep(flat | {"sweep": own}), data)
+        return describe_start(*build_sweep(flat | {"sweep": own}), data)
 
     assert begin(4, False) == begin(8, False)
-    refuse_another_beginning(begin(1, {"reduction": 3}), begin(9, {"reduction": 3}))
+    refuse_changed_start(begin(1, {"reduction": 3}), begin(9, {"reduction": 3}))
     with pytest.raises(BundleError, match=r"sweep\.bracket: 4 when the search began, 8 now"):
-        refuse_another_beginning(begin(4, {"reduction": 2}), begin(8, {"reduction": 2}))
+        refuse_changed_start(begin(4, {"reduction": 2}), begin(8, {"reduction": 2}))
 
 
 def test_a_damaged_journal_names_its_line(stopped: Path) -> None:
@@ -140,7 +140,7 @@ def test_folds_and_winner_share_what_rules_on_rows_decide(backbone: Path) -> Non
     def settle(own: dict[str, Any], **settings: Any) -> tuple[Any, Any]:
         config, search = build_sweep(flat | settings | {"sweep": own | {"folds": 5}})
         assert isinstance(search, SweepSettings)
-        training = _settle_by_rows(config, search, first).training
+        training = _fix_row_defaults(config, search, first).training
         return training.epochs, training.batch_size
 
     assert settle({"space": SPACE}) == (4, 16)

@@ -233,7 +233,7 @@ def test_what_is_trained_after_contrast_goes_on_exactly(reviews: Path, backbone:
         train_tiny(reviews, backbone, folder, StopAt(2, signal.SIGINT), **settings)
     said = StopAt()
     resume(folder, progress=said)
-    assert any("going on from step 2" in line for line in said.said)
+    assert any("resuming at step 2" in line for line in said.said)
     assert not any(line.startswith("contrast:") for line in said.said)
     assert hash_weights(folder) == hash_weights(whole.folder)
 

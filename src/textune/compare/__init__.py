@@ -1,4 +1,4 @@
-"""Finished runs side by side: which is better, for how much, and whether the difference is more than chance."""
+"""Comparison of finished runs: which is better, at what cost, and whether the difference is significant."""
 
 from textune.compare.comparison import compare_runs
 from textune.compare.groups import group_runs

@@ -1,4 +1,4 @@
-"""Groups of runs -> the comparison: each one's figures and costs, every pair tested, the test rows' readings told."""
+"""From groups of runs to a comparison: scores and costs of each group, a test for every pair, and test set reads."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from textune.tasks import task_of
 def compare_runs(folders: Sequence[str | Path]) -> Comparison:
     """Compare finished runs that were measured on the same rows; the best mean comes first.
 
-    Raises ConfigError for fewer than two runs, BundleError where one is not finished, DataError where the rows differ.
+    Raises ConfigError for fewer than two runs, BundleError for an unfinished run, DataError if the rows differ.
     """
     if len({Path(folder).resolve() for folder in folders}) < max(len(folders), 2):
-        raise ConfigError("a comparison needs two different runs or more", hint="textune compare RUN RUN ...")
+        raise ConfigError("a comparison needs at least two different runs", hint="textune compare RUN RUN ...")
     runs = [read_run(folder) for folder in folders]
     refuse_other_rows(runs)
     groups = group_runs(runs)
@@ -61,7 +61,7 @@ def _describe_machine(run: RunRecord) -> str:
 def _count(runs: Sequence[RunRecord]) -> Counts:
     """Return what each seed's model earned: right answers, or with several labels per text those of micro F1."""
     first = runs[0]
-    return task_of(first.manifest).count_earned(first.true, [run.given for run in runs], first.unknown.sum(1))
+    return task_of(first.manifest).count_earned(first.true, [run.predicted for run in runs], first.unknown.sum(1))
 
 
 def _describe(group: Group, counts: Counts) -> Candidate:
@@ -85,10 +85,10 @@ def _describe(group: Group, counts: Counts) -> Candidate:
 
 
 def _estimate_macro_f1(runs: Sequence[RunRecord]) -> Interval:
-    """Return the interval of macro F1; each label that the models do not know is one more class, always missed."""
+    """Return the interval of macro F1; each label unknown to the models counts as a class that is always missed."""
     unknown = runs[0].unknown
-    answers = [np.hstack([run.given, np.zeros_like(unknown)]) for run in runs]
-    return estimate_macro_f1(np.hstack([runs[0].true, unknown]), answers)[1]
+    predicted = [np.hstack([run.predicted, np.zeros_like(unknown)]) for run in runs]
+    return estimate_macro_f1(np.hstack([runs[0].true, unknown]), predicted)[1]
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -97,12 +97,12 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def _test_pairs(groups: Sequence[Group], counts: dict[str, Counts]) -> list[Pair]:
-    both = list(combinations(groups, 2))
-    tests = [compare_pair(counts[a.name], counts[b.name], a.seeds, b.seeds) for a, b in both]
+    pairs = list(combinations(groups, 2))
+    tests = [compare_pair(counts[a.name], counts[b.name], a.seeds, b.seeds) for a, b in pairs]
     adjusted = adjust_holm([test.p for test in tests])
     return [
         Pair(a.name, b.name, test, p, one_seed=1 in (len(a.runs), len(b.runs)))
-        for (a, b), test, p in zip(both, tests, adjusted, strict=True)
+        for (a, b), test, p in zip(pairs, tests, adjusted, strict=True)
     ]
 
 

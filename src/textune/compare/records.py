@@ -1,4 +1,4 @@
-"""A finished run as a comparison sees it: settings, figures, costs, and its answers row by row."""
+"""A finished run as read for a comparison: settings, scores, costs, and predictions row by row."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from textune.tasks import AnyEvaluation, read_evaluation
 class RunRecord:
     """One finished run.
 
-    settings: all that decide what is trained. split: "test" or "validation". costs: numbers, None where the run kept
-    none. rows: int64 [rows], numbers in the source. labels: the true labels as the source has them. texts: SHA-256.
-    true, given: bool [rows, classes]; unknown: bool [rows, labels], true labels that the model does not know.
+    settings: all that affect what is trained. split: "test" or "validation". costs: None where the run recorded none.
+    rows: int64 [rows], numbers in the source. labels: the true labels as in the source. texts: SHA-256.
+    true, predicted: bool [rows, classes]; unknown: bool [rows, labels], true labels that the model does not know.
     """
 
     folder: Path
@@ -39,32 +39,32 @@ class RunRecord:
     labels: tuple[Any, ...]
     texts: str
     true: NDArray[np.bool_]
-    given: NDArray[np.bool_]
+    predicted: NDArray[np.bool_]
     unknown: NDArray[np.bool_]
 
     @property
     def seed(self) -> int:
-        """The seed it was trained with."""
+        """The seed of the training."""
         return self.manifest.seed
 
     @property
     def split_seed(self) -> int:
-        """The seed that samples and splits were drawn with."""
-        own = self.settings.get("split_seed")
-        return self.seed if own is None else int(own)
+        """The seed of samples and splits."""
+        split_seed = self.settings.get("split_seed")
+        return self.seed if split_seed is None else int(split_seed)
 
 
 def read_run(folder: str | Path) -> RunRecord:
-    """Read a finished run; raise BundleError where it is none, or where its predictions are missing."""
+    """Read a finished run; raise BundleError if it is not one or its predictions are missing."""
     run = load_run(folder)
-    metrics, place = run.metrics, run.folder / "evaluation"
-    stored = _read_predictions(place / "predictions.parquet")
+    metrics, evaluation = run.metrics, run.folder / "evaluation"
+    stored = _read_predictions(evaluation / "predictions.parquet")
     settings = build_config(load_settings(run.folder / SETTINGS)).identity()
     try:
         return _build_record(run.folder, run.manifest, settings, metrics, stored)
     except (KeyError, TypeError, ValueError) as error:
         raise BundleError(
-            f"{place}: its figures or answers are not whole ({type(error).__name__}: {error})",
+            f"{evaluation}: its metrics or predictions are damaged ({type(error).__name__}: {error})",
             hint="train the run again: a comparison needs them",
         ) from error
 
@@ -77,34 +77,34 @@ def _build_record(
     stored: Mapping[str, list[Any]],
 ) -> RunRecord:
     labels = labels_of(manifest)
-    sets = [v if isinstance(v, list) else [v] for v in stored["label"]]
-    answers = [v if isinstance(v, list) else [v] for v in stored["predicted_label"]]
+    true_sets = [v if isinstance(v, list) else [v] for v in stored["label"]]
+    predicted_sets = [v if isinstance(v, list) else [v] for v in stored["predicted_label"]]
     number = {name: i for i, name in enumerate(manifest.labels)}
-    given = np.zeros((len(answers), len(labels)), bool)
-    for row, names in enumerate(answers):
-        given[row, [number[name] for name in names]] = True
-    figures = {k: v for k, v in metrics["models"]["tuned"].items() if k != "seconds"}
-    kept = metrics.get("costs", {}) | {"trainable_parameters": manifest.trainable_parameters}
+    predicted = np.zeros((len(predicted_sets), len(labels)), bool)
+    for row, names in enumerate(predicted_sets):
+        predicted[row, [number[name] for name in names]] = True
+    scores = {k: v for k, v in metrics["models"]["tuned"].items() if k != "seconds"}
+    costs = metrics.get("costs", {}) | {"trainable_parameters": manifest.trainable_parameters}
     return RunRecord(
         folder,
         manifest,
         settings,
         metrics["split"],
-        read_evaluation(figures),
-        {key: kept.get(key) for key in COSTS},
+        read_evaluation(scores),
+        {key: costs.get(key) for key in COSTS},
         np.asarray(stored["row"], np.int64),
         tuple(tuple(v) if isinstance(v, list) else v for v in stored["label"]),
         _hash_texts(stored),
-        labels.encode_sets(sets) > 0,
-        given,
-        _mark_unknown(sets, {*labels.values, *labels.names}),
+        labels.encode_sets(true_sets) > 0,
+        predicted,
+        _mark_unknown(true_sets, {*labels.values, *labels.names}),
     )
 
 
 def _mark_unknown(sets: Sequence[Sequence[Any]], known: set[str]) -> NDArray[np.bool_]:
-    """Return bool [rows, labels that no model knows]: each is a class of its own that nobody ever gives."""
-    names = sorted({str(label) for own in sets for label in own} - known)
-    return np.array([[name in own for name in names] for own in sets], bool).reshape(len(sets), len(names))
+    """Return bool [rows, unknown labels]: which unknown labels each row has."""
+    names = sorted({str(label) for labels in sets for label in labels} - known)
+    return np.array([[name in labels for name in names] for labels in sets], bool).reshape(len(sets), len(names))
 
 
 def _read_predictions(path: Path) -> dict[str, list[Any]]:
@@ -117,7 +117,7 @@ def _read_predictions(path: Path) -> dict[str, list[Any]]:
         return {name: table[name].to_pylist() for name in names if name in table.column_names}
     except (OSError, pa.ArrowException) as error:
         raise BundleError(
-            f"{path}: the run's answers cannot be read: {error}", hint="train the run again: a comparison needs them"
+            f"{path}: cannot read the predictions: {error}", hint="train the run again: a comparison needs them"
         ) from error
 
 
@@ -130,13 +130,13 @@ def _hash_texts(stored: Mapping[str, list[Any]]) -> str:
 
 
 def refuse_other_rows(runs: Sequence[RunRecord]) -> None:
-    """Raise DataError, naming the run and why, where the runs were not all measured on the same rows."""
+    """Raise DataError if the runs were not all measured on the same rows; it names the run and the difference."""
     first = runs[0]
     for run in runs[1:]:
         if reason := _find_difference(first, run):
             raise DataError(
                 f"{run.folder} and {first.folder} were not measured on the same rows: {reason}",
-                hint="pairs need the same rows: train with the same test=, or with one split_seed= for all seeds",
+                hint="paired tests need the same rows: use the same test=, or the same split_seed= for all seeds",
             )
 
 
@@ -144,18 +144,18 @@ def _find_difference(one: RunRecord, other: RunRecord) -> str | None:
     if one.manifest.task != other.manifest.task:
         return f"one is {one.manifest.task}, the other {other.manifest.task}"
     if one.split != other.split:
-        return f"{other.split} rows here, {one.split} rows there"
+        return f"{other.split} rows and {one.split} rows"
     if len(one.rows) != len(other.rows):
-        return f"{len(other.rows):,} rows here, {len(one.rows):,} there"
+        return f"{len(other.rows):,} rows and {len(one.rows):,} rows"
     if one.manifest.labels != other.manifest.labels:
-        return f"the labels are {', '.join(other.manifest.labels[:5])} here, {', '.join(one.manifest.labels[:5])} there"
-    if apart := np.flatnonzero(one.rows != other.rows).tolist():
-        place = apart[0]
-        return f"{len(apart):,} are other rows of the table (row {other.rows[place]} here, row {one.rows[place]} there)"
-    if wrong := [i for i, (a, b) in enumerate(zip(one.labels, other.labels, strict=True)) if a != b]:
-        place = wrong[0]
-        return f"row {one.rows[place]} is labelled {other.labels[place]!r} here, {one.labels[place]!r} there"
-    read = [(c.text, c.text_pair, c.joiner) for c in (one.manifest.columns, other.manifest.columns)]
-    if read[0] == read[1] and one.texts != other.texts:
-        return "the rows have other texts"
+        return f"labels {', '.join(other.manifest.labels[:5])} and labels {', '.join(one.manifest.labels[:5])}"
+    if different := np.flatnonzero(one.rows != other.rows).tolist():
+        i = different[0]
+        return f"{len(different):,} rows differ (row {other.rows[i]} and row {one.rows[i]})"
+    if different := [i for i, (a, b) in enumerate(zip(one.labels, other.labels, strict=True)) if a != b]:
+        i = different[0]
+        return f"row {one.rows[i]} is labeled {other.labels[i]!r} and {one.labels[i]!r}"
+    columns = [(c.text, c.text_pair, c.joiner) for c in (one.manifest.columns, other.manifest.columns)]
+    if columns[0] == columns[1] and one.texts != other.texts:
+        return "the texts of the rows differ"
     return None

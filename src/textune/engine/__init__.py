@@ -1,6 +1,6 @@
-"""Forward passes, all behind one seam: `engine(batch) -> logits`, float32 [rows, classes].
+"""Forward passes behind one interface: `engine(batch) -> logits`, float32 [rows, classes].
 
-Names are looked up when they are first asked for, so that an exported model answers without torch.
+Names are imported on first use, so that an exported model runs without torch.
 """
 
 from __future__ import annotations

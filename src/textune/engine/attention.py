@@ -1,4 +1,4 @@
-"""Attention over packed texts: products of groups of like length, so that no padding and no other text is looked at."""
+"""Attention over packed texts, computed in groups of similar length instead of with padding."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from textune.engine.budget import describe_processor
 from textune.engine.packing import Group, build_groups
 
 _BYTES_AT_ONCE = 4 << 20
-"""Bytes of the attention weights of one group: small enough for the processor's caches, large enough for its cores."""
+"""Bytes of one group's attention weights: small enough for the processor's caches, large enough to use all cores."""
 _CLEARLY_FASTER = 1.1
-"""So many times as fast PyTorch's fused form must be to be taken."""
+"""The speed-up from which PyTorch's fused attention is used."""
 _LARGEST_KEPT = 32 << 20
-"""Bytes of a layer's attention weights up to which they are kept for the backward pass, and not made anew there."""
+"""The most bytes of a layer's attention weights that are kept for the backward pass; larger ones are recomputed."""
 
 
 def cells_of_group(heads: int, dtype: torch.dtype) -> int:
-    """Return how many cells (texts x length x length) a group may have, so that its products stay in the caches."""
+    """Return the most cells (texts x length x length) of a group whose products stay in the processor's caches."""
     return _BYTES_AT_ONCE // (heads * dtype.itemsize)
 
 
@@ -35,10 +35,10 @@ def attend(
     dropout: float = 0.0,
     fused_from: int | None = None,
 ) -> torch.Tensor:
-    """Return each query's mix of its text's values: [tokens, width], or [texts, width].
+    """Return each query's weighted mean of its text's values: [tokens, width], or [texts, width].
 
     packed: [tokens, 3 * width] of queries, keys and values; or, with `queries` [texts, width], one for each text,
-    [tokens, 2 * width] of keys and values. fused_from: length in tokens from which PyTorch's own fused form is taken.
+    [tokens, 2 * width] of keys and values. fused_from: length in tokens from which PyTorch's fused attention is used.
     """
     longest = max(group.length for group in groups)
     if fused_from is not None and longest >= fused_from and dropout == 0.0:
@@ -48,14 +48,14 @@ def attend(
 
 
 def _spread(packed: torch.Tensor, group: Group, heads: int, kinds: int) -> torch.Tensor:
-    """Return [kinds, texts * heads, length, width of a head] of a group, padded where its texts differ in length."""
-    own = packed[group.begin : group.end] if group.index is None else packed[group.index]
-    shaped = own.view(group.count, group.length, kinds, heads, -1)
+    """Return [kinds, texts * heads, length, width of a head] of a group, padded if its texts differ in length."""
+    states = packed[group.begin : group.end] if group.index is None else packed[group.index]
+    shaped = states.view(group.count, group.length, kinds, heads, -1)
     return shaped.permute(2, 0, 3, 1, 4).reshape(kinds, group.count * heads, group.length, -1)
 
 
 def _gather(spread: torch.Tensor, group: Group, heads: int) -> torch.Tensor:
-    """The way back: [kinds, texts * heads, length, width of a head] -> [tokens, kinds * width]."""
+    """The inverse of `_spread`: [kinds, texts * heads, length, width of a head] -> [tokens, kinds * width]."""
     kinds, _, length, width = spread.shape
     shaped = spread.view(kinds, group.count, heads, length, width).permute(1, 3, 0, 2, 4)
     flat = shaped.reshape(group.count * length, kinds * heads * width)
@@ -63,7 +63,7 @@ def _gather(spread: torch.Tensor, group: Group, heads: int) -> torch.Tensor:
 
 
 def _spread_queries(queries: torch.Tensor, group: Group, heads: int) -> torch.Tensor:
-    """Return [texts * heads, 1, width of a head]: one query of each text of the group."""
+    """Return [texts * heads, 1, width of a head]: one query for each text of the group."""
     return queries[group.first : group.first + group.count].view(group.count * heads, 1, -1)
 
 
@@ -75,7 +75,7 @@ def _weigh(query: torch.Tensor, key: torch.Tensor, group: Group) -> torch.Tensor
 
 
 class _Attention(torch.autograd.Function):
-    """Plain products and softmax, group by group, with a backward pass that makes nothing twice."""
+    """Plain products and softmax, group by group, with a backward pass that reuses their results."""
 
     @staticmethod
     def forward(
@@ -91,8 +91,8 @@ class _Attention(torch.autograd.Function):
         scale = (width // heads) ** -0.5
         result = packed.new_empty(len(packed) if queries is None else len(queries), width)
         cells = sum(g.count * g.length * (g.length if queries is None else 1) for g in groups)
-        keep = dropout > 0.0 or cells * heads * packed.element_size() <= _LARGEST_KEPT
-        kept: list[torch.Tensor | None] = []
+        save_weights = dropout > 0.0 or cells * heads * packed.element_size() <= _LARGEST_KEPT
+        saved: list[torch.Tensor | None] = []
         for group in groups:
             spread = _spread(packed, group, heads, kinds)
             key, value = spread[-2], spread[-1]
@@ -106,15 +106,15 @@ class _Attention(torch.autograd.Function):
                 result[group.begin : group.end] = _gather(mixed[None], group, heads)
             else:
                 result[group.first : group.first + group.count] = mixed.view(group.count, width)
-            kept += [weights if keep else None, mask]
-        ctx.save_for_backward(packed, queries, *kept)
+            saved += [weights if save_weights else None, mask]
+        ctx.save_for_backward(packed, queries, *saved)
         ctx.groups, ctx.heads, ctx.scale = groups, heads, scale
         return result
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[Any, ...]:
-        packed, queries, *kept = ctx.saved_tensors
+        packed, queries, *saved = ctx.saved_tensors
         heads, scale, kinds = ctx.heads, ctx.scale, 3 if queries is None else 2
         d_packed = torch.empty_like(packed)
         d_queries = None if queries is None else torch.empty_like(queries)
@@ -122,40 +122,42 @@ class _Attention(torch.autograd.Function):
             spread = _spread(packed, group, heads, kinds)
             key, value = spread[-2], spread[-1]
             query = (spread[0] if queries is None else _spread_queries(queries, group, heads)) * scale
-            weights, mask = kept[2 * i], kept[2 * i + 1]
+            weights, mask = saved[2 * i], saved[2 * i + 1]
             if weights is None:
                 weights = _weigh(query, key, group)
-            own = _spread(gradient, group, heads, 1)[0] if queries is None else _spread_queries(gradient, group, heads)
+            d_mixed = (
+                _spread(gradient, group, heads, 1)[0] if queries is None else _spread_queries(gradient, group, heads)
+            )
             if group.valid is not None and queries is None:
-                own = _blank_padding(own, group, heads)
-            back = torch.empty_like(spread)
-            torch.bmm((weights if mask is None else weights * mask).transpose(1, 2), own, out=back[-1])
-            d_weights = torch.bmm(own, value.transpose(1, 2))
+                d_mixed = _zero_padding(d_mixed, group, heads)
+            d_spread = torch.empty_like(spread)
+            torch.bmm((weights if mask is None else weights * mask).transpose(1, 2), d_mixed, out=d_spread[-1])
+            d_weights = torch.bmm(d_mixed, value.transpose(1, 2))
             if mask is not None:
                 d_weights.mul_(mask)
             d_scores = torch._softmax_backward_data(d_weights, weights, -1, weights.dtype)
-            torch.bmm(d_scores.transpose(1, 2), query, out=back[-2])
+            torch.bmm(d_scores.transpose(1, 2), query, out=d_spread[-2])
             if d_queries is None:
-                torch.bmm(d_scores, key, out=back[0])
-                back[0].mul_(scale)
+                torch.bmm(d_scores, key, out=d_spread[0])
+                d_spread[0].mul_(scale)
             else:
                 rows = slice(group.first, group.first + group.count)
                 d_queries[rows] = torch.bmm(d_scores, key).mul_(scale).view(group.count, -1)
-            d_packed[group.begin : group.end] = _gather(back, group, heads)
+            d_packed[group.begin : group.end] = _gather(d_spread, group, heads)
         return d_packed, d_queries, None, None, None
 
 
-def _blank_padding(spread: torch.Tensor, group: Group, heads: int) -> torch.Tensor:
-    """Return the gradients with zeros where the padded form has no token: queries that are not there."""
+def _zero_padding(spread: torch.Tensor, group: Group, heads: int) -> torch.Tensor:
+    """Return the gradients with zeros at padding positions, which have no query."""
     assert group.bias is not None
-    there = (group.bias == 0).view(group.count, 1, group.length, 1)
-    return (spread.view(group.count, heads, group.length, -1) * there).view_as(spread)
+    is_token = (group.bias == 0).view(group.count, 1, group.length, 1)
+    return (spread.view(group.count, heads, group.length, -1) * is_token).view_as(spread)
 
 
 def _attend_fused(
     packed: torch.Tensor, queries: torch.Tensor | None, groups: tuple[Group, ...], heads: int
 ) -> torch.Tensor:
-    """The same by PyTorch's fused form, which never holds all attention weights at once."""
+    """Like `attend`, with PyTorch's fused attention, which never stores all attention weights."""
     results = []
     for group in groups:
         spread = _spread(packed, group, heads, 3 if queries is None else 2)
@@ -170,28 +172,28 @@ def _attend_fused(
 
 
 def probe_attention(heads: int, width: int, longest: int, dtype: torch.dtype, device: torch.device) -> int | None:
-    """Return from which length in tokens PyTorch's fused attention beats ours here; None: at no length there is.
+    """Return the length in tokens from which PyTorch's fused attention is faster; None: it never is.
 
-    Which is faster depends on processor, type and length: both forms are timed, forward and backward.
+    Which is faster depends on processor, dtype and length, so both are timed, forward and backward.
     """
     if device.type != "cpu":
         return 0
 
     def measure() -> int | None:
-        begins_to_win = None
+        fused_from = None
         for length in (n for n in (448, 128) if n <= max(longest, 128)):
             fused, plain = (_time_form(heads, width, length, dtype, fused=form) for form in (True, False))
             if fused * _CLEARLY_FASTER > plain:
                 break
-            begins_to_win = 0 if length == 128 else 256
-        return begins_to_win
+            fused_from = 0 if length == 128 else 256
+        return fused_from
 
     machine = (describe_processor(), torch.get_num_threads(), torch.__version__)
     return cache.recall("attention|" + "|".join(map(str, (*machine, heads, width, dtype, longest >= 448))), measure)
 
 
 def _time_form(heads: int, width: int, length: int, dtype: torch.dtype, *, fused: bool) -> float:
-    """Return the least seconds of three passes over some 900 tokens."""
+    """Return the seconds of the fastest of three passes over about 900 tokens."""
     generator = torch.Generator().manual_seed(0)
     lengths = np.full(max(1, 896 // length), length)
     groups = build_groups(lengths, cells_of_group(heads, dtype), dtype, torch.device("cpu"))

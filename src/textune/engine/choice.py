@@ -1,4 +1,4 @@
-"""Which engine runs a model: the lean one where it can, else the reference; each says why."""
+"""The choice of an engine for a model: lean if it supports the model, else reference, with the reason."""
 
 from __future__ import annotations
 
@@ -29,30 +29,31 @@ def open_engine(
     equal_lengths: bool = False,
     wanted: str = "auto",
 ) -> tuple[Engine, str]:
-    """Return the engine, and why it is this one.
+    """Return the engine and the reason for choosing it.
 
-    wanted: "auto", "lean" or "reference". equal_lengths: texts of different lengths must not meet in one pass.
-    Raises ModelError where the lean engine was asked for and cannot run the model.
+    wanted: "auto", "lean" or "reference". equal_lengths: a pass may only contain texts of equal length.
+    Raises ModelError if wanted is "lean" and the lean engine does not support the model.
     """
     reason = "as set"
     if wanted != "reference":
         try:
             if equal_lengths:
-                raise NotLeanError("only texts of one length may share a pass")
+                raise NotLeanError("only texts of equal length may share a batch")
             return LeanEngine(model, precision, family), "packed, no padding"
         except NotLeanError as error:
             reason = str(error)
             if wanted == "lean":
                 raise ModelError(
-                    f"engine=lean: it cannot run this model: {reason}", hint="leave engine out: the reference runs all"
+                    f"engine=lean: does not support this model: {reason}",
+                    hint="leave engine out: the reference engine runs every model",
                 ) from None
     return ReferenceEngine(model, precision, family, equal_lengths=equal_lengths), reason
 
 
 def probe_engine(engine: Engine, max_length: int, max_tokens: int | None) -> dict[str, Any]:
-    """Return what a run finds out once about this machine and keep: the form of attention, the tokens at once.
+    """Return what a run probes once on this machine and stores: the form of attention, the tokens per pass.
 
-    max_tokens: as set; None: by the memory there is.
+    max_tokens: as set; None: from the device's memory.
     """
     probes: dict[str, Any] = {"max_tokens": max_tokens}
     lean = isinstance(engine, LeanEngine)
@@ -67,23 +68,23 @@ def probe_engine(engine: Engine, max_length: int, max_tokens: int | None) -> dic
 
 
 def choose_prefix(engine: Engine, splits: Sequence[Tokenized], epochs: float) -> int:
-    """Return how many of the lowest layers are computed once and kept for all epochs; 0: none."""
+    """Return how many of the lowest layers are computed once and cached for all epochs; 0: none."""
     return choose_layers(engine, splits, epochs) if isinstance(engine, LeanEngine) else 0
 
 
 def keep_prefix(engine: Engine, splits: Sequence[Tokenized], layers: int, padding: Padding, progress: Progress) -> None:
-    """Compute what the lowest layers give for these splits, or finds it in the cache, and let the engine use it."""
+    """Compute the lowest layers' states for these splits, or load them from the cache, and let the engine use them."""
     if not layers or not isinstance(engine, LeanEngine):
         return
     prefixes = []
     with progress.task("frozen layers", sum(map(len, splits))) as task:
         for tokens in splits:
             prefixes.append(open_prefix(engine, tokens, layers, padding, task.advance))
-    found = [prefix for prefix in prefixes if prefix is not None]
-    engine.keep(*found)
-    size = sum(prefix.states.nbytes for prefix in found) / 1e6
+    cached = [prefix for prefix in prefixes if prefix is not None]
+    engine.keep(*cached)
+    size = sum(prefix.states.nbytes for prefix in cached) / 1e6
     progress.say(
-        f"frozen layers: {layers} of {engine.layers}, computed once and kept for every epoch ({size:,.0f} MB)"
-        if found
-        else "frozen layers: there is no room on the disk to keep what they give"
+        f"frozen layers: {layers} of {engine.layers}, computed once and cached for every epoch ({size:,.0f} MB)"
+        if cached
+        else "frozen layers: not enough disk space to cache their output"
     )

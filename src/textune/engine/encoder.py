@@ -1,7 +1,7 @@
-"""What the lean engine runs: the layers of a BERT-like classifier, read from the very modules of transformers and peft.
+"""What the lean engine runs: the layers of a BERT-like classifier, read from the modules of transformers and peft.
 
-Only exact, known module types are taken. Whatever else is found is refused with its name, and the reference engine
-runs instead.
+Only known module types are accepted, by exact type. Anything else is refused by name, and the reference engine runs
+instead.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ _KNOWN = (
     "peft.tuners.lora.layer.Linear",
     "peft.utils.other.ModulesToSaveWrapper",
 )
-"""Where the types of all modules of a model must come from."""
+"""Prefixes that the full type names of all modules must have."""
 
 
 class NotLeanError(Exception):
-    """Why the lean engine cannot run a model."""
+    """The lean engine does not support a model; the message says why."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One encoder layer. fused: query, key and value; query and key_value: the same for the layer above all others."""
+    """One encoder layer. fused: query, key and value together; query and key_value: separate, for the last layer."""
 
     fused: FusedLinear
     query: FusedLinear
@@ -72,10 +72,10 @@ class Layer:
 
 @dataclass(frozen=True)
 class Encoder:
-    """A classifier in parts. embed: ids, positions, types (int64 [tokens]) -> float32 [tokens, width].
+    """The parts of a classifier. embed: ids, positions, types (int64 [tokens]) -> float32 [tokens, width].
 
-    pooling: "first" or "mean": what the head reads of each text above the last layer.
-    classify: float32 [texts, width], that vector -> logits.
+    pooling: "first" or "mean": which vector of each text the head reads after the last layer.
+    classify: those vectors, float32 [texts, width] -> logits.
     """
 
     embed: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -88,22 +88,22 @@ class Encoder:
 
 
 def read_encoder(model: nn.Module, dtype: torch.dtype) -> Encoder:
-    """Read a classifier, bare or wrapped by peft; raise NotLeanError where anything in it is not on the list."""
+    """Read a classifier, plain or wrapped by peft; raise NotLeanError for anything unknown in it."""
     from peft import PeftModel, PeftModelForSequenceClassification
 
     if isinstance(model, PeftModel):
         if type(model) is not PeftModelForSequenceClassification or model.active_adapters != ["default"]:
-            raise NotLeanError("more than one adapter, or one that is not for classification")
+            raise NotLeanError("it has several adapters, or one that is not for classification")
         if model.active_peft_config.is_prompt_learning:
             raise NotLeanError(f"{model.active_peft_config.peft_type.value.lower()} adds tokens to the text")
         _refuse_hooks(model, model.base_model)
         model = model.base_model.model
     kind = type(model).__name__
     if kind not in _READERS or not type(model).__module__.startswith("transformers."):
-        raise NotLeanError(f"{kind} is not one of its architectures")
+        raise NotLeanError(f"{kind} is not supported")
     form = getattr(model.config, "_attn_implementation", None)
     if form not in ("sdpa", "eager"):
-        raise NotLeanError(f"its attention is '{form}'")
+        raise NotLeanError(f"attention '{form}' is not supported")
     for name, module in model.named_modules():
         full = f"{type(module).__module__}.{type(module).__name__}"
         if not full.startswith(_KNOWN):
@@ -114,14 +114,14 @@ def read_encoder(model: nn.Module, dtype: torch.dtype) -> Encoder:
     encoder = _READERS[kind](model, dtype)
     pooling = find_pooling(find_body(model))
     if pooling is not None and pooling.skip:
-        raise NotLeanError("virtual tokens before the text")
+        raise NotLeanError("it puts virtual tokens before the text")
     return encoder if pooling is None else replace(encoder, pooling=pooling.form)
 
 
 def _refuse_hooks(*modules: nn.Module, name: str = "the model") -> None:
     for module in modules:
-        foreign = [hook for hook in module._forward_hooks.values() if not isinstance(hook, PoolingHook)]
-        if foreign or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks:
+        unknown = [hook for hook in module._forward_hooks.values() if not isinstance(hook, PoolingHook)]
+        if unknown or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks:
             raise NotLeanError(f"{name} has hooks")
         if "forward" in vars(module):
             raise NotLeanError(f"the forward of {name} was replaced")
@@ -129,12 +129,12 @@ def _refuse_hooks(*modules: nn.Module, name: str = "the model") -> None:
 
 def _expect(module: nn.Module, *kinds: type) -> Any:
     if type(module) not in kinds:
-        raise NotLeanError(f"{type(module).__module__}.{type(module).__name__} is not on its list")
+        raise NotLeanError(f"{type(module).__module__}.{type(module).__name__} is not supported")
     return module
 
 
 def _read_linear(module: nn.Module) -> Part:
-    """Return the parameters of a plain linear layer, or of one that peft's LoRA adapts."""
+    """Return the parameters of a linear layer, plain or adapted by peft's LoRA."""
     from peft.tuners.lora.layer import Linear as LoraLinear
 
     if type(module) is nn.Linear:
@@ -142,9 +142,9 @@ def _read_linear(module: nn.Module) -> Part:
     adapted = _expect(module, LoraLinear)
     base = _expect(adapted.base_layer, nn.Linear)
     if adapted.merged or adapted.disable_adapters or adapted.fan_in_fan_out:
-        raise NotLeanError("an adapter that is merged, switched off or transposed")
+        raise NotLeanError("an adapter is merged, disabled or transposed")
     if list(adapted.lora_A) != ["default"] or adapted.lora_variant or adapted.lora_bias.get("default"):
-        raise NotLeanError("a variant of LoRA (DoRA and others) or several adapters")
+        raise NotLeanError("it has a variant of LoRA (such as DoRA) or several adapters")
     dropout = adapted.lora_dropout["default"]
     rate = 0.0 if type(dropout) is nn.Identity else float(_expect(dropout, nn.Dropout).p)
     down, up = (_expect(side["default"], nn.Linear) for side in (adapted.lora_A, adapted.lora_B))
@@ -160,7 +160,7 @@ def _read_linear(module: nn.Module) -> Part:
 
 def _parameter(tensor: Any) -> nn.Parameter:
     if type(tensor) is not nn.Parameter or tensor.dtype != torch.float32:
-        raise NotLeanError(f"weights of type {type(tensor).__name__}, {tensor.dtype}")
+        raise NotLeanError(f"its weights are of type {type(tensor).__name__}, {tensor.dtype}")
     return tensor
 
 
@@ -194,20 +194,20 @@ def _build_layer(
 
 
 def _read_bert_layers(layers: Any, dtype: torch.dtype) -> tuple[Layer, ...]:
-    """Read layers of BERT's build, which RoBERTa, XLM-R and ELECTRA share."""
+    """Read layers of BERT's architecture, shared by RoBERTa, XLM-R and ELECTRA."""
     read = []
     for layer in layers:
         if layer.is_decoder or layer.add_cross_attention:
-            raise NotLeanError("a decoder")
-        own, after = layer.attention.self, layer.attention.output
+            raise NotLeanError("it is a decoder")
+        attention, projection = layer.attention.self, layer.attention.output
         read.append(
             _build_layer(
                 dtype,
-                (own.query, own.key, own.value),
-                (after.dense, layer.intermediate.dense, layer.output.dense),
-                (after.LayerNorm, layer.output.LayerNorm),
+                (attention.query, attention.key, attention.value),
+                (projection.dense, layer.intermediate.dense, layer.output.dense),
+                (projection.LayerNorm, layer.output.LayerNorm),
                 layer.intermediate.intermediate_act_fn,
-                (float(own.dropout.p), float(after.dropout.p), float(layer.output.dropout.p)),
+                (float(attention.dropout.p), float(projection.dropout.p), float(layer.output.dropout.p)),
             )
         )
     return tuple(read)
@@ -227,10 +227,10 @@ def _embed_with_types(
 def _read_bert(model: Any, dtype: torch.dtype) -> Encoder:
     base = model.bert
     pooling = find_pooling(base)
-    pooled_already = pooling is not None and pooling.form == MEAN
+    skips_pooler = pooling is not None and pooling.form == MEAN
 
     def classify(first: torch.Tensor) -> torch.Tensor:
-        pooled = first if pooled_already else base.pooler(first[:, None])
+        pooled = first if skips_pooler else base.pooler(first[:, None])
         logits: torch.Tensor = model.classifier(model.dropout(pooled))
         return logits
 

@@ -1,7 +1,7 @@
-"""CUDA graphs: the kernels of one pass over a pack, launched at once where packs of the same size come again.
+"""CUDA graphs: all kernels of a pass in one launch, for pack sizes that recur.
 
-A small encoder's pass is some hundred kernels that each run for less time than it takes to launch them. A pass of a
-size that was seen before is recorded; from then on, inputs are copied into the recording's own, and it is played.
+A small encoder's pass consists of some hundred kernels, each shorter than its own launch. When a pack size occurs for
+the second time its pass is recorded. From then on inputs are copied into the recording's tensors and it is replayed.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ import torch
 
 from textune.engine.packing import Pack
 
-_MOST_KEPT = 32
+_MOST_RECORDINGS = 32
 _SWITCH = "TEXTUNE_CUDA_GRAPHS"
 _LARGEST_DIFFERENCE = 0.02
-"""Of the largest logit: what a recording may differ from the pass itself, whose products may go other ways."""
+"""The largest allowed difference of a recording, as a share of the largest logit: its kernels may differ."""
 
 Pass = Callable[[Pack], torch.Tensor]
 
 
 def has_graphs(device: torch.device) -> bool:
-    """Return whether passes can be recorded here; TEXTUNE_CUDA_GRAPHS=off in the environment says no."""
+    """Return whether passes can be recorded on the device; TEXTUNE_CUDA_GRAPHS=off disables it."""
     return device.type == "cuda" and os.environ.get(_SWITCH, "").lower() != "off"
 
 
 @dataclass(frozen=True)
 class Recording:
-    """pack and logits: the tensors that `play` reads and writes. pool: the memory of what lies between."""
+    """A recorded pass. pack, logits: the tensors that `play` reads and writes. pool: memory of intermediate results."""
 
     pack: Pack
     logits: torch.Tensor
@@ -41,30 +41,30 @@ class Recording:
 
     def run(self, pack: Pack) -> torch.Tensor:
         """Return the logits of a pack of the same size."""
-        for own, new in zip(_list_tensors(self.pack), _list_tensors(pack), strict=True):
-            own.copy_(new)
+        for recorded, new in zip(_list_tensors(self.pack), _list_tensors(pack), strict=True):
+            recorded.copy_(new)
         self.play()
         return self.logits.clone()
 
 
 class Graphs:
-    """Recorded passes of one model. run: the pass itself."""
+    """Recorded passes of one model. run: the pass without a recording."""
 
     def __init__(self, run: Pass) -> None:
         self._run = run
         self._recordings: dict[Hashable, Recording] = {}
-        self._seen: set[Hashable] = set()
+        self._run_sizes: set[Hashable] = set()
         self._mark: Hashable = None
         self._broken = False
         self._lock = threading.Lock()  # a recording has one set of inputs
 
     def forget(self) -> None:
-        """Drop every recording: they read weights at the addresses that those had."""
+        """Drop every recording, since they read weights at fixed addresses."""
         self._recordings.clear()
-        self._seen.clear()
+        self._run_sizes.clear()
 
     def __call__(self, pack: Pack, mark: Hashable) -> torch.Tensor:
-        """Return the logits of a pack. mark: tells the state of the weights; recordings of another are dropped."""
+        """Return the logits of a pack. mark: identifies the weights; recordings of other weights are dropped."""
         with self._lock:
             if mark != self._mark:
                 self.forget()
@@ -73,13 +73,13 @@ class Graphs:
             if size in self._recordings:
                 return self._recordings[size].run(pack)
             logits = self._run(pack)
-            if size in self._seen and len(self._recordings) < _MOST_KEPT and not self._broken:
+            if size in self._run_sizes and len(self._recordings) < _MOST_RECORDINGS and not self._broken:
                 self._record(size, pack, logits)
-            self._seen.add(size)
+            self._run_sizes.add(size)
             return logits
 
     def _record(self, size: Hashable, pack: Pack, logits: torch.Tensor) -> None:
-        """Keep a recording if it gives what the pass gave; whatever goes wrong, the passes themselves go on."""
+        """Record a pass and keep it if its logits are the same; on failure, passes run without recordings."""
         try:
             first = next(iter(self._recordings.values()), None)
             recording = capture(self._run, pack, None if first is None else first.pool)
@@ -89,24 +89,24 @@ class Graphs:
         except RuntimeError as error:
             self._broken = True
             self._recordings.clear()
-            warnings.warn(f"CUDA graphs are not used: {error} ({_SWITCH}=off leaves them out)", stacklevel=2)
+            warnings.warn(f"CUDA graphs are not used: {error} ({_SWITCH}=off disables them)", stacklevel=2)
             return
         self._recordings[size] = recording
 
 
 def capture(run: Pass, pack: Pack, pool: Any) -> Recording:
-    """Record a pass on CUDA. pool: that of another recording, which is never played at the same time."""
-    with torch.inference_mode(False), torch.no_grad():  # what is written into later must not be an inference tensor
-        own = pack.map(torch.clone)
+    """Record a pass on CUDA. pool: shared with another recording, which never runs at the same time."""
+    with torch.inference_mode(False), torch.no_grad():  # inference tensors could not be overwritten later
+        recorded = pack.map(torch.clone)
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
-            run(own)  # libraries set themselves up in the first pass on a stream, which must not be recorded
+            run(recorded)  # the first pass on a stream initializes libraries, which must not be recorded
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=pool):
-            logits = run(own)
-    return Recording(own, logits, graph.replay, graph.pool())
+            logits = run(recorded)
+    return Recording(recorded, logits, graph.replay, graph.pool())
 
 
 def _list_tensors(pack: Pack) -> list[torch.Tensor]:

@@ -1,4 +1,4 @@
-"""All rows of a split through an engine. No torch before one is at work."""
+"""Logits of a whole split. torch is only imported for engines that need it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TOKENS_PER_BATCH = 8_192
 
 
 def predict_logits(engine: torch.nn.Module | OnnxEngine, split: EncodedSplit, padding: Padding) -> NDArray[Any]:
-    """Return the logits of every row in the order of the split: float32 [rows, classes]."""
+    """Return the logits of every row, in the split's order: float32 [rows, classes]."""
     if isinstance(engine, OnnxEngine):
         return _run_sorted(engine.forward, split, padding)
     import torch
@@ -35,9 +35,9 @@ def _run_sorted(forward: Callable[[Batch], NDArray[Any]], split: EncodedSplit, p
     rows: list[NDArray[Any]] = []
     logits: list[NDArray[Any]] = []
     sizes, windows = split.tokens.longest_windows, split.tokens.count_windows()
-    for chosen in plan_inference(sizes, _TOKENS_PER_BATCH, windows=windows):
-        logits.append(forward(collate(split.tokens, chosen, padding)))
-        rows.append(chosen)
+    for batch in plan_inference(sizes, _TOKENS_PER_BATCH, windows=windows):
+        logits.append(forward(collate(split.tokens, batch, padding)))
+        rows.append(batch)
     ordered = np.zeros((len(split), logits[0].shape[1] if logits else 0), np.float32)
     if rows:
         ordered[np.concatenate(rows)] = np.concatenate(logits)

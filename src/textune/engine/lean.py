@@ -1,8 +1,8 @@
 """The lean engine: BERT-like classifiers without padding, over the parameters of the Hugging Face and peft modules.
 
-It owns no parameter. Texts stand end to end in one run of tokens; layers are fused products (`lora_op`), attention goes
-text by text (`attention`), the last layer computes its queries and all after them for the first token alone, and
-nothing below the lowest trained layer has a backward pass. Its logits and gradients are the reference engine's.
+It owns no parameters. Texts are packed end to end. Layers are fused products (`lora_op`), and attention is computed
+text by text (`attention`). The last layer computes queries and everything after attention for the first token only.
+Nothing below the lowest trained layer has a backward pass. Logits and gradients equal the reference engine's.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ __all__ = ["LeanEngine", "NotLeanError"]
 
 
 class LeanEngine(torch.nn.Module):
-    """Computes a classifier's logits; raises NotLeanError where the model is not on the list of `read_encoder`.
+    """Computes a classifier's logits; raises NotLeanError if `read_encoder` does not support the model.
 
-    precision: of the products and of the residual stream; parameters, norms' weights and the head stay fp32.
-    first_token_only: compute in the last layer only what the first token needs (switched off to measure it).
+    precision: of the products and of the residual stream; parameters, norm weights and the head stay fp32.
+    first_token_only: compute only what the first token needs in the last layer (off in benchmarks).
     """
 
     name = "lean"
@@ -48,52 +48,52 @@ class LeanEngine(torch.nn.Module):
         self._first_position = family.find_first_position(getattr(model.config, "pad_token_id", None))
         self._first_token_only = first_token_only
         self._fused_from: int | None = None
-        self._kept: tuple[Prefix, ...] = ()
-        self._kept_of: tuple[Any, ...] = ()
+        self._prefixes: tuple[Prefix, ...] = ()
+        self._prefix_marks: tuple[Any, ...] = ()
         self._graphs = Graphs(self._run_whole)
 
     @property
     def dtype(self) -> torch.dtype:
-        """The type of the products and of the residual stream."""
+        """The dtype of the products and of the residual stream."""
         return self._dtype
 
     @property
     def layers(self) -> int:
-        """How many layers the encoder has."""
+        """The number of encoder layers."""
         return len(self._encoder.layers)
 
     @property
     def width(self) -> int:
-        """Numbers of a token's state."""
+        """The width of a token's state."""
         return self._encoder.width
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
+        """The device of the parameters."""
         return next(self.model.parameters()).device
 
     def probe_attention(self, longest: int) -> int | None:
-        """Return from which length in tokens PyTorch's fused attention is faster here; None: from none on."""
+        """Return the length in tokens from which PyTorch's fused attention is faster; None: it never is."""
         return probe_attention(self._encoder.heads, self._encoder.width, longest, self._dtype, self.device)
 
     def adopt(self, probes: Mapping[str, Any]) -> None:
-        """Take the form of attention that a run's probe chose."""
+        """Use the form of attention that a run's probe chose."""
         self._fused_from = probes["fused_attention_from"]
 
     def refresh(self) -> None:
-        """Drop what was derived from parameters: to be called after every change of them."""
+        """Drop everything derived from the parameters; call it after every change to them."""
         self._graphs.forget()
         for layer in self._encoder.layers:
             for product in layer.products():
                 product.refresh()
 
     def release(self) -> torch.nn.Module:
-        """Return the model, in which nothing was changed."""
+        """Return the unchanged model."""
         self.refresh()
         return self.model
 
     def count_frozen_layers(self) -> int:
-        """Return how many of the lowest layers give the same in every epoch: nothing is trained or dropped there."""
+        """Return how many of the lowest layers give the same in every epoch, without trained weights or dropout."""
         encoder = self._encoder
         dropped = any(
             isinstance(m, torch.nn.Dropout) and m.p > 0 for e in encoder.embedding_modules for m in e.modules()
@@ -109,12 +109,12 @@ class LeanEngine(torch.nn.Module):
         return count
 
     def frozen_parameters(self, layers: int) -> list[torch.nn.Parameter]:
-        """Return what the states above so many layers depend on: the embeddings' and these layers' parameters."""
-        found = [p for module in self._encoder.embedding_modules for p in module.parameters()]
-        return found + [p for layer in self._encoder.layers[:layers] for p in layer.parameters()]
+        """Return the parameters of the embeddings and of this many of the lowest layers."""
+        embeddings = [p for module in self._encoder.embedding_modules for p in module.parameters()]
+        return embeddings + [p for layer in self._encoder.layers[:layers] for p in layer.parameters()]
 
     def describe_arithmetic(self) -> tuple[Any, ...]:
-        """Return what the states depend on beside parameters and tokens."""
+        """Return what the states depend on besides parameters and tokens."""
         layers = [
             (
                 layer.attention_norm.eps,
@@ -130,26 +130,26 @@ class LeanEngine(torch.nn.Module):
 
     @torch.inference_mode()
     def run_frozen(self, batch: Batch, layers: int) -> tuple[torch.Tensor, NDArray[Any]]:
-        """Return the states above the lowest layers, and which window of the batch stands where.
+        """Return the states after the lowest layers, and the order of the batch's windows in them.
 
-        The states are those of all tokens, end to end; above the last layer those of each window's first token.
+        There is one state per token, end to end; after the last layer, one per window, which the head reads.
         """
-        training, kept, self._kept = self.training, self._kept, ()
+        training, prefixes, self._prefixes = self.training, self._prefixes, ()
         self.eval()
         pack = self._pack(batch)
         hidden = self._run_layers(self._embed(pack), pack, 0, layers)
-        self._kept = kept
+        self._prefixes = prefixes
         self.train(training)
         return hidden, pack.order.cpu().numpy()
 
     def keep(self, *prefixes: Prefix) -> None:
-        """Take the states of frozen layers from here on from the cache, as long as no parameter below changes."""
-        self._kept = prefixes
-        self._kept_of = self._mark_frozen()
+        """Read the states of frozen layers from the cache from now on, until a parameter of these layers changes."""
+        self._prefixes = prefixes
+        self._prefix_marks = self._mark_frozen()
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Return the logits of a batch: float32 [rows, classes]."""
-        prefix = self._find_kept(batch)
+        prefix = self._find_prefix(batch)
         recorded = prefix is None and self._may_record()
         pack = self._pack(batch, filled=recorded)
         if recorded:
@@ -165,11 +165,11 @@ class LeanEngine(torch.nn.Module):
         return pool_windows(ordered, batch)
 
     def _run_whole(self, pack: Pack) -> torch.Tensor:
-        """Return the logits of a pack's texts as they stand there: float32 [texts, classes]."""
+        """Return the logits of a pack's texts, in the pack's order: float32 [texts, classes]."""
         return self._encoder.classify(self._run_layers(self._embed(pack), pack, 0, self.layers).float())
 
     def _may_record(self) -> bool:
-        """Whether a CUDA graph may stand for this pass: nothing is trained, and of lengths only sizes matter."""
+        """Return whether a CUDA graph can replace this pass: no training, and kernels that depend on sizes only."""
         idle = not self.training and not torch.is_grad_enabled()
         return idle and has_graphs(self.device) and self._takes_varlen()
 
@@ -189,23 +189,23 @@ class LeanEngine(torch.nn.Module):
         return self._encoder.embed(pack.ids, pack.positions, pack.types).to(self._dtype)
 
     def _run_layers(self, hidden: torch.Tensor, pack: Pack, begin: int, end: int) -> torch.Tensor:
-        """Return the states above layer `end`, from those above layer `begin`; above the last one the first tokens."""
+        """Return the states after `end` layers from those after `begin`; after the last, one per text."""
         for number in range(begin, end):
             layer = self._encoder.layers[number]
             last = number == self.layers - 1
             hidden = self._run_last(layer, hidden, pack) if last else self._run_layer(layer, hidden, pack)
         return hidden
 
-    def _find_kept(self, batch: Batch) -> Prefix | None:
-        if not self._kept or batch.source is None:
+    def _find_prefix(self, batch: Batch) -> Prefix | None:
+        if not self._prefixes or batch.source is None:
             return None
-        if self._mark_frozen() != self._kept_of:
-            self._kept = ()  # whoever wrote into a frozen layer gets what that layer gives now
+        if self._mark_frozen() != self._prefix_marks:
+            self._prefixes = ()  # a frozen layer was written to, so the cached states are stale
             return None
-        return next((prefix for prefix in self._kept if prefix.tokens is batch.source), None)
+        return next((prefix for prefix in self._prefixes if prefix.tokens is batch.source), None)
 
     def _mark_frozen(self) -> tuple[Any, ...]:
-        layers = max((prefix.layers for prefix in self._kept), default=0)
+        layers = max((prefix.layers for prefix in self._prefixes), default=0)
         return tuple((p._version, p.data_ptr(), p.requires_grad) for p in self.frozen_parameters(layers))
 
     def _run_layer(self, layer: Layer, hidden: torch.Tensor, pack: Pack) -> torch.Tensor:
@@ -213,7 +213,7 @@ class LeanEngine(torch.nn.Module):
         return self._finish(layer, hidden, mixed)
 
     def _run_last(self, layer: Layer, hidden: torch.Tensor, pack: Pack) -> torch.Tensor:
-        """Return what the head reads of each text above the last layer: float [texts, width]."""
+        """Return the vector of each text that the head reads after the last layer: float [texts, width]."""
         if self._encoder.pooling == MEAN:
             return normalize(mean_of_texts(self._run_layer(layer, hidden, pack), pack))
         if not self._first_token_only:
@@ -230,7 +230,7 @@ class LeanEngine(torch.nn.Module):
         return attend(packed, queries, pack.groups, self._encoder.heads, dropout=dropout, fused_from=self._fused_from)
 
     def _finish(self, layer: Layer, hidden: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
-        """Run all of a layer that follows the attention, for some or for all tokens."""
+        """Run the part of a layer after attention, for some or all tokens."""
         out = layer.attention_output(mixed, training=self.training)
         hidden = _add_and_norm(hidden, self._drop(out, layer.attention_output_dropout), layer.attention_norm)
         if torch.is_grad_enabled() or not layer.is_gelu:
@@ -253,5 +253,5 @@ def _add_and_norm(hidden: torch.Tensor, update: torch.Tensor, norm: Any) -> torc
 
 
 def _norms_mixed_types(device: torch.device) -> bool:
-    """Whether layer_norm takes bf16 with fp32 weights: on CUDA it refuses (pytorch/pytorch#188503)."""
+    """Return whether layer_norm accepts bf16 input with fp32 weights: on CUDA it does not (pytorch/pytorch#188503)."""
     return device.type == "cpu"

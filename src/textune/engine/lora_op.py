@@ -1,8 +1,8 @@
-"""Linear layers over one input as a single product, LoRA's update included: the operator of the lean engine.
+"""Linear layers over one input as a single product, including LoRA's update: the operator of the lean engine.
 
-y = x (W + s B A)^T + b. The weights are the model's own fp32 parameters; what stands here is derived from them, rounded
-once to the compute type, and dropped by `refresh`. The backward pass makes the gradients of A and B alone, never that
-of W (LoRA: Hu et al. 2021, arXiv:2106.09685).
+y = x (W + s B A)^T + b. The weights are the model's fp32 parameters. What is derived from them here is rounded once to
+the compute dtype and dropped by `refresh`. The backward pass computes the gradients of A and B but, unless W is
+trained, not that of W (LoRA: Hu et al. 2021, arXiv:2106.09685).
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import torch
 from torch.autograd.function import once_differentiable
 
 _MERGE_FROM_TOKENS = 1_024
-"""Adding the update into the weights costs the same for one token as for thousands; beside them it costs each token a
-little. From about so many tokens in a pass it is cheaper inside."""
+"""Merging the update into the weights has a fixed cost; computing it separately costs a little per token. From about
+this many tokens per pass merging is cheaper."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class Part:
 
 @dataclass(frozen=True)
 class _Derived:
-    """weight [outputs, inputs] and bias [outputs], as one pass uses them; merged: the update is inside the weight.
+    """Tensors for one pass. weight [outputs, inputs], bias [outputs]; merged: weight includes the update.
 
-    down [ranks, inputs] and up [outputs, ranks]: the parts' A and scaled B, B block by block along the diagonal.
+    down [ranks, inputs] and up [outputs, ranks]: the parts' A, stacked, and scaled B, as a block diagonal.
     """
 
     weight: torch.Tensor
@@ -46,7 +46,7 @@ class _Derived:
 
 
 class FusedLinear:
-    """Linear layers that read the same input, side by side: [tokens, inputs] -> [tokens, all outputs]."""
+    """Linear layers with the same input, computed together: [tokens, inputs] -> [tokens, all outputs]."""
 
     def __init__(self, parts: Sequence[Part], dtype: torch.dtype) -> None:
         self.parts = tuple(parts)
@@ -63,17 +63,17 @@ class FusedLinear:
         return [p for p in fields if p is not None]
 
     def refresh(self) -> None:
-        """Drop what was derived from parameters that are trained."""
+        """Drop what was derived from trained parameters."""
         self._derived.clear()
         self._packed = None
         if any(p.requires_grad for part in self.parts for p in (part.weight, part.bias) if p is not None):
             self._frozen = None
 
     def __call__(self, x: torch.Tensor, *, training: bool) -> torch.Tensor:
-        """Return the products. x: [tokens, inputs] in the compute type."""
+        """Return the products. x: [tokens, inputs] in the compute dtype."""
         self._drop_if_changed()
         if training and any(part.dropout for part in self.parts):
-            return self._apply_beside(x)
+            return self._apply_unmerged(x)
         adapted = any(part.down is not None for part in self.parts)
         derived = self._derive(merged=adapted and (len(x) >= _MERGE_FROM_TOKENS or not torch.is_grad_enabled()))
         if not torch.is_grad_enabled():
@@ -83,7 +83,7 @@ class FusedLinear:
         return result
 
     def with_gelu(self, x: torch.Tensor) -> torch.Tensor:
-        """Return GELU of the products, where no gradient is wanted: one kernel does both."""
+        """Return GELU of the products, without gradients: one kernel computes both."""
         self._drop_if_changed()
         return self._infer(x, self._derive(merged=any(part.down is not None for part in self.parts)), gelu=True)
 
@@ -93,18 +93,18 @@ class FusedLinear:
             return torch.nn.functional.gelu(y) if gelu else y
         if self._packed is None:
             self._packed = torch.ops.mkldnn._reorder_linear_weight(derived.weight, len(x))
-        after: tuple[Any, ...] = ("gelu", [], "none") if gelu else ("none", [], "")
-        result: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, self._packed, derived.bias, *after)
+        activation: tuple[Any, ...] = ("gelu", [], "none") if gelu else ("none", [], "")
+        result: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, self._packed, derived.bias, *activation)
         return result
 
     def _drop_if_changed(self) -> None:
-        """A second guard beside `refresh`: who writes into a parameter or replaces its data leaves a mark on it."""
+        """Drop derived tensors if a parameter was written to or replaced without a call to `refresh`."""
         versions = tuple(mark for p in self.parameters() for mark in (p._version, p.data_ptr()))
         if versions != self._versions:
             self._versions, self._frozen, self._packed = versions, None, None
             self._derived.clear()
 
-    # What is derived must be of use to the backward pass, also where inference asked for it first.
+    # Not in inference mode: the backward pass must be able to use tensors that inference derived first.
     @torch.inference_mode(False)
     @torch.no_grad()
     def _derive(self, *, merged: bool) -> _Derived:
@@ -116,18 +116,17 @@ class FusedLinear:
         return self._derived[merged]
 
     def _rounded(self) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return weight and bias without any update, in the compute type."""
+        """Return weight and bias without the update, in the compute dtype."""
         if self._frozen is None:
-            biases = [p.bias for p in self.parts]
-            known = [p.weight.new_zeros(len(p.weight)) if p.bias is None else p.bias.detach() for p in self.parts]
-            bias = None if all(b is None for b in biases) else torch.cat(known).to(self.dtype)
+            biases = [p.weight.new_zeros(len(p.weight)) if p.bias is None else p.bias.detach() for p in self.parts]
+            bias = None if all(p.bias is None for p in self.parts) else torch.cat(biases).to(self.dtype)
             weights = [part.weight.detach() for part in self.parts]
             weight = weights[0] if len(weights) == 1 else torch.cat(weights)
             self._frozen = weight.to(self.dtype), bias
         return self._frozen
 
     def _merge(self) -> torch.Tensor:
-        """Return the weights with the updates added in fp32 and rounded once: rounded before, small ones are lost."""
+        """Return the weights with the updates added in fp32, then rounded: small updates would be lost otherwise."""
         rows, columns = sum(len(p.weight) for p in self.parts), self.parts[0].weight.shape[1]
         if self._buffer is None:
             self._buffer = torch.empty(rows, columns, dtype=self.dtype, device=self.parts[0].weight.device)
@@ -154,12 +153,12 @@ class FusedLinear:
         )
         return down.to(self.dtype), up.to(self.dtype)
 
-    def _apply_beside(self, x: torch.Tensor) -> torch.Tensor:
-        """With dropout inside the adapter: each part's update has a mask of its own, so it cannot be merged."""
+    def _apply_unmerged(self, x: torch.Tensor) -> torch.Tensor:
+        """Compute updates separately: with dropout in the adapter each has its own mask and cannot be merged."""
         trained = [p for part in self.parts for p in (part.weight, part.bias) if p is not None and p.requires_grad]
         weight, bias = self._rounded_for_training()
-        bare = tuple(Part(part.weight, part.bias) for part in self.parts)
-        base: torch.Tensor = _Product.apply(x, _Derived(weight, bias, None, None, False), bare, *trained)  # type: ignore[no-untyped-call]
+        plain = tuple(Part(part.weight, part.bias) for part in self.parts)
+        base: torch.Tensor = _Product.apply(x, _Derived(weight, bias, None, None, False), plain, *trained)  # type: ignore[no-untyped-call]
         updates = []
         for part in self.parts:
             if part.down is None or part.up is None:
@@ -176,23 +175,23 @@ class FusedLinear:
 
 
 def _has_packed_products(x: torch.Tensor) -> bool:
-    """Return whether weights can be laid out beforehand as oneDNN's bf16 kernels want them: a fifth faster here."""
-    known = hasattr(torch.ops.mkldnn, "_linear_pointwise") and torch.backends.mkldnn.enabled
-    return bool(known) and x.dtype == torch.bfloat16 and x.device.type == "cpu" and x.is_contiguous()
+    """Return whether weights can be packed in advance for oneDNN's bf16 kernels, which makes them a fifth faster."""
+    available = hasattr(torch.ops.mkldnn, "_linear_pointwise") and torch.backends.mkldnn.enabled
+    return bool(available) and x.dtype == torch.bfloat16 and x.device.type == "cpu" and x.is_contiguous()
 
 
 class _Product(torch.autograd.Function):
-    """The product and its gradients; `trained` are the parts' parameters that need one, in their order."""
+    """The product and its gradients. trained: the parts' parameters that need a gradient, in order."""
 
     @staticmethod
     def forward(
-        ctx: Any, x: torch.Tensor, own: _Derived, parts: tuple[Part, ...], *trained: torch.Tensor
+        ctx: Any, x: torch.Tensor, derived: _Derived, parts: tuple[Part, ...], *trained: torch.Tensor
     ) -> torch.Tensor:
-        y = torch.nn.functional.linear(x, own.weight, own.bias)
-        if own.down is not None and own.up is not None and not own.merged:
-            y.addmm_(x @ own.down.t(), own.up.t())
-        ctx.save_for_backward(x, own.weight, own.down, own.up)
-        ctx.parts, ctx.merged = parts, own.merged
+        y = torch.nn.functional.linear(x, derived.weight, derived.bias)
+        if derived.down is not None and derived.up is not None and not derived.merged:
+            y.addmm_(x @ derived.down.t(), derived.up.t())
+        ctx.save_for_backward(x, derived.weight, derived.down, derived.up)
+        ctx.parts, ctx.merged = parts, derived.merged
         return y
 
     @staticmethod
@@ -208,7 +207,7 @@ class _Product(torch.autograd.Function):
         d_down = d_up = d_bias = None
         if inner is not None:
             d_down = (inner.t() @ x).float()
-            d_up = ((x @ down.t()).t() @ gradient).float()  # [ranks, outputs], of which the diagonal blocks count
+            d_up = ((x @ down.t()).t() @ gradient).float()  # [ranks, outputs]; only its diagonal blocks are used
         grads: list[torch.Tensor] = []
         row = rank = 0
         for part in ctx.parts:

@@ -1,4 +1,4 @@
-"""An exported graph under onnxruntime: answers without torch and transformers."""
+"""An exported graph run by onnxruntime, without torch or transformers."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from textune.tokens.batches import Batch
 class OnnxEngine:
     """Runs `model.onnx` of an exported folder on the CPU.
 
-    equal_lengths: texts of different lengths never meet in one pass, as for the model that was exported.
-    threads: of one pass; None: as many as onnxruntime finds cores. Raises BundleError or MissingExtraError.
+    equal_lengths: a pass only contains texts of equal length, as for the exported model.
+    threads: of one pass; None: one per core. Raises BundleError or MissingExtraError.
     """
 
     name = "onnx"
 
     def __init__(self, folder: Path, *, equal_lengths: bool = False, threads: int | None = None) -> None:
         self._session = open_session(folder, threads)
-        self._inputs = {one.name for one in self._session.get_inputs()}
+        self._inputs = {graph_input.name for graph_input in self._session.get_inputs()}
         self._equal_lengths = equal_lengths
 
     def forward(self, batch: Batch) -> NDArray[Any]:
@@ -32,17 +32,17 @@ class OnnxEngine:
         if batch.windows is None:
             return logits
         ends = np.cumsum(batch.windows)[:-1]
-        return np.stack([own.mean(0) for own in np.split(logits, ends)])
+        return np.stack([windows.mean(0) for windows in np.split(logits, ends)])
 
     def _run_by_length(self, batch: Batch) -> NDArray[Any]:
         lengths = batch.attention_mask.sum(1)
         logits: NDArray[Any] | None = None
         for length in np.unique(lengths):
-            chosen = np.flatnonzero(lengths == length)
-            left = int(batch.attention_mask[chosen[0], 0]) == 0
-            part = self._run(batch, chosen, slice(-int(length), None) if left else slice(int(length)))
+            rows = np.flatnonzero(lengths == length)
+            left_padded = int(batch.attention_mask[rows[0], 0]) == 0
+            part = self._run(batch, rows, slice(-int(length), None) if left_padded else slice(int(length)))
             logits = np.empty((len(lengths), part.shape[1]), np.float32) if logits is None else logits
-            logits[chosen] = part
+            logits[rows] = part
         assert logits is not None
         return logits
 

@@ -1,4 +1,4 @@
-"""A padded batch as one run of tokens, text after text, and the groups of texts that attend together."""
+"""Packing: a padded batch as one sequence of tokens without padding, and the groups of texts for attention."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from numpy.typing import NDArray
 from textune.tokens.batches import Batch
 
 _LENGTHS_ALIKE = 1.1
-"""Texts up to so many times as long as the shortest of a group share its products; the difference is masked."""
+"""The longest text of a group may be this many times as long as the shortest; the difference is masked."""
 _FULL_TOKENS, _FULL_TEXTS, _FULL_LENGTHS = 512, 16, 128
-"""Filled packs have multiples of these."""
+"""Filled packs are padded to multiples of these."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Texts that stand together in the pack and attend in one product each.
+    """Neighboring texts of a pack whose attention is computed in one product.
 
     first, count: the texts. begin, end: their tokens in the pack. length: tokens of the longest.
-    index: int64 [count * length], where in the pack each cell of the padded form is; None: all are equally long.
-    valid: int64 [tokens], which cells of the padded form are tokens. bias: [count, 1, 1, length], what keeps the
-    others from being looked at.
+    index: int64 [count * length], the pack position of each cell of the padded form; None: all have equal length.
+    valid: int64 [tokens], which cells of the padded form are tokens. bias: [count, 1, 1, length], which masks the
+    others.
     """
 
     first: int
@@ -43,9 +43,8 @@ class Pack:
     """The texts of a batch, shortest first, without padding.
 
     ids, positions, types: int64 [tokens]. starts: int64 [texts], each text's first token.
-    order: int64 [texts], which text of the batch stands where in the pack. bounds: int32 [texts + 1], where each text
-    begins and ends. longest: tokens of the longest, or more. groups: those that attend together; empty where none are
-    wanted.
+    order: int64 [texts], the batch index of each text in the pack. bounds: int32 [texts + 1], where each text begins
+    and ends. longest: an upper bound on the tokens of a text. groups: for attention; empty if not requested.
     """
 
     ids: torch.Tensor
@@ -58,7 +57,7 @@ class Pack:
     groups: tuple[Group, ...]
 
     def map(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Pack:
-        """Return the pack with every tensor changed; its groups as they are."""
+        """Return the pack with a function applied to every tensor outside its groups."""
         return replace(
             self,
             ids=change(self.ids),
@@ -80,23 +79,22 @@ def pack_batch(
     grouped: bool = True,
     filled: bool = False,
 ) -> Pack:
-    """Pack a batch. cells: how many cells of attention (texts x length x length) a group may have.
+    """Pack a batch. cells: the most cells of attention (texts x length x length) of a group.
 
-    filled: texts of no meaning are added behind, so that packs of about the same size have the very same; `order` holds
-    the batch's own texts alone.
+    filled: append dummy texts, so that packs of similar size get the same size; `order` only covers the batch's texts.
     """
     lengths = batch.attention_mask.sum(1)
     order = np.argsort(lengths, kind="stable")
     lengths, mask = lengths[order], batch.attention_mask[order].astype(bool)
-    longest, room = int(lengths[-1]), int(lengths.sum())
+    longest, real = int(lengths[-1]), int(lengths.sum())
     if filled:
         lengths = np.concatenate([lengths, _list_filling(lengths)])
     ends = np.cumsum(lengths)
     starts, total = ends - lengths, int(ends[-1])
     ids, types = np.zeros((2, total), np.int64)
-    ids[:room] = batch.input_ids[order][mask]
+    ids[:real] = batch.input_ids[order][mask]
     if batch.token_type_ids is not None:
-        types[:room] = batch.token_type_ids[order][mask]
+        types[:real] = batch.token_type_ids[order][mask]
     positions = np.minimum(np.arange(total) - np.repeat(starts, lengths), longest - 1) + first_position
 
     def tensor(array: NDArray[Any]) -> torch.Tensor:
@@ -115,10 +113,10 @@ def pack_batch(
 
 
 def _list_filling(lengths: NDArray[Any]) -> NDArray[Any]:
-    """Return the lengths of the texts that fill a pack: none is empty, which kernels might not expect."""
-    own = int(lengths.sum())
+    """Return the lengths of the dummy texts that fill a pack; none is empty, since kernels may not support that."""
+    real = int(lengths.sum())
     count = _round_up(len(lengths) + 1, _FULL_TEXTS) - len(lengths)
-    tokens = _round_up(own + count, _FULL_TOKENS) - own
+    tokens = _round_up(real + count, _FULL_TOKENS) - real
     return np.array([1] * (count - 1) + [tokens - count + 1], np.int64)
 
 
@@ -127,13 +125,13 @@ def _round_up(number: int, step: int) -> int:
 
 
 def build_groups(lengths: NDArray[Any], cells: int, dtype: torch.dtype, device: torch.device) -> tuple[Group, ...]:
-    """Return the groups of texts of these lengths, ascending, that stand end to end."""
+    """Return the groups of packed texts. lengths: ascending."""
     starts = np.cumsum(lengths) - lengths
     return tuple(_build_group(lengths, starts, a, b, dtype, device) for a, b in cut_groups(lengths, cells))
 
 
 def cut_groups(lengths: NDArray[Any], cells: int) -> list[tuple[int, int]]:
-    """Return (first, last + 1) of every group. lengths: ascending. cells: at most so many, or one text."""
+    """Return (first, last + 1) of every group. lengths: ascending. cells: the limit of groups of several texts."""
     groups, first = [], 0
     for i in range(1, len(lengths) + 1):
         full = i == len(lengths) or (i + 1 - first) * int(lengths[i]) ** 2 > cells
@@ -151,15 +149,15 @@ def _build_group(
     dtype: torch.dtype,
     device: torch.device,
 ) -> Group:
-    own, begin = lengths[first:last], int(starts[first])
-    end, longest, count = int(starts[last - 1] + lengths[last - 1]), int(own[-1]), last - first
-    if own[0] == longest:
+    group_lengths, begin = lengths[first:last], int(starts[first])
+    end, longest, count = int(starts[last - 1] + lengths[last - 1]), int(group_lengths[-1]), last - first
+    if group_lengths[0] == longest:
         return Group(first, count, begin, end, longest)
     column = np.arange(longest)
-    there = column < own[:, None]
-    index = np.where(there, starts[first:last, None] + column, begin)
+    is_token = column < group_lengths[:, None]
+    index = np.where(is_token, starts[first:last, None] + column, begin)
     bias = torch.zeros(count, 1, 1, longest, dtype=dtype)
-    bias[:, 0, 0].masked_fill_(torch.from_numpy(~there), torch.finfo(dtype).min / 2)
+    bias[:, 0, 0].masked_fill_(torch.from_numpy(~is_token), torch.finfo(dtype).min / 2)
     return Group(
         first,
         count,
@@ -167,14 +165,14 @@ def _build_group(
         end,
         longest,
         torch.from_numpy(index.ravel()).to(device),
-        torch.from_numpy(np.flatnonzero(there)).to(device),
+        torch.from_numpy(np.flatnonzero(is_token)).to(device),
         bias.to(device),
     )
 
 
 def mean_of_texts(states: torch.Tensor, pack: Pack) -> torch.Tensor:
     """Return the mean over the tokens of each text: float32 [texts, width]. states: [tokens, width] of the pack."""
-    place = torch.arange(len(states), device=states.device)
+    position = torch.arange(len(states), device=states.device)
     begins, ends = pack.bounds[:-1, None], pack.bounds[1:, None]
-    inside = ((place >= begins) & (place < ends)).float()
+    inside = ((position >= begins) & (position < ends)).float()
     return (inside / (ends - begins)) @ states.float()

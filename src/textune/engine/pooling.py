@@ -1,4 +1,4 @@
-"""From the logits of windows to the logits of texts: every engine ends with it."""
+"""Pooling of window logits into text logits: the last step of every engine."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from textune.tokens.batches import Batch
 
 
 def pool_windows(logits: torch.Tensor, batch: Batch) -> torch.Tensor:
-    """Return the mean of the logits of each row's windows, every window alike.
+    """Return the unweighted mean of the logits of each row's windows.
 
-    logits: float32 [windows, classes]. Returns float32 [rows, classes]; where each row is one window, the very same.
+    logits: float32 [windows, classes]. Returns float32 [rows, classes]; if each row is one window, the same tensor.
     """
     if batch.windows is None:
         return logits
-    # Row by row rather than by index_add: the order of the sums, and so every bit, is that of the row alone.
-    return torch.stack([own.mean(0) for own in torch.split(logits, batch.windows.tolist())])
+    # Row by row instead of index_add: each sum has the same order, and so the same bits, in any batch.
+    return torch.stack([windows.mean(0) for windows in torch.split(logits, batch.windows.tolist())])

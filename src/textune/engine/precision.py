@@ -1,6 +1,6 @@
-"""Which arithmetic the frozen base runs in: a short probe of this machine decides, and its outcome is kept.
+"""The precision of matrix products: a short probe of this machine decides, and the result is cached.
 
-Kept not for the time it takes, but because two loads of one model must answer alike where the two are nearly as fast.
+It is cached because two loads of one model must give the same logits, even if fp32 and bf16 are about equally fast.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ _SPEEDUP_WANTED = 1.3
 
 @dataclass(frozen=True)
 class Precision:
-    """The arithmetic of matrix products and why it was chosen. name: "fp32" or "bf16"."""
+    """The precision of matrix products and the reason for it. name: "fp32" or "bf16"."""
 
     name: str
     reason: str
 
 
 def probe_precision(wanted: str, device: torch.device) -> Precision:
-    """Decide between fp32 and bf16: as asked, or by timing both on this device.
+    """Choose between fp32 and bf16: as requested, or by timing both on this device.
 
-    CPUs without bf16 instructions emulate it, far slower than fp32, so asking the CPU's name is not enough.
+    CPUs without bf16 instructions emulate it, far slower than fp32, so both are timed.
     """
     if wanted != "auto":
         return Precision(wanted, "as set")
@@ -37,9 +37,11 @@ def probe_precision(wanted: str, device: torch.device) -> Precision:
 
     if device.type == "cuda":
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
-        return Precision("bf16", "this GPU has it") if fast else Precision("fp32", "this GPU has no bf16")
+        return (
+            Precision("bf16", "this GPU supports it") if fast else Precision("fp32", "this GPU does not support bf16")
+        )
     if device.type != "cpu":
-        return Precision("fp32", f"not proven on {device.type}")
+        return Precision("fp32", f"bf16 is not tested on {device.type}")
 
     def measure() -> int:
         return round(100 * _time_products(torch.float32) / _time_products(torch.bfloat16))
@@ -51,10 +53,10 @@ def probe_precision(wanted: str, device: torch.device) -> Precision:
 
 
 def _time_products(dtype: torch.dtype) -> float:
-    """Return the least seconds of five products of the shape that a small encoder's feed-forward has."""
+    """Return the seconds of the fastest of five products, in the shape of a small encoder's feed-forward."""
     import torch
 
-    generator = torch.Generator().manual_seed(0)  # its own, so that the run's random state stays as it was
+    generator = torch.Generator().manual_seed(0)  # leaves the run's random state unchanged
     left = torch.randn(1024, 384, generator=generator).to(dtype)
     right = torch.randn(1536, 384, generator=generator).to(dtype)
     seconds = []

@@ -1,7 +1,7 @@
-"""What frozen layers give is the same in every epoch: computed once, kept on disk, memory-mapped, read instead.
+"""The cache of frozen layers: their states are the same in every epoch, so they are computed once and memory-mapped.
 
-The key is made of all that the states depend on: the bytes of the frozen parameters, the token ids, the arithmetic, the
-machine. So runs, trials and processes share them, and no change of any of these can bring up old ones.
+The key covers everything that the states depend on: the bytes of the frozen parameters, the token ids, the arithmetic
+and the machine. So runs, trials and processes share the states, and stale ones are never found.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ if TYPE_CHECKING:
 _FORMAT = "2"
 _TOKENS_PER_BATCH = 8_192
 LARGEST_BYTES = 4 * 2**30
-"""Of the states of one run; with more the layers run in every epoch, as without a cache."""
+"""Limit of one run's states; above it the layers run in every epoch, as without a cache."""
 
 
 def count_bytes(engine: LeanEngine, tokens: Tokenized, layers: int) -> int:
     """Return the size of a split's states on disk."""
-    return math.prod(_shape(engine, tokens, layers)) * int(_kind(engine, layers).itemsize)
+    return math.prod(_shape(engine, tokens, layers)) * int(_dtype(engine, layers).itemsize)
 
 
 def choose_layers(engine: LeanEngine, splits: Sequence[Tokenized], epochs: float) -> int:
-    """Return how many of the lowest layers are computed once and kept: 0 where that saves nothing or has no room."""
+    """Return how many of the lowest layers are computed once and cached; 0 if that saves nothing or does not fit."""
     layers = engine.count_frozen_layers()
     if not layers or epochs <= 1:
         return 0
@@ -54,7 +54,7 @@ def choose_layers(engine: LeanEngine, splits: Sequence[Tokenized], epochs: float
 def open_prefix(
     engine: LeanEngine, tokens: Tokenized, layers: int, padding: Padding, advance: Callable[[int], None]
 ) -> Prefix | None:
-    """Return a split's states from the cache, or computes and keep them; None where the disk has no room.
+    """Return a split's states from the cache, or compute and cache them; None if the disk is full.
 
     advance: called with the number of rows done.
     """
@@ -65,7 +65,7 @@ def open_prefix(
         try:
             _compute(engine, tokens, layers, padding, folder, shape, advance)
         except OSError:
-            return None  # the cache only saves time
+            return None  # a run works without the cache
         cache.clean(cache.LARGEST_BYTES)
     else:
         advance(len(tokens))
@@ -74,14 +74,14 @@ def open_prefix(
         states = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError):
         return None
-    if states.shape != shape or states.dtype != _kind(engine, layers):
+    if states.shape != shape or states.dtype != _dtype(engine, layers):
         shutil.rmtree(folder, ignore_errors=True)
         return None
     return Prefix(tokens, layers, states)
 
 
 def is_kept(engine: LeanEngine, tokens: Tokenized, layers: int) -> bool:
-    """Return whether a split's states are in the cache already."""
+    """Return whether a split's states are in the cache."""
     return (_find_folder(engine, tokens, layers) / "states.npy").is_file()
 
 
@@ -91,12 +91,12 @@ def plan_prefix(tokens: Tokenized) -> list[NDArray[Any]]:
 
 
 def start_prefix(engine: LeanEngine, tokens: Tokenized, layers: int) -> Prefix:
-    """Return a prefix in memory that holds nothing yet: for a rehearsal, which fills in the rows that it looks at."""
-    return Prefix(tokens, layers, np.zeros(_shape(engine, tokens, layers), _kind(engine, layers)))
+    """Return an empty prefix in memory, for a rehearsal to fill in the rows that it uses."""
+    return Prefix(tokens, layers, np.zeros(_shape(engine, tokens, layers), _dtype(engine, layers)))
 
 
 def fill_prefix(prefix: Prefix, engine: LeanEngine, rows: NDArray[Any], padding: Padding) -> None:
-    """Compute the states of some rows."""
+    """Compute the states of some rows and store them in the prefix."""
     _fill(prefix.states, engine, collate(prefix.tokens, rows, padding), prefix.layers)
 
 
@@ -108,7 +108,7 @@ def _shape(engine: LeanEngine, tokens: Tokenized, layers: int) -> tuple[int, int
     return (len(tokens.offsets) - 1 if layers == engine.layers else len(tokens.ids), engine.width)
 
 
-def _kind(engine: LeanEngine, layers: int) -> Any:
+def _dtype(engine: LeanEngine, layers: int) -> Any:
     rounded = engine.dtype == torch.bfloat16 and layers < engine.layers
     return np.dtype(np.uint16 if rounded else np.float32)
 
@@ -123,7 +123,7 @@ def _compute(
     advance: Callable[[int], None],
 ) -> None:
     with write_folder(folder, shared=True) as partial:
-        states = np.lib.format.open_memmap(partial / "states.npy", mode="w+", dtype=_kind(engine, layers), shape=shape)
+        states = np.lib.format.open_memmap(partial / "states.npy", mode="w+", dtype=_dtype(engine, layers), shape=shape)
         for rows in plan_prefix(tokens):
             _fill(states, engine, collate(tokens, rows, padding), layers)
             advance(len(rows))
@@ -134,17 +134,17 @@ def _compute(
 def _fill(states: NDArray[Any], engine: LeanEngine, batch: Batch, layers: int) -> None:
     assert batch.source is not None
     hidden, order = engine.run_frozen(batch, layers)
-    bits = (hidden.float() if layers == engine.layers else hidden).cpu().contiguous()
-    found = bits.view(torch.int16).numpy().view(np.uint16) if bits.dtype == torch.bfloat16 else bits.numpy()
+    hidden = (hidden.float() if layers == engine.layers else hidden).cpu().contiguous()
+    computed = hidden.view(torch.int16).numpy().view(np.uint16) if hidden.dtype == torch.bfloat16 else hidden.numpy()
     windows = batch.source.list_windows(batch.rows)[order]
     if layers == engine.layers:
-        states[windows] = found
+        states[windows] = computed
         return
     begin = 0
     offsets = batch.source.offsets
     for window in windows:
         end = begin + int(offsets[window + 1] - offsets[window])
-        states[offsets[window] : offsets[window + 1]] = found[begin:end]
+        states[offsets[window] : offsets[window + 1]] = computed[begin:end]
         begin = end
 
 

@@ -1,4 +1,4 @@
-"""The reference engine: the Hugging Face (or peft) model as it is, under autocast where bf16 is fast."""
+"""The reference engine: the unchanged Hugging Face or peft model, under autocast if bf16 is fast."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from textune.engine.precision import Precision
 from textune.tokens.batches import Batch
 
 _LONGEST_FOR_PLAIN_ATTENTION = 192
-"""Tokens up to which the plain form of attention beats the fused one on a CPU: at 96 tokens it is 1.3 times as fast,
-at 400 only 0.7 times, with 1.7 times the memory (`benchmarks/attention.py`)."""
+"""Longest text for which plain attention is faster than fused attention on a CPU. Its speed-up is 1.3 at 96 tokens and
+0.7 at 400, with 1.7 times the memory (`benchmarks/attention.py`)."""
 
 
 class ReferenceEngine(torch.nn.Module):
-    """Runs the model's own forward. Its parameters stay fp32: autocast rounds them as it goes.
+    """Runs the model's own forward. Its parameters stay fp32: autocast rounds them on the fly.
 
-    family: the modules above the encoder compute in fp32, so that logits and probabilities are not rounded to bf16's
-    eight bits; those that must not are rounded. equal_lengths: texts of different lengths never meet in one forward
-    pass, for models whose answers padding would change.
+    family: names the modules above the encoder, which compute in fp32 so that logits are not rounded to bf16's eight
+    bits, and those whose output must be rounded. equal_lengths: a forward pass only contains texts of equal length,
+    for models whose logits depend on padding.
     """
 
     name = "reference"
@@ -45,11 +45,11 @@ class ReferenceEngine(torch.nn.Module):
         self._restore: list[Callable[[], None]] = []
         self._configs = _find_switchable_configs(model)
         if precision.name == "bf16" and family is not None:
-            self._settle_types(family)
+            self._set_dtypes(family)
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
+        """The device of the parameters."""
         return next(self.model.parameters()).device
 
     def forward(self, batch: Batch) -> torch.Tensor:
@@ -79,13 +79,13 @@ class ReferenceEngine(torch.nn.Module):
         return logits.float()
 
     def adopt(self, probes: Mapping[str, Any]) -> None:
-        """Do nothing: the form of attention goes by the length of each batch."""
+        """Do nothing: the form of attention depends on the length of each batch."""
 
     def refresh(self) -> None:
-        """Do nothing: this engine keeps nothing that was derived from parameters."""
+        """Do nothing: this engine derives nothing from the parameters."""
 
     def release(self) -> torch.nn.Module:
-        """Take back what the engine changed in the model's modules and return the model."""
+        """Undo the engine's changes to the model's modules and return the model."""
         while self._restore:
             self._restore.pop()()
         for config in self._configs:
@@ -100,16 +100,16 @@ class ReferenceEngine(torch.nn.Module):
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
 
-    def _settle_types(self, family: Family) -> None:
+    def _set_dtypes(self, family: Family) -> None:
         for name, module in self.model.named_modules():
             if any(name == head or name.endswith(f".{head}") for head in family.head_modules):
                 self._restore.append(_run_in_fp32(module))
-            elif name.endswith(tuple(f".{own}" for own in family.rounded_modules)):
+            elif name.endswith(tuple(f".{rounded}" for rounded in family.rounded_modules)):
                 self._restore.append(_round_output(module))
 
 
 def _unpad(batch: Batch, windows: NDArray[Any]) -> Batch:
-    """Return windows of one length without their padding, each as a row of its own."""
+    """Return windows of equal length without their padding, one row per window."""
     mask = batch.attention_mask[windows]
     columns = mask[0].astype(bool)
     types = None if batch.token_type_ids is None else batch.token_type_ids[windows][:, columns]
@@ -117,13 +117,13 @@ def _unpad(batch: Batch, windows: NDArray[Any]) -> Batch:
 
 
 def _find_switchable_configs(model: torch.nn.Module) -> list[Any]:
-    """Return the configurations whose form of attention may be chosen batch by batch: those loaded with SDPA."""
+    """Return the configurations whose attention can be switched for each batch: those loaded with SDPA."""
     configs = {id(m.config): m.config for m in model.modules() if hasattr(m, "config")}
     return [c for c in configs.values() if getattr(c, "_attn_implementation", None) == "sdpa"]
 
 
 def _run_in_fp32(module: torch.nn.Module) -> Callable[[], None]:
-    """Make one module compute in fp32 inside an autocast region; return what undoes it."""
+    """Make a module compute in fp32 inside an autocast region; return a function that undoes it."""
     original = module.forward
 
     def forward(*args: Any, **kwargs: Any) -> Any:
@@ -140,7 +140,7 @@ def _run_in_fp32(module: torch.nn.Module) -> Callable[[], None]:
 
 
 def _round_output(module: torch.nn.Module) -> Callable[[], None]:
-    """Make one module give bf16 whatever its parts give (4-bit layers and VeRA give fp32); returns what undoes it."""
+    """Round a module's output to bf16 (4-bit layers and VeRA return fp32); return a function that undoes it."""
     original = module.forward
 
     def forward(*args: Any, **kwargs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The one proof that two forms of a model answer alike: logits of texts of very unequal length, padded together."""
+"""The check that two forms of a model give the same logits, on texts of very different length in one batch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TOLERANCE = 1e-4
 
 
 def pair_probes(paired: bool) -> tuple[str, ...] | None:
-    """Return the second texts of the probes for a model of pairs, else None."""
+    """Return the second texts of the probes for a sentence-pair model, else None."""
     return PROBES[::-1] if paired else None
 
 
@@ -30,7 +30,7 @@ def require_same(
     error: type[TextuneError] = BundleError,
     hint: str | None = None,
 ) -> float:
-    """Return the difference; raises `error` with the message where it is too large, or not a number."""
+    """Return the difference; raise `error` with the message if it is too large or not a number."""
     difference = measure_difference(expected, found)
     if not difference <= TOLERANCE:
         raise error(f"{message} (they differ by {difference:.2g} of the largest logit)", hint=hint)

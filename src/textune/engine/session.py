@@ -1,4 +1,4 @@
-"""Opening an exported graph under onnxruntime; a command may begin with it while it still loads the rest of itself."""
+"""Opening an exported graph with onnxruntime, in the background if a command is still loading other modules."""
 
 from __future__ import annotations
 
@@ -11,41 +11,41 @@ from textune.errors import BundleError, MissingExtraError
 
 GRAPH = "model.onnx"
 
-_begun: dict[str, tuple[threading.Thread, list[Any]]] = {}
+_opening: dict[str, tuple[threading.Thread, list[Any]]] = {}
 
 
 def begin_session(folder: str | Path) -> None:
-    """Open the graph of a folder beside what the caller does next, where there is one; `open_session` then has it.
+    """Start opening a folder's graph, if it has one, in a background thread; `open_session` returns the result.
 
-    Half of the time to the first label is spent in onnxruntime, which leaves the interpreter free. What goes wrong is
-    told by `open_session`.
+    onnxruntime takes half of the time to the first label and releases the interpreter lock. Errors are raised by
+    `open_session`.
     """
     path = Path(folder)
     if not (path / GRAPH).is_file():
         return
     with contextlib.suppress(MissingExtraError):
-        import_runtime()  # in this thread: numpy, which it brings, must not be imported by two at once
-    found: list[Any] = []
+        import_runtime()  # in this thread: it imports numpy, which two threads must not do at once
+    sessions: list[Any] = []
 
     def work() -> None:
         with contextlib.suppress(Exception):
-            found.append(_open(path, None))
+            sessions.append(_open(path, None))
 
-    thread = threading.Thread(target=work)  # not a daemon: ended amid native code, it would abort the process
-    _begun[str(path)] = thread, found
+    thread = threading.Thread(target=work)  # not a daemon: killed in native code, it would abort the process
+    _opening[str(path)] = thread, sessions
     thread.start()
 
 
 def open_session(folder: Path, threads: int | None = None) -> Any:
     """Return the session of `model.onnx` on the CPU; raise BundleError or MissingExtraError.
 
-    threads: of one pass; None: as many as onnxruntime finds cores.
+    threads: of one pass; None: one per core.
     """
-    thread, found = _begun.pop(str(folder), (None, []))
+    thread, sessions = _opening.pop(str(folder), (None, []))
     if thread is not None:
         thread.join()
-        if found and threads is None:
-            return found[0]
+        if sessions and threads is None:
+            return sessions[0]
     return _open(folder, threads)
 
 
@@ -58,13 +58,13 @@ def _open(folder: Path, threads: int | None) -> Any:
         return onnxruntime.InferenceSession(
             str(folder / GRAPH), sess_options=options, providers=["CPUExecutionProvider"]
         )
-    except Exception as error:  # onnxruntime has an exception of its own for each code of its C interface
+    except Exception as error:  # onnxruntime's exceptions have no common base class
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise BundleError(f"{folder / GRAPH}: cannot be loaded: {reason}") from error
 
 
 def import_runtime() -> Any:
-    """Return onnxruntime, without a word of its own about this machine; raise MissingExtraError."""
+    """Return onnxruntime with its warnings about the machine silenced; raise MissingExtraError."""
     try:
         import onnxruntime
     except ImportError as error:

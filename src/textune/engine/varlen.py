@@ -1,4 +1,4 @@
-"""Attention over packed texts on CUDA: PyTorch's flash attention over texts of any length, one launch a layer."""
+"""Attention over packed texts on CUDA: PyTorch's flash attention, one launch per layer for texts of any length."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 
 def has_varlen(device: torch.device, dtype: torch.dtype) -> bool:
-    """Return whether the texts of a pack can attend in one launch here: flash attention has no fp32 form."""
+    """Return whether flash attention over packed texts is available; it has no fp32 form."""
     if device.type != "cuda" or dtype not in (torch.bfloat16, torch.float16):
         return False
     return _find_kernel() is not None and torch.cuda.get_device_capability(device) >= (8, 0)
@@ -17,7 +17,7 @@ def has_varlen(device: torch.device, dtype: torch.dtype) -> bool:
 def attend_varlen(
     packed: torch.Tensor, queries: torch.Tensor | None, bounds: torch.Tensor, longest: int, heads: int
 ) -> torch.Tensor:
-    """Return each query's mix of its text's values, as `attention.attend` does.
+    """Return each query's weighted mean of its text's values, like `attention.attend`.
 
     packed: [tokens, 3 * width] of queries, keys and values; or, with `queries` [texts, width], one for each text,
     [tokens, 2 * width] of keys and values. bounds: int32 [texts + 1], where each text begins and ends in the pack.
@@ -28,11 +28,11 @@ def attend_varlen(
     parts = packed.view(len(packed), kinds, heads, -1)
     key, value = parts[:, -2], parts[:, -1]
     if queries is None:
-        query, own, most = parts[:, 0], bounds, longest
+        query, query_bounds, longest_query = parts[:, 0], bounds, longest
     else:
-        query, most = queries.view(len(queries), heads, -1), 1
-        own = torch.arange(len(bounds), dtype=torch.int32, device=bounds.device)
-    mixed: torch.Tensor = kernel(query, key, value, own, bounds, most, longest)
+        query, longest_query = queries.view(len(queries), heads, -1), 1
+        query_bounds = torch.arange(len(bounds), dtype=torch.int32, device=bounds.device)
+    mixed: torch.Tensor = kernel(query, key, value, query_bounds, bounds, longest_query, longest)
     return mixed.reshape(len(query), -1)
 
 

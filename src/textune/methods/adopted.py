@@ -1,6 +1,6 @@
-"""Adapters made elsewhere that no method of textune builds exactly: peft builds them from their own configuration.
+"""Imported adapters that no method of textune builds exactly: peft builds them from their own configuration.
 
-They predict, are measured and exported. Nobody trains with them: they stand in a registry of their own.
+They can be evaluated, exported and used to predict, but not trained, so they have a separate registry.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ class AdoptedOptions:
     """Options of `peft` and `peft_prompt`."""
 
     peft_type: str = option("", "peft's name of the method")
-    settings: str = option("{}", "peft's configuration as JSON, as far as it is not peft's default")
+    settings: str = option("{}", "peft's configuration as JSON, without its defaults")
 
 
 @register("peft", adopted)
 class AdoptedPeft(PeftMethod):
-    """Any adapter that peft lays into the layers."""
+    """Any peft adapter inside the layers."""
 
-    summary = "an adapter made elsewhere"
+    summary = "an imported adapter"
     options_type = AdoptedOptions
 
     def build_peft_config(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> Any:
@@ -60,14 +60,14 @@ class AdoptedPeft(PeftMethod):
 
 @register("peft_prompt", adopted)
 class AdoptedPrompt(PromptMethod):
-    """Any prompt or prefix of peft's."""
+    """Any peft prompt or prefix."""
 
-    summary = "a prompt made elsewhere"
+    summary = "an imported prompt"
     options_type = AdoptedOptions
 
     @property
     def virtual_tokens(self) -> int:
-        """Positions that the virtual tokens take."""
+        """Positions taken by virtual tokens."""
         return int(json.loads(self.options.settings)["num_virtual_tokens"])
 
     def needs_equal_lengths(self, family: Family) -> bool:

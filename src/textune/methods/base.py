@@ -1,7 +1,7 @@
 """The contract of a tuning method: one dataclass of options, one class, one registration.
 
-No caller ever asks which method it holds: it calls the hooks below. torch and peft are imported inside them,
-so that listing methods and checking options costs nothing.
+Callers never ask which method they have: they call the hooks below. torch and peft are imported inside the hooks,
+so that listing methods and checking options stays fast.
 """
 
 from __future__ import annotations
@@ -35,27 +35,27 @@ class NoOptions:
 
 
 class Method:
-    """What every method inherits: train what `apply` leaves trainable, save it as a delta over the backbone."""
+    """Base class of methods: train what `apply` leaves trainable and save it as a delta over the backbone."""
 
     key: ClassVar[str]
     summary: ClassVar[str]
     paper: ClassVar[str]
     when: ClassVar[str]
-    """When it is the right one, in a sentence."""
+    """When to choose it, in one sentence."""
     options_type: ClassVar[type] = NoOptions
     learning_rate: ClassVar[float]
-    """Default peak rate, found on splits of training rows; `textune.defaults` scales it."""
+    """Default peak learning rate, tuned on splits of training rows; `textune.config.defaults` scales it."""
     head_learning_rate: ClassVar[float | None] = None
-    """Default peak rate of the head; None: that of the body."""
+    """Default peak learning rate of the head; None: same as the body's."""
     mergeable: ClassVar[bool] = True
     """Whether `merge` gives a plain Hugging Face model with the same logits."""
     merged_to_predict: ClassVar[bool] = True
-    """Whether a loaded run is merged before it predicts, which is faster."""
+    """Whether a loaded run is merged before predicting, which is faster."""
     trains_body: ClassVar[bool] = True
-    """Whether anything but the head is trained; else a solved head is all there is to do."""
+    """Whether anything besides the head is trained; if not, solving the head is the whole training."""
     needs_peft: ClassVar[bool] = False
     families_refused: ClassVar[Mapping[str, str]] = {}
-    """Family name -> why this method cannot be had there."""
+    """Family name -> why it does not support this method."""
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Name -> options: forms of the method that are proven on every family as the method itself is."""
     peft_task_type: str = Task.peft_task_type
@@ -72,41 +72,41 @@ class Method:
 
     @classmethod
     def refusal(cls, family: Family) -> str | None:
-        """Return why this method cannot be had on a family, or None."""
+        """Return why a family does not support this method, or None."""
         return cls.families_refused.get(family.name)
 
     @property
     def virtual_tokens(self) -> int:
-        """Positions that the method takes from the longest text a backbone reads."""
+        """Positions that the method uses up of the backbone's maximum length."""
         return 0
 
     @property
     def tokens_before_text(self) -> int:
-        """Virtual tokens that stand before the text in what the backbone gives back, which pooling leaves out."""
+        """Virtual tokens before the text in the backbone's output; pooling skips them."""
         return 0
 
     def needs_equal_lengths(self, family: Family) -> bool:
-        """Return whether padding would, or might, change the answers: only texts of one length share a pass then."""
+        """Return whether padding may change the logits: then only texts of equal length share a batch."""
         return family.guessed
 
     def load_kwargs(self, family: Family) -> dict[str, Any]:
-        """Return how the backbone must be loaded (extra arguments of from_pretrained)."""
+        """Return extra arguments of from_pretrained for loading the backbone."""
         return {}
 
     def apply(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> torch.nn.Module:
-        """Inject, wraps or freezes; return the model to train. new_modules start random and must be saved."""
+        """Inject, wrap or freeze; return the model to train. new_modules start random and must be saved."""
         raise NotImplementedError
 
     def rate_factor(self, parameter: str) -> float:
-        """Return what the learning rate of a parameter is multiplied with."""
+        """Return the factor for a parameter's learning rate."""
         return 1.0
 
     def param_groups(self, model: torch.nn.Module, family: Family, rates: Rates) -> list[dict[str, Any]]:
-        """Return the optimizer's groups: the head and each layer at their rates; weight decay on matrices only."""
+        """Return the optimizer's groups: a rate for the head and each layer; weight decay on matrices only."""
         return group_parameters(model, family, rates, self.rate_factor)
 
     def write_weights(self, model: torch.nn.Module, folder: Path, backbone: Backbone) -> list[str]:
-        """Write what the run added to the backbone; return the names of the files."""
+        """Write the weights that the run added to the backbone; return the file names."""
         from safetensors.torch import save_file
 
         tensors = {n: p.detach().cpu().contiguous() for n, p in model.named_parameters() if p.requires_grad}
@@ -114,31 +114,31 @@ class Method:
         return [DELTA_FILE]
 
     def plain_load(self, family: Family) -> list[str]:
-        """Return further arguments of from_pretrained that loading by peft alone needs."""
+        """Return extra arguments of from_pretrained for loading the adapter with peft alone."""
         return []
 
     def resolved_options(self, family: Family) -> dict[str, Any]:
-        """Return the options with every default of the family filled in, as the manifest keeps them."""
+        """Return the options with the family's defaults filled in, as stored in the manifest."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self.options).items()}
 
     def load_weights(self, model: torch.nn.Module, folder: Path) -> None:
-        """Lay saved weights over a freshly loaded model to which `apply` was applied.
+        """Load saved weights into a fresh model after `apply`.
 
-        Raises BundleError where a saved tensor has no place, or a trained one no saved value.
+        Raises BundleError if a saved tensor is unexpected or a trained one is missing.
         """
         import torch
         from safetensors.torch import load_file
 
         tensors = load_file(folder / DELTA_FILE)
-        places = dict(model.named_parameters())
-        trained = {name for name, parameter in places.items() if parameter.requires_grad}
-        if wrong := sorted(set(tensors) ^ trained):
-            raise BundleError(f"{folder / DELTA_FILE}: does not fit the backbone: {', '.join(wrong[:3])}")
+        parameters = dict(model.named_parameters())
+        trained = {name for name, parameter in parameters.items() if parameter.requires_grad}
+        if mismatched := sorted(set(tensors) ^ trained):
+            raise BundleError(f"{folder / DELTA_FILE}: does not fit the backbone: {', '.join(mismatched[:3])}")
         with torch.no_grad():
             for name, tensor in tensors.items():
-                if places[name].shape != tensor.shape:
-                    raise BundleError(f"{folder / DELTA_FILE}: {name} has another shape than the backbone's")
-                places[name].copy_(tensor)
+                if parameters[name].shape != tensor.shape:
+                    raise BundleError(f"{folder / DELTA_FILE}: shape of {name} does not match the backbone")
+                parameters[name].copy_(tensor)
 
     def merge(self, model: torch.nn.Module) -> torch.nn.Module:
         """Return a plain Hugging Face model with the same logits."""
@@ -147,7 +147,7 @@ class Method:
 
 methods: Registry[type[Method]] = Registry("method")
 adopted: Registry[type[Method]] = Registry("method")
-"""Methods of imported runs only: they predict, and nobody can train with them, so no help or table names them."""
+"""Methods of imported runs. They cannot be trained, so no help or table lists them."""
 
 
 def register(name: str, registry: Registry[type[Method]] = methods) -> typing.Callable[[type[Method]], type[Method]]:
@@ -161,17 +161,17 @@ def register(name: str, registry: Registry[type[Method]] = methods) -> typing.Ca
 
 
 def resolve(name: str, raw_options: Mapping[str, Any]) -> Method:
-    """Check the options of a method to train with and return it; raise ConfigError listing every problem."""
+    """Check a trainable method's options and return the method; raise ConfigError listing every problem."""
     if name in adopted.names():
         raise ConfigError(
-            f"method {name}: holds an adapter that was made elsewhere; it predicts, but cannot be trained further",
-            hint=f"train anew with one of {', '.join(methods.names())}",
+            f"method {name}: an imported adapter can predict, but cannot be trained further",
+            hint=f"train a new model with one of {', '.join(methods.names())}",
         )
     return _build_method(methods.get(name), raw_options)
 
 
 def resolve_saved(name: str, raw_options: Mapping[str, Any]) -> Method:
-    """Return the method of a saved run, which may be an imported one; raise ConfigError like `resolve`."""
+    """Return the method of a saved run, which may be imported; raise ConfigError like `resolve`."""
     return _build_method((adopted if name in adopted.names() else methods).get(name), raw_options)
 
 
@@ -192,18 +192,18 @@ def _build_method(cls: type[Method], raw_options: Mapping[str, Any]) -> Method:
 
 
 def check_family(method: Method, family: Family) -> None:
-    """Raise ModelError where the family cannot carry the method, naming those that it can."""
+    """Raise ModelError if the family does not support the method; the hint lists those it supports."""
     reason = method.refusal(family)
     if reason is not None:
-        others = [name for name, cls in methods if cls.refusal(family) is None]
+        supported = [name for name, cls in methods if cls.refusal(family) is None]
         raise ModelError(
-            f"method {method.key} cannot be had on {family.name}: {reason}",
-            hint=f"choose {', '.join(others)}",
+            f"method {method.key} does not support {family.name}: {reason}",
+            hint=f"choose one of {', '.join(supported)}",
         )
 
 
 def longest_text(method: Method, backbone: Backbone) -> int:
-    """Return how many tokens of a text the backbone reads under the method."""
+    """Return the most text tokens that the backbone reads with this method."""
     return backbone.max_positions - method.virtual_tokens
 
 
@@ -218,23 +218,23 @@ def check_fit(method: Method, backbone: Backbone, max_length: int | None) -> Non
 
 def freeze_all_but(model: torch.nn.Module, modules: Iterable[str]) -> None:
     """Make only the parameters inside the named modules trainable."""
-    chosen = tuple(modules)
+    trainable = tuple(modules)
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(is_inside(name, chosen))
+        parameter.requires_grad_(is_inside(name, trainable))
 
 
 def module_pattern(modules: Iterable[str]) -> str:
-    """Return a regular expression that fully matches the names of the modules and of all inside them."""
+    """Return a regular expression that fully matches the names of these modules and of everything inside them."""
     return r"(?:.*\.)?(?:" + "|".join(re.escape(m) for m in modules) + r")(?:\..*)?"
 
 
-def target_pattern(names: Iterable[str], apart: Iterable[str]) -> str:
-    """Return a regular expression that fully matches modules by the end of their names, but none inside `apart`."""
-    ends, others = ("|".join(map(re.escape, group)) for group in (names, apart))
-    return rf"(?!(?:.*\.)?(?:{others})(?:\.|$))(?:.*\.)?(?:{ends})"
+def target_pattern(names: Iterable[str], excluded: Iterable[str]) -> str:
+    """Return a regular expression that fully matches modules by the end of their names, outside `excluded`."""
+    targets, outside = ("|".join(map(re.escape, group)) for group in (names, excluded))
+    return rf"(?!(?:.*\.)?(?:{outside})(?:\.|$))(?:.*\.)?(?:{targets})"
 
 
 def layer_pattern(family: Family, names: Iterable[str]) -> str:
-    """Return a regular expression that fully matches modules of every layer, given their names inside a layer."""
+    """Return a regular expression that fully matches modules of every layer by their names inside a layer."""
     inside = "|".join(re.escape(name) for name in names)
     return rf"(?:.*\.)?{re.escape(family.layers)}\.\d+\.(?:{inside})"

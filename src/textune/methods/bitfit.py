@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
 @register("bitfit")
 class BitFit(Method):
-    """Every bias of the backbone, and the head."""
+    """All biases of the backbone, plus the head."""
 
     summary = "only the bias vectors and the head"
     paper = "https://arxiv.org/abs/2106.10199"
-    when = "a delta of a tenth of a megabyte, with nothing added to run"
+    when = "a 0.1 MB delta and no extra cost at inference"
     learning_rate = 2e-3
     families_refused = dict.fromkeys(
         ("llama", "qwen3", "gemma", "gemma2", "gemma3_text"), "its layers have no bias vectors"
-    ) | {"modernbert": "it has no bias vectors but the classifier's"}
+    ) | {"modernbert": "only its classifier has bias vectors"}
 
     def apply(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> torch.nn.Module:
-        """Freeze all but biases, head and what started random; raise ModelError where there is no bias."""
+        """Freeze everything except biases, head and new modules; raise ModelError if there is no bias."""
         freeze_all_but(model, (*family.head_modules, *new_modules))
         biases = [p for n, p in model.named_parameters() if n.endswith(".bias") and not p.requires_grad]
         if not biases:

@@ -22,7 +22,7 @@ class Full(Method):
 
     summary = "every weight is trained; the folder holds a whole model"
     paper = "https://arxiv.org/abs/1810.04805"
-    when = "much data and time, or as the mark that the others are measured against"
+    when = "plenty of data and time, or as the baseline for the other methods"
     learning_rate = 1e-4
 
     def apply(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> torch.nn.Module:
@@ -38,7 +38,7 @@ class Full(Method):
         return [_WEIGHTS]
 
     def load_weights(self, model: torch.nn.Module, folder: Path) -> None:
-        """Lay the saved weights over the model; raise BundleError where one is missing."""
+        """Load the saved weights into the model; raise BundleError if they do not match."""
         from safetensors.torch import load_model
 
         try:

@@ -1,4 +1,4 @@
-"""Head only: the backbone stays frozen, a linear probe on top is trained."""
+"""Head only: a linear probe is trained on a frozen backbone."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class Head(Method):
 
     summary = "only the classification head; the backbone stays frozen"
     paper = "https://arxiv.org/abs/1610.01644"
-    when = "a first look in seconds, or very few rows"
+    when = "a first result in seconds, or very few rows"
     learning_rate = 5e-3
     trains_body = False
 
     def apply(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> torch.nn.Module:
-        """Freeze all but the head and what started random."""
+        """Freeze everything except the head and new modules."""
         freeze_all_but(model, (*family.head_modules, *new_modules))
         return model

@@ -14,23 +14,23 @@ if TYPE_CHECKING:
 
 @register("ia3")
 class IA3(PeftMethod):
-    """One factor per key, value and feed-forward activation, by peft."""
+    """One factor per key, value and feed-forward activation, implemented by peft."""
 
     summary = "one factor per key, value and feed-forward activation"
     paper = "https://arxiv.org/abs/2205.05638"
-    when = "many classifiers stored beside one backbone: 0.06 MB each on MiniLM; merged for free"
+    when = "many classifiers that share one backbone: 0.06 MB each on MiniLM; no cost at inference once merged"
     learning_rate = 1e-2
     peft_type = "IA3"
 
     @classmethod
     def refusal(cls, family: Family) -> str | None:
-        """Return why a guessed family has no IA3."""
+        """Return why a guessed family does not support IA3."""
         if not family.key_value:
-            return "which of its layers make keys and values is not known"
+            return "it is not known which of its layers compute keys and values"
         return super().refusal(family)
 
     def build_peft_config(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> Any:
-        """Return peft's IA3Config; in the feed-forward part the inputs of the second layer are scaled."""
+        """Return peft's IA3Config; in the feed-forward block it scales the second layer's inputs."""
         from peft import IA3Config
 
         return IA3Config(

@@ -15,28 +15,28 @@ if TYPE_CHECKING:
 
 @register("ln_tuning")
 class LNTuning(PeftMethod):
-    """Every layer norm of the backbone, and the head."""
+    """All layer norms of the backbone, plus the head."""
 
     summary = "only the layer norms and the head"
     paper = "https://arxiv.org/abs/2312.11420"
-    when = "as small as BitFit, and to be had where a backbone has no bias vectors"
+    when = "as small as BitFit, and works on backbones without bias vectors"
     learning_rate = 3e-3
     peft_type = "LN_TUNING"
 
     @classmethod
     def refusal(cls, family: Family) -> str | None:
-        """Return why a guessed family has no LN-tuning."""
+        """Return why a guessed family does not support LN-tuning."""
         if not family.norms:
-            return "its layers have no modules that are norms by their names"
+            return "its layers have no modules named as norms"
         return super().refusal(family)
 
     def build_peft_config(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> Any:
-        """Return peft's LNTuningConfig; the norms of the head are trained with it."""
+        """Return peft's LNTuningConfig; the head's norms are trained with the head."""
         from peft import LNTuningConfig
 
         saved = list_saved_modules(family, new_modules)
         pattern = re.compile(target_pattern(family.norms, saved))
-        # by their whole names: ModernBERT's first layer has an Identity in the place of a norm
+        # Full names are needed: ModernBERT's first layer has an Identity in place of a norm.
         norms = [n for n, m in model.named_modules() if pattern.fullmatch(n) and any(True for _ in m.parameters())]
         return LNTuningConfig(
             task_type=self.peft_task_type,

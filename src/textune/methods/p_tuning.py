@@ -1,4 +1,4 @@
-"""P-tuning: soft prompts that a small network makes (Liu et al. 2021, arXiv:2103.10385), by peft."""
+"""P-tuning: soft prompts produced by a small network (Liu et al. 2021, arXiv:2103.10385), implemented by peft."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 class PTuningOptions(PromptOptions):
     """Options of `p_tuning`."""
 
-    hidden_size: int = option(128, "width of the network that makes the prompts", low=1, high=65_536)
+    hidden_size: int = option(128, "width of the network that produces the prompts", low=1, high=65_536)
 
 
 @register("p_tuning")
 class PTuning(PromptMethod):
-    """Soft prompts through a network that is needed while training only: the prompts it made are saved."""
+    """Soft prompts from a network that only training needs: the run saves the prompts, not the network."""
 
-    summary = "soft prompts that a small network makes while training"
+    summary = "soft prompts that a small network produces during training"
     paper = "https://arxiv.org/abs/2103.10385"
     when = "where prompt tuning learns too slowly"
     options_type = PTuningOptions
@@ -49,7 +49,7 @@ class PTuning(PromptMethod):
         )
 
     def fold(self, prompt_encoder: Any) -> None:
-        """Take the network away: the prompts that it made were saved."""
+        """Remove the network: the run saved its prompts instead."""
         import torch
 
         prompt_encoder.mlp_head = torch.nn.Identity()

@@ -1,4 +1,4 @@
-"""What the methods that come from peft share: wrapping, and peft's own folder format on disk."""
+"""Base classes of the methods that peft implements: wrapping, and peft's file format."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
 def list_saved_modules(family: Family, new_modules: tuple[str, ...]) -> list[str]:
-    """Return the modules that are trained and saved whole: the family's head and all that started random.
+    """Return the modules that are trained and saved in full: the family's head and all new modules.
 
-    A module that the checkpoint lacked and that is not saved would be random again after a reload.
+    A new module that is not saved would be random again after a reload.
     """
     inside_head = tuple(f"{head}." for head in family.head_modules)
     extra = [m for m in new_modules if m not in family.head_modules and not m.startswith(inside_head)]
@@ -46,13 +46,13 @@ class PeftMethod(Method):
         raise NotImplementedError
 
     def apply(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> torch.nn.Module:
-        """Wrap the model by peft; raise ModelError where peft finds nothing to adapt."""
+        """Wrap the model with peft; raise ModelError if peft finds nothing to adapt."""
         quieten_bitsandbytes()
         import peft
 
         try:
             with warnings.catch_warnings():
-                # peft asks transformers for a property by its old name; no one who trains can do anything about that
+                # peft uses a deprecated property of transformers; users cannot fix that
                 warnings.simplefilter("ignore", FutureWarning)
                 wrapped: torch.nn.Module = peft.get_peft_model(
                     model, self.build_peft_config(model, family, new_modules), autocast_adapter_dtype=True
@@ -62,9 +62,9 @@ class PeftMethod(Method):
         return wrapped
 
     def write_weights(self, model: torch.nn.Module, folder: Path, backbone: Backbone) -> list[str]:
-        """Write adapter_config.json and adapter_model.safetensors with the hub id as base, never a path."""
+        """Write adapter_config.json and adapter_model.safetensors; the base is the hub id, never a path."""
         model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)  # type: ignore[operator]
-        (folder / "README.md").unlink(missing_ok=True)  # peft's template; the run writes its own card
+        (folder / "README.md").unlink(missing_ok=True)  # peft's template; textune writes a real model card
         path = folder / _CONFIG
         config = json.loads(path.read_text(encoding="utf-8"))
         config["base_model_name_or_path"] = backbone.id
@@ -73,33 +73,33 @@ class PeftMethod(Method):
         return [_CONFIG, _WEIGHTS]
 
     def load_weights(self, model: torch.nn.Module, folder: Path) -> None:
-        """Lay a saved adapter over a freshly wrapped model; raise BundleError where a tensor is missing or extra."""
+        """Load a saved adapter into a freshly wrapped model; raise BundleError if a tensor is missing or extra."""
         import peft
         from safetensors.torch import load_file
 
         tensors = load_file(folder / _WEIGHTS)
-        wanted = {name for name in peft.get_peft_model_state_dict(model) if not name.startswith("prompt_encoder.")}
-        if wrong := sorted(wanted ^ set(tensors)):
-            raise BundleError(f"{folder / _WEIGHTS}: does not fit the backbone: {', '.join(wrong[:3])}")
+        expected = {name for name in peft.get_peft_model_state_dict(model) if not name.startswith("prompt_encoder.")}
+        if mismatched := sorted(expected ^ set(tensors)):
+            raise BundleError(f"{folder / _WEIGHTS}: does not fit the backbone: {', '.join(mismatched[:3])}")
         try:
             peft.set_peft_model_state_dict(model, tensors)
         except (ValueError, TypeError, RuntimeError, KeyError) as error:
             raise BundleError(f"{folder / _WEIGHTS}: does not fit the backbone: {error}") from error
 
     def merge(self, model: torch.nn.Module) -> torch.nn.Module:
-        """Return the backbone with the adapter added into its weights and the trained head in place."""
+        """Return the backbone with the adapter merged into its weights and the trained head in place."""
         unwrap_saved_modules(model)
         merged: torch.nn.Module = model.merge_and_unload()  # type: ignore[operator]
         return merged
 
 
 def quieten_bitsandbytes() -> None:
-    """Hide that it misses optional kernels, which it would fetch from a hub. peft imports it wherever it is there."""
+    """Hide warnings about optional kernels from a hub. peft imports bitsandbytes whenever it is installed."""
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 class TargetMethod(PeftMethod):
-    """A method that adapts linear layers: those of its option `targets`, else the family's."""
+    """A method that adapts linear layers: those of its option `targets`, or the family's."""
 
     def targets(self, family: Family) -> list[str]:
         """Return the layers to adapt, by the end of their names."""
@@ -111,45 +111,45 @@ class TargetMethod(PeftMethod):
 
 
 class PromptMethod(PeftMethod):
-    """A method that puts virtual tokens before the text. They cannot be merged into weights."""
+    """A method that puts virtual tokens before the text. They cannot be merged into the weights."""
 
     mergeable: ClassVar[bool] = False
 
     @property
     def virtual_tokens(self) -> int:
-        """Positions that the virtual tokens take."""
+        """Positions taken by virtual tokens."""
         return int(self.options.tokens)
 
     @property
     def tokens_before_text(self) -> int:
-        """All virtual tokens: a head that read the first of them would not read the text's own first token."""
+        """All virtual tokens: the head must read the text's first token, not a virtual one."""
         return self.virtual_tokens
 
     def needs_equal_lengths(self, family: Family) -> bool:
-        """Return True for decoders: given no ids, they classify the last position, padding or not."""
+        """Return True for decoders: without ids, they classify the last position, even if it is padding."""
         return family.decoder or super().needs_equal_lengths(family)
 
     def fold(self, prompt_encoder: Any) -> None:
-        """Take away what only training needs: peft saves the prompts themselves, not the network that made them."""
+        """Remove what only training needs: peft saves the prompts, not the network that produced them."""
 
     def write_weights(self, model: torch.nn.Module, folder: Path, backbone: Backbone) -> list[str]:
-        """Write peft's files without the network of a prompt, parts of which peft takes for a head by their names."""
+        """Write peft's files without the prompt network: peft mistakes parts of it for a head by their names."""
         from safetensors.torch import load_file, save_file
 
         names = super().write_weights(model, folder, backbone)
         tensors = load_file(folder / _WEIGHTS)
-        kept = {name: tensor for name, tensor in tensors.items() if not name.startswith("prompt_encoder.")}
-        save_file(kept, folder / _WEIGHTS, metadata={"format": "pt"})
+        tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("prompt_encoder.")}
+        save_file(tensors, folder / _WEIGHTS, metadata={"format": "pt"})
         return names
 
     def load_weights(self, model: torch.nn.Module, folder: Path) -> None:
-        """Lay saved prompts and head over a freshly wrapped model; raise BundleError where they do not fit."""
+        """Load saved prompts and head into a freshly wrapped model; raise BundleError if they do not fit."""
         self.fold(model.prompt_encoder["default"])  # type: ignore[index]
         super().load_weights(model, folder)
 
 
 def prompt_shape(model: torch.nn.Module, family: Family) -> dict[str, int]:
-    """Return the sizes of a soft prompt, which peft does not find on every family by itself."""
+    """Return the sizes of a soft prompt; peft cannot detect them for every family."""
     config: Any = model.config
     return {
         "token_dim": int(getattr(config, family.prompt_size)),
@@ -160,14 +160,14 @@ def prompt_shape(model: torch.nn.Module, family: Family) -> dict[str, int]:
 
 
 def uses_conv1d(model: torch.nn.Module) -> bool:
-    """Return whether the weights lie transposed, as GPT-2's do."""
+    """Return whether the weights are stored transposed, like GPT-2's."""
     return any(type(module).__name__ == "Conv1D" for module in model.modules())
 
 
 def unwrap_saved_modules(model: torch.nn.Module) -> None:
-    """Put the trained copies of the modules that are saved whole in the place of peft's wrappers.
+    """Replace peft's wrappers of fully trained modules by the trained copies.
 
-    peft's own merge raises on heads of several modules for some methods, and loses the trained head for others.
+    For some methods peft's merge raises on heads of several modules; for others it loses the trained head.
     """
     from peft.utils import ModulesToSaveWrapper
 

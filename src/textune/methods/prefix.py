@@ -1,7 +1,7 @@
 """Prefix tuning: trained keys and values before the text's, in every layer (Li and Liang 2021, arXiv:2101.00190).
 
-By peft where a family takes past keys. DistilBERT, ModernBERT and ALBERT take none, and peft refuses them; there
-textune lays the prefix into the attention itself, through transformers' attention interface.
+peft implements it for families that accept past keys. DistilBERT, ModernBERT and ALBERT do not; for them textune adds
+the prefix inside the attention, through transformers' attention interface.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _FORM = "textune_prefix"
 _SCALE = 0.02
-"""Standard deviation of a new prefix: near nothing, so that the model starts close to what it was."""
+"""Standard deviation of a new prefix: small, so that the model starts close to the pretrained one."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,11 @@ class PrefixOptions:
 
 @register("prefix")
 class Prefix(PromptMethod):
-    """Trained keys and values before the text's own; the one of two ways that the family allows."""
+    """Trained keys and values before the text's, by whichever of the two ways the family supports."""
 
     summary = "trained keys and values in every layer's attention"
     paper = "https://arxiv.org/abs/2101.00190"
-    when = "when weights must stay untouched, and a prompt at the input alone learns too little"
+    when = "when weights must not change and a prompt at the input learns too little"
     options_type = PrefixOptions
     learning_rate = 3e-2
     peft_type = "PREFIX_TUNING"
@@ -46,13 +46,13 @@ class Prefix(PromptMethod):
 
     @classmethod
     def refusal(cls, family: Family) -> str | None:
-        """Return why a family takes no prefix."""
+        """Return why a family does not support prefixes."""
         if family.prefix is None:
-            return "its attention has no place where keys and values from outside could enter"
+            return "its attention accepts no external keys and values"
         return super().refusal(family)
 
     def needs_equal_lengths(self, family: Family) -> bool:
-        """Return False: the ids are there, so a decoder finds a text's last token."""
+        """Return False: the model sees the ids, so a decoder finds a text's last token."""
         return False
 
     def build_peft_config(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> Any:
@@ -71,36 +71,36 @@ class Prefix(PromptMethod):
         )
 
     def apply(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> torch.nn.Module:
-        """Give the model its prefix, in the way that its family allows."""
+        """Add the prefix in the way that the family supports."""
         if family.prefix == "attention":
-            return lay_into_attention(model, family, new_modules, self.options.tokens)
+            return add_attention_prefix(model, family, new_modules, self.options.tokens)
         wrapped: Any = super().apply(model, family, new_modules)
-        wrapped.prompt_encoder["default"].embedding.weight.data.mul_(_SCALE)  # peft draws it with a deviation of 1
+        wrapped.prompt_encoder["default"].embedding.weight.data.mul_(_SCALE)  # peft initializes it with deviation 1
         return cast("torch.nn.Module", wrapped)
 
     @property
     def tokens_before_text(self) -> int:
-        """None: prefixes lie in the attention, and what the backbone gives back is the text alone."""
+        """Zero: prefixes are inside the attention, so the backbone's output is the text alone."""
         return 0
 
     def write_weights(self, model: torch.nn.Module, folder: Path, backbone: Backbone) -> list[str]:
-        """Write peft's files, or a delta where the prefix lies in the attention."""
+        """Write peft's files, or a delta if textune added the prefix."""
         if backbone.family.prefix == "attention":
             return Method.write_weights(self, model, folder, backbone)
         return super().write_weights(model, folder, backbone)
 
     def load_weights(self, model: torch.nn.Module, folder: Path) -> None:
-        """Lay a saved prefix over a model to which `apply` was applied."""
+        """Load a saved prefix into a model after `apply`."""
         if hasattr(model, "prompt_encoder"):
             super().load_weights(model, folder)
         else:
             Method.load_weights(self, model, folder)
 
 
-def lay_into_attention(
+def add_attention_prefix(
     model: torch.nn.Module, family: Family, new_modules: tuple[str, ...], tokens: int
 ) -> torch.nn.Module:
-    """Give every attention module of a frozen model trained keys and values: float32 [heads, tokens, width] each."""
+    """Freeze the model and add trained keys and values to each attention module: float32 [heads, tokens, width]."""
     import re
 
     import torch
@@ -138,7 +138,7 @@ def attend_with_prefix(
     """Attend to the module's prefix and to the text.
 
     query, key, value: [rows, heads, positions, width]. attention_mask: added to the scores, [rows, 1, positions,
-    positions]; every position sees the whole prefix, also beyond a local window.
+    positions]. Every position sees the whole prefix, even outside a local attention window.
     """
     import torch
     from transformers.integrations.sdpa_attention import sdpa_attention_forward

@@ -1,4 +1,4 @@
-"""Prompt tuning: trained embeddings before the text's own (Lester et al. 2021, arXiv:2104.08691), by peft."""
+"""Prompt tuning: trained embeddings before the text (Lester et al. 2021, arXiv:2104.08691), implemented by peft."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class PromptOptions:
 
 @register("prompt")
 class Prompt(PromptMethod):
-    """Soft prompts at the input, which start as embeddings of words drawn at random."""
+    """Soft prompts at the input, initialized with the embeddings of random words."""
 
     summary = "trained embeddings before the text"
     paper = "https://arxiv.org/abs/2104.08691"
-    when = "large backbones; on small encoders it learns slowly and often stays behind LoRA"
+    when = "large backbones; on small encoders it learns slowly and is often worse than LoRA"
     options_type = PromptOptions
     learning_rate = 3e-2
     peft_type = "PROMPT_TUNING"

@@ -1,4 +1,4 @@
-"""QLoRA: LoRA over a base of 4-bit weights (Dettmers et al. 2023, arXiv:2305.14314), by bitsandbytes and peft."""
+"""QLoRA: LoRA on 4-bit base weights (Dettmers et al. 2023, arXiv:2305.14314), using bitsandbytes and peft."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 class QLoraOptions(LoraOptions):
     """Options of `qlora`."""
 
-    quant_type: str = option("nf4", "the sixteen values of a weight", choices=("nf4", "fp4"))
-    double_quant: bool = option(True, "quantise the scales, too")
+    quant_type: str = option("nf4", "4-bit data type of the base weights", choices=("nf4", "fp4"))
+    double_quant: bool = option(True, "quantize the scales as well")
 
 
 @register("qlora")
 class QLora(Lora):
-    """LoRA over 4-bit weights. Head and pooler are never quantised: they are trained, or small."""
+    """LoRA on 4-bit weights. Head and pooler are never quantized: they are trained, or small."""
 
-    summary = "LoRA over a base whose weights are held in 4 bits"
+    summary = "LoRA on a base with 4-bit weights"
     paper = "https://arxiv.org/abs/2305.14314"
-    when = "a backbone too large for the memory at hand; slower than LoRA where that fits"
+    when = "a backbone too large for memory otherwise; slower than LoRA where both fit"
     options_type = QLoraOptions
     learning_rate = 5e-4
     merged_to_predict = False
@@ -39,7 +39,7 @@ class QLora(Lora):
     variants: ClassVar = {}
 
     def load_kwargs(self, family: Family) -> dict[str, Any]:
-        """Return the quantisation of every linear layer but those of the head; raise MissingExtraError."""
+        """Return the quantization config for all linear layers outside the head; raise MissingExtraError."""
         if importlib.util.find_spec("bitsandbytes") is None:
             raise MissingExtraError(
                 "method qlora needs bitsandbytes, which is not installed", hint="pip install 'textune[qlora]'"
@@ -48,17 +48,17 @@ class QLora(Lora):
         import transformers
 
         quieten_bitsandbytes()
-        settings = self._quantisation(family) | {"bnb_4bit_compute_dtype": torch.float32}
+        settings = self._quantization_settings(family) | {"bnb_4bit_compute_dtype": torch.float32}
         return {"quantization_config": transformers.BitsAndBytesConfig(**settings)}
 
     def plain_load(self, family: Family) -> list[str]:
-        """Return the quantisation: over fp32 weights the adapter would answer otherwise than it was trained."""
-        settings = ", ".join(f"{k}={v!r}" for k, v in self._quantisation(family).items())
-        quantisation = f"transformers.BitsAndBytesConfig({settings}, bnb_4bit_compute_dtype=torch.float32)"
-        return [f"quantization_config={quantisation}"]
+        """Return the quantization config: on fp32 weights the adapter would give other logits than in training."""
+        settings = ", ".join(f"{k}={v!r}" for k, v in self._quantization_settings(family).items())
+        config = f"transformers.BitsAndBytesConfig({settings}, bnb_4bit_compute_dtype=torch.float32)"
+        return [f"quantization_config={config}"]
 
-    def _quantisation(self, family: Family) -> dict[str, Any]:
-        # Products are in fp32: the engine's autocast region decides the inputs' precision, not the weights' form.
+    def _quantization_settings(self, family: Family) -> dict[str, Any]:
+        # Callers set the compute dtype to fp32: the engine's autocast decides the precision of products.
         return {
             "load_in_4bit": True,
             "bnb_4bit_quant_type": self.options.quant_type,
@@ -67,34 +67,34 @@ class QLora(Lora):
         }
 
     def apply(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> torch.nn.Module:
-        """Wrap the quantised model by peft."""
+        """Wrap the quantized model with peft."""
         for module in cast(Any, model).modules():
-            # bitsandbytes would repack weights for a CPU kernel whose sums differ from training's in the last bits.
+            # The repacked CPU kernel of bitsandbytes rounds differently from the one used in training.
             if hasattr(module, "support_avx512bf16_for_cpu"):
                 module.support_avx512bf16_for_cpu = False
         for parameter in cast(Any, model).parameters():
             if not hasattr(parameter, "quant_state"):
-                # a view of the weight file would keep all of it mapped, and in memory once it was read
+                # A view of the weight file would keep the whole file mapped.
                 parameter.data = parameter.data.clone()
         return super().apply(model, family, new_modules)
 
     def merge(self, model: torch.nn.Module) -> torch.nn.Module:
-        """Return the dequantised backbone with the adapter added in fp32: never into 4-bit weights.
+        """Return the dequantized backbone with the adapter merged in fp32.
 
-        Merging into 4 bits would round the update away.
+        Merging into 4-bit weights would round the update away.
         """
         import peft
 
         adapter = peft.get_peft_model_state_dict(model)
         config = cast(Any, model).peft_config["default"]
-        plain = dequantise(cast(Any, model).unload())
+        plain = dequantize(cast(Any, model).unload())
         wrapped = peft.get_peft_model(plain, config)
         peft.set_peft_model_state_dict(wrapped, adapter)
         return super().merge(wrapped)
 
 
-def dequantise(model: Any) -> Any:
-    """Replace every 4-bit linear layer by one in fp32 with the values that the 4 bits stand for; return the model."""
+def dequantize(model: Any) -> Any:
+    """Replace every 4-bit linear layer with an fp32 layer of the same values; return the model."""
     import bitsandbytes as bnb
     import torch
 

@@ -1,4 +1,4 @@
-"""The support matrix: which method was proven on which family. A record of the contract tests, never an opinion."""
+"""The support matrix: which methods work on which families, as recorded by the contract tests."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from textune.backbones.families import Family, families
 from textune.methods.base import methods
 
 RECORD = "support.json"
-"""Written by `make matrix` from the outcomes of the contract tests, beside this file."""
+"""Written next to this file by `make matrix`, from the results of the contract tests."""
 WORKS, REFUSED, UNPROVEN = "works", "refused", "unproven"
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One method on one family. reason: why it is refused."""
+    """One method on one family. reason: why it is not supported."""
 
     state: str
     reason: str = ""
@@ -34,13 +34,13 @@ def list_rows() -> dict[str, tuple[str, Mapping[str, Any]]]:
 
 
 def read_record() -> dict[str, Any]:
-    """Return what the contract tests recorded: versions, the tests' names, and the rows with their proven families."""
+    """Return what the contract tests recorded: versions, test names, and the proven families of each row."""
     path = resources.files("textune.methods") / RECORD
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {"proven": {}}
 
 
 def find_cell(row: str, family: Family, record: Mapping[str, Any]) -> Cell:
-    """Return what is known of a row on a family: "works" only where its contract tests passed."""
+    """Return the cell of a row and a family: "works" only if its contract tests passed."""
     reason = methods.get(list_rows()[row][0]).refusal(family)
     if reason is not None:
         return Cell(REFUSED, reason)

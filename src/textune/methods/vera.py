@@ -1,4 +1,4 @@
-"""VeRA: random matrices shared by all layers, and trained vectors that scale them (Kopiczko et al. 2023)."""
+"""VeRA: random matrices shared by all layers, scaled by trained vectors (Kopiczko et al. 2023)."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ class VeraOptions:
 
     r: int = option(256, "rank of the shared random matrices", low=1, high=4096)
     dropout: float = option(0.0, "dropout before the first matrix", low=0, high=0.9)
-    initial: float = option(0.1, "what the inner scaling vector starts from", low=1e-6, high=10)
+    initial: float = option(0.1, "initial value of the inner scaling vector", low=1e-6, high=10)
     targets: tuple[str, ...] | None = option(
-        None, "linear layers to adapt, by the end of their names; default: the family's"
+        None, "linear layers to adapt, by the end of their names; default: the family's list"
     )
 
 
 @register("vera")
 class Vera(TargetMethod):
-    """VeRA on the family's linear layers, by peft. The random matrices are saved: no seed has to give them again."""
+    """VeRA on the family's linear layers, implemented by peft. The random matrices are saved, not redrawn by seed."""
 
-    summary = "two scaling vectors per layer around random matrices that all layers share"
+    summary = "two scaling vectors per layer around random matrices shared by all layers"
     paper = "https://arxiv.org/abs/2310.11454"
-    when = "fewer trained numbers than LoRA at a high rank; mostly of interest for large backbones"
+    when = "fewer trained parameters than LoRA at a high rank; mostly for large backbones"
     options_type = VeraOptions
     learning_rate = 1e-2
     peft_type = "VERA"

@@ -1,4 +1,4 @@
-"""The forecast of a run before it is trained: a rehearsal on this machine, and what follows from it."""
+"""Forecasts of runs before they are trained, from a rehearsal on this machine."""
 
 from textune.plan.api import list_plans, plan_runs
 from textune.plan.forecast import Forecast

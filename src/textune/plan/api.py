@@ -1,4 +1,4 @@
-"""The forecasts that are asked for, one rehearsal after the other, each in a process of its own."""
+"""The requested forecasts: one rehearsal after the other, each in a separate process."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from textune.progress import Progress
 from textune.run.start import adopt_init, resolve_model
 
 _OF_ONE_METHOD = (ConfigError.exit_code, ModelError.exit_code, MissingExtraError.exit_code)
-"""How a rehearsal ends where another method may do better: a prompt, say, leaves the text fewer tokens."""
+"""Exit codes of errors that another method may not have: a prompt, for example, leaves fewer tokens for the text."""
 
 
 def list_plans(
@@ -71,35 +71,35 @@ def list_plans(
 def plan_runs(
     configs: Sequence[RunConfig], seconds: float, progress: Progress, *, skip_failing: bool = False
 ) -> list[Forecast]:
-    """Rehearse each run and return its forecast; nothing of it stays on the disk.
+    """Rehearse each run and return its forecast; nothing stays on the disk.
 
-    seconds: that one rehearsal may take beyond what starting, loading and saving take. Raises TextuneError where a
-    run could not begin, with its own message; skip_failing: where a method cannot do with the model, the settings or
-    what is installed, it is told and left out.
+    seconds: the budget of one rehearsal, besides starting, loading and saving. Raises TextuneError with the run's
+    message if it could not start. skip_failing: warn about methods that do not work with the model, the settings or
+    the installed packages, and skip them.
     """
     forecasts: list[Forecast] = []
     failed: list[TextuneError] = []
     with ExitStack() as stack:
-        cached = _copy_cache(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="textune-plan-"))))
+        cache_copy = _copy_cache(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="textune-plan-"))))
         task = stack.enter_context(progress.task("rehearsing", len(configs)))
-        prepared: dict[str, float] = {}
+        prepare_seconds: dict[str, float] = {}
         for config in configs:
-            # on the disk of the runs: how fast a checkpoint is written depends on it
+            # On the disk of the runs, since it determines how fast checkpoints are written.
             runs = Path(config.runs_dir).absolute()
             check_writable(runs, "runs_dir=")
             parent = next(path for path in (runs, *runs.parents) if path.is_dir())
             try:
-                with tempfile.TemporaryDirectory(prefix=".textune-plan-", dir=parent) as place:
-                    forecast = _rehearse_apart(config, Path(place), seconds, cached)
+                with tempfile.TemporaryDirectory(prefix=".textune-plan-", dir=parent) as folder:
+                    forecast = _rehearse_in_child(config, Path(folder), seconds, cache_copy)
             except TextuneError as error:
                 if not skip_failing or error.exit_code not in _OF_ONE_METHOD:
                     raise
                 progress.warn(error.message)
                 failed.append(error)
                 continue
-            # only the first run tokenises: the others found its tokens, and a run by itself would not
-            slowest = max(prepared.get(choose_backbone(config), 0.0), forecast.seconds["prepare"])
-            prepared[choose_backbone(config)] = slowest
+            # only the first run tokenizes: the others find its tokens in the cache, and a run by itself would not
+            slowest = max(prepare_seconds.get(choose_backbone(config), 0.0), forecast.seconds["prepare"])
+            prepare_seconds[choose_backbone(config)] = slowest
             forecasts.append(replace(forecast, seconds={**forecast.seconds, "prepare": slowest}))
             task.advance(1, f"{forecast.method} on {forecast.backbone}")
     if not forecasts:
@@ -107,28 +107,28 @@ def plan_runs(
     return forecasts
 
 
-def _rehearse_apart(config: RunConfig, place: Path, seconds: float, cached: Path) -> Forecast:
-    settings, folder = place / "settings.yaml", place / "run"
+def _rehearse_in_child(config: RunConfig, folder: Path, seconds: float, cache_copy: Path) -> Forecast:
+    settings, run_folder = folder / "settings.yaml", folder / "run"
     write_settings(config, settings)
-    folder.mkdir()
-    told = {"--seconds": seconds, "--rehearse": folder, "--launched": time.time()}
-    words = [str(word) for pair in told.items() for word in pair]
-    finished = run_child(["plan", str(settings), *words], quiet=True, environment={"TEXTUNE_CACHE": str(cached)})
+    run_folder.mkdir()
+    options = {"--seconds": seconds, "--rehearse": run_folder, "--launched": time.time()}
+    words = [str(word) for pair in options.items() for word in pair]
+    finished = run_child(["plan", str(settings), *words], quiet=True, environment={"TEXTUNE_CACHE": str(cache_copy)})
     if finished.code:
         raise explain_failure(f"{choose_method(config)} on {choose_backbone(config)}", finished)
     return Forecast.from_dict(json.loads(finished.output.strip().splitlines()[-1]))
 
 
-def _copy_cache(place: Path) -> Path:
-    """Make a cache that knows what the person's own knows, and that takes what is new without a trace.
+def _copy_cache(target: Path) -> Path:
+    """Return a temporary copy of the user's cache, so that a rehearsal finds the same entries but adds none to it.
 
-    What is there already, tokens and what frozen layers gave, is linked, so that a rehearsal finds it as the run will.
+    Large entries (tokens, states of frozen layers) are linked.
     """
-    own = cache.cache_dir()
-    for path in own.glob("*.json") if own.is_dir() else ():
-        shutil.copyfile(path, place / path.name)
+    source = cache.cache_dir()
+    for path in source.glob("*.json") if source.is_dir() else ():
+        shutil.copyfile(path, target / path.name)
     for entry in cache.list_entries():
-        linked = place / entry.path.relative_to(own)
-        linked.parent.mkdir(exist_ok=True)
-        linked.symlink_to(entry.path.resolve(), target_is_directory=True)
-    return place
+        link = target / entry.path.relative_to(source)
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to(entry.path.resolve(), target_is_directory=True)
+    return target

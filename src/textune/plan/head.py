@@ -1,4 +1,4 @@
-"""How long the head's start takes: contrastive steps, features of the training rows, and the regression."""
+"""The time to start the head: contrastive steps, features of the training rows, and the regression."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ if TYPE_CHECKING:
 
 
 def rehearse_head(prepared: Prepared, network: Network, budget: float) -> float:
-    """Return the seconds until the head is solved; 0 where it starts random. budget: seconds that this may take."""
+    """Return the seconds to solve the head; 0 if it starts random. budget: seconds for measuring it."""
     training = prepared.config.training
     if training.head_init != PROBE:
         return 0.0
     split = prepared.train
-    wanted = min(len(split), MOST_ROWS if prepared.method.trains_body else MOST_ROWS_ALONE)
+    all_rows = min(len(split), MOST_ROWS if prepared.method.trains_body else MOST_ROWS_ALONE)
 
     def run(rows: int) -> float:
-        chosen = np.linspace(0, len(split) - 1, rows).astype(np.int64)
-        part = EncodedSplit(split.tokens.take(chosen), split.targets[chosen], split.source_rows[chosen])
-        started = time.perf_counter()
+        sample = np.linspace(0, len(split) - 1, rows).astype(np.int64)
+        part = EncodedSplit(split.tokens.take(sample), split.targets[sample], split.source_rows[sample])
+        started_at = time.perf_counter()
         network.compute_features(part)
-        return time.perf_counter() - started
+        return time.perf_counter() - started_at
 
-    rows, seconds = time_growing(run, wanted, budget)
-    started = time.perf_counter()
+    rows, seconds = time_growing(run, all_rows, budget)
+    started_at = time.perf_counter()
     solve_head(prepared, network, rows)
-    solving = time.perf_counter() - started - seconds
-    # A regression's time grows with the rows, but for what it spends on the width alone.
-    total = seconds * wanted / rows + max(solving, 0.0) * wanted / rows
+    solving = time.perf_counter() - started_at - seconds
+    # The regression's time grows with the rows, apart from a part that depends on the width only.
+    total = seconds * all_rows / rows + max(solving, 0.0) * all_rows / rows
     if training.contrast_steps:
-        # A step is a forward pass and about two of them backwards, over 32 rows.
+        # A step costs about three forward passes over 32 rows: one forward, and a backward as costly as two.
         total += training.contrast_steps * 3 * 32 * seconds / rows
     return total

@@ -1,8 +1,8 @@
-"""A run in miniature: every step of `textune train` taken for real, on few rows, timed, and thrown away.
+"""Rehearsal: every step of `textune train` on few rows, timed and discarded.
 
-Nothing is modelled that can be done: the backbone is loaded, real batches of the real run pass through its engine and
-optimizer, a checkpoint and the bundle are written, the reload is proven, and the rivals are measured on some rows. Only
-what grows with the rows is extrapolated.
+It does the real work instead of modeling it: it loads the backbone, trains on batches of the run with its engine and
+optimizer, writes a checkpoint and the bundle, checks the reload, and measures the baselines on some rows. Only what
+grows with the rows is extrapolated.
 """
 
 from __future__ import annotations
@@ -47,17 +47,17 @@ if TYPE_CHECKING:
 
 _FEWEST_STEPS, _MOST_STEPS = 6, 64
 _SHARES = {"steps": 0.5, "evaluation": 0.15, "measure": 0.35, "frozen": 0.15, "head": 0.1}
-"""Of the seconds that a rehearsal may take beyond loading, saving and starting up."""
+"""Shares of the rehearsal's budget, which excludes starting, loading and saving."""
 _FEW_ROWS = 48
-_SECONDS_PER_ROW = 0.02  # a guess, where there are no validation rows to time
+_SECONDS_PER_ROW = 0.02  # a guess, used if there are no validation rows to time
 _SECONDS_BETWEEN_CHECKPOINTS = 120.0
 T = TypeVar("T")
 
 
 def rehearse(config: RunConfig, folder: Path, seconds: float, launched: float, progress: Progress) -> Forecast:
-    """Return the forecast of a run; folder: an empty one of the rehearsal's own, launched: `time.time()` at the start.
+    """Return the forecast of a run. folder: an empty folder for the rehearsal. launched: `time.time()` at the start.
 
-    Raises what the run itself would raise before it trains: ConfigError, DataError, ModelError.
+    Raises what the run would raise before training: ConfigError, DataError, ModelError.
     """
     parts = {"start": time.time() - launched}
     prepared, parts["prepare"] = _time(lambda: prepare(adopt_init(config), progress))
@@ -84,42 +84,41 @@ def rehearse(config: RunConfig, folder: Path, seconds: float, launched: float, p
     bundle_mb = _megabytes(folder) - 2 * checkpoint_mb
     settings = _list_settings(rehearsal)
     per_row = each / len(prepared.validation) if prepared.validation is not None else _SECONDS_PER_ROW
-    del rehearsal, trainer, frozen  # a run does not hold what it trained while it measures, either
+    del rehearsal, trainer, frozen  # a run also frees what it trained before it measures
     measure = _Measuring(prepared, folder, manifest, progress)
     parts["measure"] = measure.forecast(per_row, _SHARES["measure"] * seconds)
-    # two checkpoints are kept while the next is written, and while the bundle is
-    most = max(min(saves, 3) * checkpoint_mb, min(saves, 2) * checkpoint_mb + bundle_mb)
+    # Two checkpoints exist while the next one, or the bundle, is written.
+    peak_disk_mb = max(min(saves, 3) * checkpoint_mb, min(saves, 2) * checkpoint_mb + bundle_mb)
     return Forecast(
         method=prepared.method.key,
         backbone=prepared.backbone.id,
         seconds=parts,
         peak_memory_mb=max(peak_memory_mb(), training_mb),
         disk_mb=_forecast_folder(prepared, folder),
-        disk_while_training_mb=most,
+        disk_while_training_mb=peak_disk_mb,
         trainable_parameters=manifest.trainable_parameters,
         total_parameters=manifest.total_parameters,
         settings=settings,
-        notes=tuple(_note(prepared)),
+        notes=tuple(_list_notes(prepared)),
         rehearsed_seconds=time.time() - launched,
     )
 
 
 def _count_saves(steps: int, eval_every: int, save_every: int | None, evaluations: int, seconds: float) -> int:
-    """Return how many checkpoints are written: at evaluations, which are `seconds` apart, and between them."""
+    """Return how many checkpoints are written, at evaluations and between them. seconds: between evaluations."""
     if save_every is None:
         return evaluations * (1 + int(seconds // _SECONDS_BETWEEN_CHECKPOINTS))
-    at = {*range(eval_every, steps + 1, eval_every), *range(save_every, steps + 1, save_every), steps}
-    return len(at)
+    return len({*range(eval_every, steps + 1, eval_every), *range(save_every, steps + 1, save_every), steps})
 
 
 def _time(work: Callable[[], T]) -> tuple[T, float]:
-    started = time.perf_counter()
-    return work(), time.perf_counter() - started
+    started_at = time.perf_counter()
+    return work(), time.perf_counter() - started_at
 
 
 @dataclass(frozen=True)
 class _Rehearsal:
-    """A run that is opened and not trained: no frozen layer is computed beforehand and no head is solved."""
+    """A run before training, without computed frozen layers or a solved head."""
 
     prepared: Prepared
     opened: Opened
@@ -134,7 +133,7 @@ def _open(prepared: Prepared, folder: Path, progress: Progress) -> _Rehearsal:
 
 
 class _Frozen:
-    """What frozen layers give: computed for the rows that a rehearsal looks at, and timed apart from all else."""
+    """States of frozen layers, computed for the rehearsed rows and timed separately."""
 
     def __init__(self, prepared: Prepared, opened: Opened) -> None:
         self._engine: Any = opened.engine
@@ -143,8 +142,8 @@ class _Frozen:
         self._splits = [split.tokens for split in (prepared.train, prepared.validation) if split is not None]
         self._prefix: Any = None
 
-    def take(self, tokens: Tokenized, rows: NDArray[Any]) -> None:
-        """Compute the states of some rows of a split, and let the engine find them."""
+    def compute(self, tokens: Tokenized, rows: NDArray[Any]) -> None:
+        """Compute the states of some rows of a split and let the engine use them."""
         if not self._layers:
             return
         from textune.engine.prefix_cache import fill_prefix, start_prefix
@@ -155,9 +154,9 @@ class _Frozen:
         fill_prefix(self._prefix, self._engine, rows, self._padding)
 
     def forecast(self, budget: float) -> float:
-        """Return the seconds for all rows of training and validation, in the batches that a run makes of them.
+        """Return the seconds for all training and validation rows, in a run's batches.
 
-        What the person's cache holds already costs nothing. budget: seconds that finding it out may take.
+        States in the user's cache cost nothing. budget: seconds for measuring it.
         """
         if not self._layers:
             return 0.0
@@ -169,30 +168,30 @@ class _Frozen:
                 continue
             batches = plan_prefix(tokens)
             sizes = [int(tokens.lengths[rows].sum()) for rows in batches]
-            seconds = taken = 0.0
+            seconds = computed = 0.0
             for number in _spread(len(batches)):
-                seconds += _time(partial(self.take, tokens, batches[number]))[1]
-                taken += sizes[number]
+                seconds += _time(partial(self.compute, tokens, batches[number]))[1]
+                computed += sizes[number]
                 if seconds > budget / len(self._splits):
                     break
-            total += seconds * sum(sizes) / max(taken, 1)
+            total += seconds * sum(sizes) / max(computed, 1)
         return total
 
 
 def _spread(count: int) -> list[int]:
-    """Return numbers below count of which any first few lie evenly: the middle, the quarters, and so on."""
-    places = ((2 * i + 1) / 2**level for level in range(1, 13) for i in range(2 ** (level - 1)))
-    return list(dict.fromkeys(int(place * count) for place in places)) if count else []
+    """Return the numbers below count in an order whose first few are evenly spread: the middle, the quarters, ..."""
+    fractions = ((2 * i + 1) / 2**level for level in range(1, 13) for i in range(2 ** (level - 1)))
+    return list(dict.fromkeys(int(fraction * count) for fraction in fractions)) if count else []
 
 
 def _rehearse_steps(rehearsal: _Rehearsal, budget: float) -> tuple[float, float]:
-    """Take the run's first steps while the budget lasts, and its heaviest.
+    """Take the run's first steps while the budget lasts, then its heaviest ones.
 
-    Returns the seconds of all steps that are planned, and the megabytes that the process will have taken by then.
+    Returns the seconds of all planned steps, and the predicted memory peak of the process in megabytes.
     """
     trainer, tokens, frozen = rehearsal.trainer, rehearsal.prepared.train.tokens, rehearsal.frozen
     planned = [rows for _, rows in trainer.remaining_steps(CheckpointState(step=0, plan=""))]
-    if not planned:  # the head is solved, and nothing else is trained
+    if not planned:  # only the head is trained, and it is solved
         return 0.0, peak_memory_mb()
     sizes = measure_sizes(tokens.lengths, tokens.longest_windows, planned)
     rehearsal.opened.engine.train()
@@ -203,26 +202,26 @@ def _rehearse_steps(rehearsal: _Rehearsal, budget: float) -> tuple[float, float]
 
     def take(number: int) -> None:
         taken.append(number)
-        computing.append(_time(lambda: frozen.take(tokens, planned[number]))[1])
+        computing.append(_time(lambda: frozen.compute(tokens, planned[number]))[1])
         seconds.append(_time(lambda: trainer.take_step(1, planned[number], first=number == 0))[1])
         peaks.append(peak_memory_mb())
 
-    # In their own order, since memory that freed blocks leave in pieces depends on it; their lengths are mixed anyway.
+    # In the run's order, since memory fragmentation depends on it.
     for number in range(min(len(planned), _MOST_STEPS)):
         if number >= _FEWEST_STEPS and sum(seconds) + sum(computing) > budget:
             break
         take(number)
-    # the heaviest step is among those to come: what it takes is not to be added to it
-    most = peaks[-1] + extrapolate_growth(peaks, len(planned))
+    # Extrapolated before the heaviest steps, which the growth already includes.
+    predicted_peak = peaks[-1] + extrapolate_growth(peaks, len(planned))
     for heaviest in {int(np.argmax(sizes[:, 1])), int(np.argmax(sizes[:, 2]))} - set(taken):
         take(heaviest)
     costs = fit_seconds(sizes[taken[1:] or taken], seconds[1:] or seconds)
-    extra = max(seconds[0] - float(sizes[0] @ costs), 0.0)  # what the very first step pays for all
-    return float((sizes @ costs).sum()) + extra, max(most, *peaks)
+    one_time = max(seconds[0] - float(sizes[0] @ costs), 0.0)  # paid by the first step only
+    return float((sizes @ costs).sum()) + one_time, max(predicted_peak, *peaks)
 
 
 def _rehearse_evaluation(rehearsal: _Rehearsal, budget: float) -> float:
-    """Return the seconds of one look at the validation rows."""
+    """Return the seconds of one evaluation on the validation rows."""
     from textune.engine import predict_logits
 
     split, frozen = rehearsal.prepared.validation, rehearsal.frozen
@@ -231,11 +230,11 @@ def _rehearse_evaluation(rehearsal: _Rehearsal, budget: float) -> float:
     lengths, padding = split.tokens.lengths, rehearsal.prepared.padding
 
     def run(rows: int) -> float:
-        chosen = _choose_rows(lengths, rows)
-        some = replace(split, tokens=split.tokens.take(chosen), targets=split.targets[chosen])
-        for part in np.array_split(np.arange(rows), max(rows // _FEW_ROWS, 1)):
-            frozen.take(some.tokens, part)
-        return _time(lambda: predict_logits(rehearsal.opened.engine, some, padding))[1]
+        sample = _choose_rows(lengths, rows)
+        part = replace(split, tokens=split.tokens.take(sample), targets=split.targets[sample])
+        for some in np.array_split(np.arange(rows), max(rows // _FEW_ROWS, 1)):
+            frozen.compute(part.tokens, some)
+        return _time(lambda: predict_logits(rehearsal.opened.engine, part, padding))[1]
 
     run(min(_FEW_ROWS, len(split)))
     rows, seconds = time_growing(run, len(split), budget)
@@ -243,7 +242,7 @@ def _rehearse_evaluation(rehearsal: _Rehearsal, budget: float) -> float:
 
 
 def _rehearse_checkpoint(trainer: Trainer, folder: Path) -> tuple[float, float]:
-    """Return seconds and megabytes of one checkpoint."""
+    """Return the seconds and megabytes of one checkpoint."""
     times = [_time(partial(trainer.save, CheckpointState(step=n, plan="")))[1] for n in (1, 2)]
     return sum(times) / 2, _megabytes(folder / "checkpoints") / 2
 
@@ -261,7 +260,7 @@ def _save(rehearsal: _Rehearsal, folder: Path, progress: Progress) -> Manifest:
 
 @dataclass(frozen=True)
 class _Measuring:
-    """The saved run and its rivals, measured on parts of the rows."""
+    """The evaluation of the saved run and its baselines, on parts of the rows."""
 
     prepared: Prepared
     folder: Path
@@ -269,7 +268,7 @@ class _Measuring:
     progress: Progress
 
     def forecast(self, per_row: float, budget: float) -> float:
-        """Return the seconds on all rows. per_row: a guess of one row's seconds."""
+        """Return the seconds for all rows. per_row: estimated seconds of one row."""
         rows = len(self.prepared.data.evaluation[1])
         few = min(_FEW_ROWS, rows)
         many = min(rows, max(4 * few, int(budget / max(3 * per_row, 1e-4))))
@@ -284,13 +283,13 @@ class _Measuring:
 
 
 def _take_part(data: PreparedData, share: float) -> PreparedData:
-    """Return a share of every split, with long and short texts as they stand in the whole."""
+    """Return a share of every split with the same mix of long and short texts."""
 
-    def take(examples: Examples | None, fewest: int) -> Examples | None:
+    def take(examples: Examples | None, at_least: int) -> Examples | None:
         if examples is None or share >= 1:
             return examples
         lengths = np.array([len(text) for text in examples.texts()])
-        count = min(len(examples), max(fewest, round(share * len(examples))))
+        count = min(len(examples), max(at_least, round(share * len(examples))))
         return examples.take(_choose_rows(lengths, count))
 
     train = take(data.train, _FEW_ROWS)
@@ -299,7 +298,7 @@ def _take_part(data: PreparedData, share: float) -> PreparedData:
 
 
 def _choose_rows(lengths: NDArray[Any], count: int) -> NDArray[Any]:
-    """Return so many rows, evenly from the shortest to the longest, in their order."""
+    """Return this many rows, evenly spaced from the shortest to the longest, ascending."""
     order = np.argsort(lengths, kind="stable")
     return np.sort(order[((np.arange(count) + 0.5) * len(order) / count).astype(np.int64)])
 
@@ -309,13 +308,13 @@ def _megabytes(folder: Path) -> float:
 
 
 def _forecast_folder(prepared: Prepared, folder: Path) -> float:
-    """Return the megabytes of the finished folder: all but the answers is there already, and these grow with rows."""
+    """Return the megabytes of the finished folder, in which only the predictions grow with the rows."""
     import pyarrow.parquet as pq
 
-    answers = folder / "evaluation" / "predictions.parquet"
-    own = answers.stat().st_size / 1e6
-    grown = own * len(prepared.data.evaluation[1]) / max(pq.read_metadata(answers).num_rows, 1)
-    return _megabytes(folder) - own + float(grown)
+    predictions = folder / "evaluation" / "predictions.parquet"
+    partial_mb = predictions.stat().st_size / 1e6
+    whole_mb = partial_mb * len(prepared.data.evaluation[1]) / max(pq.read_metadata(predictions).num_rows, 1)
+    return _megabytes(folder) - partial_mb + float(whole_mb)
 
 
 def _list_settings(rehearsal: _Rehearsal) -> dict[str, Any]:
@@ -339,7 +338,7 @@ def _list_settings(rehearsal: _Rehearsal) -> dict[str, Any]:
     }
 
 
-def _note(prepared: Prepared) -> Sequence[str]:
+def _list_notes(prepared: Prepared) -> Sequence[str]:
     if prepared.config.training.patience is not None:
-        return ["patience= may end the training earlier"]
+        return ["patience= may stop the training early"]
     return []

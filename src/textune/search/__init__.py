@@ -1,1 +1,1 @@
-"""Searches over many trainings: the space, Optuna's journal, workers, and the winner as an ordinary run."""
+"""Hyperparameter search: the space, Optuna's journal, workers, and the winner as an ordinary run."""

@@ -1,4 +1,4 @@
-"""The same search on a Ray cluster: Ray Tune runs the trials that the ledger asks for, and the ledger hears of each.
+"""A search on a Ray cluster: Ray Tune runs the jobs that the ledger hands out and reports their outcomes to it.
 
 Every machine of the cluster must see the search's folder and the data under the same paths.
 """
@@ -29,28 +29,28 @@ _ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
 }
 _bench = Bench()
-"""Of this process: Ray uses one for many trials."""
+"""One per process: Ray runs many trials in each."""
 
 
 def find_ray() -> None:
-    """Raise MissingExtraError where Ray Tune is not installed."""
+    """Raise MissingExtraError if Ray Tune is not installed."""
     if importlib.util.find_spec("ray") is None or importlib.util.find_spec("ray.tune") is None:
         raise MissingExtraError("executor=ray: Ray Tune is not installed", hint="pip install 'textune[ray]'")
 
 
 def run_on_ray(ledger: Ledger, watch: Watch, workers: int, threads: int, stop: StopRequest) -> None:
-    """Train trials on the cluster of RAY_ADDRESS, or one that is started here, so many at once."""
+    """Train trials on the cluster of RAY_ADDRESS, or on a new local one; workers: how many at once."""
     os.environ.update({k: v for k, v in _ENVIRONMENT.items() if k not in os.environ})
     import ray
     from ray import tune
 
-    own = not ray.is_initialized()
-    if own and "RAY_ADDRESS" in os.environ:
+    starts_ray = not ray.is_initialized()
+    if starts_ray and "RAY_ADDRESS" in os.environ:
         try:
             ray.init(log_to_driver=False, logging_level="ERROR")
         except (ConnectionError, ValueError) as error:
-            raise BundleError(f"RAY_ADDRESS={os.environ['RAY_ADDRESS']}: no cluster answers there: {error}") from error
-    elif own:
+            raise BundleError(f"RAY_ADDRESS={os.environ['RAY_ADDRESS']}: no cluster found: {error}") from error
+    elif starts_ray:
         ray.init(
             num_cpus=workers * threads,
             object_store_memory=_OBJECT_STORE_BYTES,
@@ -61,8 +61,8 @@ def run_on_ray(ledger: Ledger, watch: Watch, workers: int, threads: int, stop: S
     failures: list[str] = []
     resources = {"cpu": threads} | ({"gpu": 1} if ray.cluster_resources().get("GPU") else {})
     try:
-        # Tune keeps its own account of a search as pickles; ours is the journal, so its own is thrown away.
-        with tempfile.TemporaryDirectory(prefix="textune-ray-") as place:
+        # Tune stores a search's state as pickles; the journal replaces them, so they are deleted.
+        with tempfile.TemporaryDirectory(prefix="textune-ray-") as storage:
             tune.Tuner(
                 tune.with_resources(_train, resources),
                 tune_config=tune.TuneConfig(
@@ -72,7 +72,7 @@ def run_on_ray(ledger: Ledger, watch: Watch, workers: int, threads: int, stop: S
                     reuse_actors=True,
                 ),
                 run_config=tune.RunConfig(
-                    storage_path=place,
+                    storage_path=storage,
                     name="sweep",
                     verbose=0,
                     stop=_build_stopper(stop, failures),
@@ -80,7 +80,7 @@ def run_on_ray(ledger: Ledger, watch: Watch, workers: int, threads: int, stop: S
                 ),
             ).fit()
     finally:
-        if own:
+        if starts_ray:
             ray.shutdown()
     if failures:
         raise BundleError(failures[0])
@@ -91,7 +91,7 @@ def run_on_ray(ledger: Ledger, watch: Watch, workers: int, threads: int, stop: S
 
 
 def _train(config: dict[str, Any]) -> None:
-    """Run in a process of the cluster."""
+    """Run a job in a process of the cluster."""
     from ray import tune
 
     os.chdir(config["working_folder"])
@@ -106,14 +106,14 @@ def _build_searcher(ledger: Ledger, watch: Watch, stop: StopRequest, failures: l
     from ray.tune.search import Searcher
 
     class LedgerSearcher(Searcher):  # type: ignore[misc,unused-ignore]
-        """Suggests the ledger's jobs."""
+        """Suggests the ledger's next jobs."""
 
         def __init__(self) -> None:
             super().__init__(metric="score", mode="max")
             self._jobs: dict[str, Job] = {}
 
         def suggest(self, trial_id: str) -> Any:
-            """Return a job; None: wait; FINISHED: there is none left."""
+            """Return a job; None: wait; FINISHED: no job is left."""
             if stop.signal_number is not None or failures:
                 return Searcher.FINISHED
             job = ledger.next_job()
@@ -124,22 +124,22 @@ def _build_searcher(ledger: Ledger, watch: Watch, stop: StopRequest, failures: l
             return {"job": json.dumps(vars(job)), "working_folder": os.getcwd()}  # noqa: PTH109
 
         def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
-            """Write down what became of a job."""
+            """Record a job's outcome."""
             job = self._jobs.pop(trial_id)
-            told = (result or {}).get("outcome")
-            if told is None and stop.signal_number is not None:
-                return  # it goes on from its checkpoint when the search is resumed
-            outcome = Outcome(DIED, "in the cluster") if told is None else Outcome(**json.loads(told))
+            reported = (result or {}).get("outcome")
+            if reported is None and stop.signal_number is not None:
+                return  # a resumed search continues it from its checkpoint
+            outcome = Outcome(DIED, "in the cluster") if reported is None else Outcome(**json.loads(reported))
             if outcome.kind == STOPPED:
                 failures.append(outcome.reason)
                 return
             watch.settled(ledger.settle(job, outcome))
 
         def save(self, checkpoint_path: str) -> None:
-            """Keep nothing: the journal has it all."""
+            """Do nothing: the journal stores the state."""
 
         def restore(self, checkpoint_path: str) -> None:
-            """Take nothing up."""
+            """Do nothing: the journal stores the state."""
 
     return LedgerSearcher()
 
@@ -148,14 +148,14 @@ def _build_stopper(stop: StopRequest, failures: list[str]) -> Any:
     from ray import tune
 
     class StopOnRequest(tune.Stopper):  # type: ignore[misc,unused-ignore]
-        """Ends all trials when Ctrl-C or SIGTERM asks for it."""
+        """Stops all trials on Ctrl-C or SIGTERM."""
 
         def __call__(self, trial_id: str, result: Any) -> bool:
-            """No result ends a trial."""
+            """Return False: no result stops a trial."""
             return False
 
         def stop_all(self) -> bool:
-            """Return whether the search is to stop."""
+            """Return whether the search must stop."""
             return stop.signal_number is not None or bool(failures)
 
     return StopOnRequest()

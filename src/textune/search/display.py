@@ -1,4 +1,4 @@
-"""A search while it goes on: a live table on a terminal, else a line for each trial that is done."""
+"""Progress of a search: a live table on a terminal, otherwise one line per finished trial."""
 
 from __future__ import annotations
 
@@ -15,39 +15,39 @@ from textune.search.trial import Job
 _MOST_ROWS = 24
 _SECONDS_BETWEEN_LINES = 10.0
 _LEAST_DONE = 0.05
-"""Of one training, before the time left is told: the first steps are slow, and loading came before them."""
+"""Share of one training before the time left is estimated: loading and the first steps are slow."""
 
 
 class Lines:
-    """Tells each step of the search in a line; times what is left by the work that is done."""
+    """Prints a line for each event of the search and estimates the time left from the work done."""
 
     def __init__(self, ledger: Ledger, progress: Progress, metric: str) -> None:
         self.ledger, self.progress, self.metric = ledger, progress, metric
-        self._started, self._done_before = time.monotonic(), ledger.forecast()[0]
-        self._told = self._settled = self._started
+        self._started_at, self._done_before = time.monotonic(), ledger.forecast()[0]
+        self._printed_at = self._settled_at = self._started_at
         self.moving: dict[int, tuple[int, int]] = {}
 
     def started(self, job: Job) -> None:
-        """Note that the trial is in training."""
+        """Note that a trial started."""
         self.moving[job.number] = (0, 0)
 
     def moved(self, number: int, step: int, total: int) -> None:
-        """Note how far it is, and tells so now and then."""
+        """Note a trial's step, and print it from time to time."""
         self.moving[number] = (step, total)
-        if time.monotonic() - self._told > _SECONDS_BETWEEN_LINES:
-            self._told = time.monotonic()
-            moving = ", ".join(f"trial {n} at {s}/{t} steps" for n, (s, t) in sorted(self.moving.items()) if t)
-            self.progress.say(f"{moving}; {self.describe_state()}")
+        if time.monotonic() - self._printed_at > _SECONDS_BETWEEN_LINES:
+            self._printed_at = time.monotonic()
+            steps = ", ".join(f"trial {n} at {s}/{t} steps" for n, (s, t) in sorted(self.moving.items()) if t)
+            self.progress.say(f"{steps}; {self.describe_state()}")
 
     def settled(self, trial: Trial) -> None:
-        """Say what became of the trial, the best so far and the time left."""
-        self._told = time.monotonic()
+        """Print the trial's outcome, the best trial so far and the time left."""
+        self._printed_at = time.monotonic()
         self._leave(trial)
         self.progress.say(self.describe(trial))
         self._warn(trial)
 
     def _leave(self, trial: Trial) -> None:
-        self._settled = time.monotonic()
+        self._settled_at = time.monotonic()
         self.moving.pop(trial.number, None)
 
     def _warn(self, trial: Trial) -> None:
@@ -55,21 +55,21 @@ class Lines:
             self.progress.warn(f"trial {trial.number}: {trial.outcome.warnings[-1]}")
 
     def describe(self, trial: Trial) -> str:
-        """Return a trial and where the search stands as one line."""
-        told = f"trial {trial.number} ({describe_point(trial.point)}): "
+        """Return the trial's outcome and the state of the search in one line."""
+        line = f"trial {trial.number} ({describe_point(trial.point)}): "
         if trial.state == FAIL:
-            told += f"failed: {trial.reason}"
+            line += f"failed: {trial.reason}"
         elif trial.outcome:
             out = trial.outcome
-            told += f"{self.figure(trial)} after {out.epochs:.3g} epochs, {format_seconds(out.seconds)}"
+            line += f"{self.figure(trial)} after {out.epochs:.3g} epochs, {format_seconds(out.seconds)}"
         else:
-            told += "is tried again"
-        return f"{told}; {self.describe_state()}"
+            line += "will be retried"
+        return f"{line}; {self.describe_state()}"
 
     def describe_state(self) -> str:
-        """Return how many trials are over, the best so far and the time left."""
-        over = sum(t.is_over for t in self.ledger.trials)
-        parts = [f"{over} of {self.ledger.settings.trials} trials over"]
+        """Return how many trials are finished, the best so far and the time left."""
+        finished = sum(t.is_over for t in self.ledger.trials)
+        parts = [f"{finished} of {self.ledger.settings.trials} trials finished"]
         if (best := self.ledger.best) is not None:
             parts.append(f"best so far: trial {best.number}, {self.figure(best)}")
         if (left := self.seconds_left()) is not None:
@@ -77,60 +77,60 @@ class Lines:
         return ", ".join(parts)
 
     def seconds_left(self) -> float | None:
-        """Return the seconds of training that are left, None while nothing tells.
+        """Return the remaining seconds of training, None while they cannot be estimated.
 
-        Work is counted in whole trainings, those in hand by their steps; of several trainings to a trial (folds) the
-        steps of one tell little, and what is settled counts alone.
+        Work is counted in whole trainings; a running training counts by its steps. With folds only finished trials
+        count, since the steps of one fold say little about the trial.
         """
         done, planned = self.ledger.forecast()
         now = counted = time.monotonic()
         if self.ledger.settings.folds:
-            counted = self._settled
+            counted = self._settled_at
         else:
             done += sum(self._share_since(number) for number in self.moving)
-        mine = done - self._done_before
-        if mine < _LEAST_DONE or done >= planned:
+        done_now = done - self._done_before
+        if done_now < _LEAST_DONE or done >= planned:
             return None
-        return max(0.0, (counted - self._started) / mine * (planned - done) - (now - counted))
+        return max(0.0, (counted - self._started_at) / done_now * (planned - done) - (now - counted))
 
     def _share_since(self, number: int) -> float:
-        """Return the share of its training that a trial in hand took since it was settled last."""
+        """Return the share of its training that a running trial did since it was last settled."""
         step, total = self.moving[number]
         outcome = self.ledger.trials[number].outcome
-        before = outcome.steps / max(outcome.total_steps, 1) if outcome else 0.0
-        return max(0.0, step / total - before) if total else 0.0
+        settled_share = outcome.steps / max(outcome.total_steps, 1) if outcome else 0.0
+        return max(0.0, step / total - settled_share) if total else 0.0
 
     def figure(self, trial: Trial) -> str:
-        """Return the figure that trials are chosen by."""
+        """Return the metric that trials are compared by, with its value."""
         assert trial.outcome is not None
         return describe_figure(trial.outcome.scores, self.metric)
 
 
 class LiveTable(Lines):
-    """The trials as a table that is drawn anew as they move."""
+    """A live table of the trials."""
 
     def __init__(self, ledger: Ledger, progress: Progress, metric: str, live: Any) -> None:
         super().__init__(ledger, progress, metric)
         self._live = live
 
     def started(self, job: Job) -> None:
-        """Show it as running."""
+        """Show the trial as running."""
         super().started(job)
         self._draw()
 
     def moved(self, number: int, step: int, total: int) -> None:
-        """Move its share; the display itself limits how often it draws."""
+        """Update the trial's step; the live display limits how often it is drawn."""
         self.moving[number] = (step, total)
         self._draw()
 
     def settled(self, trial: Trial) -> None:
-        """Show its figure."""
+        """Show the trial's score."""
         self._leave(trial)
         self._warn(trial)
         self._draw()
 
     def close(self) -> None:
-        """Show how it ended: those that lost are told from those that wait when the last is trained."""
+        """Draw the final state, with stopped trials marked."""
         self._draw()
 
     def _draw(self) -> None:
@@ -160,7 +160,7 @@ class LiveTable(Lines):
 
 @contextmanager
 def open_display(ledger: Ledger, progress: Progress, metric: str) -> Iterator[Lines]:
-    """Yield the table where progress is on a terminal, else plain lines."""
+    """Yield the table if progress is shown on a terminal, else plain lines."""
     if not isinstance(progress, Rich):
         yield Lines(ledger, progress, metric)
         return
@@ -173,22 +173,22 @@ def open_display(ledger: Ledger, progress: Progress, metric: str) -> Iterator[Li
 
 
 def describe_value(value: Any) -> str:
-    """Write a setting's value: 0.0005 as 0.0005, a drawn 0.00048712 as 0.000487."""
+    """Format a setting's value: 0.0005 as 0.0005, a drawn 0.00048712 as 0.000487."""
     if isinstance(value, float):
         return f"{value:.3g}"
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def describe_point(point: Mapping[str, Any]) -> str:
-    """Write a point: learning_rate 0.001, batch_size 8."""
+    """Format a point: learning_rate 0.001, batch_size 8."""
     return ", ".join(f"{name} {describe_value(value)}" for name, value in point.items()) or "not drawn"
 
 
 def describe_figure(scores: Mapping[str, float], metric: str) -> str:
-    """Write the figure that trials are chosen by, with its name."""
+    """Format the metric that trials are compared by, with its name."""
     return f"{metric.replace('_', ' ')} {format_figure(scores, metric)}"
 
 
 def format_figure(scores: Mapping[str, float], metric: str) -> str:
-    """Write the figure alone."""
+    """Format the metric's value alone."""
     return f"{scores[metric]:.4f}" if metric == "loss" else f"{scores[metric]:.1%}"

@@ -1,4 +1,4 @@
-"""The journal file of a search, Optuna's own form: opened, mended after a kill, and refused where it is damaged."""
+"""A search's journal file in Optuna's format: opened, repaired after a kill, and refused if it is damaged."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _STATES = {"WAITING": WAITING, "RUNNING": RUNNING, "COMPLETE": COMPLETE, "PRUNED
 
 
 class Journal:
-    """Optuna's study of a search, begun or continued; raises BundleError where a line of its file is damaged.
+    """The Optuna study of a search, new or continued; raises BundleError if a line of its file is damaged.
 
-    The only place that knows Optuna's own classes: Optuna lets a trial be continued, and facts be added to it, through
-    its storage alone.
+    No other module uses Optuna's classes. A trial can only be continued, and facts added to it, through Optuna's
+    storage.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -33,7 +33,7 @@ class Journal:
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         path = folder / JOURNAL
-        _mend(path)
+        _repair(path)
         _check(path)
         self._storage = JournalStorage(JournalFileBackend(str(path)))
         self._study = optuna.create_study(
@@ -46,59 +46,59 @@ class Journal:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What was noted of the search as a whole."""
+        """Facts about the search as a whole."""
         return dict(self._study.user_attrs)
 
     def note(self, name: str, value: Any) -> None:
-        """Note a fact of the search as a whole."""
+        """Store a fact about the search as a whole."""
         self._study.set_user_attr(name, value)
 
     def list_trials(self) -> list[JournalEntry]:
-        """Return every trial in the order of their numbers."""
+        """Return every trial in the order of the numbers."""
         return [
             JournalEntry(t.number, _STATES[t.state.name], dict(t.params), dict(t.user_attrs))
             for t in self._study.get_trials(deepcopy=False)
         ]
 
-    def line_up(self, parameters: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-        """Add a trial that waits, with the values it will be given."""
+    def enqueue(self, parameters: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+        """Add a waiting trial with these values."""
         self._study.enqueue_trial(dict(parameters), user_attrs=dict(facts))
 
     def begin(self, number: int) -> Any:
-        """Return Optuna's trial of this number to draw from: the next that waits, or one that was begun before."""
+        """Return Optuna's trial of this number to draw from: the next waiting one, or one that is already running."""
         import optuna
 
-        known = self._study.get_trials(deepcopy=False)
-        half_begun = known[number].state == optuna.trial.TrialState.RUNNING
-        begun = optuna.trial.Trial(self._study, known[number]._trial_id) if half_begun else self._study.ask()
-        assert begun.number == number, f"trial {begun.number} began in the place of {number}"
-        return begun
+        trials = self._study.get_trials(deepcopy=False)
+        is_running = trials[number].state == optuna.trial.TrialState.RUNNING
+        trial = optuna.trial.Trial(self._study, trials[number]._trial_id) if is_running else self._study.ask()
+        assert trial.number == number, f"trial {trial.number} started instead of {number}"
+        return trial
 
     def draw(self, sampler: str, seed: int) -> Any:
-        """Return a trial of a copy of the study in memory, to draw from by a sampler with this seed.
+        """Return a trial of an in-memory copy of the study, to draw from with a sampler of this seed.
 
-        So what is drawn depends on the seed and on the trials so far, not on how often the search was begun.
+        The draw depends on the seed and the trials so far, but not on how often the search was resumed.
         """
         import optuna
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            drawing = (
+            seeded = (
                 optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, n_startup_trials=8)
                 if sampler == "tpe"
                 else optuna.samplers.RandomSampler(seed=seed)
             )
-        copy = optuna.create_study(direction="maximize", sampler=drawing)
+        copy = optuna.create_study(direction="maximize", sampler=seeded)
         waiting = optuna.trial.TrialState.WAITING
         copy.add_trials([t for t in self._study.get_trials(deepcopy=False) if t.state != waiting])
         return copy.ask()
 
     def note_trial(self, number: int, name: str, value: Any) -> None:
-        """Note a fact of a trial."""
+        """Store a fact about a trial."""
         self._storage.set_trial_user_attr(self._id(number), name, value)
 
     def report(self, number: int, step: int, score: float) -> None:
-        """Note a trial's score at a step."""
+        """Store a trial's score at a step."""
         self._storage.set_trial_intermediate_value(self._id(number), step, score)
 
     def close(self, number: int, state: str, score: float | None) -> None:
@@ -111,7 +111,7 @@ class Journal:
             self._study.tell(number, score, state=optuna.trial.TrialState[name])
 
     def importances(self, seed: int) -> dict[str, float]:
-        """Return how much each setting mattered for the score, where that can be told; they sum up to 1."""
+        """Return how much each setting mattered for the score, summing to 1; empty if that cannot be estimated."""
         import optuna
 
         try:
@@ -119,7 +119,7 @@ class Journal:
                 warnings.simplefilter("ignore")
                 evaluator = optuna.importance.FanovaImportanceEvaluator(seed=seed)
                 return dict(optuna.importance.get_param_importances(self._study, evaluator=evaluator))
-        except (ValueError, RuntimeError):  # conditional spaces with no setting that all trials have
+        except (ValueError, RuntimeError):  # conditional spaces in which no setting is common to all trials
             return {}
 
     def _id(self, number: int) -> int:
@@ -128,7 +128,7 @@ class Journal:
 
 @dataclass(frozen=True)
 class JournalEntry:
-    """One trial of the journal. parameters: what Optuna drew; facts: what was noted of it."""
+    """One trial of the journal. parameters: drawn by Optuna; facts: stored by `note_trial`."""
 
     number: int
     state: str
@@ -136,30 +136,30 @@ class JournalEntry:
     facts: dict[str, Any]
 
 
-def _mend(path: Path) -> None:
-    """Remove what a kill in the midst of writing left: half a line, which would spoil the next, and Optuna's lock.
+def _repair(path: Path) -> None:
+    """Remove what a kill during a write left behind: half a line, which would corrupt the next, and Optuna's lock.
 
-    The lock is nobody's: whoever opens the journal holds the lock of the whole search.
+    The lock is stale: the process that opens the journal holds the lock of the whole search.
     """
     Path(f"{path}.lock").unlink(missing_ok=True)
     if path.is_file():
         content = path.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            os.truncate(path, whole)
+        end = content.rfind(b"\n") + 1
+        if end < len(content):
+            os.truncate(path, end)
 
 
 def _check(path: Path) -> None:
-    """Raise BundleError that names the first damaged line."""
+    """Raise BundleError naming the first damaged line."""
     if not path.is_file():
         return
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
         try:
-            whole = isinstance(json.loads(line), dict)
+            is_intact = isinstance(json.loads(line), dict)
         except ValueError:
-            whole = False
-        if not whole:
+            is_intact = False
+        if not is_intact:
             raise BundleError(
                 f"{path}: line {number} is damaged",
-                hint="put the file back from a copy, or begin the search anew with --overwrite",
+                hint="restore the file from a copy, or start the search again with --overwrite",
             )

@@ -1,8 +1,7 @@
-"""Which trials there are, what became of them, and what is to be trained next: Optuna's study in its journal file.
+"""The trials of a search, their outcomes, and which to train next, stored in Optuna's journal file.
 
-Only the process that holds the search writes the journal; workers answer to it. What to do next follows from the
-journal alone, so a search that was killed goes on as if nothing had been: a trial in training when it happened is
-trained on from its last checkpoint.
+Only the main process of a search writes the journal; workers report to it. The journal alone decides what to do next,
+so a killed search continues as if it had not been interrupted: running trials resume from their last checkpoints.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from textune.errors import TrainingError
 from textune.search.journal import COMPLETE, FAIL, JOURNAL, PRUNED, RUNNING, WAITING, Journal, JournalEntry
 from textune.search.settings import SweepSettings
 from textune.search.space import Point, settings_at
-from textune.search.start import refuse_another_beginning
+from textune.search.start import refuse_changed_start
 from textune.search.trial import DIED, DONE, FAILED, INTERRUPTED, Job, Outcome, drop_checkpoints
 
 _MOST_ATTEMPTS = 2
@@ -28,7 +27,7 @@ _MOST_ATTEMPTS = 2
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial as it stands. rungs: its score at each rung passed. attempts: more than 1 where a worker died."""
+    """The state of a trial. rungs: its score at each rung it passed. attempts: more than 1 if a worker died."""
 
     number: int
     state: str
@@ -40,19 +39,19 @@ class Trial:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more will become of it."""
+        """Whether the trial is finished, pruned or failed."""
         return self.state in (COMPLETE, PRUNED, FAIL)
 
     @property
     def score(self) -> float:
-        """The last score; less than any where there is none."""
+        """The last score; minus infinity if there is none."""
         return self.outcome.score if self.outcome else float("-inf")
 
 
 class Ledger:
-    """The trials of one search. config: the settings below the space. epochs: of a trial in full, where it is known.
+    """The trials of one search. config: the settings that the space varies. epochs: of a full trial, if known.
 
-    begun: what `describe_beginning` returned; raises BundleError where the journal was begun with something else.
+    start: what `describe_start` returned; raises BundleError if the journal was started with something else.
     """
 
     def __init__(
@@ -61,34 +60,34 @@ class Ledger:
         config: RunConfig,
         settings: SweepSettings,
         epochs: float | None = None,
-        begun: Mapping[str, Any] | None = None,
+        start: Mapping[str, Any] | None = None,
     ) -> None:
         self.folder, self.settings = folder, settings
         self._base = config.to_dict()
         self._journal = Journal(folder)
-        if begun is not None:
-            self._hold_to(begun)
+        if start is not None:
+            self._check_start(start)
         self._trials: dict[int, Trial] = {}
         self._in_flight: set[int] = set()
         self.shares = _list_shares(settings, epochs)
-        self._opened, self._seconds_before = time.monotonic(), float(self._journal.facts.get("seconds", 0.0))
+        self._opened_at, self._seconds_before = time.monotonic(), float(self._journal.facts.get("seconds", 0.0))
         self._enqueue_grid()
         for entry in self._journal.list_trials():
             self._trials[entry.number] = _read_trial(entry)
 
     @property
     def trials(self) -> list[Trial]:
-        """All trials drawn so far, and those of a grid that wait."""
+        """All trials drawn so far, and a grid's waiting ones."""
         return [self._trials[n] for n in sorted(self._trials)]
 
     @property
     def best(self) -> Trial | None:
-        """The best trial that was trained to its end; of equals the first."""
-        whole = [t for t in self.trials if t.state == COMPLETE]
-        return max(whole, key=lambda t: (t.score, -t.number)) if whole else None
+        """The best completed trial; of equal ones the first."""
+        completed = [t for t in self.trials if t.state == COMPLETE]
+        return max(completed, key=lambda t: (t.score, -t.number)) if completed else None
 
     def next_job(self) -> Job | None:
-        """Return what to train next; None where nothing can start before something else is done, or at all."""
+        """Return what to train next; None if nothing is left or other jobs must finish first."""
         for begin in range(0, self.settings.trials, self.settings.bracket):
             bracket = range(begin, min(begin + self.settings.bracket, self.settings.trials))
             number, rung = self._next_in(bracket)
@@ -100,31 +99,31 @@ class Ledger:
         return None
 
     def _next_in(self, bracket: range) -> tuple[int | None, int]:
-        """Return the trial of a bracket to train next, and the rung to train it to; closes those that lost.
+        """Return the bracket's next trial and the rung to train it to; prune trials that lost.
 
-        Those that lose at a rung are closed when another has passed the next one: where all that went on fail there,
-        the best of the others takes their place.
+        Trials that lose at a rung are pruned once another passes the next rung. If all promoted trials fail there, the
+        best of the others replace them.
         """
         members: list[int] = list(bracket)
         lost: list[int] = []
         for rung in range(len(self.shares)):
-            open_ones = [n for n in members if not self._has_passed(n, rung)]
-            if ready := [n for n in open_ones if n not in self._in_flight]:
+            pending = [n for n in members if not self._has_passed(n, rung)]
+            if ready := [n for n in pending if n not in self._in_flight]:
                 return ready[0], rung
-            if open_ones:
+            if pending:
                 return None, rung
-            ranked = sorted((n for n in members if self._got_through(n, rung)), key=lambda n: self._rank(n, rung))
+            ranked = sorted((n for n in members if self._has_score(n, rung)), key=lambda n: self._rank(n, rung))
             for n in lost if ranked else ():
                 if not self._trials[n].is_over:
                     self._close(n, PRUNED, f"stopped after {_epochs(self._trials[n])}: others did better")
             if rung + 1 == len(self.shares) or self.settings.halving is None:
                 break
-            most = max(1, len(members) // self.settings.halving.reduction)
-            members, lost = ranked[:most], ranked[most:]
+            promoted = max(1, len(members) // self.settings.halving.reduction)
+            members, lost = ranked[:promoted], ranked[promoted:]
         return None, 0
 
-    def _got_through(self, number: int, rung: int) -> bool:
-        """Return whether the trial has a score of this rung; one that ended early has its last one."""
+    def _has_score(self, number: int, rung: int) -> bool:
+        """Return whether the trial has a score for this rung; one that finished early has its last score."""
         trial = self._trials[number]
         return trial.state == COMPLETE or (trial.state != FAIL and len(trial.rungs) > rung)
 
@@ -154,18 +153,18 @@ class Ledger:
         )
 
     def _draw(self, number: int) -> Trial:
-        """Start the trial of a point; its point is lined up first, so that a kill in between changes nothing."""
+        """Start a trial; its point is enqueued first, so that a kill in between changes nothing."""
         if number == len(self._journal.list_trials()):
             seed = (self.settings.seed * 1_000_003 + number) % 2**32
-            self._line_up(self.settings.space.draw(self._journal.draw(self.settings.sampler, seed)))
+            self._enqueue(self.settings.space.draw(self._journal.draw(self.settings.sampler, seed)))
         point = self.settings.space.draw(self._journal.begin(number))
         return self._note(Trial(number, RUNNING), point=point)
 
-    def _line_up(self, point: Point) -> None:
-        self._journal.line_up(self.settings.space.encode(point), {"point": point})
+    def _enqueue(self, point: Point) -> None:
+        self._journal.enqueue(self.settings.space.encode(point), {"point": point})
 
     def settle(self, job: Job, outcome: Outcome) -> Trial:
-        """Write down what became of a job; return the trial as it stands now."""
+        """Record a job's outcome; return the updated trial."""
         self._in_flight.discard(job.number)
         trial = self._trials[job.number]
         if outcome.kind == DONE:
@@ -173,9 +172,9 @@ class Ledger:
             trial = self._note(trial, outcome=outcome, rungs=rungs)
             self._journal.report(trial.number, outcome.steps, outcome.score)
             if outcome.finished:
-                before = self.best
+                previous_best = self.best
                 trial = self._close(trial.number, COMPLETE)
-                self._keep_best_only(trial, before)
+                self._keep_best_only(trial, previous_best)
         elif outcome.kind == DIED and trial.attempts < _MOST_ATTEMPTS:
             trial = self._note(trial, attempts=trial.attempts + 1)
         elif outcome.kind == DIED:
@@ -186,60 +185,60 @@ class Ledger:
             assert outcome.kind == INTERRUPTED, outcome
         return trial
 
-    def _hold_to(self, begun: Mapping[str, Any]) -> None:
-        then = self._journal.facts.get("begun")
-        if then is None:
-            self._journal.note("begun", dict(begun))
+    def _check_start(self, start: Mapping[str, Any]) -> None:
+        stored = self._journal.facts.get("begun")
+        if stored is None:
+            self._journal.note("begun", dict(start))
         else:
-            refuse_another_beginning(then, begun)
+            refuse_changed_start(stored, start)
 
     def add_seconds(self) -> float:
-        """Write down and return the seconds that the search took, over all its beginnings."""
-        seconds = self._seconds_before + time.monotonic() - self._opened
+        """Store and return the seconds that the search took, including earlier sessions."""
+        seconds = self._seconds_before + time.monotonic() - self._opened_at
         self._journal.note("seconds", seconds)
         return seconds
 
     def recover(self) -> list[int]:
-        """Close what was decided before a kill but not written; return the trials that are trained on now."""
+        """Close trials that finished before a kill but were not closed; return the trials to resume."""
         for trial in self.trials:
             if trial.state == RUNNING and trial.outcome and trial.outcome.finished:
                 self._close(trial.number, COMPLETE)
         return [t.number for t in self.trials if t.state == RUNNING and t.point]
 
     def check_any(self) -> Trial:
-        """Return the best trial; raise TrainingError where every trial failed."""
+        """Return the best trial; raise TrainingError if no trial was completed."""
         best = self.best
         if best is None:
             failed = [t for t in self.trials if t.state == FAIL]
             reasons = list(dict.fromkeys(t.reason for t in failed if t.reason))
-            many = f"all {len(failed)}" if len(failed) == len(self.trials) else f"{len(failed)} of {len(self.trials)}"
-            rest = "" if len(failed) == len(self.trials) else ", and none was trained to its end"
+            count = f"all {len(failed)}" if len(failed) == len(self.trials) else f"{len(failed)} of {len(self.trials)}"
+            others = "" if len(failed) == len(self.trials) else ", and none was completed"
             raise TrainingError(
-                f"{many} trials failed{rest}: {'; '.join(reasons[:3])}",
-                hint=f"what became of each stands in {self.folder / JOURNAL}; change the space, and add --overwrite",
+                f"{count} trials failed{others}: {'; '.join(reasons[:3])}",
+                hint=f"see {self.folder / JOURNAL} for each trial; change the space, and add --overwrite",
             )
         return best
 
     def forecast(self) -> tuple[float, float]:
-        """Return the work done and the work planned, in whole trainings; halving leaves most trials unfinished."""
+        """Return the work done and the work planned, in full trainings; halving leaves most trials unfinished."""
         done = sum(
             t.outcome.steps / max(t.outcome.total_steps, 1) if t.outcome else float(t.is_over) for t in self.trials
         )
         planned, size = 0.0, self.settings.bracket
         for begin in range(0, self.settings.trials, size):
-            members, before = min(size, self.settings.trials - begin), 0.0
+            members, previous_share = min(size, self.settings.trials - begin), 0.0
             for share in self.shares:
-                planned += members * (share - before)
+                planned += members * (share - previous_share)
                 members = max(1, members // (self.settings.halving.reduction if self.settings.halving else 1))
-                before = share
+                previous_share = share
         return done, max(planned, done)
 
     def list_open(self) -> Iterator[Trial]:
-        """Yield the trials in training or between two rungs."""
+        """Yield the trials that are training or between two rungs."""
         return (t for t in self.trials if t.state == RUNNING)
 
     def _note(self, trial: Trial, **changes: Any) -> Trial:
-        """Write facts of a trial into the journal."""
+        """Store facts about a trial in the journal."""
         values = vars(trial) | changes
         for name, value in changes.items():
             plain = vars(value) if isinstance(value, Outcome) else value
@@ -257,35 +256,35 @@ class Ledger:
             drop_checkpoints(self.folder / "trials" / f"{number:04d}")
         return self._trials[number]
 
-    def _keep_best_only(self, trial: Trial, before: Trial | None) -> None:
-        """Remove the checkpoints of the trial that is not the best any more."""
-        loser = before if before is not None and self.best is trial else trial
-        if before is not None:
+    def _keep_best_only(self, trial: Trial, previous_best: Trial | None) -> None:
+        """Remove the checkpoints of the worse of two completed trials."""
+        loser = previous_best if previous_best is not None and self.best is trial else trial
+        if previous_best is not None:
             drop_checkpoints(self.folder / "trials" / f"{loser.number:04d}")
 
     def _enqueue_grid(self) -> None:
-        """Lines up a grid's points that are not in the journal yet, in their order."""
+        """Enqueue the grid's points that are not in the journal yet, in order."""
         if self.settings.sampler != "grid":
             return
-        every = self.settings.space.list_points()
-        chosen = random.Random(self.settings.seed).sample(range(len(every)), self.settings.trials)
-        points = [every[i] for i in sorted(chosen)]
+        grid = self.settings.space.list_points()
+        sample = random.Random(self.settings.seed).sample(range(len(grid)), self.settings.trials)
+        points = [grid[i] for i in sorted(sample)]
         for point in points[len(self._journal.list_trials()) :]:
-            self._line_up(point)
+            self._enqueue(point)
 
     def importances(self) -> dict[str, float]:
-        """Return how much each setting mattered for the score, where enough trials tell; they sum up to 1."""
-        over = [t for t in self.trials if t.state == COMPLETE]
-        if len(over) < 4 or len({t.score for t in over}) < 2:
+        """Return how much each setting mattered for the score, summing to 1; empty with too few trials."""
+        completed = [t for t in self.trials if t.state == COMPLETE]
+        if len(completed) < 4 or len({t.score for t in completed}) < 2:
             return {}
         return self._journal.importances(self.settings.seed)
 
 
 def _list_shares(settings: SweepSettings, epochs: float | None) -> list[float]:
-    """Return which share of its epochs a trial is trained to, rung by rung: 1/9, 1/3, 1.
+    """Return the share of a trial's epochs at each rung: 1/9, 1/3, 1.
 
-    A trial pauses where it is evaluated: after an epoch, or a quarter of its training if that is less. Rungs that fall
-    on one evaluation are one rung: two cuts by the same figures would be one hard cut.
+    Trials pause at evaluations: after each epoch, or each quarter of the training if that is shorter. Rungs at the same
+    evaluation count as one: pruning twice by the same scores would be one harsh cut.
     """
     if settings.halving is None:
         return [1.0]
@@ -294,12 +293,12 @@ def _list_shares(settings: SweepSettings, epochs: float | None) -> list[float]:
         members, rungs = members // settings.halving.reduction, rungs + 1
     shares = [settings.halving.reduction ** -float(k) for k in range(rungs, -1, -1)]
     if epochs == 0:
-        return [1.0]  # the head is solved, and there is nothing to stop
+        return [1.0]  # the head is solved, so there is no training to stop
     if epochs is None:
         return shares
-    each = min(1.0, epochs / 4)
-    waits = [max(share * epochs, settings.halving.min_epochs) / each for share in shares]
-    return list(dict.fromkeys(min(1.0, math.ceil(round(wait, 6)) * each / epochs) for wait in waits))
+    interval = min(1.0, epochs / 4)
+    evaluations = [max(share * epochs, settings.halving.min_epochs) / interval for share in shares]
+    return list(dict.fromkeys(min(1.0, math.ceil(round(count, 6)) * interval / epochs) for count in evaluations))
 
 
 def _read_trial(entry: JournalEntry) -> Trial:
@@ -310,7 +309,7 @@ def _read_trial(entry: JournalEntry) -> Trial:
         if ("outcome" in facts)
         else None
     )
-    # a point alone does not tell that its trial began: it is lined up before
+    # A point alone does not mean that its trial started: points are enqueued first.
     drawn = set(point) <= set(entry.parameters)
     return Trial(
         entry.number,

@@ -1,4 +1,4 @@
-"""Trials on this machine: one after the other in this process, or side by side in processes of their own."""
+"""Trials on this machine: one after the other in this process, or in parallel worker processes."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ READY = "ready"
 
 
 class Watch(Protocol):
-    """What is told of a search while it goes on."""
+    """Receives the events of a search."""
 
     def started(self, job: Job) -> None:
-        """A trial begins, or goes on."""
+        """A trial starts or resumes."""
 
     def moved(self, number: int, step: int, total: int) -> None:
         """A training took steps."""
 
     def settled(self, trial: Trial) -> None:
-        """What became of a job is written down."""
+        """A job's outcome is recorded."""
 
 
 def run_here(ledger: Ledger, watch: Watch, bench: Bench, stop: StopRequest) -> None:
-    """Train one trial after the other in this process, which keeps data and tokens between them."""
+    """Train one trial after the other in this process, which shares data and tokens between them."""
     while (job := ledger.next_job()) is not None:
         watch.started(job)
         outcome = run_job(job, bench, functools.partial(watch.moved, job.number))
         watch.settled(ledger.settle(job, outcome))
-        refuse_to_go_on(stop)
+        raise_if_stopped(stop)
 
 
-def refuse_to_go_on(stop: StopRequest) -> None:
-    """Raise RunInterrupted where Ctrl-C or SIGTERM asked for it."""
+def raise_if_stopped(stop: StopRequest) -> None:
+    """Raise RunInterrupted after Ctrl-C or SIGTERM."""
     if stop.signal_number is not None:
         raise RunInterrupted("stopped between two trials", stop.signal_number)
 
@@ -59,7 +59,7 @@ class _Worker:
     job: Job | None = None
 
     def send(self, job: Job) -> None:
-        """Hand a job over; a worker that is gone is noticed by the end of its output."""
+        """Send a job; a dead worker is noticed by the end of its output."""
         self.job = job
         assert self.process.stdin is not None
         with contextlib.suppress(OSError):
@@ -67,18 +67,18 @@ class _Worker:
             self.process.stdin.flush()
 
     def close(self) -> None:
-        """Close its input, at which a worker leaves; who listens to it closes its output."""
+        """Close the worker's input, which makes it exit; the listening thread closes its output."""
         assert self.process.stdin is not None
         with contextlib.suppress(OSError):
             self.process.stdin.close()
 
 
 class _Pool:
-    """Worker processes and one queue of what they say; each slot's worker is replaced once if it dies."""
+    """Worker processes and a queue of their messages; each slot's worker is replaced once if it dies."""
 
     def __init__(self, workers: int, threads: int, ledger: Ledger, watch: Watch) -> None:
         self._threads, self._ledger, self._watch = threads, ledger, watch
-        self._said: queue.Queue[tuple[_Worker, dict[str, Any] | None]] = queue.Queue()
+        self._messages: queue.Queue[tuple[_Worker, dict[str, Any] | None]] = queue.Queue()
         self._replaced: set[int] = set()
         self._idle: list[_Worker] = []
         self._all: list[_Worker] = [self._open(slot) for slot in range(workers)]
@@ -91,7 +91,7 @@ class _Pool:
             stdout=subprocess.PIPE,
             text=True,
             env=os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
-            start_new_session=True,  # Ctrl-C reaches this process alone, which passes it on
+            start_new_session=True,  # Ctrl-C only reaches this process, which forwards it
         )
         worker = _Worker(process, slot)
         threading.Thread(target=self._listen, args=(worker,), daemon=True).start()
@@ -101,12 +101,12 @@ class _Pool:
         assert worker.process.stdout is not None
         with worker.process.stdout as lines:
             for line in lines:
-                with contextlib.suppress(ValueError):  # what a library printed while it was imported
-                    self._said.put((worker, json.loads(line)))
-        self._said.put((worker, None))
+                with contextlib.suppress(ValueError):  # output of a library during import
+                    self._messages.put((worker, json.loads(line)))
+        self._messages.put((worker, None))
 
     def run(self, stop: StopRequest) -> None:
-        """Keep every worker busy until nothing is left to train."""
+        """Keep all workers busy until nothing is left to train."""
         while True:
             while self._idle and stop.signal_number is None and (job := self._ledger.next_job()) is not None:
                 worker = self._idle.pop()
@@ -117,19 +117,19 @@ class _Pool:
             if not busy and (stop.signal_number is not None or not opening):
                 return
             with contextlib.suppress(queue.Empty):
-                self._hear(*self._said.get(timeout=0.2))
+                self._handle(*self._messages.get(timeout=0.2))
             if stop.signal_number is not None:
                 self._interrupt(stop)
 
-    def _hear(self, worker: _Worker, said: dict[str, Any] | None) -> None:
-        if said is None:
-            self._bury(worker)
-        elif "step" in said:
-            self._watch.moved(said["number"], said["step"], said["total"])
-        elif said["kind"] == READY:
+    def _handle(self, worker: _Worker, message: dict[str, Any] | None) -> None:
+        if message is None:
+            self._replace(worker)
+        elif "step" in message:
+            self._watch.moved(message["number"], message["step"], message["total"])
+        elif message["kind"] == READY:
             self._idle.insert(0, worker)
         else:
-            outcome = Outcome(**(said | {"warnings": tuple(said["warnings"])}))
+            outcome = Outcome(**(message | {"warnings": tuple(message["warnings"])}))
             if outcome.kind == STOPPED:
                 raise BundleError(outcome.reason)
             self._finish(worker, outcome)
@@ -141,7 +141,7 @@ class _Pool:
         if outcome.kind not in (DIED, INTERRUPTED):
             self._idle.insert(0, worker)
 
-    def _bury(self, worker: _Worker) -> None:
+    def _replace(self, worker: _Worker) -> None:
         code = worker.process.wait()
         worker.close()
         self._all.remove(worker)
@@ -154,28 +154,28 @@ class _Pool:
             self._all.append(self._open(worker.slot))
         elif not self._all:
             raise TextuneError(
-                "every worker died twice; trials so far are kept",
-                hint=f"look at the memory there is; go on with: textune resume {self._ledger.folder}",
+                "every worker died twice; finished trials are kept",
+                hint=f"check the available memory; continue it with: textune resume {self._ledger.folder}",
             )
 
     def _interrupt(self, stop: StopRequest) -> None:
-        """Let each worker write a checkpoint and end, and hears what they say until then."""
+        """Let each worker write a checkpoint and exit, and handle their messages until then."""
         for worker in self._all:
             worker.process.terminate()
-        until = time.monotonic() + _SECONDS_TO_STOP
-        while any(w.job is not None for w in self._all) and time.monotonic() < until:
+        deadline = time.monotonic() + _SECONDS_TO_STOP
+        while any(w.job is not None for w in self._all) and time.monotonic() < deadline:
             with contextlib.suppress(queue.Empty):
-                worker, said = self._said.get(timeout=0.2)
-                if said is None:
+                worker, message = self._messages.get(timeout=0.2)
+                if message is None:
                     worker.close()
                     self._all.remove(worker)
-                elif "step" not in said and said["kind"] != READY:
-                    self._hear(worker, said)
+                elif "step" not in message and message["kind"] != READY:
+                    self._handle(worker, message)
         assert stop.signal_number is not None
-        raise RunInterrupted("stopped; the trials in training have written checkpoints", stop.signal_number)
+        raise RunInterrupted("stopped; running trials saved checkpoints", stop.signal_number)
 
     def close(self) -> None:
-        """End every worker: they leave when their input closes, and are killed where they do not."""
+        """Stop all workers: they exit when their input closes, or are killed after 5 seconds."""
         for worker in self._all:
             worker.close()
         for worker in self._all:
@@ -196,7 +196,7 @@ def _open_pool(build: Callable[[], _Pool]) -> Iterator[_Pool]:
 
 
 def run_workers(ledger: Ledger, watch: Watch, workers: int, threads: int, stop: StopRequest) -> None:
-    """Train trials in so many processes at once, each with so many threads."""
+    """Train trials in parallel processes. threads: of each process."""
     with _open_pool(lambda: _Pool(workers, threads, ledger, watch)) as pool:
         pool.run(stop)
-        refuse_to_go_on(stop)
+        raise_if_stopped(stop)

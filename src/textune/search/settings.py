@@ -1,4 +1,4 @@
-"""The settings of a search: `sweep:` in the YAML beside ordinary settings; every problem is reported at once."""
+"""The settings of a search: `sweep:` in the YAML next to ordinary settings. All problems are reported together."""
 
 from __future__ import annotations
 
@@ -25,62 +25,62 @@ from textune.search.space import Space, parse_space, settings_at
 _DEFAULT_TRIALS = 20
 _MOST_PROBLEMS = 12
 FEW_ROWS = 500
-"""Below so many training rows a search is cross-validated by default: a tenth of them, 50 rows, tells 90% from 94%
-only by luck (one standard error is 4 points), all of them in turn do it three times as well, and trials are short."""
+"""Below this many training rows a search cross-validates by default. A tenth of 500 rows cannot tell 90% from 94%: one
+standard error is 4 points. Cross-validation uses all rows, with a third of the error, and trials are short."""
 DEFAULT_FOLDS = 5
 _MOST_POINTS, _MOST_POINTS_CHECKED = 100_000, 2_000
 
 
 @dataclass(frozen=True)
 class Halving:
-    """Successive halving: of every `reduction` trials the best goes on; nothing is judged before `min_epochs`."""
+    """Successive halving: one in `reduction` trials continues; none is stopped before `min_epochs`."""
 
-    reduction: int = option(3, "of so many trials one goes on", low=2, high=100)
-    min_epochs: float = option(1.0, "no trial is judged before so many epochs", low=0.01, high=10_000)
+    reduction: int = option(3, "one in this many trials continues", low=2, high=100)
+    min_epochs: float = option(1.0, "epochs before a trial can be stopped", low=0.01, high=10_000)
 
 
 @dataclass(frozen=True)
 class SweepSettings:
-    """What `sweep:` says. trials: how many; of a grid all, where it is 0."""
+    """The settings under `sweep:`. trials: how many; 0: all of a grid."""
 
     space: Space
     sampler: str = option(
         "",
-        "how trials are drawn; default: grid where the space lists all values, else tpe",
+        "how trials are drawn; default: grid if the space lists all values, else tpe",
         choices=("grid", "random", "tpe"),
     )
-    trials: int = option(0, "how many; default: all of a grid, else 20", low=1, high=100_000)
-    halving: Halving | None = option(None, "true, or {reduction: 3, min_epochs: 1}: stop the worse trials early")
+    trials: int = option(0, "number of trials; default: all of a grid, else 20", low=1, high=100_000)
+    halving: Halving | None = option(None, "true, or {reduction: 3, min_epochs: 1}: stop worse trials early")
     metric: str | None = option(
         None,
-        "validation figure that trials are chosen by; default: the run's metric",
+        "validation metric that trials are compared by; default: the run's metric",
         choices=("accuracy", "macro_f1", "micro_f1", "loss"),
     )
-    workers: int = option(1, "processes that train side by side", low=1, high=1024)
+    workers: int = option(1, "processes that train in parallel", low=1, high=1024)
     folds: int | None = option(
         None,
-        "cross-validation over so many folds; 0: on the validation rows; default: 5 "
-        "below 500 training rows where neither validation nor validation_fraction is set",
+        "number of cross-validation folds; 0: use the validation rows; default: 5 "
+        "below 500 training rows if neither validation nor validation_fraction is set",
         low=0,
         high=50,
     )
     executor: str = option(
         "local", "where trials train: on this machine, or on a Ray cluster", choices=("local", "ray")
     )
-    seed: int = option(42, "seed of the draws", low=0, high=2**31)
+    seed: int = option(42, "seed for drawing trials", low=0, high=2**31)
 
     def to_plain(self) -> dict[str, Any]:
-        """Return the form that YAML takes."""
+        """Return the settings as plain data for YAML."""
         space = {d.name: d.to_plain() for d in self.space.dimensions}
         plain = {k: v for k, v in vars(self).items() if k not in ("space", "halving")}
         return {"space": space} | plain | {"halving": vars(self.halving) if self.halving else False}
 
     @property
     def bracket(self) -> int:
-        """How many trials are drawn, and halved, together.
+        """The number of trials that are drawn and halved together.
 
-        TPE learns between brackets. Its trials are drawn in groups of fixed size, so that the same seed gives the same
-        trials whichever worker is done first.
+        TPE learns between brackets. Brackets have a fixed size, so that the same seed gives the same trials whichever
+        worker finishes first.
         """
         if self.sampler != "tpe":
             return self.trials
@@ -88,18 +88,19 @@ class SweepSettings:
 
 
 def known_sweep_settings() -> dict[str, Any]:
-    """Return name -> dataclass field of what stands under `sweep:` besides the space."""
+    """Return name -> dataclass field of the settings under `sweep:`, except the space."""
     return {name: f for name, f in SweepSettings.__dataclass_fields__.items() if name != "space"}
 
 
 def split_settings(flat: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
-    """Parts ordinary settings from `sweep`; words like sweep.trials=20 are laid over it."""
+    """Separate ordinary settings from `sweep`; words like sweep.trials=20 override it."""
     base = {k: v for k, v in flat.items() if k != "sweep" and not k.startswith("sweep.")}
-    own = flat.get("sweep")
+    raw_sweep = flat.get("sweep")
     words = {k.removeprefix("sweep."): v for k, v in flat.items() if k.startswith("sweep.")}
-    if words and isinstance(own or {}, Mapping):
-        own = dict(own or {}) | {k: _read_word(k, v) if isinstance(v, str) else v for k, v in words.items()}
-    return base, own
+    if words and isinstance(raw_sweep or {}, Mapping):
+        overrides = {k: _read_word(k, v) if isinstance(v, str) else v for k, v in words.items()}
+        raw_sweep = dict(raw_sweep or {}) | overrides
+    return base, raw_sweep
 
 
 def _read_word(name: str, value: str) -> Any:
@@ -107,13 +108,13 @@ def _read_word(name: str, value: str) -> Any:
         return yaml.safe_load(value)
     except yaml.YAMLError:
         raise ConfigError(
-            f"sweep.{name}={value}: this is no YAML", hint="write it as 'sweep.space={learning_rate: [1e-3, 5e-4]}'"
+            f"sweep.{name}={value}: is not valid YAML", hint="such as 'sweep.space={learning_rate: [1e-3, 5e-4]}'"
         ) from None
 
 
 def build_sweep(flat: Mapping[str, Any]) -> tuple[RunConfig, SweepSettings]:
-    """Build and checks both halves, and every combination; raise one ConfigError that lists every problem."""
-    base, own = split_settings(flat)
+    """Build and check both parts and every combination; raise one ConfigError that lists every problem."""
+    base, raw_sweep = split_settings(flat)
     problems: list[str] = []
     try:
         config = fill_in_model(build_config(base))
@@ -121,15 +122,15 @@ def build_sweep(flat: Mapping[str, Any]) -> tuple[RunConfig, SweepSettings]:
     except ConfigError as error:
         problems.append(error.message)
         config = fill_in_model(RunConfig())
-    if not isinstance(own, Mapping):
-        problems.append("sweep: is missing; it says what to try, as sweep: {space: {learning_rate: [1e-3, 5e-4]}}")
-        own = {"space": {"learning_rate": [1e-3]}}
+    if not isinstance(raw_sweep, Mapping):
+        problems.append("sweep: is missing; set what to try, such as sweep: {space: {learning_rate: [1e-3, 5e-4]}}")
+        raw_sweep = {"space": {"learning_rate": [1e-3]}}
     if config.model.init is not None:
         problems.append(
             "init=: a search starts from the pretrained model; train with the winner's settings and init= later"
         )
-    settings, found = _parse(own, config)
-    problems += found
+    settings, sweep_problems = _parse(raw_sweep, config)
+    problems += sweep_problems
     if not problems:
         problems += _find_combination_problems(config, settings)
     if problems:
@@ -140,41 +141,41 @@ def build_sweep(flat: Mapping[str, Any]) -> tuple[RunConfig, SweepSettings]:
     return config, settings
 
 
-def _parse(own: Mapping[str, Any], config: RunConfig) -> tuple[SweepSettings, list[str]]:
+def _parse(raw: Mapping[str, Any], config: RunConfig) -> tuple[SweepSettings, list[str]]:
     known = known_sweep_settings()
     names = ("space", *known)
-    problems = [f"sweep: unknown setting '{k}'{suggest(str(k), names)}" for k in own if k not in names]
-    space, found = parse_space(own.get("space"), config)
-    problems += found
+    problems = [f"sweep: unknown setting '{k}'{suggest(str(k), names)}" for k in raw if k not in names]
+    space, space_problems = parse_space(raw.get("space"), config)
+    problems += space_problems
     values: dict[str, Any] = {}
     hints = typing.get_type_hints(SweepSettings)
     for name, f in known.items():
-        if own.get(name) is None:
+        if raw.get(name) is None:
             continue
         try:
             if name == "halving":
-                values[name] = _parse_halving(own[name])
+                values[name] = _parse_halving(raw[name])
             else:
-                values[name] = coerce_option(f.metadata, hints[name], own[name])
+                values[name] = coerce_option(f.metadata, hints[name], raw[name])
         except ValueError as error:
-            problems.append(f"sweep: {name}={own[name]!r}: {error}")
+            problems.append(f"sweep: {name}={raw[name]!r}: {error}")
     if values.get("folds") == 1:
-        problems.append("sweep: folds=1: must be 0 (the validation rows), or 2 and more")
+        problems.append("sweep: folds=1: must be 0 (use the validation rows), or 2 or more")
     if values.get("folds") and config.data.validation is not None:
-        problems.append(f"sweep: folds={values['folds']}: cross-validation takes no validation table; leave one out")
+        problems.append(f"sweep: folds={values['folds']}: cannot be combined with validation=; leave one out")
     sampler = values.get("sampler") or ("grid" if space.is_grid else "tpe")
     if sampler == "grid" and not space.is_grid:
         ranges = ", ".join(d.name for d in space.dimensions if d.low is not None)
-        problems.append(f"sweep: sampler=grid: list the values of {ranges}, or take random or tpe")
+        problems.append(f"sweep: sampler=grid: list the values of {ranges}, or use random or tpe")
     values |= {"sampler": sampler, "metric": values.get("metric") or config.training.metric}
     trials = values.get("trials", 0)
     if sampler == "grid" and space.is_grid and space.count_points() > _MOST_POINTS:
         problems.append(f"sweep: the grid has {space.count_points():,} points; set sampler: random or tpe, and trials")
     elif sampler == "grid" and space.is_grid:
-        every = len(space.list_points())
-        if trials > every:
-            problems.append(f"sweep: trials={trials}: the grid has {every} points")
-        trials = trials or every
+        points = len(space.list_points())
+        if trials > points:
+            problems.append(f"sweep: trials={trials}: the grid has {points} points")
+        trials = trials or points
     return SweepSettings(space, **(values | {"trials": trials or _DEFAULT_TRIALS})), problems
 
 
@@ -189,7 +190,7 @@ def _parse_halving(raw: Any) -> Halving | None:
 
 
 def _find_combination_problems(config: RunConfig, settings: SweepSettings) -> list[str]:
-    """Build every point's settings and asks every method of every backbone; return each problem once."""
+    """Check every point's settings and every method on every backbone; return each problem once."""
     every = settings.sampler == "grid" and settings.space.count_points() <= _MOST_POINTS_CHECKED
     problems: dict[str, None] = {}
     find = functools.cache(lambda name, trust: resolve_backbone(name, trust=trust))
@@ -203,7 +204,7 @@ def _find_combination_problems(config: RunConfig, settings: SweepSettings) -> li
 
 
 def write_sweep(folder: Path, config: RunConfig, settings: SweepSettings) -> None:
-    """Write sweep.yaml: both halves, with all that was decided."""
+    """Write sweep.yaml: ordinary and sweep settings, with every decision made."""
     flat = {k: v for k, v in config.to_dict().items() if v is not None} | {"sweep": settings.to_plain()}
     write_text_atomically(folder / SWEEP, yaml.safe_dump(flat, sort_keys=False, allow_unicode=True))
 

@@ -1,4 +1,4 @@
-"""What a search tries: the values of settings, one by one or as ranges, and every point that they make."""
+"""The space of a search: lists or ranges of values of settings, and the points they span."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from textune.errors import ConfigError, suggest
 from textune.methods import methods, resolve
 
 Point = dict[str, Any]
-"""One setting of everything that is searched: name -> value; a method's options are named method.OPTION."""
+"""A value for every searched setting: name -> value; a method's options are named method.OPTION."""
 
-_OTHER_ROWS = "it decides which rows validate, and then trials could not be compared"
-_NOT_WHAT_IS_LEARNT = "it says where or how to compute, not what is learnt"
+_OTHER_ROWS = "it changes the rows, so trials could not be compared"
+_NOT_WHAT_IS_LEARNT = "it changes where or how to compute, not what is learned"
 _NOT_SEARCHED = (
     dict.fromkeys(
         (
@@ -63,16 +63,16 @@ _NOT_SEARCHED = (
         ),
         _NOT_WHAT_IS_LEARNT,
     )
-    | {"metric": "trials could not be compared; set it once, for all of them"}
+    | {"metric": "trials could not be compared; set it once for all trials"}
 )
 _RANGE = ("low", "high", "step", "log")
 
 
 @dataclass(frozen=True)
 class Dimension:
-    """One setting that is searched: `values`, or a range from `low` to `high`.
+    """One searched setting: `values`, or a range from `low` to `high`.
 
-    step: of whole numbers 1 where it is None. log: drawn evenly over the logarithm.
+    step: None means 1 for whole numbers. log: draw uniformly over the logarithm.
     """
 
     name: str
@@ -84,11 +84,11 @@ class Dimension:
 
     @property
     def examples(self) -> tuple[Any, ...]:
-        """Values that stand for all: every one of a list, both ends of a range."""
+        """Representative values: all of a list, or both ends of a range."""
         return self.values if self.low is None else (self.low, self.high)
 
     def draw(self, trial: Any) -> Any:
-        """Draw a value by an Optuna trial."""
+        """Draw a value with an Optuna trial."""
         if self.low is None:
             choices = {_as_choice(value): value for value in self.values}
             return choices[trial.suggest_categorical(self.name, list(choices))]
@@ -97,16 +97,16 @@ class Dimension:
         return suggest_number(self.name, self.low, self.high, step=step, log=self.log)
 
     def to_plain(self) -> Any:
-        """Return the form that YAML takes."""
+        """Return the dimension as plain data for YAML."""
         if self.low is None:
             return list(self.values)
-        given = {k: getattr(self, k) for k in _RANGE}
-        return {k: v for k, v in given.items() if v is not None and v is not False}  # 0 == False, and 0 is a bound
+        fields = {k: getattr(self, k) for k in _RANGE}
+        return {k: v for k, v in fields.items() if v is not None and v is not False}  # 0 == False, but 0 is a bound
 
 
 @dataclass(frozen=True)
 class Space:
-    """All dimensions, the method first: which of its options are searched depends on it."""
+    """All dimensions. The method comes first, since it decides which method options apply."""
 
     dimensions: tuple[Dimension, ...]
     method: str
@@ -117,14 +117,14 @@ class Space:
         return all(d.low is None for d in self.dimensions)
 
     def list_points(self) -> list[Point]:
-        """Return every point of a grid, the last dimension changing fastest; without options a method lacks."""
+        """Return every point of a grid, the last dimension changing fastest, without options a method does not have."""
         points: list[Point] = [{}]
         for d in self.dimensions:
             points = [p | o for p in points for o in ([{d.name: v} for v in d.values] if self._has(p, d) else [{}])]
         return points
 
     def draw(self, trial: Any) -> Point:
-        """Draw one point by an Optuna trial."""
+        """Draw one point with an Optuna trial."""
         point: Point = {}
         for d in self.dimensions:
             if self._has(point, d):
@@ -132,34 +132,34 @@ class Space:
         return point
 
     def encode(self, point: Point) -> dict[str, Any]:
-        """Return a grid's point as the choices that Optuna knows."""
+        """Return a point with its values as Optuna's choices."""
         return {name: _as_choice(value) for name, value in point.items()}
 
     def _has(self, point: Mapping[str, Any], dimension: Dimension) -> bool:
-        """Return whether the point's method knows the dimension's option."""
+        """Return whether the dimension applies to the point's method."""
         option = dimension.name.removeprefix("method.")
         return option == dimension.name or option in _options_of(point.get("method", self.method))
 
     def count_points(self) -> int:
-        """Return how many points a grid has at most; options that a method lacks are counted, too."""
+        """Return an upper bound on a grid's points: it also counts options that a method does not have."""
         return math.prod(len(d.values) for d in self.dimensions)
 
     def list_tried(self, *, every: bool) -> Iterator[Point]:
-        """Yield the points to check beforehand: every one of a grid, or each value beside the first of the others."""
+        """Yield the points to check in advance: all of a grid, or each value with the first value of the others."""
         if every:
             yield from self.list_points()
             return
-        listed = next((d.values for d in self.dimensions if d.name == "method"), None)
-        for name in listed or (self.method,):
-            first: Point = {"method": name} if listed else {}
-            own = [d for d in self.dimensions if d.name != "method" and self._has({"method": name}, d)]
-            first |= {d.name: d.examples[0] for d in own}
+        searched_methods = next((d.values for d in self.dimensions if d.name == "method"), None)
+        for name in searched_methods or (self.method,):
+            first: Point = {"method": name} if searched_methods else {}
+            dimensions = [d for d in self.dimensions if d.name != "method" and self._has({"method": name}, d)]
+            first |= {d.name: d.examples[0] for d in dimensions}
             yield first
-            yield from (first | {d.name: value} for d in own for value in d.examples[1:])
+            yield from (first | {d.name: value} for d in dimensions for value in d.examples[1:])
 
 
 def settings_at(base: Mapping[str, Any], point: Mapping[str, Any]) -> dict[str, Any]:
-    """Return flat settings with a point's values laid over them; another method brings none of the base's options."""
+    """Return flat settings overridden by a point's values; a different method drops the base's method options."""
     flat = merge_settings(base, {k: v for k, v in point.items() if not k.startswith("method")})
     if "method" in point:
         flat = merge_settings(flat, {"method": {"name": point["method"]}})
@@ -168,7 +168,7 @@ def settings_at(base: Mapping[str, Any], point: Mapping[str, Any]) -> dict[str, 
 
 
 def parse_space(raw: Any, base: RunConfig) -> tuple[Space, list[str]]:
-    """Read `sweep: space:`; returns it with a line for everything that is wrong."""
+    """Parse `sweep: space:`; return it with a line for each problem."""
     if not isinstance(raw, Mapping) or not raw:
         return Space((), choose_method(base)), [
             "space: must name settings with their values, as learning_rate: [1e-3, "
@@ -186,30 +186,30 @@ def parse_space(raw: Any, base: RunConfig) -> tuple[Space, list[str]]:
 
 
 def _parse_dimension(
-    name: str, raw: Any, base: RunConfig, chosen: tuple[str, ...], problems: list[str]
+    name: str, raw: Any, base: RunConfig, searched_methods: tuple[str, ...], problems: list[str]
 ) -> Dimension | None:
     known = [n for n in known_settings() if n not in _NOT_SEARCHED]
-    known += [f"method.{option}" for method in chosen if method in methods.names() for option in _options_of(method)]
+    known += [f"method.{option}" for m in searched_methods if m in methods.names() for option in _options_of(m)]
     if name in _NOT_SEARCHED:
-        problems.append(f"space: {name} is not searched: {_NOT_SEARCHED[name]}")
+        problems.append(f"space: {name} cannot be searched: {_NOT_SEARCHED[name]}")
         return None
     if name not in known:
         problems.append(f"space: unknown setting '{name}'{suggest(name, known)}")
         return None
-    wrong = len(problems)
+    problems_before = len(problems)
 
-    def coerce(value: Any, what: str = "") -> Any:
+    def coerce(value: Any, bound: str = "") -> Any:
         try:
-            return _coerce(name, value, base, chosen)
+            return _coerce(name, value, base, searched_methods)
         except ConfigError as error:
-            told = error.message.removeprefix(f"{name}={value!r}: ")
-            problems.append(f"space: {name}={value!r}{what}: {told}")
+            message = error.message.removeprefix(f"{name}={value!r}: ")
+            problems.append(f"space: {name}={value!r}{bound}: {message}")
             return None
 
     if isinstance(raw, Mapping):
         problems += [f"space: {name}: unknown key '{k}'{suggest(str(k), _RANGE)}" for k in raw if k not in _RANGE]
         problems += [f"space: {name}: a range needs {k}" for k in ("low", "high") if k not in raw]
-        if len(problems) > wrong:
+        if len(problems) > problems_before:
             return None
         dimension = Dimension(
             name,
@@ -219,7 +219,7 @@ def _parse_dimension(
             None if raw.get("step") is None else _number(name, raw["step"], problems),
             raw.get("log") is True,
         )
-        if len(problems) == wrong:
+        if len(problems) == problems_before:
             problems += _find_range_problems(dimension, raw)
     else:
         if not isinstance(raw, list | tuple) or not raw:
@@ -227,7 +227,7 @@ def _parse_dimension(
             return None
         values = {_as_choice(v): v for v in (coerce(v) for v in raw)}
         dimension = Dimension(name, tuple(values.values()))
-    return dimension if len(problems) == wrong else None
+    return dimension if len(problems) == problems_before else None
 
 
 def _find_range_problems(dimension: Dimension, raw: Mapping[str, Any]) -> list[str]:
@@ -236,18 +236,19 @@ def _find_range_problems(dimension: Dimension, raw: Mapping[str, Any]) -> list[s
     if not numbers:
         return [f"space: {name}: a range is for numbers; list the values: [..., ...]"]
     assert low is not None and high is not None
-    step, wrong = dimension.step, []
+    step, problems = dimension.step, []
     if low >= high:
-        wrong.append(f"low {low:g} must be less than high {high:g}")
+        problems.append(f"low {low:g} must be less than high {high:g}")
     if not isinstance(raw.get("log", False), bool):
-        wrong.append("log must be true or false")
+        problems.append("log must be true or false")
     if dimension.log and low <= 0:
-        wrong.append("with log: true, low must be more than 0")
+        problems.append("with log: true, low must be more than 0")
     if dimension.log and step is not None:
-        wrong.append("either step or log")
+        problems.append("step and log cannot be combined")
     if step is not None and (step <= 0 or (isinstance(low, int) and step != int(step))):
-        wrong.append(f"step {step:g} must be {'a whole number of 1 or more' if isinstance(low, int) else 'over 0'}")
-    return [f"space: {name}: {text}" for text in wrong]
+        required = "a whole number of 1 or more" if isinstance(low, int) else "more than 0"
+        problems.append(f"step {step:g} must be {required}")
+    return [f"space: {name}: {problem}" for problem in problems]
 
 
 def _number(name: str, value: Any, problems: list[str]) -> float | int | None:
@@ -259,16 +260,16 @@ def _number(name: str, value: Any, problems: list[str]) -> float | int | None:
     return int(number) if number.is_integer() else number
 
 
-def _coerce(name: str, value: Any, base: RunConfig, chosen: tuple[str, ...]) -> Any:
-    """Return a value as the setting holds it, plain; raise ConfigError."""
+def _coerce(name: str, value: Any, base: RunConfig, searched_methods: tuple[str, ...]) -> Any:
+    """Return a value in the setting's type, as plain data; raise ConfigError."""
     if name == "method":
         if not isinstance(value, str):
-            raise ConfigError("must be a method's name; its options are searched as method.OPTION")
+            raise ConfigError("must be a method's name; search its options as method.OPTION")
         methods.get(value)
         return value
     if name.startswith("method."):
         option = name.removeprefix("method.")
-        owner = next(m for m in chosen if m in methods.names() and option in _options_of(m))
+        owner = next(m for m in searched_methods if m in methods.names() and option in _options_of(m))
         return _plain(getattr(resolve(owner, {option: value}).options, option))
     return build_config(base.to_dict() | {name: value}).to_dict()[name]
 
@@ -282,5 +283,5 @@ def _plain(value: Any) -> Any:
 
 
 def _as_choice(value: Any) -> Any:
-    """Return what Optuna takes as one of several choices; lists and mappings become their JSON."""
+    """Return the value as a choice that Optuna accepts; lists and mappings become JSON."""
     return value if value is None or isinstance(value, bool | int | float | str) else json.dumps(value)

@@ -1,4 +1,4 @@
-"""What a search began with: on other settings or other rows its later trials could not be held against the first."""
+"""The settings and rows that a search started with: if they changed, later trials could not be compared."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from textune.run.tables import PreparedData
 from textune.search.settings import SweepSettings
 
 _MAY_CHANGE = ("threads", "sweep.workers", "sweep.executor")
-"""Where trials are trained, and by how many at once."""
+"""Where trials train, and how many at once."""
 
 
-def describe_beginning(config: RunConfig, search: SweepSettings, data: PreparedData) -> dict[str, Any]:
+def describe_start(config: RunConfig, search: SweepSettings, data: PreparedData) -> dict[str, Any]:
     """Return settings, space, rows and labels as plain data."""
     settings = config.identity() | {f"sweep.{k}": v for k, v in search.to_plain().items()}
     if search.halving:
-        settings["sweep.bracket"] = search.bracket  # where rungs are depends on it, and it on many workers
+        settings["sweep.bracket"] = search.bracket  # the rungs depend on it, and with TPE it depends on the workers
     splits = {"training": data.train, "validation": data.validation}
     described = {
         "settings": {k: v for k, v in settings.items() if k not in _MAY_CHANGE},
@@ -30,7 +30,7 @@ def describe_beginning(config: RunConfig, search: SweepSettings, data: PreparedD
     return plain
 
 
-def refuse_another_beginning(then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Raise BundleError that shows every difference."""
+def refuse_changed_start(stored: Mapping[str, Any], current: Mapping[str, Any]) -> None:
+    """Raise BundleError showing every difference."""
     for what in ("settings", "data", "labels"):
-        refuse_changes(f"the {what}", then[what], now[what], whose="the search")
+        refuse_changes(f"the {what}", stored[what], current[what], whose="the search")

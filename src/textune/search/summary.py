@@ -1,4 +1,4 @@
-"""What a search came to: sweep.json, written last, and its report."""
+"""The result of a search: its report, and sweep.json, which is written last."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ SUMMARY = "sweep.json"
 
 @dataclass(frozen=True)
 class Selection:
-    """By what trials were chosen. rows: that had a say."""
+    """How the best trial is selected. rows: used for the selection."""
 
     folds: int
     rows: int
     metric: str
 
     def describe(self) -> str:
-        """Return it in a few words."""
+        """Return a short description."""
         rows = f"{self.rows:,} rows" if self.folds else f"{self.rows:,} validation rows"
-        return f"{self.folds}-fold cross-validation of {rows}" if self.folds else rows
+        return f"{self.folds}-fold cross-validation on {rows}" if self.folds else rows
 
 
 def write_summary(folder: Path, ledger: Ledger, selection: Selection, run: Run) -> dict[str, Any]:
     """Write the report, then sweep.json; return its content."""
-    content = _summarise(ledger, selection, run)
+    content = _summarize(ledger, selection, run)
     space = [d.name for d in ledger.settings.space.dimensions]
     write_search_report(
         SearchInput(
@@ -61,11 +61,11 @@ def write_summary(folder: Path, ledger: Ledger, selection: Selection, run: Run) 
     return content
 
 
-def _summarise(ledger: Ledger, selection: Selection, run: Run) -> dict[str, Any]:
+def _summarize(ledger: Ledger, selection: Selection, run: Run) -> dict[str, Any]:
     best = ledger.check_any()
     assert best.outcome is not None
     tuned = run.metrics["models"]["tuned"]
-    first = read_evaluation({k: v for k, v in tuned.items() if k != "seconds"}).headline
+    headline = read_evaluation({k: v for k, v in tuned.items() if k != "seconds"}).headline
     return {
         "format_version": 1,
         "textune_version": __version__,
@@ -84,7 +84,7 @@ def _summarise(ledger: Ledger, selection: Selection, run: Run) -> dict[str, Any]
             "accuracy": tuned["accuracy"],
             "macro_f1": tuned["macro"]["f1"],
             "intervals": tuned["intervals"],
-            "headline": {"name": first.name, "value": first.value, **vars(first.interval)},
+            "headline": {"name": headline.name, "value": headline.value, **vars(headline.interval)},
             "test_reads": count_test_reads(run.folder),
         },
         "importances": ledger.importances(),
@@ -114,15 +114,15 @@ def _describe_trial(trial: Trial) -> dict[str, Any]:
 
 
 def _measure_saving(ledger: Ledger) -> dict[str, float]:
-    """Return what was trained, what all trials in full would have been, and the seconds that halving saved."""
-    known = [t for t in ledger.trials if t.outcome is not None and t.outcome.steps]
-    outs = [(t.state, t.outcome) for t in known if t.outcome is not None]
-    per_epoch = [o.epochs / o.steps for _, o in outs]
+    """Return the epochs trained, the epochs of all trials in full, and the seconds that halving saved."""
+    trained = [t for t in ledger.trials if t.outcome is not None and t.outcome.steps]
+    outs = [(t.state, t.outcome) for t in trained if t.outcome is not None]
+    epochs_per_step = [o.epochs / o.steps for _, o in outs]
     return {
         "epochs_trained": sum(o.epochs for _, o in outs),
         "epochs_in_full": sum(
-            o.total_steps * each if state == PRUNED else o.epochs
-            for (state, o), each in zip(outs, per_epoch, strict=True)
+            o.total_steps * per_step if state == PRUNED else o.epochs
+            for (state, o), per_step in zip(outs, epochs_per_step, strict=True)
         ),
         "seconds_trained": sum(o.seconds for _, o in outs),
         "seconds_saved": sum(o.seconds / o.steps * (o.total_steps - o.steps) for s, o in outs if s == PRUNED),
@@ -130,10 +130,10 @@ def _measure_saving(ledger: Ledger) -> dict[str, float]:
 
 
 def _bound_regret(ledger: Ledger, best: Trial, metric: str) -> dict[str, Any]:
-    """Return what is known of how much better another trial would have been, in the metric that chose.
+    """Return what is known about how much better another trial could have been, in the selection metric.
 
-    Trained in full, no trial was better. A trial that halving stopped could have become anything: only what it had
-    reached by then is known.
+    No completed trial was better. A trial that halving stopped might have become better; only its score so far is
+    known.
     """
     stopped = [t for t in ledger.trials if t.state == PRUNED]
     sign = -1.0 if metric == "loss" else 1.0

@@ -1,7 +1,7 @@
-"""`python -m textune.search.worker`: jobs come in as JSON lines, what became of them goes out the same way.
+"""`python -m textune.search.worker`: reads jobs as JSON lines and writes their outcomes the same way.
 
-It trains in the main thread. When its input closes, because the search ended or was killed, it leaves at once:
-checkpoints are complete or absent, and no trial may be trained by two processes.
+It trains in the main thread. When its input closes, because the search ended or was killed, it exits at once:
+checkpoints are complete or absent, and two processes must never train the same trial.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ _SECONDS_BETWEEN_NOTICES = 0.5
 
 
 def main() -> None:
-    """Work until the input closes."""
+    """Run jobs until the input closes."""
     out = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
-    os.dup2(2, 1)  # what libraries print must not come between the lines
+    os.dup2(2, 1)  # output of libraries must not mix with the messages
     jobs: queue.Queue[Job] = queue.Queue()
     threading.Thread(target=_listen, args=(jobs,), daemon=True).start()
     bench = Bench()
-    import textune.training.trainer  # noqa: F401  takes seconds: better before the first job
+    import textune.training.trainer  # noqa: F401  takes seconds, so before the first job
 
-    _say(out, {"kind": READY})
-    last = 0.0
+    _send(out, {"kind": READY})
+    sent_at = 0.0
 
     while True:
         job = jobs.get()
 
         def notice(step: int, total: int, number: int = job.number) -> None:
-            nonlocal last
-            if time.monotonic() - last > _SECONDS_BETWEEN_NOTICES:
-                last = time.monotonic()
-                _say(out, {"number": number, "step": step, "total": total})
+            nonlocal sent_at
+            if time.monotonic() - sent_at > _SECONDS_BETWEEN_NOTICES:
+                sent_at = time.monotonic()
+                _send(out, {"number": number, "step": step, "total": total})
 
         try:
             outcome = run_job(job, bench, notice)
@@ -49,16 +49,16 @@ def main() -> None:
             outcome = Outcome(INTERRUPTED, error.message, exit_code=error.exit_code)
         except BundleError as error:
             outcome = Outcome(STOPPED, error.message, exit_code=error.exit_code)
-        _say(out, vars(outcome))
+        _send(out, vars(outcome))
         if outcome.kind == INTERRUPTED:
             return
 
 
-def _say(out: Any, content: dict[str, Any]) -> None:
+def _send(out: Any, message: dict[str, Any]) -> None:
     try:
-        out.write(json.dumps(content) + "\n")
+        out.write(json.dumps(message) + "\n")
     except OSError:
-        os._exit(1)  # nobody listens any more
+        os._exit(1)  # the search is gone
 
 
 def _listen(jobs: queue.Queue[Job]) -> None:

@@ -1,8 +1,8 @@
 """Checkpoints: complete or absent, hashed, and only safetensors and JSON inside.
 
 One checkpoint is a folder `step-00000120` with trainable.safetensors, optimizer.safetensors, random.safetensors
-and state.json, which holds the other files' SHA-256 and its own content's. It is written beside its place and
-renamed into it.
+and state.json, which holds the SHA-256 of the other files and of its own content. It is written under a temporary
+name, then renamed.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _FILES = ("trainable.safetensors", "optimizer.safetensors", "random.safetensors"
 
 @dataclass(frozen=True)
 class CheckpointState:
-    """Where training stood. best_*: of the validation metric so far; best_step is 0 before the first evaluation.
+    """The state of a training. best_*: best validation result so far; best_step is 0 before the first evaluation.
 
-    plan: fingerprint of settings and data; a resumed run must have the same.
-    stale_evaluations: evaluations since the best one. seconds: spent in training so far.
+    plan: fingerprint of settings and data, which a resumed run must match.
+    stale_evaluations: evaluations since the best one. seconds: training time so far.
     """
 
     step: int
@@ -50,12 +50,12 @@ def estimate_bytes(parameters: list[torch.nn.Parameter]) -> int:
 
 
 def check_space(folder: Path, bytes_needed: int) -> None:
-    """Raise BundleError before training starts where the disk could not hold the run."""
+    """Raise BundleError before training starts if the run would not fit on the disk."""
     free = shutil.disk_usage(folder).free
     if free < bytes_needed:
         raise BundleError(
             f"{folder}: the disk has {free / 2**20:.0f} MiB free, this run needs about {bytes_needed / 2**20:.0f} MiB",
-            hint="free some space, or put the runs elsewhere with runs_dir=FOLDER",
+            hint="free some space, or choose another disk with runs_dir=FOLDER",
         )
 
 
@@ -64,10 +64,10 @@ def save_checkpoint(
 ) -> Path:
     """Write one checkpoint under `folder` and return its path.
 
-    Raises BundleError where the disk is full: the partial checkpoint is removed, older ones stay whole.
+    Raises BundleError if the disk is full. The partial checkpoint is removed; older ones stay intact.
     """
     target = folder / f"step-{state.step:08d}"
-    # a damaged one that a resumed run went back before is written anew
+    # A run that resumed before a damaged checkpoint replaces it.
     if target.is_dir() and find_damage(target) is None and _state_equals(target, state):
         return target
     try:
@@ -90,7 +90,7 @@ def save_checkpoint(
             or "os error 28" in str(error)
         ):
             raise BundleError(
-                f"{folder}: the disk is full; the checkpoint at step {state.step} was not kept, older ones are whole",
+                f"{folder}: the disk is full; the checkpoint at step {state.step} was not saved, older ones are intact",
                 hint=f"free some space, then: textune resume {folder.parent}",
             ) from error
         raise
@@ -103,7 +103,7 @@ def _state_equals(target: Path, state: CheckpointState) -> bool:
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """Return the checkpoints, oldest first; leftovers of an interrupted write are removed."""
+    """Return the checkpoints, oldest first, after removing leftovers of interrupted writes."""
     if not folder.is_dir():
         return []
     for leftover in folder.glob(f"{PARTIAL}*"):
@@ -118,67 +118,66 @@ def load_checkpoint(
     plan: str,
     warn: Callable[[str], None],
 ) -> CheckpointState | None:
-    """Load the newest whole checkpoint into model, optimizer and random state; None where there is none.
+    """Load the newest intact checkpoint into model, optimizer and random state; return None if there is none.
 
-    A damaged checkpoint is named and the one before it is taken. Raises BundleError where a file that exact
-    resuming needs is missing, and where settings or data are not those of the checkpoint.
+    Warns about a damaged checkpoint and uses the one before it. Raises BundleError if a file is missing, or if
+    settings or data have changed since the checkpoint.
     """
-    found = list_checkpoints(folder)
-    for path in reversed(found):
+    checkpoints = list_checkpoints(folder)
+    for path in reversed(checkpoints):
         missing = [name for name in (*_FILES, "state.json") if not (path / name).is_file()]
         if missing:
             raise BundleError(
-                f"{path}: {', '.join(missing)} is missing, so the run cannot go on exactly where it stood",
-                hint="put the file back, or remove this checkpoint's folder to go on from an older one",
+                f"{path}: {', '.join(missing)} is missing, so the run cannot resume exactly",
+                hint="restore the file, or remove this checkpoint's folder to resume from an older one",
             )
         if (reason := find_damage(path)) is not None:
-            warn(f"{path}: {reason}; going back to the checkpoint before it")
+            warn(f"{path}: {reason}; using the checkpoint before it")
             continue
         content = read_json(path / "state.json", "the checkpoint's state")
         state = CheckpointState(**{k: v for k, v in content.items() if k not in ("files", "sha256")})
         if state.plan != plan:
-            raise BundleError(f"{path}: was made with other settings or data than this run has now")
+            raise BundleError(f"{path}: settings or data have changed since this checkpoint")
         _load_into(path, model, optimizer)
         return state
-    if found:
+    if checkpoints:
         raise BundleError(f"{folder}: every checkpoint is damaged", hint="train again with --overwrite")
     return None
 
 
 def find_damage(path: Path) -> str | None:
-    """Return what is wrong with a checkpoint's bytes, or None."""
+    """Return which files of a checkpoint are damaged, as a message, or None."""
     try:
         content = read_json(path / "state.json", "the checkpoint's state")
-        wrong = [name for name in _FILES if hash_file(path / name) != content["files"][name]]
-        wrong += ["state.json"] if _hash_content(content) != content["sha256"] else []
+        damaged = [name for name in _FILES if hash_file(path / name) != content["files"][name]]
+        damaged += ["state.json"] if _hash_content(content) != content["sha256"] else []
     except (BundleError, KeyError, TypeError, OSError) as error:
         return str(error)
-    return f"{', '.join(wrong)} is damaged (SHA-256 differs)" if wrong else None
+    return f"{', '.join(damaged)} is damaged (SHA-256 differs)" if damaged else None
 
 
 def _hash_content(content: dict[str, Any]) -> str:
-    """Return the SHA-256 of what state.json says beside its own hash."""
-    said = {key: value for key, value in content.items() if key != "sha256"}
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+    """Return the SHA-256 of the content of state.json without its own hash."""
+    hashed = {key: value for key, value in content.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()
 
 
 def load_trainable(path: Path, model: torch.nn.Module) -> None:
-    """Lay one checkpoint's trained tensors over the model; raise BundleError where it is damaged."""
+    """Load a checkpoint's trained tensors into the model; raise BundleError if it is damaged."""
     if (reason := find_damage(path)) is not None:
         raise BundleError(f"{path}: {reason}")
     _copy_tensors(load_file(path / _FILES[0]), trainable_parameters(model), path)
 
 
 def remove_all_but(folder: Path, steps: set[int], newest: int) -> None:
-    """Keep the newest checkpoints and those of the given steps."""
-    found = list_checkpoints(folder)
-    for path in found[:-newest]:
+    """Remove all but the newest checkpoints and those of the given steps."""
+    for path in list_checkpoints(folder)[:-newest]:
         if int(path.name.removeprefix("step-")) not in steps:
             remove_folder(path)
 
 
 def trainable_parameters(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
-    """Return the parameters that are trained, by name."""
+    """Return the trained parameters by name."""
     return {n: p for n, p in model.named_parameters() if p.requires_grad}
 
 
@@ -201,25 +200,25 @@ def _random_tensors() -> dict[str, torch.Tensor]:
     return tensors
 
 
-def _copy_tensors(tensors: dict[str, torch.Tensor], places: dict[str, torch.nn.Parameter], path: Path) -> None:
-    if set(tensors) != set(places):
-        raise BundleError(f"{path}: its tensors are not those that this run trains")
+def _copy_tensors(tensors: dict[str, torch.Tensor], parameters: dict[str, torch.nn.Parameter], path: Path) -> None:
+    if set(tensors) != set(parameters):
+        raise BundleError(f"{path}: its tensors do not match the parameters that this run trains")
     with torch.no_grad():
         for name, tensor in tensors.items():
-            places[name].copy_(tensor)
+            parameters[name].copy_(tensor)
 
 
 def _load_into(path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    places = trainable_parameters(model)
-    _copy_tensors(load_file(path / _FILES[0]), places, path)
+    parameters = trainable_parameters(model)
+    _copy_tensors(load_file(path / _FILES[0]), parameters, path)
     optimizer.state.clear()
     for key, tensor in load_file(path / _FILES[1]).items():
         if key == "empty":
             continue
-        what, _, name = key.partition("|")
-        # AdamW keeps its step count on the CPU and its moments beside the parameter.
-        device = torch.device("cpu") if what == "step" else places[name].device
-        optimizer.state[places[name]][what] = tensor.to(device)
+        entry, _, name = key.partition("|")
+        # AdamW keeps its step count on the CPU and its moments on the parameter's device.
+        device = torch.device("cpu") if entry == "step" else parameters[name].device
+        optimizer.state[parameters[name]][entry] = tensor.to(device)
     random = load_file(path / _FILES[2])
     torch.set_rng_state(random["cpu"])
     if torch.cuda.is_available():

@@ -1,8 +1,8 @@
-"""Contrastive tuning of the encoder on few rows: pairs of one class move together, others apart.
+"""Contrastive tuning of the encoder on few rows: pairs of the same class move together, other pairs apart.
 
-Few rows make many pairs, so this learns more from them than a head does (SetFit, Tunstall and others 2022,
-arXiv:2209.11055). Here every pair of a batch takes part, over the run's own engine and adapter; the head is solved on
-what comes out of it.
+Few rows make many pairs, so this learns more from them than a head does (SetFit, Tunstall et al. 2022,
+arXiv:2209.11055). Every pair of a batch is used, with the run's engine and adapter. The head is solved on the resulting
+features.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 
 ROWS_PER_STEP = 32
 STRENGTH = 0.01
-"""The C of the head that follows. The rows lie apart by now, so cross-validation on them would choose no penalty and
-make the model sure of everything; on held-out rows this one is close to calibrated (docs/explanation.md)."""
+"""The C of the head that follows. Contrastive tuning has separated the training rows, so cross-validation on them would
+choose almost no penalty and an overconfident model. This C is close to calibrated on held-out rows
+(docs/explanation.md)."""
 RATE_FACTOR = 2.0
-"""Pairs are learned at so many times the rate of the rest: there are few steps, and no head to run away from."""
+"""Factor on the learning rate: there are few steps, and no head that could diverge."""
 _WARMUP = 0.1
 
 
@@ -42,9 +43,9 @@ def tune_by_contrast(
 ) -> None:
     """Take a number of steps on balanced batches of training rows, at the rates of `groups`.
 
-    split: targets int64 [rows], one label per text. max_tokens: of one step, padding included; a step on long texts has
-    fewer rows. The same seed gives the same steps, whatever was done before.
-    Raises TrainingError where the loss is not finite.
+    split: targets int64 [rows], one label per text. max_tokens: of one step, padding included; steps on long texts have
+    fewer rows. The same seed always gives the same steps.
+    Raises TrainingError if the loss is not finite.
     """
     import torch
 
@@ -53,7 +54,7 @@ def tune_by_contrast(
     peaks = [RATE_FACTOR * group["lr"] for group in body]
     optimizer = torch.optim.AdamW([dict(group) for group in body], lr=0.0)
     engine = network.engine
-    training, lengths = engine.training, split.tokens.longest_windows * split.tokens.count_windows()
+    was_training, lengths = engine.training, split.tokens.longest_windows * split.tokens.count_windows()
     with network.without_output_layer():
         engine.train()
         for step, rows in enumerate(draw_batches(split.targets, steps, seed)):
@@ -74,42 +75,42 @@ def tune_by_contrast(
             optimizer.zero_grad(set_to_none=True)
             engine.refresh()
             advance()
-    for parameter in engine.parameters():  # the head's hidden layer got gradients, too, which no step takes
+    for parameter in engine.parameters():  # the head's hidden layer has gradients that no step uses
         parameter.grad = None
-    engine.train(training)
+    engine.train(was_training)
 
 
 def measure_pairs(features: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Return how far cosines of pairs are from 1 (one class) and 0 (two), squared; both kinds count the same.
+    """Return the squared distance of pairs' cosines from 1 (same class) and 0 (different), both weighted equally.
 
     features: float32 [rows, width]. targets: int64 [rows].
     """
     import torch
 
     directions = torch.nn.functional.normalize(features, dim=1)
-    one, other = torch.triu_indices(len(targets), len(targets), 1, device=features.device)
-    cosines = (directions @ directions.T)[one, other]
-    same = targets[one] == targets[other]
-    parts = [(cosines[chosen] - goal).square().mean() for chosen, goal in ((same, 1.0), (~same, 0.0)) if chosen.any()]
+    first, second = torch.triu_indices(len(targets), len(targets), 1, device=features.device)
+    cosines = (directions @ directions.T)[first, second]
+    same = targets[first] == targets[second]
+    parts = [(cosines[pairs] - goal).square().mean() for pairs, goal in ((same, 1.0), (~same, 0.0)) if pairs.any()]
     return torch.stack(parts).mean()
 
 
 def draw_batches(targets: NDArray[np.int64], steps: int, seed: int) -> Iterator[NDArray[np.int64]]:
-    """Yield the rows of every step: of up to 16 classes, equally many of each as far as there are.
+    """Yield the rows of every step: up to 16 classes, with equally many rows of each where possible.
 
-    The classes take turns with two rows each, so that the first rows are pairs and balanced, too.
+    The classes take turns with two rows each, so that any first part is also balanced and made of pairs.
     """
     random = np.random.default_rng([seed, 3])
     rows_of = [np.flatnonzero(targets == c) for c in np.unique(targets)]
     count = min(len(rows_of), ROWS_PER_STEP // 2)
-    each = max(2, ROWS_PER_STEP // count)
+    per_class = max(2, ROWS_PER_STEP // count)
     for _ in range(steps):
-        chosen = random.permutation(len(rows_of))[:count]
-        drawn = [random.permutation(rows_of[c])[:each] for c in chosen]
-        yield np.concatenate([rows[i : i + 2] for i in range(0, each, 2) for rows in drawn])
+        classes = random.permutation(len(rows_of))[:count]
+        drawn = [random.permutation(rows_of[c])[:per_class] for c in classes]
+        yield np.concatenate([rows[i : i + 2] for i in range(0, per_class, 2) for rows in drawn])
 
 
 def limit_rows(rows: NDArray[np.int64], lengths: NDArray[Any], max_tokens: int) -> NDArray[np.int64]:
-    """Return the first of the rows whose tokens, padded, fit into one pass; four at least. lengths: of all rows."""
-    longest = np.maximum.accumulate(lengths[rows]) * np.arange(1, len(rows) + 1)
-    return rows[: max(int((longest <= max_tokens).sum()), 4)]
+    """Return the first rows whose padded tokens fit into one pass, at least four. lengths: of all rows."""
+    padded = np.maximum.accumulate(lengths[rows]) * np.arange(1, len(rows) + 1)
+    return rows[: max(int((padded <= max_tokens).sum()), 4)]

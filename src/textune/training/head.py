@@ -1,10 +1,10 @@
 """The head's first weights: solved on frozen features, so that tuning starts from the linear probe.
 
-Features are what the head's last layer reads, asked of the engine itself: that layer is taken out for one pass over
-the training rows. So they are pooled, and averaged over the windows of a long text, as the model does it. A hidden
-layer below it (RoBERTa, ELECTRA, DistilBERT, MPNet, DeBERTa, ModernBERT) that the checkpoint lacks starts as a scaled
-identity whose activation works in its straight part; the probe is solved on what that layer gives, so the model gives
-the probe's logits exactly.
+Features are the input of the head's last layer. The engine computes them: that layer is replaced by the identity for
+one pass over the training rows, so features are pooled, and averaged over windows, exactly as in the model. If the head
+has a hidden layer (RoBERTa, ELECTRA, DistilBERT, MPNet, DeBERTa, ModernBERT) that is not in the checkpoint, it starts
+as a scaled identity in the almost linear part of its activation. The probe is solved on that layer's output, so the
+model gives exactly the probe's logits.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ if TYPE_CHECKING:
 
 PROBE = "probe"
 MOST_ROWS = 20_000
-"""Training rows that a probe is solved on; of more, so many are drawn, with some of every class."""
+"""The most training rows for solving a probe; from larger sets this many are drawn, with some of every class."""
 MOST_ROWS_ALONE = 50_000
-"""The same where nothing but the head is trained."""
+"""The same limit when only the head is trained."""
 _ROWS_OF_EVERY_CLASS = 8
 _STRAIGHT_PART = {"tanh": (0.25, 0.0), "relu": (1.0, 4.0), "gelu": (1.0, 4.0)}
-"""Activation -> scale and shift that keep features of variance 1 where the activation is almost straight."""
+"""Activation -> scale and shift that keep features of variance 1 where the activation is almost linear."""
 
 
 @dataclass(frozen=True)
 class Network:
-    """An engine, and what is needed to take the features of a text out of it. classes: of its head."""
+    """An engine and what is needed to compute features with it. classes: of its head."""
 
     engine: Engine
     family: Family
@@ -50,7 +50,7 @@ class Network:
 
     @property
     def has_output_layer(self) -> bool:
-        """Whether the head ends in a trained linear layer; that of an unknown architecture may not."""
+        """Whether the head ends in a trained linear layer; on an unknown architecture it may not."""
         try:
             self.find_output_layer()
         except ModelError:
@@ -58,12 +58,12 @@ class Network:
         return True
 
     def find_output_layer(self) -> tuple[torch.nn.Module, str]:
-        """Return the module that holds the head's last layer, and its name there; raises ModelError."""
+        """Return the parent of the head's last layer and the layer's name in it; raise ModelError."""
         return find_output_layer(self.engine.model, self.family, self.classes)
 
     @contextmanager
     def without_output_layer(self) -> Iterator[None]:
-        """Let the engine return the features of a text instead of its logits."""
+        """Make the engine return features instead of logits."""
         import torch
 
         parent, name = self.find_output_layer()
@@ -77,7 +77,7 @@ class Network:
             self.engine.refresh()
 
     def compute_features(self, split: EncodedSplit) -> NDArray[np.float32]:
-        """Return what the head's last layer reads of every row: float32 [rows, width]."""
+        """Return the input of the head's last layer for every row: float32 [rows, width]."""
         from textune.engine import predict_logits
 
         with self.without_output_layer():
@@ -85,10 +85,10 @@ class Network:
 
 
 def find_output_layer(model: torch.nn.Module, family: Family, classes: int) -> tuple[torch.nn.Module, str]:
-    """Return the module that holds the trained head's last layer, and its name there; raise ModelError."""
+    """Return the parent of the trained head's last layer and the layer's name in it; raise ModelError."""
     import torch
 
-    found = [
+    names = [
         name
         for name, module in model.named_modules()
         if isinstance(module, torch.nn.Linear)
@@ -96,14 +96,14 @@ def find_output_layer(model: torch.nn.Module, family: Family, classes: int) -> t
         and module.out_features == classes
         and module.weight.requires_grad
     ]
-    if not found:
-        raise ModelError("the head has no trained linear layer that gives the classes", hint="set head_init=random")
-    parent, _, name = found[-1].rpartition(".")
+    if not names:
+        raise ModelError("the head has no trained linear layer with one output per class", hint="set head_init=random")
+    parent, _, name = names[-1].rpartition(".")
     return model.get_submodule(parent), name
 
 
 def straighten_hidden_layer(model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> None:
-    """Make a new hidden layer of the head a scaled identity; leave one that came with the checkpoint unchanged."""
+    """Make a new hidden layer of the head a scaled identity; leave a pretrained one unchanged."""
     import torch
 
     name, activation = family.hidden_layer
@@ -121,18 +121,18 @@ def straighten_hidden_layer(model: torch.nn.Module, family: Family, new_modules:
 
 
 def choose_rows(targets: NDArray[Any], most: int, seed: int) -> NDArray[np.int64]:
-    """Return the rows to solve a probe on, ascending: all, or a random part that has some rows of every class."""
+    """Return the rows for solving a probe, ascending: all, or a random sample with some rows of every class."""
     if len(targets) <= most:
         return np.arange(len(targets))
     order = np.random.default_rng([seed, 2]).permutation(len(targets))
     shuffled = targets[order]
     if targets.ndim == 1:
-        first = [np.flatnonzero(shuffled == c)[:_ROWS_OF_EVERY_CLASS] for c in np.unique(targets)]
+        of_class = [np.flatnonzero(shuffled == c)[:_ROWS_OF_EVERY_CLASS] for c in np.unique(targets)]
     else:
-        first = [np.flatnonzero(shuffled[:, c] > 0)[:_ROWS_OF_EVERY_CLASS] for c in range(targets.shape[1])]
-    places = np.concatenate([*first, np.arange(len(targets))])
-    _, once = np.unique(places, return_index=True)
-    return np.sort(order[places[np.sort(once)][:most]])
+        of_class = [np.flatnonzero(shuffled[:, c] > 0)[:_ROWS_OF_EVERY_CLASS] for c in range(targets.shape[1])]
+    positions = np.concatenate([*of_class, np.arange(len(targets))])
+    _, first_indices = np.unique(positions, return_index=True)
+    return np.sort(order[positions[np.sort(first_indices)][:most]])
 
 
 def start_head(
@@ -144,18 +144,18 @@ def start_head(
     most_rows: int = MOST_ROWS,
     strength: float | None = None,
 ) -> Probe:
-    """Solve the head on the features of training rows. strength: its C; None: chosen by cross-validation."""
+    """Solve the head on features of training rows. strength: its C; None: choose it by cross-validation."""
     rows = choose_rows(split.targets, most_rows, seed)
     part = EncodedSplit(split.tokens.take(rows), split.targets[rows], split.source_rows[rows])
     if len(rows) == len(split):
-        part = split  # the same tokens, so that the states of frozen layers are found in the cache
+        part = split  # the same object, so that the engine finds cached states of frozen layers
     parent, name = network.find_output_layer()
     loss = replace(loss, intercept=getattr(parent, name).bias is not None)
     return solve_probe(network.compute_features(part), part.targets, network.classes, loss, seed, strength=strength)
 
 
 def set_head(network: Network, probe: Probe) -> None:
-    """Write solved weights into the head's last layer."""
+    """Copy solved weights into the head's last layer."""
     import torch
 
     parent, name = network.find_output_layer()

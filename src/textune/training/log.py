@@ -1,4 +1,4 @@
-"""The log of a training: one JSON line per step, evaluation and warning, and TensorBoard's event files if wanted."""
+"""The training log: one JSON line per step, evaluation and warning, and optional TensorBoard event files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from textune.files import append_json_line, read_json_lines, write_text_atomical
 
 
 class TrainingLog:
-    """Writes `metrics.jsonl`. active: whether this process is the one that writes.
+    """Writes `metrics.jsonl`. active: whether this process writes.
 
     losses: mean loss of every step so far.
     """
@@ -23,7 +23,7 @@ class TrainingLog:
         self.losses: list[float] = []
 
     def write(self, line: Mapping[str, Any]) -> None:
-        """Add a line."""
+        """Append a line."""
         if line["kind"] == "step":
             self.losses.append(line["loss"])
         if not self._active:
@@ -34,14 +34,14 @@ class TrainingLog:
                 self._board.add_scalar(f"{line['kind']}/{key}", line[key], line["step"])
 
     def forget_after(self, step: int) -> None:
-        """Drop lines of steps that a resumed run takes again."""
+        """Drop the lines of steps that a resumed run will repeat."""
         lines = [line for line in read_json_lines(self._path) if line["step"] <= step and step > 0]
         self.losses = [line["loss"] for line in lines if line["kind"] == "step"]
         if self._active and self._path.exists():
             write_text_atomically(self._path, "".join(json.dumps(line) + "\n" for line in lines))
 
     def close(self) -> None:
-        """Finish the event files."""
+        """Close the event files."""
         if self._board is not None:
             self._board.close()
 

@@ -1,8 +1,8 @@
-"""The linear probe: regularised logistic regression on frozen features, solved instead of learned by small steps.
+"""The linear probe: regularized logistic regression on frozen features, solved directly instead of by small steps.
 
-A new head learns slowly at the rate that suits the rest of the model. Solved first, it is as good as frozen features
-allow before the first step, and tuning starts from there (Kumar and others 2022, arXiv:2202.10054). Features are
-standardised for the solver, and that is folded into the weights, so the result is an ordinary linear layer.
+At the learning rate of the other layers, a new head learns slowly. Solved first, it is as good as frozen features
+allow, and tuning starts from there (Kumar et al. 2022, arXiv:2202.10054). Features are standardized for the solver, and
+the scaling is folded into the weights, so the result is an ordinary linear layer.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ Floats = NDArray[np.float32]
 Targets = NDArray[Any]
 
 STRENGTHS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
-"""scikit-learn's C, from strong regularisation to weak, for features of variance 1."""
+"""scikit-learn's C, from strong to weak regularization, for features of variance 1."""
 FOLDS = 3
 MOST_ROWS_TO_CHOOSE = 5_000
 _STEPS_TO_CHOOSE, _STEPS_TO_SOLVE = 40, 200
 _WORSE_BEFORE_STOPPING = 2
 _ROWS_OF_COMMON_SCALE = 500
-"""Standardising counts a scale common to all features as if so many rows had shown it: with few rows the variance of
-each feature is noise, and dividing by it costs half a point (docs/explanation.md)."""
+"""Weight, in rows, of the scale common to all features when each feature is standardized. With few rows the variance of
+a single feature is noisy, and dividing by it costs half a point of accuracy (docs/explanation.md)."""
 
 
 @dataclass(frozen=True)
 class Probe:
     """A solved head. weight: float32 [classes, width]. bias: float32 [classes].
 
-    Both are divided by the temperature that suits the held-out rows. strength: the C that cross-validation chose.
-    losses: mean log loss of held-out rows by C, each at its best temperature, as far as they were tried.
-    rows, out_of_fold: training rows that took part in the choice, int64 [chosen], and their logits at the chosen C by
-    regressions that did not see them, float32 [chosen, classes].
+    Both are divided by the best temperature for held-out rows. strength: the C that cross-validation chose.
+    losses: mean log loss of held-out rows for each C that was tried, at its best temperature.
+    rows, out_of_fold: the training rows used for cross-validation, int64 [chosen], and their out-of-fold logits at the
+    chosen C, float32 [chosen, classes].
     """
 
     weight: Floats
@@ -59,7 +59,7 @@ def solve_probe(
     strength: float | None = None,
     advance: Callable[[], None] = lambda: None,
 ) -> Probe:
-    """Solve the head; C is chosen by cross-validation on at most 5,000 of the rows.
+    """Solve the head; cross-validation on at most 5,000 rows chooses C.
 
     features: float32 [rows, width]. targets: as the task encodes them. strength: the C to take, without choosing.
     advance: called after each regression. Without an intercept in the loss, features are scaled but not centred.
@@ -83,7 +83,7 @@ def solve_probe(
 
 
 def _measure_scale(features: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return mean and scale of each feature, float64 [width]; a constant one has an infinite scale: no weight."""
+    """Return mean and scale of each feature, float64 [width]; constant features get an infinite scale, so no weight."""
     mean, variance = features.mean(0, dtype=np.float64), features.var(0, dtype=np.float64)
     varies = variance > 1e-12 * max(float(variance.max(initial=0.0)), 1e-24)
     common = float(np.median(variance[varies])) if varies.any() else 1.0
@@ -94,7 +94,7 @@ def _measure_scale(features: Floats) -> tuple[NDArray[np.float64], NDArray[np.fl
 
 @dataclass(frozen=True)
 class _Choice:
-    """The best C, its temperature, the held-out loss by C, the rows that took part, and their held-out logits."""
+    """The best C, its temperature, the held-out loss by C, the rows used, and their out-of-fold logits."""
 
     strength: float
     temperature: float
@@ -106,32 +106,32 @@ class _Choice:
 def _choose_strength(
     features: Floats, targets: Targets, classes: int, loss: ProbeLoss, seed: int, advance: Callable[[], None]
 ) -> _Choice:
-    """Return the C of the lowest loss on held-out rows.
+    """Return the C with the lowest loss on held-out rows.
 
-    The loss is that at the best temperature: C changes how far logits lie apart, too, which says nothing about answers.
+    Losses are compared at the best temperature, since C also changes the scale of the logits.
     """
-    chosen = np.random.default_rng(seed).permutation(len(features))[:MOST_ROWS_TO_CHOOSE]
-    fold_of = assign_folds(targets[chosen], seed, by_class=loss.folds_by_class)
+    rows = np.random.default_rng(seed).permutation(len(features))[:MOST_ROWS_TO_CHOOSE]
+    fold_of = assign_folds(targets[rows], seed, by_class=loss.folds_by_class)
     starts: list[Floats | None] = [None] * FOLDS
-    found: dict[float, float] = {}
-    best, best_temperature, best_logits, worse = STRENGTHS[0], 1.0, np.zeros((len(chosen), classes), np.float32), 0
+    losses: dict[float, float] = {}
+    best, best_temperature, best_logits, worse = STRENGTHS[0], 1.0, np.zeros((len(rows), classes), np.float32), 0
     for strength in STRENGTHS:
-        logits = np.zeros((len(chosen), classes), np.float32)
+        logits = np.zeros((len(rows), classes), np.float32)
         for fold in range(FOLDS):
-            learn, judge = chosen[fold_of != fold], chosen[fold_of == fold]
+            training, held_out = rows[fold_of != fold], rows[fold_of == fold]
             starts[fold] = solution = _solve(
-                features[learn], targets[learn], classes, loss, strength, starts[fold], _STEPS_TO_CHOOSE
+                features[training], targets[training], classes, loss, strength, starts[fold], _STEPS_TO_CHOOSE
             )
-            logits[fold_of == fold] = features[judge] @ solution[:-1] + solution[-1]
+            logits[fold_of == fold] = features[held_out] @ solution[:-1] + solution[-1]
             advance()
-        temperature, found[strength] = search_temperature(logits, targets[chosen])
-        if strength == best or found[strength] < found[best]:
+        temperature, losses[strength] = search_temperature(logits, targets[rows])
+        if strength == best or losses[strength] < losses[best]:
             best, best_temperature, best_logits, worse = strength, temperature, logits / temperature, 0
         else:
             worse += 1
             if worse == _WORSE_BEFORE_STOPPING:
                 break
-    return _Choice(best, best_temperature, found, chosen, best_logits)
+    return _Choice(best, best_temperature, losses, rows, best_logits)
 
 
 def assign_folds(targets: Targets, seed: int, *, by_class: bool) -> NDArray[np.int64]:
@@ -147,24 +147,24 @@ def assign_folds(targets: Targets, seed: int, *, by_class: bool) -> NDArray[np.i
 def _solve(
     features: Floats, targets: Targets, classes: int, loss: ProbeLoss, strength: float, start: Floats | None, steps: int
 ) -> Floats:
-    """Return weights and, in the last row, biases: float32 [width + 1, classes]. Biases are not regularised.
+    """Return weights and, in the last row, biases: float32 [width + 1, classes]. Biases are not regularized.
 
-    L-BFGS runs along the principal axes of the features, each stretched until the loss curves about alike along all:
-    the solution is the same, and it takes a third of the steps.
+    L-BFGS runs in the features' principal axes, scaled so that the loss has a similar curvature along each. The
+    solution is the same, in a third of the steps.
     """
     import torch
 
     cells, weights = loss.spread(targets, classes)
     rows, width = features.shape
     decay = 1 / (strength * max(rows, 1))
-    given = torch.from_numpy(features)
-    variances, axes = torch.linalg.eigh(given.T @ given / rows)
+    inputs = torch.from_numpy(features)
+    variances, axes = torch.linalg.eigh(inputs.T @ inputs / rows)
     stretch = (variances.clamp_min(0) * loss.curvature(classes) + decay).rsqrt()[:, None]
-    turned, penalty = given @ (axes * stretch.T), decay * stretch**2
+    rotated, penalty = inputs @ (axes * stretch.T), decay * stretch**2
     parameters = torch.zeros(width + 1, classes)
     if start is not None:
-        known = torch.from_numpy(start)
-        parameters[:-1], parameters[-1] = axes.T @ known[:-1] / stretch, known[-1]
+        initial = torch.from_numpy(start)
+        parameters[:-1], parameters[-1] = axes.T @ initial[:-1] / stretch, initial[-1]
     parameters.requires_grad_(True)
     parameters.grad = torch.empty_like(parameters)
     optimizer = torch.optim.LBFGS(
@@ -178,14 +178,14 @@ def _solve(
 
     @torch.no_grad()
     def evaluate() -> torch.Tensor:
-        inner, slope = parameters[:-1], parameters.grad
-        assert slope is not None
-        value, gradient = loss.measure(torch.addmm(parameters[-1], turned, inner), cells, weights)
+        slopes, d_parameters = parameters[:-1], parameters.grad
+        assert d_parameters is not None
+        value, gradient = loss.measure(torch.addmm(parameters[-1], rotated, slopes), cells, weights)
         gradient /= rows
-        torch.mm(turned.T, gradient, out=slope[:-1])
-        slope[:-1].addcmul_(penalty, inner)
-        slope[-1] = gradient.sum(0) if loss.intercept else 0.0
-        total: torch.Tensor = value / rows + 0.5 * (penalty * inner**2).sum()
+        torch.mm(rotated.T, gradient, out=d_parameters[:-1])
+        d_parameters[:-1].addcmul_(penalty, slopes)
+        d_parameters[-1] = gradient.sum(0) if loss.intercept else 0.0
+        total: torch.Tensor = value / rows + 0.5 * (penalty * slopes**2).sum()
         return total
 
     optimizer.step(evaluate)  # type: ignore[no-untyped-call]

@@ -1,7 +1,7 @@
-"""One plain training loop over accelerate: exact resuming, guards against silent failure, a log of JSON lines.
+"""A plain training loop over accelerate: exact resuming, guards against silent failure, a log of JSON lines.
 
-The loss is the sum over rows divided by the rows of the whole optimizer step, over its micro-batches and over
-processes: pieces of unequal size weigh by their rows.
+The loss is the sum over rows divided by the rows of the whole optimizer step, across micro-batches and processes, so
+micro-batches of different size are weighted by their rows.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ Look = Callable[[], Mapping[str, float]]
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What training came to. best_step: whose weights the model now holds. seconds: of training alone.
+    """The result of a training. best_step: the step whose weights the model now has. seconds: of training alone.
 
-    paused: it stopped where it was told to, and a later `run` goes on.
+    paused: it stopped at the requested epoch, and a later `run` continues it.
     """
 
     steps: int
@@ -62,7 +62,7 @@ class TrainingResult:
 
 @dataclass(frozen=True)
 class TrainingRows:
-    """The rows that a training sees, and how they are padded."""
+    """The rows of a training and how they are padded."""
 
     train: EncodedSplit
     validation: EncodedSplit | None
@@ -71,7 +71,7 @@ class TrainingRows:
 
 @dataclass(frozen=True)
 class TrainingSetup:
-    """How they are trained.
+    """How to train.
 
     config: with every None decided by `textune.config.defaults`. plan: fingerprint of settings, data and probes.
     max_tokens: of one forward pass, padding included; None: no limit. task: makes batches and calls the engine.
@@ -85,10 +85,10 @@ class TrainingSetup:
 
 
 class Trainer:
-    """Trains one engine on one split; `run` is all that callers need.
+    """Trains one engine on one split; most callers only need `run`.
 
-    engine: a module `engine(batch) -> logits` that holds the model. groups: the method's optimizer groups.
-    folder: where checkpoints and the log go.
+    engine: a module `engine(batch) -> logits` that contains the model. groups: the method's optimizer groups.
+    folder: for checkpoints and the log.
     """
 
     def __init__(
@@ -121,18 +121,18 @@ class Trainer:
         self._steps_per_epoch = math.ceil(len(rows.train) / config.batch_size)
         self.total_steps = max(1, round(config.epochs * self._steps_per_epoch)) if config.epochs else 0
         self.eval_every = config.eval_every_steps or min(self._steps_per_epoch, max(1, math.ceil(self.total_steps / 4)))
-        self._saved = time.monotonic()
+        self._saved_at = time.monotonic()
 
     @property
     def model(self) -> torch.nn.Module:
-        """The module tree whose parameters are the only truth."""
+        """The engine, which holds the model's parameters."""
         return self._bare_engine
 
     def run(self, until_epoch: float | None = None, look: Look | None = None) -> TrainingResult:
-        """Train to the end, from the newest whole checkpoint where there is one, and load the best weights.
+        """Train to the end, starting from the newest intact checkpoint if there is one, and load the best weights.
 
-        until_epoch: pause at the first evaluation from there on. Rates and evaluations stay those of the whole run.
-        look: returns the scores of the validation rows before the first step, in the place of `measure`.
+        until_epoch: pause at the first evaluation at or after this epoch, without changing rates or evaluations.
+        look: returns the validation scores before the first step, instead of `measure`.
         Raises TrainingError (NaN, no gradient), BundleError (disk full, damaged checkpoint), RunInterrupted.
         """
         parameters = list(trainable_parameters(self.model).values())
@@ -143,31 +143,31 @@ class Trainer:
         if state is None:
             state = CheckpointState(step=0, plan=self._plan)
         else:
-            self._progress.say(f"going on from step {state.step} of {self.total_steps}")
+            self._progress.say(f"resuming at step {state.step} of {self.total_steps}")
         self._log.forget_after(state.step)
         if state.step == 0 and self._validation is not None:
             first = self.measure()[0] if look is None else look()
             self._log.write({"kind": "evaluation", "step": 0, "epoch": 0.0} | dict(first))
             if self._config.head_init == "probe" and self.total_steps:
-                # A solved head is a rival of all that follows: tuning that does not beat it is not kept.
+                # The solved head competes with all later steps: if tuning does not beat it, it is restored.
                 state = replace(state, best_step=0, best_value=self._rank(first))
                 self.save(state)
         if not self.total_steps and not state.finished:
             state = replace(state, finished=True)
             self.save(state)
         if state.step >= pause_at and state.step % self.eval_every == 0 and not state.finished:
-            return self._finish(state, paused=True)  # it had paused here already
+            return self._finish(state, paused=True)  # already paused at this step
         self._engine.train()
         with StopRequest() as stop, self._progress.task("training", self.total_steps) as task:
             if state.step:
                 task.advance(state.step)
-            started = time.monotonic() - state.seconds
+            started_at = time.monotonic() - state.seconds
             for step, rows in self.remaining_steps(state):
                 loss, norm = self.take_step(step, rows, first=step == 1)
                 state = replace(
                     state,
                     step=step,
-                    seconds=time.monotonic() - started,
+                    seconds=time.monotonic() - started_at,
                     running_loss=state.running_loss + loss * len(rows),
                     running_rows=state.running_rows + len(rows),
                 )
@@ -184,7 +184,7 @@ class Trainer:
                 task.advance(1, f"loss {loss:.3f}")
                 last = step == self.total_steps
                 if step % self.eval_every == 0 or last:
-                    state = replace(self._evaluate(state), seconds=time.monotonic() - started)
+                    state = replace(self._evaluate(state), seconds=time.monotonic() - started_at)
                     last = last or self._out_of_patience(state)
                     state = replace(state, finished=last)
                     self.save(state)
@@ -199,7 +199,7 @@ class Trainer:
         return self._finish(state)
 
     def remaining_steps(self, state: CheckpointState) -> Iterator[tuple[int, NDArray[Any]]]:
-        """Yield number and rows of each step that is left."""
+        """Yield the number and rows of each remaining step."""
         if state.finished:
             return
         step, lengths = state.step, self._train.tokens.lengths
@@ -212,19 +212,19 @@ class Trainer:
                 yield step, rows
 
     def take_step(self, step: int, rows: NDArray[Any], *, first: bool) -> tuple[float, float]:
-        """Return the mean loss of the step's rows and the norm of its gradient before clipping."""
+        """Take an optimizer step; return the mean loss of its rows and the gradient norm before clipping."""
         accelerator, config = self._accelerator, self._config
         for group in self._bare_optimizer.param_groups:
             group["lr"] = group["initial_lr"] * self._rate_factor(step)
-        mine = rows[accelerator.process_index :: accelerator.num_processes]
-        weight = 1.0 if len(mine) else 0.0  # a process without rows still takes part in the exchange of gradients
-        mine = mine if len(mine) else rows[:1]
-        total = self._accumulate(mine, weight / len(rows))
+        local_rows = rows[accelerator.process_index :: accelerator.num_processes]
+        weight = 1.0 if len(local_rows) else 0.0  # a process without rows must still exchange gradients
+        local_rows = local_rows if len(local_rows) else rows[:1]
+        total = self._accumulate(local_rows, weight / len(rows))
         value = float(accelerator.reduce(total, reduction="sum"))
         if not math.isfinite(value):
             self._fail_not_finite("loss", value, step, rows)
         parameters = [p for g in self._bare_optimizer.param_groups for p in g["params"]]
-        if first:  # later a gradient of nothing may be a batch that the model is wholly sure of
+        if first:  # later, a zero gradient can come from a batch that the model fits perfectly
             self._check_gradients()
         limit = config.max_grad_norm or float("inf")
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, limit))
@@ -235,9 +235,9 @@ class Trainer:
         return value, norm
 
     def _accumulate(self, rows: NDArray[Any], weight: float) -> torch.Tensor:
-        """Add the rows' gradients up, piece by piece; return their loss. Where memory runs out pieces are halved."""
+        """Accumulate the rows' gradients over micro-batches and return the loss; if memory runs out, halve them."""
         try:
-            return self._run_pieces(rows, weight)
+            return self._run_micro_batches(rows, weight)
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error) or self._accelerator.num_processes > 1:
                 raise
@@ -248,13 +248,13 @@ class Trainer:
                 f"memory ran out on a single text of {longest} tokens",
                 hint="choose a smaller max_length=, or a smaller backbone=",
             )
-        self._progress.warn(f"memory ran out: from here on at most {self._max_tokens:,} tokens at once")
+        self._progress.warn(f"memory ran out: continuing with at most {self._max_tokens:,} tokens at once")
         self._optimizer.zero_grad(set_to_none=True)
         return self._accumulate(rows, weight)
 
-    def _run_pieces(self, rows: NDArray[Any], weight: float) -> torch.Tensor:
+    def _run_micro_batches(self, rows: NDArray[Any], weight: float) -> torch.Tensor:
         accelerator, tokens = self._accelerator, self._train.tokens
-        pieces = split_micro_batches(
+        micro_batches = split_micro_batches(
             rows,
             self._config.micro_batch_size or self._batch_size,
             tokens.count_windows(rows),
@@ -262,18 +262,18 @@ class Trainer:
             self._max_tokens,
         )
         total = torch.zeros((), device=accelerator.device)
-        for i, piece in enumerate(pieces):
-            batch = self._task.collate(tokens, piece, self._padding, self._train.targets)
-            with _no_sync(accelerator, self._engine, i < len(pieces) - 1):
+        for i, micro_batch in enumerate(micro_batches):
+            batch = self._task.collate(tokens, micro_batch, self._padding, self._train.targets)
+            with _no_sync(accelerator, self._engine, i < len(micro_batches) - 1):
                 targets = torch.from_numpy(batch.targets).to(accelerator.device)
                 loss = self._objective.loss(self._task.call_engine(self._engine, batch), targets) * weight
-                # DDP takes the mean over processes; the sum over all rows is wanted.
+                # DDP averages over processes, but the loss is a sum over rows.
                 accelerator.backward(loss * accelerator.num_processes)
             total += loss.detach()
         return total
 
     def _rate_factor(self, step: int) -> float:
-        """Return the share of the peak rate at a step, counted from 1."""
+        """Return the share of the peak rate at a step; steps count from 1."""
         warmup = round(self._config.warmup_fraction * self.total_steps)
         if step <= warmup:
             return step / warmup
@@ -283,30 +283,30 @@ class Trainer:
         return 1.0 - done if self._config.schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * done))
 
     def _check_gradients(self) -> None:
-        """Fail at the first step where the head or the body trains nothing (a detached graph, a frozen base)."""
+        """Fail at the first step if the head or the body gets no gradient (detached graph, frozen base)."""
         groups = self._bare_optimizer.param_groups
         if not any(group["params"] for group in groups):
             raise TrainingError("nothing is trainable: every parameter is frozen", hint="choose another method=")
         for part in sorted({str(g["name"]).partition(",")[0] for g in groups}):
-            own = [p for g in groups if str(g["name"]).startswith(part) for p in g["params"]]
-            if not any(p.grad is not None and bool((p.grad != 0).any()) for p in own):  # NaN is a gradient, too
+            parameters = [p for g in groups if str(g["name"]).startswith(part) for p in g["params"]]
+            if not any(p.grad is not None and bool((p.grad != 0).any()) for p in parameters):  # NaN counts as one
                 raise TrainingError(
-                    f"nothing trainable in the {part} gets a gradient: {len(own)} tensors would stay as they are",
+                    f"nothing trainable in the {part} gets a gradient: {len(parameters)} tensors would never change",
                     hint="the method does not reach the loss on this backbone; choose another method=",
                 )
 
     def _fail_not_finite(self, what: str, value: float, step: int, rows: NDArray[Any]) -> None:
         numbers = sorted(int(r) for r in self._train.source_rows[rows])
         shown = ", ".join(map(str, numbers[:16])) + (", ..." if len(numbers) > 16 else "")
-        kept = list_checkpoints(self._checkpoints)
-        last = f"the last good checkpoint is {kept[-1]}" if kept else "there was no checkpoint yet"
+        checkpoints = list_checkpoints(self._checkpoints)
+        last = f"the last good checkpoint is {checkpoints[-1]}" if checkpoints else "there was no checkpoint yet"
         raise TrainingError(
             f"the {what} became {value} at step {step} (training rows {shown}); {last}",
-            hint="try a lower learning_rate=, precision=fp32, or look at those rows",
+            hint="try a lower learning_rate= or precision=fp32, or check those rows",
         )
 
     def measure(self) -> tuple[dict[str, float], NDArray[Any]]:
-        """Return the scores of the validation rows, and the answers."""
+        """Return the scores on the validation rows, and the predictions."""
         assert self._validation is not None
         logits = predict_logits(self._bare_engine, self._validation, self._padding)
         return self._objective.score(logits, self._validation.targets)
@@ -332,15 +332,15 @@ class Trainer:
         value, best = self._rank(scores), state.best_value
         if best is None or value > best:
             return replace(state, best_step=state.step, best_value=value, stale_evaluations=0)
-        # The rate falls to nothing, so of checkpoints that the validation rows cannot tell apart the later is the
-        # better bet: an earlier one must lead by more than one standard error.
+        # The rate decays to zero, so if two checkpoints are equally good on the validation rows, the later is
+        # preferred: an earlier one must lead by more than one standard error.
         error = self._objective.standard_error(scores, self._validation.targets)
-        later_will_do = self._metric != "loss" and value > best - error and state.best_step != 0
-        step = state.step if later_will_do else state.best_step
+        is_tie = self._metric != "loss" and value > best - error and state.best_step != 0
+        step = state.step if is_tie else state.best_step
         return replace(state, best_step=step, stale_evaluations=state.stale_evaluations + 1)
 
     def _rank(self, scores: Mapping[str, float]) -> float:
-        """Return what checkpoints are ranked by, larger first. Small validation sets tie often: the loss decides."""
+        """Return the value that ranks checkpoints, larger is better. Ties, common on few rows, go to the lower loss."""
         value = -scores["loss"] if self._metric == "loss" else scores[self._metric]
         return value - 1e-6 * min(scores["loss"], 1e3)
 
@@ -365,21 +365,21 @@ class Trainer:
         every = self._config.checkpoint_every_steps
         if every is not None:
             return step % every == 0
-        return time.monotonic() - self._saved > _SECONDS_BETWEEN_CHECKPOINTS
+        return time.monotonic() - self._saved_at > _SECONDS_BETWEEN_CHECKPOINTS
 
     def save(self, state: CheckpointState) -> None:
-        """Write a checkpoint and remove those that are no longer needed."""
+        """Write a checkpoint and remove old ones."""
         if self._accelerator.is_main_process:
             save_checkpoint(self._checkpoints, self.model, self._bare_optimizer, state)
             remove_all_but(self._checkpoints, {state.best_step}, _CHECKPOINTS_KEPT)
-        self._saved = time.monotonic()
+        self._saved_at = time.monotonic()
         self._accelerator.wait_for_everyone()
 
     def _stop(self, signal_number: int, step: int) -> None:
         raise RunInterrupted(
-            f"stopped at step {step} of {self.total_steps}; a checkpoint is written",
+            f"stopped at step {step} of {self.total_steps}; checkpoint saved",
             signal_number,
-            hint=f"go on with: textune resume {self._folder}",
+            hint=f"continue it with: textune resume {self._folder}",
         )
 
     def _finish(self, state: CheckpointState, *, paused: bool = False) -> TrainingResult:
@@ -388,10 +388,10 @@ class Trainer:
             load_trainable(best, self.model)
             self.model.refresh()  # type: ignore[operator]
         self._log.close()
-        early = state.step < self.total_steps and not paused
-        told = (state.step, state.best_step, state.best_value, state.seconds)
-        return TrainingResult(*told, early, self.total_steps, paused)
+        stopped_early = state.step < self.total_steps and not paused
+        result = (state.step, state.best_step, state.best_value, state.seconds, stopped_early)
+        return TrainingResult(*result, self.total_steps, paused)
 
 
-def _no_sync(accelerator: Accelerator, engine: torch.nn.Module, more_to_come: bool) -> Any:
-    return accelerator.no_sync(engine) if more_to_come else contextlib.nullcontext()
+def _no_sync(accelerator: Accelerator, engine: torch.nn.Module, active: bool) -> Any:
+    return accelerator.no_sync(engine) if active else contextlib.nullcontext()
