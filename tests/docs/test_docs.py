@@ -198,22 +198,20 @@ rows = [f"the film was {words[i % 6]} and {words[i % 6]} {i},{i % 6 / 2}" for i 
 Path("stars.csv").write_text("\\n".join(["text,label", *rows]), encoding="utf-8")
 backbone = tiny.build_backbone("bert", Path("backbone").resolve())
 settings = {"task": "regression", "epochs": 12, "learning_rate": 1e-2, "max_length": 16}
-for method in ("lora", "full", "head"):
-    run = tiny.train_tiny("stars.csv", backbone, Path("runs") / method, method=method, **settings)
-    assert run.manifest.task == run.metrics["task"] == "regression" and run.manifest.labels == ("score",)
-    models = run.metrics["models"]
-    assert set(models) == {"majority", "tfidf", "base", "tuned"}
-    assert models["majority"]["explained"] < 0.05
-    if method == "lora":
-        assert models["tuned"]["explained"] > 0.5, models["tuned"]
-        assert json.loads((run.folder / "adapter_config.json").read_text())["task_type"] == "SEQ_CLS"
-    page, card = (run.folder / "evaluation" / "report.html").read_text(), (run.folder / "README.md").read_text()
-    assert "explained variance" in page and "macro F1" not in page and "Class by class" not in page
-    assert "training mean" in page and "explained variance" in card and "macro F1" not in card
-    stored = pq.read_table(run.folder / "evaluation" / "predictions.parquet").to_pydict()
-    predictor = Predictor.load(run.folder, device="cpu", precision="fp32")
-    np.testing.assert_allclose(predictor.predict(stored["text"]), stored["predicted_label"], atol=1e-3)
-    assert [p.value for p in predictor.classify(stored["text"][:2])] == predictor.predict(stored["text"][:2])
+run = tiny.train_tiny("stars.csv", backbone, Path("runs/stars"), **settings)
+assert run.manifest.task == run.metrics["task"] == "regression" and run.manifest.labels == ("score",)
+models = run.metrics["models"]
+assert set(models) == {"majority", "tfidf", "base", "tuned"}
+assert models["majority"]["explained"] < 0.05
+assert models["tuned"]["explained"] > 0.5, models["tuned"]
+assert json.loads((run.folder / "adapter_config.json").read_text())["task_type"] == "SEQ_CLS"
+page, card = (run.folder / "evaluation" / "report.html").read_text(), (run.folder / "README.md").read_text()
+assert "explained variance" in page and "macro F1" not in page and "Class by class" not in page
+assert "training mean" in page and "explained variance" in card and "macro F1" not in card
+stored = pq.read_table(run.folder / "evaluation" / "predictions.parquet").to_pydict()
+predictor = Predictor.load(run.folder, device="cpu", precision="fp32")
+np.testing.assert_allclose(predictor.predict(stored["text"]), stored["predicted_label"], atol=1e-3)
+assert [p.value for p in predictor.classify(stored["text"][:2])] == predictor.predict(stored["text"][:2])
 predict_file(predictor, "stars.csv", Path("out.jsonl"), form=FileForm(probabilities=True))
 assert json.loads(Path("out.jsonl").read_text().splitlines()[0]).keys() == {"text", "label", "score"}
 assert 0 <= run.evaluate("stars.csv").explained <= 1
