@@ -164,7 +164,7 @@ def test_a_report_without_history_errors_or_rivals_is_drawn():
     report = make_report()
     bare = dataclasses.replace(report, comparison=report.comparison[3:], history=[], confident_errors=[])
     text = "".join(Page(render_report(bare)).text)
-    assert "stands alone" in text and "How it learned" not in text and "sure of it" not in text
+    assert "No baseline was evaluated" in text and "Learning curves" not in text and "confident errors" not in text
     with pytest.raises(ValueError, match="at least one"):
         render_report(dataclasses.replace(report, comparison=[]))
 
@@ -173,19 +173,19 @@ def test_the_verdict_comes_first_and_tells_the_lead():
     verdict = judge(make_report(tuned=0.9, tfidf=0.7).comparison, "test")
     assert verdict.tone == "good"
     assert re.fullmatch(
-        r"The tuned model is right on [89]\d\.\d% of 400 test rows \(95% interval [\d.]+ to [\d.]+\)\.",
+        r"Tuned model: accuracy [89]\d\.\d% on 400 test rows \(95% interval [\d.]+ to [\d.]+\)\.",
         verdict.headline,
     )
     assert verdict.judgement[0].startswith("Clearly better than the majority class, TF-IDF + logistic regression (+")
     html = render_report(make_report())
-    assert html.index(verdict.headline) < html.index("Against simpler models")
+    assert html.index(verdict.headline) < html.index("Comparison with baselines")
 
 
 def test_the_verdict_does_not_flatter():
     unclear = judge(make_report(tuned=0.80, tfidf=0.79).comparison, "validation")
     assert unclear.tone == "caution"
     assert unclear.judgement[0].startswith("Not clearly better than TF-IDF + logistic regression")
-    assert "chose the checkpoint" in unclear.notes[0]
+    assert "The checkpoint was selected on these rows" in unclear.notes[0]
     worse = judge(make_report(tuned=0.6, tfidf=0.9).comparison, "test")
     assert worse.tone == "bad" and worse.judgement[0].startswith("Worse than TF-IDF")
     idle = judge(make_report(tuned=0.5).comparison, "test")
@@ -242,8 +242,8 @@ def test_four_rows_to_none_of_twenty_are_no_proof():
 def test_few_rows_per_label_are_noted():
     true = np.eye(4, dtype=bool)[np.arange(12) % 4]
     few = evaluate_multi_label(np.where(true, 0.9, 0.1), true, "abcd", [0.5] * 4)
-    told = "With 3 rows per label on average the interval of macro F1 is too narrow."
-    assert told in judge([{"name": TUNED, "evaluation": few}], "test").notes
+    note = "With 3 rows per label on average, the interval of macro F1 is too narrow."
+    assert note in judge([{"name": TUNED, "evaluation": few}], "test").notes
     more = evaluate_multi_label(np.tile(np.where(true, 0.9, 0.1), (2, 1)), np.tile(true, (2, 1)), "abcd", [0.5] * 4)
     assert not any("per label" in note for note in judge([{"name": TUNED, "evaluation": more}], "test").notes)
 
@@ -252,7 +252,7 @@ def test_notes_name_what_the_accuracy_hides():
     true = np.array([0] * 30 + [1] * 3 + [-1])
     evaluation = evaluate(np.tile([0.9, 0.08, 0.02], (34, 1)), true, ("a", "b", "c"), unknown=["new"])
     notes = " ".join(judge([{"name": TUNED, "evaluation": evaluation, "seconds": None}], "test").notes)
-    assert "34 rows can tell little" in notes and "Never recognised: b." in notes
+    assert "With only 34 rows, the intervals are wide." in notes and "Never predicted correctly: b." in notes
     assert "1 row has a label that the model does not know (new)" in notes
     assert "no test row has the label: c" in notes
 

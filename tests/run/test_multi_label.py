@@ -131,7 +131,7 @@ def test_an_interrupted_run_ends_in_the_same_weights_and_thresholds(
 def test_the_report_and_the_card_speak_of_labels(run: Run) -> None:
     page = run.report.read_text(encoding="utf-8")
     assert "micro F1" in page and "Hamming loss" in page and "threshold" in page and "average precision" in page
-    assert "What it confuses" not in page and "taken for" not in page
+    assert "Confusion matrix" not in page and "Most frequent confusions" not in page
     assert "multi_label" in page
     card = (run.folder / "README.md").read_text(encoding="utf-8")
     assert (

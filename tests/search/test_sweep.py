@@ -308,7 +308,7 @@ def test_the_report_stands_alone_and_escapes(grid: Sweep) -> None:
     page = grid.report.read_text(encoding="utf-8")
     assert "<script" not in page
     assert "http" not in page.replace("http-equiv", "")
-    for told in ("it was opened once", "18 validation rows", "learning_rate", "What mattered", "Trial"):
+    for told in ("It was read once", "18 validation rows", "learning_rate", "Importance of each setting", "Trial"):
         assert told in page, told
     assert page.count("<polyline") >= 9
 

@@ -85,7 +85,7 @@ def parse_seeds(value: Any, first: Any) -> list[int]:
 def print_comparison(comparison: Comparison) -> None:
     """Print the table, every pair, what may be concluded, and what to mind."""
     from textune.report.comparison import conclude, note
-    from textune.report.comparison_page import format_p, list_cells, list_header, tell_mcnemar
+    from textune.report.comparison_page import format_mcnemar, format_p, list_cells, list_header
     from textune.report.wording import points
 
     typer.echo()
@@ -99,7 +99,7 @@ def print_comparison(comparison: Comparison) -> None:
                 f"{p.a} - {p.b}",
                 points(p.test.lead.mean),
                 f"{points(p.test.lead.low)} to {points(p.test.lead.high)}",
-                tell_mcnemar(p),
+                format_mcnemar(p),
                 format_p(p.test.p),
                 format_p(p.adjusted),
                 p.verdict,

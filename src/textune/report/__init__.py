@@ -1,4 +1,4 @@
-"""A run's figures as a page to read and mail (HTML) and as a model card (Markdown). No torch."""
+"""A run's results as an HTML report and as a Markdown model card. No torch."""
 
 from textune.report.card import CardInput, render_card, render_unmeasured_card
 from textune.report.html import ReportInput, render_report, write_report

@@ -1,4 +1,4 @@
-"""The model card: a README.md that says what a run is, how good it is and how to load it without textune."""
+"""The model card: a README.md with a run's results, its training details and how to load it without textune."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _MOST_CLASSES_SHOWN = 50
 class CardInput:
     """Everything the model card shows, as plain data.
 
-    base_model: its hub id, or None where it has none (never a path). library_name: "peft" or "transformers".
+    base_model: its hub id, or None if it has none (never a path). library_name: "peft" or "transformers".
     comparison, split, warnings: as in `ReportInput`. reload_lines: Python that loads the run without textune.
-    tags: more tags for the hub, as the method's key. language, license: as the hub writes them, if known.
+    tags: extra hub tags, such as the method's key. language, license: the hub's codes, if known.
     """
 
     title: str
@@ -42,56 +42,56 @@ class CardInput:
 
 
 def render_card(card: CardInput) -> str:
-    """Return Markdown with YAML front matter; raise ValueError where the comparison has no row."""
+    """Return Markdown with YAML front matter; raise ValueError if the comparison has no rows."""
     verdict = judge(card.comparison, card.split)
     sections = [
         _front_matter(card),
         f"# {escape_markdown(card.title)}",
         escape_markdown(" ".join([verdict.headline, *verdict.judgement])),
         *(f"- {escape_markdown(note)}" for note in (*verdict.notes, *card.warnings)),
-        "## How to load it",
+        "## How to load",
         _fence(card.reload_lines, "python"),
-        f"## Figures on {number(verdict.evaluation.rows)} {card.split} rows",
+        f"## Results on {number(verdict.evaluation.rows)} {card.split} rows",
         _comparison(card.comparison),
-        f"95% intervals over the rows, in percent ({find_task(card.task).intervals_note}).",
+        f"95% intervals, in percent ({find_task(card.task).intervals_note}).",
         *_classes(card, verdict.evaluation),
-        "## How it was made",
+        "## Training details",
         _table(("", ""), card.facts) if card.facts else "",
-        f"Made with textune {escape_markdown(card.textune_version)}.",
+        f"Created with textune {escape_markdown(card.textune_version)}.",
     ]
     return clean_text("\n\n".join(section for section in sections if section)) + "\n"
 
 
 def render_unmeasured_card(card: CardInput, headline: str) -> str:
-    """Return the card of a run that no figures are known of, such as an imported one."""
+    """Return the card of a run without an evaluation, such as an imported one."""
     sections = [
         _front_matter(card),
         f"# {escape_markdown(card.title)}",
         escape_markdown(headline),
         *(f"- {escape_markdown(note)}" for note in card.warnings),
-        "## How to load it",
+        "## How to load",
         _fence(card.reload_lines, "python"),
         f"## {plural(len(card.labels), 'class').capitalize()}",
         _table(("id", "label"), [(str(i), clip(label, 200)) for i, label in enumerate(card.labels)]),
-        "## How it was made",
+        "## Training details",
         _table(("", ""), card.facts),
-        f"Made with textune {escape_markdown(card.textune_version)}.",
+        f"Created with textune {escape_markdown(card.textune_version)}.",
     ]
     return clean_text("\n\n".join(sections)) + "\n"
 
 
 def escape_markdown(text: str) -> str:
-    """Return one line that Markdown and HTML show as it is: no markup, no link, no end of a table cell."""
+    """Return one line that Markdown and HTML show literally: no markup, no links, no table cell breaks."""
     line = " ".join(text.split())
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     line = re.sub(r"([\\`*_{}\[\]#!|~])", r"\\\1", line)
     line = re.sub(r"(?i)(:(?=//)|@|\bwww(?=\.))", _stop_link, line)
     line = re.sub(r"^([-+=])", r"\\\1", line)
-    return re.sub(r"^(\d+)([.)])(?=\s|$)", r"\1\\\2", line)  # would begin a list
+    return re.sub(r"^(\d+)([.)])(?=\s|$)", r"\1\\\2", line)  # would start a list
 
 
 def _stop_link(match: re.Match[str]) -> str:
-    """Keep GitHub's Markdown from turning addresses into links: ``https://``, ``a@b`` and ``www.``."""
+    """Keep GitHub from turning addresses into links: ``https://``, ``a@b`` and ``www.``."""
     return match.group() + "&#8203;" if match.group().isalpha() else "\\" + match.group()
 
 
@@ -110,12 +110,12 @@ def _front_matter(card: CardInput) -> str:
 
 
 def _one_line(value: Any) -> Any:
-    """Join lines, so that none of a value's can end the front matter; lists item by item."""
+    """Join the lines of a value (or of each list item), so that none can end the front matter."""
     return " ".join(value.split()) if isinstance(value, str) else [_one_line(item) for item in value]
 
 
 def _fence(code: str, language: str) -> str:
-    """Return a code block whose fence is longer than any run of backticks inside."""
+    """Return a code block whose fence is longer than any run of backticks in the code."""
     longest = max((len(run) for run in re.findall(r"`+", code)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}{language}\n{code.rstrip()}\n{fence}"

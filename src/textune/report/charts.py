@@ -1,4 +1,4 @@
-"""The learning curves as inline SVG, drawn from numbers alone, coloured by the page's style sheet."""
+"""Learning curves as inline SVG, coloured by the page's style sheet."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MOST_POINTS = 240
 
 @dataclass(frozen=True)
 class Line:
-    """One curve: its points, its style-sheet class, and whether each point gets a dot."""
+    """One curve: its points, its CSS class, and whether each point gets a dot."""
 
     points: Points
     style: str
@@ -26,12 +26,12 @@ class Line:
 
 
 def draw_losses(history: Sequence[Mapping[str, Any]]) -> Markup | None:
-    """Draw training loss (raw, smoothed) and validation loss over the steps; None where there are none."""
+    """Draw training loss (raw and smoothed) and validation loss over steps; return None without any."""
     raw, validation = _series(history, "step", "loss"), _series(history, "evaluation", "loss")
     if not raw and not validation:
         return None
     smooth = _thin(_smooth(raw))
-    # One spike must not flatten the rest: the axis ends where nearly all raw points and all others lie.
+    # The axis covers 98% of the raw points, so that one spike does not flatten the curves.
     typical = sorted(y for _, y in raw)[: max(1, math.ceil(0.98 * len(raw)))] if raw else []
     heights = [*typical, *(y for _, y in validation)]
     lines = [Line(_thin(raw), "raw"), Line(smooth, "first"), Line(validation, "second", dots=True)]
@@ -54,29 +54,29 @@ def draw_scores(history: Sequence[Mapping[str, Any]], names: Sequence[str] = ("a
 
 
 def _series(history: Sequence[Mapping[str, Any]], kind: str, key: str) -> Points:
-    """Return (step, value) by step; a step told twice (after a resume) keeps its last value."""
-    found: dict[float, float] = {}
+    """Return (step, value) pairs by step; a step logged twice (after a resume) keeps its last value."""
+    values: dict[float, float] = {}
     for line in history:
         step, value = line.get("step"), line.get(key)
         if line.get("kind") != kind or not isinstance(step, int) or not isinstance(value, int | float):
             continue
         if math.isfinite(value):
-            found[step] = value
-    return sorted(found.items())
+            values[step] = value
+    return sorted(values.items())
 
 
 def _smooth(series: Points) -> Points:
-    """Return the bias-corrected exponential mean over about a twentieth of the steps."""
-    keep = 1 - 1 / max(1.0, len(series) / 20)
+    """Return the bias-corrected exponential moving average over about 1/20 of the steps."""
+    decay = 1 - 1 / max(1.0, len(series) / 20)
     mean, weight, smooth = 0.0, 0.0, []
     for x, y in series:
-        mean, weight = keep * mean + (1 - keep) * y, keep * weight + (1 - keep)
+        mean, weight = decay * mean + (1 - decay) * y, decay * weight + (1 - decay)
         smooth.append((x, mean / weight))
     return smooth
 
 
 def _thin(series: Points) -> Points:
-    """Return at most so many points that a line shows them, the means of neighbours."""
+    """Return at most `_MOST_POINTS` points, each the mean of its neighbours."""
     size = math.ceil(len(series) / _MOST_POINTS)
     if size <= 1:
         return series
@@ -116,7 +116,7 @@ def _draw(lines: Sequence[Line], low: float, high: float, title: str, tick: str)
 
 
 def list_ticks(low: float, high: float, most: int) -> list[float]:
-    """Return round values (1, 2 or 5 times a power of ten apart) within the range."""
+    """Return round values in the range, spaced 1, 2 or 5 times a power of ten apart."""
     magnitude = 10.0 ** math.floor(math.log10((high - low) / most))
     step = next(m * magnitude for m in (1, 2, 5, 10) if (high - low) / (m * magnitude) <= most)
     digits = max(0, -math.floor(math.log10(step)))

@@ -1,4 +1,4 @@
-"""A comparison of runs as plain data, and what it says in sentences."""
+"""A comparison of runs as plain data, with its conclusions in sentences."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from textune.progress import format_seconds
 from textune.report.wording import list_names, number, percent, plural, span
 
 COSTS: Mapping[str, str] = {
-    "training_seconds": "training",
-    "run_seconds": "whole run",
+    "training_seconds": "training time",
+    "run_seconds": "total time",
     "peak_memory_mb": "peak memory",
-    "trainable_parameters": "trained parameters",
-    "weight_megabytes": "on disk",
+    "trainable_parameters": "trainable parameters",
+    "weight_megabytes": "disk",
 }
 FRONTS = ("training_seconds", "trainable_parameters")
-"""The costs that accuracy is pictured against."""
+"""The costs with a chart: the score against each."""
 _LEVEL = 0.05
-_ONE_SEED = "One seed says nothing about the methods."
+_ONE_SEED = "One seed cannot rank the methods."
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """Runs that differ by their seed alone: means over the seeds.
+    """Runs that differ only in their seed: means over the seeds.
 
     value: accuracy, or micro F1. spread: standard deviation over the seeds; None with one seed. costs: by `COSTS`.
-    fronts: the costs for which nothing here is as good and cheaper.
+    fronts: the costs for which it is Pareto-optimal.
     """
 
     name: str
@@ -46,8 +46,8 @@ class Candidate:
 class Pair:
     """Two candidates on the same rows.
 
-    adjusted: the p-value after Holm's correction for all pairs. one_seed: one of the two has a single seed, so the
-    verdict is about these trained models and not about the methods.
+    adjusted: the p-value after Holm's correction for all pairs. one_seed: at least one of the two has a single seed,
+    so the verdict is about these trained models, not about the methods.
     """
 
     a: str
@@ -58,7 +58,7 @@ class Pair:
 
     @property
     def ahead(self) -> str | None:
-        """The better one, where both the corrected p-value and the interval say so; else None."""
+        """The better candidate if the corrected p-value and the interval agree, else None."""
         lead = self.test.lead
         if self.adjusted >= _LEVEL or lead.low <= 0 <= lead.high:
             return None
@@ -66,11 +66,11 @@ class Pair:
 
     @property
     def verdict(self) -> str:
-        """What may be said of the two."""
+        """The conclusion about the two."""
         if self.ahead is None:
-            return "no difference shown"
+            return "no significant difference"
         if self.one_seed:
-            return f"these two trained models differ: {self.ahead} is ahead; one seed says nothing about the methods"
+            return f"these two trained models differ: {self.ahead} is ahead; one seed cannot rank the methods"
         return f"{self.ahead} is better"
 
 
@@ -90,9 +90,10 @@ class RunLine:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything that a comparison shows. figure: what stands first; test_reads: of all runs together.
+    """Everything a comparison shows.
 
-    machines: each way in which runs were computed. kept_layers: candidates that keep what frozen layers give.
+    figure: the headline metric. test_reads: the sum over all runs. machines: the different hardware and engine
+    settings of the runs. kept_layers: candidates that cache the output of frozen layers.
     """
 
     figure: str
@@ -108,66 +109,66 @@ class Comparison:
 
     @property
     def best(self) -> Candidate:
-        """The one with the highest mean."""
+        """The candidate with the highest mean."""
         return self.candidates[0]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data that JSON keeps."""
+        """Return plain data for JSON."""
         pairs = [asdict(pair) | {"ahead": pair.ahead, "verdict": pair.verdict} for pair in self.pairs]
         conclusions = {"conclusions": list(conclude(self)), "notes": list(note(self))}
         return asdict(self) | {"pairs": pairs} | conclusions
 
 
 def mark_fronts(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Mark each candidate for the costs at which no other is as good and cheaper, or better and as cheap."""
+    """Mark for each candidate the costs for which it is Pareto-optimal."""
     marked = []
-    for own in candidates:
+    for candidate in candidates:
         fronts = []
         for key in FRONTS:
-            cost = own.costs[key]
-            rivals = [(c.value, c.costs[key]) for c in candidates if c is not own]
-            if cost is not None and not any(_beats(value, price, own.value, cost) for value, price in rivals):
+            cost = candidate.costs[key]
+            others = [(c.value, c.costs[key]) for c in candidates if c is not candidate]
+            if cost is not None and not any(_dominates(v, price, candidate.value, cost) for v, price in others):
                 fronts.append(key)
-        marked.append(replace(own, fronts=tuple(fronts)))
+        marked.append(replace(candidate, fronts=tuple(fronts)))
     return marked
 
 
-def _beats(value: float, price: float | None, own_value: float, own_price: float) -> bool:
-    if price is None or value < own_value or price > own_price:
+def _dominates(value: float, cost: float | None, other_value: float, other_cost: float) -> bool:
+    if cost is None or value < other_value or cost > other_cost:
         return False
-    return value > own_value or price < own_price
+    return value > other_value or cost < other_cost
 
 
 def conclude(comparison: Comparison) -> tuple[str, ...]:
-    """Return the sentences that open the report: the highest, what it is shown to beat, and what is as good so far."""
+    """Return the opening sentences: the best candidate, what it beats, and what it may only match."""
     best, figure = comparison.best, comparison.figure
-    equal = [c.name for c in comparison.candidates if c.value == best.value]
-    who = f"{best.name} has" if len(equal) == 1 else f"{list_names(equal, 8)} share"
-    said = [f"{who} the highest {figure}: {percent(best.value)} (95% interval {span(best.interval)})."]
+    tied = [c.name for c in comparison.candidates if c.value == best.value]
+    subject = f"{best.name} has" if len(tied) == 1 else f"{list_names(tied, 8)} share"
+    sentences = [f"{subject} the highest {figure}: {percent(best.value)} (95% interval {span(best.interval)})."]
     others = [(c, _find_pair(comparison.pairs, best.name, c.name)) for c in comparison.candidates[1:]]
     beaten = [(c, pair) for c, pair in others if pair.ahead == best.name]
-    open_ = [c for c, pair in others if pair.ahead is None]
-    led = {
+    undecided = [c for c, pair in others if pair.ahead is None]
+    leads = {
         one: [f"{c.name} (by {_distance(pair.test.lead.mean)} points)" for c, pair in beaten if pair.one_seed == one]
         for one in (False, True)
     }
-    if led[False]:
-        said.append(f"It is better than {list_names(led[False], 8)}: more than chance explains.")
-    if led[True]:
-        which = "These two trained models differ" if len(led[True]) == 1 else "These trained models differ"
-        said.append(f"{which}: {best.name} is ahead of {list_names(led[True], 8)}. {_ONE_SEED}")
-    if open_:
-        names = list_names([c.name for c in open_], 8)
-        said.append(f"No difference shown to {names}: on these rows the order may be chance.")
-        if (cheapest := _find_cheapest([best, *open_])) is not None and cheapest is not best:
-            mine, theirs = cheapest.costs["training_seconds"] or 0.0, best.costs["training_seconds"] or 0.0
-            times = f"{format_seconds(mine)} against {format_seconds(theirs)} for {best.name}"
-            said.append(f"Of these, {cheapest.name} trains fastest: {times}.")
-    return tuple(said)
+    if leads[False]:
+        sentences.append(f"It is significantly better than {list_names(leads[False], 8)}.")
+    if leads[True]:
+        which = "These two trained models differ" if len(leads[True]) == 1 else "These trained models differ"
+        sentences.append(f"{which}: {best.name} is ahead of {list_names(leads[True], 8)}. {_ONE_SEED}")
+    if undecided:
+        names = list_names([c.name for c in undecided], 8)
+        sentences.append(f"No significant difference from {names}: the order may be chance.")
+        if (fastest := _find_fastest([best, *undecided])) is not None and fastest is not best:
+            seconds, best_seconds = fastest.costs["training_seconds"] or 0.0, best.costs["training_seconds"] or 0.0
+            times = f"{format_seconds(seconds)} against {format_seconds(best_seconds)} for {best.name}"
+            sentences.append(f"Of these, {fastest.name} trains fastest: {times}.")
+    return tuple(sentences)
 
 
 def _distance(lead: float) -> str:
-    """Write a lead in points without its sign, with as many digits as it takes not to be 0."""
+    """Write a lead in points without its sign, with enough digits not to read as 0."""
     size = 100 * abs(lead)
     return f"{size:.1f}" if size >= 0.05 else f"{size:.2g}"
 
@@ -176,7 +177,7 @@ def _find_pair(pairs: Sequence[Pair], one: str, other: str) -> Pair:
     return next(pair for pair in pairs if {pair.a, pair.b} == {one, other})
 
 
-def _find_cheapest(candidates: Sequence[Candidate]) -> Candidate | None:
+def _find_fastest(candidates: Sequence[Candidate]) -> Candidate | None:
     timed = [(c.costs["training_seconds"], c) for c in candidates]
     if any(seconds is None for seconds, _ in timed):
         return None
@@ -184,43 +185,42 @@ def _find_cheapest(candidates: Sequence[Candidate]) -> Candidate | None:
 
 
 def note(comparison: Comparison) -> tuple[str, ...]:
-    """Return what a reader of the table alone would miss."""
+    """Return the caveats that the table does not show."""
     runs, split = plural(len(comparison.runs), "run"), comparison.split
     if split == "test":
         notes = [
-            f"The test rows were read at least {plural(comparison.test_reads, 'time')} by these {runs}. Whoever "
-            "picks a model by this table chooses on the test set: its figure is then too good, the more so the more "
-            "candidates there are. Choose on validation rows, or measure the winner on rows that nobody has read."
+            f"The test rows were read at least {plural(comparison.test_reads, 'time')} by these {runs}. Picking a "
+            "model from this table means selecting on the test set: its score is then too optimistic, and more so "
+            "with more candidates. Select on validation rows, or evaluate the winner on fresh rows."
         ]
     else:
-        notes = ["These are validation rows, which also chose the checkpoints: the figures flatter all a little."]
+        notes = ["The checkpoints were selected on these validation rows, so all scores are slightly optimistic."]
     single = [c.name for c in comparison.candidates if len(c.seeds) == 1]
     if single:
         notes.append(
-            f"One seed only: {list_names(single)}. How far another seed would move them is not known, and no interval "
-            "here contains it."
+            f"One seed only: {list_names(single)}. The variation between seeds is unknown, and no interval here "
+            "includes it."
         )
     unmeasured = [c.name for c in comparison.candidates if c.costs["training_seconds"] is None]
     if unmeasured:
-        notes.append(f"The costs of {list_names(unmeasured)} were not kept as numbers; they stand as –.")
+        notes.append(f"The costs of {list_names(unmeasured)} were not recorded as numbers; they are shown as –.")
     resumed = [c.name for c in comparison.candidates if c.costs["run_seconds"] is None and c.name not in unmeasured]
     if resumed:
         notes.append(
-            f"Of {list_names(resumed)} a run was resumed, or is the winner of a search: what the whole of it took is "
-            "not known."
+            f"{list_names(resumed)}: the total time is unknown, because a run was resumed or is the winner of a search."
         )
     if len(comparison.machines) > 1:
         notes.append(
-            f"The runs were not computed alike ({'; '.join(comparison.machines)}): their seconds and memory do not "
-            "compare."
+            f"The runs used different hardware or engine settings ({'; '.join(comparison.machines)}), so their times "
+            "and memory are not comparable."
         )
     if comparison.kept_layers:
         notes.append(
-            f"{list_names(list(comparison.kept_layers))}: what the frozen layers give is kept in the cache, and a run "
-            "that found it there did not pay for it."
+            f"{list_names(list(comparison.kept_layers))}: the output of the frozen layers is cached. A run that "
+            "reused it did not spend time computing it."
         )
     if comparison.rows < 500:
-        notes.append(f"{number(comparison.rows)} rows can tell only large differences apart.")
+        notes.append(f"{number(comparison.rows)} rows can only show large differences.")
     return tuple(notes)
 
 
@@ -233,7 +233,7 @@ def shorten_count(count: float) -> str:
 
 
 def format_cost(key: str, value: float | None) -> str:
-    """Write a cost for people, with its unit."""
+    """Write a cost with its unit."""
     if value is None:
         return "–"
     if key.endswith("_seconds"):

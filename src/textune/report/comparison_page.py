@@ -17,7 +17,7 @@ from textune.report.verdict import format_p as format_p
 from textune.report.wording import clean_text, percent, plural, points, span
 
 _MOST_PAIRS_SHOWN = 15
-_COSTS_OF_A_RUN = ("training_seconds", "run_seconds", "peak_memory_mb")  # the others are alike for all seeds
+_COSTS_OF_A_RUN = ("training_seconds", "run_seconds", "peak_memory_mb")  # the others are the same for all seeds
 FILES = ("report.html", "report.md", "compare.json")
 
 
@@ -25,8 +25,8 @@ def render_comparison(comparison: Comparison, version: str) -> str:
     """Return the HTML page."""
     lowest = min(c.interval.low for c in comparison.candidates)
     floor = max(0, int(10 * lowest - 0.5)) / 10
-    pictures = [(key, draw_pareto(comparison.candidates, key, comparison.figure)) for key in FRONTS]
-    ahead = {(p.a, p.b): p for p in comparison.pairs} | {(p.b, p.a): p for p in comparison.pairs}
+    charts = [(key, draw_pareto(comparison.candidates, key, comparison.figure)) for key in FRONTS]
+    by_names = {(p.a, p.b): p for p in comparison.pairs} | {(p.b, p.a): p for p in comparison.pairs}
     page = (
         open_templates()
         .get_template("comparison.html.j2")
@@ -39,12 +39,12 @@ def render_comparison(comparison: Comparison, version: str) -> str:
             run_costs={key: COSTS[key] for key in _COSTS_OF_A_RUN},
             format_cost=format_cost,
             format_p=format_p,
-            tell_mcnemar=tell_mcnemar,
-            spread=tell_spread,
-            pictures=[(COSTS[key], picture) for key, picture in pictures if picture is not None],
+            format_mcnemar=format_mcnemar,
+            spread=format_spread,
+            charts=[(COSTS[key], chart) for key, chart in charts if chart is not None],
             many=len(comparison.pairs) > _MOST_PAIRS_SHOWN,
-            pair_of=lambda a, b: ahead[a, b],
-            lead_of=lambda a, b: ahead[a, b].test.lead.mean * (1 if ahead[a, b].a == a else -1),
+            pair_of=lambda a, b: by_names[a, b],
+            lead_of=lambda a, b: by_names[a, b].test.lead.mean * (1 if by_names[a, b].a == a else -1),
             floor=floor,
             position=lambda share: f"{100 * (share - floor) / (1 - floor):.2f}",
         )
@@ -59,7 +59,7 @@ def render_comparison_markdown(comparison: Comparison, version: str) -> str:
         (
             f"{p.a} − {p.b}",
             f"{points(p.test.lead.mean)} ({points(p.test.lead.low)} to {points(p.test.lead.high)})",
-            tell_mcnemar(p),
+            format_mcnemar(p),
             format_p(p.test.p),
             format_p(p.adjusted),
             p.verdict,
@@ -74,33 +74,33 @@ def render_comparison_markdown(comparison: Comparison, version: str) -> str:
         f"# Comparison on {rows}",
         escape_markdown(" ".join(conclude(comparison))),
         _table(list_header(comparison), [list_cells(c) for c in comparison.candidates]),
-        "Means over the seeds, ± their standard deviation; 95% intervals, in percent, over rows and seeds (Wilson for "
-        "accuracy, bootstrap for F1 and for several seeds). "
-        "\\* and †: nothing here is as good and trained faster, or as good with fewer trained parameters.",
+        "Means over the seeds ± standard deviation. 95% intervals, in percent, over rows and seeds: Wilson for "
+        "accuracy, bootstrap for F1 and for several seeds. "
+        "Pareto-optimal: \\* nothing here is as good and trains faster, † nor as good with fewer trainable parameters.",
         *(f"- {escape_markdown(n)}" for n in note(comparison)),
-        "## Every pair, on the same rows" if pairs else "",
-        _table(("pair", f"lead in {comparison.figure}, points", "McNemar", "p", "p after Holm", "verdict"), pairs)
+        "## Pairwise differences on the same rows" if pairs else "",
+        _table(("pair", f"lead in {comparison.figure}, points", "McNemar", "p", "p (Holm)", "verdict"), pairs)
         if pairs
         else "",
         "## Runs",
-        _table(("run", "of", "seed", comparison.figure, "macro F1", "test reads"), runs),
-        f"Made with textune {escape_markdown(version)}.",
+        _table(("run", "candidate", "seed", comparison.figure, "macro F1", "test reads"), runs),
+        f"Created with textune {escape_markdown(version)}.",
     ]
     return clean_text("\n\n".join(section for section in sections if section)) + "\n"
 
 
 def write_comparison(comparison: Comparison, folder: Path, version: str) -> Path:
-    """Write report.html, report.md and compare.json into a folder; return the report's path."""
+    """Write report.html, report.md and compare.json into a folder; return the path of the HTML page."""
     check_output(folder)
-    page, markdown, plain = (folder / name for name in FILES)
+    html_path, markdown_path, json_path = (folder / name for name in FILES)
     content = {"textune_version": version} | comparison.to_dict()
     text = clean_text(json.dumps(content, indent=2, ensure_ascii=False)) + "\n"
-    told, shown = render_comparison_markdown(comparison, version), render_comparison(comparison, version)
+    markdown, html = render_comparison_markdown(comparison, version), render_comparison(comparison, version)
     folder.mkdir(parents=True, exist_ok=True)
-    write_text_atomically(plain, text)
-    write_text_atomically(markdown, told)
-    write_page(shown, page)
-    return page
+    write_text_atomically(json_path, text)
+    write_text_atomically(markdown_path, markdown)
+    write_page(html, html_path)
+    return html_path
 
 
 def check_output(folder: Path) -> None:
@@ -108,8 +108,9 @@ def check_output(folder: Path) -> None:
     check_writable(folder, "--output")
     if not folder.is_dir():
         return
-    if strange := sorted({p.name for p in folder.iterdir()} - set(FILES)):
-        raise ConfigError(f"{folder}: holds other files ({', '.join(strange[:3])})", hint="give --output a new folder")
+    if other_files := sorted({p.name for p in folder.iterdir()} - set(FILES)):
+        names = ", ".join(other_files[:3])
+        raise ConfigError(f"{folder}: contains other files ({names})", hint="give --output a new folder")
 
 
 def list_header(comparison: Comparison) -> tuple[str, ...]:
@@ -118,12 +119,12 @@ def list_header(comparison: Comparison) -> tuple[str, ...]:
 
 
 def list_cells(candidate: Candidate) -> tuple[str, ...]:
-    """Return one row of that table; a star marks what nothing beats at its cost."""
+    """Return one row of that table; * and † mark Pareto-optimal costs."""
     marks = {"training_seconds": " *", "trainable_parameters": " †"}
     return (
         candidate.name,
         str(len(candidate.seeds)),
-        f"{percent(candidate.value)}{tell_spread(candidate)}",
+        f"{percent(candidate.value)}{format_spread(candidate)}",
         span(candidate.interval),
         percent(candidate.macro_f1),
         span(candidate.macro_f1_interval),
@@ -131,13 +132,13 @@ def list_cells(candidate: Candidate) -> tuple[str, ...]:
     )
 
 
-def tell_spread(candidate: Candidate) -> str:
+def format_spread(candidate: Candidate) -> str:
     """Write the standard deviation over the seeds as `` ± 0.4``."""
     return "" if candidate.spread is None else f" ± {100 * candidate.spread:.1f}"
 
 
-def tell_mcnemar(pair: Pair) -> str:
-    """Write McNemar's counts and p-values, seed by seed; the first counts are rows that only the first has right."""
+def format_mcnemar(pair: Pair) -> str:
+    """Write McNemar's counts (rows that only the first, only the second gets right) and p-values for each seed."""
     each = [f"{t.only_a}:{t.only_b}, p {format_p(t.p)}" for t in pair.test.mcnemar.values()]
     return "; ".join(each[:3]) + (f"; {len(each) - 3} more seeds" if len(each) > 3 else "") if each else "–"
 

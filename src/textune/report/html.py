@@ -1,4 +1,4 @@
-"""One self-contained HTML page about a run: no script, nothing loaded from anywhere, every text escaped."""
+"""One self-contained HTML page about a run: no scripts, no external resources, every text escaped."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class ReportInput:
     """Everything the report shows, as plain data.
 
     task_summary, data_facts: (name, value) pairs. split: "test" or "validation".
-    comparison: rows of ``name``, ``evaluation`` (of one kind all), ``seconds`` (float or None: training and
-        prediction) and, where known, ``difference`` (Difference: the tuned model's first figure minus this
-        row's). `TUNED`, `BASE`, `TFIDF` and `MAJORITY` are the names that the verdict knows.
+    comparison: rows of ``name``, ``evaluation`` (all of one task), ``seconds`` (float or None: training and
+        prediction) and, if known, ``difference`` (Difference: the tuned model's headline metric minus this
+        row's). The verdict knows the names `TUNED`, `BASE`, `PROBE`, `TFIDF` and `MAJORITY`.
     history: the lines of metrics.jsonl. reload_lines: Python that loads the run.
     """
 
@@ -51,7 +51,7 @@ class ReportInput:
 
 
 def render_report(report: ReportInput) -> str:
-    """Return the page; raise ValueError where the comparison has no row."""
+    """Return the page; raise ValueError if the comparison has no rows."""
     verdict = judge(report.comparison, report.split)
     evaluation = verdict.evaluation
     task = build_task(evaluation.task)
@@ -81,7 +81,7 @@ def render_report(report: ReportInput) -> str:
 
 
 def write_report(report: ReportInput, path: str | Path) -> None:
-    """Write the page; the file is whole or is not there (or stays as it was)."""
+    """Write the page atomically."""
     write_page(render_report(report), path)
 
 
@@ -92,7 +92,7 @@ def write_page(text: str, path: str | Path) -> None:
 
 @cache
 def open_templates() -> Environment:
-    """Return jinja2 over this folder's templates: everything is escaped, and a name that is missing is an error."""
+    """Return the Jinja environment of this folder: everything is escaped, and undefined names are errors."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -108,6 +108,6 @@ def open_templates() -> Environment:
 
 
 def _axis_floor(evaluations: Sequence[AnyEvaluation]) -> float:
-    """Return where the axis of the first figure begins: the tenth below every interval, so that differences show."""
+    """Return where the headline metric's axis starts: the tenth below every interval, so that differences show."""
     lowest = min(evaluation.headline.interval.low for evaluation in evaluations)
     return max(0, int(10 * lowest - 0.5)) / 10

@@ -1,4 +1,4 @@
-"""Accuracy against a cost as inline SVG: what is as good and cheaper than nothing else is joined by a line."""
+"""The headline metric against a cost as inline SVG, with a line through the Pareto front."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _Box = tuple[float, float, float, float]
 
 
 def draw_pareto(candidates: Sequence[Candidate], cost: str, figure: str) -> Markup | None:
-    """Draw the figure with its interval against a cost on a logarithmic axis; None where fewer than two cost anything.
+    """Draw the metric and its interval against a cost on a log axis; return None with fewer than two known costs.
 
-    cost: a key of `COSTS`.
+    cost: a key of `COSTS`. figure: the metric's name.
     """
     priced = [(c, float(c.costs[cost] or 0.0)) for c in candidates if c.costs[cost]]
     if len(priced) < 2:
@@ -49,8 +49,8 @@ def draw_pareto(candidates: Sequence[Candidate], cost: str, figure: str) -> Mark
         x, y, kind = across(price), up(candidate.value), "best" if cost in candidate.fronts else "beaten"
         ends = up(candidate.interval.high), up(candidate.interval.low)
         parts.append(f'<line class="span" x1="{x}" x2="{x}" y1="{ends[0]}" y2="{ends[1]}"/>')
-        told = f"{candidate.name}: {100 * candidate.value:.1f}%, {format_cost(cost, price)}"
-        parts.append(f'<circle class="{kind}" cx="{x}" cy="{y}" r="5"><title>{escape(told)}</title></circle>')
+        tooltip = f"{candidate.name}: {100 * candidate.value:.1f}%, {format_cost(cost, price)}"
+        parts.append(f'<circle class="{kind}" cx="{x}" cy="{y}" r="5"><title>{escape(tooltip)}</title></circle>')
     for candidate, price in priced:
         name = clip(candidate.name, 34)
         x, y, anchor = _place_label(across(price), up(candidate.value), name, boxes)
@@ -79,13 +79,12 @@ def _draw_axes(
         label = _write_round(cost, value)
         parts.append(f'<text x="{x}" y="{_HEIGHT - 22}" text-anchor="middle">{escape(label)}</text>')
     middle = (_LEFT + _WIDTH - _RIGHT) / 2
-    what = "training time" if cost == "training_seconds" else COSTS[cost]
-    parts.append(f'<text x="{middle}" y="{_HEIGHT - 5}" text-anchor="middle">{what}</text>')
+    parts.append(f'<text x="{middle}" y="{_HEIGHT - 5}" text-anchor="middle">{COSTS[cost]}</text>')
     return parts
 
 
 def _list_log_ticks(left: float, right: float) -> list[float]:
-    """Return round values inside the range of powers of ten, at most about six."""
+    """Return at most about six round values between 10**left and 10**right."""
     for steps in ((1, 1.5, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
         powers = range(math.floor(left), math.ceil(right) + 1)
         ticks = [s * 10.0**p for p in powers for s in steps if left <= p + math.log10(s) <= right]
@@ -101,19 +100,19 @@ def _write_round(cost: str, value: float) -> str:
 
 
 def _place_label(x: float, y: float, name: str, boxes: list[_Box]) -> tuple[float, float, str]:
-    """Return where a name stands beside its point, at the first place that is free; note that place as taken."""
+    """Return the first free place beside a point for its name, and add it to the boxes."""
     width = _PER_CHARACTER * len(name)
     spots = [
         (x + side * 9 - (width if side < 0 else 0), y + 4 + down)
         for down in (0, -13, 13, -26, 26, -39, 39)
         for side in (1, -1)
     ]
-    for begin, base in spots:
-        box = (begin, base - 10, begin + width, base + 3)
+    for start, base in spots:
+        box = (start, base - 10, start + width, base + 3)
         inside = box[0] >= _LEFT and box[2] <= _WIDTH and box[1] >= 0 and box[3] <= _HEIGHT - _BOTTOM
         if inside and not any(_overlap(box, other) for other in boxes):
             boxes.append(box)
-            return (begin, base, "start") if begin > x else (begin + width, base, "end")
+            return (start, base, "start") if start > x else (start + width, base, "end")
     return x + 9, y + 4, "start"
 
 

@@ -1,4 +1,4 @@
-"""One self-contained HTML page about a search: who won and by what right, every trial, and three pictures."""
+"""One self-contained HTML page about a search: the winner, every trial, and three charts."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from textune.report.wording import clean_text
 class SearchInput:
     """Everything the page shows, as plain data.
 
-    metric: the figure that chose, on the rows of `selection`. split: what the winner was measured on afterwards.
+    metric: ranks the trials, on the rows of `selection`. split: what the winner was evaluated on afterwards.
     names: the searched settings. trials: as in sweep.json: number, state, settings, scores, epochs, steps,
-    total_steps, seconds, attempts, reason. winner, saving, regret: as there. importances: setting -> share.
+    total_steps, seconds, attempts, reason. winner, saving, regret: as in sweep.json. importances: setting -> share.
     """
 
     title: str
@@ -49,7 +49,7 @@ def render_search_report(report: SearchInput) -> str:
             metric=name,
             ranked=ranked,
             show=show_value,
-            figure=lambda scores: "–" if not scores else _figure(scores[report.metric], report.metric),
+            figure=lambda scores: "–" if not scores else _format_score(scores[report.metric], report.metric),
             coordinates=draw_coordinates(report.trials, report.names, report.metric, best),
             history=draw_scores_by_trial(report.trials, report.metric),
             importances=draw_importances(report.importances),
@@ -59,7 +59,7 @@ def render_search_report(report: SearchInput) -> str:
 
 
 def write_search_report(report: SearchInput, path: str | Path) -> None:
-    """Write the page as UTF-8; the file is whole or is not there (or stays as it was)."""
+    """Write the page as UTF-8, atomically."""
     write_page(render_search_report(report), Path(path))
 
 
@@ -70,12 +70,12 @@ def show_value(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def _figure(value: float, metric: str) -> str:
+def _format_score(value: float, metric: str) -> str:
     return f"{value:.4f}" if metric == "loss" else f"{100 * value:.1f}%"
 
 
 def _order(trial: Mapping[str, Any], metric: str, best: int) -> tuple[Any, ...]:
-    """The winner first, then trials in full, those stopped early, those that failed; the better ones first."""
+    """Sort key: the winner, then completed, stopped and failed trials, each best first."""
     rank = {"complete": 0, "pruned": 1}.get(trial["state"], 2)
     value = trial["scores"].get(metric, 0.0)
     return trial["number"] != best, rank, value if metric == "loss" else -value, trial["number"]

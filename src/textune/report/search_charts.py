@@ -1,4 +1,4 @@
-"""The pictures of a search as inline SVG, drawn from numbers alone, coloured by the page's style sheet."""
+"""The charts of a search as inline SVG, coloured by the page's style sheet."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ _MOST_TICKS = 6
 def draw_coordinates(
     trials: Sequence[Mapping[str, Any]], names: Sequence[str], metric: str, best: int
 ) -> Markup | None:
-    """Draw each trial as a line through its values, one axis per setting and the metric last; None without scores.
+    """Draw parallel coordinates: a line per trial, an axis per setting and the metric last; None without scores.
 
-    Stopped trials are pale, the winner is drawn last and bold. A figure far worse than most stands at the edge of its
-    axis, which says so: one that collapsed would else press all others together.
+    Stopped trials are pale; the winner is drawn last and bold. An outlying score is drawn at the edge of its axis,
+    marked ≤ or ≥, so that one collapsed trial does not squeeze all others together.
     """
     shown = [t for t in trials if t["scores"]]
     if not shown:
         return None
     axes: list[_Axis] = [_Axis(name, [t["settings"].get(name) for t in shown]) for name in names]
-    axes.append(_FigureAxis(metric, [float(t["scores"][metric]) for t in shown]))
+    axes.append(_ScoreAxis(metric, [float(t["scores"][metric]) for t in shown]))
     gap = (_WIDTH - _LEFT - _RIGHT) / (len(axes) - 1)
-    parts = [_open(_WIDTH, _HEIGHT, "Every trial as a line through its settings and its figure")]
-    ticks: list[str] = []  # over the lines, with an edge of the paper's colour
+    parts = [_open(_WIDTH, _HEIGHT, "Every trial as a line through its settings and its score")]
+    ticks: list[str] = []  # drawn over the lines, outlined in the background colour
     for i, axis in enumerate(axes):
         x = round(_LEFT + i * gap, 1)
         parts.append(f'<line class="grid" x1="{x}" x2="{x}" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"/>')
         parts.append(f'<text x="{x}" y="16" text-anchor="middle">{escape(axis.name)}</text>')
-        beside = f'x="{x - 8}" text-anchor="end"' if i == 0 else f'x="{x + 8}"'  # no line runs left of the first
+        beside = f'x="{x - 8}" text-anchor="end"' if i == 0 else f'x="{x + 8}"'  # no line is left of the first axis
         for value, share in axis.ticks():
             ticks.append(f'<text class="over" {beside} y="{_place(share) + 4}">{escape(value)}</text>')
     for trial in sorted(shown, key=lambda t: (t["number"] == best, t["state"] == "complete")):
@@ -51,7 +51,7 @@ def draw_coordinates(
 
 
 def draw_scores_by_trial(trials: Sequence[Mapping[str, Any]], metric: str) -> Markup | None:
-    """Draw each trial's figure by its number, and the best so far of those in full; None without scores."""
+    """Draw each trial's score by its number, and the best completed trial so far; None without scores."""
     shown = [t for t in trials if t["scores"]]
     if not shown:
         return None
@@ -64,12 +64,12 @@ def draw_scores_by_trial(trials: Sequence[Mapping[str, Any]], metric: str) -> Ma
         across = left + (number + 0.5) / (last + 1) * (width - left - 12)
         return round(across, 1), round(10 + (high - value) / (high - low) * (height - 44), 1)
 
-    parts = [_open(width, height, "Figure of each trial, in order")]
+    parts = [_open(width, height, "Score of each trial, in order")]
     most = math.inf if metric == "loss" else 1.0
     for tick in (tick for tick in list_ticks(low, high, 5) if 0 <= tick <= most):
         y = place(0, tick)[1]
         parts.append(f'<line class="grid" x1="{left}" x2="{width - 12}" y1="{y}" y2="{y}"/>')
-        parts.append(f'<text x="{left - 7}" y="{y + 4}" text-anchor="end">{_figure(tick, metric)}</text>')
+        parts.append(f'<text x="{left - 7}" y="{y + 4}" text-anchor="end">{_format_score(tick, metric)}</text>')
     better = min if metric == "loss" else max
     best: float | None = None
     steps: list[str] = []
@@ -92,12 +92,12 @@ def draw_scores_by_trial(trials: Sequence[Mapping[str, Any]], metric: str) -> Ma
 
 
 def draw_importances(importances: Mapping[str, float]) -> Markup | None:
-    """Draw how much each setting mattered as bars; None where nothing tells."""
+    """Draw the importance of each setting as bars; None without importances."""
     if not importances:
         return None
     ranked = sorted(importances.items(), key=lambda item: -item[1])
     width, row, left = 460, 28, 150
-    parts = [_open(width, row * len(ranked) + 8, "How much each setting mattered")]
+    parts = [_open(width, row * len(ranked) + 8, "Importance of each setting")]
     for i, (name, share) in enumerate(ranked):
         y = 4 + i * row
         length = round(share * (width - left - 60), 1)
@@ -108,23 +108,23 @@ def draw_importances(importances: Mapping[str, float]) -> Markup | None:
 
 
 class _Axis:
-    """One axis of the parallel coordinates: numbers by their size (by their logarithm over decades), words in a row."""
+    """One axis of the parallel coordinates: linear or logarithmic for numbers, categorical for the rest."""
 
     def __init__(self, name: str, values: Sequence[Any]) -> None:
         self.name = name
-        there = [v for v in values if v is not None]
-        self.numeric = bool(there) and all(isinstance(v, int | float) and not isinstance(v, bool) for v in there)
+        present = [v for v in values if v is not None]
+        self.numeric = bool(present) and all(isinstance(v, int | float) and not isinstance(v, bool) for v in present)
         if self.numeric:
-            self.low, self.high = _widen(min(there), max(there), 0.0)
+            self.low, self.high = _widen(min(present), max(present), 0.0)
             self.log = self.low > 0 and self.high / self.low >= 10
-            self.found = sorted(set(there))
+            self.distinct = sorted(set(present))
         else:
-            self.words = sorted({_word(v) for v in values})
+            self.words = sorted({_format_category(v) for v in values})
 
     def share(self, value: Any) -> float:
-        """Return where on the axis a value stands, from 0 to 1; a trial that lacks the setting stands at its foot."""
+        """Return a value's position on the axis, from 0 to 1; 0 if the trial lacks the setting."""
         if not self.numeric:
-            return (self.words.index(_word(value)) + 0.5) / len(self.words)
+            return (self.words.index(_format_category(value)) + 0.5) / len(self.words)
         if value is None:
             return 0.0
         low, high, at = (
@@ -133,46 +133,45 @@ class _Axis:
         return float((at - low) / (high - low))
 
     def ticks(self) -> list[tuple[str, float]]:
-        """Return what is written beside the axis, and where."""
+        """Return the axis labels and their positions."""
         if not self.numeric:
             return [(word[:24], (i + 0.5) / len(self.words)) for i, word in enumerate(self.words[:40])]
-        values = self.found if len(self.found) <= _MOST_TICKS else [self.low, self.high]
+        values = self.distinct if len(self.distinct) <= _MOST_TICKS else [self.low, self.high]
         return [(f"{v:.3g}", self.share(v)) for v in values]
 
 
-class _FigureAxis(_Axis):
-    """The axis of the figure that chose, cut where figures are much worse than most: below the lower quartile by more
-    than one and a half times the distance between the quartiles (Tukey's fence)."""
+class _ScoreAxis(_Axis):
+    """The metric's axis, cut at Tukey's fence: scores more than 1.5 interquartile ranges worse than the quartile."""
 
     def __init__(self, metric: str, values: Sequence[float]) -> None:
-        self._worse = -1.0 if metric == "loss" else 1.0
-        ordered = sorted(self._worse * value for value in values)
+        self._sign = -1.0 if metric == "loss" else 1.0
+        ordered = sorted(self._sign * value for value in values)
         lower, upper = (ordered[int(share * (len(ordered) - 1))] for share in (0.25, 0.75))
         usual = [value for value in ordered if value >= lower - 1.5 * (upper - lower)]
-        self._cut = self._worse * usual[0] if len(usual) < len(ordered) else None
-        super().__init__(metric.replace("_", " "), [self._worse * value for value in usual])
+        self._cut = self._sign * usual[0] if len(usual) < len(ordered) else None
+        super().__init__(metric.replace("_", " "), [self._sign * value for value in usual])
         self._metric = metric
 
     def share(self, value: Any) -> float:
-        """Return where on the axis a figure stands; one beyond the cut stands at the end."""
-        worst = self.low if self._worse > 0 else self.high
-        inside = value if self._cut is None or self._worse * (value - self._cut) >= 0 else worst
+        """Return a score's position on the axis; scores beyond the cut are at its end."""
+        worst = self.low if self._sign > 0 else self.high
+        inside = value if self._cut is None or self._sign * (value - self._cut) >= 0 else worst
         return super().share(inside)
 
     def ticks(self) -> list[tuple[str, float]]:
-        """Return the best and the worst figure; where the axis is cut, that there is worse."""
+        """Return the best and the worst score, the latter marked ≤ or ≥ if the axis is cut."""
         sign = "≥" if self._metric == "loss" else "≤"
-        if len(self.found) == 1 and self._cut is None:
-            return [(_figure(self.found[0], self._metric), self.share(self.found[0]))]
+        if len(self.distinct) == 1 and self._cut is None:
+            return [(_format_score(self.distinct[0], self._metric), self.share(self.distinct[0]))]
         values = [self.low, self.high]
-        worst = self.low if self._worse > 0 else self.high
+        worst = self.low if self._sign > 0 else self.high
         return [
-            (f"{sign if v == worst and self._cut is not None else ''}{_figure(v, self._metric)}", self.share(v))
+            (f"{sign if v == worst and self._cut is not None else ''}{_format_score(v, self._metric)}", self.share(v))
             for v in values
         ]
 
 
-def _word(value: Any) -> str:
+def _format_category(value: Any) -> str:
     return "–" if value is None else ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
@@ -180,13 +179,13 @@ def _place(share: float) -> float:
     return round(_TOP + (1 - share) * (_HEIGHT - _TOP - _BOTTOM), 1)
 
 
-def _widen(low: float, high: float, room: float = 0.08) -> tuple[float, float]:
+def _widen(low: float, high: float, margin: float = 0.08) -> tuple[float, float]:
     if high <= low:
         return low - (abs(low) * 0.01 or 1), high + (abs(high) * 0.01 or 1)
-    return low - room * (high - low), high + room * (high - low)
+    return low - margin * (high - low), high + margin * (high - low)
 
 
-def _figure(value: float, metric: str) -> str:
+def _format_score(value: float, metric: str) -> str:
     return f"{value:.3g}" if metric == "loss" else f"{100 * value:.4g}%"
 
 

@@ -1,4 +1,4 @@
-"""The lines of Python that load a run, with textune and without it, for the report and the model card."""
+"""Python code that loads a run, with and without textune, for the report and the model card."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from textune.methods import resolve_saved
 
 
 def reload_by_textune(name: str) -> str:
-    """Return the lines that load a run by textune."""
+    """Return the lines that load a run with textune."""
     return f'import textune\nmodel = textune.load("{name}")\nmodel.predict(["a text to classify"])'
 
 
 def reload_without_textune(manifest: Manifest, name: str) -> str:
-    """Return the lines that load a run by peft or transformers alone; by textune where there is no other way."""
+    """Return the lines that load a run with peft or transformers only; with textune if there is no other way."""
     if "adapter_config.json" in manifest.files:
         return _reload_by_peft(manifest, name)
     if not resolve_saved(manifest.method, manifest.method_options).mergeable:
-        return f"# {manifest.method} adds parts that no plain model has\n{reload_by_textune(name)}"
+        return f"# {manifest.method} adds modules that transformers does not have\n{reload_by_textune(name)}"
     family = _find_family(manifest)
     in_the_layers = manifest.pooling != MEAN or family is None or can_add_layer(family)
     return (
@@ -43,7 +43,7 @@ def _reload_by_peft(manifest: Manifest, name: str) -> str:
     arguments = [f"id2label={{{names}}}"]
     family, imports = _find_family(manifest), ["peft", "transformers"]
     if family is not None:
-        if family.decoder:  # which seldom names one, and then takes one text at a time
+        if family.decoder:  # few decoders define a pad token, and without one they take one text at a time
             arguments.append(f"pad_token_id={manifest.pad_token_id}")
         method = resolve_saved(manifest.method, manifest.method_options)
         arguments += method.plain_load(family)
@@ -56,19 +56,19 @@ def _reload_by_peft(manifest: Manifest, name: str) -> str:
         f"import {', '.join(imports)}\n"
         f"model = peft.AutoPeftModelForSequenceClassification.from_pretrained({name!r}, {', '.join(arguments)})\n"
         f"tokenizer = transformers.AutoTokenizer.from_pretrained({name!r})"
-        + ("" if manifest.long_text.form == "truncate" else "  # texts longer than max_length: with textune only")
+        + ("" if manifest.long_text.form == "truncate" else "  # only textune handles texts longer than max_length")
         + pooled
         + _apply_thresholds(manifest)
     )
 
 
 def _count_prefix(manifest: Manifest) -> int:
-    """Return how many tokens stand before the text in the attention mask: virtual ones."""
+    """Return the number of virtual tokens before the text in the attention mask."""
     return resolve_saved(manifest.method, manifest.method_options).virtual_tokens
 
 
 def _pool(manifest: Manifest, model: str, prefix: int) -> str:
-    """Return the lines that make a plain model read its tokens as the run does; nothing where it does by itself."""
+    """Return the lines that make a plain model pool its tokens as the run does; empty if it does so already."""
     family = _find_family(manifest)
     if family is None or manifest.pooling is None:
         return ""
@@ -99,17 +99,17 @@ def _pool(manifest: Manifest, model: str, prefix: int) -> str:
 
 
 def _apply_thresholds(manifest: Manifest, *, merged: bool = False) -> str:
-    """Return the lines that turn probabilities into labels; nothing with one label per text."""
+    """Return the lines that turn probabilities into labels; empty for single-label runs."""
     if manifest.thresholds is None:
         return ""
     if merged:
         return (
-            "\n# every label with its probability; a text has those at or above merged/thresholds.json"
+            "\n# every label with its probability; a text gets the labels at or above merged/thresholds.json"
             '\nprint(classify("a text to classify"))'
         )
     cuts = ", ".join(f"{threshold:.4f}" for threshold in manifest.thresholds)
     return (
-        f"\nthresholds = [{cuts}]  # of each label, in their order"
+        f"\nthresholds = [{cuts}]  # one per label, in order"
         '\nlogits = model.eval()(**tokenizer("a text to classify", truncation=True, return_tensors="pt")).logits[0]'
         f"\nprobabilities = (logits / {manifest.temperature:g}).sigmoid().tolist()"
         "\nprint([model.config.id2label[i] for i, p in enumerate(probabilities) if p >= thresholds[i]])"

@@ -1,4 +1,4 @@
-"""What the figures say, in sentences: is the tuned model good, and is it clearly better than simpler ones?"""
+"""The verdict in sentences: is the tuned model good, and is it clearly better than the baselines?"""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from textune.tasks import BASE, MAJORITY, PROBE, TFIDF, TUNED, AnyEvaluation, bu
 
 _FEW_ROWS = 200
 _CLOSE = 0.005
-"""A lead in the first figure below which the cheaper model is named."""
+"""Below this lead in the headline metric, the cheaper model is recommended."""
 _LEVEL = 0.05
 
 
@@ -22,9 +22,9 @@ _LEVEL = 0.05
 class Verdict:
     """The report's first lines.
 
-    headline: the evaluation's first figure with its interval. rivals: the same of every other model, in few words.
-    judgement: whether the model is clearly better than the others; tone: good, caution or bad.
-    notes: what a reader of the accuracy alone would miss.
+    headline: the headline metric with its interval. rivals: the same for every other model, in short.
+    judgement: whether the model is clearly better than the others. tone: good, caution or bad.
+    notes: caveats that the headline does not show.
     """
 
     subject: str
@@ -37,21 +37,22 @@ class Verdict:
 
 
 def judge(comparison: Sequence[Mapping[str, Any]], split: str) -> Verdict:
-    """Judge the tuned model (else the last row) against the other rows.
+    """Judge the tuned model (or the last row, without one) against the other rows.
 
-    comparison: rows with ``name``, ``evaluation`` and, where the answers were compared row by row,
-    ``difference``: a `Difference`, the tuned model's first figure minus this row's.
-    Raises ValueError where there is no row.
+    comparison: rows with ``name``, ``evaluation`` and, if the predictions were compared row by row,
+    ``difference``: a `Difference`, the tuned model's headline metric minus this row's.
+    Raises ValueError if there are no rows.
     """
     if not comparison:
         raise ValueError("a report needs at least one evaluated model")
     subject = next((row for row in comparison if row["name"] == TUNED), comparison[-1])
     evaluation: AnyEvaluation = subject["evaluation"]
     others = [row for row in comparison if row is not subject]
-    headline = f"The {subject['name']} {_say(evaluation, split)}."
+    name = subject["name"]
+    headline = f"{name[:1].upper()}{name[1:]}: {_describe(evaluation, split)}."
     judgement, tone = _compare(evaluation, others)
     return Verdict(
-        subject=subject["name"],
+        subject=name,
         evaluation=evaluation,
         headline=headline,
         rivals=tuple(f"{row['name']} {percent(row['evaluation'].headline.value)}" for row in others),
@@ -61,30 +62,29 @@ def judge(comparison: Sequence[Mapping[str, Any]], split: str) -> Verdict:
     )
 
 
-def _say(evaluation: AnyEvaluation, split: str) -> str:
-    first = evaluation.headline
-    value, rows = percent(first.value), f"{number(evaluation.rows)} {split} rows"
-    said = f"is right on {value} of {rows}" if first.name == "accuracy" else f"has a {first.name} of {value} on {rows}"
-    return f"{said} (95% interval {span(first.interval)})"
+def _describe(evaluation: AnyEvaluation, split: str) -> str:
+    headline = evaluation.headline
+    score = f"{headline.name} {percent(headline.value)} on {number(evaluation.rows)} {split} rows"
+    return f"{score} (95% interval {span(headline.interval)})"
 
 
 def difference_between(evaluation: AnyEvaluation, row: Mapping[str, Any]) -> Difference:
-    """Return the first figure's lead over a row: the row's paired difference, or one made from intervals.
+    """Return the headline metric's lead over a row: the row's paired difference, or one made from intervals.
 
-    Without answers compared row by row the two intervals are combined as if independent, which is cautious.
+    Without a row-by-row comparison, the two intervals are combined as if independent, which is conservative.
     """
     paired = row.get("difference")
     if isinstance(paired, Difference):
         return paired
-    mine, theirs = evaluation.headline, row["evaluation"].headline
-    mean = mine.value - theirs.value
-    down = math.hypot(mine.value - mine.interval.low, theirs.interval.high - theirs.value)
-    up = math.hypot(mine.interval.high - mine.value, theirs.value - theirs.interval.low)
+    tuned, other = evaluation.headline, row["evaluation"].headline
+    mean = tuned.value - other.value
+    down = math.hypot(tuned.value - tuned.interval.low, other.interval.high - other.value)
+    up = math.hypot(tuned.interval.high - tuned.value, other.value - other.interval.low)
     return Difference(low=mean - down, high=mean + up, mean=mean)
 
 
 def _compare(evaluation: AnyEvaluation, others: Sequence[Mapping[str, Any]]) -> tuple[list[str], str]:
-    """Return the judging sentences, the weightiest first, and their tone."""
+    """Return the sentences of the judgement, most important first, and their tone."""
     beaten: list[str] = []
     worse: list[str] = []
     unclear: list[str] = []
@@ -92,37 +92,37 @@ def _compare(evaluation: AnyEvaluation, others: Sequence[Mapping[str, Any]]) -> 
     for row in others:
         lead, name = difference_between(evaluation, row), row["name"]
         if name == PROBE and lead.low == lead.mean == lead.high == 0:
-            same.append("It is the linear probe itself: logistic regression on frozen embeddings.")
+            same.append("This model is the linear probe: logistic regression on frozen embeddings.")
             continue
-        told = f"{points(lead.mean)} points, 95% interval {points(lead.low)} to {points(lead.high)}"
+        details = f"{points(lead.mean)} points, 95% interval {points(lead.low)} to {points(lead.high)}"
         if lead.p_value is not None:
             p = format_p(lead.p_value)
-            told += f", p {p}" if p.startswith("<") else f", p = {p}"
-        # On few rows a bootstrap interval is too narrow, so the exact test must agree.
+            details += f", p {p}" if p.startswith("<") else f", p = {p}"
+        # A bootstrap interval is too narrow on few rows, so the exact test must agree.
         significant = lead.p_value is None or lead.p_value < _LEVEL
         if lead.high < 0 and significant:
-            worse.append(f"Worse than {_with_article(name)}: {told}.")
+            worse.append(f"Worse than {_with_article(name)}: {details}.")
         elif lead.low > 0 and significant:
-            beaten.append(f"{name} ({told})" if name in (TFIDF, PROBE) else _with_article(name))
+            beaten.append(f"{name} ({details})" if name in (TFIDF, PROBE) else _with_article(name))
         else:
             advice = _advise_on_probe(lead, row.get("seconds")) if name == PROBE else _ADVICE.get(name, "")
-            unclear.append(f"Not clearly better than {_with_article(name)}: {told}; it may be chance. {advice}")
+            unclear.append(f"Not clearly better than {_with_article(name)}: {details}; it may be chance. {advice}")
     sentences = [sentence.rstrip() for sentence in worse + unclear]
     if beaten:
         sentences.append(f"Clearly better than {_join(beaten)}.")
     sentences += same
     if not others:
-        return ["No simpler model was measured on these rows, so the figure stands alone."], "caution"
+        return ["No baseline was evaluated on these rows."], "caution"
     return sentences, "bad" if worse else "caution" if unclear else "good"
 
 
 def format_p(p: float) -> str:
-    """Return a p-value with two digits, or ``<0.001`` where it is smaller."""
+    """Return a p-value with two digits, or ``<0.001`` if it is smaller."""
     return "<0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
 
 
 def _advise_on_probe(lead: Difference, seconds: float | None) -> str:
-    """Return the sentence that names the linear probe as the cheaper choice."""
+    """Return a sentence that recommends the cheaper linear probe, or nothing."""
     if lead.mean >= _CLOSE:
         return ""
     trains = "" if seconds is None else f" and trains in {format_seconds(seconds)}"
@@ -139,18 +139,18 @@ def _with_article(name: str) -> str:
 
 
 _ADVICE = {
-    TFIDF: "TF-IDF is smaller and faster; on these rows nothing shows that the tuned model beats it.",
-    MAJORITY: "Always giving the most frequent answer does about as well.",
-    BASE: "These rows do not show that tuning had an effect.",
+    TFIDF: "TF-IDF is smaller and faster, and these rows do not show that the tuned model beats it.",
+    MAJORITY: "Always predicting the most frequent class does about as well.",
+    BASE: "These rows do not show that tuning helped.",
 }
 
 
 def _note(evaluation: AnyEvaluation, split: str) -> list[str]:
     notes, task = [], build_task(evaluation.task)
     if split == "validation":
-        notes.append(f"These rows also chose {task.chosen_on_validation}, so the figures flatter the model a little.")
+        notes.append(f"{task.chosen_on_validation} selected on these rows, so the scores are slightly optimistic.")
     if evaluation.rows < _FEW_ROWS:
-        notes.append(f"{plural(evaluation.rows, 'row')} can tell little: mind the width of the intervals.")
+        notes.append(f"With only {plural(evaluation.rows, 'row')}, the intervals are wide.")
     notes += task.note_figures(evaluation)
     if evaluation.unknown_labels:
         rows = sum(evaluation.unknown_labels.values())
@@ -160,8 +160,8 @@ def _note(evaluation: AnyEvaluation, split: str) -> list[str]:
         )
     missed = [f.label for f in evaluation.classes if f.support and not f.recall]
     if missed:
-        notes.append(f"Never recognised: {list_names(missed)}.")
+        notes.append(f"Never predicted correctly: {list_names(missed)}.")
     absent = [f.label for f in evaluation.classes if not f.support]
     if absent:
-        notes.append(f"Not judged, as no {split} row has the label: {list_names(absent)}.")
+        notes.append(f"Not evaluated, because no {split} row has the label: {list_names(absent)}.")
     return notes

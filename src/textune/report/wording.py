@@ -1,4 +1,4 @@
-"""How the report and the card write numbers and other people's text."""
+"""Formatting of numbers and of user text in the report and the card."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _NOT_FOR_A_PAGE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\
 
 
 def clean_text(text: str) -> str:
-    """Replace the control characters and lone surrogates that no page or UTF-8 file can hold."""
+    """Replace control characters and lone surrogates, which neither HTML nor UTF-8 allows."""
     return _NOT_FOR_A_PAGE.sub("\ufffd", text)
 
 
@@ -32,23 +32,23 @@ def number(count: int) -> str:
 
 
 def plural(count: int, noun: str) -> str:
-    """Write ``1 row`` and ``2 rows``; classes get their ``es``."""
+    """Write ``1 row``, ``2 rows``, ``2 classes``."""
     if count == 1:
         return f"1 {noun}"
     return f"{count:,} {noun}{'es' if noun.endswith('s') else 's'}"
 
 
 def shorten(text: str, longest: int) -> str:
-    """Cut text to so many characters and say how long it was."""
-    return text if len(text) <= longest else f"{text[:longest].rstrip()} … ({len(text):,} characters in all)"
+    """Cut text to `longest` characters and add how long it was."""
+    return text if len(text) <= longest else f"{text[:longest].rstrip()} … ({len(text):,} characters in total)"
 
 
 def clip(name: str, longest: int) -> str:
-    """Cut a name to so many characters."""
+    """Cut a name to `longest` characters."""
     return name if len(name) <= longest else name[: longest - 1].rstrip() + "…"
 
 
 def list_names(names: list[str], most: int = 5) -> str:
-    """Write the first names with commas, and how many more there are."""
+    """Write the first names with commas, and the number of the others."""
     shown = ", ".join(clip(name, 60) for name in names[:most])
     return f"{shown} and {len(names) - most:,} more" if len(names) > most else shown

@@ -76,7 +76,7 @@ class Task:
     intervals_note: ClassVar[str] = "Wilson for accuracy, bootstrap for F1"
     errors_note: ClassVar[str] = ""
     """Follows "wrong answers of the highest probability"."""
-    chosen_on_validation: ClassVar[str] = "the checkpoint"
+    chosen_on_validation: ClassVar[str] = "The checkpoint was"
     unknown_counts_as: ClassVar[str] = "an error"
 
     @classmethod

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 _ROWS_PER_LABEL = 5
-"""Below so many rows per label on average the interval of macro F1 covers 80% instead of 95%."""
+"""Below so many rows per label on average, the interval of macro F1 covers 80% instead of 95%."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class MultiLabel(Task):
     )
     card_columns: ClassVar[tuple[Column, ...]] = (_THRESHOLD,)
     errors_note: ClassVar[str] = ": rows with a label given or withheld most surely, and wrongly"
-    chosen_on_validation: ClassVar[str] = "the checkpoint and the thresholds"
+    chosen_on_validation: ClassVar[str] = "The checkpoint and thresholds were"
     unknown_counts_as: ClassVar[str] = "missed"
 
     @classmethod
@@ -265,7 +265,7 @@ class MultiLabel(Task):
         if not support or sum(support) >= _ROWS_PER_LABEL * len(support):
             return []
         average = f"{sum(support) / len(support):.2g}"
-        return [f"With {average} rows per label on average the interval of macro F1 is too narrow."]
+        return [f"With {average} rows per label on average, the interval of macro F1 is too narrow."]
 
 
 def _percent_or_dash(share: float | None) -> str:
