@@ -10,6 +10,7 @@ from textune.data.columns import Columns, choose_columns
 from textune.data.examples import Examples, build_examples
 from textune.data.label_sets import LabelForm, choose_form, match_label_columns, refuse_part_of_columns
 from textune.data.table import Table
+from textune.errors import DataError
 
 
 class _TrainedColumns(Protocol):
@@ -31,12 +32,17 @@ class _TrainedColumns(Protocol):
 
 @dataclass(frozen=True)
 class NamedColumns:
-    """The columns that a person named for this table. label_setting: what names its label columns; None: nothing."""
+    """The columns that a person named for this table.
+
+    label_setting: what names its label columns; None: nothing. guess: whether other columns may be looked for where the
+    table lacks those of training; a finished run is never applied to a column that nobody named.
+    """
 
     text: Sequence[str] | None = None
     text_pair: str | None = None
     label: Sequence[str] | None = None
     label_setting: str | None = "label"
+    guess: bool = True
 
 
 def reuse_columns(table: Table, trained: _TrainedColumns, named: NamedColumns, *, need_label: bool = True) -> Columns:
@@ -44,6 +50,11 @@ def reuse_columns(table: Table, trained: _TrainedColumns, named: NamedColumns, *
 
     The second text of a pair is never looked for: without it the model cannot classify. Raises DataError.
     """
+    if not named.guess:
+        _require(table, trained.text if named.text is None else (), "text", "text")
+        label = (trained.label,) if trained.label is not None else ()
+        needed = label if need_label and named.label is None and not trained.indicators else ()
+        _require(table, needed, "label", named.label_setting or "label")
     labels = trained.indicators or ((trained.label,) if trained.label is not None else ())
     group = None if trained.group is None else _keep_existing((trained.group,), table)
     return choose_columns(
@@ -55,6 +66,17 @@ def reuse_columns(table: Table, trained: _TrainedColumns, named: NamedColumns, *
         joiner=trained.joiner,
         need_label=need_label,
     )
+
+
+def _require(table: Table, names: Sequence[str], role: str, setting: str) -> None:
+    """Raise DataError where the table lacks a column of training, naming those that it has."""
+    missing = [name for name in names if name not in table.columns]
+    if missing:
+        columns = ", ".join(f"'{name}'" for name in table.columns[:12])
+        raise DataError(
+            f"{table.name}: no column '{missing[0]}', which the run was trained on as {role}; it has {columns}",
+            hint=f"name the column with {setting}=, for example {setting}={table.columns[0]}",
+        )
 
 
 def build_labelled(

@@ -109,7 +109,7 @@ def _texts_of(
 ) -> tuple[list[str | None], list[str] | None]:
     """Return each row's text (None where it has none) and second text."""
     trained = predictor.manifest.columns
-    columns = reuse_columns(piece, trained, NamedColumns(text, text_pair), need_label=False)
+    columns = reuse_columns(piece, trained, NamedColumns(text, text_pair, guess=False), need_label=False)
     parts = [piece.arrow.column(name).to_pylist() for name in columns.text]
     texts = [trained.joiner.join(p for p in row if p and p.strip()) for row in zip(*parts, strict=True)]
     pairs = None

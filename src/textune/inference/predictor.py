@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from textune.backbones.pooling import Pooling
 from textune.bundle import BaseModel, Manifest, read_manifest
 from textune.errors import BundleError, ConfigError, DataError, ModelError
+from textune.inference.texts import list_pairs, list_texts
 from textune.tasks import AnyPrediction, task_of
 from textune.tokens import Tokenized, encode_texts, load_tokenizer
 from textune.tokens.batches import EncodedSplit, Padding
@@ -169,40 +170,50 @@ class Predictor:
         model: torch.nn.Module = self._engine.model
         return model
 
-    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Tokenized:
+    def encode(self, texts: Iterable[str], pairs: Iterable[str] | None = None) -> Tokenized:
         """Tokenize texts as in training; raise DataError for what is no text."""
-        check_texts(texts)
-        if self.manifest.columns.text_pair is not None and pairs is None:
-            raise DataError("this model classifies pairs of texts; the second texts are missing")
-        if pairs is not None:
-            check_texts(pairs)
-        return encode_texts(self._tokenizer, texts, pairs, self.manifest.max_length, self.manifest.long_text)
+        first, second = self._list(texts, pairs)
+        return encode_texts(self._tokenizer, first, second, self.manifest.max_length, self.manifest.long_text)
 
-    def predict_logits(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> NDArray[Any]:
-        """Return logits before the temperature: float32 [texts, labels]."""
+    def _list(self, texts: Iterable[str], pairs: Iterable[str] | None) -> tuple[list[str], list[str] | None]:
+        """Return texts and second texts as lists in their own order, checked."""
+        first = list_texts(texts)
+        second = list_pairs(first, pairs)
+        if self.manifest.columns.text_pair is not None and second is None:
+            raise DataError("this model classifies pairs of texts; the second texts are missing")
+        return first, second
+
+    def predict_logits(self, texts: Iterable[str], pairs: Iterable[str] | None = None) -> NDArray[Any]:
+        """Return logits before the temperature: float32 [texts, labels].
+
+        texts: a list, array, Series or other iterable of strings, or one string; answers are in its order.
+        Raises DataError for tables, missing and empty texts, and pairs of another length.
+        """
         from textune.engine import predict_logits
+
+        first, second = self._list(texts, pairs)
 
         def run(split: EncodedSplit) -> NDArray[Any]:
             return predict_logits(self._engine, split, self.padding)
 
         chunks = [np.zeros((0, len(self.labels)), np.float32)]
-        for begin in range(0, len(texts), _TEXTS_PER_CHUNK):
+        for begin in range(0, len(first), _TEXTS_PER_CHUNK):
             end = begin + _TEXTS_PER_CHUNK
-            tokens = self.encode(texts[begin:end], None if pairs is None else pairs[begin:end])
+            tokens = self.encode(first[begin:end], None if second is None else second[begin:end])
             nothing = np.full(len(tokens), -1)
             chunks.append(self.task.predict(run, EncodedSplit(tokens, nothing, nothing)))
         return np.concatenate(chunks)
 
-    def predict_proba(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> NDArray[Any]:
+    def predict_proba(self, texts: Iterable[str], pairs: Iterable[str] | None = None) -> NDArray[Any]:
         """Return probabilities: float64 [texts, labels], each row summing to 1 where a text has one label."""
         return self.task.probabilities(self.predict_logits(texts, pairs) / self.manifest.temperature)
 
-    def predict(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Any]:
+    def predict(self, texts: Iterable[str], pairs: Iterable[str] | None = None) -> list[Any]:
         """Return the most probable label of each text (str), or with several labels per text those from their
         thresholds on (tuple of str, which may be empty)."""
         return list(self.task.answer(self.predict_proba(texts, pairs), self.labels))
 
-    def classify(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Sequence[AnyPrediction]:
+    def classify(self, texts: Iterable[str], pairs: Iterable[str] | None = None) -> Sequence[AnyPrediction]:
         """Return label, or labels, and probabilities of each text."""
         return self.task.classify(self.predict_proba(texts, pairs), self.labels)
 
@@ -242,14 +253,3 @@ def choose_device(device: str) -> torch.device:
     if not available.get(device, False):
         raise ModelError(f"device={device}: not available here", hint="leave device out, or choose cpu")
     return torch.device(device)
-
-
-def check_texts(texts: Sequence[str]) -> None:
-    """Raise DataError naming the first item that is not a non-empty string, or a string given for a list."""
-    if isinstance(texts, str):
-        raise DataError("give a list of texts, not one text", hint='for one text: ["..."]')
-    for i, text in enumerate(texts, 1):
-        if not isinstance(text, str):
-            raise DataError(f"text {i} is a {type(text).__name__}, not a string")
-        if not text.strip():
-            raise DataError(f"text {i} is empty")

@@ -52,7 +52,7 @@ def read_labelled(predictor: Predictor, data: Any, config: RunConfig) -> Example
     """Read a labelled table for a finished run, with the run's columns where the table has them."""
     manifest, data_config = predictor.manifest, config.data
     table = read_table(data, read_options(data_config))
-    named = NamedColumns(data_config.text, data_config.text_pair, data_config.label)
+    named = NamedColumns(data_config.text, data_config.text_pair, data_config.label, guess=False)
     return build_labelled(table, manifest.columns, named, manifest.task, manifest.columns.label_separator)[0]
 
 
