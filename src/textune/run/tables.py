@@ -1,4 +1,4 @@
-"""From settings to labelled, split, checked and tokenised rows: the first half of a run."""
+"""From settings to labelled, split, checked and tokenised rows."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ _FEWEST_ROWS = 4
 
 @dataclass(frozen=True)
 class PreparedData:
-    """Rows ready to be tokenised, and what was found out about them.
+    """Rows ready to be tokenised, and the results of the checks.
 
-    notes: facts to tell. warnings: what the person should act on; they stand in the report, too.
-    fingerprint: SHA-256 of all splits and the labels. validation_fraction: share of the rows that was held out.
+    notes: facts to print. warnings: problems that the user should act on, also shown in the report.
+    fingerprint: SHA-256 of all splits and the labels. validation_fraction: the share of rows held out for validation.
     """
 
     labels: Labels
@@ -68,12 +68,12 @@ class PreparedData:
 
     @property
     def evaluation(self) -> tuple[str, Examples]:
-        """The split that the figures are about: the test rows where there are any, else the validation rows."""
+        """The split to evaluate on: the test rows if there are any, else the validation rows."""
         if self.test is not None:
             return "test", self.test
         if self.validation is not None:
             return "validation", self.validation
-        raise DataError("there are neither test nor validation rows to measure on", hint="set validation_fraction=0.1")
+        raise DataError("no test or validation rows to evaluate on", hint="set validation_fraction=0.1")
 
 
 def read_options(config: DataConfig) -> ReadOptions:
@@ -84,19 +84,19 @@ def read_options(config: DataConfig) -> ReadOptions:
 def prepare_data(
     config: RunConfig, frames: Mapping[str, Any] | None = None, *, hold_test: bool = False, pool: bool = False
 ) -> PreparedData:
-    """Read, labels, samples and splits the rows, and checks them against each other.
+    """Read, label, sample and split the rows, and check the splits against each other.
 
-    frames: data frames given from Python in the place of config.data.data, .validation or .test.
-    hold_test: a test table is not opened, and rows held out for the test are set apart, as if there were none.
-    pool: the rows that would validate stay with those of training, to be cut into folds; the test rows are the same.
-    Raises DataError or ConfigError before anything is trained.
+    frames: data frames passed from Python instead of config.data.data, .validation or .test.
+    hold_test: do not open a test table, and leave out the rows held out for testing.
+    pool: keep the validation rows in the training rows, for cross-validation; the test rows stay the same.
+    Raises DataError or ConfigError.
     """
     data, seed = config.data, config.split_seed
-    given = {"data": data.data or None, "validation": data.validation, "test": data.test} | dict(frames or {})
-    if given["data"] is None:
-        raise DataError("no data is given", hint="textune train DATA, or data= in the YAML file")
+    sources = {"data": data.data or None, "validation": data.validation, "test": data.test} | dict(frames or {})
+    if sources["data"] is None:
+        raise DataError("no data", hint="textune train DATA, or data= in the YAML file")
     options = read_options(data)
-    table = read_table(given["data"], options)
+    table = read_table(sources["data"], options)
     columns = choose_columns(
         table,
         text=data.text,
@@ -117,11 +117,11 @@ def prepare_data(
         raise DataError(f"{table.name}: {len(examples)} usable rows are too few to train on")
     others: dict[str, Examples | None] = {"validation": None, "test": None}
     for name in others:
-        if given[name] is not None and not (name == "test" and hold_test):
-            others[name], other_notes = _read_other(given[name], name, config, columns, form.task, options)
+        if sources[name] is not None and not (name == "test" and hold_test):
+            others[name], other_notes = _read_other(sources[name], name, config, columns, form.task, options)
             notes += other_notes
     classes = 0 if hold_test or form.task == MULTI or config.training.patience is not None else len(labels)
-    validation_rows, test_rows = _rows_to_hold_out(config, len(examples), given, classes)
+    validation_rows, test_rows = _rows_to_hold_out(config, len(examples), sources, classes)
     parts = split_examples(
         examples,
         validation_fraction=validation_rows / len(examples),
@@ -133,13 +133,13 @@ def prepare_data(
     train = _take_all_but(examples, parts.test) if pool else parts.train
     validation = others["validation"] if others["validation"] is not None or pool else parts.validation
     test = others["test"] if others["test"] is not None else None if hold_test else parts.test
-    found, overlap = _check_splits(train, validation, test, labels)
+    split_warnings, overlap = _check_splits(train, validation, test, labels)
     if form.task == MULTI:
         warnings += _warn_about_constant_labels(train, labels)
     else:
         _check_training_labels(train, labels, table)
-    warnings += found + _warn_about_rows(facts, table)
-    chosen = TextColumns(
+    warnings += split_warnings + _warn_about_rows(facts, table)
+    text_columns = TextColumns(
         columns.text,
         columns.text_pair,
         columns.joiner,
@@ -149,20 +149,30 @@ def prepare_data(
         data.label_separator,
     )
     prepared = PreparedData(
-        labels, chosen, train, validation, test, facts, tuple(notes), tuple(warnings), overlap, tuple(leaks), form.task
+        labels,
+        text_columns,
+        train,
+        validation,
+        test,
+        facts,
+        tuple(notes),
+        tuple(warnings),
+        overlap,
+        tuple(leaks),
+        form.task,
     )
     return replace(prepared, fingerprint=_fingerprint(prepared), validation_fraction=validation_rows / len(examples))
 
 
-def _take_all_but(examples: Examples, apart: Examples | None) -> Examples:
-    """Return the rows that are not among those set apart, in their order."""
-    return examples if apart is None else examples.take(np.flatnonzero(~np.isin(examples.rows(), apart.rows())))
+def _take_all_but(examples: Examples, excluded: Examples | None) -> Examples:
+    """Return the rows that are not excluded, in order."""
+    return examples if excluded is None else examples.take(np.flatnonzero(~np.isin(examples.rows(), excluded.rows())))
 
 
 def _build_labels(examples: Examples, columns: Columns, data: DataConfig) -> Labels:
-    """Return the classes; columns of their own are labels in the order of the columns, also without a single row."""
-    given = data.labels or tuple((name, name) for name in columns.indicators) or None
-    return build_labels([label for labels in examples.label_sets() for label in labels], given)
+    """Return the classes; label columns are classes in their order, even without rows."""
+    pairs = data.labels or tuple((name, name) for name in columns.indicators) or None
+    return build_labels([label for labels in examples.label_sets() for label in labels], pairs)
 
 
 def _read_other(
@@ -173,53 +183,52 @@ def _read_other(
     differs = name == "test" and any((data.test_text, data.test_text_pair, data.test_label))
     named = data.test_label if name == "test" else None
     if named is None:
-        alike = "call its label columns as the training table does"
+        same_names = "name its label columns as in the training table"
         refuse_part_of_columns(
-            table, columns.indicators, "name its label columns with test_label=" if name == "test" else alike
+            table, columns.indicators, "name its label columns with test_label=" if name == "test" else same_names
         )
-    own = choose_columns(
+    table_columns = choose_columns(
         table,
-        text=(data.test_text if name == "test" else None) or _if_there(columns.text, table),
+        text=(data.test_text if name == "test" else None) or _if_present(columns.text, table),
         text_pair=(data.test_text_pair if name == "test" else None) or columns.text_pair,
-        label=named or _if_there(columns.labels, table),
-        group=_if_there(columns.group, table),
+        label=named or _if_present(columns.labels, table),
+        group=_if_present(columns.group, table),
         joiner=data.joiner,
     )
-    chosen_here = differs or own.text != columns.text or own.labels != columns.labels
-    notes = [f"{name}: {note}" for note in (*table.notes, *(own.notes if chosen_here else ()))]
+    differs |= table_columns.text != columns.text or table_columns.labels != columns.labels
+    notes = [f"{name}: {note}" for note in (*table.notes, *(table_columns.notes if differs else ()))]
     sample = data.test_sample if name == "test" else data.validation_sample
-    form = choose_form(table, own, task, data.label_separator)
-    form = match_label_columns(form, table, own, columns.indicators, "test_label")
+    form = choose_form(table, table_columns, task, data.label_separator)
+    form = match_label_columns(form, table, table_columns, columns.indicators, "test_label")
     notes += [f"{name}: {form.note}"] if form.column_labels else []
-    return sample_examples(build_examples(table, own, form), sample, config.split_seed), notes
+    return sample_examples(build_examples(table, table_columns, form), sample, config.split_seed), notes
 
 
-def _if_there(names: Any, table: Table) -> Any:
-    """Return the training table's column names where this table has them too, else None: look for others."""
+def _if_present(names: Any, table: Table) -> Any:
+    """Return the training table's column names if this table has them too, else None."""
     wanted = (names,) if isinstance(names, str) else names or ()
     return names if wanted and all(n in table.columns for n in wanted) else None
 
 
-def _rows_to_hold_out(config: RunConfig, rows: int, given: Mapping[str, Any], classes: int) -> tuple[int, int]:
-    """Return the numbers of validation and test rows. classes: 0 where there must be validation rows."""
+def _rows_to_hold_out(config: RunConfig, rows: int, sources: Mapping[str, Any], classes: int) -> tuple[int, int]:
+    """Return the numbers of validation and test rows. classes: 0 if validation rows are required."""
 
-    def decide(name: str, fraction: float | None, by_rule: int) -> int:
-        if given[name] is not None:
+    def decide(name: str, fraction: float | None, default: int) -> int:
+        if sources[name] is not None:
             return 0
-        return by_rule if fraction is None else round(fraction * rows)
+        return default if fraction is None else round(fraction * rows)
 
     test = decide("test", config.data.test_fraction, choose_test_rows(rows))
-    classes = classes if test or given["test"] is not None else 0  # else nothing would be left to measure on
+    classes = classes if test or sources["test"] is not None else 0  # without test rows, validation rows are required
     return decide("validation", config.data.validation_fraction, choose_validation_rows(rows - test, classes)), test
 
 
 def _check_training_labels(train: Examples, labels: Labels, table: Table) -> None:
     codes = labels.encode(train.labels() or [])
-    seen = set(codes.tolist())
-    if len(seen) < 2:
+    if len(set(codes.tolist())) < 2:
         raise DataError(
-            f"{table.name}: the training rows have one class only ('{labels.names[int(codes[0])]}')",
-            hint="take more rows, or look at sample= and the label column",
+            f"{table.name}: the training rows have only one class ('{labels.names[int(codes[0])]}')",
+            hint="use more rows, or check sample= and the label column",
         )
 
 
@@ -230,59 +239,65 @@ def _check_splits(
     overlap_with_test: Overlap | None = None
     counts = count_labels(train, labels)
     if rare := [labels.names[i] for i, n in enumerate(counts) if n == 1]:
-        warnings.append(f"one training row only: {_list(rare)}; such a class can hardly be learnt")
+        warnings.append(f"only one training row: {_list(rare)}; the model can hardly learn such a class")
     if absent := [labels.names[i] for i, n in enumerate(counts) if n == 0]:
-        warnings.append(f"no training row at all: {_list(absent)}; the model can never be right there")
+        warnings.append(f"no training rows: {_list(absent)}; the model cannot learn such a class")
     for name, other in (("validation", validation), ("test", test)):
         if other is None:
             continue
         unknown_of = labels.find_unknown(other)
-        _refuse_strange_labels(name, other, unknown_of, labels)
-        if unknown := sorted({label for found in unknown_of for label in found}):
-            rows = sum(bool(found) for found in unknown_of)
+        _refuse_foreign_labels(name, other, unknown_of, labels)
+        if unknown := sorted({label for unknown_labels in unknown_of for label in unknown_labels}):
+            rows = sum(bool(unknown_labels) for unknown_labels in unknown_of)
             warnings.append(
-                f"{name}: {rows} rows have labels that training never saw ({_list(unknown)}): they count as errors"
+                f"{name}: {rows} rows have labels that the training set lacks ({_list(unknown)}); they count as errors"
             )
         overlap = find_overlap(train, other)
         if name == "test":
             overlap_with_test = overlap
         if overlap.exact or overlap.near:
             warnings.append(_describe_overlap(overlap, name))
-        if apart := describe_groups_split_apart(train, other):
-            warnings.append(f"{apart} groups have rows both in training and in {name}: hold them together with group=")
+        if split_groups := describe_groups_split_apart(train, other):
+            warnings.append(
+                f"{split_groups} groups have rows in both the training and the {name} set; keep them together with "
+                "group="
+            )
     return warnings, overlap_with_test
 
 
-def _refuse_strange_labels(name: str, other: Examples, unknown_of: list[tuple[str, ...]], labels: Labels) -> None:
-    """Raise DataError where rows of the split have labels, and training knows none of them."""
+def _refuse_foreign_labels(name: str, other: Examples, unknown_of: list[tuple[str, ...]], labels: Labels) -> None:
+    """Raise DataError if the split has labels and the training set has none of them."""
     sets = other.label_sets()
-    if not any(sets) or any(len(unknown) < len(own) for unknown, own in zip(unknown_of, sets, strict=True)):
+    if not any(sets) or any(len(unknown) < len(row) for unknown, row in zip(unknown_of, sets, strict=True)):
         return
-    strange = sorted({label for own in sets for label in own})
+    foreign = sorted({label for row in sets for label in row})
     raise DataError(
-        f"{other.name}: training knows none of the {name} rows' labels: they are {_list(strange)}, "
-        f"and those of training {_list(list(labels.names))}",
-        hint="write the labels alike; or list all classes as labels=VALUE=NAME,..., VALUE as one table has it and NAME "
-        "as the other; or see to it that the right label column is read",
+        f"{other.name}: the training set has none of the {name} rows' labels: they are {_list(foreign)}, "
+        f"the training labels are {_list(list(labels.names))}",
+        hint="write the labels in the same way; or map them with labels=VALUE=NAME,..., where VALUE is from one table "
+        "and NAME from the other; or check that the right label column is read",
     )
 
 
 def count_labels(examples: Examples, labels: Labels) -> NDArray[Any]:
-    """Return the rows of each label: int64 [labels]."""
+    """Return the number of rows with each label: int64 [labels]."""
     return np.asarray(labels.encode_sets(examples.label_sets()).sum(axis=0, dtype=np.int64))
 
 
 def _warn_about_constant_labels(train: Examples, labels: Labels) -> list[str]:
     everywhere = [labels.names[i] for i, n in enumerate(count_labels(train, labels)) if n == len(train)]
-    return [f"in every training row: {_list(everywhere)}; nothing tells when not to give it"] if everywhere else []
+    if not everywhere:
+        return []
+    return [f"in every training row: {_list(everywhere)}; the model cannot learn when it does not apply"]
 
 
 def _describe_overlap(overlap: Overlap, name: str) -> str:
-    """Return the warning, with row numbers but no text: it stands in the model card, which may be published."""
-    counts = [f"{overlap.exact:,} exactly"] * bool(overlap.exact) + [f"{overlap.near:,} nearly"] * bool(overlap.near)
+    """Return the warning with row numbers but no text, because the model card that shows it may be published."""
+    counts = [f"{overlap.exact:,} exact"] * bool(overlap.exact) + [f"{overlap.near:,} near"] * bool(overlap.near)
     pairs = ", ".join(f"{name} row {b} is training row {a}" for a, b, _ in overlap.examples[:3])
     return (
-        f"{name} rows that stand in the training rows too: {' and '.join(counts)} ({pairs}); they flatter the figures"
+        f"{name} rows that also appear in the training set: {' and '.join(counts)} ({pairs}); "
+        "scores will be too optimistic"
     )
 
 
@@ -294,9 +309,9 @@ def _encoded(examples: Examples, labels: Labels) -> list[tuple[str, int]]:
 def _warn_about_rows(facts: DataFacts, table: Table) -> list[str]:
     warnings = []
     if facts.no_text:
-        warnings.append(f"{table.name}: {facts.no_text} rows have no text and are set apart")
+        warnings.append(f"{table.name}: {facts.no_text} rows without text were skipped")
     if facts.no_label:
-        warnings.append(f"{table.name}: {facts.no_label} rows have no label and are set apart")
+        warnings.append(f"{table.name}: {facts.no_label} rows without label were skipped")
     return warnings
 
 
@@ -312,7 +327,7 @@ def _fingerprint(data: PreparedData) -> str:
 def encode_split(
     examples: Examples, labels: Labels, tokenizer: Any, max_length: int, long_text: LongText
 ) -> EncodedSplit:
-    """Tokenize a split through the cache and turns its labels into class numbers."""
+    """Tokenize a split through the cache and turn its labels into class numbers."""
     tokens = tokenize(examples, tokenizer, max_length, long_text)
     return EncodedSplit(tokens, labels.encode_examples(examples), np.asarray(examples.rows(), np.int64))
 
