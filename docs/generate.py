@@ -65,7 +65,7 @@ def describe_settings() -> Iterator[str]:
     yield "## Settings\n"
     yield (
         "The same names as `key=value` words, as YAML keys and as arguments of `textune.train`. A setting that is "
-        "*open*\nis decided from the data, and the run says what it decided and why, or it is not used; "
+        "*automatic*\nis decided from the data, and the run says what it decided and why, or it is not used; "
         "[why these rules](explanation.md).\n"
     )
     known, defaults = known_settings(), fill_in_model(RunConfig()).to_dict()
@@ -187,7 +187,7 @@ def describe_exit_codes() -> Iterator[str]:
 
 def show(value: Any) -> str:
     """Return a default as a table shows it."""
-    return "open" if value is None else "(one space)" if value == " " else "(empty)" if value == "" else f"`{value}`"
+    return "automatic" if value is None else "(one space)" if value == " " else "(empty)" if value == "" else f"`{value}`"
 
 
 def allowed(f: dataclasses.Field[Any]) -> str:

@@ -1,4 +1,4 @@
-"""A scikit-learn estimator over one run: fit, predict, predict_proba, in pipelines and cross-validation."""
+"""A scikit-learn estimator for one run: fit, predict and predict_proba, in pipelines and cross-validation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from textune.errors import ConfigError
 
 
 class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """Fine-tunes a transformer on texts and labels.
+    """Fine-tune a transformer on texts and labels.
 
     The run is trained in a temporary folder that goes with the estimator; `save` keeps it. settings: any other
     setting of `textune train --settings`, as a mapping. What is None is decided by the rules of `textune train`.
@@ -57,7 +57,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if len(texts) != len(labels):
             raise ValueError(f"X has {len(texts)} texts, y has {len(labels)} labels")
         self.classes_, codes = np.unique(labels, return_inverse=True)
-        self._place = tempfile.TemporaryDirectory(prefix="textune-")
+        self._folder = tempfile.TemporaryDirectory(prefix="textune-")
         names = ("method", "backbone", "epochs", "learning_rate", "batch_size", "max_length", "validation_fraction")
         values = _name_classes(self.classes_)
         settings = {k: getattr(self, k) for k in (*names, "seed")} | dict(self.settings or {})
@@ -67,7 +67,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             "test_fraction": 0.0,
             "task": "single_label",
         }
-        config = build_config(fixed | settings | {"runs_dir": self._place.name, "name": "run"})
+        config = build_config(fixed | settings | {"runs_dir": self._folder.name, "name": "run"})
         _refuse_other_labels(config.data.labels or (), values)
         rows = [{"text": text, "label": values[code]} for text, code in zip(texts, codes, strict=True)]
         run = train_only(config, Silent(), {"data": rows})
@@ -91,33 +91,33 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return np.asarray(self.classes_[self.predict_proba(X).argmax(1)])
 
     def save(self, folder: str | Path) -> None:
-        """Copy the run's bundle to a folder of its own."""
+        """Copy the run's bundle to a folder."""
         check_is_fitted(self, "run_folder_")
         shutil.copytree(self.run_folder_, folder)
 
 
 def _name_classes(classes: NDArray[Any]) -> list[str]:
-    """Return what the run calls the classes: as they are written, or their numbers where two would be the same."""
-    written = [str(label) for label in classes]
-    distinct = len(set(written)) == len(written) and all(name.strip() for name in written)
-    return written if distinct else [str(number) for number in range(len(written))]
+    """Return the run's names of the classes: their str(), or their numbers if those are not distinct."""
+    names = [str(label) for label in classes]
+    distinct = len(set(names)) == len(names) and all(name.strip() for name in names)
+    return names if distinct else [str(number) for number in range(len(names))]
 
 
 def _refuse_other_labels(pairs: LabelPairs, values: Sequence[str]) -> None:
-    """Raise ConfigError where labels= among the settings has other classes, or in another order than classes_."""
+    """Raise ConfigError if labels= in the settings has other classes, or another order, than classes_."""
     if len(pairs) != len(values) or any(value not in pair for value, pair in zip(values, pairs, strict=True)):
         raise ConfigError(
-            "labels=: the classes are those of y, in the order of classes_",
+            "labels=: must list the classes of y in the order of classes_",
             hint=f"leave it out, or list {', '.join(values[:20])} in this order",
         )
 
 
 def _one_label_each(y: Sequence[Any]) -> NDArray[Any]:
-    """Return y as an array; raise ValueError where a text has several labels, or marks for them."""
-    several = "TextClassifier takes one label per text; for several use textune.train(rows, task='multi_label')"
+    """Return y as an array; raise ValueError if a text has several labels."""
+    message = "TextClassifier takes one label per text; for several use textune.train(rows, task='multi_label')"
     if any(isinstance(label, list | tuple | set | frozenset | np.ndarray) for label in y):
-        raise ValueError(several)
+        raise ValueError(message)
     labels = np.asarray(y)
     if labels.ndim > 1 and labels.shape[1:] != (1,):
-        raise ValueError(several)
+        raise ValueError(message)
     return labels

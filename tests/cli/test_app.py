@@ -151,7 +151,7 @@ def test_fault_of_textune_is_owned(capsys: pytest.CaptureFixture[str], monkeypat
 
     monkeypatch.setattr(cache, "list_entries", fail)
     code, _, errors = call_here(capsys, "cache")
-    assert code == 70 and "a fault of textune: ZeroDivisionError: division by zero" in errors and "more" not in errors
+    assert code == 70 and "a bug in textune: ZeroDivisionError: division by zero" in errors and "more" not in errors
     with pytest.raises(ZeroDivisionError):
         main(["cache", "--debug"])
 
@@ -184,7 +184,7 @@ def test_tokens_shows_tokens_and_ids(backbones: dict[str, Path], capsys: pytest.
     assert told["tokens"] == ["[CLS]", "a", "good", "x", "##y", "##z", "[SEP]"]
     assert told["special"] == [True, *[False] * 5, True] and told["cut"] == 3 and len(told["ids"]) == 7
     shown = call_here(capsys, *words)[1]
-    assert "added by the model" in shown and "longer than max_length 4 are cut" in shown
+    assert "special token" in shown and "longer than max_length 4 are cut" in shown
     read = json.loads(call_here(capsys, *words, "long_text=window", "--json")[1])
     assert read["windows"][0] == [*told["ids"][:3], told["ids"][-1]] and len(read["windows"]) == 4
     shown = call_here(capsys, *words, "long_text=head_tail", "head_fraction=0.5")[1]
@@ -265,11 +265,11 @@ def test_predict_refuses_what_it_cannot_do(
     run = str(finished.folder)
     shutil.copyfile(reviews, work / "in.csv")
     assert "no such file" in call_here(capsys, "predict", run, "nowhere.csv")[2]
-    assert "give one file alone" in call_here(capsys, "predict", run, "in.csv", "a text")[2]
+    assert "give either one file" in call_here(capsys, "predict", run, "in.csv", "a text")[2]
     code, output, _ = call_here(capsys, "predict", run, "in.csv", "--probabilities")
     assert code == 0 and "60 rows" in output and (work / "in.predicted.csv").is_file()
     code, _, errors = call_here(capsys, "predict", run, "in.csv")
-    assert code == 2 and "exists already" in errors
+    assert code == 2 and "already exists" in errors
     code, output, _ = call_here(capsys, "predict", run, "a good film", "bad", "--probabilities")
     assert code == 0 and "negative" in output and "a good film" in output
     assert call_here(capsys, "export", run, "--to", "gguf")[0] == 2

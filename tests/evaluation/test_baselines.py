@@ -78,11 +78,11 @@ def test_tfidf_reads_scripts_without_spaces():
 def test_rows_are_bounded_by_count_and_by_characters(monkeypatch):
     texts, targets = ["word " * 20] * 100, np.arange(100) % 2
     monkeypatch.setattr(baselines, "_MOST_TRAINING_ROWS", 40)
-    chosen = baselines._choose_rows(texts, targets, seed=0)
+    chosen = baselines._sample_rows(texts, targets, seed=0)
     assert len(chosen) == 40 and len(set(chosen.tolist())) == 40
-    assert not np.array_equal(chosen, baselines._choose_rows(texts, targets, seed=1))
+    assert not np.array_equal(chosen, baselines._sample_rows(texts, targets, seed=1))
     monkeypatch.setattr(baselines, "_MOST_CHARACTERS", 1000)
-    assert len(baselines._choose_rows(texts, targets, seed=0)) == 10
+    assert len(baselines._sample_rows(texts, targets, seed=0)) == 10
 
 
 def test_prediction_in_parts_is_prediction(monkeypatch):

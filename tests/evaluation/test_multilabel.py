@@ -210,7 +210,7 @@ def test_the_surest_wrong_decisions_come_first() -> None:
     )
     assert [(e.row, e.true, e.predicted) for e in errors] == [(3, "a, b", "a"), (1, "a, q", "a, b")]
     assert [(e.decision, e.probability) for e in errors] == [
-        ("b withheld", pytest.approx(0.99)), ("b given", pytest.approx(0.8))
+        ("false negative: b", pytest.approx(0.99)), ("false positive: b", pytest.approx(0.8))
     ]  # fmt: skip
 
 

@@ -157,7 +157,7 @@ def test_micro_f1_pairs() -> None:
 
 
 def test_unequal_rows_and_no_rows_are_refused() -> None:
-    with pytest.raises(ValueError, match="paired rows"):
+    with pytest.raises(ValueError, match="must be paired"):
         compare_pair(count_correct([np.ones(3, bool)]), count_correct([np.ones(4, bool)]), [1], [1])
     with pytest.raises(DataError, match="no rows"):
         count_correct([np.ones(0, bool)])

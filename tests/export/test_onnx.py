@@ -126,7 +126,7 @@ def test_int8_without_rows_wants_force(tmp_path: Path, backbone: Path) -> None:
     run = tiny.train_tiny(data, backbone, tmp_path / "run", epochs=1)
     other = tiny.write_reviews(tmp_path / "labelled.csv", rows=30)
     data.unlink()
-    with pytest.raises(BundleError, match="cannot be measured"):
+    with pytest.raises(BundleError, match="cannot be evaluated"):
         export_onnx(run.folder, tmp_path / "out", form="onnx-int8", backbone=str(backbone))
     assert export_onnx(run.folder, tmp_path / "out", form="onnx-int8", backbone=str(backbone), force=True) is None
     words = ["export", str(run.folder), "--to", "onnx-int8", "--data", str(other), "--backbone", str(backbone)]
@@ -144,7 +144,7 @@ def test_what_cannot_be_is_refused(
         _ = predictor.model
     with pytest.raises(ModelError, match="runs on the CPU"):
         Predictor.load(exported, device="cuda")
-    with pytest.raises(BundleError, match="exists already"):
+    with pytest.raises(BundleError, match="already exists"):
         export_onnx(finished.folder, exported)
     with pytest.raises(BundleError, match="exported"):
         export_onnx(exported, tmp_path / "again")

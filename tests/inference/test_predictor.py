@@ -203,7 +203,7 @@ def test_standard_input_is_read_line_by_line(finished: Run, work: Path) -> None:
     command = call_textune("predict", str(finished.folder), "-", "--json", cwd=work, stdin="a good film\n\r\n\nbad\r\n")
     assert [p["text"] for p in json.loads(command.stdout)["predictions"]] == ["a good film", "bad"]
     empty = call_textune("predict", str(finished.folder), cwd=work, stdin="\n", code=3)
-    assert "standard input holds no text" in empty.stderr
+    assert "standard input contains no text" in empty.stderr
 
 
 def test_typed_texts_are_answered_one_by_one(finished: Run, work: Path) -> None:
@@ -257,14 +257,14 @@ def test_merged_model_gives_equal_scores_in_a_pipeline(finished: Run, tmp_path: 
     assert config["problem_type"] == "single_label_classification"
     assert json.loads((folder / "tokenizer_config.json").read_text())["model_max_length"] == 32
     assert str(tmp_path) not in (folder / "config.json").read_text()
-    with pytest.raises(BundleError, match="exists already"):
+    with pytest.raises(BundleError, match="already exists"):
         export_merged(tmp_path / "run", folder)
 
 
 def test_export_overwrites_no_folder_of_other_things(finished: Run, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
-    with pytest.raises(BundleError, match="not a merged model's"):
+    with pytest.raises(BundleError, match="is not a merged model and"):
         export_merged(finished.folder, tmp_path / "mine", overwrite=True)
     assert (tmp_path / "mine" / "thesis.txt").exists()
 

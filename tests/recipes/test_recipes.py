@@ -272,7 +272,7 @@ def test_gallery_ends_with_one_table(backbones: dict[str, Path], reviews: Path, 
     assert "at most 56 tokens" in done.stderr
     again = call_recipe("technique-gallery", "bitfit", "--backbone", str(backbones["bert"]), *fast, "max_length=60",
                         cwd=tmp_path)  # fmt: skip
-    assert "finished already" in again.stderr, again.stderr
+    assert "already finished" in again.stderr, again.stderr
     line = next(line for line in again.stdout.splitlines() if line.startswith("bitfit"))
     assert line.split() == table[1].split(), "the same figures, read and not made again"
     other = call_recipe("technique-gallery", "bitfit", "--backbone", str(backbones["bert"]), *fast, "max_length=32",

@@ -119,7 +119,7 @@ def test_a_batch_equals_its_texts_alone(predictor: Predictor, texts: list[str]) 
 def test_the_run_says_how_it_reads_and_does_so_ever_after(windowed: Run, predictor: Predictor) -> None:
     assert windowed.manifest.long_text == LongText("window", 4, 5)
     assert "longer texts are read in windows that share 4 tokens" in windowed.metrics["summary"]["max_length"]
-    assert "of the texts are longer than max_length 16, and read in windows" in windowed.metrics["data"]["tokens"]
+    assert "of the texts are longer than max_length 16 and read in up to" in windowed.metrics["data"]["tokens"]
     text = " ".join(NEUTRAL) + " "
     assert predictor.encode([text * 3]).count_windows().tolist() == [4]
     changed = predictor.predict_logits([text * 3 + "awful " * 8])
@@ -163,7 +163,7 @@ def test_a_run_that_cuts_much_says_what_would_read_more(tmp_path: Path, backbone
 
 def test_export_leaves_the_windows_behind_and_says_so(windowed: Run, tmp_path: Path) -> None:
     done = call_textune("export", str(windowed.folder), "--output", str(tmp_path / "merged"), cwd=tmp_path)
-    assert "long_text=window is not carried" in done.stderr and "after 16 tokens" in done.stderr.replace("\n", " ")
+    assert "long_text=window is not exported" in done.stderr and "after 16 tokens" in done.stderr.replace("\n", " ")
     assert json.loads((tmp_path / "merged" / "tokenizer_config.json").read_text())["model_max_length"] == 16
     export_merged(windowed.folder, tmp_path / "again")
 
@@ -204,4 +204,4 @@ def test_command_line_trains_and_predicts_in_windows(tmp_path: Path, backbone: P
     assert '"positive":' in told
     shown = call_textune("inspect", str(long_reviews), f"backbone={backbone}", "max_length=16", "long_text=window",
                          cwd=tmp_path).stdout  # fmt: skip
-    assert "and read in windows" in shown
+    assert "and read in up to" in shown

@@ -167,7 +167,7 @@ def test_the_command_line_predicts_evaluates_and_reports(run: Run, lists: Path, 
     typed = call_textune("predict", str(run.folder), "-", cwd=work, stdin=f"{text}\n")
     assert ", ".join(given) in typed.stdout
     output = call_textune("evaluate", str(run.folder), str(lists), cwd=work).stdout
-    assert output.startswith("micro F1") and "Hamming loss" in output and "the surest errors" in output
+    assert output.startswith("micro F1") and "Hamming loss" in output and "most confident errors" in output
     stored = json.loads(call_textune("evaluate", str(run.folder), str(lists), "--json", cwd=work).stdout)
     assert stored["task"] == "multi_label" and stored["rows"] == ROWS
     assert "micro F1" in call_textune("report", str(run.folder), cwd=work).stdout
@@ -272,7 +272,7 @@ def test_a_label_without_rows_is_warned_of_and_cannot_be_balanced(backbone: Path
     names = ",".join((*LABELS, "never", "always"))
     found = train_tiny(table, backbone, tmp_path / "run", label=names)
     warnings = " ".join(found.metrics["warnings"])
-    assert "no training row at all: 'never'" in warnings and "in every training row: 'always'" in warnings
+    assert "no training rows: 'never'" in warnings and "in every training row: 'always'" in warnings
     with pytest.raises(ConfigError, match="'never' has no training row"):
         train_tiny(table, backbone, tmp_path / "balanced", label=names, class_weights="balanced")
 

@@ -110,7 +110,7 @@ def test_killed_at_any_point_ends_in_the_same_weights(
     too_early = place in ("textune.run.fit:write_settings", "textune.run.fit:write_text_atomically")
     if too_early or place.endswith("load_run"):  # nothing to go on with yet, or nothing left to do
         command = call_textune("resume", str(folder), cwd=tmp_path, code=None)
-        assert "no interrupted run" in command.stderr or "finished already" in command.stderr
+        assert "no interrupted run" in command.stderr or "already finished" in command.stderr
         if too_early:
             call_textune("train", *words, cwd=tmp_path)
     else:
@@ -360,7 +360,7 @@ def test_finished_run_says_so(whole: Run) -> None:
     before = hash_weights(whole.folder), sorted(whole.folder.rglob("*"))
     progress = StopAt()
     again = resume(whole.folder, progress=progress)
-    assert any("finished already" in line for line in progress.said)
+    assert any("already finished" in line for line in progress.said)
     assert again.metrics == whole.metrics
     assert (hash_weights(whole.folder), sorted(whole.folder.rglob("*"))) == before
 

@@ -79,7 +79,7 @@ def test_split_whose_labels_training_does_not_know_is_refused(split: str) -> Non
     named = prepare(training=REVIEWS, labels="neg=negative,pos=positive", **{split: SHORT})
     assert named.labels.encode_examples(getattr(named, split)).tolist() == [0, 1] * 3
     part = prepare(training=REVIEWS, **{split: [*SHORT, {"text": "one more", "label": "positive"}]})
-    assert any("labels that training never saw" in warning for warning in part.warnings)
+    assert any("labels that the training set lacks" in warning for warning in part.warnings)
 
 
 def test_rows_without_any_label_are_no_strange_labels() -> None:

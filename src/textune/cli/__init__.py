@@ -1,4 +1,4 @@
-"""The command line: one file per command; torch and the rest are imported inside the commands."""
+"""The command line: one file per command, with torch and other heavy imports inside the commands."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from textune.errors import TextuneError
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command and exits: 0, or the error's own code with its message on standard error.
+    """Run one command and exit with 0, or with the error's exit code and its message on standard error.
 
-    `--debug`, anywhere, shows the traceback of any error.
+    `--debug` at any position shows tracebacks.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
@@ -47,31 +47,31 @@ def _run(words: list[str], debug: bool) -> int:
         return 141
     except OSError as error:
         if debug or error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            return _tell_fault(error, debug)
+            return _report_bug(error, debug)
         place = error.filename or "writing"
         print(f"error: {place}: the disk is full\n  free some space and try again", file=sys.stderr)  # noqa: T201
         return 5
     except Exception as error:
-        if hasattr(error, "show") and hasattr(error, "exit_code"):  # wrong usage; typer carries its own copy of click
+        if hasattr(error, "show") and hasattr(error, "exit_code"):  # a usage error; typer has its own copy of click
             error.show()
             return int(error.exit_code)
-        return _tell_fault(error, debug)
+        return _report_bug(error, debug)
 
 
-def _tell_fault(error: Exception, debug: bool) -> int:
-    """Say of an error that nobody foresaw; with `debug` it is raised as it is."""
+def _report_bug(error: Exception, debug: bool) -> int:
+    """Print an unexpected error; with `debug`, raise it."""
     if debug:
         raise error
     reason = str(error).splitlines()[0] if str(error) else ""
     print(  # noqa: T201
-        f"error: this is a fault of textune: {type(error).__name__}: {reason}\n  --debug shows where it happened",
+        f"error: this is a bug in textune: {type(error).__name__}: {reason}\n  --debug shows the traceback",
         file=sys.stderr,
     )
     return 70
 
 
 def _quiet_libraries() -> None:
-    """Silence what the libraries below tell their own developers."""
+    """Silence the libraries' warnings and progress bars."""
     import warnings
 
     from textune.bundle import OldBundleWarning

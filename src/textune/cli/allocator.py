@@ -1,8 +1,8 @@
-"""Lets the C library keep the memory that training frees: it asks for the same blocks again a millisecond later.
+"""Make glibc keep freed memory for reuse, because each training step allocates the same blocks again.
 
-glibc gives every large block back to the system and takes it anew, page by page, at every step of a training. What its
-tunables (GLIBC_TUNABLES) change before a program starts can mostly be changed from inside, by mallopt(3), so a command
-need not start itself a second time. Only commands do this, never a library call: it holds for the whole process.
+By default glibc returns every large block to the system and maps it again, page by page, at every training step. Most
+of what GLIBC_TUNABLES sets before a program starts can also be set from inside with mallopt(3), so a command does not
+have to restart itself. Only commands do this, never a library call, because it affects the whole process.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ _SETTINGS = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 256 
 
 
 def tune_allocator() -> str | None:
-    """Say glibc's malloc to keep freed memory; return what to say of it, or None where nothing was changed.
+    """Tell glibc's malloc to keep freed memory; return a message about it, or None if nothing was changed.
 
-    TEXTUNE_MALLOC=off leaves it alone, and so does a person's own setting of malloc or another allocator.
+    Nothing changes with TEXTUNE_MALLOC=off, with malloc settings in the environment or with another allocator.
     """
-    if os.environ.get(_VARIABLE, "").lower() == "off" or _is_chosen_by_the_person() or sys.platform != "linux":
+    if os.environ.get(_VARIABLE, "").lower() == "off" or _is_configured_by_user() or sys.platform != "linux":
         return None
     import ctypes
 
     try:
         library = ctypes.CDLL(None)
-        library.gnu_get_libc_version  # noqa: B018  raises where the C library is another one
-        done = [library.mallopt(name, value) for name, value in _SETTINGS]
+        library.gnu_get_libc_version  # noqa: B018  raises if the C library is not glibc
+        results = [library.mallopt(name, value) for name, value in _SETTINGS]
     except (OSError, AttributeError):
         return None
-    return f"allocator: freed memory is kept for the next step ({_VARIABLE}=off changes that)" if all(done) else None
+    return f"allocator: freed memory is kept for reuse ({_VARIABLE}=off disables this)" if all(results) else None
 
 
-def tell_children() -> None:
-    """Let processes that this one starts have the same settings, where they were changed here."""
+def tune_child_processes() -> None:
+    """Pass the same settings to child processes, if they were changed here."""
     names = {
         _M_MMAP_MAX: "MALLOC_MMAP_MAX_",
         _M_TRIM_THRESHOLD: "MALLOC_TRIM_THRESHOLD_",
@@ -48,14 +48,14 @@ def tell_children() -> None:
 
 
 def open_tuned_progress() -> Progress:
-    """Return what tells a command's progress, after telling the allocator."""
-    told, progress = tune_allocator(), open_progress()
-    if told:
-        progress.say(told)
+    """Tune the allocator and return a command's progress display."""
+    message, progress = tune_allocator(), open_progress()
+    if message:
+        progress.say(message)
     return progress
 
 
-def _is_chosen_by_the_person() -> bool:
-    given = os.environ
-    own = any(name.startswith("MALLOC_") for name in given) or "glibc.malloc" in given.get("GLIBC_TUNABLES", "")
-    return own or "malloc" in given.get("LD_PRELOAD", "")
+def _is_configured_by_user() -> bool:
+    variables = os.environ
+    tuned = any(n.startswith("MALLOC_") for n in variables) or "glibc.malloc" in variables.get("GLIBC_TUNABLES", "")
+    return tuned or "malloc" in variables.get("LD_PRELOAD", "")

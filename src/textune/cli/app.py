@@ -23,18 +23,18 @@ from textune.cli import (
 
 app = typer.Typer(
     name="textune",
-    help="Turn labelled text into a good, small, trustworthy classifier, and prove it.",
+    help="Fine-tune small, reliable text classifiers from labelled text, and measure them against simple baselines.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Settings are key=value, the same as in YAML: textune train reviews.csv text=content label=stars epochs=3",
+    epilog="Settings are key=value pairs, as in YAML: textune train reviews.csv text=content label=stars epochs=3",
 )
 
 
 @app.callback(invoke_without_command=True)
-def _top(version: bool = typer.Option(False, "--version", help="Show the version.")) -> None:
+def _top(version: bool = typer.Option(False, "--version", help="Show the version and exit.")) -> None:
     if version:
         from textune.version import __version__
 

@@ -8,7 +8,7 @@ from textune.cli.output import JSON_HELP, print_json
 
 
 def cache(
-    clean: bool = typer.Option(False, "--clean", help="Remove everything in it."),
+    clean: bool = typer.Option(False, "--clean", help="Delete the whole cache."),
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
     """Show or clean the cache of tokenised tables."""
@@ -32,5 +32,5 @@ def cache(
         typer.echo(f"{freed / 1e6:.1f} MB freed")
     typer.echo(
         f"{store.cache_dir()}: {len(entries)} tokenised tables, {size / 1e6:.1f} MB of at most "
-        f"{store.LARGEST_BYTES / 1e9:.0f} GB; the least recently used go first"
+        f"{store.LARGEST_BYTES / 1e9:.0f} GB; the least recently used are deleted first"
     )

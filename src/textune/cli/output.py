@@ -1,4 +1,4 @@
-"""What commands share: one JSON object on standard output, tables for people, settings from words."""
+"""Shared by the commands: JSON output, tables, and settings from arguments."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from textune.run import Run
     from textune.tasks import AnyEvaluation
 
-JSON_HELP = "Print one JSON object on standard output; progress goes to standard error."
-DEVICE_HELP = "cpu, cuda or mps; default: the best there is."
+JSON_HELP = "Print one JSON object to standard output; progress goes to standard error."
+DEVICE_HELP = "cpu, cuda or mps; default: the fastest available."
 
 
 def print_json(content: Mapping[str, Any]) -> None:
-    """Print one JSON object; numbers that JSON has no word for become null."""
+    """Print one JSON object; NaN and infinity become null."""
     typer.echo(json.dumps(_finite(content), ensure_ascii=False, allow_nan=False))
 
 
@@ -34,7 +34,7 @@ def _finite(value: Any) -> Any:
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> None:
-    """Print aligned columns; `right` numbers the columns of figures."""
+    """Print aligned columns; `right`: the indices of right-aligned columns."""
     if sys.stdout.isatty():
         from rich.console import Console
         from rich.table import Table
@@ -54,14 +54,14 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Seq
 
 
 def print_facts(facts: Sequence[tuple[str, str]]) -> None:
-    """Print name and value lines."""
+    """Print one aligned name and value per line."""
     width = max((len(name) for name, _ in facts), default=0)
     for name, value in facts:
         typer.echo(f"{name.ljust(width)}  {value}")
 
 
 def summarise_run(run: Run) -> dict[str, Any]:
-    """Return a run's figures for `--json`."""
+    """Return a run's scores for `--json`."""
     models = run.metrics["models"]
     tuned = models["tuned"]
     return {
@@ -88,7 +88,7 @@ def _read(model: Mapping[str, Any]) -> AnyEvaluation:
 
 
 def print_run(run: Run) -> None:
-    """Print the table before and after, and where everything is."""
+    """Print the tuned model beside its baselines, and the paths of the report and the bundle."""
     from textune.progress import format_seconds
     from textune.tasks import task_of
 
@@ -97,12 +97,12 @@ def print_run(run: Run) -> None:
     for key, model in run.metrics["models"].items():
         seconds = model["seconds"]
         evaluation = _read(model)
-        first = evaluation.headline
+        headline = evaluation.headline
         rows.append(
             (
                 names[key],
-                f"{first.value:.1%}",
-                f"{first.interval.low:.1%} to {first.interval.high:.1%}",
+                f"{headline.value:.1%}",
+                f"{headline.interval.low:.1%} to {headline.interval.high:.1%}",
                 *(f"{figure.value:.3f}" for figure in evaluation.further),
                 "" if seconds is None else format_seconds(seconds),
             )
@@ -110,7 +110,7 @@ def print_run(run: Run) -> None:
     typer.echo()
     header = (
         f"on {run.metrics['models']['tuned']['rows']:,} {run.metrics['split']} rows",
-        first.name,
+        headline.name,
         "95% interval",
         *(figure.name for figure in evaluation.further),
         "time",
@@ -128,15 +128,15 @@ def print_run(run: Run) -> None:
 
 
 def print_evaluation(evaluation: AnyEvaluation) -> None:
-    """Print the first figure with its interval and the classification report."""
-    first, interval = evaluation.headline, evaluation.headline.interval
-    typer.echo(f"{first.name} {first.value:.1%} (95% interval {interval.low:.1%} to {interval.high:.1%})")
+    """Print the headline metric with its interval, and the classification report."""
+    headline, interval = evaluation.headline, evaluation.headline.interval
+    typer.echo(f"{headline.name} {headline.value:.1%} (95% interval {interval.low:.1%} to {interval.high:.1%})")
     typer.echo()
     typer.echo(evaluation.report_text())
 
 
 def gather_settings(words: Sequence[str], first: str | None = None) -> dict[str, Any]:
-    """Join what stands first (data, or a YAML file of settings) with the key=value words after it."""
+    """Merge the first argument (data, or a YAML file of settings) with the key=value words after it."""
     from textune.config import load_settings, merge_settings, parse_settings
 
     words = list(words)

@@ -10,20 +10,20 @@ from textune.cli.output import JSON_HELP, gather_settings, print_json
 
 
 def import_adapter(
-    folder: str = typer.Argument(..., metavar="FOLDER", help="An adapter as peft's save_pretrained writes it."),
+    folder: str = typer.Argument(..., metavar="FOLDER", help="An adapter folder written by peft's save_pretrained."),
     settings: list[str] = typer.Argument(
         None, metavar="[KEY=VALUE]...", help="name=, task=, max_length=, text=, text_pair=, runs_dir=, ..."
     ),
     backbone: str = typer.Option(
         None,
         "--backbone",
-        help="The model that it was trained on: a hub id, a folder or minilm; default: what it names.",
+        help="Base model: a hub id, a folder or minilm; default: the one in adapter_config.json.",
     ),
-    labels: str = typer.Option(None, "--labels", help="Labels in the order of the head's rows: 0=negative,1=positive"),
-    output: Path = typer.Option(None, "--output", "-o", help="Folder to write; default: runs/NAME."),
+    labels: str = typer.Option(None, "--labels", help="Labels in the head's output order: 0=negative,1=positive"),
+    output: Path = typer.Option(None, "--output", "-o", help="Output folder; default: runs/NAME."),
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
-    """Adopt a peft adapter made elsewhere as a run, after a check that it gives the same logits."""
+    """Import a peft adapter as a run, after checking that it gives the same logits."""
     from textune.bundle import read_manifest
     from textune.peft_import.importer import import_adapter as adopt
     from textune.progress import open_progress
@@ -45,4 +45,4 @@ def import_adapter(
             }
         )
         return
-    typer.echo(f'{run}: use it as any run, as in\n  textune predict {run} "a text to classify"')
+    typer.echo(f'{run}: use it like any run, for example:\n  textune predict {run} "a text to classify"')

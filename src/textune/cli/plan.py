@@ -16,16 +16,18 @@ if TYPE_CHECKING:
 
 
 def plan(
-    data: str = typer.Argument(..., metavar="DATA", help="A table, as for train, or a YAML of settings."),
+    data: str = typer.Argument(..., metavar="DATA", help="A table, as for train, or a YAML file of settings."),
     settings: list[str] = typer.Argument(
         None, metavar="[KEY=VALUE]...", help="methods=lora,head backbones=..., and any setting of train."
     ),
-    seconds: float = typer.Option(10.0, "--seconds", min=0.5, help="For each rehearsal, beside loading and saving."),
+    seconds: float = typer.Option(
+        10.0, "--seconds", min=0.5, help="Seconds per rehearsal, without loading and saving."
+    ),
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
     rehearse: Path | None = typer.Option(None, "--rehearse", hidden=True),
     launched: float = typer.Option(0.0, "--launched", hidden=True),
 ) -> None:
-    """Forecast time, memory and disk of a run, for each method and backbone, before anything is trained."""
+    """Forecast the time, memory and disk of a run, for each method and backbone, before training."""
     from textune.config import build_config
 
     flat = gather_settings(settings or [], data)
@@ -40,10 +42,10 @@ def plan(
 
     configured = build_config({k: v for k, v in flat.items() if k in ("method", "backbone")})
     method = configured.method.name
-    chosen = split_list(flat.pop("methods", None)) or ([] if method is None else [method])
+    methods = split_list(flat.pop("methods", None)) or ([] if method is None else [method])
     backbones: list[str | None] = [*split_list(flat.pop("backbones", None))] or [configured.model.backbone]
     progress = open_progress()
-    forecasts = plan_runs(list_plans(flat, chosen, backbones, progress), seconds, progress, skip_failing=not chosen)
+    forecasts = plan_runs(list_plans(flat, methods, backbones, progress), seconds, progress, skip_failing=not methods)
     if json_output:
         print_json({"forecasts": [forecast.to_dict() for forecast in forecasts]})
         return
@@ -51,7 +53,7 @@ def plan(
 
 
 def print_forecasts(forecasts: Sequence[Forecast]) -> None:
-    """Print one line for each run, and what they have in common."""
+    """Print one line for each run, and the settings they share."""
     from textune.progress import format_seconds
 
     several = len({f.backbone for f in forecasts}) > 1
@@ -69,15 +71,15 @@ def print_forecasts(forecasts: Sequence[Forecast]) -> None:
         for f in forecasts
     ]
     typer.echo()
-    header = ("", "whole run", "training", "peak memory", "on disk", "while training", "trainable parameters", "engine")
+    header = ("", "total time", "training time", "peak memory", "disk", "peak disk", "trainable parameters", "engine")
     print_table(header, rows, right=(1, 2, 3, 4, 5, 6))
     first = forecasts[0].settings
-    told = ", ".join(f"{count:,} {name}" for name, count in first["rows"].items() if count)
+    counts = ", ".join(f"{count:,} {name}" for name, count in first["rows"].items() if count)
     typer.echo(
-        f"\n{told} rows; {first['steps']:,} steps of {first['batch_size']} rows, {first['epochs']:g} epochs; "
+        f"\n{counts} rows; {first['steps']:,} steps of {first['batch_size']} rows, {first['epochs']:g} epochs; "
         f"{first['threads']} threads on {first['device']}"
     )
     for note in dict.fromkeys(note for f in forecasts for note in f.notes):
         typer.echo(note)
-    spent = sum(f.rehearsed_seconds for f in forecasts)
-    typer.echo(f"rehearsed in {format_seconds(spent)} on this machine as it is now: a busier one takes longer")
+    seconds = sum(f.rehearsed_seconds for f in forecasts)
+    typer.echo(f"rehearsed in {format_seconds(seconds)} at this machine's current load; a higher load takes longer")

@@ -18,15 +18,17 @@ if TYPE_CHECKING:
 
 def predict(
     run: str = typer.Argument(..., metavar="RUN"),
-    what: list[str] = typer.Argument(None, metavar="[TEXT|FILE|-] [KEY=VALUE]...", help="Texts, a file, or -."),
-    output: Path = typer.Option(None, "--output", "-o", help="Result of a file: .csv, .tsv, .jsonl or .parquet."),
-    probabilities: bool = typer.Option(False, "--probabilities", help="Give the probability of every class."),
+    what: list[str] = typer.Argument(
+        None, metavar="[TEXT|FILE|-] [KEY=VALUE]...", help="Texts, one file, or - for stdin."
+    ),
+    output: Path = typer.Option(None, "--output", "-o", help="Output file: .csv, .tsv, .jsonl or .parquet."),
+    probabilities: bool = typer.Option(False, "--probabilities", help="Show the probability of every class."),
     exact: bool = typer.Option(False, "--exact", help="Do not escape cells that a spreadsheet would run as formulas."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace the output file."),
     device: str = typer.Option("auto", "--device", help=DEVICE_HELP),
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
-    """Classify texts, a file, standard input, or what you type."""
+    """Classify texts, a file, standard input, or texts typed interactively."""
     from textune.engine.session import begin_session
 
     begin_session(run)
@@ -59,7 +61,7 @@ def predict(
         if not lines:
             from textune.errors import DataError
 
-            raise DataError("standard input holds no text", hint="one text a line")
+            raise DataError("standard input contains no text", hint="give one text per line")
         _print(predictor, lines, probabilities, json_output)
 
 
@@ -73,7 +75,7 @@ def _find_file(texts: list[str]) -> Path | None:
     if there:
         raise DataError(f"{there[0]}: give one file alone, or texts only")
     if files and len(texts) == 1 and len(texts[0].split()) == 1:
-        raise DataError(f"{files[0]}: there is no such file")
+        raise DataError(f"{files[0]}: no such file")
     return None
 
 
@@ -105,7 +107,7 @@ def _predict_file(
     suffix = Location(file).suffix if Location(file).suffix in list_writable() else ".csv"
     target = output or file.with_name(f"{file.name.removesuffix('.gz').rpartition('.')[0]}.predicted{suffix}")
     if target.exists() and not overwrite:
-        raise ConfigError(f"{target}: exists already", hint="choose another --output, or add --overwrite")
+        raise ConfigError(f"{target}: already exists", hint="choose another --output, or add --overwrite")
     progress = open_progress()
     done = predict_file(
         predictor,
@@ -121,22 +123,22 @@ def _predict_file(
     counts = ", ".join(f"{label} {n:,}" for label, n in done.label_counts.items() if n)
     typer.echo(f"{done.rows:,} rows: {counts}")
     if done.without_text:
-        typer.echo(f"rows without text: {done.without_text:,}; their label is empty")
+        typer.echo(f"{done.without_text:,} rows without text got no label")
     if done.escaped_cells:
         typer.echo(
-            f"cells that look like formulas: {done.escaped_cells:,}; they got an apostrophe (--exact leaves them)"
+            f"{done.escaped_cells:,} cells that look like formulas got an apostrophe (--exact keeps them unchanged)"
         )
-    typer.echo(f"columns {', '.join(done.columns_added)} added: {done.output}")
+    typer.echo(f"added columns {', '.join(done.columns_added)}: {done.output}")
 
 
 def _count(say: Callable[[str], None]) -> Callable[[int], None]:
-    """Return a callback that tells every 50,000 rows."""
-    state = {"rows": 0, "told": 0}
+    """Return a callback that reports every 50,000 rows."""
+    state = {"rows": 0, "reported": 0}
 
     def advance(rows: int) -> None:
         state["rows"] += rows
-        if state["rows"] - state["told"] >= 50_000:
-            state["told"] = state["rows"]
+        if state["rows"] - state["reported"] >= 50_000:
+            state["reported"] = state["rows"]
             say(f"{state['rows']:,} rows classified")
 
     return advance
@@ -161,13 +163,13 @@ def _print(predictor: Predictor, texts: list[str], probabilities: bool, json_out
         (", ".join(p.answer) or NO_LABEL, ", ".join(map(show, p.answer.values())), t)
         for t, p in zip(texts, predictions, strict=True)
     ]
-    print_table(("label", "sure", "text"), rows, right=(1,))
+    print_table(("label", "probability", "text"), rows, right=(1,))
 
 
 def _converse(predictor: Predictor, probabilities: bool) -> None:
     from textune.evaluation import NO_LABEL
 
-    typer.echo("type a text and press Enter; an empty line or Ctrl-D ends", err=True)
+    typer.echo("type a text and press Enter; an empty line or Ctrl-D quits", err=True)
     while True:
         try:
             text = input("> ")

@@ -10,11 +10,11 @@ from textune.cli.output import JSON_HELP, gather_settings, print_json, print_tab
 def tokens(
     text: str = typer.Argument(..., metavar="TEXT"),
     settings: list[str] = typer.Argument(
-        None, metavar="[backbone=...]", help="Whose tokenizer; max_length= cuts, unless long_text= says otherwise."
+        None, metavar="[backbone=...]", help="Model of the tokenizer; also max_length= and long_text=."
     ),
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
-    """Show the tokens of a text and their ids, and what a model would read of it."""
+    """Show the tokens and ids of a text, and the part that a model would read."""
     from textune.backbones import resolve_backbone
     from textune.config import build_config
     from textune.config.defaults import choose_backbone, choose_long_text, choose_max_length
@@ -30,8 +30,8 @@ def tokens(
     config, _ = choose_max_length(config, backbone.max_positions)
     config, long_text, _ = choose_long_text(config)
     length = config.tokens.max_length or 0
-    read = encode_texts(tokenizer, [text], None, length, long_text)
-    windows = [read.ids[a:b].tolist() for a, b in zip(read.offsets, read.offsets[1:], strict=False)]
+    encoded = encode_texts(tokenizer, [text], None, length, long_text)
+    windows = [encoded.ids[a:b].tolist() for a, b in zip(encoded.offsets, encoded.offsets[1:], strict=False)]
     special = [bool(s) for s in encoding.special_tokens_mask]
     if json_output:
         print_json(
@@ -48,7 +48,7 @@ def tokens(
         )
         return
     listed = zip(encoding.tokens, encoding.ids, special, strict=True)
-    rows = [(token, str(number), "added by the model" if added else "") for token, number, added in listed]
+    rows = [(token, str(number), "special token" if added else "") for token, number, added in listed]
     print_table(("token", "id", ""), rows, right=(1,))
     form = long_text.describe()
     typer.echo(f"\n{len(rows)} tokens of {backbone.id}; texts longer than max_length {length} are {form}")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from textune.cli.allocator import open_tuned_progress, tell_children
+from textune.cli.allocator import open_tuned_progress, tune_child_processes
 from textune.cli.output import (
     DEVICE_HELP,
     JSON_HELP,
@@ -20,15 +20,15 @@ from textune.cli.output import (
 
 def train(
     data: str = typer.Argument(
-        None, metavar="DATA", help="A table, a folder per class, hub:NAME, or a YAML of settings."
+        None, metavar="DATA", help="A table, a folder per class, hub:NAME, or a YAML file of settings."
     ),
     settings: list[str] = typer.Argument(None, metavar="[KEY=VALUE]...", help="Settings; --settings lists them."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace a run of the same name."),
     device: str = typer.Option(None, "--device", help=DEVICE_HELP),
-    list_settings: bool = typer.Option(False, "--settings", help="List every setting and leave."),
+    list_settings: bool = typer.Option(False, "--settings", help="List all settings and exit."),
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
-    """Train, save, measure and report one classifier."""
+    """Train, save and evaluate one classifier, and write its report."""
     if list_settings:
         print_settings()
         return
@@ -49,7 +49,7 @@ def resume(
     run: str = typer.Argument(..., metavar="RUN", help="The folder of an interrupted run or sweep."),
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
-    """Go on with an interrupted run or sweep, exactly where it stood."""
+    """Continue an interrupted run or sweep exactly where it stopped."""
     from textune.bundle import SWEEP
 
     progress = open_tuned_progress()
@@ -57,8 +57,8 @@ def resume(
         from textune.cli import sweep
         from textune.search.sweep import resume_sweep
 
-        tell_children()
-        sweep.tell(resume_sweep(run, progress=progress), json_output)
+        tune_child_processes()
+        sweep.print_sweep(resume_sweep(run, progress=progress), json_output)
         return
     from textune.run import resume as resume_run
 
@@ -67,7 +67,7 @@ def resume(
 
 
 def print_settings() -> None:
-    """Print every setting, and every method's options, with their defaults."""
+    """Print all settings and all methods' options, with their defaults."""
     import dataclasses
 
     from textune.config import RunConfig, known_settings
@@ -85,4 +85,4 @@ def print_settings() -> None:
 def _show(value: object) -> str:
     if isinstance(value, dict):
         return str(value["name"])
-    return "open" if value is None else repr(value) if value in ("", " ") else str(value)
+    return "automatic" if value is None else repr(value) if value in ("", " ") else str(value)

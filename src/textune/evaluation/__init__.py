@@ -1,4 +1,4 @@
-"""Probabilities in, plain figures out: metrics, thresholds, intervals, baselines, errors. No torch."""
+"""Metrics, thresholds, intervals, baselines and errors from arrays of probabilities. No torch."""
 
 from textune.evaluation.baselines import (
     best_constant_f1,

@@ -1,4 +1,4 @@
-"""What a tuned model has to beat: the majority class, and TF-IDF with logistic regression."""
+"""Baselines for the tuned model: the majority class, and TF-IDF with logistic regression."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from textune.errors import DataError
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-# Bounds that keep the baseline within a minute and a gigabyte on a laptop, whatever the data.
+# These bounds keep the baseline within a minute and a gigabyte on a laptop, for any data.
 _MOST_TRAINING_ROWS = 50_000
 _MOST_CHARACTERS = 60_000_000
 _LONGEST_TEXT = 100_000
@@ -28,14 +28,14 @@ _MOST_DECISIONS = 2_000_000
 _FEWEST_ROWS = 2_000
 
 _LONGEST_MEAN_WORD = 12
-"""Letters; longer "words" belong to a script without spaces, which character n-grams read better."""
+"""Letters; a longer mean means a script without spaces, for which character n-grams work better."""
 
 
 def predict_majority(train_targets: Ints, rows: int, classes: int) -> Floats:
-    """Return the training classes' shares for every row, so that the largest class is always the answer.
+    """Return the class shares of the training rows for every row, so that the prediction is the largest class.
 
-    train_targets: int64 [training rows], -1 where there is no known label. Returns float [rows, classes].
-    Raises DataError where no training row has a label.
+    train_targets: int64 [training rows], -1 without a known label. Returns float [rows, classes].
+    Raises DataError if no training row has a label.
     """
     targets = np.asarray(train_targets, dtype=np.int64)
     counts = np.bincount(targets[targets >= 0], minlength=classes)
@@ -49,40 +49,40 @@ def predict_tfidf(
 ) -> Floats:
     """Fit logistic regression on TF-IDF of words and word pairs, and return its probabilities.
 
-    train_targets: int64 [training rows], -1 where there is no known label. Large data are bounded: at most
-    50,000 training rows (drawn by the seed), 60 million characters and 200,000 features.
-    Returns float [rows, classes]; a class without training rows gets 0 everywhere.
-    Raises DataError where no training row has a label.
+    train_targets: int64 [training rows], -1 without a known label. Large data is bounded: at most 50,000 training
+    rows (a seeded sample), 60 million characters and 200,000 features.
+    Returns float [rows, classes]; the probability of a class without training rows is 0.
+    Raises DataError if no training row has a label.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
     targets = np.asarray(train_targets, dtype=np.int64)
-    chosen = _choose_rows(train_texts, targets, seed)
-    taught = targets[chosen]
-    if len(np.unique(taught)) < 2:
+    sample = _sample_rows(train_texts, targets, seed)
+    sample_targets = targets[sample]
+    if len(np.unique(sample_targets)) < 2:
         return predict_majority(targets, len(texts), classes)
-    vectorizer = _build_vectorizer([train_texts[row] for row in chosen[:200]], classes)
+    vectorizer = _build_vectorizer([train_texts[row] for row in sample[:200]], classes)
     try:
-        features = vectorizer.fit_transform(train_texts[row][:_LONGEST_TEXT] for row in chosen)
-    except ValueError:  # scikit-learn's "empty vocabulary": no text holds a single word
+        features = vectorizer.fit_transform(train_texts[row][:_LONGEST_TEXT] for row in sample)
+    except ValueError:  # scikit-learn's "empty vocabulary": no text contains a word
         return predict_majority(targets, len(texts), classes)
-    # C=10: with C=1 the TF-IDF rows (of norm 1) underfit, and a weak baseline flatters the tuned model.
+    # C=10: with C=1 the TF-IDF rows (of norm 1) underfit, and the baseline would be too weak.
     model = LogisticRegression(C=10.0, max_iter=200, random_state=seed)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # stopped early is part of the bound on time
-        model.fit(features, taught)
+        warnings.simplefilter("ignore", ConvergenceWarning)  # max_iter bounds the time
+        model.fit(features, sample_targets)
     probabilities = np.zeros((len(texts), classes))
     for part in _slices(len(texts)):
-        some = vectorizer.transform(text[:_LONGEST_TEXT] for text in texts[part])
-        probabilities[part, model.classes_] = model.predict_proba(some)
+        part_features = vectorizer.transform(text[:_LONGEST_TEXT] for text in texts[part])
+        probabilities[part, model.classes_] = model.predict_proba(part_features)
     return probabilities
 
 
 def predict_prevalence(train_targets: NDArray[Any], rows: int) -> tuple[Floats, tuple[float, ...]]:
-    """Return the labels' shares of the training rows for every row, and the thresholds that give the most frequent.
+    """Return the label shares of the training rows for every row, and thresholds that select the most frequent labels.
 
-    train_targets: 0 or 1 [training rows, labels]. Given are the k most frequent labels, with the k of the greatest
+    train_targets: 0 or 1 [training rows, labels]. The k most frequent labels are predicted, with the k of the highest
     micro F1 on the training rows. Returns float [rows, labels] and one threshold per label.
     """
     shares = np.asarray(train_targets).sum(axis=0).astype(np.float64) / max(len(train_targets), 1)
@@ -92,14 +92,14 @@ def predict_prevalence(train_targets: NDArray[Any], rows: int) -> tuple[Floats, 
 
 
 def best_constant_f1(targets: NDArray[Any]) -> float:
-    """Return the greatest micro F1 of the same labels for every row. targets: 0 or 1 [rows, labels]."""
+    """Return the best micro F1 of predicting the same labels for every row. targets: 0 or 1 [rows, labels]."""
     return float(_constant_f1s(np.asarray(targets, np.float64).mean(axis=0)).max())
 
 
 def _constant_f1s(shares: Floats) -> Floats:
-    """Return the micro F1 of always giving the one, two, three ... most frequent labels."""
-    given = np.arange(1, len(shares) + 1)
-    return np.asarray(2 * np.cumsum(np.sort(shares)[::-1]) / (given + shares.sum()))
+    """Return the micro F1 of always predicting the one, two, three ... most frequent labels."""
+    predicted = np.arange(1, len(shares) + 1)
+    return np.asarray(2 * np.cumsum(np.sort(shares)[::-1]) / (predicted + shares.sum()))
 
 
 def predict_tfidf_sets(
@@ -107,46 +107,46 @@ def predict_tfidf_sets(
 ) -> Floats:
     """Fit one logistic regression per label on TF-IDF of words and word pairs, and return their probabilities.
 
-    train_targets: 0 or 1 [training rows, labels]; bounded as `predict_tfidf` is, and to 2 million rows x labels, as
-    each label takes a regression of its own (but for 2,000 rows). A label that all or none of the
-    training rows have gets its share. Returns float [rows, labels].
+    train_targets: 0 or 1 [training rows, labels]; bounded as in `predict_tfidf`, and to 2 million rows x labels (but
+    not below 2,000 rows), because each label needs its own regression. The probability of a label that all or no
+    training rows have is its share. Returns float [rows, labels].
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
     targets = np.asarray(train_targets) > 0
-    chosen = _choose_rows(train_texts, np.zeros(len(targets), np.int64), seed)
-    affordable = max(_MOST_DECISIONS // max(targets.shape[1], 1), _FEWEST_ROWS)
-    if len(chosen) > affordable:
-        chosen = np.sort(np.random.default_rng(seed).permutation(chosen)[:affordable])
-    vectorizer = _build_vectorizer([train_texts[row] for row in chosen[:200]], targets.shape[1])
+    sample = _sample_rows(train_texts, np.zeros(len(targets), np.int64), seed)
+    limit = max(_MOST_DECISIONS // max(targets.shape[1], 1), _FEWEST_ROWS)
+    if len(sample) > limit:
+        sample = np.sort(np.random.default_rng(seed).permutation(sample)[:limit])
+    vectorizer = _build_vectorizer([train_texts[row] for row in sample[:200]], targets.shape[1])
     probabilities = np.tile(targets.mean(axis=0), (len(texts), 1))
     try:
-        features = vectorizer.fit_transform(train_texts[row][:_LONGEST_TEXT] for row in chosen)
-    except ValueError:  # scikit-learn's "empty vocabulary": no text holds a single word
+        features = vectorizer.fit_transform(train_texts[row][:_LONGEST_TEXT] for row in sample)
+    except ValueError:  # scikit-learn's "empty vocabulary": no text contains a word
         return probabilities
     models = {}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # stopped early is part of the bound on time
+        warnings.simplefilter("ignore", ConvergenceWarning)  # max_iter bounds the time
         for label in range(targets.shape[1]):
-            if len(np.unique(taught := targets[chosen, label])) == 2:
-                # liblinear: for two classes and sparse rows it is several times as fast as the default
+            if len(np.unique(sample_targets := targets[sample, label])) == 2:
+                # liblinear is several times faster than the default for two classes and sparse rows
                 model = LogisticRegression(C=10.0, max_iter=200, random_state=seed, solver="liblinear")
-                models[label] = model.fit(features, taught)
+                models[label] = model.fit(features, sample_targets)
     for part in _slices(len(texts)):
-        some = vectorizer.transform(text[:_LONGEST_TEXT] for text in texts[part])
+        part_features = vectorizer.transform(text[:_LONGEST_TEXT] for text in texts[part])
         for label, model in models.items():
-            probabilities[part, label] = model.predict_proba(some)[:, 1]
+            probabilities[part, label] = model.predict_proba(part_features)[:, 1]
     return probabilities
 
 
-def _choose_rows(texts: Sequence[str], targets: Ints, seed: int) -> Ints:
-    """Return the labelled rows to learn from: all, or a random part within the bounds."""
+def _sample_rows(texts: Sequence[str], targets: Ints, seed: int) -> Ints:
+    """Return the labelled rows to train on: all, or a random sample within the bounds."""
     labelled = np.flatnonzero(targets >= 0)
     drawn = np.random.default_rng(seed).permutation(labelled)[:_MOST_TRAINING_ROWS]
     lengths = np.fromiter((min(len(texts[row]), _LONGEST_TEXT) for row in drawn), np.int64, len(drawn))
-    affordable = int(np.searchsorted(np.cumsum(lengths), _MOST_CHARACTERS, side="right"))
-    return np.sort(drawn[: max(affordable, 1)])
+    limit = int(np.searchsorted(np.cumsum(lengths), _MOST_CHARACTERS, side="right"))
+    return np.sort(drawn[: max(limit, 1)])
 
 
 def _build_vectorizer(sample: Sequence[str], classes: int) -> Any:
@@ -158,7 +158,7 @@ def _build_vectorizer(sample: Sequence[str], classes: int) -> Any:
         analyzer="char" if spaceless else "word",
         ngram_range=(1, 3) if spaceless else (1, 2),
         sublinear_tf=True,
-        # The solver's memory grows with features x classes, so that many classes leave fewer features each.
+        # The solver's memory grows with features x classes, so many classes get fewer features.
         max_features=int(np.clip(_MOST_WEIGHTS // max(classes, 1), _FEWEST_FEATURES, _MOST_FEATURES)),
         dtype=np.float32,
     )

@@ -1,4 +1,4 @@
-"""Where a model errs: its most confident wrong answers and the classes it confuses most."""
+"""A model's most confident errors and its most frequent confusions."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 from textune.evaluation.metrics import NAMELESS, Evaluation
 
 NO_LABEL = "(no label)"
-"""Stands where a row has, or was given, no label at all."""
+"""Shown for a row without any true or predicted label."""
 
 
 @dataclass(frozen=True)
 class ConfidentError:
-    """A row that the model got wrong while being sure; row is its number in the data.
+    """A confidently misclassified row.
 
-    decision: with several labels per text, the wrong decision that the probability is of, such as "joy withheld".
+    row: its number in the data. decision: multi-label only, the error that the probability is for, such as "false
+    negative: joy".
     """
 
     row: int
@@ -43,20 +44,20 @@ def find_confident_errors(
     *,
     unknown: Sequence[str] = (),
 ) -> list[ConfidentError]:
-    """Return the wrong answers of the highest probability, surest first.
+    """Return the wrong predictions with the highest probability, most confident first.
 
     probabilities: float [rows, classes]; targets: int64 [rows], -1 for a label that the model does not know.
-    rows: each row's number in the data. unknown: the labels of the rows at -1, in the order of the rows.
-    Raises ValueError where the lengths differ.
+    rows: each row's number in the data. unknown: the labels of the rows at -1, in row order.
+    Raises ValueError if the lengths differ.
     """
     scores, true = np.asarray(probabilities, dtype=np.float64), np.asarray(targets, dtype=np.int64)
     if not len(scores) == len(true) == len(texts) == len(rows) or scores.shape[1:] != (len(labels),):
         raise ValueError(f"{scores.shape} probabilities, {len(true)} targets, {len(texts)} texts, {len(rows)} rows")
     if not len(scores):
         return []
-    predicted, sureness = scores.argmax(axis=1), scores.max(axis=1)
+    predicted, confidence = scores.argmax(axis=1), scores.max(axis=1)
     wrong = np.flatnonzero(predicted != true)
-    surest = wrong[np.argsort(-sureness[wrong], kind="stable")][:count]
+    ranked = wrong[np.argsort(-confidence[wrong], kind="stable")][:count]
     names = dict(zip(np.flatnonzero(true < 0).tolist(), unknown, strict=False))
     return [
         ConfidentError(
@@ -64,51 +65,51 @@ def find_confident_errors(
             text=texts[i],
             true=labels[true[i]] if true[i] >= 0 else names.get(i, NAMELESS),
             predicted=labels[predicted[i]],
-            probability=float(sureness[i]),
+            probability=float(confidence[i]),
         )
-        for i in surest.tolist()
+        for i in ranked.tolist()
     ]
 
 
 def find_confident_set_errors(
     probabilities: NDArray[np.floating[Any]],
     targets: NDArray[Any],
-    given: NDArray[np.bool_],
+    predicted: NDArray[np.bool_],
     labels: Sequence[str],
     texts: Sequence[str],
     rows: Sequence[int] | NDArray[np.int64],
     *,
     unknown: Sequence[Sequence[str]] = (),
 ) -> list[ConfidentError]:
-    """Return the rows with the most confident wrong decisions: a label given that the row has not, or withheld.
+    """Return the rows with the most confident false positives or false negatives.
 
-    probabilities, targets (0 or 1), given: [rows, labels]. probability: of the row's worst decision; `predicted` holds
-    all labels given, `true` all that the row has, with the unknown ones.
+    probabilities, targets (0 or 1), predicted: [rows, labels]. In each error, `probability` is that of the row's worst
+    decision, `predicted` lists all predicted labels, and `true` all labels of the row, unknown ones included.
     """
     scores, true = np.asarray(probabilities, dtype=np.float64), np.asarray(targets) > 0
-    sureness = np.where(true == given, 0.0, np.where(given, scores, 1 - scores))
-    worst, label_of = sureness.max(axis=1, initial=0.0), sureness.argmax(axis=1)
-    surest = np.argsort(-worst, kind="stable")[:MOST_SHOWN]
+    confidence = np.where(true == predicted, 0.0, np.where(predicted, scores, 1 - scores))
+    worst, label_of = confidence.max(axis=1, initial=0.0), confidence.argmax(axis=1)
+    ranked = np.argsort(-worst, kind="stable")[:MOST_SHOWN]
 
-    def show(marks: NDArray[np.bool_], more: Sequence[str] = ()) -> str:
-        return ", ".join([*(label for label, mark in zip(labels, marks, strict=True) if mark), *more]) or NO_LABEL
+    def show(marks: NDArray[np.bool_], extra: Sequence[str] = ()) -> str:
+        return ", ".join([*(label for label, mark in zip(labels, marks, strict=True) if mark), *extra]) or NO_LABEL
 
     return [
         ConfidentError(
             row=int(rows[i]),
             text=texts[i],
             true=show(true[i], unknown[i] if len(unknown) else ()),
-            predicted=show(given[i]),
+            predicted=show(predicted[i]),
             probability=float(worst[i]),
-            decision=f"{labels[label_of[i]]} {'given' if given[i, label_of[i]] else 'withheld'}",
+            decision=f"false {'positive' if predicted[i, label_of[i]] else 'negative'}: {labels[label_of[i]]}",
         )
-        for i in surest.tolist()
+        for i in ranked.tolist()
         if worst[i] > 0
     ]
 
 
 def count_confusions(evaluation: Evaluation, count: int = 10) -> list[tuple[str, str, int]]:
-    """Return the most frequent confusions as (true, predicted, rows), most rows first."""
+    """Return the most frequent confusions as (true, predicted, rows), most frequent first."""
     confusion = np.array(evaluation.confusion, dtype=np.int64)
     np.fill_diagonal(confusion, 0)
     flat = confusion.ravel()

@@ -1,4 +1,4 @@
-"""95% intervals of one model's figures: Wilson's for shares of rows, a seeded bootstrap for F1."""
+"""95% intervals of one model's scores: Wilson's for shares of rows, a seeded bootstrap for F1."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Floats = NDArray[np.float64]
 
 RESAMPLES = 1000
 _PERCENTILES = (2.5, 97.5)
-_MOST_DRAWS_AT_ONCE = 2_000_000  # 16 MB of counts, whatever the number of rows and classes
+_MOST_DRAWS_AT_ONCE = 2_000_000  # 16 MB of counts for any number of rows and classes
 _SHRINKAGE = 2.0
 """Rows at the pooled recall that are added to each class before it is simulated."""
 _FEW_CLASSES = 20
-"""Up to here the simulation keeps a class's errors out of its own column: with many classes that changes nothing."""
+"""Up to this many classes, a simulated error is never the true class; with more, that hardly matters."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Difference(Interval):
-    """A mean difference with its 95% interval, and the p-value of the paired test where there is one."""
+    """A mean difference with its 95% interval, and the p-value of the paired test if there is one."""
 
     mean: float
     p_value: float | None = None
@@ -44,53 +44,53 @@ def bootstrap_intervals(
     """Return the 95% intervals of ``accuracy`` (Wilson) and ``macro_f1`` (simulated rows).
 
     true, predicted: class numbers from 0, int64 [rows]; at least one row.
-    known_classes: numbers from here on are labels that the model does not know and so never predicts.
+    known_classes: class numbers from this one on are labels that the model does not know and never predicts.
     """
     classes = np.unique(np.concatenate([true, predicted]))
     size, rows = len(classes), len(true)
-    of_true, of_predicted = np.searchsorted(classes, true), np.searchsorted(classes, predicted)
-    support, answered = np.bincount(of_true, minlength=size), np.bincount(of_predicted, minlength=size)
-    hits = np.bincount(of_true[of_true == of_predicted], minlength=size)
+    true_codes, predicted_codes = np.searchsorted(classes, true), np.searchsorted(classes, predicted)
+    support, predictions = np.bincount(true_codes, minlength=size), np.bincount(predicted_codes, minlength=size)
+    hits = np.bincount(true_codes[true_codes == predicted_codes], minlength=size)
     accuracy = wilson_interval(float(hits.sum() / rows), rows)
     if hits.sum() in (0, rows):
-        # Without a single error, or a single hit, F1 is a share of the rows as accuracy is.
+        # Without errors, or without hits, F1 is a share of the rows, like accuracy.
         return {"accuracy": accuracy, "macro_f1": accuracy}
     known = np.ones(size, dtype=bool) if known_classes is None else classes < known_classes
-    return {"accuracy": accuracy, "macro_f1": _simulate_macro_f1(hits, support, answered, known, seed)}
+    return {"accuracy": accuracy, "macro_f1": _simulate_macro_f1(hits, support, predictions, known, seed)}
 
 
-def _simulate_macro_f1(hits: Ints, support: Ints, answered: Ints, known: NDArray[np.bool_], seed: int) -> Interval:
+def _simulate_macro_f1(hits: Ints, support: Ints, predictions: Ints, known: NDArray[np.bool_], seed: int) -> Interval:
     """Return the 95% interval of macro F1 from rows simulated within each true class.
 
-    hits, support, answered: int64 [classes], rows that are right, that have the class, and that were given it.
+    hits, support, predictions: int64 [classes], rows predicted correctly, of the class, and predicted as the class.
 
-    Drawing the rows themselves fails with few rows per class: one row of a class is always itself, and macro F1 of few
-    rows lies below that of many. So each class's recall is drawn towards the pooled one (as in empirical Bayes; two
-    hits and two misses added, as Agresti and Coull 1998 do), new rows are drawn from that model, and the interval is
-    corrected by how far their macro F1 lies from the model's own.
+    A bootstrap of rows fails with few rows per class: a single row of a class never varies, and macro F1 is biased
+    downwards on few rows. So each class's recall is shrunk towards the pooled recall (empirical Bayes, with two hits
+    and two misses added as in Agresti and Coull 1998), new rows are simulated from that model, and the interval is
+    corrected by the bias of their macro F1 against the model's true macro F1.
     """
     rows, size = int(support.sum()), len(support)
     pooled = (hits.sum() + 2) / (support[known].sum() + 4)
     recall = np.where(known, (hits + _SHRINKAGE * pooled) / (support + _SHRINKAGE), 0.0)
-    wrong_answers = np.where(known, answered - hits + 1.0, 0.0)
-    shares = wrong_answers / wrong_answers.sum()
-    # A stream for each class: however large the blocks are, the draws are the same.
+    false_positives = np.where(known, predictions - hits + 1.0, 0.0)
+    shares = false_positives / false_positives.sum()
+    # One random stream per class makes the draws independent of the block size.
     hit_draws, *error_draws = (np.random.default_rng([seed, stream]) for stream in range(size + 1))
     block, pieces = max(1, _MOST_DRAWS_AT_ONCE // size), []
     for start in range(0, RESAMPLES, block):
         right = hit_draws.binomial(support, recall, size=(min(block, RESAMPLES - start), size))
-        wrong = _draw_wrong_answers(support - right, shares, error_draws)
+        wrong = _draw_errors(support - right, shares, error_draws)
         pieces.append(_macro_f1(right, support, right + wrong))
     simulated = np.concatenate(pieces)
-    # The figure of endless rows is over the classes that have rows: there the others are no longer absent.
+    # With infinitely many rows, macro F1 averages over the classes that have rows.
     present = support > 0
     expected = support * recall + shares * (rows - (support * recall).sum())
-    of_model = _macro_f1((support * recall)[present], support[present], expected[present])
-    return recentre(simulated, float(_macro_f1(hits, support, answered)), float(simulated.mean() - of_model), rows)
+    model_f1 = _macro_f1((support * recall)[present], support[present], expected[present])
+    return recentre(simulated, float(_macro_f1(hits, support, predictions)), float(simulated.mean() - model_f1), rows)
 
 
-def _draw_wrong_answers(errors: Ints, shares: Floats, streams: Sequence[np.random.Generator]) -> Ints:
-    """Return how often each class is given wrongly. errors: int64 [draws, true classes]; shares: float64 [classes]."""
+def _draw_errors(errors: Ints, shares: Floats, streams: Sequence[np.random.Generator]) -> Ints:
+    """Return the false positives of each class. errors: int64 [draws, true classes]; shares: float64 [classes]."""
     size = len(shares)
     if size > _FEW_CLASSES:
         return streams[0].multinomial(errors.sum(axis=1), shares)
@@ -102,33 +102,33 @@ def _draw_wrong_answers(errors: Ints, shares: Floats, streams: Sequence[np.rando
     return wrong
 
 
-def _macro_f1(hits: NDArray[Any], support: NDArray[Any], answered: NDArray[Any]) -> Floats:
+def _macro_f1(hits: NDArray[Any], support: NDArray[Any], predictions: NDArray[Any]) -> Floats:
     """Return the mean F1 of the classes that occur, over the last axis."""
-    seen = support + answered
-    f1 = np.divide(2 * hits, seen, out=np.zeros(seen.shape), where=seen > 0)
-    return np.asarray(f1.sum(axis=-1) / (seen > 0).sum(axis=-1))
+    total = support + predictions
+    f1 = np.divide(2 * hits, total, out=np.zeros(total.shape), where=total > 0)
+    return np.asarray(f1.sum(axis=-1) / (total > 0).sum(axis=-1))
 
 
 def recentre(values: Floats, estimate: float, bias: float, rows: int) -> Interval:
-    """Return the interval of simulated shares moved onto the estimate less its bias; it always holds the estimate."""
+    """Return the interval of simulated shares, shifted to the bias-corrected estimate; it contains the estimate."""
     if values.min() == values.max():
         return wilson_interval(estimate, rows)
     drawn = percentile_interval(values)
-    move = estimate - bias - float(values.mean())
-    return _widen_for_few_rows(Interval(min(drawn.low + move, estimate), max(drawn.high + move, estimate)), rows)
+    shift = estimate - bias - float(values.mean())
+    return _widen_for_few_rows(Interval(min(drawn.low + shift, estimate), max(drawn.high + shift, estimate)), rows)
 
 
 def resampled_interval(values: Floats, rows: int) -> Interval:
-    """Return the middle 95% of resampled shares, or Wilson's interval where every resample is the same."""
+    """Return the middle 95% of resampled shares, or Wilson's interval if all resamples are equal."""
     if values.min() == values.max():
         return wilson_interval(float(values[0]), rows)
     return _widen_for_few_rows(percentile_interval(values), rows)
 
 
 def _widen_for_few_rows(interval: Interval, rows: int) -> Interval:
-    """Return an interval of shares that reaches as far as Wilson's for rows without one error, or without one hit.
+    """Widen an interval of shares to at least Wilson's bounds for rows without errors and without hits.
 
-    Otherwise a model with one error would have a narrower interval than one with none.
+    Otherwise a model with one error could have a narrower interval than one without errors.
     """
     low, high = min(interval.low, wilson_interval(1.0, rows).low), max(interval.high, wilson_interval(0.0, rows).high)
     return Interval(max(low, 0.0), min(high, 1.0))

@@ -1,4 +1,4 @@
-"""Probabilities and true classes in, every figure of one evaluation out, as plain data."""
+"""Single-label evaluation: all metrics from probabilities and true classes, as plain data."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from textune.errors import BundleError, DataError, ModelError
 from textune.evaluation.intervals import Interval, bootstrap_intervals
-from textune.evaluation.text import MOST_UNKNOWN_SHOWN, format_strangers, show_name
+from textune.evaluation.text import MOST_UNKNOWN_SHOWN, format_label_notes, show_name
 
 NAMELESS = "(unknown label)"
-"""Stands for labels the model does not know where their names were not given."""
+"""Stands for unknown labels without names."""
 
 _MOST_CLASSES_IN_MATRIX = 12
 _HEADERS = ("precision", "recall", "f1-score", "support")
@@ -23,7 +23,7 @@ _HEADERS = ("precision", "recall", "f1-score", "support")
 
 @dataclass(frozen=True)
 class ClassFigures:
-    """How one class fared; support and predicted are counts of rows."""
+    """The scores of one class; support and predicted are numbers of rows."""
 
     label: str
     precision: float
@@ -44,7 +44,7 @@ class Averages:
 
 @dataclass(frozen=True)
 class Headline:
-    """The figure that stands first: its name, its value (a share) and its 95% interval."""
+    """The headline metric: its name, its value (a share) and its 95% interval."""
 
     name: str
     value: float
@@ -53,14 +53,14 @@ class Headline:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Every figure of one model on one set of rows.
+    """All metrics of one model on one set of rows.
 
-    classes, confusion: the model's labels in their order; confusion is [true][predicted], in rows.
-    macro, weighted: over the classes that occur as a truth or a prediction, as scikit-learn counts them;
-        each unknown label is such a class, with an F1 of 0.
+    classes, confusion: in the model's label order; confusion is [true][predicted], in rows.
+    macro, weighted: over the classes that occur as true or predicted, as in scikit-learn; each unknown label is
+        such a class, with an F1 of 0.
     intervals: 95% intervals of ``accuracy`` (Wilson) and ``macro_f1`` (simulated rows).
-    log_loss: nats per row, over the rows whose label the model knows; None where there are none.
-    unknown_labels: labels that the model does not know, with their rows; each such row is an error.
+    log_loss: nats per row, over the rows with a known label; None without any.
+    unknown_labels: labels that the model does not know, with their row counts; each such row is an error.
     """
 
     task: ClassVar[str] = "single_label"
@@ -77,12 +77,12 @@ class Evaluation:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The model's labels in their order."""
+        """The model's labels, in order."""
         return tuple(figures.label for figures in self.classes)
 
     @property
     def headline(self) -> Headline:
-        """The figure that stands first."""
+        """The headline metric."""
         return Headline("accuracy", self.accuracy, self.intervals["accuracy"])
 
     @property
@@ -96,7 +96,7 @@ class Evaluation:
         return {"accuracy": self.accuracy, "macro_f1": self.macro.f1}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain lists, dicts and numbers that JSON keeps to the last bit."""
+        """Return plain lists, dicts and numbers for JSON, without loss."""
         flat = asdict(self)
         flat["classes"] = list(flat["classes"])
         flat["confusion"] = [list(row) for row in self.confusion]
@@ -104,7 +104,7 @@ class Evaluation:
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Evaluation:
-        """Rebuild what `to_dict` returned; raise BundleError where something is missing or extra."""
+        """Rebuild what `to_dict` returned; raise BundleError if anything is missing or unexpected."""
         try:
             return cls(
                 rows=stored["rows"],
@@ -119,12 +119,12 @@ class Evaluation:
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise BundleError(
-                f"stored figures cannot be read: {type(error).__name__}: {error}",
-                hint="evaluate the run again to write them anew",
+                f"the stored evaluation cannot be read: {type(error).__name__}: {error}",
+                hint="evaluate the run again to rewrite it",
             ) from error
 
     def report_text(self) -> str:
-        """Return the classification report as scikit-learn lays it out, and a small confusion matrix."""
+        """Return a classification report in scikit-learn's layout, and a small confusion matrix."""
         return format_evaluation(self)
 
 
@@ -136,11 +136,11 @@ def evaluate(
     seed: int = 0,
     unknown: Sequence[str] = (),
 ) -> Evaluation:
-    """Return all figures of one model on one set of rows.
+    """Return all metrics of one model on one set of rows.
 
     probabilities: float [rows, classes]; targets: int64 [rows], -1 for a label that the model does not know.
-    labels: the model's labels in their order. unknown: the labels of the rows at -1, in the rows' order.
-    Raises DataError without rows, ModelError where a probability is not finite, ValueError on wrong shapes.
+    labels: the model's labels, in order. unknown: the labels of the rows at -1, in row order.
+    Raises DataError without rows, ModelError if a probability is not finite, ValueError on wrong shapes.
     """
     scores = np.asarray(probabilities, dtype=np.float64)
     true = np.asarray(targets, dtype=np.int64)
@@ -153,14 +153,14 @@ def evaluate(
     keys = true[known] * size + predicted[known]
     confusion = np.bincount(keys, minlength=size * size).reshape(size, size)
     right, support = np.diag(confusion), confusion.sum(axis=1)
-    answered = np.bincount(predicted, minlength=size)
-    precision, recall = _divide(right, answered), _divide(right, support)
-    f1 = _divide(2 * right, support + answered)
+    predictions = np.bincount(predicted, minlength=size)
+    precision, recall = _divide(right, predictions), _divide(right, support)
+    f1 = _divide(2 * right, support + predictions)
     figures = tuple(
-        ClassFigures(label, float(p), float(r), float(f), int(s), int(a))
-        for label, p, r, f, s, a in zip(labels, precision, recall, f1, support, answered, strict=True)
+        ClassFigures(label, float(p), float(r), float(f), int(s), int(n))
+        for label, p, r, f, s, n in zip(labels, precision, recall, f1, support, predictions, strict=True)
     )
-    # Unknown labels are classes of their own here, so that a resample errs on them as the rows do.
+    # Unknown labels are separate classes here, so that resamples count them as errors, too.
     codes = true.copy()
     codes[~known] = size + _number_unknown(unknown_labels, unknown, int((~known).sum()))
     return Evaluation(
@@ -180,7 +180,7 @@ def _check(scores: NDArray[np.float64], true: NDArray[np.int64], labels: Sequenc
     if scores.ndim != 2 or scores.shape != (len(true), len(labels)) or true.ndim != 1:
         raise ValueError(f"probabilities {scores.shape} do not fit {true.shape} targets and {len(labels)} labels")
     if len(true) == 0:
-        raise DataError("there is no row to evaluate", hint="give rows that have a label")
+        raise DataError("no rows to evaluate", hint="give rows with a label")
     if true.min() < -1 or true.max() >= len(labels):
         raise ValueError(f"targets must lie between -1 and {len(labels) - 1}")
     broken = np.flatnonzero(~np.isfinite(scores).all(axis=1))
@@ -188,7 +188,7 @@ def _check(scores: NDArray[np.float64], true: NDArray[np.int64], labels: Sequenc
         raise ModelError(
             f"the model's probabilities are not finite for {len(broken)} of {len(true)} rows, "
             f"the first at position {broken[0]}",
-            hint="the weights hold NaN or infinite values, or the precision is too low: try precision=fp32",
+            hint="the weights contain NaN or infinity, or the precision is too low: try precision=fp32",
         )
 
 
@@ -196,7 +196,7 @@ def _count_unknown(rows: int, unknown: Sequence[str]) -> dict[str, int]:
     if rows and not unknown:
         return {NAMELESS: rows}
     if len(unknown) != rows:
-        raise ValueError(f"{rows} rows have an unknown label but {len(unknown)} names were given")
+        raise ValueError(f"{rows} rows have an unknown label, but unknown has {len(unknown)} names")
     return dict(Counter(unknown).most_common())
 
 
@@ -225,13 +225,13 @@ def _average(figures: Sequence[ClassFigures], unknown: Mapping[str, int], *, wei
 
 
 def _log_loss(scores: NDArray[np.float64], true: NDArray[np.int64]) -> float:
-    chosen = scores[np.arange(len(true)), true]
-    # The floor keeps a probability rounded to zero from turning the mean infinite, as scikit-learn does.
-    return float(-np.log(np.clip(chosen, np.finfo(np.float64).eps, 1.0)).mean())
+    true_scores = scores[np.arange(len(true)), true]
+    # As in scikit-learn, clipping keeps the mean finite if a probability is rounded to zero.
+    return float(-np.log(np.clip(true_scores, np.finfo(np.float64).eps, 1.0)).mean())
 
 
 def format_evaluation(evaluation: Evaluation) -> str:
-    """Return scikit-learn's classification report (four digits), then a small confusion matrix."""
+    """Return a classification report in scikit-learn's layout (four digits), then a small confusion matrix."""
     parts = [_format_figures(evaluation), *_format_notes(evaluation)]
     if len(evaluation.classes) <= _MOST_CLASSES_IN_MATRIX:
         parts.append(_format_confusion(evaluation))
@@ -266,11 +266,11 @@ def _format_notes(evaluation: Evaluation) -> list[str]:
         notes.append(f"{names.get(key, key)}: 95% interval {interval.low:.4f} to {interval.high:.4f}")
     unknown = sum(evaluation.unknown_labels.values())
     if evaluation.log_loss is not None:
-        over = f", over the {evaluation.rows - unknown} rows whose label the model knows" if unknown else ""
+        over = f" (on the {evaluation.rows - unknown} rows with a known label)" if unknown else ""
         notes.append(f"log loss: {evaluation.log_loss:.4f}{over}")
     return [
         *notes,
-        *format_strangers(
+        *format_label_notes(
             evaluation.unknown_labels, (f.label for f in evaluation.classes if not f.support and not f.predicted)
         ),
         "",

@@ -1,4 +1,4 @@
-"""Several labels per text: probabilities and true labels in, every figure of one evaluation out."""
+"""Multi-label evaluation: all metrics from probabilities and true labels, as plain data."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from textune.evaluation.intervals import (
 )
 from textune.evaluation.metrics import Averages, ClassFigures, Headline
 from textune.evaluation.paired import apply_randomisation, count_labels
-from textune.evaluation.text import MOST_UNKNOWN_SHOWN, format_strangers, show_name
+from textune.evaluation.text import MOST_UNKNOWN_SHOWN, format_label_notes, show_name
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -31,9 +31,9 @@ _MOST_DRAWS_AT_ONCE = 2_000_000
 
 @dataclass(frozen=True)
 class LabelFigures(ClassFigures):
-    """How one label fared. hits: rows that have it and were given it, of `support` and of `predicted` rows.
+    """The scores of one label.
 
-    average_precision: the area under precision over recall, whatever the threshold; None without a row of the label.
+    hits: true positives. average_precision: the area under the precision-recall curve; None without rows of the label.
     """
 
     hits: int
@@ -43,16 +43,16 @@ class LabelFigures(ClassFigures):
 
 @dataclass(frozen=True)
 class MultiLabelEvaluation:
-    """Every figure of one model on one set of rows with any number of labels each.
+    """All metrics of one model on one set of rows with any number of labels each.
 
-    accuracy: the share of rows whose labels are all right and complete (subset accuracy).
-    micro: over all decisions together. macro, weighted: over the labels that occur as a truth or an answer; each
-        unknown label is such a label, always missed.
-    hamming_loss: the share of wrong decisions, one for each row and label.
-    mean_average_precision: over the labels that occur in the rows; None where none does.
+    accuracy: the share of rows with exactly the right labels (subset accuracy).
+    micro: over all decisions. macro, weighted: over the labels that occur as true or predicted; each unknown label is
+        such a label, always missed.
+    hamming_loss: the share of wrong decisions, one per row and label.
+    mean_average_precision: over the labels that occur in the rows; None without any.
     log_loss: nats per decision. intervals: 95% intervals of ``micro_f1`` and ``macro_f1`` (bootstrap)
         and ``accuracy`` (Wilson).
-    unknown_labels: labels that the model does not know, with their rows.
+    unknown_labels: labels that the model does not know, with their row counts.
     """
 
     task: ClassVar[str] = "multi_label"
@@ -71,12 +71,12 @@ class MultiLabelEvaluation:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The model's labels in their order."""
+        """The model's labels, in order."""
         return tuple(figures.label for figures in self.classes)
 
     @property
     def headline(self) -> Headline:
-        """The figure that stands first."""
+        """The headline metric."""
         return Headline("micro F1", self.micro.f1, self.intervals["micro_f1"])
 
     @property
@@ -90,14 +90,14 @@ class MultiLabelEvaluation:
         return {"accuracy": self.accuracy, "macro_f1": self.macro.f1, "micro_f1": self.micro.f1}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain lists, dicts and numbers that JSON keeps to the last bit."""
+        """Return plain lists, dicts and numbers for JSON, without loss."""
         flat = {"task": self.task} | asdict(self)
         flat["classes"] = list(flat["classes"])
         return flat
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> MultiLabelEvaluation:
-        """Rebuild what `to_dict` returned; raise BundleError where something is missing or extra."""
+        """Rebuild what `to_dict` returned; raise BundleError if anything is missing or unexpected."""
         plain = ("rows", "accuracy", "hamming_loss", "mean_average_precision", "log_loss")
         try:
             return cls(
@@ -111,12 +111,12 @@ class MultiLabelEvaluation:
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise BundleError(
-                f"stored figures cannot be read: {type(error).__name__}: {error}",
-                hint="evaluate the run again to write them anew",
+                f"the stored evaluation cannot be read: {type(error).__name__}: {error}",
+                hint="evaluate the run again to rewrite it",
             ) from error
 
     def report_text(self) -> str:
-        """Return every figure as plain text, label by label."""
+        """Return a classification report as plain text."""
         return format_multi_label(self)
 
 
@@ -129,23 +129,23 @@ def evaluate_multi_label(
     seed: int = 0,
     unknown: Sequence[Sequence[str]] = (),
 ) -> MultiLabelEvaluation:
-    """Return all figures of one model on one set of rows.
+    """Return all metrics of one model on one set of rows.
 
-    probabilities: float [rows, labels]; targets: 0 or 1 [rows, labels]; thresholds: from which each label is given.
-    unknown: row by row the labels that the model does not know; each counts as missed.
-    Raises DataError without rows, ModelError where a probability is not finite, ValueError on wrong shapes.
+    probabilities: float [rows, labels]; targets: 0 or 1 [rows, labels]; thresholds: one per label.
+    unknown: for each row, the labels that the model does not know; each counts as missed.
+    Raises DataError without rows, ModelError if a probability is not finite, ValueError on wrong shapes.
     """
     scores, known = np.asarray(probabilities, dtype=np.float64), np.asarray(targets) > 0
     _check(scores, known, labels, thresholds, unknown)
     unknown_labels = dict(Counter(label for names in unknown for label in names).most_common())
-    strangers = _mark_unknown(unknown, unknown_labels, len(known))
-    # An unknown label is a column that is never given, so that every figure counts it as missed.
-    true = np.hstack([known, strangers])
-    given = np.hstack([scores >= np.asarray(thresholds), np.zeros_like(strangers)])
+    unknown_marks = _mark_unknown(unknown, unknown_labels, len(known))
+    # An unknown label is a column that is never predicted, so every metric counts it as missed.
+    true = np.hstack([known, unknown_marks])
+    predicted = np.hstack([scores >= np.asarray(thresholds), np.zeros_like(unknown_marks)])
 
-    hits, support, predicted = (true & given).sum(0), true.sum(0), given.sum(0)
-    precision, recall, f1 = _divide(hits, predicted), _divide(hits, support), _divide(2 * hits, support + predicted)
-    occurring = support + predicted > 0
+    hits, support, predictions = (true & predicted).sum(0), true.sum(0), predicted.sum(0)
+    precision, recall, f1 = _divide(hits, predictions), _divide(hits, support), _divide(2 * hits, support + predictions)
+    occurring = support + predictions > 0
     figures = tuple(
         LabelFigures(
             label,
@@ -153,7 +153,7 @@ def evaluate_multi_label(
             float(recall[i]),
             float(f1[i]),
             int(support[i]),
-            int(predicted[i]),
+            int(predictions[i]),
             int(hits[i]),
             average_precision(scores[:, i], known[:, i]),
             float(thresholds[i]),
@@ -166,22 +166,22 @@ def evaluate_multi_label(
         total = max(float(weights.sum()), 1e-12)
         return Averages(*(float((values * weights).sum() / total) for values in (precision, recall, f1)))
 
-    all_hits, all_true, all_given = (np.array([counts.sum()]) for counts in (hits, support, predicted))
+    all_hits, all_true, all_predicted = (np.array([counts.sum()]) for counts in (hits, support, predictions))
     return MultiLabelEvaluation(
         rows=len(true),
-        accuracy=float((true == given).all(axis=1).mean()),
+        accuracy=float((true == predicted).all(axis=1).mean()),
         micro=Averages(
-            float(_divide(all_hits, all_given)[0]),
+            float(_divide(all_hits, all_predicted)[0]),
             float(_divide(all_hits, all_true)[0]),
-            float(_divide(2 * all_hits, all_true + all_given)[0]),
+            float(_divide(2 * all_hits, all_true + all_predicted)[0]),
         ),
         macro=average(occurring.astype(float)),
         weighted=average(support.astype(float)),
-        hamming_loss=float((true != given).mean()),
+        hamming_loss=float((true != predicted).mean()),
         mean_average_precision=sum(areas) / len(areas) if areas else None,
         log_loss=log_loss(scores, known),
         classes=figures,
-        intervals=_estimate_intervals(true, given, seed),
+        intervals=_estimate_intervals(true, predicted, seed),
         unknown_labels=unknown_labels,
     )
 
@@ -193,26 +193,28 @@ def log_loss(probabilities: Floats, true: Bools) -> float:
 
 
 def average_precision(scores: Floats, true: Bools) -> float | None:
-    """Return the precision at each recall that is reached, averaged over the true rows; None without any."""
+    """Return the average precision of one label; None without true rows."""
     from sklearn.metrics import average_precision_score
 
     return float(average_precision_score(true, scores)) if true.any() else None
 
 
 def paired_f1_difference(
-    true: Bools, given_a: Bools, given_b: Bools, missed: NDArray[np.int64] | None = None, *, seed: int = 0
+    true: Bools, predicted_a: Bools, predicted_b: Bools, missed: NDArray[np.int64] | None = None, *, seed: int = 0
 ) -> Difference:
-    """Return A's micro F1 minus B's on the same rows: paired-bootstrap 95% interval and a randomisation test's p-value.
+    """Return A's micro F1 minus B's on the same rows: paired-bootstrap 95% interval and permutation test's p-value.
 
-    true, given_a, given_b: bool [rows, labels]. missed: int64 [rows], labels of a row that neither model knows.
+    true, predicted_a, predicted_b: bool [rows, labels]. missed: int64 [rows], labels of a row that neither model knows.
     """
-    if true.shape != given_a.shape or true.shape != given_b.shape:
-        raise ValueError(f"paired rows are needed: got shapes {true.shape}, {given_a.shape} and {given_b.shape}")
+    both = (predicted_a, predicted_b)
+    if any(predicted.shape != true.shape for predicted in both):
+        shapes = f"{true.shape}, {predicted_a.shape} and {predicted_b.shape}"
+        raise ValueError(f"the rows must be paired: got shapes {shapes}")
     if not len(true):
-        raise DataError("two models cannot be compared on no rows", hint="give rows with labels")
+        raise DataError("no rows to compare the models on", hint="give rows with labels")
     extra = np.zeros(len(true), np.int64) if missed is None else missed
     support = true.sum(1) + extra
-    columns = [(true & g).sum(1) for g in (given_a, given_b)] + [g.sum(1) + support for g in (given_a, given_b)]
+    columns = [(true & predicted).sum(1) for predicted in both] + [predicted.sum(1) + support for predicted in both]
     patterns, counts = np.unique(np.stack(columns, axis=1), axis=0, return_counts=True)
     draws = np.random.default_rng(seed).multinomial(len(true), counts / len(true), size=RESAMPLES)
 
@@ -220,35 +222,35 @@ def paired_f1_difference(
         return _divide(2 * sums[:, 0], sums[:, 2]) - _divide(2 * sums[:, 1], sums[:, 3])
 
     interval = percentile_interval(lead(draws @ patterns))
-    p = apply_randomisation(count_labels(true, [given_a], extra), count_labels(true, [given_b], extra), seed=seed)
+    p = apply_randomisation(*(count_labels(true, [predicted], extra) for predicted in both), seed=seed)
     return Difference(interval.low, interval.high, float(lead((counts @ patterns)[None])[0]), p)
 
 
-def _estimate_intervals(true: Bools, given: Bools, seed: int) -> dict[str, Interval]:
-    """Return the 95% intervals of micro and macro F1 over resampled rows, and Wilson's of accuracy."""
+def _estimate_intervals(true: Bools, predicted: Bools, seed: int) -> dict[str, Interval]:
+    """Return bootstrap 95% intervals of micro and macro F1, and Wilson's interval of accuracy."""
     rows, labels = true.shape
-    marks = np.hstack([true & given, true, given])
-    patterns, counts = np.unique(marks, axis=0, return_counts=True)  # rows alike are drawn together
-    patterns = patterns.astype(np.float32)  # counts up to 16 million are exact, and the product is a fast one
+    marks = np.hstack([true & predicted, true, predicted])
+    patterns, counts = np.unique(marks, axis=0, return_counts=True)  # equal rows are drawn together
+    patterns = patterns.astype(np.float32)  # fast, and exact for counts up to 16 million
     rng = np.random.default_rng(seed)
 
     def score(draws: NDArray[Any]) -> tuple[Floats, Floats]:
-        """Return micro and macro F1. draws: how often each pattern was drawn, [draws, patterns]."""
+        """Return micro and macro F1. draws: the count of each pattern, [draws, patterns]."""
         sums = (draws.astype(np.float32) @ patterns).astype(np.float64)
-        hits, seen = sums[:, :labels], sums[:, labels : 2 * labels] + sums[:, 2 * labels :]
-        macro = _divide(2 * hits, seen).sum(1) / np.maximum((seen > 0).sum(1), 1)
-        return _divide(2 * hits.sum(1), seen.sum(1)), macro
+        hits, total = sums[:, :labels], sums[:, labels : 2 * labels] + sums[:, 2 * labels :]
+        macro = _divide(2 * hits, total).sum(1) / np.maximum((total > 0).sum(1), 1)
+        return _divide(2 * hits.sum(1), total.sum(1)), macro
 
     block = max(1, _MOST_DRAWS_AT_ONCE // len(counts))
     sizes = [min(block, RESAMPLES - start) for start in range(0, RESAMPLES, block)]
     pieces = [score(rng.multinomial(rows, counts / rows, size=size)) for size in sizes]
     micro, macro = (np.concatenate([piece[i] for piece in pieces]) for i in (0, 1))
     value = float(score(counts[None])[1][0])
-    # Resamples leave rare labels out and so lie below the figure, as the figure lies below that of endless rows.
+    # Resamples miss rare labels, so their macro F1 is biased against the sample's as the sample's is in the limit.
     return {
         "micro_f1": resampled_interval(micro, rows),
         "macro_f1": recentre(macro, value, float(macro.mean()) - value, rows),
-        "accuracy": wilson_interval(float((true == given).all(axis=1).mean()), rows),
+        "accuracy": wilson_interval(float((true == predicted).all(axis=1).mean()), rows),
     }
 
 
@@ -268,13 +270,13 @@ def _check(
     if len(thresholds) != len(labels) or (unknown and len(unknown) != len(true)):
         raise ValueError(f"{len(thresholds)} thresholds and {len(unknown)} unknown do not fit {scores.shape}")
     if len(true) == 0:
-        raise DataError("there is no row to evaluate", hint="give rows that have a label")
+        raise DataError("no rows to evaluate", hint="give rows with a label")
     broken = np.flatnonzero(~np.isfinite(scores).all(axis=1))
     if len(broken):
         raise ModelError(
             f"the model's probabilities are not finite for {len(broken)} of {len(true)} rows, "
             f"the first at position {broken[0]}",
-            hint="the weights hold NaN or infinite values, or the precision is too low: try precision=fp32",
+            hint="the weights contain NaN or infinity, or the precision is too low: try precision=fp32",
         )
 
 
@@ -284,7 +286,7 @@ def _divide(numerator: NDArray[Any], denominator: NDArray[Any]) -> NDArray[np.fl
 
 
 def format_multi_label(evaluation: MultiLabelEvaluation) -> str:
-    """Return the figures of each label with its threshold, their averages, and the figures over whole rows."""
+    """Return a classification report with thresholds, averages and the metrics over whole rows."""
     headers = ("precision", "recall", "f1-score", "support", "predicted", "avg prec", "threshold")
     rows = [f for f in evaluation.classes if f.support or f.predicted]
     names = ("weighted avg", *(show_name(f.label) for f in rows), *(show_name(n) for n in evaluation.unknown_labels))
@@ -302,13 +304,13 @@ def format_multi_label(evaluation: MultiLabelEvaluation) -> str:
     averages = {"micro avg": evaluation.micro, "macro avg": evaluation.macro, "weighted avg": evaluation.weighted}
     lines.append("")
     lines += [f"{n:>{width}}  {a.precision:9.4f} {a.recall:9.4f} {a.f1:9.4f} {support:9d}" for n, a in averages.items()]
-    names_of = {"micro_f1": "micro F1", "macro_f1": "macro F1", "accuracy": "rows wholly right"}
+    names_of = {"micro_f1": "micro F1", "macro_f1": "macro F1", "accuracy": "subset accuracy"}
     notes = [
         f"{names_of[key]}: 95% interval {interval.low:.4f} to {interval.high:.4f}"
         for key, interval in evaluation.intervals.items()
     ]
-    notes.append(f"rows wholly right: {evaluation.accuracy:.4f} of {evaluation.rows}")
-    notes.append(f"wrong decisions (Hamming loss): {evaluation.hamming_loss:.4f}")
+    notes.append(f"subset accuracy: {evaluation.accuracy:.4f} on {evaluation.rows} rows")
+    notes.append(f"Hamming loss: {evaluation.hamming_loss:.4f}")
     if evaluation.mean_average_precision is not None:
         notes.append(f"mean average precision: {evaluation.mean_average_precision:.4f}")
     notes.append(f"log loss: {evaluation.log_loss:.4f} per decision")
@@ -317,7 +319,7 @@ def format_multi_label(evaluation: MultiLabelEvaluation) -> str:
             *lines,
             "",
             *notes,
-            *format_strangers(
+            *format_label_notes(
                 evaluation.unknown_labels, (f.label for f in evaluation.classes if not f.support and not f.predicted)
             ),
             "",

@@ -1,4 +1,4 @@
-"""Whether a run learns at all: one sentence for the person, while there is still time to stop it."""
+"""Detect early that a run does not learn, and explain it in one sentence."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _ENOUGH_STEPS = 30
-"""Steps after which a flat loss means something."""
+"""After this many steps, a flat loss is a sign of not learning."""
 
 
 def explain_not_learning(
@@ -24,17 +24,15 @@ def explain_not_learning(
     class_weights: Sequence[float] | None = None,
     label_smoothing: float = 0.0,
 ) -> str | None:
-    """Return None where the run learns, else one sentence: the signs that it does not, and the likely cause.
+    """Return None if the run learns, else one sentence with the signs and the likely cause.
 
     predicted_counts, target_counts: validation rows of each class, as predicted and as labelled.
-    losses: mean loss per row in nats of each step so far, oldest first. learning_rate: the peak.
-    trainable_layers: layers of the backbone that are trained (0: none; None: not known).
+    losses: mean loss per row of each step so far, in nats, oldest first. learning_rate: the peak.
+    trainable_layers: number of trained backbone layers (0: none; None: unknown).
+    class_weights: the weight of each class in the losses. label_smoothing: as in the losses.
 
-    class_weights: how much a row of each class counts in the losses. label_smoothing: the share of each target that
-        the losses spread over all classes.
-
-    The yardstick is the entropy of the labels: the loss of a model that always answers the class shares. What counts is
-    how far the loss has come from there to its floor, which weights and label smoothing move too.
+    The reference is the entropy of the labels: the loss of a model that always predicts the class shares. The check is
+    how far the loss has moved from there towards its minimum. Class weights and label smoothing shift both.
     """
     rows = sum(target_counts)
     if not rows or max(target_counts) == rows:
@@ -45,20 +43,20 @@ def explain_not_learning(
     if losses and not finite:
         return f"The loss is not a finite number: the learning rate ({learning_rate:g}) is likely too high."
     first, recent = _ends(finite)
-    share, of_targets = max(predicted_counts) / max(sum(predicted_counts), 1), max(target_counts) / rows
-    # One class for nearly all rows: the others get less than a tenth of the answers that they should.
-    collapsed = sum(predicted_counts) >= 10 and share >= 1 - 0.1 * (1 - of_targets)
-    same = f"it answers the same class for {_percent(share)} of the validation rows" if collapsed else ""
-    yardstick = f"the {chance:.3f} of always answering the class shares"
-    sign = _describe(same, recent, yardstick, (chance, floor), len(finite))
-    if sign is None:
+    share, majority_share = max(predicted_counts) / max(sum(predicted_counts), 1), max(target_counts) / rows
+    # Collapsed: the other classes get less than a tenth of the predictions that they should.
+    collapsed = sum(predicted_counts) >= 10 and share >= 1 - 0.1 * (1 - majority_share)
+    same = f"it predicts the same class for {_percent(share)} of the validation rows" if collapsed else ""
+    reference = f"the {chance:.3f} of always predicting the class shares"
+    signs = _describe(same, recent, reference, (chance, floor), len(finite))
+    if signs is None:
         return None
     cause = _find_cause(finite, first, recent, chance, learning_rate, trainable_layers)
-    return f"{sign}; {cause}."
+    return f"{signs}; {cause}."
 
 
 def explain_not_learning_labels(
-    given: NDArray[np.bool_],
+    predicted: NDArray[np.bool_],
     targets: NDArray[Any],
     losses: Sequence[float],
     learning_rate: float,
@@ -67,13 +65,13 @@ def explain_not_learning_labels(
     positive_weights: NDArray[Any] | None = None,
     label_smoothing: float = 0.0,
 ) -> str | None:
-    """Do what `explain_not_learning` does, for any number of labels per text.
+    """Do what `explain_not_learning` does, for multi-label runs.
 
-    given, targets (0 or 1): [validation rows, labels]. losses: mean binary cross entropy of each step so far.
-    positive_weights: [labels, 2], how much a row without and with each label counts in the losses.
+    predicted, targets (0 or 1): [validation rows, labels]. losses: mean binary cross entropy of each step so far.
+    positive_weights: [labels, 2], the weights of a row without and with each label in the losses.
     label_smoothing s: the losses' targets are s/2 and 1 - s/2.
     """
-    rows = len(given)
+    rows = len(predicted)
     finite = [loss for loss in losses if math.isfinite(loss)]
     if losses and not finite:
         return f"The loss is not a finite number: the learning rate ({learning_rate:g}) is likely too high."
@@ -87,31 +85,31 @@ def explain_not_learning_labels(
     if chance - floor < 1e-9:  # no label varies, so there is nothing to learn
         return None
     same = ""
-    if rows >= 10 and (given == given[0]).all():
-        what = "the same labels" if given[0].any() else "no label at all"
-        same = f"it answers {what} for every validation row"
+    if rows >= 10 and (predicted == predicted[0]).all():
+        what = "the same labels" if predicted[0].any() else "no labels"
+        same = f"it predicts {what} for every validation row"
     first, recent = _ends(finite)
-    yardstick = f"the {chance:.3f} of always answering the labels' shares"
-    sign = _describe(same, recent, yardstick, (chance, floor), len(finite))
-    if sign is None:
+    reference = f"the {chance:.3f} of always predicting the label shares"
+    signs = _describe(same, recent, reference, (chance, floor), len(finite))
+    if signs is None:
         return None
-    return f"{sign}; {_find_cause(finite, first, recent, chance, learning_rate, trainable_layers)}."
+    return f"{signs}; {_find_cause(finite, first, recent, chance, learning_rate, trainable_layers)}."
 
 
-def _describe(same: str, recent: float | None, yardstick: str, bounds: tuple[float, float], steps: int) -> str | None:
-    """Return the signs that a run does not learn.
+def _describe(same: str, recent: float | None, reference: str, bounds: tuple[float, float], steps: int) -> str | None:
+    """Return the signs that a run does not learn, or None.
 
-    same: that it answers alike for all rows, or nothing. bounds: the losses of answering the shares, and of the best
-    possible model.
+    same: a sentence about equal predictions for all rows, or empty. bounds: the losses of predicting the shares, and
+    of the best possible model.
     """
     chance, floor = bounds
     below_chance = recent is not None and recent - floor < 0.9 * (chance - floor)
     if below_chance or not (same or steps >= _ENOUGH_STEPS):
         return None
-    told = [same] if same else []
+    signs = [same] if same else []
     if recent is not None:
-        told.append(f"the loss is at {recent:.3f}, no better than {yardstick}")
-    return "The model is not learning yet: " + " and ".join(told)
+        signs.append(f"the loss is {recent:.3f}, no better than {reference}")
+    return "The model is not learning yet: " + " and ".join(signs)
 
 
 def _find_cause(
@@ -126,13 +124,13 @@ def _find_cause(
         rising = recent > 1.15 * max(first, chance) or _peak(losses) > 1.5 * max(first, chance)
         if rising:
             return (
-                f"the loss has risen (from {first:.3f}, up to {_peak(losses):.3f}), so the learning rate "
+                f"the loss rose from {first:.3f} to {_peak(losses):.3f}, so the learning rate "
                 f"({learning_rate:g}) is likely too high: try learning_rate={_rounded(learning_rate / 5)}"
             )
     if len(losses) < _ENOUGH_STEPS:
-        return f"after {len(losses)} steps it is likely too early to tell: give it more epochs"
+        return f"after {len(losses)} steps it is likely too early to tell: train for more epochs"
     if trainable_layers == 0:
-        return "only the head is trained on a frozen backbone: a method that tunes more, as lora, may learn"
+        return "only the head is trained, on a frozen backbone: try a method that trains more, such as lora"
     return (
         f"the loss is flat, so the learning rate ({learning_rate:g}) is likely too low for this method: "
         f"try learning_rate={_rounded(learning_rate * 5)}, or train for longer"
@@ -140,7 +138,7 @@ def _find_cause(
 
 
 def _ends(losses: Sequence[float]) -> tuple[float | None, float | None]:
-    """Return the mean loss of the first and of the last steps: a tenth of all, but five if there are."""
+    """Return the mean loss of the first and of the last steps: a tenth of all, at least five if there are."""
     if not losses:
         return None, None
     window = min(len(losses), max(5, len(losses) // 10))
@@ -148,16 +146,16 @@ def _ends(losses: Sequence[float]) -> tuple[float | None, float | None]:
 
 
 def _peak(losses: Sequence[float]) -> float:
-    """Return the highest median of five steps in a row, which one unlucky batch cannot lift."""
+    """Return the highest median of five consecutive steps, which one unlucky batch cannot raise."""
     width = min(5, len(losses))
     return max(median(losses[i : i + width]) for i in range(len(losses) - width + 1))
 
 
 def _bound_loss(counts: Sequence[float], weights: Sequence[float], smoothing: float) -> tuple[float, float]:
-    """Return the loss per row of the best model that always answers the same, and that of the best model.
+    """Return the loss per row of the best constant model and of the best model.
 
-    counts: rows of each class, or their shares; weights: how much a row of each class counts in the loss.
-    smoothing: the share of each target that is spread over all classes.
+    counts: rows of each class, or their shares; weights: the weight of each class in the loss.
+    smoothing: the label smoothing.
     """
     size, total = len(counts), sum(counts)
     weighted = [count * weight for count, weight in zip(counts, weights, strict=False)]

@@ -1,8 +1,8 @@
-"""Classifiers on the same rows: how far each one's figure may move, and which difference is more than chance.
+"""Paired comparison of classifiers on the same rows: intervals and significance tests.
 
-Every figure here is a share of sums over rows, ``sum(numerator) / sum(denominator)``: accuracy is right answers over
-rows, micro F1 twice the hits over the labels given and true. A model that was trained with several seeds is several
-rows of such numbers; its figure is the mean of its seeds' figures.
+Every score here is a ratio of sums over rows, ``sum(numerator) / sum(denominator)``: accuracy is correct rows over all
+rows, micro F1 is twice the true positives over the predicted plus the true labels. A model trained with several seeds
+has one row of such numbers per seed; its score is the mean over seeds.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 _RESAMPLES = 10_000
-"""So many that a p-value of 1 in 10,000 can be told: over dozens of pairs Holm asks for such."""
+"""Enough for p-values down to 1 in 10,000, which Holm's correction needs for dozens of pairs."""
 _MOST_DRAWS_AT_ONCE = 2_000_000
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What each seed's model earned on each row: numerator, denominator int64 [seeds, rows]; right: bool, wholly right.
+    """Each row's contribution to the score: numerator, denominator int64 [seeds, rows]; right: bool, fully correct.
 
-    For accuracy the denominator is 1 everywhere; for micro F1 the numerator is twice the hits and the denominator the
-    labels given plus the true ones.
+    For accuracy the denominator is 1 everywhere. For micro F1 the numerator is twice the true positives and the
+    denominator the number of predicted plus true labels.
     """
 
     numerator: Ints
@@ -47,13 +47,13 @@ class Counts:
 
     def __post_init__(self) -> None:
         if not self.numerator.shape == self.denominator.shape == self.right.shape or self.numerator.ndim != 2:
-            raise ValueError(f"seeds x rows are needed: got {self.numerator.shape} and {self.denominator.shape}")
+            raise ValueError(f"expected [seeds, rows], got {self.numerator.shape} and {self.denominator.shape}")
         if not self.numerator.size:
-            raise DataError("models cannot be compared on no rows", hint="give rows with labels")
+            raise DataError("no rows to compare the models on", hint="give rows with labels")
 
     @property
     def values(self) -> Floats:
-        """The figure of each seed's model: float64 [seeds]."""
+        """The score of each seed's model: float64 [seeds]."""
         return _divide(self.numerator.sum(1), self.denominator.sum(1))
 
     @property
@@ -64,7 +64,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class McNemar:
-    """One seed's pair of models: the rows that only one of the two has wholly right, and the exact p-value."""
+    """McNemar's test for one seed: the rows that only one of the two models gets fully right, and the exact p-value."""
 
     only_a: int
     only_b: int
@@ -75,7 +75,7 @@ class McNemar:
 class PairedTest:
     """Two models on the same rows.
 
-    lead: A's figure minus B's with its 95% interval. p: that so large a difference comes by chance.
+    lead: A's score minus B's with its 95% interval. p: the two-sided p-value.
     mcnemar: by seed, for the seeds that both were trained with.
     """
 
@@ -85,33 +85,33 @@ class PairedTest:
 
 
 def count_correct(right: Sequence[NDArray[np.bool_]]) -> Counts:
-    """Return the counts of accuracy. right: for each seed bool [rows], whether the answer was right."""
+    """Return the counts of accuracy. right: for each seed bool [rows], whether the prediction was correct."""
     marks = np.stack([np.asarray(r, bool) for r in right])
     return Counts(marks.astype(np.int64), np.ones(marks.shape, np.int64), marks)
 
 
-def count_labels(true: NDArray[np.bool_], given: Sequence[NDArray[np.bool_]], missed: Ints | None = None) -> Counts:
+def count_labels(true: NDArray[np.bool_], predicted: Sequence[NDArray[np.bool_]], missed: Ints | None = None) -> Counts:
     """Return the counts of micro F1.
 
-    true, and for each seed given: bool [rows, labels]. missed: int64 [rows], true labels that no model knows.
+    true, and for each seed predicted: bool [rows, labels]. missed: int64 [rows], true labels that no model knows.
     """
     extra = np.zeros(len(true), np.int64) if missed is None else missed
-    hits = np.stack([2 * (true & g).sum(1) for g in given]).astype(np.int64)
-    marked = np.stack([g.sum(1) + true.sum(1) + extra for g in given]).astype(np.int64)
+    hits = np.stack([2 * (true & p).sum(1) for p in predicted]).astype(np.int64)
+    marked = np.stack([p.sum(1) + true.sum(1) + extra for p in predicted]).astype(np.int64)
     return Counts(hits, marked, hits == marked)
 
 
 def apply_mcnemar(right_a: NDArray[np.bool_], right_b: NDArray[np.bool_]) -> McNemar:
     """Test whether two models err equally often on the same rows: bool [rows] each.
 
-    Exact: of the rows that only one of them has right, each is a coin's toss if they are equally good, so p comes from
-    the binomial distribution, however few such rows there are (McNemar 1947, Psychometrika 12).
+    If the models are equally good, each row that only one gets right is a coin toss, so the exact p-value comes from
+    the binomial distribution, for any number of such rows (McNemar 1947, Psychometrika 12).
     """
     from scipy.stats import binomtest
 
     a, b = np.asarray(right_a, bool), np.asarray(right_b, bool)
     if a.shape != b.shape or a.ndim != 1:
-        raise ValueError(f"paired rows are needed: got shapes {a.shape} and {b.shape}")
+        raise ValueError(f"the rows must be paired: got shapes {a.shape} and {b.shape}")
     only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
     p = float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
     return McNemar(only_a, only_b, p)
@@ -120,13 +120,13 @@ def apply_mcnemar(right_a: NDArray[np.bool_], right_b: NDArray[np.bool_]) -> McN
 def paired_difference(correct_a: NDArray[np.bool_], correct_b: NDArray[np.bool_], seed: int = 0) -> Difference:
     """Return A's accuracy minus B's on the same rows: paired-bootstrap 95% interval and McNemar's exact p-value.
 
-    correct_a, correct_b: bool [rows], whether each model was right on each row.
-    Raises DataError without rows, ValueError where the two differ in length.
+    correct_a, correct_b: bool [rows], whether each model was correct on each row.
+    Raises DataError without rows, ValueError if the lengths differ.
     """
     counts = apply_mcnemar(correct_a, correct_b)
     rows = len(correct_a)
     if rows == 0:
-        raise DataError("two models cannot be compared on no rows", hint="give rows with labels")
+        raise DataError("no rows to compare the models on", hint="give rows with labels")
     shares = np.array([counts.only_a, counts.only_b, rows - counts.only_a - counts.only_b]) / rows
     draws = np.random.default_rng(seed).multinomial(rows, shares, size=RESAMPLES)
     interval = percentile_interval((draws[:, 0] - draws[:, 1]) / rows)
@@ -134,10 +134,10 @@ def paired_difference(correct_a: NDArray[np.bool_], correct_b: NDArray[np.bool_]
 
 
 def adjust_holm(p_values: Sequence[float]) -> list[float]:
-    """Return p-values that may be held against 0.05 each although so many were looked at.
+    """Return p-values corrected for multiple comparisons, so that each can be compared with 0.05.
 
-    The smallest is multiplied by their number, the next by one less, and so on, never falling: the chance of one or
-    more false claims stays below 5% (Holm 1979, Scandinavian Journal of Statistics 6).
+    The smallest is multiplied by their number, the next by one less, and so on, never decreasing: the chance of any
+    false positive stays below 5% (Holm 1979, Scandinavian Journal of Statistics 6).
     """
     adjusted, largest = [0.0] * len(p_values), 0.0
     for rank, place in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
@@ -147,11 +147,11 @@ def adjust_holm(p_values: Sequence[float]) -> list[float]:
 
 
 def estimate_interval(counts: Counts, *, seed: int = 0) -> Interval:
-    """Return the 95% interval of the mean figure over other rows of the kind and other seeds.
+    """Return the 95% interval of the mean score over rows and seeds.
 
-    With one seed nothing is known of others: accuracy has Wilson's interval over rows, micro F1 a bootstrap. With
-    several seeds rows are drawn with replacement, the same for all seeds, and seeds too (see `compare_pair`). For
-    accuracy the interval is then at least as wide as Wilson's for one model, so that one error never narrows it.
+    With one seed, the interval is over rows only: Wilson's for accuracy, a bootstrap for micro F1. With several seeds,
+    the bootstrap draws both rows (the same for all seeds) and seeds, see `compare_pair`. For accuracy the interval is
+    then at least as wide as Wilson's for one model, so that one error never narrows it.
     """
     rows = counts.right.shape[1]
     wilson = wilson_interval(float(counts.values.mean()), rows)
@@ -167,26 +167,26 @@ def estimate_interval(counts: Counts, *, seed: int = 0) -> Interval:
 
 
 def estimate_macro_f1(
-    true: NDArray[np.bool_], given: Sequence[NDArray[np.bool_]], *, seed: int = 0
+    true: NDArray[np.bool_], predicted: Sequence[NDArray[np.bool_]], *, seed: int = 0
 ) -> tuple[float, Interval]:
     """Return the mean over seeds of macro F1, and its 95% bootstrap interval over rows and seeds.
 
-    true, and for each seed given: bool [rows, classes]. A class counts where it occurs as a truth or an answer.
-    The interval is corrected for the bias of macro F1, which is too low on few rows per class.
+    true, and for each seed predicted: bool [rows, classes]. A class counts if it occurs as true or predicted.
+    The interval is corrected for the bias of macro F1, which is too low with few rows per class.
     """
     classes = true.shape[1]
-    patterns, counts = np.unique(np.hstack([true, *given]), axis=0, return_counts=True)
-    truth, *answers = np.split(patterns, len(given) + 1, axis=1)
+    patterns, counts = np.unique(np.hstack([true, *predicted]), axis=0, return_counts=True)
+    true_patterns, *predicted_patterns = np.split(patterns, len(predicted) + 1, axis=1)
 
     def score(draws: NDArray[Any]) -> Floats:
-        """Take how often each pattern was drawn: [draws, patterns]; returns macro F1: float64 [draws, seeds]."""
-        support = draws @ truth.astype(np.float64)
-        found = []
-        for answer in answers:
-            seen = support + draws @ answer.astype(np.float64)
-            hits = draws @ (truth & answer).astype(np.float64)
-            found.append(_divide(2 * hits, seen).sum(1) / np.maximum((seen > 0).sum(1), 1))
-        return np.stack(found, axis=1)
+        """Return macro F1: float64 [draws, seeds]. draws: the count of each pattern, [draws, patterns]."""
+        support = draws @ true_patterns.astype(np.float64)
+        scores = []
+        for marks in predicted_patterns:
+            total = support + draws @ marks.astype(np.float64)
+            hits = draws @ (true_patterns & marks).astype(np.float64)
+            scores.append(_divide(2 * hits, total).sum(1) / np.maximum((total > 0).sum(1), 1))
+        return np.stack(scores, axis=1)
 
     random = np.random.default_rng(seed)
     block = max(1, _MOST_DRAWS_AT_ONCE // (len(counts) + classes))
@@ -200,19 +200,18 @@ def estimate_macro_f1(
 def compare_pair(a: Counts, b: Counts, seeds_a: Sequence[int], seeds_b: Sequence[int], *, seed: int = 0) -> PairedTest:
     """Test two models, each trained with one or several seeds, on the same rows.
 
-    lead: the difference of the mean figures; its interval is a paired bootstrap: rows are drawn with replacement, the
-    same ones for both models and all seeds, and of each model's seeds as many with replacement, their deviations
-    widened by sqrt(n / (n - 1)), since a few seeds understate how far seeds differ. With one seed it is over rows
-    alone.
+    lead: the difference of the mean scores with a paired bootstrap interval. Rows are drawn with replacement, the same
+    for both models and all seeds, and so are each model's n seeds. The deviations of the seeds are scaled by
+    sqrt(n / (n - 1)), because a few seeds underestimate their variance. With one seed only rows are drawn.
 
-    p: with one seed each and accuracy it is McNemar's exact test. Else it is an approximate randomisation test on the
-    figure of all seeds together: if the models are alike, whose answers a row's are is a coin's toss (Noreen 1989;
-    for F1: Yeh 2000). McNemar's counts of several seeds are never added up: the seeds answer the same rows, and a hard
-    row would count as several independent ones. They are given seed by seed instead.
+    p: with one seed each and accuracy, McNemar's exact test. Otherwise an approximate randomisation test on the mean
+    score: if the models are equally good, swapping their predictions on a row is a coin toss (Noreen 1989; for F1: Yeh
+    2000). McNemar's counts are never summed over seeds: all seeds predict the same rows, so one hard row would count
+    as several independent ones. They are reported per seed instead.
     """
     rows = a.right.shape[1]
     if rows != b.right.shape[1]:
-        raise ValueError(f"paired rows are needed: got {rows} and {b.right.shape[1]}")
+        raise ValueError(f"the rows must be paired: got {rows} and {b.right.shape[1]}")
     index_a, index_b = ({s: i for i, s in enumerate(seeds)} for seeds in (seeds_a, seeds_b))
     matched = {s: apply_mcnemar(a.right[i], b.right[index_b[s]]) for s, i in index_a.items() if s in index_b}
     mean = float(a.values.mean() - b.values.mean())
@@ -220,8 +219,8 @@ def compare_pair(a: Counts, b: Counts, seeds_a: Sequence[int], seeds_b: Sequence
         p = apply_mcnemar(a.right[0], b.right[0]).p
     else:
         p = apply_randomisation(a, b, seed=seed)
-    if _are_alike(a.numerator, b.numerator) and _are_alike(a.denominator, b.denominator):
-        # Not one row tells them apart: by the rule of three the true share of such rows may still be this large.
+    if _are_equal(a.numerator, b.numerator) and _are_equal(a.denominator, b.denominator):
+        # No row differs: by the rule of three, the true share of differing rows may still be this large.
         bound = 1 - 0.05 ** (1 / rows)
         return PairedTest(Difference(-bound, bound, 0.0, 1.0), 1.0, matched)
     sizes = [len(a.numerator), len(a.denominator), len(b.numerator), len(b.denominator)]
@@ -233,7 +232,7 @@ def compare_pair(a: Counts, b: Counts, seeds_a: Sequence[int], seeds_b: Sequence
     return PairedTest(Difference(interval.low, interval.high, mean, p), p, matched)
 
 
-def _are_alike(a: Ints, b: Ints) -> bool:
+def _are_equal(a: Ints, b: Ints) -> bool:
     both = np.concatenate([a, b])
     return bool((both == both[0]).all())
 
@@ -241,7 +240,7 @@ def _are_alike(a: Ints, b: Ints) -> bool:
 def _resample(columns: Ints, seed: int) -> Floats:
     """Return the sums over rows drawn with replacement: int64 [items, rows] becomes float64 [resamples, items].
 
-    Rows alike are drawn together, so a million rows cost no more than their distinct patterns.
+    Equal rows are drawn together, so the cost depends on the number of distinct rows.
     """
     patterns, counts = np.unique(columns, axis=1, return_counts=True)
     random = np.random.default_rng(seed)
@@ -256,7 +255,7 @@ def _resample(columns: Ints, seed: int) -> Floats:
 
 
 def _draw_seeds(values: Floats, random: np.random.Generator) -> Floats:
-    """Return the mean figure of seeds drawn with replacement: float64 [resamples, seeds] becomes [resamples]."""
+    """Return the mean score of seeds drawn with replacement: float64 [resamples, seeds] becomes [resamples]."""
     resamples, seeds = values.shape
     mean = values.mean(axis=1)
     if seeds == 1:
@@ -266,8 +265,8 @@ def _draw_seeds(values: Floats, random: np.random.Generator) -> Floats:
 
 
 def apply_randomisation(a: Counts, b: Counts, *, seed: int = 0) -> float:
-    """Return the p-value of the difference under random swaps of the two models' answers, row by row."""
-    # the mean over seeds, kept whole by multiplying with the other's number of seeds
+    """Return the p-value of the difference under random swaps of the two models' predictions, row by row."""
+    # Multiplying by the other's number of seeds keeps the mean over seeds in integers.
     each = [
         part.sum(0) * len(other.numerator)
         for part, other in ((a.numerator, b), (a.denominator, b), (b.numerator, a), (b.denominator, a))
@@ -277,10 +276,10 @@ def apply_randomisation(a: Counts, b: Counts, *, seed: int = 0) -> float:
     random = np.random.default_rng([seed, 2])
 
     def lead(swapped: NDArray[Any]) -> Floats:
-        """Take how many of each pattern's rows change sides: int64 [..., patterns]."""
+        """Return the lead after swaps. swapped: the number of swapped rows of each pattern, int64 [..., patterns]."""
         up, down = swapped @ (up_b - up_a), swapped @ (down_b - down_a)
-        mine = _divide(counts @ up_a + up, counts @ down_a + down)
-        return mine - _divide(counts @ up_b - up, counts @ down_b - down)
+        score_a = _divide(counts @ up_a + up, counts @ down_a + down)
+        return score_a - _divide(counts @ up_b - up, counts @ down_b - down)
 
     observed = abs(float(lead(np.zeros(len(counts), np.int64))))
     block, reached = max(1, _MOST_DRAWS_AT_ONCE // len(counts)), 0

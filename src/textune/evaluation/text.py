@@ -1,4 +1,4 @@
-"""Parts that evaluations share as plain text, for terminals and logs."""
+"""Plain-text helpers shared by the evaluations, for terminals and logs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ MOST_UNKNOWN_SHOWN = 20
 
 
 def show_name(label: str, longest: int = _LONGEST_NAME) -> str:
-    """Return a label that keeps to one line: cut, and without characters that would steer a terminal."""
+    """Return a label on one line: truncated, and without terminal control characters."""
     clean = "".join(c if c.isprintable() else "\ufffd" for c in label)
     return clean if len(clean) <= longest else clean[: longest - 1] + "…"
 
@@ -30,7 +30,7 @@ def quote_names(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(f"'{name}'" for name in names[:most]) + more
 
 
-def format_strangers(unknown_labels: Mapping[str, int], absent_labels: Iterable[str]) -> list[str]:
+def format_label_notes(unknown_labels: Mapping[str, int], absent_labels: Iterable[str]) -> list[str]:
     """Return notes on labels that the model does not know, with their rows, and on those that occur nowhere."""
     notes = []
     unknown = sum(unknown_labels.values())

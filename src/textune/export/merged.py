@@ -1,4 +1,4 @@
-"""A bundle in other forms: one merged model that needs no textune and no peft, or a repository on a hub."""
+"""Export a bundle as one merged model that needs neither textune nor peft, or push it to a hub."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ PRIVATE = ("checkpoints/*", "evaluation/*", "tensorboard/*", "*.jsonl", "plan.js
 def export_merged(run: str | Path, output: Path, *, backbone: str | None = None, overwrite: bool = False) -> Path:
     """Write a folder that `pipeline("text-classification", output, truncation=True)` loads, label names included.
 
-    The adapter is added into the weights in fp32 and the temperature folded into the head. transformers has no place
-    for thresholds, which stand beside the model in thresholds.json, nor for long_text (`tell_what_is_lost`): it cuts
-    longer texts, and only where truncation=True asks it to. The folder is checked by a fresh load on a padded batch.
-    Raises BundleError where it would differ.
+    The adapter is merged into the weights in fp32 and the temperature is folded into the head. transformers supports
+    neither thresholds, which go to thresholds.json, nor long_text (`describe_losses`): it truncates longer texts, and
+    only with truncation=True. The folder is loaded again and checked on a padded batch.
+    Raises BundleError if its logits differ.
     """
     if output.exists() and not overwrite:
-        raise BundleError(f"{output}: exists already", hint="choose another --output, or add --overwrite")
+        raise BundleError(f"{output}: already exists", hint="choose another --output, or add --overwrite")
     if output.exists() and not (output / "config.json").is_file():
-        raise BundleError(f"{output}: holds files that are not a merged model's; it is not overwritten")
+        raise BundleError(f"{output}: is not a merged model and is not overwritten")
     manifest = read_manifest(run)
     refuse_exported(run, manifest)
     refuse_unmergeable(run, manifest)
@@ -72,22 +72,22 @@ def export_merged(run: str | Path, output: Path, *, backbone: str | None = None,
 
 
 def refuse_unmergeable(run: str | Path, manifest: Manifest) -> None:
-    """Raise BundleError where the run's method adds parts that no plain model has."""
+    """Raise BundleError if the run's method cannot be merged into the base model."""
     if not resolve_saved(manifest.method, manifest.method_options).mergeable:
-        able = ", ".join(name for name, cls in methods if cls.mergeable)
+        mergeable = ", ".join(name for name, cls in methods if cls.mergeable)
         raise BundleError(
-            f"{run}: method {manifest.method} adds parts that no plain model has, so it cannot be merged",
-            hint=f"use the run itself, or train with one that merges: {able}",
+            f"{run}: method {manifest.method} adds modules to the model, so it cannot be merged",
+            hint=f"use the run itself, or train with a mergeable method: {mergeable}",
         )
 
 
-def tell_what_is_lost(manifest: Manifest) -> str | None:
-    """Return what a merged model does otherwise than the run, or None where it does all the same."""
+def describe_losses(manifest: Manifest) -> str | None:
+    """Return how a merged model differs from the run, or None if it does not."""
     if manifest.long_text.form == "truncate":
         return None
     return (
-        f"long_text={manifest.long_text.form} is not carried: with truncation=True the merged model cuts a text after "
-        f"{manifest.max_length} tokens, and may answer otherwise than the run on longer ones"
+        f"long_text={manifest.long_text.form} is not exported: with truncation=True the merged model truncates texts "
+        f"after {manifest.max_length} tokens, so its predictions for longer texts may differ"
     )
 
 
@@ -102,7 +102,7 @@ def _fold_temperature(model: torch.nn.Module, classes: int, temperature: float) 
         return
     heads = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m.out_features == classes]
     if not heads:
-        raise ModelError("the temperature cannot be folded in: no linear layer gives the classes")
+        raise ModelError("the temperature cannot be folded in: no linear layer outputs the classes")
     with torch.no_grad():
         heads[-1].weight.div_(temperature)
         if heads[-1].bias is not None:
@@ -121,7 +121,7 @@ def _check_merged(folder: Path, predictor: Predictor, expected: NDArray[Any]) ->
         attach_pooling(model, families.get(predictor.manifest.base_model.family), pooling)
     tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
     second = _second(predictor)
-    between = text_between(tokenizer.backend_tokenizer)  # which a person who calls the model must put there, too
+    between = text_between(tokenizer.backend_tokenizer)  # callers of the merged model must insert it, too
     inputs = tokenizer(
         list(PROBES),
         None if second is None else [between + text for text in second],
@@ -133,7 +133,7 @@ def _check_merged(folder: Path, predictor: Predictor, expected: NDArray[Any]) ->
         logits = model.eval()(**inputs).logits.float().numpy()
     if info["missing_keys"]:
         raise BundleError(f"{folder}: the merged model lacks weights: {', '.join(sorted(info['missing_keys']))}")
-    require_same(expected, logits, f"{folder}: the merged model does not give the run's logits")
+    require_same(expected, logits, f"{folder}: the merged model's logits differ from the run's")
     names = [model.config.id2label[i] for i in range(len(predictor.labels))]
     if names != list(predictor.labels):
         raise BundleError(f"{folder}: the merged model's labels are {names}, the run's {list(predictor.labels)}")
@@ -142,7 +142,7 @@ def _check_merged(folder: Path, predictor: Predictor, expected: NDArray[Any]) ->
 def push_folder(folder: str | Path, hub_id: str, *, private: bool = True, api: Any = None) -> str:
     """Publish a bundle or a merged folder as a hub repository; return its address.
 
-    Texts of the evaluation, logs and checkpoints stay here. Raises BundleError or ModelError.
+    Evaluation texts, logs and checkpoints are not uploaded. Raises BundleError or ModelError.
     """
     folder = Path(folder)
     if (folder / "textune.json").is_file():
@@ -167,7 +167,7 @@ def push_folder(folder: str | Path, hub_id: str, *, private: bool = True, api: A
                 ignore_patterns=list(PRIVATE),
                 commit_message="Upload a classifier trained with textune",
             )
-    except Exception as error:  # the hub's client raises its transport's errors as they are
+    except Exception as error:  # the hub's client passes on its transport's errors
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(
             f"{hub_id}: could not be published: {reason}", hint="log in with 'hf auth login', and check the name"
@@ -176,7 +176,7 @@ def push_folder(folder: str | Path, hub_id: str, *, private: bool = True, api: A
 
 
 def _hide_paths(folder: Path) -> None:
-    """Leave of the settings' paths only their last part: where the data lay is nobody else's business."""
+    """Replace paths in the settings by their last part, to keep the local folders private."""
     path = folder / SETTINGS
     if not path.is_file() or not (folder / MANIFEST).is_file():
         return
@@ -193,7 +193,7 @@ def _hide_paths(folder: Path) -> None:
 
 
 def describe_export(folder: Path) -> dict[str, Any]:
-    """Return what a merged folder holds, for `--json`."""
+    """Return a summary of a merged folder, for `--json`."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     size = sum(p.stat().st_size for p in folder.iterdir() if p.is_file())
     thresholds = folder / THRESHOLDS

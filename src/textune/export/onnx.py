@@ -1,7 +1,6 @@
-"""A bundle as an ONNX folder, in fp32 or int8, which predicts without torch and transformers.
+"""Export a bundle as an ONNX folder, in fp32 or int8, which predicts without torch and transformers.
 
-The folder is a bundle of its own kind: `Predictor.load` opens it like a run, so long texts, pairs, the temperature and
-thresholds are treated by the very same code.
+`Predictor.load` opens the folder like a run, so the same code handles long texts, pairs, temperature and thresholds.
 """
 
 from __future__ import annotations
@@ -34,15 +33,15 @@ from textune.run.tables import prepare_data
 from textune.tokens.batches import collate
 
 Array = NDArray[Any]
-LARGEST_FALL = 0.003
-"""int8 is refused where a paired test shows a loss of more than this share of the figure."""
+LARGEST_LOSS = 0.003
+"""int8 is refused if a paired test shows that the score drops by more than this."""
 
 
 @dataclass(frozen=True)
 class Quality:
-    """What rounding to int8 costs on labelled rows.
+    """The change in score from int8 quantization on labelled rows.
 
-    before, after: accuracy; with several labels micro F1. low, high: 95% interval of after minus before, paired by row.
+    before, after: accuracy, or micro F1 for multi-label. low, high: paired 95% interval of after minus before.
     """
 
     figure: str
@@ -55,14 +54,14 @@ class Quality:
 
     @property
     def accepted(self) -> bool:
-        """Whether the rows do not show a loss of more than LARGEST_FALL."""
-        return self.high >= -LARGEST_FALL - 1e-12
+        """Whether the rows show no loss of more than LARGEST_LOSS."""
+        return self.high >= -LARGEST_LOSS - 1e-12
 
     def describe(self) -> str:
-        """Return both figures and the interval of the change as part of a sentence."""
+        """Return both scores and the interval of the change as part of a sentence."""
         change = f"change {_points(self.after - self.before)} points, 95% interval {_points(self.low)} to"
         return (
-            f"{self.figure} {self.before:.2%} before and {self.after:.2%} in int8 ({change} {_points(self.high)}), "
+            f"{self.figure} {self.before:.2%} in fp32, {self.after:.2%} in int8 ({change} {_points(self.high)}) "
             f"on {self.rows:,} {self.source}"
         )
 
@@ -82,22 +81,22 @@ def export_onnx(
     backbone: str | None = None,
     overwrite: bool = False,
 ) -> Quality | None:
-    """Write model.onnx, the tokenizer, config.json and textune.json; return what int8 costs.
+    """Write model.onnx, the tokenizer, config.json and textune.json; return the quality of int8.
 
     The adapter is merged into the weights first. fp32: a fresh load must give the run's logits on padded texts of
-    unequal length. int8: measured on `measure_on`, which holds rows and what they are called (None: the run's own
-    validation rows), never on test rows; refused where these show a loss of more than LARGEST_FALL, unless forced.
-    Returns None for fp32, or where int8 was forced without rows.
-    Raises BundleError, ModelError or MissingExtraError; nothing half-written stays.
+    unequal length. int8: evaluated on `measure_on`, a pair of rows and their description (None: the run's
+    validation rows), never on test rows; refused if the loss is more than LARGEST_LOSS, unless forced.
+    Returns None for fp32, and for int8 forced without rows.
+    Raises BundleError, ModelError or MissingExtraError, and leaves no partial folder behind.
     """
     check_output(output, overwrite)
     manifest = read_manifest(run)
     refuse_exported(run, manifest)
     refuse_unmergeable(run, manifest)
     import_tools()
-    measured = None
+    labelled = None
     if form == "onnx-int8":
-        measured = measure_on or _find_validation(Path(run), manifest, force)
+        labelled = measure_on or _find_validation(Path(run), manifest, force)
     predictor = Predictor.load(run, backbone=backbone, device="cpu", precision="fp32", merge=True, engine="reference")
     with write_folder(output) as partial:
         _write_graph(predictor, partial / GRAPH)
@@ -106,34 +105,34 @@ def export_onnx(
         _check_fresh_load(partial, predictor)
         quality = None
         if form == "onnx-int8":
-            before = None if measured is None else _predict(Predictor.load(partial), measured[0])
+            before = None if labelled is None else _predict(Predictor.load(partial), labelled[0])
             _quantize(partial / GRAPH)
             _seal(partial, predictor, form, names, None)
             after = Predictor.load(partial)
             after.predict_logits(PROBES, _second(predictor))
-            if measured is not None and before is not None:
-                quality = _compare(predictor, *measured, before, _predict(after, measured[0]))
+            if labelled is not None and before is not None:
+                quality = _compare(predictor, *labelled, before, _predict(after, labelled[0]))
                 if not (quality.accepted or force):
                     raise BundleError(
-                        f"{run}: int8 would answer worse: {quality.describe()}",
-                        hint="--to onnx keeps the answers; --data FILE measures on other rows; --force takes it",
+                        f"{run}: int8 is less accurate: {quality.describe()}",
+                        hint="export with --to onnx, evaluate on other rows with --data FILE, or accept with --force",
                     )
             _seal(partial, predictor, form, names, quality)
     return quality
 
 
 def check_output(output: Path, overwrite: bool) -> None:
-    """Raise BundleError where the folder is there and must not be replaced."""
+    """Raise BundleError if the folder exists and must not be replaced."""
     if not output.exists():
         return
     if not overwrite:
-        raise BundleError(f"{output}: exists already", hint="choose another --output, or add --overwrite")
+        raise BundleError(f"{output}: already exists", hint="choose another --output, or add --overwrite")
     if not (output / GRAPH).is_file():
-        raise BundleError(f"{output}: holds files that are not an exported model's; it is not overwritten")
+        raise BundleError(f"{output}: is not an exported model and is not overwritten")
 
 
 def import_tools() -> None:
-    """Raise MissingExtraError where one of the three packages that writing needs is not installed."""
+    """Raise MissingExtraError if one of the three packages needed for writing ONNX is not installed."""
     import_runtime()
     try:
         import onnx  # noqa: F401
@@ -149,12 +148,12 @@ def _second(predictor: Predictor) -> tuple[str, ...] | None:
 
 
 def _find_validation(run: Path, manifest: Manifest, force: bool) -> tuple[Examples, str] | None:
-    """Return the validation rows that the run was chosen on, read again; None where they are gone and it is forced."""
-    reason = "it has no validation rows"
+    """Read the run's validation rows again; return None if that fails and `force` is set."""
+    reason = "the run has no validation rows"
     try:
         data = prepare_data(build_config(load_settings(run / SETTINGS)))
         if data.fingerprint != manifest.data_fingerprint:
-            reason = "its data are not what they were in training"
+            reason = "its data changed since training"
         elif data.validation is not None:
             return data.validation, "validation rows of the run"
     except TextuneError as error:
@@ -162,8 +161,8 @@ def _find_validation(run: Path, manifest: Manifest, force: bool) -> tuple[Exampl
     if force:
         return None
     raise BundleError(
-        f"{run}: what int8 costs cannot be measured: {reason}",
-        hint="give labelled rows with --data FILE, or take it unmeasured with --force",
+        f"{run}: int8 cannot be evaluated: {reason}",
+        hint="give labelled rows with --data FILE, or accept it without evaluation with --force",
     )
 
 
@@ -173,7 +172,7 @@ def _predict(predictor: Predictor, examples: Examples) -> Array:
 
 
 def _compare(predictor: Predictor, examples: Examples, source: str, before: Array, after: Array) -> Quality:
-    """Return what rounding costs, tested row by row. before, after: probabilities, float [rows, labels]."""
+    """Compare the scores row by row. before, after: probabilities, float [rows, labels]."""
     labels = Labels(predictor.manifest.label_values, predictor.labels)
     task, true = predictor.task, labels.encode_sets(examples.label_sets()) > 0
     missed = np.array([len(names) for names in labels.find_unknown(examples)], np.int64)
@@ -217,7 +216,7 @@ def _write_graph(predictor: Predictor, path: Path) -> None:
             )
         assert program is not None
         program.save(str(path), external_data=False)
-    except Exception as error:  # the exporter raises whatever its many stages raise
+    except Exception as error:  # the exporter passes on whatever its stages raise
         family = predictor.manifest.base_model.family
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelError(f"the exporter cannot write this {family} model: {reason}") from error
@@ -225,7 +224,7 @@ def _write_graph(predictor: Predictor, path: Path) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence what the exporter and the quantiser tell their own developers."""
+    """Silence warnings and logs of the exporter and the quantizer."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -259,32 +258,36 @@ def _seal(folder: Path, predictor: Predictor, form: str, names: list[str], quali
         "equal_lengths": predictor.equal_lengths,
         "quality": None if quality is None else dataclasses.asdict(quality),
     }
-    digests = hash_files(folder, [name for name in names if name != "README.md"])  # which people may edit
+    digests = hash_files(folder, [name for name in names if name != "README.md"])  # users may edit the README
     write_manifest(folder, dataclasses.replace(predictor.manifest, exported=exported, files=digests))
 
 
 def _check_fresh_load(folder: Path, predictor: Predictor) -> None:
     second = _second(predictor)
     expected = predictor.predict_logits(PROBES, second)
-    found = Predictor.load(folder).predict_logits(PROBES, second)
-    require_same(expected, found, "the exported model does not give the run's logits", error=ModelError)
+    logits = Predictor.load(folder).predict_logits(PROBES, second)
+    require_same(expected, logits, "the exported model's logits differ from the run's", error=ModelError)
 
 
 def _quantize(path: Path) -> None:
-    """Round the matrices to int8 in place, each output channel with a scale of its own."""
+    """Quantize the matrices to int8 in place, with one scale per output channel."""
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     graph = onnx.load(str(path))
     del graph.graph.value_info[:]  # shapes that the quantiser would take for those of its own tensors
-    with _quiet(), write_file(path) as rounded:
+    with _quiet(), write_file(path) as int8_path:
         quantize_dynamic(
-            graph, str(rounded), per_channel=True, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"]
+            graph,
+            str(int8_path),
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+            op_types_to_quantize=["MatMul", "Gemm"],
         )
 
 
 def describe_onnx(folder: Path, quality: Quality | None) -> dict[str, Any]:
-    """Return what an ONNX folder holds, for `--json`."""
+    """Return a summary of an ONNX folder, for `--json`."""
     manifest = read_manifest(folder, verify=False)
     size = sum(p.stat().st_size for p in folder.iterdir() if p.is_file())
     return {

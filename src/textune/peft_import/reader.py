@@ -1,4 +1,4 @@
-"""A folder of peft's, made elsewhere: read, checked, and cleared of what holds for one machine. No torch here."""
+"""Read and check a peft adapter folder, and drop what is specific to one machine. No torch here."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PICKLE = "adapter_model.bin"
 _FACTS = frozenset(
     {"peft_type", "task_type", "base_model_name_or_path", "revision", "inference_mode", "peft_version", "auto_mapping"}
 )
-"""What an adapter_config.json says of its own making, not of the adapter."""
+"""Keys of adapter_config.json that describe how the file was made, not the adapter."""
 _START = frozenset(
     {
         "init_lora_weights",
@@ -35,17 +35,17 @@ _START = frozenset(
         "tokenizer_kwargs",
     }
 )
-"""What the weights started from. The saved ones take their place, so it is dropped: texts and paths among it."""
+"""Keys about the initial weights. The saved weights replace those, so these keys, texts and paths included, go."""
 _HARMLESS_STARTS = (True, False, "gaussian", "orthogonal", "eva", None)
 _HEAD_ENDS = (".classifier.out_proj.weight", ".classifier.weight", ".score.weight")
 
 
 @dataclass(frozen=True)
 class ForeignAdapter:
-    """An adapter folder that was found sound.
+    """A checked adapter folder.
 
-    settings: peft's configuration, as far as it is not peft's default. shapes: of every tensor, by name.
-    base: what the configuration names as base model: a hub id, or a path of the machine where it was made.
+    settings: peft's configuration without defaults. shapes: of every tensor, by name.
+    base: the base model in the configuration: a hub id, or a path on the machine where it was trained.
     """
 
     folder: Path
@@ -59,19 +59,19 @@ class ForeignAdapter:
 
     @property
     def classes(self) -> int | None:
-        """Rows of the head in the file, or None where it has no head."""
-        found = (s[0] for end in _HEAD_ENDS for n, s in self.shapes.items() if n.endswith(end) and len(s) == 2)
-        return next(found, None)
+        """The number of rows of the head in the file, or None without a head."""
+        rows = (s[0] for end in _HEAD_ENDS for n, s in self.shapes.items() if n.endswith(end) and len(s) == 2)
+        return next(rows, None)
 
     @property
     def labels(self) -> LabelPairs | None:
-        """Labels that a config.json beside the adapter names."""
+        """The labels in the config.json beside the adapter."""
         path = self.folder / "config.json"
         return read_label_names(read_json(path, "the model's config")) if path.is_file() else None
 
     @property
     def task(self) -> str | None:
-        """The task that a config.json beside the adapter names."""
+        """The task in the config.json beside the adapter."""
         path = self.folder / "config.json"
         return read_task(read_json(path, "the model's config")) if path.is_file() else None
 
@@ -81,17 +81,17 @@ class ForeignAdapter:
 
 
 def read_adapter(folder: Path) -> ForeignAdapter:
-    """Read configuration and tensor names of an adapter folder, and no weight.
+    """Read the configuration and tensor names of an adapter folder, without the weights.
 
-    Raises BundleError: no adapter, pickled weights, own code, not for classification, or a setting that cannot be kept.
+    Raises BundleError: no adapter, pickled weights, custom code, not a classifier, or an unsupported setting.
     """
     _check_files(folder)
     config = read_json(folder / CONFIG, "the adapter's configuration")
     for name in (CONFIG, "config.json", "tokenizer_config.json"):
         if (folder / name).is_file() and read_json(folder / name, "the file").get("auto_map"):
             raise BundleError(
-                f"{folder / name}: brings its own Python code (auto_map), which textune does not run",
-                hint="take the entry out if the adapter does not need that code",
+                f"{folder / name}: contains custom Python code (auto_map), which textune does not run",
+                hint="remove the entry if the adapter does not need that code",
             )
     peft_type, task = config.get("peft_type"), config.get("task_type")
     if peft_type not in list_peft_types():
@@ -101,8 +101,8 @@ def read_adapter(folder: Path) -> ForeignAdapter:
         )
     if task is not None and task not in {cls.peft_task_type for _, cls in tasks}:
         raise BundleError(
-            f"{folder / CONFIG}: task_type={task!r}: this adapter does not classify texts",
-            hint="textune takes adapters of sequence classification (task_type SEQ_CLS)",
+            f"{folder / CONFIG}: task_type={task!r}: this adapter is not a text classifier",
+            hint="textune imports adapters for sequence classification (task_type SEQ_CLS)",
         )
     return ForeignAdapter(
         folder,
@@ -118,24 +118,22 @@ def read_adapter(folder: Path) -> ForeignAdapter:
 
 def _check_files(folder: Path) -> None:
     if not folder.is_dir():
-        raise BundleError(
-            f"{folder}: there is no such folder", hint=f"from the hub: hf download {folder} --local-dir FOLDER"
-        )
+        raise BundleError(f"{folder}: no such folder", hint=f"from the hub: hf download {folder} --local-dir FOLDER")
     if (folder / MANIFEST).is_file():
-        raise BundleError(f"{folder}: this is a run of textune already", hint="use it as it is")
+        raise BundleError(f"{folder}: is already a textune run", hint="use it as it is")
     if not (folder / CONFIG).is_file():
         inside = sorted(path.parent.name for path in folder.glob(f"*/{CONFIG}"))
         hint = (
             f"there are adapters in: {', '.join(inside)}"
             if inside
-            else "give a folder as peft's save_pretrained writes it"
+            else "give a folder written by peft's save_pretrained"
         )
-        raise BundleError(f"{folder}: not an adapter of peft's: {CONFIG} is missing", hint=hint)
+        raise BundleError(f"{folder}: not a peft adapter: {CONFIG} is missing", hint=hint)
     if not (folder / WEIGHTS).is_file():
         if (folder / _PICKLE).is_file():
             raise BundleError(
-                f"{folder / _PICKLE}: the weights are a pickle, which can run any code; it is not read",
-                hint=f"save the adapter again where it was made: save_pretrained writes {WEIGHTS}",
+                f"{folder / _PICKLE}: the weights are a pickle, which can run arbitrary code; it is not read",
+                hint=f"save the adapter again with a current peft: save_pretrained writes {WEIGHTS}",
             )
         raise BundleError(f"{folder}: no weights: {WEIGHTS} is missing")
 
@@ -146,7 +144,7 @@ def _text(config: Mapping[str, Any], key: str) -> str | None:
 
 
 def _choose_settings(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that are not peft's defaults; raise BundleError naming one that cannot be kept."""
+    """Return the settings that are not peft's defaults; raise BundleError naming an unsupported one."""
     from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
     from peft.utils import PeftType
 
@@ -156,27 +154,28 @@ def _choose_settings(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     }
     if config.get("init_lora_weights") not in _HARMLESS_STARTS:
         raise BundleError(
-            f"{path}: init_lora_weights={config['init_lora_weights']!r} changed the base model's weights, too, and the "
-            "adapter does not hold that change",
-            hint="convert it where it was made: save_pretrained(..., path_initial_model_for_weight_conversion=...)",
+            f"{path}: init_lora_weights={config['init_lora_weights']!r} also changed the base model's weights, which "
+            "the adapter does not contain",
+            hint="convert it in the original environment: "
+            "save_pretrained(..., path_initial_model_for_weight_conversion=...)",
         )
     settings = {}
     for key in sorted(config.keys() - _FACTS - _START):
         value = config[key]
         if key in defaults:
             if isinstance(value, list) and key == "modules_to_save":
-                value = sorted(set(value))  # peft adds the head's names once more at each loading
+                value = sorted(set(value))  # peft adds the head's names again at each load
             if value != defaults[key]:
                 settings[key] = value
         elif value:
             raise BundleError(
-                f"{path}: {key}={value!r} is not known to the peft that is installed here",
-                hint="install the peft that the adapter was made with, or a newer one",
+                f"{path}: the installed peft does not know {key}={value!r}",
+                hint="install the peft version that the adapter was trained with, or a newer one",
             )
     if config.get("megatron_config"):
-        raise BundleError(f"{path}: megatron_config names other code to load; that is not done")
+        raise BundleError(f"{path}: megatron_config names code to load, which textune does not run")
     if paths := [f"{key}={text!r}" for key, value in settings.items() for text in _list_texts(value) if _is_path(text)]:
-        raise BundleError(f"{path}: {paths[0]} is a path of the machine where the adapter was made")
+        raise BundleError(f"{path}: {paths[0]} is a path on the machine where the adapter was trained")
     return settings
 
 
@@ -204,7 +203,7 @@ def _read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 def read_label_names(config: Mapping[str, Any]) -> LabelPairs | None:
-    """Return the labels of a config.json's id2label in their order, or None: LABEL_0 is no name."""
+    """Return the labels of a config.json's id2label in order; None if missing or only LABEL_0, LABEL_1, ..."""
     names = config.get("id2label")
     if not isinstance(names, Mapping) or set(names) != {str(i) for i in range(len(names))}:
         return None

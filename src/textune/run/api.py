@@ -1,4 +1,4 @@
-"""The composer of one run: settings in, run folder out. No other module trains, saves and measures."""
+"""One run from settings to run folder: `train`, `resume` and `load_run`."""
 
 from __future__ import annotations
 
@@ -45,35 +45,35 @@ class Run:
 
     @property
     def report(self) -> Path:
-        """The report, one HTML file."""
+        """The path of the HTML report."""
         return self.folder / "evaluation" / "report.html"
 
     def load(self, **options: Any) -> Predictor:
-        """Return a Predictor; options as for `Predictor.load`."""
+        """Return a Predictor; options are those of `Predictor.load`."""
         return Predictor.load(self.folder, **options)
 
     def predict(self, texts: Sequence[str]) -> list[Any]:
-        """Return the label of each text, or with several labels per text a tuple of them.
+        """Return the label of each text, or a tuple of labels for multi-label runs.
 
-        It loads the model each time: for many calls keep `load()`.
+        This loads the model at each call. Keep the result of `load()` for many calls.
         """
         return self.load().predict(texts)
 
     def evaluate(self, data: Any, **settings: Any) -> AnyEvaluation:
-        """Measure the model on other labelled rows."""
+        """Evaluate the model on other labelled rows."""
         return evaluate_rows(self.folder, data, **settings)
 
 
 def train(data: Any = None, *, overwrite: bool = False, progress: Progress | None = None, **settings: Any) -> Run:
-    """Train, saves and measures one classifier; return the finished run.
+    """Train, save and evaluate one classifier; return the finished run.
 
-    data: a path, hub:NAME, embedded:NAME or a data frame (then test= and validation= may be frames, too).
+    data: a path, hub:NAME, embedded:NAME or a data frame; test= and validation= may be data frames, too.
     settings: the names of `textune train --settings`; a method's options as method={"name": "lora", "r": 16}.
-    Raises ConfigError, DataError, ModelError, BundleError; nothing half-made is left then.
+    Raises ConfigError, DataError, ModelError or BundleError, and leaves no partial run behind.
     """
-    given = {"data": data} | {k: settings.pop(k) for k in ("test", "validation") if k in settings}
-    frames = {k: v for k, v in given.items() if v is not None and not isinstance(v, str | Path)}
-    flat = {k: str(v) for k, v in given.items() if isinstance(v, str | Path)}
+    sources = {"data": data} | {k: settings.pop(k) for k in ("test", "validation") if k in settings}
+    frames = {k: v for k, v in sources.items() if v is not None and not isinstance(v, str | Path)}
+    flat = {k: str(v) for k, v in sources.items() if isinstance(v, str | Path)}
     config = build_config(flat | dict.fromkeys(frames, "data frame") | settings)
     return train_config(config, overwrite=overwrite, progress=progress, frames=frames)
 
@@ -85,13 +85,13 @@ def train_config(
     progress: Progress | None = None,
     frames: Mapping[str, Any] | None = None,
 ) -> Run:
-    """Like `train`, from a RunConfig."""
+    """Do what `train` does, from a RunConfig."""
     refuse_several_processes()
     progress, started_at = progress or open_progress(), time.monotonic()
     config = adopt_init(config)
     folder = choose_folder(config, overwrite)
     prepared = prepare(config, progress, Shared(frames))
-    prepared.data.evaluation  # noqa: B018  raises, before anything is trained, where nothing is left to measure on
+    prepared.data.evaluation  # noqa: B018  raises before training if there are no rows to evaluate on
     with lock_run(folder):
         prepare_run_folder(folder, overwrite=overwrite)
         try:
@@ -100,45 +100,45 @@ def train_config(
             return load_run(folder)
         except BaseException as error:
             if not isinstance(error, RunInterrupted) and not (folder / "checkpoints").is_dir():
-                shutil.rmtree(folder, ignore_errors=True)  # nothing worth keeping was made
+                shutil.rmtree(folder, ignore_errors=True)  # there is nothing to keep
             raise
 
 
 def train_and_save(
     prepared: Prepared, folder: Path, progress: Progress, plan: Mapping[str, Any] | None = None
 ) -> tuple[Manifest, Training]:
-    """Train and save, and let go of the model. plan: of the run that is resumed."""
+    """Train and save, then release the model. plan: the plan of the run that is resumed."""
     fitted = fit(prepared, folder, progress, plan)
     return save(prepared, fitted, folder, progress), Training(fitted.seconds, fitted.head)
 
 
 def resume(run: str | Path, data: Any = None, *, progress: Progress | None = None, **frames: Any) -> Run:
-    """Go on with an interrupted run, exactly where its newest whole checkpoint stands.
+    """Continue an interrupted run exactly from its last complete checkpoint.
 
-    data, and test= and validation=: the data frames, where the run was started on frames.
-    Raises BundleError where settings or data changed.
+    data, test= and validation=: the data frames, if the run was started on data frames.
+    Raises BundleError if settings or data changed.
     """
     folder = Path(run)
     progress = progress or open_progress()
     if not has_begun(folder):
         raise BundleError(
             f"{folder}: there is no interrupted run here",
-            hint="it was stopped before its first step: start it again with the command of before"
+            hint="it was stopped before its first step: start it again with the same command"
             if (folder / PLAN).is_file()
-            else "give the folder that 'textune train' named",
+            else "give the folder that 'textune train' printed",
         )
     if folder.resolve().parent.name == "trials" and (folder.resolve().parents[1] / SWEEP).is_file():
         raise BundleError(
-            f"{folder}: is a trial of a search, which alone may go on with it",
+            f"{folder}: is a trial of a search; only the search can resume it",
             hint=f"textune resume {folder.parent.parent}",
         )
     config = build_config(load_settings(folder / SETTINGS))
     config = replace(config, name=folder.name, runs_dir=str(folder.parent))
     with lock_run(folder):
         plan = read_json(folder / PLAN, "the run's plan")
-        # the figures enter the manifest last, when report and card are written
+        # the manifest gets its metrics last, after the report and the card
         if (folder / "textune.json").is_file() and read_manifest(folder, verify=False).metrics:
-            progress.say(f"{folder}: this run is finished already")
+            progress.say(f"{folder}: this run is already finished")
             return load_run(folder)
         refuse_changes("the settings", plan.get("settings", {}), config.identity())
         prepared = prepare(config, progress, Shared(frames | ({} if data is None else {"data": data})))
@@ -165,6 +165,6 @@ def load_run(folder: str | Path) -> Run:
     refuse_exported(folder, manifest)
     if manifest.imported and not manifest.metrics:
         raise BundleError(
-            f"{folder}: an imported run comes without figures", hint=f"measure it: textune evaluate {folder} DATA"
+            f"{folder}: an imported run has no evaluation", hint=f"evaluate it: textune evaluate {folder} DATA"
         )
     return Run(folder, manifest, read_json(folder / "evaluation" / "metrics.json", "the run's metrics"))

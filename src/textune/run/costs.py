@@ -1,4 +1,4 @@
-"""What a run cost: as numbers for comparisons, and among its facts for people."""
+"""The costs of a run, as numbers for comparisons and as text for the report."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from textune.progress import format_seconds
 
 @dataclass(frozen=True)
 class Costs:
-    """run_seconds: of the whole run but for starting the program. peak_memory_mb: of the process, in 10^6 bytes.
+    """Time, memory and disk of a run.
 
-    Both are None where no process saw all of the run: it was resumed, or its weights are a trial's of a search. A
-    winner trained once more after cross-validation may share its process, and so the peak, with the trials.
-    weight_megabytes: on disk, beside the base model.
+    run_seconds: the total, without the start of the program. peak_memory_mb: of the process, in 10^6 bytes. Both are
+    None if no single process did the whole run: it was resumed, or its weights come from a trial. A winner retrained
+    after cross-validation may share its process, and so its peak, with the trials.
+    weight_megabytes: disk space in addition to the base model.
     """
 
     training_seconds: float
@@ -25,15 +26,15 @@ class Costs:
 
 
 def describe_run(manifest: Manifest, training: TrainingConfig, costs: Costs) -> list[tuple[str, str]]:
-    """Return name and value of what was done and what it cost. training: with everything decided."""
+    """Return the run's settings and costs as (name, value) pairs. training: with every setting resolved."""
     options = ", ".join(f"{k} {v}" for k, v in manifest.method_options.items() if v is not None)
     share = manifest.trainable_parameters / manifest.total_parameters
     facts = [
         ("base model", f"{manifest.base_model.id} ({manifest.base_model.family})"),
         ("method", manifest.method + (f" ({options})" if options else "")),
         ("trainable parameters", f"{manifest.trainable_parameters:,} of {manifest.total_parameters:,} ({share:.2%})"),
-        ("size on disk", f"{costs.weight_megabytes:.1f} MB beside the base model"),
-        ("epochs", f"{training.epochs:g}, batch size {training.batch_size}, rate {training.learning_rate:g}"),
+        ("size on disk", f"{costs.weight_megabytes:.1f} MB in addition to the base model"),
+        ("epochs", f"{training.epochs:g}, batch size {training.batch_size}, learning rate {training.learning_rate:g}"),
         ("max_length", f"{manifest.max_length} tokens; longer texts are {manifest.long_text.describe()}"),
         ("training time", format_seconds(costs.training_seconds)),
         ("precision", f"{manifest.engine['precision']['name']} on {manifest.engine['device']}"),
@@ -48,7 +49,7 @@ def describe_run(manifest: Manifest, training: TrainingConfig, costs: Costs) -> 
 
 
 def peak_memory_mb() -> float:
-    """Return the most memory this process ever had resident, in MB (10^6 bytes)."""
+    """Return the peak resident memory of this process, in MB (10^6 bytes)."""
     import resource
     import sys
 

@@ -1,4 +1,4 @@
-"""What a run says of its data: rows, labels and their balance, lengths, duplicates, cuts."""
+"""Facts about a run's data: rows, labels and their balance, lengths, duplicates, truncation."""
 
 from __future__ import annotations
 
@@ -9,30 +9,33 @@ from textune.run.tables import PreparedData
 from textune.tasks import build_task
 from textune.tokens import Tokenized
 
-_MUCH_IS_CUT = 0.1
+_LARGE_CUT_SHARE = 0.1
 
 
 def describe_long_texts(tokens: Tokenized, long_text: LongText) -> str:
-    """Return how many texts are longer than max_length, and what becomes of them."""
-    told = f"{tokens.long_share:.1%} of the texts are longer than max_length {tokens.max_length}"
+    """Return how many texts are longer than max_length, and how they are handled."""
+    share = f"{tokens.long_share:.1%} of the texts are longer than max_length {tokens.max_length}"
     if long_text.form == "window":
-        windows = f"{told}, and read in windows, {tokens.count_windows().max(initial=0):,} at most"
-        return windows + (f"; of {tokens.cut_share:.1%} the end is cut" if tokens.cut_share else "")
+        windows = f"{share} and read in up to {tokens.count_windows().max(initial=0):,} windows"
+        return windows + (f"; {tokens.cut_share:.1%} are truncated" if tokens.cut_share else "")
     if long_text.form == "head_tail":
-        return f"{told}, and only their first and last tokens are read"
-    return f"{told}, and cut there"
+        return f"{share}: only their first and last tokens are read"
+    return f"{share} and truncated"
 
 
 def advise_on_cuts(tokens: Tokenized, long_text: LongText) -> str | None:
-    """Return a warning where something is left out of many texts: the share, and the settings that read more."""
-    if tokens.cut_share <= _MUCH_IS_CUT or tokens.second_starts is not None:
+    """Return a warning if many texts are truncated: their share, and the settings that read more."""
+    if tokens.cut_share <= _LARGE_CUT_SHARE or tokens.second_starts is not None:
         return None
-    told = describe_long_texts(tokens, long_text)
+    description = describe_long_texts(tokens, long_text)
     if long_text.form == "window":
-        return f"{told}: a larger max_windows= reads more of them"
+        return f"{description}. A larger max_windows= reads more of them"
     if long_text.form == "head_tail":
-        return f"{told}: long_text=window reads all of them, a larger max_length= more"
-    return f"{told}: long_text=window reads all of them, long_text=head_tail also their end, a larger max_length= more"
+        return f"{description}. long_text=window reads them in full, a larger max_length= reads more"
+    return (
+        f"{description}. long_text=window reads them in full, long_text=head_tail reads the start and end, "
+        "a larger max_length= reads more"
+    )
 
 
 def describe_data(
@@ -73,15 +76,13 @@ def describe_data(
                 f"{describe_long_texts(tokens, long_text)}",
             )
         )
-    conflicts = (
-        f"; {facts.conflicting_duplicates:,} stand with different labels" if facts.conflicting_duplicates else ""
-    )
+    conflicts = f"; {facts.conflicting_duplicates:,} have conflicting labels" if facts.conflicting_duplicates else ""
     lines.append(("duplicates", f"{facts.exact_duplicates:,} rows repeat an earlier text{conflicts}"))
     return lines
 
 
 def describe_facts(data: PreparedData) -> list[tuple[str, str]]:
-    """Return the further facts of `textune inspect`: empty cells, scripts, contradictions, overlap."""
+    """Return the extra facts of `textune inspect`: empty cells, scripts, conflicting labels, overlap."""
     facts = data.facts
     empty = ", ".join(f"{column} {count:,}" for column, count in facts.empty_cells.items() if count)
     lines = [("empty cells", empty or "none"), ("script", facts.script)]
@@ -90,9 +91,14 @@ def describe_facts(data: PreparedData) -> list[tuple[str, str]]:
         lines.append(("odd rows", f"{odd.count:,} in {odd.script} script (rows {rows})"))
     for conflict in facts.conflicts[:3]:
         rows = ", ".join(map(str, conflict.rows))
-        lines.append(("contradiction", f'rows {rows} are {" and ".join(conflict.labels)}: "{conflict.excerpt}"'))
+        labels = " and ".join(conflict.labels)
+        lines.append(("contradiction", f'rows {rows} are labelled {labels}: "{conflict.excerpt}"'))
     if data.overlap is not None:
         lines.append(
-            ("overlap", f"{data.overlap.exact:,} test rows stand in training too, {data.overlap.near:,} nearly")
+            (
+                "overlap",
+                f"{data.overlap.exact:,} test rows also appear in the training set, "
+                f"{data.overlap.near:,} are near duplicates",
+            )
         )
     return lines

@@ -1,4 +1,4 @@
-"""From settings to labelled, split, checked and tokenised rows: the first half of a run."""
+"""From settings to labelled, split, checked and tokenised rows."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ _FEWEST_ROWS = 4
 
 @dataclass(frozen=True)
 class PreparedData:
-    """Rows ready to be tokenised, and what was found out about them.
+    """Rows ready to be tokenised, and the results of the checks.
 
-    notes: facts to tell. warnings: what the person should act on; they stand in the report, too.
-    fingerprint: SHA-256 of all splits and the labels. validation_fraction: share of the rows that was held out.
+    notes: facts to print. warnings: problems that the user should act on, also shown in the report.
+    fingerprint: SHA-256 of all splits and the labels. validation_fraction: the share of rows held out for validation.
     """
 
     labels: Labels
@@ -67,12 +67,12 @@ class PreparedData:
 
     @property
     def evaluation(self) -> tuple[str, Examples]:
-        """The split that the figures are about: the test rows where there are any, else the validation rows."""
+        """The split to evaluate on: the test rows if there are any, else the validation rows."""
         if self.test is not None:
             return "test", self.test
         if self.validation is not None:
             return "validation", self.validation
-        raise DataError("there are neither test nor validation rows to measure on", hint="set validation_fraction=0.1")
+        raise DataError("no test or validation rows to evaluate on", hint="set validation_fraction=0.1")
 
 
 def read_options(config: DataConfig) -> ReadOptions:
@@ -83,19 +83,19 @@ def read_options(config: DataConfig) -> ReadOptions:
 def prepare_data(
     config: RunConfig, frames: Mapping[str, Any] | None = None, *, hold_test: bool = False, pool: bool = False
 ) -> PreparedData:
-    """Read, labels, samples and splits the rows, and checks them against each other.
+    """Read, label, sample and split the rows, and check the splits against each other.
 
-    frames: data frames given from Python in the place of config.data.data, .validation or .test.
-    hold_test: a test table is not opened, and rows held out for the test are set apart, as if there were none.
-    pool: the rows that would validate stay with those of training, to be cut into folds; the test rows are the same.
-    Raises DataError or ConfigError before anything is trained.
+    frames: data frames passed from Python instead of config.data.data, .validation or .test.
+    hold_test: do not open a test table, and leave out the rows held out for testing.
+    pool: keep the validation rows in the training rows, for cross-validation; the test rows stay the same.
+    Raises DataError or ConfigError.
     """
     data, seed = config.data, config.split_seed
-    given = {"data": data.data or None, "validation": data.validation, "test": data.test} | dict(frames or {})
-    if given["data"] is None:
-        raise DataError("no data is given", hint="textune train DATA, or data= in the YAML file")
+    sources = {"data": data.data or None, "validation": data.validation, "test": data.test} | dict(frames or {})
+    if sources["data"] is None:
+        raise DataError("no data", hint="textune train DATA, or data= in the YAML file")
     options = read_options(data)
-    table = read_table(given["data"], options)
+    table = read_table(sources["data"], options)
     columns = choose_columns(
         table,
         text=data.text,
@@ -117,12 +117,12 @@ def prepare_data(
         raise DataError(f"{table.name}: {len(examples)} usable rows are too few to train on")
     others: dict[str, Examples | None] = {"validation": None, "test": None}
     for name in others:
-        if given[name] is not None and not (name == "test" and hold_test):
-            others[name], other_notes = _read_other(given[name], name, config, columns, form.task, options)
+        if sources[name] is not None and not (name == "test" and hold_test):
+            others[name], other_notes = _read_other(sources[name], name, config, columns, form.task, options)
             notes += other_notes
     needed = hold_test or task.needs_validation or config.training.patience is not None
     classes = 0 if needed else len(labels)
-    validation_rows, test_rows = _rows_to_hold_out(config, len(examples), given, classes)
+    validation_rows, test_rows = _rows_to_hold_out(config, len(examples), sources, classes)
     parts = split_examples(
         examples,
         validation_fraction=validation_rows / len(examples),
@@ -137,7 +137,7 @@ def prepare_data(
     found, overlap = _check_splits(train, {"validation": validation, "test": test}, labels, task)
     warnings += task.check_training_rows(labels, train, table.name)
     warnings += found + _warn_about_rows(facts, table)
-    chosen = TextColumns(
+    text_columns = TextColumns(
         columns.text,
         columns.text_pair,
         columns.joiner,
@@ -147,14 +147,24 @@ def prepare_data(
         data.label_separator,
     )
     prepared = PreparedData(
-        labels, chosen, train, validation, test, facts, tuple(notes), tuple(warnings), overlap, tuple(leaks), form.task
+        labels,
+        text_columns,
+        train,
+        validation,
+        test,
+        facts,
+        tuple(notes),
+        tuple(warnings),
+        overlap,
+        tuple(leaks),
+        form.task,
     )
     return replace(prepared, fingerprint=_fingerprint(prepared), validation_fraction=validation_rows / len(examples))
 
 
-def _take_all_but(examples: Examples, apart: Examples | None) -> Examples:
-    """Return the rows that are not among those set apart, in their order."""
-    return examples if apart is None else examples.take(np.flatnonzero(~np.isin(examples.rows(), apart.rows())))
+def _take_all_but(examples: Examples, excluded: Examples | None) -> Examples:
+    """Return the rows that are not excluded, in order."""
+    return examples if excluded is None else examples.take(np.flatnonzero(~np.isin(examples.rows(), excluded.rows())))
 
 
 def _build_labels(task: Task, examples: Examples, columns: Columns, data: DataConfig) -> Labels:
@@ -179,16 +189,16 @@ def _read_other(
     return sample_examples(examples, data.test_sample if test else data.validation_sample, config.split_seed), notes
 
 
-def _rows_to_hold_out(config: RunConfig, rows: int, given: Mapping[str, Any], classes: int) -> tuple[int, int]:
-    """Return the numbers of validation and test rows. classes: 0 where there must be validation rows."""
+def _rows_to_hold_out(config: RunConfig, rows: int, sources: Mapping[str, Any], classes: int) -> tuple[int, int]:
+    """Return the numbers of validation and test rows. classes: 0 if validation rows are required."""
 
-    def decide(name: str, fraction: float | None, by_rule: int) -> int:
-        if given[name] is not None:
+    def decide(name: str, fraction: float | None, default: int) -> int:
+        if sources[name] is not None:
             return 0
-        return by_rule if fraction is None else round(fraction * rows)
+        return default if fraction is None else round(fraction * rows)
 
     test = decide("test", config.data.test_fraction, choose_test_rows(rows))
-    classes = classes if test or given["test"] is not None else 0  # else nothing would be left to measure on
+    classes = classes if test or sources["test"] is not None else 0  # without test rows, validation rows are required
     return decide("validation", config.data.validation_fraction, choose_validation_rows(rows - test, classes)), test
 
 
@@ -199,18 +209,18 @@ def _check_splits(
     overlap_with_test: Overlap | None = None
     counts = task.count_labels(labels, train)
     if rare := [labels.names[i] for i, n in enumerate(counts) if n == 1]:
-        warnings.append(f"one training row only: {quote_names(rare)}; such a class can hardly be learnt")
+        warnings.append(f"only one training row: {quote_names(rare)}; the model can hardly learn such a class")
     if absent := [labels.names[i] for i, n in enumerate(counts) if n == 0]:
-        warnings.append(f"no training row at all: {quote_names(absent)}; the model can never be right there")
+        warnings.append(f"no training rows: {quote_names(absent)}; the model cannot learn such a class")
     for name, other in others.items():
         if other is None:
             continue
         unknown_of = task.find_unknown(labels, other)
-        _refuse_strange_labels(name, other, unknown_of, labels)
+        _refuse_foreign_labels(name, other, unknown_of, labels)
         if unknown := sorted({label for found in unknown_of for label in found}):
             rows = sum(bool(found) for found in unknown_of)
             warnings.append(
-                f"{name}: {rows} rows have labels that training never saw ({quote_names(unknown)}): "
+                f"{name}: {rows} rows have labels that the training set lacks ({quote_names(unknown)}); "
                 "they count as errors"
             )
         overlap = find_overlap(train, other)
@@ -223,35 +233,36 @@ def _check_splits(
     return warnings, overlap_with_test
 
 
-def _refuse_strange_labels(name: str, other: Examples, unknown_of: list[tuple[str, ...]], labels: Labels) -> None:
-    """Raise DataError where rows of the split have labels, and training knows none of them."""
+def _refuse_foreign_labels(name: str, other: Examples, unknown_of: list[tuple[str, ...]], labels: Labels) -> None:
+    """Raise DataError if the split has labels and the training set has none of them."""
     sets = other.label_sets()
-    if not any(sets) or any(len(unknown) < len(own) for unknown, own in zip(unknown_of, sets, strict=True)):
+    if not any(sets) or any(len(unknown) < len(row) for unknown, row in zip(unknown_of, sets, strict=True)):
         return
-    strange = sorted({label for own in sets for label in own})
+    foreign = sorted({label for row in sets for label in row})
     raise DataError(
-        f"{other.name}: training knows none of the {name} rows' labels: they are {quote_names(strange)}, "
-        f"and those of training {quote_names(list(labels.names))}",
-        hint="write the labels alike; or list all classes as labels=VALUE=NAME,..., VALUE as one table has it and NAME "
-        "as the other; or see to it that the right label column is read",
+        f"{other.name}: the training set has none of the {name} rows' labels: they are {quote_names(foreign)}, "
+        f"the training labels are {quote_names(list(labels.names))}",
+        hint="write the labels in the same way; or map them with labels=VALUE=NAME,..., where VALUE is from one table "
+        "and NAME from the other; or check that the right label column is read",
     )
 
 
 def _describe_overlap(overlap: Overlap, name: str) -> str:
-    """Return the warning, with row numbers but no text: it stands in the model card, which may be published."""
-    counts = [f"{overlap.exact:,} exactly"] * bool(overlap.exact) + [f"{overlap.near:,} nearly"] * bool(overlap.near)
+    """Return the warning with row numbers but no text, because the model card that shows it may be published."""
+    counts = [f"{overlap.exact:,} exact"] * bool(overlap.exact) + [f"{overlap.near:,} near"] * bool(overlap.near)
     pairs = ", ".join(f"{name} row {b} is training row {a}" for a, b, _ in overlap.examples[:3])
     return (
-        f"{name} rows that stand in the training rows too: {' and '.join(counts)} ({pairs}); they flatter the figures"
+        f"{name} rows that also appear in the training set: {' and '.join(counts)} ({pairs}); "
+        "scores will be too optimistic"
     )
 
 
 def _warn_about_rows(facts: DataFacts, table: Table) -> list[str]:
     warnings = []
     if facts.no_text:
-        warnings.append(f"{table.name}: {facts.no_text} rows have no text and are set apart")
+        warnings.append(f"{table.name}: {facts.no_text} rows without text were skipped")
     if facts.no_label:
-        warnings.append(f"{table.name}: {facts.no_label} rows have no label and are set apart")
+        warnings.append(f"{table.name}: {facts.no_label} rows without label were skipped")
     return warnings
 
 
@@ -263,7 +274,7 @@ def _fingerprint(data: PreparedData) -> str:
 def encode_split(
     examples: Examples, labels: Labels, tokenizer: Any, max_length: int, long_text: LongText
 ) -> EncodedSplit:
-    """Tokenize a split through the cache and turns its labels into class numbers."""
+    """Tokenize a split through the cache and turn its labels into class numbers."""
     tokens = tokenize(examples, tokenizer, max_length, long_text)
     targets = build_task(examples.task).encode_targets(labels, examples)
     return EncodedSplit(tokens, targets, np.asarray(examples.rows(), np.int64))

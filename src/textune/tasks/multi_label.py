@@ -112,7 +112,7 @@ class MultiLabel(Task):
         counts = self.count_labels(labels, train)
         everywhere = [labels.names[i] for i, n in enumerate(counts) if n == len(train)]
         return (
-            [f"in every training row: {quote_names(everywhere)}; nothing tells when not to give it"]
+            [f"in every training row: {quote_names(everywhere)}; the model cannot learn when it does not apply"]
             if everywhere
             else []
         )

@@ -68,8 +68,8 @@ class SingleLabel(Task):
         codes = labels.encode(train.labels() or [])
         if len(set(codes.tolist())) < 2:
             raise DataError(
-                f"{source}: the training rows have one class only ('{labels.names[int(codes[0])]}')",
-                hint="take more rows, or look at sample= and the label column",
+                f"{source}: the training rows have only one class ('{labels.names[int(codes[0])]}')",
+                hint="use more rows, or check sample= and the label column",
             )
         return []
 
