@@ -77,8 +77,8 @@ def test_it_has_learnt(predictor: Predictor, finished: Run) -> None:
 
 @pytest.mark.parametrize(
     ("texts", "reason"),
-    [("one text", "a list of texts"), (["a", " "], "text 2 is empty"), (["a", None], "text 2 is a NoneType"),
-     (["a", 3], "text 2 is a int"), (["ok", "\ud800"], "text 2: contains a lone surrogate")],
+    [(["a", " "], "text 2 is empty"), (["a", None], "text 2 is missing"),
+     (["a", 3], "text 2 is of type int"), (["ok", "\ud800"], "text 2: contains a lone surrogate")],
 )  # fmt: skip
 def test_what_is_no_text_is_named(texts: Any, reason: str, predictor: Predictor) -> None:
     with pytest.raises(DataError, match=reason):
@@ -330,5 +330,5 @@ def test_whatever_can_be_read_is_taken_for_a_file(finished: Run, work: Path) -> 
         call_textune("predict", str(finished.folder), name, cwd=work)
         assert (work / target).read_text().count("\n") == 3
     missing = call_textune("predict", str(finished.folder), "nowhere.ods", cwd=work, code=3)
-    assert "nowhere.ods: there is no such file" in missing.stderr
+    assert "nowhere.ods: no such file" in missing.stderr
     assert "see notes.txt" in call_textune("predict", str(finished.folder), "see notes.txt", cwd=work).stdout
