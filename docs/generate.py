@@ -60,6 +60,7 @@ def describe_commands() -> Iterator[str]:
 def describe_settings() -> Iterator[str]:
     """Yield the table of settings, group by group."""
     from textune.config import DataConfig, ModelConfig, RunConfig, TokenConfig, TrainingConfig, known_settings
+    from textune.config.defaults import fill_in_model
 
     yield "## Settings\n"
     yield (
@@ -67,12 +68,14 @@ def describe_settings() -> Iterator[str]:
         "*open*\nis decided from the data, and the run says what it decided and why, or it is not used; "
         "[why these rules](explanation.md).\n"
     )
+    known, defaults = known_settings(), fill_in_model(RunConfig()).to_dict()
     groups = (("Data", DataConfig), ("Text", TokenConfig), ("Model", ModelConfig), ("Training", TrainingConfig))
     for title, kind in groups:
         yield f"### {title}\n"
-        rows = [(f"`{f.name}`", show(f.default), allowed(f), f.metadata["help"]) for f in dataclasses.fields(kind)]
+        rows = [
+            (f"`{f.name}`", show(defaults[f.name]), allowed(f), f.metadata["help"]) for f in dataclasses.fields(kind)
+        ]
         yield table(("setting", "default", "allowed", "meaning"), rows)
-    known, defaults = known_settings(), RunConfig().to_dict()
     names = ("method", "name", "runs_dir")
     rows = [(f"`{n}`", show(defaults[n]["name"] if n == "method" else defaults[n]), known[n]) for n in names]
     yield "### The run\n"
@@ -121,11 +124,11 @@ def describe_methods() -> Iterator[str]:
 
 def describe_families() -> Iterator[str]:
     """Yield the model families and the embedded model."""
-    from textune.backbones import EMBEDDED_ID, EMBEDDED_SHA256
+    from textune.backbones import MINILM
     from textune.backbones.families import families
 
     yield "## Backbones\n"
-    yield f"`minilm`, the default, is {EMBEDDED_ID} (its weights must have the SHA-256 `{EMBEDDED_SHA256[:16]}...`)."
+    yield f"`minilm`, the default, is {MINILM.id} (its weights must have the SHA-256 `{MINILM.sha256[:16]}...`)."
     yield "Any folder or hub model of these families can be tuned:\n"
     rows = [(f"`{name}`", code(f.linear), code(f.head_modules)) for name, f in families]
     yield table(("family", "layers that LoRA adapts by default", "head"), rows)

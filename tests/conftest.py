@@ -16,6 +16,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from textune.run import Run
+from tiny import Backbones, train_tiny, write_reviews
+
 # A fixed seed, so that a commit gives the same answer nearly always; a busy machine is slow now and then.
 settings.register_profile("textune", deadline=None, derandomize=True)
 settings.register_profile("explore", deadline=None)  # pytest --hypothesis-profile explore: other examples every time
@@ -29,8 +32,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep a file's tests in one process; those of the contract go family by family."""
     for item in items:
-        group = item.path.name
-        if group == "test_contract.py" and hasattr(item, "callspec"):
+        group = str(item.path.relative_to(item.config.rootpath))
+        if item.path.name == "test_contract.py" and hasattr(item, "callspec"):
             group += item.callspec.params.get("family", "")
         item.add_marker(pytest.mark.xdist_group(group))
 
@@ -49,7 +52,7 @@ class SupportRecorder:
         self._failed: set[str] = set()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        found = re.fullmatch(r"tests/core/test_contract.py::(\w+)\[(.+)\]", report.nodeid.partition("@")[0])
+        found = re.fullmatch(r"tests/methods/test_contract.py::(\w+)\[(.+)\]", report.nodeid.partition("@")[0])
         if found is None:
             return
         if report.when == "call" and report.passed:
@@ -86,3 +89,40 @@ def _unlinked_environment(monkeypatch: pytest.MonkeyPatch, textune_cache: Path) 
     """Undoe what a test did to the variables that textune reads."""
     monkeypatch.setenv("TEXTUNE_CACHE", str(textune_cache))
     monkeypatch.delenv("HF_TOKEN", raising=False)
+
+
+@pytest.fixture(scope="session")
+def backbones(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Family -> folder of a tiny random model with its tokenizer, each built when it is first asked for."""
+    return Backbones(tmp_path_factory.mktemp("backbones"))
+
+
+@pytest.fixture(scope="session")
+def backbone(backbones: dict[str, Path]) -> Path:
+    """The smallest of them, where the family does not matter."""
+    return backbones["distilbert"]
+
+
+@pytest.fixture(scope="session")
+def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CSV of 60 easy reviews: text, label (negative, positive), stars."""
+    return write_reviews(tmp_path_factory.mktemp("data") / "reviews.csv", rows=60)
+
+
+@pytest.fixture(scope="session")
+def few_reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As many as the shortest run needs that can be interrupted."""
+    return write_reviews(tmp_path_factory.mktemp("few") / "reviews.csv", rows=20)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, backbone: Path, reviews: Path) -> Run:
+    """One finished LoRA run, begun with contrast as the rules have it. Tests that change a run copy it first."""
+    return train_tiny(reviews, backbone, tmp_path_factory.mktemp("finished") / "reviews", epochs=4, contrast_steps=None)
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder that is the current one."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

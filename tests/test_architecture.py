@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import importlib
 import json
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -18,9 +20,9 @@ SOURCE = ROOT / "src" / "textune"
 LINES_AT_MOST = 400
 
 LAYERS = (
-    "version", "errors", "registry", "progress", "files", "cache", "process", "config", "evaluation", "data", "bundle",
-    "tokens", "backbones", "methods", "engine", "training", "inference", "report", "run", "export", "peft_import",
-    "compare", "search", "plan", "sklearn", "cli", "__main__",
+    "version", "lazy", "errors", "registry", "progress", "files", "cache", "process", "config", "evaluation", "data",
+    "bundle", "tokens", "backbones", "tasks", "methods", "engine", "training", "inference", "report", "run", "export",
+    "peft_import", "compare", "search", "plan", "sklearn", "cli", "__main__",
 )  # fmt: skip
 """Lowest first: a module or package imports only what stands before it."""
 ORDER = {name: position for position, name in enumerate(LAYERS)}
@@ -32,7 +34,7 @@ HEAVY = (
     "pyarrow", "sklearn", "scipy", "matplotlib", "numpy", "jinja2", "yaml", "rensa", "streamlit", "rich.console",
 )  # fmt: skip
 TORCH_FREE = (
-    "config.defaults", "bundle", "data", "tokens.batches", "evaluation", "backbones", "methods", "report",
+    "config.defaults", "bundle", "data", "tokens.batches", "evaluation", "backbones", "tasks", "methods", "report",
     "inference.files", "run.evaluate", "run.other_rows", "run", "search.sweep", "sklearn", "cli.sweep", "cli.train",
     "cli.predict",
 )  # fmt: skip
@@ -84,6 +86,14 @@ def import_fresh(module: str, watched: tuple[str, ...]) -> list[str]:
     code = f"import json, sys, {module}; print(json.dumps([m for m in {list(watched)!r} if m in sys.modules]))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return list(json.loads(done.stdout))
+
+
+def test_tests_mirror_the_source() -> None:
+    """A folder of tests has the name of the package that it tests, or of a folder beside src."""
+    folders = {path.relative_to(ROOT).parts[1] for path in (ROOT / "tests").glob("*/**/test_*.py")}
+    others = {path.parent.relative_to(ROOT).parts[0] for path in list_tracked() if path.parent != ROOT}
+    strange = sorted(folders - {unit_of(path) for path in list_sources()} - others)
+    assert not strange, f"{strange}: tests of textune.NAME lie in tests/NAME"
 
 
 def test_every_module_has_a_layer() -> None:
@@ -142,9 +152,8 @@ def list_module_imports(path: Path, modules: Mapping[str, Path]) -> Iterator[str
                 yield node.module
 
 
-@pytest.mark.parametrize("module", LISTING_IS_LIGHT)
-def test_start_up_is_light(module: str) -> None:
-    assert import_fresh(module, HEAVY) == []
+def test_start_up_is_light() -> None:
+    assert import_fresh(", ".join(LISTING_IS_LIGHT), HEAVY) == []
 
 
 def test_torch_comes_with_the_first_call_that_needs_it() -> None:
@@ -190,6 +199,67 @@ def test_nothing_names_a_machine_or_an_index() -> None:
             if MACHINE_PATH.search(line) or INDEX_HOST.search(line):
                 found.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()[:100]}")
     assert not found, "\n".join(found)
+
+
+TASK_NAMES = frozenset({"single_label", "multi_label", "SINGLE", "MULTI"})
+MAY_COMPARE_TASKS = ("tasks/", "data/roles.py", "data/label_sets.py")
+"""Where task names may be compared: label_sets.py has one line, which says whether a cell holds a set of labels."""
+
+
+def test_only_tasks_ask_which_task_it_is() -> None:
+    assert len(list(find_task_checks(ast.parse(TASK_CHECKS)))) == 9
+    wrong = []
+    for path in list_sources():
+        name = path.relative_to(SOURCE).as_posix()
+        found = list(find_task_checks(ast.parse(path.read_text(encoding="utf-8"))))
+        if not name.startswith(MAY_COMPARE_TASKS):
+            wrong += [f"{name}:{line}: {text}" for line, text in found]
+        elif name == "data/label_sets.py":
+            assert len(found) <= 1, found
+    for path in sorted(SOURCE.rglob("*.j2")):
+        if re.search(r"\b(single_label|multi_label)\b", path.read_text(encoding="utf-8")):
+            wrong.append(f"{path.relative_to(SOURCE)}: names a task")
+    assert not wrong, "\n".join([*wrong, "ask the task instead: give `textune.tasks.Task` a method or a property"])
+
+
+def find_task_checks(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Yield what decides by the name or the class of a task: comparisons, match cases, dict keys and isinstance."""
+    for node in ast.walk(tree):
+        parts: list[ast.expr] = []
+        if isinstance(node, ast.Compare):
+            parts = [node.left, *node.comparators]
+        elif isinstance(node, ast.MatchValue):
+            parts = [node.value]
+        elif isinstance(node, ast.Dict):
+            parts = [key for key in node.keys if key is not None]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("isinstance", "issubclass"):
+            if TASK_CLASSES & {ast.unparse(n).rpartition(".")[2] for n in ast.walk(node) if isinstance(n, NAMES)}:
+                yield node.lineno, ast.unparse(node)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith((".startswith", ".endswith", ".get")):
+            parts = list(node.args)
+        if TASK_NAMES & {name for part in parts for name in list_words(part)}:
+            yield node.lineno, ast.unparse(node)[:80]
+
+
+NAMES = (ast.Name, ast.Attribute)
+TASK_CLASSES = frozenset({"SingleLabel", "MultiLabel", "MultiLabelEvaluation", "LabelFigures"})
+TASK_CHECKS = """
+a = task == "multi_label", MULTI != task, task in ("single_label", "multi_label"), task in (data.SINGLE,)
+b = {"single_label": 1}[task]
+c = isinstance(e, MultiLabelEvaluation), isinstance(task, (int, tasks.MultiLabel)), task.startswith("multi_label")
+match task:
+    case "multi_label":
+        d = Task(task="single_label")
+"""
+
+
+def list_words(part: ast.expr) -> Iterator[str]:
+    """Yield string constants and names inside an expression."""
+    for node in ast.walk(part):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+        elif isinstance(node, NAMES):
+            yield ast.unparse(node).rpartition(".")[2]
 
 
 MOST_PARAMETERS = 7
@@ -268,3 +338,48 @@ THIRD_PARTY = frozenset(
     | {"_study_id", "_trial_id"}
 )
 """Private names of other libraries that textune uses where there is no public way."""
+
+
+def test_dependencies_are_what_the_source_imports() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    needed, extras = project["dependencies"], project["optional-dependencies"]
+    called = {"pyyaml": "yaml", "scikit-learn": "sklearn"}
+    names = {re.split(r"[<>=\[]", line)[0] for line in needed}
+    declared = {called.get(name, name.replace("-", "_")) for name in names}
+    optional = {re.split(r"[<>=\[]", line)[0] for name in ("onnx", "qlora", "ray") for line in extras[name]}
+    imported = {
+        name.partition(".")[0]
+        for path in list_sources()
+        for _, name in list_imports(ast.parse(path.read_text("utf-8")))
+    }
+    foreign = imported - set(sys.stdlib_module_names) - {"textune"}
+    for_transformers = {"protobuf", "sentencepiece"}  # which it needs to read the vocabulary of DeBERTa-v3 and others
+    assert foreign - optional == declared - for_transformers, "declare what is imported, and only that"
+    assert for_transformers < declared
+    assert {"polars", "matplotlib", "pandas"}.isdisjoint(foreign), "a person's frames are read without their libraries"
+
+
+def test_packages_with_lazy_exports_hand_out_all_they_name() -> None:
+    lazy = [path for path in list_sources() if "export_lazily(__name__" in path.read_text(encoding="utf-8")]
+    assert {name_module(path) for path in lazy} == {"textune", "textune.engine"}
+    for path in list_sources():
+        assert path in lazy or "def __getattr__(name" not in path.read_text(encoding="utf-8"), "use textune.lazy"
+    for path in lazy:
+        package = importlib.import_module(name_module(path))
+        homes = dict(package._HOMES)
+        assert dir(package) == package.__all__ == sorted(package.__all__)
+        assert set(package.__all__) - {"__version__"} == homes.keys()
+        assert homes == dict(list_type_checked_imports(path, package.__name__)), "what a type checker is told"
+        for name in package.__all__:
+            assert getattr(package, name) is not None, name
+        with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+            package.nothing
+
+
+def list_type_checked_imports(path: Path, package: str) -> Iterator[tuple[str, str]]:
+    """Yield the name and the module of each import under TYPE_CHECKING, as `_HOMES` has them."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.If):
+            for line in node.body:
+                assert isinstance(line, ast.ImportFrom) and line.module is not None
+                yield from ((alias.name, line.module.removeprefix(f"{package}.")) for alias in line.names)

@@ -10,8 +10,9 @@ Importing this package costs nothing: torch and transformers are loaded by the f
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from textune.lazy import export_lazily
 from textune.version import __version__
 
 if TYPE_CHECKING:
@@ -49,13 +50,4 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        import importlib
-
-        return getattr(importlib.import_module(f"textune.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'textune' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = export_lazily(__name__, _HOMES, __all__)

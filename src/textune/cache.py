@@ -1,4 +1,4 @@
-"""The user's cache folder: where it is, what it holds, and keeping it bounded."""
+"""The user's cache folder: its location, its entries and its size limit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LARGEST_BYTES = 10 * 2**30
 
 @dataclass(frozen=True)
 class CacheEntry:
-    """One cached thing. used: seconds since the epoch when it was last read."""
+    """One cache entry. used: when it was last read, in seconds since the epoch."""
 
     path: Path
     bytes: int
@@ -25,24 +25,24 @@ class CacheEntry:
 
 def cache_dir() -> Path:
     """Return $TEXTUNE_CACHE, or textune's folder in the user's cache folder."""
-    given = os.environ.get("TEXTUNE_CACHE")
-    if given:
-        return Path(given)
+    configured = os.environ.get("TEXTUNE_CACHE")
+    if configured:
+        return Path(configured)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "textune"
 
 
 def token_cache_dir() -> Path:
-    """Return the folder of tokenised tables."""
+    """Return the folder of tokenized tables."""
     return cache_dir() / "tokens"
 
 
 def prefix_cache_dir() -> Path:
-    """Return the folder of what frozen layers gave."""
+    """Return the folder of cached outputs of frozen layers."""
     return cache_dir() / "prefixes"
 
 
 def list_entries() -> list[CacheEntry]:
-    """Return the tokenised tables and the states of frozen layers, least recently used first."""
+    """Return the tokenized tables and the outputs of frozen layers, least recently used first."""
     entries = []
     folders = [folder for folder in (token_cache_dir(), prefix_cache_dir()) if folder.is_dir()]
     for path in (path for folder in folders for path in folder.iterdir()):
@@ -50,12 +50,12 @@ def list_entries() -> list[CacheEntry]:
             size = sum(f.stat().st_size for f in path.iterdir()) if path.is_dir() else path.stat().st_size
             entries.append(CacheEntry(path, size, path.stat().st_mtime))
         except OSError:
-            continue  # another process removed it meanwhile
+            continue  # another process removed it
     return sorted(entries, key=lambda entry: entry.used)
 
 
 def clean(largest_bytes: int = 0) -> int:
-    """Remove the least recently used entries until the rest fits; return the bytes freed."""
+    """Remove the least recently used entries until at most largest_bytes remain; return the bytes freed."""
     entries = list_entries()
     total, freed = sum(e.bytes for e in entries), 0
     for entry in entries:
@@ -67,21 +67,21 @@ def clean(largest_bytes: int = 0) -> int:
 
 
 def recall(key: str, measure: Callable[[], int | None]) -> int | None:
-    """Return what was once measured on this machine under a key, or measures it now and keep it.
+    """Return the cached measurement of this machine for a key, or measure it now and cache it.
 
-    A timing falls out otherwise each time: asked anew, the same seed would not always give the same bits.
+    Timings vary from run to run. Without the cache, the same seed would not always give the same bits.
     """
     path = cache_dir() / "probes.json"
     try:
-        known = json.loads(path.read_text(encoding="utf-8"))
+        cached = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        known = {}
-    if not isinstance(known, dict) or key not in known:
-        known = (known if isinstance(known, dict) else {}) | {key: measure()}
+        cached = {}
+    if not isinstance(cached, dict) or key not in cached:
+        cached = (cached if isinstance(cached, dict) else {}) | {key: measure()}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_text_atomically(path, json.dumps(known, indent=2))
+            write_text_atomically(path, json.dumps(cached, indent=2), shared=True)
         except OSError:
-            pass  # without room for it it is measured again next time
-    value = known[key]
+            pass  # if it cannot be stored, it is measured again next time
+    value = cached[key]
     return value if isinstance(value, int) else None

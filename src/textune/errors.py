@@ -1,7 +1,7 @@
 """Every error that textune raises on purpose.
 
 TextuneError                what went wrong, and what to do about it
-|-- ConfigError             a setting is unknown, misspelt or out of range       exit code 2
+|-- ConfigError             a setting is unknown, misspelled or out of range     exit code 2
 |-- DataError               a table, a row or a label cannot be used             exit code 3
 |-- ModelError              a backbone or method cannot be loaded or combined    exit code 4
 |   `-- TrainingError       training went wrong and was stopped                  exit code 4
@@ -16,7 +16,7 @@ from collections.abc import Iterable
 
 
 class TextuneError(Exception):
-    """An error whose message is written for the person at the keyboard.
+    """An error with a message written for the user.
 
     message: what is wrong and where (file, row, setting).
     hint: what to do about it, as one sentence.
@@ -52,7 +52,7 @@ class ModelError(TextuneError):
 
 
 class TrainingError(ModelError):
-    """Training was stopped because going on would have been worthless."""
+    """Training was stopped because it could not succeed."""
 
 
 class BundleError(TextuneError):

@@ -1,17 +1,22 @@
-"""Files that are whole or absent: hashes, atomic writes, JSON, JSON lines, and paths that stay inside a folder."""
+"""File helpers: hashes, atomic writes, JSON, JSON lines, and paths that stay inside a folder."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from textune.errors import BundleError
 
-_LARGEST_JSON_BYTES = 64 * 2**20
+PARTIAL = ".partial-"
+"""What the names of files and folders begin with until they are whole."""
+_MAX_JSON_BYTES = 64 * 2**20
 
 
 def hash_file(path: Path) -> str:
@@ -20,25 +25,88 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def write_text_atomically(path: Path, text: str) -> None:
-    """Write a text file so that it is either the old one or the whole new one, also after a crash."""
-    partial = path.with_name(path.name + ".partial")
+@contextmanager
+def write_file(path: Path, *, shared: bool = False) -> Iterator[Path]:
+    """Yield the path of a partial file that takes the place of `path`, whole and flushed, when the block ends.
+
+    After an error, or a crash, `path` is what it was before. The partial file has the same suffix.
+    shared: other processes may be writing the same; each has a partial file of its own, and the last one wins.
+    """
+    partial = _name_partial(path, shared)
     try:
-        with partial.open("w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
+        yield partial
+        flush(partial)
         partial.replace(path)
-    except BaseException:
+    finally:
         partial.unlink(missing_ok=True)
-        raise
+
+
+@contextmanager
+def write_folder(path: Path, *, shared: bool = False) -> Iterator[Path]:
+    """Yield an empty folder that takes the place of `path` as a whole when the block ends.
+
+    After an error `path` is what it was before, or absent. What a crash left behind is removed by the next writer.
+    shared: other processes may be writing the same, as in the cache; each has a partial folder of its own that no other
+    user can read, and the first one wins.
+    """
+    partial = _name_partial(path, shared)
+    if not shared:
+        shutil.rmtree(partial, ignore_errors=True)
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    partial.mkdir(0o700 if shared else 0o777)
+    try:
+        yield partial
+        if shared:
+            _place_once(partial, path)
+        else:
+            if path.is_dir():
+                remove_folder(path)
+            partial.rename(path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder: renamed first, so that a kill in the middle leaves no half of it under its own name."""
+    doomed = path.with_name(f"{PARTIAL}old-{path.name}")
+    shutil.rmtree(doomed, ignore_errors=True)
+    path.rename(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def flush(path: Path) -> None:
+    """Wait until a file, or the list of names in a folder, is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _name_partial(path: Path, shared: bool) -> Path:
+    return path.with_name(f"{PARTIAL}{secrets.token_hex(4)}-{path.name}" if shared else f"{PARTIAL}{path.name}")
+
+
+def _place_once(partial: Path, path: Path) -> None:
+    try:
+        if not path.is_dir():
+            partial.rename(path)
+    except OSError:
+        if not path.is_dir():  # otherwise another process was faster
+            raise
+
+
+def write_text_atomically(path: Path, text: str, *, shared: bool = False) -> None:
+    """Write a text file as UTF-8 so that it is either the old one or the whole new one; `shared` as in `write_file`."""
+    with write_file(path, shared=shared) as partial:
+        partial.write_bytes(text.encode("utf-8"))
 
 
 def read_json(path: Path, what: str) -> dict[str, Any]:
-    """Read a JSON object of bounded size; raise BundleError naming the file and the reason."""
+    """Read a JSON object of limited size; raise BundleError with the file and the reason."""
     try:
-        if path.stat().st_size > _LARGEST_JSON_BYTES:
-            raise BundleError(f"{path}: {what} is larger than {_LARGEST_JSON_BYTES >> 20} MiB; it is not read")
+        if path.stat().st_size > _MAX_JSON_BYTES:
+            raise BundleError(f"{path}: {what} is larger than {_MAX_JSON_BYTES >> 20} MiB")
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BundleError(f"{path}: {what} is missing") from None
@@ -50,33 +118,33 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
 
 
 def confined_path(folder: Path, name: str) -> Path:
-    """Return folder/name; raise BundleError where the name or a symbolic link leads outside the folder."""
+    """Return folder/name; raise BundleError if the name or a symbolic link leads outside the folder."""
     relative = PurePosixPath(name)
     if relative.is_absolute() or ".." in relative.parts or "\\" in name:
-        raise BundleError(f"{folder}: the manifest names '{name}', which is outside of the folder")
+        raise BundleError(f"{folder}: the manifest lists '{name}', which is outside the folder")
     path = folder / relative
     if not path.resolve().is_relative_to(folder.resolve()):
-        raise BundleError(f"{path}: a symbolic link leads out of the run folder")
+        raise BundleError(f"{path}: a symbolic link leads outside the run folder")
     return path
 
 
 def hash_files(folder: Path, names: list[str]) -> dict[str, str]:
-    """Return the SHA-256 of each named file, in the order of the names."""
+    """Return the SHA-256 of each named file, sorted by name."""
     return {name: hash_file(confined_path(folder, name)) for name in sorted(names)}
 
 
 def append_json_line(path: Path, content: Mapping[str, Any]) -> None:
-    """Add one JSON line to a log file."""
+    """Append one JSON line to a log file."""
     with path.open("a", encoding="utf-8") as stream:
         stream.write(json.dumps(content, ensure_ascii=False) + "\n")
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """Read a log of JSON lines; a last line cut short by a crash is left out."""
+    """Read a log of JSON lines, skipping a line cut short by a crash."""
     if not path.is_file():
         return []
     lines: list[dict[str, Any]] = []
-    for line in path.read_bytes().split(b"\n"):  # str.splitlines would cut at U+2028, too
+    for line in path.read_bytes().split(b"\n"):  # str.splitlines would also split at U+2028
         try:
             lines.append(json.loads(line))
         except ValueError:

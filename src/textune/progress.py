@@ -1,4 +1,4 @@
-"""What long work tells the person: the protocol, a silent form, and plain lines or rich bars on standard error."""
+"""Progress of long work: the protocol, and implementations that are silent, print lines, or draw bars on stderr."""
 
 from __future__ import annotations
 
@@ -10,36 +10,36 @@ from typing import Protocol, TextIO
 
 
 class Task(Protocol):
-    """One piece of work whose steps are counted."""
+    """A piece of work with counted steps."""
 
     def advance(self, steps: int = 1, note: str = "") -> None:
-        """Count steps as done; the note (loss, metric) stands beside the bar."""
+        """Count steps as done; the note (loss, metric) appears next to the bar."""
 
 
 class Progress(Protocol):
     """Where a run's messages go."""
 
     def say(self, line: str) -> None:
-        """Say a fact."""
+        """Report a fact."""
 
     def warn(self, line: str) -> None:
-        """Say something the person should act on."""
+        """Report something the user should act on."""
 
     def task(self, name: str, total: int) -> AbstractContextManager[Task]:
-        """Open a counted piece of work of `total` steps."""
+        """Start a piece of work of `total` steps."""
 
 
 class Silent:
-    """Keeps warnings in a list and shows nothing."""
+    """Progress that shows nothing and collects warnings."""
 
     def __init__(self) -> None:
         self.warnings: list[str] = []
 
     def say(self, line: str) -> None:
-        """Drop the line."""
+        """Ignore the line."""
 
     def warn(self, line: str) -> None:
-        """Keep the line in `warnings`."""
+        """Append the line to `warnings`."""
         self.warnings.append(line)
 
     @contextmanager
@@ -54,7 +54,7 @@ class _SilentTask:
 
 
 class Plain:
-    """Plain lines, for logs and pipes; a task prints at most one line in `seconds_between_lines`."""
+    """Plain lines, for logs and pipes; a task prints at most one line every `seconds_between_lines`."""
 
     def __init__(self, stream: TextIO | None = None, seconds_between_lines: float = 10.0) -> None:
         self._stream = stream or sys.stderr
@@ -71,7 +71,7 @@ class Plain:
 
     @contextmanager
     def task(self, name: str, total: int) -> Iterator[Task]:
-        """Yield a task that prints a line now and then."""
+        """Yield a task that prints a line from time to time."""
         yield _PlainTask(self, name, total, self._seconds)
 
 
@@ -82,7 +82,7 @@ class _PlainTask:
         self._last = self._start
 
     def advance(self, steps: int = 1, note: str = "") -> None:
-        """Count the steps and print a line where enough time has passed."""
+        """Count the steps and print a line if enough time has passed."""
         self._done += steps
         now = time.monotonic()
         if now - self._last < self._seconds and self._done < self._total:
@@ -94,7 +94,7 @@ class _PlainTask:
 
 
 class Rich:
-    """Coloured messages and live bars on a terminal's standard error."""
+    """Colored messages and live bars on a terminal's standard error."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -138,12 +138,12 @@ class _RichTask:
 
 
 def open_progress() -> Progress:
-    """Return rich bars where standard error is a terminal, else plain lines."""
+    """Return rich bars if standard error is a terminal, else plain lines."""
     return Rich() if sys.stderr.isatty() else Plain()
 
 
 def format_seconds(seconds: float) -> str:
-    """Return a duration as people say it: 0.4 s, 12 s, 3 min 05 s, 2 h 10 min."""
+    """Format a duration: 0.4 s, 12 s, 3 min 05 s, 2 h 10 min."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     whole = round(seconds)

@@ -1,4 +1,4 @@
-"""A name -> object table that refuses duplicates and helps with misspelt names."""
+"""A registry of named objects that refuses duplicates and suggests close names."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _NAME = re.compile(r"[a-z][a-z0-9_-]*")
 
 
 class Registry(Generic[T]):
-    """What is registered under lower-case names, in the order of registration.
+    """Objects by lower-case name, in the order of registration.
 
-    kind: what the entries are ("method"), for error messages.
+    kind: the kind of entry ("method"), for error messages.
     """
 
     def __init__(self, kind: str) -> None:
@@ -23,11 +23,11 @@ class Registry(Generic[T]):
         self._entries: dict[str, T] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
-        """Return a decorator that stores the decorated object under a name."""
+        """Return a decorator that registers an object under a name."""
         if not _NAME.fullmatch(name):
             raise ValueError(f"{self.kind} name {name!r} is not lower_case")
         if name in self._entries:
-            raise ValueError(f"{self.kind} {name!r} is registered already")
+            raise ValueError(f"{self.kind} {name!r} is already registered")
 
         def store(entry: T) -> T:
             self._entries[name] = entry
@@ -36,7 +36,7 @@ class Registry(Generic[T]):
         return store
 
     def get(self, name: str) -> T:
-        """Return the entry of a name; raise ConfigError with the closest known name."""
+        """Return the entry with this name; raise ConfigError that suggests the closest name."""
         try:
             return self._entries[name]
         except KeyError:

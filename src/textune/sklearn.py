@@ -21,13 +21,13 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Fine-tunes a transformer on texts and labels.
 
     The run is trained in a temporary folder that goes with the estimator; `save` keeps it. settings: any other
-    setting of `textune train --settings`, as a mapping.
+    setting of `textune train --settings`, as a mapping. What is None is decided by the rules of `textune train`.
     """
 
     def __init__(
         self,
-        method: str = "lora",
-        backbone: str = "minilm",
+        method: str | None = None,
+        backbone: str | None = None,
         epochs: float | None = None,
         learning_rate: float | None = None,
         batch_size: int | None = None,

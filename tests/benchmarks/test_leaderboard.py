@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from tiny import build_backbone, write_reviews
+
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "benchmarks" / "leaderboard.py"
 
@@ -106,9 +108,6 @@ def test_cheap_cells_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder like --data with tiny tables, and a tiny backbone."""
-    sys.path.append(str(ROOT / "tests" / "core"))
-    from tiny import build_backbone, write_reviews
-
     place = tmp_path_factory.mktemp("data")
     (place / "sms_spam").mkdir()
     for name, rows in (("train", 40), ("test", 20)):

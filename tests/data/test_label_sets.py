@@ -86,8 +86,8 @@ def test_one_column_per_label() -> None:
     ("labels", "task", "label", "told"),
     [
         (["a", '["b"]'], None, ("label",), ["mixes lists and plain labels", "row 2", "row 1"]),
-        ([["a"], [["b"]]], None, ("label",), ["row 2", "labels only"]),
-        ([["a"], [None]], None, ("label",), ["row 2", "labels only"]),
+        ([["a"], [["b"]]], None, ("label",), ["row 2", "only labels"]),
+        ([["a"], [None]], None, ("label",), ["row 2", "only labels"]),
         (["a|b", "b||a"], "multi_label", ("label",), ["row 2", "'b||a'", "a label is empty"]),
         ({"x": ["1", "2"], "y": ["0", "1"]}, None, ("x", "y"), ["row 2", "column 'x'", "'2'", "0 or 1"]),
         ({"x": ["1", "1"], "y": ["0", None]}, None, ("x", "y"), ["row 2", "column 'y'", "is empty"]),

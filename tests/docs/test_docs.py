@@ -8,6 +8,7 @@ The blocks of one page run in their order, in one folder with small tables.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -17,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tables import write_workplace
 
 from textune.cli import main
+from workplace import write_workplace
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -139,13 +140,22 @@ def test_reference_is_fresh() -> None:
 
 
 def test_contributed_examples_work(tmp_path: Path) -> None:
-    """The method, the family and the source of CONTRIBUTING.md do what the page says, in a fresh interpreter."""
-    method, family, source = (b.body for b in list_blocks(ROOT / "CONTRIBUTING.md") if b.kind == "python")
+    """The method, the task, the family and the source of CONTRIBUTING.md do what the page says, in a new process."""
+    method, task, family, source = (b.body for b in list_blocks(ROOT / "CONTRIBUTING.md") if b.kind == "python")
     (tmp_path / "norm.py").write_text(method, encoding="utf-8")
     (tmp_path / "roformer.py").write_text(family, encoding="utf-8")
+    (tmp_path / "regression.py").write_text(task, encoding="utf-8")
     (tmp_path / "mail.py").write_text(source, encoding="utf-8")
     (tmp_path / "check.py").write_text(_CHECK, encoding="utf-8")
-    done = subprocess.run([sys.executable, "check.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    paths = os.pathsep.join([*sys.path, str(ROOT / "tests" / "core")])
+    done = subprocess.run(
+        [sys.executable, "check.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": paths},
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -170,4 +180,47 @@ for name, raw, moving in (("norm", {"biases": "false"}, "LayerNorm.weight"), ("l
     assert any(moving in n for n in trained), trained
     assert any("classifier" in n for n in trained), trained
     assert not any("LayerNorm.bias" in n or n.endswith("query.weight") for n in trained), trained
+
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import tiny
+from textune.cli import main
+from textune.errors import ConfigError, DataError
+from textune.inference import Predictor
+from textune.inference.files import FileForm, predict_file
+
+import regression
+
+words = ("awful", "dull", "slow", "fine", "good", "superb")
+rows = [f"the film was {words[i % 6]} and {words[i % 6]} {i},{i % 6 / 2}" for i in range(90)]
+Path("stars.csv").write_text("\\n".join(["text,label", *rows]), encoding="utf-8")
+backbone = tiny.build_backbone("bert", Path("backbone").resolve())
+settings = {"task": "regression", "epochs": 12, "learning_rate": 1e-2, "max_length": 16}
+for method in ("lora", "full", "head"):
+    run = tiny.train_tiny("stars.csv", backbone, Path("runs") / method, method=method, **settings)
+    assert run.manifest.task == run.metrics["task"] == "regression" and run.manifest.labels == ("score",)
+    models = run.metrics["models"]
+    assert set(models) == {"majority", "tfidf", "base", "tuned"}
+    assert models["majority"]["explained"] < 0.05
+    if method == "lora":
+        assert models["tuned"]["explained"] > 0.5, models["tuned"]
+        assert json.loads((run.folder / "adapter_config.json").read_text())["task_type"] == "SEQ_CLS"
+    page, card = (run.folder / "evaluation" / "report.html").read_text(), (run.folder / "README.md").read_text()
+    assert "explained variance" in page and "macro F1" not in page and "Class by class" not in page
+    assert "training mean" in page and "explained variance" in card and "macro F1" not in card
+    stored = pq.read_table(run.folder / "evaluation" / "predictions.parquet").to_pydict()
+    predictor = Predictor.load(run.folder, device="cpu", precision="fp32")
+    np.testing.assert_allclose(predictor.predict(stored["text"]), stored["predicted_label"], atol=1e-3)
+    assert [p.value for p in predictor.classify(stored["text"][:2])] == predictor.predict(stored["text"][:2])
+predict_file(predictor, "stars.csv", Path("out.jsonl"), form=FileForm(probabilities=True))
+assert json.loads(Path("out.jsonl").read_text().splitlines()[0]).keys() == {"text", "label", "score"}
+assert 0 <= run.evaluate("stars.csv").explained <= 1
+for wrong in ({"class_weights": "balanced"}, {"threshold": 0.3}, {"head_init": "probe"}, {"contrast_steps": 4}):
+    try:
+        tiny.train_tiny("stars.csv", backbone, Path("runs/none"), **settings, **wrong)
+    except ConfigError:
+        continue
+    raise AssertionError(wrong)
 """

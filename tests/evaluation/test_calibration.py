@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from textune.evaluation import build_task
 from textune.evaluation.calibration import FEWEST_ROWS, expected_calibration_error, fit_temperature, search_temperature
 from textune.progress import Silent
 from textune.run.calibrate import Calibration, HeldOut, fit_calibration
+from textune.tasks import build_task
 
 Array = np.ndarray[Any, Any]
 

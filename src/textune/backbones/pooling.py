@@ -1,9 +1,9 @@
-"""How the states of a text's tokens become the one vector that the head reads.
+"""Pool a text's token states into the one vector that the head reads.
 
-Every classifier of transformers reads the first token of an encoder, but many checkpoints were trained to be read as
-the mean over tokens, and say so in `1_Pooling/config.json`. Reading them otherwise costs up to 17 points of accuracy on
-frozen features (docs/explanation.md). A forward hook on the body puts the pooled vector where the head looks for it, so
-the module tree, its parameters and its files stay those of the plain architecture.
+The classifiers of transformers read an encoder's first token, but many checkpoints were trained with mean pooling and
+say so in `1_Pooling/config.json`. Ignoring that costs up to 17 points of accuracy on frozen features
+(docs/explanation.md). A forward hook on the body puts the pooled vector where the head reads it, so the module tree,
+its parameters and its files stay those of the plain architecture.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 FIRST, MEAN, LAST, NATIVE = "first", "mean", "last", "native"
 EPSILON = 1e-12
-"""Of the normalisation: that of BERT's own layers, so that a merged model can do the same (`textune.export`)."""
+"""Epsilon of the normalization, the same as in BERT's layer norms, so that a merged model can reproduce it."""
 WITH_POOLER = ("bert", "albert")
-"""Families whose head reads the output of the body's own pooler."""
-_CHECKPOINT_SAYS = Path("1_Pooling") / "config.json"
+"""Families whose head reads the output of the body's pooler."""
+_POOLING_CONFIG = Path("1_Pooling") / "config.json"
 _NATIVE = {"cls": FIRST, "mean": MEAN}
 
 
@@ -33,9 +33,9 @@ _NATIVE = {"cls": FIRST, "mean": MEAN}
 class Pooling:
     """Which vector the head reads.
 
-    form: "first" (the first token), "mean" (the mean over tokens, normalised to mean 0 and variance 1), "last" (a
-    decoder's last token) or "native" (whatever an unknown architecture reads by itself). skip: virtual tokens before
-    the text, which are left out.
+    form: "first" (the first token), "mean" (the mean over tokens, normalized to mean 0 and variance 1), "last" (a
+    decoder's last token) or "native" (the default of an unknown architecture). skip: virtual tokens before the text,
+    which are not pooled.
     """
 
     form: str = FIRST
@@ -45,14 +45,14 @@ class Pooling:
 def choose_pooling(setting: str | None, family: Family, config: Mapping[str, Any], folder: Path) -> tuple[str, str]:
     """Return the form of pooling for a backbone, and the reason for the log.
 
-    setting: "first", "mean" or None for automatic. config: the backbone's config.json. folder: where it lies.
-    Raises ConfigError where the family does not support the form that was asked for.
+    setting: "first", "mean" or None for automatic. config: the backbone's config.json. folder: the backbone's folder.
+    Raises ConfigError if the family does not support the requested form.
     """
     refusal = explain_refusal(family)
     if family.decoder:
         if setting is not None:
-            raise ConfigError(f"pooling={setting}: {family.name} {refusal}", hint="leave pooling= out")
-        return LAST, "a decoder's last token has read the whole text"
+            raise ConfigError(f"pooling={setting}: {family.name} {refusal}", hint="remove pooling=")
+        return LAST, "a decoder's last token attends to the whole text"
     if family.guessed and setting is None:
         return NATIVE, f"{family.name} {refusal}"
     if setting is not None:
@@ -63,49 +63,49 @@ def choose_pooling(setting: str | None, family: Family, config: Mapping[str, Any
     if trained == MEAN and refusal is not None:
         return FIRST, f"the checkpoint was trained with mean pooling, but {family.name} {refusal}"
     if trained is not None:
-        return trained, "as the checkpoint's 1_Pooling/config.json says"
+        return trained, "from the checkpoint's 1_Pooling/config.json"
     if family.pooling_setting is not None and config.get(family.pooling_setting) in _NATIVE:
-        return _NATIVE[config[family.pooling_setting]], "as the checkpoint's config.json says"
-    return FIRST, "the checkpoint names no pooling"
+        return _NATIVE[config[family.pooling_setting]], "from the checkpoint's config.json"
+    return FIRST, "the checkpoint does not specify pooling"
 
 
 def explain_refusal(family: Family) -> str | None:
-    """Return why a family does not support mean pooling, or None where it does."""
+    """Return why a family does not support mean pooling, or None if it does."""
     if family.decoder:
         return "is a decoder and reads its last token"
     if family.guessed:
-        return "is not a known family, so where its head reads is not known"
+        return "is not a known family, so it is unknown which states its head reads"
     return None
 
 
 def read_trained_pooling(folder: Path) -> str | None:
-    """Return the pooling that a sentence-transformers checkpoint was trained with; None where it does not say."""
+    """Return the pooling that a sentence-transformers checkpoint was trained with, or None if it does not say."""
     try:
-        content = json.loads((folder / _CHECKPOINT_SAYS).read_text(encoding="utf-8"))
+        content = json.loads((folder / _POOLING_CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     if not isinstance(content, dict):
         return None
-    named = content.get("pooling_mode")  # of newer versions: one word
-    if content.get("pooling_mode_mean_tokens") or named == "mean":
+    mode = content.get("pooling_mode")  # newer versions store one word
+    if content.get("pooling_mode_mean_tokens") or mode == "mean":
         return MEAN
-    return FIRST if content.get("pooling_mode_cls_token") or named == "cls" else None
+    return FIRST if content.get("pooling_mode_cls_token") or mode == "cls" else None
 
 
 class PoolingHook:
-    """A forward hook of the body of a classifier: puts the pooled vector where the head looks for it.
+    """A forward hook on a classifier's body that puts the pooled vector where the head reads it.
 
-    native: the model pools by itself, and only virtual tokens have to be left out.
+    native: the model pools by itself; only virtual tokens are removed.
     """
 
     def __init__(self, pooling: Pooling, *, native: bool = False) -> None:
         self.pooling, self.native = pooling, native
 
     def __call__(self, body: torch.nn.Module, args: Any, kwargs: Mapping[str, Any], output: Any) -> Any:
-        """Replace `pooler_output` where the body has a pooler, else the sequence of states by the pooled one."""
+        """Replace `pooler_output` if the body has a pooler, else replace the states with the pooled vector."""
         states = output.last_hidden_state[:, self.pooling.skip :]
         if self.native:
-            # The model pools by itself, over as many states as there are: virtual ones become copies of the mean.
+            # the model pools over all states, so fill all of them with the pooled vector of the text
             mask = kwargs.get("attention_mask")
             mask = None if mask is None else mask[:, -states.shape[1] :]
             pooled = states[:, 0] if self.pooling.form == FIRST else mean_of(states, mask)
@@ -126,38 +126,38 @@ class PoolingHook:
 
 
 def _run_pooler(body: Any, states: torch.Tensor) -> torch.Tensor:
-    """Return what the body's own pooler gives for other states: [rows, width]."""
+    """Apply the body's pooler to other states: [rows, width]."""
     pooler = body.pooler
-    activation = getattr(body, "pooler_activation", None)  # of ALBERT, whose pooler is a bare linear layer
+    activation = getattr(body, "pooler_activation", None)  # only ALBERT, whose pooler is a bare linear layer
     result: torch.Tensor = pooler(states) if activation is None else activation(pooler(states[:, 0]))
     return result
 
 
 def pool_mean(states: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    """Return the normalised mean over tokens, float32 [rows, width].
+    """Return the normalized mean over tokens, float32 [rows, width].
 
     states: [rows, tokens, width]. mask: [rows, tokens] of 0 and 1; None: every token counts.
     """
-    return normalise(mean_of(states.float(), mask))
+    return normalize(mean_of(states.float(), mask))
 
 
 def mean_of(states: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    """Return the mean over tokens: [rows, width]. states, mask: as above."""
+    """Return the mean over tokens: [rows, width]. states, mask: as in `pool_mean`."""
     if mask is None:
         return states.mean(1)
     weights = mask[..., None].to(states.dtype)
     return (states * weights).sum(1) / weights.sum(1)
 
 
-def normalise(vectors: torch.Tensor) -> torch.Tensor:
-    """Return each vector with mean 0 and variance 1, so that heads learn at the same rate on every backbone."""
+def normalize(vectors: torch.Tensor) -> torch.Tensor:
+    """Normalize each vector to mean 0 and variance 1, so that one learning rate suits the heads of all backbones."""
     import torch
 
     return torch.nn.functional.layer_norm(vectors, vectors.shape[-1:], eps=EPSILON)
 
 
 def needs_hook(family: Family, pooling: Pooling) -> bool:
-    """Return whether a plain model of the family would read its tokens otherwise."""
+    """Return whether a plain model of the family would pool its tokens differently."""
     if family.decoder or pooling.form in (LAST, NATIVE) or (family.guessed and pooling.form == FIRST):
         return False
     if pooling.form == FIRST or family.pooling_setting is not None:
@@ -166,9 +166,9 @@ def needs_hook(family: Family, pooling: Pooling) -> bool:
 
 
 def attach_pooling(model: torch.nn.Module, family: Family, pooling: Pooling) -> None:
-    """Make a freshly loaded classifier read its tokens this way.
+    """Make a freshly loaded classifier pool its tokens this way.
 
-    Nothing is attached where the architecture does it by itself. Raises ValueError for a family that cannot.
+    Attaches nothing if the architecture already does so. Raises ValueError if the family does not support it.
     """
     if not needs_hook(family, pooling):
         return
@@ -179,19 +179,19 @@ def attach_pooling(model: torch.nn.Module, family: Family, pooling: Pooling) -> 
 
 
 def pooling_settings(family: Family, pooling: Pooling) -> dict[str, str]:
-    """Return the config entries by which a family with poolings of its own is told which to use."""
+    """Return the config entries that select the pooling in a family with built-in poolings."""
     if family.pooling_setting is None:
         return {}
     return {family.pooling_setting: next(word for word, form in _NATIVE.items() if form == pooling.form)}
 
 
 def find_body(model: torch.nn.Module) -> torch.nn.Module:
-    """Return the encoder inside a classifier of transformers."""
+    """Return the encoder inside a transformers classifier."""
     body: torch.nn.Module = getattr(model, str(model.base_model_prefix))
     return body
 
 
 def find_pooling(body: torch.nn.Module) -> Pooling | None:
-    """Return the pooling that was attached to a body, or None."""
-    found = [hook.pooling for hook in body._forward_hooks.values() if isinstance(hook, PoolingHook)]
-    return found[0] if found else None
+    """Return the pooling attached to a body, or None."""
+    poolings = [hook.pooling for hook in body._forward_hooks.values() if isinstance(hook, PoolingHook)]
+    return poolings[0] if poolings else None

@@ -1,8 +1,8 @@
-"""Mean pooling as one more layer of a plain BERT-like model, for exports that `pipeline` loads as they are.
+"""Mean pooling as an extra layer of a plain BERT-like model, so that `pipeline` loads an export without textune.
 
-A layer whose queries and keys are zero attends to all tokens alike: with identities for values and output, and nothing
-in its feed-forward part, its first token holds `LayerNorm(first + factor * mean)`. The states below are scaled down and
-the mean up, by powers of two, until what is left of the first token is within rounding, also in half precision.
+A layer whose queries and keys are zero attends to all tokens equally. With identity matrices for values and output and
+a zero feed-forward part, its first token becomes `LayerNorm(first + factor * mean)`. The states below are scaled down
+and the mean up, by powers of two, until the first token's own share is below rounding error even in half precision.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ if TYPE_CHECKING:
     import torch
 
 _SCALE_DOWN, _SCALE_UP = 2.0**-10, 2.0**7
-"""Of the states below, and of their mean: the mean outweighs the first token by 2 ** 17."""
+"""Scales of the states below and of their mean: the mean outweighs the first token by 2 ** 17."""
 _POOLER_SCALE = 2.0**-12
-"""Of what BERT's pooler reads, so that its tanh is straight there."""
+"""Scale of the input of BERT's pooler, small enough for its tanh to be linear."""
 
 
 def can_add_layer(family: Family) -> bool:
-    """Return whether a plain model of this family can hold mean pooling as a layer."""
+    """Return whether mean pooling can be added as a layer to a plain model of this family."""
     return family.name in _PARTS
 
 
 def needs_layer(model: torch.nn.Module) -> bool:
-    """Return whether a classifier reads the mean of its tokens by a hook."""
+    """Return whether a hook does the classifier's mean pooling."""
     pooling = find_pooling(find_body(model))
     return pooling is not None and pooling.form == MEAN
 
 
 def add_pooling_layer(model: Any, family: Family) -> Any:
-    """Return a plain transformers model, one layer deeper, that gives the logits of one with mean pooling."""
+    """Return a plain transformers model, one layer deeper, with the same logits as the model with mean pooling."""
     import torch
 
     config = copy.deepcopy(model.config)

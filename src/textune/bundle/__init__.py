@@ -1,11 +1,12 @@
-"""The run folder's format: its manifest, file names, lock and life cycle. No torch here."""
+"""The run folder: manifest, file names, lock and life cycle. No torch here."""
 
+from textune.bundle.checks import EXPORTED_FORMS
 from textune.bundle.folder import (
     MANIFEST,
     PLAN,
     SETTINGS,
     SWEEP,
-    check_place,
+    check_writable,
     has_begun,
     lock_run,
     name_run,
@@ -13,9 +14,9 @@ from textune.bundle.folder import (
     run_path,
 )
 from textune.bundle.manifest import (
-    EXPORTED_FORMS,
     BaseModel,
     Manifest,
+    OldBundleWarning,
     TextColumns,
     read_manifest,
     refuse_exported,
@@ -27,11 +28,12 @@ __all__ = [
     "EXPORTED_FORMS",
     "MANIFEST",
     "Manifest",
+    "OldBundleWarning",
     "PLAN",
     "SETTINGS",
     "SWEEP",
     "TextColumns",
-    "check_place",
+    "check_writable",
     "has_begun",
     "lock_run",
     "name_run",

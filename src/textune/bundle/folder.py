@@ -10,54 +10,57 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from textune.errors import BundleError, ConfigError
-from textune.files import read_json
+from textune.files import PARTIAL, read_json
 
 MANIFEST = "textune.json"
 SWEEP = "sweep.yaml"
-"""What makes a folder that of a search over many trainings."""
+"""Marks a folder as a sweep of many runs."""
 PLAN, SETTINGS = "plan.json", "config.yaml"
-"""Written in this order, so that a run with its settings can be resumed."""
-_MARKS = (PLAN, SWEEP, MANIFEST)
-_BEFORE_SETTINGS = frozenset({PLAN, f"{PLAN}.partial", f"{SETTINGS}.partial", f"{SWEEP}.partial"})
+"""Written in this order, so that a run that has its settings can be resumed."""
+_MARKERS = (PLAN, SWEEP, MANIFEST)
+_BEFORE_SETTINGS = frozenset(
+    {PLAN, *(partial for name in (PLAN, SETTINGS, SWEEP) for partial in (f"{PARTIAL}{name}", f"{name}.partial"))}
+)
+"""The second form of a partial file's name is that of earlier releases."""
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
 
 
 def name_run(text: str) -> str:
-    """Return text turned into a name that a run folder may have."""
+    """Return text turned into a valid run name."""
     return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-.")[:100] or "run"
 
 
 def run_path(runs_dir: str, name: str) -> Path:
-    """Return the run's folder inside runs_dir; raise ConfigError where the name would leave it."""
+    """Return the run's folder inside runs_dir; raise ConfigError for a name that could leave it."""
     if not _RUN_NAME.fullmatch(name) or name.endswith("."):
         raise ConfigError(
-            f"name={name!r}: a run's name has letters, digits, '.', '_' and '-' only, and is no path",
-            hint="say where runs go with runs_dir=FOLDER",
+            f"name={name!r}: a run's name may have only letters, digits, '.', '_' and '-'",
+            hint="set the folder for runs with runs_dir=FOLDER",
         )
     path = Path(runs_dir) / name
     if path.is_symlink():
-        raise ConfigError(f"{path}: is a symbolic link; runs are not written through links")
+        raise ConfigError(f"{path}: is a symbolic link, and runs are not written through links")
     return path
 
 
-def check_place(folder: Path, setting: str) -> None:
-    """Raise ConfigError where a folder can be neither made nor written to; setting: that names it.
+def check_writable(folder: Path, setting: str) -> None:
+    """Raise ConfigError if a folder can be neither created nor written to; setting: the setting that names it.
 
-    To be asked before anything is trained: hours later it would be too late.
+    Call this before training, so that a run does not fail after hours.
     """
-    exists = os.path.exists  # unlike Path.exists it raises nothing where nobody may look
-    there = next(path for path in (folder, *folder.absolute().parents) if exists(path))
-    if not there.is_dir():
-        raise ConfigError(f"{there}: is a file, no folder", hint=f"give {setting} a folder")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise ConfigError(f"{there}: cannot be written to", hint=f"give {setting} another folder")
+    exists = os.path.exists  # unlike Path.exists it does not raise for unreadable parents
+    existing = next(path for path in (folder, *folder.absolute().parents) if exists(path))
+    if not existing.is_dir():
+        raise ConfigError(f"{existing}: is a file, not a folder", hint=f"set {setting} to a folder")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise ConfigError(f"{existing}: is not writable", hint=f"set {setting} to another folder")
 
 
 @contextlib.contextmanager
 def lock_run(folder: Path) -> Iterator[None]:
-    """Hold the run folder for this process; raise BundleError at once where another holds it.
+    """Lock the run folder for this process; raise BundleError at once if another process has it.
 
-    The lock is the operating system's, so it goes with the process, however that ends.
+    The operating system releases the lock when the process ends, even after a crash.
     """
     from filelock import FileLock, Timeout
 
@@ -67,7 +70,7 @@ def lock_run(folder: Path) -> Iterator[None]:
         lock.acquire()
     except Timeout:
         raise BundleError(
-            f"{folder}: another process is working on this run", hint="wait for it, or choose name="
+            f"{folder}: another process is working on this run", hint="wait for it, or set another name="
         ) from None
     try:
         yield
@@ -76,28 +79,28 @@ def lock_run(folder: Path) -> Iterator[None]:
 
 
 def prepare_run_folder(folder: Path, *, overwrite: bool) -> None:
-    """Empty the folder where that was asked for, or a run was killed in it before there was anything to resume.
+    """Create the folder, or empty it with overwrite or if a run was killed in it before it could be resumed.
 
-    Raises BundleError where it holds something else.
+    Raises BundleError if it contains anything else.
     """
-    inside = [p for p in folder.iterdir() if p.name != ".lock"] if folder.is_dir() else []
-    if not inside:
+    contents = [p for p in folder.iterdir() if p.name != ".lock"] if folder.is_dir() else []
+    if not contents:
         folder.mkdir(parents=True, exist_ok=True)
         return
-    broken_start = {path.name for path in inside} <= _BEFORE_SETTINGS and _is_plan(folder / PLAN)
-    if not overwrite and not broken_start:
+    never_started = {path.name for path in contents} <= _BEFORE_SETTINGS and _is_plan(folder / PLAN)
+    if not overwrite and not never_started:
         resumable = (folder / "checkpoints").is_dir() and not (folder / MANIFEST).is_file()
         resumable |= (folder / SWEEP).is_file() and not (folder / SWEEP).with_suffix(".json").is_file()
         raise BundleError(
-            f"{folder}: this run exists already",
-            hint=f"go on with 'textune resume {folder}', or add --overwrite"
+            f"{folder}: this run already exists",
+            hint=f"continue it with 'textune resume {folder}', or add --overwrite"
             if resumable
-            else "choose another name=, or add --overwrite",
+            else "set another name=, or add --overwrite",
         )
-    if not broken_start and not any((folder / mark).is_file() for mark in _MARKS):
-        raise BundleError(f"{folder}: holds files that are not a run's; it is not overwritten")
-    # The marks go last: where this is killed, what is left can still be told from a person's own files.
-    for path in sorted(inside, key=lambda path: path.name in _MARKS):
+    if not never_started and not any((folder / marker).is_file() for marker in _MARKERS):
+        raise BundleError(f"{folder}: not overwritten, because it contains files that are not a run's")
+    # remove the markers last: if this is killed, the rest is still recognized as a run
+    for path in sorted(contents, key=lambda path: path.name in _MARKERS):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
@@ -105,7 +108,7 @@ def prepare_run_folder(folder: Path, *, overwrite: bool) -> None:
 
 
 def _is_plan(path: Path) -> bool:
-    """Return whether a file, where there is one, is textune's: a person may call a file plan.json, too."""
+    """Return whether the file is missing or textune's; a user may have a plan.json, too."""
     try:
         return not path.exists() or {"settings", "precision", "engine"} <= read_json(path, "the run's plan").keys()
     except BundleError:
@@ -113,5 +116,5 @@ def _is_plan(path: Path) -> bool:
 
 
 def has_begun(folder: Path) -> bool:
-    """Return whether there is a run that `textune resume` can go on with, or that is finished."""
+    """Return whether the folder has a run that is finished or that `textune resume` can continue."""
     return (folder / PLAN).is_file() and (folder / SETTINGS).is_file()

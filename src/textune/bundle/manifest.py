@@ -1,33 +1,40 @@
-"""The run folder's format: manifest, hashes, lock, and names that cannot leave the workspace. No torch here.
+"""The manifest of a bundle. No torch here.
 
-A bundle is a run folder whose `textune.json` exists. The manifest is written last and atomically, and it names
-the SHA-256 of every file that never changes again, so a folder is either a whole bundle or none.
+A bundle is a run folder with a `textune.json`. The manifest is written last and atomically, and it lists the SHA-256
+of every file that no longer changes, so a folder is either a complete bundle or none.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from textune.bundle.checks import DIGEST, compute_digest, list_wrong_fields
 from textune.bundle.folder import MANIFEST
 from textune.config.long_text import LONG_TEXT_FORMS, LongText
 from textune.errors import BundleError
 from textune.files import confined_path, hash_file, read_json, write_text_atomically
 
-FORMAT_VERSION = 1
-EXPORTED_FORMS = ("onnx", "onnx-int8")
+FORMAT_VERSION = 2
+"""Since 2 the manifest holds a digest of itself; before, a changed value could not be told from a right one."""
+_READABLE = (1, 2)
+
+
+class OldBundleWarning(UserWarning):
+    """A bundle of an older format, which has fewer checks, was read."""
 
 
 @dataclass(frozen=True)
 class BaseModel:
-    """The pretrained model under the run: enough to find it again and to know it is the same.
+    """The run's pretrained model: enough to find and verify it.
 
     id: hub id, or the folder's name for a local model; never a path.
-    sha256: of its weight file (of the sorted per-file digests where there are several).
+    sha256: hash of its weight file (of the sorted per-file digests if there are several).
     """
 
     id: str
@@ -39,10 +46,10 @@ class BaseModel:
 
 @dataclass(frozen=True)
 class TextColumns:
-    """Which columns were read as text, so that files can be predicted the way they were trained.
+    """The columns read in training, so that prediction reads files the same way.
 
-    indicators: label columns of 0 and 1, one per label; then there is no `label`. label_separator: joins the labels
-    of one cell in multi-label data.
+    indicators: 0/1 label columns, one per label; `label` is then None. label_separator: separates the labels in a cell
+    of multi-label data.
     """
 
     text: tuple[str, ...] = ("text",)
@@ -56,12 +63,12 @@ class TextColumns:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What `textune.json` says.
+    """The content of `textune.json`.
 
-    imported: peft_type and peft_version of the adapter folder that the run was made of; empty for a trained run.
-    pooling: what the head reads of a text: "first", "mean", "last" or "native" (`textune.pooling`); None, in bundles
-    that are older than the setting: as the architecture does by itself.
-    exported: form, padding and measured quality of an ONNX folder; empty for a run.
+    imported: peft_type and peft_version of the adapter folder that the run was imported from; empty for a trained run.
+    pooling: "first", "mean", "last" or "native" (`textune.backbones.pooling`); None in bundles older than the setting:
+    the architecture's default.
+    exported: form, padding and measured quality of an ONNX export; empty for a run.
     """
 
     task: str
@@ -95,32 +102,30 @@ class Manifest:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write `textune.json` atomically; call it when every file it names is on disk."""
-    content = json.dumps(dataclasses.asdict(manifest), indent=2, ensure_ascii=False)
-    write_text_atomically(folder / MANIFEST, content + "\n")
+    """Write `textune.json` atomically; call this after every file it lists is on disk."""
+    plain = json.loads(json.dumps(dataclasses.asdict(manifest) | {"format_version": FORMAT_VERSION}))
+    text = json.dumps({DIGEST: compute_digest(plain)} | plain, indent=2, ensure_ascii=False)
+    write_text_atomically(folder / MANIFEST, text + "\n")
 
 
 def read_manifest(folder: str | Path, *, verify: bool = True) -> Manifest:
-    """Read a bundle's manifest and checks that each file it names is there, inside, and unchanged.
+    """Read a bundle's manifest and check that each file it lists exists, is inside the folder and is unchanged.
 
-    Raises BundleError: no bundle, unknown format, a missing or altered file (named), a link that leaves the folder.
+    Raises BundleError: no bundle, unknown format, a missing or changed file, a link that leaves the folder.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise BundleError(f"{folder}: there is no such run folder")
+        raise BundleError(f"{folder}: no such run folder")
     if not (folder / MANIFEST).is_file():
         unfinished = (folder / "checkpoints").is_dir()
         raise BundleError(
             f"{folder}: not a finished run: {MANIFEST} is missing",
-            hint=f"go on with: textune resume {folder}" if unfinished else "give the folder that 'textune train' made",
+            hint=f"continue it with: textune resume {folder}"
+            if unfinished
+            else "give a folder made by 'textune train'",
         )
     content = read_json(folder / MANIFEST, "the manifest")
-    version = content.get("format_version")
-    if version != FORMAT_VERSION:
-        raise BundleError(
-            f"{folder / MANIFEST}: format {version!r} is not known to this version, which reads {FORMAT_VERSION}",
-            hint="install a newer textune" if isinstance(version, int) and version > FORMAT_VERSION else None,
-        )
+    _check_content(folder, content)
     try:
         manifest = _build_manifest(content)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -128,26 +133,48 @@ def read_manifest(folder: str | Path, *, verify: bool = True) -> Manifest:
     for name, digest in manifest.files.items():
         path = confined_path(folder, name)
         if not path.is_file():
-            raise BundleError(f"{path}: the bundle is incomplete: this file is missing")
+            raise BundleError(f"{path}: is missing, so the bundle is incomplete")
         if verify and hash_file(path) != digest:
             raise BundleError(
-                f"{path}: the file was altered or damaged: its SHA-256 is not the manifest's",
-                hint="take the file from a copy of the run, or train again",
+                f"{path}: changed or damaged: its SHA-256 differs from the manifest's",
+                hint="restore the file from a copy of the run, or train again",
             )
     return manifest
 
 
-def refuse_exported(run: str | Path, manifest: Manifest) -> None:
-    """Raise BundleError for an ONNX folder where a run is wanted."""
-    if manifest.exported:
+def _check_content(folder: Path, content: Mapping[str, Any]) -> None:
+    """Raise BundleError where the format is unknown, the digest is wrong or a value cannot be."""
+    path, version = folder / MANIFEST, content.get("format_version")
+    if type(version) is not int or version not in _READABLE:
         raise BundleError(
-            f"{run}: was exported to ONNX, and is no run any more", hint="give the run that it was made of"
+            f"{path}: unknown format {version!r}; this version reads formats 1 to {FORMAT_VERSION}",
+            hint="install a newer textune" if isinstance(version, int) and version > FORMAT_VERSION else None,
+        )
+    wrong = list_wrong_fields(content)
+    if version >= 2 and content.get(DIGEST) != compute_digest(content):
+        raise BundleError(
+            f"{path}: changed or damaged: its digest does not match its content" + (f" ({wrong[0]})" if wrong else ""),
+            hint="restore the file from a copy of the run, or train again",
+        )
+    if wrong:
+        raise BundleError(f"{path}: the manifest is damaged: {'; '.join(wrong[:3])}")
+    if version == 1:
+        warnings.warn(
+            f"{folder}: a bundle of format 1, whose manifest has no digest: a changed value in it would not be noticed",
+            OldBundleWarning,
+            stacklevel=3,
         )
 
 
+def refuse_exported(run: str | Path, manifest: Manifest) -> None:
+    """Raise BundleError for an ONNX export."""
+    if manifest.exported:
+        raise BundleError(f"{run}: is an ONNX export, not a run", hint="give the run that it was exported from")
+
+
 def _build_manifest(content: Mapping[str, Any]) -> Manifest:
-    known = {f.name for f in dataclasses.fields(Manifest)}
-    values = {k: v for k, v in content.items() if k in known}
+    names = {f.name for f in dataclasses.fields(Manifest)}
+    values = {k: v for k, v in content.items() if k in names}
     columns = values["columns"]
     values["base_model"] = BaseModel(**values["base_model"])
     values["columns"] = TextColumns(
@@ -157,27 +184,15 @@ def _build_manifest(content: Mapping[str, Any]) -> Manifest:
         values["long_text"] = _build_long_text(values["long_text"])
     for name in ("labels", "label_values", "new_modules"):
         values[name] = tuple(str(v) for v in values[name])
-    if len(values["labels"]) != len(values["label_values"]) or len(values["labels"]) < 2:
-        raise ValueError("labels and label_values do not fit together")
-    if not all(isinstance(v, str) for v in values["files"].values()):
-        raise ValueError("files must map names to SHA-256 digests")
     if values.get("thresholds") is not None:
         values["thresholds"] = tuple(float(v) for v in values["thresholds"])
-        if len(values["thresholds"]) != len(values["labels"]):
-            raise ValueError("there must be one threshold per label")
-    if values.get("exported") and values["exported"]["form"] not in EXPORTED_FORMS:
-        raise ValueError(f"the exported form {values['exported']['form']!r} is not known")
-    if values.get("pooling") not in (None, "first", "mean", "last", "native"):
-        raise ValueError(f"the pooling {values['pooling']!r} is not known")
-    if values["task"] not in ("single_label", "multi_label"):
-        raise ValueError(f"the task {values['task']!r} is not known")
     return Manifest(**values)
 
 
 def _build_long_text(content: Mapping[str, Any]) -> LongText:
     long_text = LongText(**content)
     counts = (long_text.overlap, long_text.max_windows)
-    fits = all(type(n) is int for n in counts) and long_text.overlap >= 0 and long_text.max_windows >= 1
-    if long_text.form not in LONG_TEXT_FORMS or not fits or not 0 <= long_text.head_fraction <= 1:
-        raise ValueError(f"long_text {dict(content)} is not known")
+    valid = all(type(n) is int for n in counts) and long_text.overlap >= 0 and long_text.max_windows >= 1
+    if long_text.form not in LONG_TEXT_FORMS or not valid or not 0 <= long_text.head_fraction <= 1:
+        raise ValueError(f"invalid long_text {dict(content)}")
     return long_text

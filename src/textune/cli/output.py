@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from textune.evaluation import AnyEvaluation
     from textune.run import Run
+    from textune.tasks import AnyEvaluation
 
 JSON_HELP = "Print one JSON object on standard output; progress goes to standard error."
 DEVICE_HELP = "cpu, cuda or mps; default: the best there is."
@@ -69,9 +69,9 @@ def summarise_run(run: Run) -> dict[str, Any]:
         "report": str(run.report),
         "split": run.metrics["split"],
         "rows": tuned["rows"],
-        **_scores_of(tuned),
+        **_read(tuned).summary,
         "intervals": tuned["intervals"],
-        "baselines": {key: _scores_of(model) for key, model in models.items()},
+        "baselines": {key: _read(model).summary for key, model in models.items()},
         "trainable_parameters": run.manifest.trainable_parameters,
         "total_parameters": run.manifest.total_parameters,
         "test_reads": run.manifest.test_reads,
@@ -80,34 +80,30 @@ def summarise_run(run: Run) -> dict[str, Any]:
     }
 
 
-def _scores_of(model: Mapping[str, Any]) -> dict[str, float]:
-    """Return the scores of stored figures; accuracy is of whole rows where a text has several labels."""
-    micro = {"micro_f1": model["micro"]["f1"]} if "micro" in model else {}
-    return {"accuracy": model["accuracy"], "macro_f1": model["macro"]["f1"], **micro}
+def _read(model: Mapping[str, Any]) -> AnyEvaluation:
+    """Return the figures of a model in metrics.json."""
+    from textune.tasks import read_evaluation
+
+    return read_evaluation({k: v for k, v in model.items() if k != "seconds"})
 
 
 def print_run(run: Run) -> None:
     """Print the table before and after, and where everything is."""
-    from textune.evaluation import read_evaluation
     from textune.progress import format_seconds
+    from textune.tasks import task_of
 
-    names = {
-        "majority": "majority class",
-        "tfidf": "TF-IDF + logistic regression",
-        "probe": "frozen embeddings + logistic regression",
-        "base": "base model before tuning",
-        "tuned": "tuned model",
-    }
+    names = task_of(run.manifest).model_names
     rows = []
     for key, model in run.metrics["models"].items():
         seconds = model["seconds"]
-        first = read_evaluation({k: v for k, v in model.items() if k != "seconds"}).headline
+        evaluation = _read(model)
+        first = evaluation.headline
         rows.append(
             (
                 names[key],
                 f"{first.value:.1%}",
                 f"{first.interval.low:.1%} to {first.interval.high:.1%}",
-                f"{model['macro']['f1']:.3f}",
+                *(f"{figure.value:.3f}" for figure in evaluation.further),
                 "" if seconds is None else format_seconds(seconds),
             )
         )
@@ -116,10 +112,10 @@ def print_run(run: Run) -> None:
         f"on {run.metrics['models']['tuned']['rows']:,} {run.metrics['split']} rows",
         first.name,
         "95% interval",
-        "macro F1",
+        *(figure.name for figure in evaluation.further),
         "time",
     )
-    print_table(header, rows, right=(1, 2, 3, 4))
+    print_table(header, rows, right=range(1, len(header)))
     typer.echo()
     size = run.metrics["summary"].get("size on disk", "")
     print_facts(

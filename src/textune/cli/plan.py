@@ -38,21 +38,16 @@ def plan(
     from textune.plan import list_plans, plan_runs
     from textune.progress import open_progress
 
-    chosen = split_list(flat.pop("methods", None)) or _name_method(flat)
-    backbones = split_list(flat.pop("backbones", None)) or [str(flat.get("backbone") or "minilm")]
+    configured = build_config({k: v for k, v in flat.items() if k in ("method", "backbone")})
+    method = configured.method.name
+    chosen = split_list(flat.pop("methods", None)) or ([] if method is None else [method])
+    backbones: list[str | None] = [*split_list(flat.pop("backbones", None))] or [configured.model.backbone]
     progress = open_progress()
     forecasts = plan_runs(list_plans(flat, chosen, backbones, progress), seconds, progress, skip_failing=not chosen)
     if json_output:
         print_json({"forecasts": [forecast.to_dict() for forecast in forecasts]})
         return
     print_forecasts(forecasts)
-
-
-def _name_method(flat: dict[str, object]) -> list[str]:
-    """Return the method that method= names, or none."""
-    method = flat.get("method")
-    name = method.get("name") if isinstance(method, dict) else method
-    return [str(name)] if name else []
 
 
 def print_forecasts(forecasts: Sequence[Forecast]) -> None:

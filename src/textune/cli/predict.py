@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from textune.config import RunConfig
     from textune.inference import Predictor
 
-_FILES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".xlsx", ".xls", ".ods")
-
 
 def predict(
     run: str = typer.Argument(..., metavar="RUN"),
@@ -41,9 +39,12 @@ def predict(
     file = _find_file(texts)
     from textune.inference import Predictor
 
-    backbone = config.model.backbone if config.model.backbone != "minilm" else None
     predictor = Predictor.load(
-        run, backbone=backbone, device=device, precision=config.training.precision, trust=config.model.trust
+        run,
+        backbone=config.model.backbone,
+        device=device,
+        precision=config.training.precision,
+        trust=config.model.trust,
     )
     if file is not None:
         _predict_file(predictor, file, output, config, probabilities, exact, overwrite, json_output)
@@ -65,7 +66,7 @@ def predict(
 def _find_file(texts: list[str]) -> Path | None:
     from textune.errors import DataError
 
-    files = [t for t in texts if Path(t).suffix.lower() in _FILES and " " not in Path(t).suffix and len(t) < 4096]
+    files = [text for text in texts if _names_table(text)]
     there = [t for t in files if Path(t).is_file()]
     if there and len(texts) == 1:
         return Path(there[0])
@@ -74,6 +75,15 @@ def _find_file(texts: list[str]) -> Path | None:
     if files and len(texts) == 1 and len(texts[0].split()) == 1:
         raise DataError(f"{files[0]}: there is no such file")
     return None
+
+
+def _names_table(word: str) -> bool:
+    """Return whether a word ends like a file that can be read, whether it exists or not."""
+    if len(word) >= 4096 or not Path(word).suffix or " " in Path(word).suffix:
+        return False
+    from textune.data import Location, list_readable  # imported late: a text alone needs no tables
+
+    return Location(Path(word)).suffix in list_readable()
 
 
 def _predict_file(
@@ -86,13 +96,14 @@ def _predict_file(
     overwrite: bool,
     json_output: bool,
 ) -> None:
+    from textune.data import Location
     from textune.errors import ConfigError
-    from textune.inference.files import FileForm, predict_file
+    from textune.inference.files import FileForm, list_writable, predict_file
     from textune.progress import open_progress
     from textune.run.tables import read_options
 
-    suffix = file.suffix.lower() if file.suffix.lower() in (".csv", ".tsv", ".jsonl", ".parquet") else ".csv"
-    target = output or file.with_name(f"{file.stem}.predicted{suffix}")
+    suffix = Location(file).suffix if Location(file).suffix in list_writable() else ".csv"
+    target = output or file.with_name(f"{file.name.removesuffix('.gz').rpartition('.')[0]}.predicted{suffix}")
     if target.exists() and not overwrite:
         raise ConfigError(f"{target}: exists already", hint="choose another --output, or add --overwrite")
     progress = open_progress()
@@ -134,20 +145,20 @@ def _count(say: Callable[[str], None]) -> Callable[[int], None]:
 def _print(predictor: Predictor, texts: list[str], probabilities: bool, json_output: bool) -> None:
     from textune.evaluation import NO_LABEL
 
-    predictions = predictor.classify(texts)
+    predictions, show = predictor.classify(texts), predictor.task.format_value
     if json_output:
         print_json({"predictions": [{"text": t} | vars(p) for t, p in zip(texts, predictions, strict=True)]})
         return
     if probabilities:
         header = ("label", *predictor.labels, "text")
         rows = [
-            (", ".join(p.answer) or NO_LABEL, *(f"{v:.1%}" for v in p.probabilities.values()), t)
+            (", ".join(p.answer) or NO_LABEL, *map(show, p.probabilities.values()), t)
             for t, p in zip(texts, predictions, strict=True)
         ]
         print_table(header, rows, right=range(1, len(header) - 1))
         return
     rows = [
-        (", ".join(p.answer) or NO_LABEL, ", ".join(f"{v:.1%}" for v in p.answer.values()), t)
+        (", ".join(p.answer) or NO_LABEL, ", ".join(map(show, p.answer.values())), t)
         for t, p in zip(texts, predictions, strict=True)
     ]
     print_table(("label", "sure", "text"), rows, right=(1,))
@@ -166,4 +177,6 @@ def _converse(predictor: Predictor, probabilities: bool) -> None:
             return
         best = predictor.classify([text])[0]
         shown = best.probabilities if probabilities else best.answer
-        typer.echo("  ".join(f"{label} {value:.1%}" for label, value in shown.items()) or NO_LABEL)
+        typer.echo(
+            "  ".join(f"{label} {predictor.task.format_value(value)}" for label, value in shown.items()) or NO_LABEL
+        )

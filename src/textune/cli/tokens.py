@@ -17,14 +17,14 @@ def tokens(
     """Show the tokens of a text and their ids, and what a model would read of it."""
     from textune.backbones import resolve_backbone
     from textune.config import build_config
-    from textune.config.defaults import choose_long_text, choose_max_length
+    from textune.config.defaults import choose_backbone, choose_long_text, choose_max_length
     from textune.errors import DataError
     from textune.tokens import encode_texts, load_tokenizer
 
     config = build_config(gather_settings(settings or []))
     if not text.strip():
         raise DataError("the text is empty")
-    backbone = resolve_backbone(config.model.backbone, trust=config.model.trust)
+    backbone = resolve_backbone(choose_backbone(config), trust=config.model.trust)
     tokenizer = load_tokenizer(backbone.folder)
     encoding = tokenizer.encode(text)
     config, _ = choose_max_length(config, backbone.max_positions)

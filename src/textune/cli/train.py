@@ -71,9 +71,10 @@ def print_settings() -> None:
     import dataclasses
 
     from textune.config import RunConfig, known_settings
+    from textune.config.defaults import fill_in_model
     from textune.methods import methods
 
-    defaults = RunConfig().to_dict()
+    defaults = fill_in_model(RunConfig()).to_dict()
     rows = [(name, _show(defaults.get(name)), help_text) for name, help_text in known_settings().items()]
     for key, method in methods:
         for f in dataclasses.fields(method.options_type):

@@ -16,13 +16,12 @@ from textune.evaluation import (
     Interval,
     adjust_holm,
     compare_pair,
-    count_correct,
-    count_labels,
     estimate_interval,
     estimate_macro_f1,
 )
 from textune.report.comparison import COSTS, Candidate, Comparison, Pair, RunLine, mark_fronts
 from textune.run.test_reads import count_reads_of_own_rows
+from textune.tasks import task_of
 
 
 def compare_runs(folders: Sequence[str | Path]) -> Comparison:
@@ -61,17 +60,16 @@ def _describe_machine(run: RunRecord) -> str:
 
 def _count(runs: Sequence[RunRecord]) -> Counts:
     """Return each seed's counts: correct rows, or with several labels per text the counts of micro F1."""
-    if runs[0].manifest.task == "multi_label":
-        return count_labels(runs[0].true, [run.predicted for run in runs], runs[0].unknown.sum(1))
-    return count_correct([np.asarray((run.true & run.predicted).any(1)) for run in runs])
+    first = runs[0]
+    return task_of(first.manifest).count_earned(first.true, [run.predicted for run in runs], first.unknown.sum(1))
 
 
 def _describe(group: Group, counts: Counts) -> Candidate:
     runs = group.runs
     values = counts.values
-    macro = [run.evaluation.macro.f1 for run in runs]
+    macro = [run.evaluation.further[0].value for run in runs]
     if len(runs) == 1:  # the same intervals as in the run's report
-        interval, macro_interval = runs[0].evaluation.headline.interval, runs[0].evaluation.intervals["macro_f1"]
+        interval, macro_interval = runs[0].evaluation.headline.interval, runs[0].evaluation.further[0].interval
     else:
         interval, macro_interval = estimate_interval(counts), _estimate_macro_f1(runs)
     return Candidate(
@@ -116,7 +114,7 @@ def _list_run(run: RunRecord, group: str) -> RunLine:
         run.seed,
         evaluation.headline.value,
         evaluation.headline.interval,
-        evaluation.macro.f1,
+        evaluation.further[0].value,
         run.costs,
         count_reads_of_own_rows(run.folder),
     )

@@ -9,14 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from textune.backbones import resolve_backbone
 from textune.bundle import MANIFEST, has_begun, name_run, read_manifest, run_path
 from textune.config import RunConfig, build_config, write_settings
+from textune.config.defaults import choose_backbone, choose_method, fill_in_model
 from textune.errors import BundleError, ConfigError
-from textune.methods import check_family, check_length, resolve
 from textune.process.child import explain_failure, run_child
 from textune.progress import Progress
-from textune.run.start import adopt_init, stem_of
+from textune.run.start import adopt_init, resolve_model, stem_of
 from textune.run.tables import prepare_data
 
 Launch = Callable[[RunConfig, Path | None], None]
@@ -24,12 +23,16 @@ Launch = Callable[[RunConfig, Path | None], None]
 
 
 def list_configs(
-    settings: Mapping[str, Any], methods: Sequence[str], backbones: Sequence[str], seeds: Sequence[int]
+    settings: Mapping[str, Any],
+    methods: Sequence[str | None],
+    backbones: Sequence[str | None],
+    seeds: Sequence[int],
 ) -> list[RunConfig]:
     """Return the settings of every requested run: each method on each backbone with each seed, on the same rows.
 
     All runs are split with the first seed. A run's name contains a hash of its settings, so that only the same command
-    finds it again. Raises ConfigError or ModelError for unsupported combinations.
+    finds it again. A method or backbone of None is open: that of the run of init=, or the default. Raises ConfigError
+    or ModelError for unsupported combinations.
     """
     if settings.get("name") is not None:
         raise ConfigError("name=: the runs of a comparison are named automatically", hint="set runs_dir= instead")
@@ -44,20 +47,16 @@ def list_configs(
             shared = {"split_seed": seeds[0]} | dict(settings)
             shared |= {"method": {"name": name, **options}, "backbone": backbone}
             by_seed = [build_config(shared | {"seed": seed}) for seed in seeds]
-            adopted = adopt_init(by_seed[0])
-            method = resolve(adopted.method.name, adopted.method.options)
-            resolved = resolve_backbone(adopted.model.backbone, trust=settings.get("trust"))
-            check_family(method, resolved.family)
-            check_length(method, resolved, adopted.tokens.max_length)
+            resolve_model(adopt_init(by_seed[0]))
             configs += [config.replace(name=_build_name(config)) for config in by_seed]
     return configs
 
 
 def _build_name(config: RunConfig) -> str:
-    identity = json.dumps(config.identity(), sort_keys=True)
-    data, backbone = (name_run(stem_of(source)) for source in (config.data.data, config.model.backbone))
+    identity = json.dumps(fill_in_model(config).identity(), sort_keys=True)
+    data, backbone = (name_run(stem_of(source)) for source in (config.data.data, choose_backbone(config)))
     digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
-    return "-".join([data[:40], backbone[:30], config.method.name, str(config.training.seed), digest])
+    return "-".join([data[:40], backbone[:30], choose_method(config), str(config.training.seed), digest])
 
 
 def train_missing(configs: Sequence[RunConfig], progress: Progress, launch: Launch | None = None) -> list[Path]:
@@ -82,10 +81,10 @@ def train_missing(configs: Sequence[RunConfig], progress: Progress, launch: Laun
         if finished[number - 1]:
             continue
         resumes = has_begun(folder)
-        backbone = stem_of(config.model.backbone)
+        adopted = adopt_init(config)
         progress.say(
-            f"run {number} of {len(configs)}: {config.method.name} on {backbone}, seed {config.training.seed}"
-            + (", resuming" if resumes else "")
+            f"run {number} of {len(configs)}: {choose_method(adopted)} on {stem_of(choose_backbone(adopted))}, "
+            f"seed {config.training.seed}" + (", resuming" if resumes else "")
         )
         launch(config, folder if resumes else None)
     return folders
@@ -110,4 +109,4 @@ def train_in_child(config: RunConfig, interrupted: Path | None) -> None:
             words = ["train", str(path)]
         finished = run_child(words)
     if finished.code:
-        raise explain_failure(f"{config.method.name}, seed {config.training.seed}", finished)
+        raise explain_failure(f"{choose_method(config)}, seed {config.training.seed}", finished)

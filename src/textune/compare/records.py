@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from textune.bundle import SETTINGS, Manifest
 from textune.config import build_config, load_settings
 from textune.errors import BundleError, DataError
-from textune.evaluation import AnyEvaluation, read_evaluation
 from textune.report.comparison import COSTS
 from textune.run import load_run
 from textune.run.other_rows import labels_of
+from textune.tasks import AnyEvaluation, read_evaluation
 
 
 @dataclass(frozen=True)

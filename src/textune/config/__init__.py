@@ -1,4 +1,4 @@
-"""Settings: their schema, values from text and YAML, and the rules that fill in what was left open."""
+"""Settings: their schema, parsing from text and YAML, and the rules for settings left open."""
 
 from textune.config.long_text import TRUNCATE, LongText
 from textune.config.schema import (

@@ -1,4 +1,4 @@
-"""How much each class counts in the loss: as set, or so that rare classes count as much as frequent ones. No torch."""
+"""Class weights in the loss: as set, or balanced so that rare classes count as much as frequent ones. No torch."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ ClassWeights = str | tuple[tuple[str, float], ...] | tuple[float, ...]
 """``"balanced"``, (label, weight) pairs, or one weight per class in the order of the labels."""
 
 HEAVIEST_POSITIVE = 20.0
-"""Most that a row with a label counts against one without it when balanced: of a label with one row in a thousand
-each would else weigh a thousand, and a few odd texts would lead the training."""
+"""Largest balanced weight of a row with a label against one without it. A label with one row in a thousand would
+otherwise get weight 1,000, and a few odd texts would dominate training."""
 
 
 def parse_class_weights(value: Any) -> ClassWeights:
     """Turn ``"balanced"``, ``"ham=1,spam=4"``, ``"1,4"``, a list or a mapping into class weights.
 
-    Raises ValueError where a weight is not a positive number or a class comes twice.
+    Raises ValueError if a weight is not a positive number or a class appears twice.
     """
     if isinstance(value, str):
         if value.strip() == "balanced":
@@ -33,15 +33,15 @@ def parse_class_weights(value: Any) -> ClassWeights:
     elif isinstance(value, Mapping):
         value = list(value.items())
     if not isinstance(value, list | tuple) or not value:
-        raise ValueError("must be balanced, or a weight for every class such as ham=1,spam=4")
+        raise ValueError("must be balanced, or a weight for every class, such as ham=1,spam=4")
     if not any(isinstance(item, list | tuple) for item in value):
         return tuple(_parse_weight(item) for item in value)
     if not all(isinstance(item, list | tuple) and len(item) == 2 for item in value):
         raise ValueError("each weight needs its class, such as ham=1,spam=4")
     names = [str(name) for name, _ in value]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f"class {twice[0]!r} comes twice")
+    duplicates = sorted({name for name in names if names.count(name) > 1})
+    if duplicates:
+        raise ValueError(f"class {duplicates[0]!r} appears twice")
     return tuple(
         (name, _parse_weight(weight, f"class {name!r}: ")) for name, (_, weight) in zip(names, value, strict=True)
     )
@@ -53,9 +53,9 @@ def _parse_weight(value: Any, where: str = "") -> float:
     except (ValueError, TypeError):
         weight = math.nan
     if isinstance(value, bool) or not math.isfinite(weight):
-        raise ValueError(f"{where}{value!r} is no weight: it must be a finite number")
+        raise ValueError(f"{where}{value!r} is not a weight: it must be a finite number")
     if weight <= 0:
-        raise ValueError(f"{where}the weight {weight:g} is not above 0")
+        raise ValueError(f"{where}the weight {weight:g} must be above 0")
     return weight
 
 
@@ -68,34 +68,37 @@ def weigh_classes(
     *,
     multi_label: bool,
 ) -> NDArray[np.float32] | None:
-    """Return the loss weights of the classes, or None where all count alike.
+    """Return the loss weights of the classes, or None if all are equal.
 
-    counts: training rows of each class. values, names: of the classes, as the data and the person call them.
-    One label per text: float32 [classes], of a row by its class; balanced is rows / (classes x rows of the class).
-    Several: float32 [classes, 2], of a decision where the label is absent and present; balanced is absent rows /
-    present rows, at most 20, and given weights are those of presence.
-    They are scaled to a mean of 1 over the training rows (and labels), so that only their ratios matter and learning
-    rates carry over. Raises ConfigError where a class is unknown, has no weight or, balanced, no training row.
+    counts: training rows per class. values, names: the classes as written in the data, and as displayed.
+    One label per text: float32 [classes]; the balanced weight is rows / (classes x rows of the class).
+    Several labels: float32 [classes, 2], the weights of an absent and a present label; the balanced weight of presence
+    is absent rows / present rows, at most 20. Weights set by the user are those of presence.
+    Weights are scaled to a mean of 1 over the training rows (and labels), so only their ratios matter and learning
+    rates carry over. Raises ConfigError if a class is unknown, has no weight or, balanced, has no training row.
     """
     if setting is None:
         return None
     import numpy as np
 
-    seen = np.asarray(counts, dtype=np.float64)
+    per_class = np.asarray(counts, dtype=np.float64)
     if setting == "balanced":
-        if empty := [name for name, rows_of in zip(names, seen, strict=True) if not rows_of]:
+        if empty := [name for name, count in zip(names, per_class, strict=True) if not count]:
             raise ConfigError(
-                f"class_weights=balanced: class '{empty[0]}' has no training row, so it has no weight",
-                hint="take it out of labels=, take more rows, or give a weight for every class",
+                f"class_weights=balanced: class '{empty[0]}' has no training rows, so it has no weight",
+                hint="remove it from labels=, use more rows, or set a weight for every class",
             )
-        weights = np.clip((rows - seen) / seen, None, HEAVIEST_POSITIVE) if multi_label else rows / (len(seen) * seen)
+        if multi_label:
+            weights = np.clip((rows - per_class) / per_class, None, HEAVIEST_POSITIVE)
+        else:
+            weights = rows / (len(per_class) * per_class)
     else:
         weights = _read_weights(setting, values, names)
     if not multi_label:
-        return np.asarray(weights * (seen.sum() / (seen * weights).sum()), dtype=np.float32)
-    weights = np.maximum(weights, 1e-3)  # of a label in every row nothing is absent, and balanced gives it 0
+        return np.asarray(weights * (per_class.sum() / (per_class * weights).sum()), dtype=np.float32)
+    weights = np.maximum(weights, 1e-3)  # a label in every row would get a balanced weight of 0
     both = np.stack([np.ones_like(weights), weights], axis=1)
-    present = seen / max(rows, 1)
+    present = per_class / max(rows, 1)
     return np.asarray(both / (present * weights + 1 - present).mean(), dtype=np.float32)
 
 
@@ -107,7 +110,7 @@ def _read_weights(setting: ClassWeights, values: Sequence[str], names: Sequence[
         if len(numbers) != len(names):
             raise ConfigError(
                 f"class_weights: {len(numbers)} weights for {len(names)} classes ({', '.join(names[:20])})",
-                hint="give one for every class, such as " + ",".join(f"{name}=1" for name in names[:3]),
+                hint="set one for every class, such as " + ",".join(f"{name}=1" for name in names[:3]),
             )
         return np.array(numbers)
     known = {name: i for i, name in enumerate(names)} | {value: i for i, value in enumerate(values)}
@@ -115,13 +118,13 @@ def _read_weights(setting: ClassWeights, values: Sequence[str], names: Sequence[
     for name, weight in (item for item in setting if isinstance(item, tuple)):
         if name not in known:
             raise ConfigError(
-                f"class_weights: there is no class '{name}'{suggest(name, known)}",
+                f"class_weights: unknown class '{name}'{suggest(name, known)}",
                 hint=f"classes: {', '.join(names[:20])}",
             )
         weights[known[name]] = weight
     if missing := [name for name, weight in zip(names, weights, strict=True) if np.isnan(weight)]:
         raise ConfigError(
             f"class_weights: no weight for {', '.join(repr(name) for name in missing[:5])}",
-            hint="give one for every class; 1 leaves it as it is",
+            hint="set one for every class; 1 leaves a class unchanged",
         )
     return weights

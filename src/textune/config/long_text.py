@@ -9,11 +9,11 @@ LONG_TEXT_FORMS = ("truncate", "head_tail", "window")
 
 @dataclass(frozen=True)
 class LongText:
-    """What becomes of a text longer than max_length, in training and ever after.
+    """How texts longer than max_length are read, in training and prediction.
 
-    form: "truncate" (its first tokens), "head_tail" (its first and its last), "window" (overlapping windows, whose
-    logits are averaged). overlap: tokens that a window shares with the one before. max_windows: of one text.
-    head_fraction: share of the tokens kept that come from the beginning.
+    form: "truncate" (the first tokens), "head_tail" (the first and last tokens), "window" (overlapping windows, whose
+    logits are averaged). overlap: tokens shared by neighboring windows. max_windows: per text.
+    head_fraction: share of head_tail's tokens from the beginning.
     """
 
     form: str = "truncate"
@@ -22,7 +22,7 @@ class LongText:
     head_fraction: float = 1.0
 
     def describe(self) -> str:
-        """Return in a few words how such a text is read."""
+        """Return a short description of how such a text is read."""
         if self.form == "window":
             return f"read in windows that share {self.overlap} tokens, at most {self.max_windows}"
         if self.form == "head_tail":

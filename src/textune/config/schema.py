@@ -1,133 +1,128 @@
-"""Settings: YAML and ``key=value`` become one frozen RunConfig; every problem is reported at once.
+"""Settings: parse YAML and ``key=value`` into one frozen RunConfig, and report all problems at once.
 
-The names are flat (``learning_rate``, ``text``, ``test``); in code they are grouped by who reads them.
-A setting left at None is decided by rule from the data (`textune.defaults`). A method's options stay raw
-here, under ``method.*``; the methods layer checks them.
+Users see flat names (``learning_rate``, ``text``, ``test``); in code they are grouped by the part that uses them.
+A setting left at None is decided by rule (`textune.config.defaults`). A method's options, under ``method.*``, stay
+unparsed here; `textune.methods` checks them.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from textune.config.class_weights import ClassWeights, parse_class_weights
 from textune.config.long_text import LONG_TEXT_FORMS
-from textune.config.values import LabelPairs, RatePairs, check_bounds, coerce_value, parse_labels, parse_rates
+from textune.config.values import LabelPairs, RatePairs, coerce_option, parse_labels, parse_rates
 from textune.errors import ConfigError, suggest
 from textune.files import write_text_atomically
 
 
 def option(
-    default: Any, help: str, *, choices: tuple[str, ...] = (), low: float | None = None, high: float | None = None
+    default: Any, help: str, *, choices: Sequence[str] = (), low: float | None = None, high: float | None = None
 ) -> Any:
-    """Declare a dataclass field together with its help text and the values it allows."""
+    """Declare a dataclass field with its help text and allowed values."""
     return field(default=default, metadata={"help": help, "choices": choices, "low": low, "high": high})
 
 
 HEAD_INITS = ("probe", "random")
 POOLINGS = ("first", "mean")
+TASKS = ["single_label", "multi_label"]
+"""What task= takes. `textune.tasks` has them by these names, and adds the name of each task registered there."""
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Where the rows come from and which columns are read."""
+    """Settings of the tables and their columns."""
 
     data: str = option("", "training table: a file, a folder per class, hub:NAME or embedded:NAME")
-    test: str | None = option(None, "test table; without it a share of the rows is held out")
-    validation: str | None = option(None, "validation table; without it a share of the training rows")
-    text: tuple[str, ...] | None = option(None, "text column, or several joined (title,content)")
+    test: str | None = option(None, "test table; default: a share of the rows is held out")
+    validation: str | None = option(None, "validation table; default: a share of the training rows is held out")
+    text: tuple[str, ...] | None = option(None, "text column, or several to join (title,content)")
     text_pair: str | None = option(None, "second text column of a sentence pair")
     task: str | None = option(
         None,
-        "one label per text, or any number of them; found by looking at the labels",
-        choices=("single_label", "multi_label"),
+        "one label per text, or any number; default: detected from the labels",
+        choices=TASKS,
     )
-    label: tuple[str, ...] | None = option(None, "label column, or several of 0 and 1, one per label (toxic,insult)")
-    label_separator: str = option("|", "what stands between the labels of one cell in multi-label data")
-    test_text: tuple[str, ...] | None = option(None, "text columns of the test table where they differ")
-    test_text_pair: str | None = option(None, "second text column of the test table where it differs")
-    test_label: tuple[str, ...] | None = option(None, "label columns of the test table where they differ")
+    label: tuple[str, ...] | None = option(None, "label column, or several 0/1 columns, one per label (toxic,insult)")
+    label_separator: str = option("|", "separator between the labels in a cell of multi-label data")
+    test_text: tuple[str, ...] | None = option(None, "text columns of the test table, if different")
+    test_text_pair: str | None = option(None, "second text column of the test table, if different")
+    test_label: tuple[str, ...] | None = option(None, "label columns of the test table, if different")
     labels: LabelPairs | None = option(None, "labels in order, with names (0=negative,1=positive)")
-    joiner: str = option(" ", "what stands between joined text columns")
-    group: str | None = option(None, "column whose equal values must stay on one side of a split")
+    joiner: str = option(" ", "separator between joined text columns")
+    group: str | None = option(None, "column of groups; rows of one group stay in the same split")
     validation_fraction: float | None = option(None, "share of training rows for validation", low=0, high=0.9)
-    test_fraction: float | None = option(None, "share of rows for the test where none is given", low=0, high=0.9)
+    test_fraction: float | None = option(None, "share of rows for the test, without a test table", low=0, high=0.9)
     split_seed: int | None = option(
         None,
-        "seed of samples and splits, where runs of other seeds are to have the same rows; default: seed",
+        "seed of samples and splits, to use the same rows with different seeds; default: seed",
         low=0,
         high=2**31,
     )
-    sample: str | None = option(None, "training rows to take: 1000 (by seed) or first:1000")
-    validation_sample: str | None = option(None, "validation rows to take: 1000 or first:1000")
-    test_sample: str | None = option(None, "test rows to take: 1000 or first:1000")
-    encoding: str | None = option(None, "text encoding of the files, where detection is wrong")
-    delimiter: str | None = option(None, "column delimiter of the files, where detection is wrong")
+    sample: str | None = option(None, "training rows to use: 1000 (random) or first:1000")
+    validation_sample: str | None = option(None, "validation rows to use: 1000 (random) or first:1000")
+    test_sample: str | None = option(None, "test rows to use: 1000 (random) or first:1000")
+    encoding: str | None = option(None, "text encoding of the files; default: detected")
+    delimiter: str | None = option(None, "column delimiter of the files; default: detected")
 
 
 @dataclass(frozen=True)
 class TokenConfig:
-    """How text becomes token ids."""
+    """Settings of tokenization."""
 
     max_length: int | None = option(
-        None, "tokens that are read at once; long_text says what becomes of longer texts", low=4, high=1_000_000
+        None, "tokens the model reads at once; for longer texts see long_text", low=4, high=1_000_000
     )
     long_text: str | None = option(
         None,
-        "texts longer than max_length: truncate keeps their first tokens (default), "
-        "head_tail the first and the last, window reads all, in overlapping windows",
+        "how to read texts longer than max_length: truncate (default) keeps the first tokens, "
+        "head_tail the first and last, window reads all of it in overlapping windows",
         choices=LONG_TEXT_FORMS,
     )
-    window_overlap: int | None = option(
-        None, "tokens that a window shares with the one before it", low=0, high=1_000_000
-    )
-    max_windows: int | None = option(None, "windows of one text; the rest is cut", low=1, high=10_000)
-    head_fraction: float | None = option(
-        None, "share of head_tail's tokens that come from the beginning", low=0, high=1
-    )
+    window_overlap: int | None = option(None, "tokens shared by neighboring windows", low=0, high=1_000_000)
+    max_windows: int | None = option(None, "most windows per text; the rest is cut", low=1, high=10_000)
+    head_fraction: float | None = option(None, "share of head_tail's tokens from the beginning", low=0, high=1)
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Which pretrained model is tuned."""
+    """Settings of the pretrained model."""
 
-    backbone: str = option("minilm", "minilm, a folder, or a model id of the hub")
-    init: str | None = option(None, "a run to go on from, with new data")
+    backbone: str | None = option(None, "minilm, a folder, or a model id on the hub; default: minilm, or that of init=")
+    init: str | None = option(None, "run to continue from, with new data")
     pooling: str | None = option(
         None,
-        "what the head reads of an encoder: the first token or the mean over tokens; "
-        "default: as the checkpoint was trained",
+        "what an encoder's head reads: the first token or the mean over tokens; default: as the checkpoint was trained",
         choices=POOLINGS,
     )
-    trust: str | None = option(None, "backbone (by its exact name) whose own code and pickle weights may be loaded")
+    trust: str | None = option(None, "exact name of a backbone whose Python code and pickle weights may be loaded")
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How the parameters are trained."""
+    """Settings of training."""
 
-    seed: int = option(42, "seed of samples, splits, new weights, order and dropout", low=0, high=2**31)
+    seed: int = option(42, "seed of samples, splits, new weights, row order and dropout", low=0, high=2**31)
     epochs: float | None = option(
-        None, "passes over the training rows; 0: the head is solved and nothing is trained", low=0, high=10_000
+        None, "passes over the training rows; 0: only solve the head, train nothing", low=0, high=10_000
     )
     batch_size: int | None = option(None, "rows per optimizer step, over all devices", low=1, high=65_536)
     micro_batch_size: int | None = option(
-        None, "rows per forward pass; smaller than batch_size: gradients add up", low=1, high=65_536
+        None, "rows per forward pass; if smaller than batch_size, gradients are accumulated", low=1, high=65_536
     )
     head_init: str | None = option(
         None,
-        "first weights of a new head: probe solves a logistic regression on frozen "
-        "features, random draws them; default: probe",
+        "initial weights of a new head: probe (default) fits a logistic regression on frozen features, random",
         choices=HEAD_INITS,
     )
     contrast_steps: int | None = option(
         None,
-        "steps on pairs of texts before the head is solved, one label per text; "
+        "contrastive steps on pairs of texts before the head is solved (one label per text only); "
         "default: some for few rows of few classes",
         low=0,
         high=10**6,
@@ -135,43 +130,45 @@ class TrainingConfig:
     learning_rate: float | None = option(None, "peak learning rate", low=0, high=10)
     head_learning_rate: float | None = option(None, "peak learning rate of the new head", low=0, high=10)
     layer_decay: float | None = option(
-        None, "each layer learns at this share of the rate of the one above it", low=0.01, high=1
+        None, "learning rate of each layer relative to the layer above it", low=0.01, high=1
     )
-    layer_rates: RatePairs | None = option(None, "rates of layers: lower=5e-5,upper=1e-4, or embeddings=1e-5,0-2=5e-5")
+    layer_rates: RatePairs | None = option(
+        None, "learning rates by layer: lower=5e-5,upper=1e-4, or embeddings=1e-5,0-2=5e-5"
+    )
     weight_decay: float = option(0.0, "AdamW's weight decay, on matrices only", low=0, high=10)
-    warmup_fraction: float = option(0.1, "share of the steps in which the rate rises", low=0, high=1)
-    schedule: str = option("linear", "how the rate falls", choices=("linear", "cosine", "constant"))
-    max_grad_norm: float = option(1.0, "gradients are clipped to this norm; 0: never", low=0, high=1e9)
-    dropout: float | None = option(None, "hidden and attention dropout while training", low=0, high=0.9)
+    warmup_fraction: float = option(0.1, "share of steps in which the learning rate warms up", low=0, high=1)
+    schedule: str = option("linear", "learning rate decay after warmup", choices=("linear", "cosine", "constant"))
+    max_grad_norm: float = option(1.0, "clip gradients to this norm; 0: no clipping", low=0, high=1e9)
+    dropout: float | None = option(None, "hidden and attention dropout during training", low=0, high=0.9)
     label_smoothing: float = option(0.0, "share of the target spread over all classes", low=0, high=0.9)
     class_weights: ClassWeights | None = option(None, "balanced, or a weight for every class (ham=1,spam=4)")
     threshold: float | None = option(
         None,
-        "probability from which a label is given (multi-label); default: one per label, tuned on the validation rows",
+        "probability at which a label is assigned (multi-label); default: one per label, tuned on the validation rows",
         low=0,
         high=1,
     )
     metric: str | None = option(
-        None, "validation metric that picks the best checkpoint", choices=("accuracy", "macro_f1", "micro_f1", "loss")
+        None, "validation metric that selects the best checkpoint", choices=("accuracy", "macro_f1", "micro_f1", "loss")
     )
-    patience: int | None = option(None, "stop after so many evaluations without a better metric", low=1, high=10_000)
-    eval_every_steps: int | None = option(None, "steps between evaluations; default: each epoch", low=1, high=10**9)
+    patience: int | None = option(None, "stop after this many evaluations without improvement", low=1, high=10_000)
+    eval_every_steps: int | None = option(None, "steps between evaluations; default: one epoch", low=1, high=10**9)
     checkpoint_every_steps: int | None = option(
         None, "steps between checkpoints; default: at evaluations and every two minutes", low=1, high=10**9
     )
-    precision: str = option("auto", "arithmetic of the frozen base", choices=("auto", "fp32", "bf16"))
-    device: str = option("auto", "where to compute", choices=("auto", "cpu", "cuda", "mps"))
+    precision: str = option("auto", "precision of the frozen base model", choices=("auto", "fp32", "bf16"))
+    device: str = option("auto", "device to train on", choices=("auto", "cpu", "cuda", "mps"))
     engine: str = option(
         "auto",
-        "forward pass: lean (packed, BERT-like models) or reference (transformers' own); auto: lean where it can",
+        "forward pass: lean (packed, BERT-like models) or reference (transformers); auto: lean if supported",
         choices=("auto", "lean", "reference"),
     )
     max_tokens: int | None = option(
-        None, "tokens in one forward pass, padding included; default: as the memory allows", low=16, high=10_000_000
+        None, "most tokens per forward pass, with padding; default: as memory allows", low=16, high=10_000_000
     )
     prefix_cache: bool = option(
         True,
-        "compute layers in which nothing is trained once and keep what they give on disk for all epochs (lean engine)",
+        "compute layers without trained weights once and cache their output on disk for all epochs (lean engine)",
     )
     threads: int | None = option(None, "CPU threads", low=1, high=4096)
     tensorboard: bool = option(False, "also write TensorBoard event files")
@@ -179,9 +176,9 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class MethodConfig:
-    """The tuning method's key and its options, unchecked until `textune.methods.resolve`."""
+    """The tuning method's name and options, unchecked until `textune.methods.resolve`. name: None if open."""
 
-    name: str = "lora"
+    name: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -203,16 +200,17 @@ class RunConfig:
         return self.training.seed if self.data.split_seed is None else self.data.split_seed
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the flat form that `build_config` and YAML take."""
+        """Return flat settings for `build_config` and YAML."""
         flat: dict[str, Any] = {}
         for group in _GROUPS:
             flat |= {f.name: getattr(getattr(self, group), f.name) for f in _fields_of(group)}
-        flat["method"] = {"name": self.method.name, **self.method.options}
+        named = {} if self.method.name is None else {"name": self.method.name}
+        flat["method"] = {**named, **self.method.options} or None
         flat |= {"name": self.name, "runs_dir": self.runs_dir}
         return {key: _plain(value) for key, value in flat.items()}
 
     def identity(self) -> dict[str, Any]:
-        """Return the settings that decide what is trained: a run may be moved, renamed and logged elsewhere."""
+        """Return the settings that decide what is trained, without name, folder and logging."""
         return {k: v for k, v in self.to_dict().items() if k not in ("name", "runs_dir", "tensorboard")}
 
     def replace(self, **flat: Any) -> RunConfig:
@@ -234,19 +232,19 @@ def _fields_of(group: str) -> tuple[dataclasses.Field[Any], ...]:
 
 
 def known_settings() -> dict[str, str]:
-    """Return every flat setting name with its help text, in the order of the groups."""
+    """Return the flat name and help text of every setting, group by group."""
     known = {f.name: f.metadata["help"] for group in _GROUPS for f in _fields_of(group)}
     return known | {
-        "method": "tuning method; its options are method.OPTION",
-        "name": "name of the run's folder; default: made from data, backbone, method and seed",
-        "runs_dir": "folder that holds the runs",
+        "method": "tuning method; set its options with method.OPTION",
+        "name": "name of the run's folder; default: built from data, backbone, method and seed",
+        "runs_dir": "folder for runs",
     }
 
 
 def parse_settings(pairs: Iterable[str]) -> dict[str, Any]:
     """Turn ``["learning_rate=1e-3", "method.r=16"]`` into ``{"learning_rate": "1e-3", "method": {"r": "16"}}``.
 
-    Raises ConfigError naming every word that is not of the form key=value.
+    Raises ConfigError listing every word that is not of the form key=value.
     """
     flat: dict[str, Any] = {}
     problems: list[str] = []
@@ -265,7 +263,7 @@ def parse_settings(pairs: Iterable[str]) -> dict[str, Any]:
 
 
 def load_settings(path: str | Path) -> dict[str, Any]:
-    """Read flat settings from a YAML file; raise ConfigError where it is not a mapping."""
+    """Read flat settings from a YAML file; raise ConfigError if it is not a mapping."""
     import yaml
 
     try:
@@ -278,7 +276,7 @@ def load_settings(path: str | Path) -> dict[str, Any]:
 
 
 def write_settings(config: RunConfig, path: Path) -> None:
-    """Write the settings that are not at None as YAML that `load_settings` reads back."""
+    """Write the settings that are not None as YAML for `load_settings`."""
     import yaml
 
     flat = {key: value for key, value in config.to_dict().items() if value is not None}
@@ -286,10 +284,10 @@ def write_settings(config: RunConfig, path: Path) -> None:
 
 
 def merge_settings(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay settings over others; the method's options are merged while its name stays the same."""
+    """Merge settings, `over` taking precedence; the method's options are merged if its name stays the same."""
     merged = dict(base) | {k: v for k, v in over.items() if k != "method"}
     if "method" in over:
-        old, new = _method_mapping(base.get("method", {})), _method_mapping(over["method"])
+        old, new = _method_mapping(base.get("method")), _method_mapping(over["method"])
         same = new.get("name", old.get("name")) == old.get("name")
         merged["method"] = old | new if same else new
     return merged
@@ -308,20 +306,20 @@ def build_config(flat: Mapping[str, Any]) -> RunConfig:
             if f.name not in flat:
                 continue
             try:
-                values[f.name] = _coerce(f, hints[f.name], flat[f.name])
+                values[f.name] = coerce_option(f.metadata, hints[f.name], flat[f.name], _PARSERS.get(f.name))
             except (ValueError, TypeError) as error:
                 problems.append(f"{f.name}={flat[f.name]!r}: {error}")
         groups[group] = values
     for name in _TOP_LEVEL:
         if flat.get(name) is not None and not isinstance(flat[name], str):
             problems.append(f"{name}={flat[name]!r}: must be text")
-    method = _method_mapping(flat.get("method", {}))
-    if not isinstance(method.get("name", ""), str):
+    method = _method_mapping(flat.get("method"))
+    if not isinstance(method.get("name"), str | None):
         problems.append(f"method={method['name']!r}: must be a method's name")
     _raise_all(problems)
     return RunConfig(
         **{group: _GROUPS[group](**values) for group, values in groups.items()},
-        method=MethodConfig(method.pop("name", "lora"), method),
+        method=MethodConfig(method.pop("name", None), method),
         name=flat.get("name"),
         runs_dir=flat.get("runs_dir") or "runs",
     )
@@ -329,11 +327,13 @@ def build_config(flat: Mapping[str, Any]) -> RunConfig:
 
 def _raise_all(problems: list[str]) -> None:
     if problems:
-        count = f"{len(problems)} settings are wrong:\n  " if len(problems) > 1 else ""
+        count = f"{len(problems)} invalid settings:\n  " if len(problems) > 1 else ""
         raise ConfigError(count + "\n  ".join(problems), hint="'textune train --settings' lists every setting")
 
 
 def _method_mapping(value: Any) -> dict[str, Any]:
+    if value is None:
+        return {}
     if isinstance(value, str):
         return {"name": value}
     if isinstance(value, Mapping):
@@ -342,7 +342,7 @@ def _method_mapping(value: Any) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Turn tuples into lists so that YAML and JSON read them back."""
+    """Turn tuples into lists for YAML and JSON."""
     if isinstance(value, tuple | list):
         return [_plain(v) for v in value]
     if isinstance(value, Mapping):
@@ -350,21 +350,9 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _coerce(f: dataclasses.Field[Any], hint: Any, value: Any) -> Any:
-    optional = isinstance(hint, types.UnionType) and type(None) in typing.get_args(hint)
-    if value is None or (optional and isinstance(value, str) and value.lower() in ("auto", "none", "null", "")):
-        if optional:
-            return None
-        raise ValueError("must have a value")
-    if f.name in _PARSERS:
-        return _PARSERS[f.name](value)
-    kind = next(a for a in typing.get_args(hint) if a is not type(None)) if optional else hint
-    return check_bounds(f.metadata, coerce_value(kind, value))
-
-
 _PARSERS: Mapping[str, Callable[[Any], Any]] = {
     "labels": parse_labels,
     "layer_rates": parse_rates,
     "class_weights": parse_class_weights,
 }
-"""Settings of a form of their own."""
+"""Parsers of settings with their own syntax."""

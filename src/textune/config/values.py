@@ -1,22 +1,42 @@
-"""Text and YAML values into what settings hold; each raises ValueError that says what the value must be."""
+"""Parse text and YAML values of settings; each function raises ValueError saying what the value must be."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import types
+import typing
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from textune.errors import suggest
 
 LabelPairs = tuple[tuple[str, str], ...]
-"""Labels in their order for ever: (value as it stands in the data, name to show)."""
-
+"""Labels in order: (value in the data, display name)."""
 
 RatePairs = tuple[tuple[str, float], ...]
 """Peak learning rates by layer: ("lower", 5e-5), ("upper", 1e-4)."""
 
 
+_OPEN = ("auto", "none", "null", "")
+
+
+def coerce_option(limits: Mapping[str, Any], hint: Any, value: Any, parse: Callable[[Any], Any] | None = None) -> Any:
+    """Return what a declared option holds, from text or YAML: None where it may be open and is; raise ValueError.
+
+    limits: what `config.option` keeps of it. hint: its type. parse: for values of a form of their own.
+    """
+    kinds = [kind for kind in typing.get_args(hint) if kind is not type(None)]
+    optional = isinstance(hint, types.UnionType) and type(None) in typing.get_args(hint)
+    if value is None or (optional and isinstance(value, str) and value.lower() in _OPEN):
+        if optional:
+            return None
+        raise ValueError("must have a value")
+    if parse is not None:
+        return parse(value)
+    return check_bounds(limits, coerce_value(kinds[0] if optional else hint, value))
+
+
 def coerce_value(kind: Any, value: Any) -> Any:
-    """Turn text or a YAML value into int, float, bool, str or tuple[str, ...]; raises ValueError."""
+    """Turn text or a YAML value into int, float, bool, str or tuple[str, ...]; raise ValueError."""
     if kind is bool:
         words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
         if isinstance(value, bool):
@@ -47,12 +67,12 @@ def coerce_value(kind: Any, value: Any) -> Any:
         return str(value)
     items = value.split(",") if isinstance(value, str) else value
     if not isinstance(items, list | tuple) or not items:
-        raise ValueError("must be names with commas between them, or a list")
+        raise ValueError("must be comma-separated names, or a list")
     return tuple(str(item).strip() if isinstance(value, str) else str(item) for item in items)
 
 
 def check_bounds(limits: Mapping[str, Any], value: Any) -> Any:
-    """Return the value, or raise ValueError. limits: what `config.option` keeps of a setting: choices, low, high."""
+    """Return the value, or raise ValueError. limits: choices, low and high, as stored by `config.option`."""
     choices, low, high = limits["choices"], limits["low"], limits["high"]
     if choices and value not in choices:
         raise ValueError(f"must be one of {', '.join(choices)}{suggest(str(value), choices)}")
@@ -64,7 +84,7 @@ def check_bounds(limits: Mapping[str, Any], value: Any) -> Any:
 def parse_labels(value: Any) -> LabelPairs:
     """Turn ``"0=negative,1=positive"``, ``"no,yes"``, a list or a mapping into ordered (value, name) pairs.
 
-    Raises ValueError where a value or a name comes twice, or where there are fewer than two.
+    Raises ValueError if a value or name appears twice, or there are fewer than two labels.
     """
     if isinstance(value, str):
         parts = [part.partition("=") for part in value.split(",")]
@@ -74,11 +94,11 @@ def parse_labels(value: Any) -> LabelPairs:
     else:
         pairs = [(str(p[0]), str(p[1])) if isinstance(p, list | tuple) else (str(p), str(p)) for p in value]
     for side, what in ((0, "value"), (1, "name")):
-        seen = [pair[side] for pair in pairs]
-        twice = sorted({s for s in seen if seen.count(s) > 1})
-        if twice:
-            raise ValueError(f"label {what} {twice[0]!r} comes twice")
-        if not all(seen):
+        words = [pair[side] for pair in pairs]
+        duplicates = sorted({word for word in words if words.count(word) > 1})
+        if duplicates:
+            raise ValueError(f"label {what} {duplicates[0]!r} appears twice")
+        if not all(words):
             raise ValueError(f"a label {what} is empty")
     if len(pairs) < 2:
         raise ValueError("at least two labels are needed")

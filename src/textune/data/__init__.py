@@ -1,6 +1,6 @@
-"""Labelled text from any source: tables, columns, examples, labels, splits and checks."""
+"""Labeled text from any source: tables, columns, examples, labels, splits and checks."""
 
-# each of these registers its source; a folder that `datasets` saved must be tried before any folder
+# each module registers its source; `saved` must come before `folder`, which accepts any folder
 from textune.data import (  # isort: skip
     delimited as delimited,
     jsonlines as jsonlines,
@@ -17,15 +17,13 @@ from textune.data.checks import (
     DataFacts,
     OddScript,
     Overlap,
-    describe_groups_split_apart,
+    count_shared_groups,
     find_overlap,
     inspect_examples,
 )
 from textune.data.columns import Columns, Leak, choose_columns, find_leaks
 from textune.data.examples import Examples, build_examples, sample_examples
 from textune.data.label_sets import (
-    MULTI,
-    SINGLE,
     LabelForm,
     choose_form,
     join_set,
@@ -33,14 +31,13 @@ from textune.data.label_sets import (
     refuse_part_of_columns,
 )
 from textune.data.labels import Labels, build_labels, find_label_twins
-from textune.data.source import Location, ReadOptions, read_table, stream_tables
+from textune.data.roles import NamedColumns, build_labelled, reuse_columns
+from textune.data.source import Location, ReadOptions, list_readable, read_table, stream_tables
 from textune.data.splits import Splits, split_examples, split_folds
 from textune.data.table import Table, build_table
 
 __all__ = [
     "Columns",
-    "MULTI",
-    "SINGLE",
     "Conflict",
     "DataFacts",
     "Examples",
@@ -48,25 +45,29 @@ __all__ = [
     "Labels",
     "Leak",
     "Location",
+    "NamedColumns",
     "OddScript",
     "Overlap",
     "ReadOptions",
     "Splits",
     "Table",
     "build_examples",
+    "build_labelled",
     "build_labels",
     "build_table",
     "choose_columns",
     "choose_form",
-    "describe_groups_split_apart",
+    "count_shared_groups",
     "find_label_twins",
     "find_leaks",
     "find_overlap",
     "inspect_examples",
     "join_set",
+    "list_readable",
     "match_label_columns",
     "read_table",
     "refuse_part_of_columns",
+    "reuse_columns",
     "sample_examples",
     "split_examples",
     "split_folds",

@@ -1,4 +1,4 @@
-"""What a spreadsheet's zip archive unpacks to, measured before anything opens it as a spreadsheet."""
+"""Limits on what a spreadsheet's zip archive unpacks to, checked before the spreadsheet library opens it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from textune.data.source import ReadOptions, too_large
 from textune.errors import DataError
 
 MAX_CELLS = 50_000_000
-"""Cells of a sheet's bounding box; the spreadsheet library holds all of them, empty or not."""
+"""Cells in a sheet's bounding box. The spreadsheet library keeps all of them in memory, even empty ones."""
 _BLOCK = 1 << 20
 _OVERLAP = 256
 _CELL_REFERENCE = re.compile(rb"""\br=["']([A-Z]{1,3})([0-9]{1,7})["']""")
@@ -24,13 +24,13 @@ _SHARED_END = re.compile(rb"</(?:\w+:)?si\s*>")
 
 
 def check_spreadsheet(path: Path, name: str, options: ReadOptions) -> None:
-    """Unpack an .xlsx or .ods piece by piece, keeping nothing; raise DataError where it holds too much."""
+    """Unpack an .xlsx or .ods in blocks without storing it; raise DataError if it is too large."""
     try:
         with zipfile.ZipFile(path) as archive, path.open("rb") as stream:
             members = archive.infolist()
             _check_sizes(stream, members, path.stat().st_size, name, options)
             strings = next((m for m in members if m.filename.lower() == "xl/sharedstrings.xml"), None)
-            # a sheet may have any name: the workbook says which members are sheets
+            # a sheet may have any file name, so check every XML member
             sheets = [m for m in members if m.filename.lower().endswith(".xml") and m is not strings]
             lengths = _shared_lengths(stream, strings) if strings else []
             for sheet in sheets:
@@ -38,7 +38,7 @@ def check_spreadsheet(path: Path, name: str, options: ReadOptions) -> None:
             for content in (m for m in members if m.filename == "content.xml"):
                 _check_open_document(_inflate(stream, content), name, options)
     except (zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError, EOFError) as error:
-        raise DataError(f"{name}: is damaged or no spreadsheet: {error}", hint="save the file again") from error
+        raise DataError(f"{name}: damaged, or not a spreadsheet: {error}", hint="save the file again") from error
 
 
 def _check_sizes(
@@ -47,16 +47,16 @@ def _check_sizes(
     unpacked = 0
     for member in members:
         if member.flag_bits & 1:
-            raise DataError(f"{name}: is protected by a password", hint="save it without one")
-        for block in _inflate(stream, member):  # the sizes that the archive states may be lies
+            raise DataError(f"{name}: is password-protected", hint="save it without a password")
+        for block in _inflate(stream, member):  # the sizes in the archive's headers cannot be trusted
             unpacked += len(block)
             check_expansion(name, unpacked, packed, options)
 
 
 def _inflate(stream: BinaryIO, member: zipfile.ZipInfo) -> Iterator[bytes]:
-    """Yield a member's content in blocks, whatever size the archive claims."""
+    """Yield a member's content in blocks, ignoring the size in the archive's header."""
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise zipfile.BadZipFile(f"{member.filename} is packed in an unusual way")
+        raise zipfile.BadZipFile(f"{member.filename} uses an unsupported compression method")
     stream.seek(member.header_offset)
     header = stream.read(30)
     name_bytes, extra_bytes = struct.unpack("<HH", header[26:30])
@@ -76,7 +76,7 @@ def _inflate(stream: BinaryIO, member: zipfile.ZipInfo) -> Iterator[bytes]:
 
 
 def _overlapping(blocks: Iterator[bytes]) -> Iterator[tuple[bytes, int]]:
-    """Yield each block behind the end of the last one, and how many bytes of it were seen before."""
+    """Yield each block prefixed with the end of the previous one, and the length of that prefix in bytes."""
     tail = b""
     for block in blocks:
         yield tail + block, len(tail)
@@ -86,27 +86,27 @@ def _overlapping(blocks: Iterator[bytes]) -> Iterator[tuple[bytes, int]]:
 def _shared_lengths(stream: BinaryIO, member: zipfile.ZipInfo) -> list[int]:
     lengths: list[int] = []
     position = last = 0
-    for window, seen in _overlapping(_inflate(stream, member)):
+    for window, prefix in _overlapping(_inflate(stream, member)):
         for match in _SHARED_END.finditer(window):
-            if match.end() > seen:
-                end = position + match.end() - seen
+            if match.end() > prefix:
+                end = position + match.end() - prefix
                 lengths.append(end - last)
                 last = end
-        position += len(window) - seen
+        position += len(window) - prefix
     return lengths
 
 
 def _check_sheet(blocks: Iterator[bytes], lengths: list[int], name: str, options: ReadOptions) -> None:
     last_row = last_column = decoded = 0
-    for window, seen in _overlapping(blocks):
+    for window, prefix in _overlapping(blocks):
         for match in _CELL_REFERENCE.finditer(window):
             last_column = max(last_column, _column_number(match[1]))
             last_row = max(last_row, int(match[2]))
         if last_row * last_column > MAX_CELLS:
-            raise _too_wide(name, last_row, last_column)
+            raise _too_many_cells(name, last_row, last_column)
         for match in _SHARED_USE.finditer(window):
             number = int(match[1])
-            if match.end() > seen and number < len(lengths):
+            if match.end() > prefix and number < len(lengths):
                 decoded += lengths[number]
         if decoded > options.max_bytes:
             raise too_large(name, options)
@@ -119,7 +119,7 @@ def _column_number(letters: bytes) -> int:
     return number
 
 
-def _too_wide(name: str, rows: int, columns: int) -> DataError:
+def _too_many_cells(name: str, rows: int, columns: int) -> DataError:
     return DataError(
         f"{name}: a sheet spans {rows:,} rows and {columns:,} columns, more than {MAX_CELLS:,} cells",
         hint="delete the stray cells far from the table, or save it as CSV",
@@ -127,7 +127,7 @@ def _too_wide(name: str, rows: int, columns: int) -> DataError:
 
 
 def _check_open_document(blocks: Iterator[bytes], name: str, options: ReadOptions) -> None:
-    """Count the cells of an .ods with their repetitions, which its few bytes can multiply without end."""
+    """Count the cells of an .ods including repetitions: a few bytes can stand for billions of cells."""
     from xml.parsers import expat
 
     count = _RepeatedCells(name, options)
@@ -141,11 +141,11 @@ def _check_open_document(blocks: Iterator[bytes], name: str, options: ReadOption
             parser.Parse(block)
         parser.Parse(b"", True)
     except expat.ExpatError as error:
-        raise DataError(f"{name}: is damaged or no spreadsheet: {error}", hint="save the file again") from error
+        raise DataError(f"{name}: damaged, or not a spreadsheet: {error}", hint="save the file again") from error
 
 
 class _RepeatedCells:
-    """Adds up cells and characters of the rows that hold any text, times their repetitions."""
+    """Sum of cells and characters over the rows that contain text, times their repetitions."""
 
     def __init__(self, name: str, options: ReadOptions) -> None:
         self._name, self._options = name, options
@@ -160,7 +160,7 @@ class _RepeatedCells:
             self._row_cells = self._row_chars = 0
         elif tag.endswith("table-cell"):
             self._cell_repeats = _repeats(attributes, "number-columns-repeated")
-            # a value may stand in an attribute alone
+            # some values appear only in an attribute
             self._cell_chars = sum(len(v) for k, v in attributes.items() if k.endswith("value"))
 
     def text(self, content: str) -> None:
@@ -168,7 +168,7 @@ class _RepeatedCells:
         self._cell_chars += len(content)
 
     def end(self, tag: str) -> None:
-        """Close a cell or a row and refuses what is too much."""
+        """Close a cell or a row; raise DataError over the limits."""
         if tag.endswith("table-cell") and self._cell_chars:
             self._row_cells += self._cell_repeats
             self._row_chars += self._cell_repeats * self._cell_chars
@@ -183,7 +183,7 @@ class _RepeatedCells:
 
     def entity(self, *declaration: Any) -> None:
         """Refuse entities, which no spreadsheet program writes."""
-        raise DataError(f"{self._name}: declares XML entities, as no spreadsheet does")
+        raise DataError(f"{self._name}: declares XML entities, which spreadsheets do not use")
 
 
 def _repeats(attributes: dict[str, str], ending: str) -> int:

@@ -1,4 +1,4 @@
-"""How a value becomes the text of a cell: to the letter, and missing where it is empty."""
+"""Convert values to cell text: numbers keep their spelling, empty values are missing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TEXT = pa.large_string()
 
 
 def cell_text(value: Any) -> str | None:
-    """Return a Python value as a person would write it, or None where it is missing.
+    """Return a Python value as text, or None if it is missing.
 
     1 -> "1", 1.0 -> "1.0", True -> "true"; NaN is missing; lists, sets and mappings become compact JSON.
     """
@@ -31,14 +31,14 @@ def cell_text(value: Any) -> str | None:
         return None if math.isnan(value) else str(value)
     if isinstance(value, Mapping | Set | list | tuple | np.ndarray):
         return compact_json(value)
-    text = str(value)  # pandas writes its missing values so, whatever their type
+    text = str(value)  # pandas prints its missing values as NaT or <NA>
     return None if not text or text in ("NaT", "<NA>") else text
 
 
 def compact_json(value: Any) -> str:
-    """Return a nested value as JSON without spaces; numbers that are kept as text stay to the letter.
+    """Return a nested value as JSON without spaces; a `Literal` number keeps its spelling.
 
-    A set becomes a sorted list, so that equal sets are equal texts.
+    A set becomes a sorted list, so that equal sets give equal texts.
     """
     if isinstance(value, Literal):
         return str(value)
@@ -51,25 +51,25 @@ def compact_json(value: Any) -> str:
     if isinstance(value, str | bool | int | float) or value is None:
         return json.dumps(value, ensure_ascii=False)
     if isinstance(value, bytes):
-        raise DataError(f"a cell holds {len(value)} bytes, which are no text")
+        raise DataError(f"a cell contains {len(value)} bytes, not text")
     return json.dumps(cell_text(value), ensure_ascii=False)
 
 
 class Literal(str):
-    """A JSON number as it is written in the file, so that 1.10 and 1e5 stay to the letter."""
+    """A JSON number spelled as in the file, so that 1.10 and 1e5 do not change."""
 
 
 def text_array(values: Iterable[str | None], where: Callable[[int], str]) -> pa.Array:
-    """Build a text column; `where` names the position-th cell in the error about a lone surrogate."""
+    """Build a text column; `where(position)` locates the cell in the error for a lone surrogate."""
     values = list(values)
     try:
         return pa.array(values, TEXT)
     except UnicodeEncodeError:
         for position, value in enumerate(values):
-            if value is not None and (bad := _lone_surrogate(value)):
+            if value is not None and (surrogate := _lone_surrogate(value)):
                 raise DataError(
-                    f"{where(position)}: holds half of a surrogate pair (\\u{ord(bad):04x}), which is no character",
-                    hint="write the character whole, or remove it",
+                    f"{where(position)}: contains a lone surrogate (\\u{ord(surrogate):04x}), not a valid character",
+                    hint="write the whole character, or remove it",
                 ) from None
         raise
 
@@ -79,30 +79,30 @@ def _lone_surrogate(value: str) -> str | None:
 
 
 def as_text(arrow: pa.Table, name: str, first_row: int = 1) -> tuple[pa.Table, list[str]]:
-    """Cast every column to text; return the table and note about columns that had to be left out.
+    """Cast every column to text; return the table and notes about skipped columns.
 
     first_row: the number of the first row in messages.
 
-    Class numbers of the `datasets` library become class names. Raises DataError where bytes are no UTF-8.
+    Class numbers of the `datasets` library become class names. Raises DataError for bytes that are not UTF-8.
     """
     names = class_names(arrow.schema)
     columns: dict[str, pa.ChunkedArray] = {}
     notes = []
     for field, column in zip(arrow.schema, arrow.columns, strict=True):
         if _holds_bytes(field.type) and not _is_binary(field.type):
-            notes.append(f"column '{field.name}' holds bytes (images, sound) and was left out")
+            notes.append(f"column '{field.name}' was skipped: it contains bytes (images or audio)")
             continue
         try:
             columns[field.name] = _column_text(column, names.get(field.name))
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeError) as error:
             if (row := _undecodable_row(column)) is not None:
                 raise DataError(
-                    f"{name}, row {first_row + row}: column '{field.name}' holds bytes that are not UTF-8",
-                    hint="write the column again as UTF-8 text, or leave it out",
+                    f"{name}, row {first_row + row}: column '{field.name}' contains bytes that are not UTF-8",
+                    hint="save the column as UTF-8 text, or remove it",
                 ) from error
             raise DataError(
                 f"{name}: column '{field.name}' ({field.type}) cannot be read as text: {error}",
-                hint="convert the column to UTF-8 text, or leave it out",
+                hint="convert the column to UTF-8 text, or remove it",
             ) from error
     return pa.table(columns) if columns else arrow.select([]), notes
 
@@ -119,7 +119,7 @@ def _undecodable_row(column: pa.ChunkedArray) -> int | None:
 
 
 def class_names(schema: pa.Schema) -> dict[str, list[str]]:
-    """Return the class names that the `datasets` library stored in a schema, by column; also of lists of classes."""
+    """Return the class names that `datasets` stored in a schema, by column; lists of classes count too."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
         inner = {column: f.get("feature", f) if isinstance(f, dict) else f for column, f in features.items()}
@@ -144,13 +144,13 @@ def _column_text(column: pa.ChunkedArray, names: list[str] | None) -> pa.Chunked
         ]
         return pa.chunked_array([pa.array([cell_text(cell) for cell in lists], TEXT)])
     if pa.types.is_floating(kind):
-        # Arrow writes 1.0 as "1"; the shortest Python form keeps the point
-        short = np.float32 if pa.types.is_float32(kind) else float
-        return _map_values(column, lambda v: cell_text(short(v)))
-    if pa.types.is_nested(kind) or not _casts(kind):
+        # Arrow writes 1.0 as "1"; Python keeps the decimal point
+        number = np.float32 if pa.types.is_float32(kind) else float
+        return _map_values(column, lambda v: cell_text(number(v)))
+    if pa.types.is_nested(kind) or not _can_cast(kind):
         return pa.chunked_array([pa.array([cell_text(v.as_py()) for v in c], TEXT) for c in column.chunks], TEXT)
     text = column.cast(TEXT)
-    text.validate(full=True)  # a cast between string types takes bytes that are not UTF-8 as they are
+    text.validate(full=True)  # a cast between string types does not check that bytes are UTF-8
     return empty_as_missing(text)
 
 
@@ -160,13 +160,13 @@ def empty_as_missing(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.if_else(empty, pa.scalar(None, TEXT), column) if pc.any(empty).as_py() else column
 
 
-def _map_values(column: pa.ChunkedArray, form: Callable[[Any], str | None]) -> pa.ChunkedArray:
-    known = {value: form(value) for value in column.unique().to_pylist() if value is not None}
-    chunks = [pa.array([known.get(value) for value in chunk.to_pylist()], TEXT) for chunk in column.chunks]
+def _map_values(column: pa.ChunkedArray, convert: Callable[[Any], str | None]) -> pa.ChunkedArray:
+    converted = {value: convert(value) for value in column.unique().to_pylist() if value is not None}
+    chunks = [pa.array([converted.get(value) for value in chunk.to_pylist()], TEXT) for chunk in column.chunks]
     return pa.chunked_array(chunks, TEXT)
 
 
-def _casts(kind: pa.DataType) -> bool:
+def _can_cast(kind: pa.DataType) -> bool:
     checks = (
         pa.types.is_integer,
         pa.types.is_boolean,

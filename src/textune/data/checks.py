@@ -1,4 +1,4 @@
-"""What a person should know about a table before training on it: duplicates, overlap, lengths, odd rows."""
+"""Data checks before training: duplicates, overlap between splits, text lengths, unusual rows."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from textune.data.shingles import find_near
 from textune.data.table import Table
 
 NEAR_THRESHOLD = 0.85
-MOST_NEAR_ROWS = 50_000
-_MOST_CHECKS = 100_000
+MAX_NEAR_ROWS = 50_000
+_MAX_CHECKS = 100_000
 _SHOWN = 5
 _EXCERPT_CHARS = 80
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """Rows of another table that the training rows hold too.
+    """Rows of another table that also appear in the training rows.
 
-    exact: rows with the same text but for case and white space. near: rows of which 85% of the word 3-grams are
-    shared (Jaccard). examples: (training row, other row, excerpt), exact ones first. note: what was not compared.
+    exact: rows with the same text, ignoring case and white space. near: rows whose word 3-grams have a Jaccard
+    similarity of at least 0.85. examples: (training row, other row, excerpt), exact ones first. note: which rows were
+    not compared.
     """
 
     exact: int
@@ -38,7 +39,7 @@ class Overlap:
 
 @dataclass(frozen=True)
 class Conflict:
-    """One text that stands in the data with different labels."""
+    """One text with conflicting labels."""
 
     rows: tuple[int, ...]
     labels: tuple[str, ...]
@@ -47,7 +48,7 @@ class Conflict:
 
 @dataclass(frozen=True)
 class OddScript:
-    """Rows written in another script than most: how many, which script, and the first of them."""
+    """Rows in a script other than the most common one: the script, how many, and the first few row numbers."""
 
     script: str
     count: int
@@ -58,10 +59,10 @@ class OddScript:
 class DataFacts:
     """Facts about examples; row numbers are those of the source.
 
-    rows_labelled: rows with a label at all; in multi-label data a row may have none.
+    rows_labelled: rows with at least one label; in multi-label data a row may have none.
     words: mean, median, p95 and max of the words per text, split at white space.
-    exact_duplicates: rows beyond the first with one text (but for case and white space).
-    conflicting_duplicates: rows whose text also stands with another label; `conflicts` shows some.
+    exact_duplicates: rows that repeat an earlier text, ignoring case and white space.
+    conflicting_duplicates: rows whose text also appears with another label; `conflicts` shows some.
     label_twins: labels that differ only in case or white space. empty_cells: missing cells by column.
     """
 
@@ -80,19 +81,19 @@ class DataFacts:
     odd_scripts: tuple[OddScript, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data for JSON."""
+        """Return a dict that JSON can store."""
         return dataclasses.asdict(self)
 
 
 def fold_text(text: str) -> str:
-    """Return a text without its case and with single spaces: what counts as the same text."""
+    """Return the text case-folded and with single spaces, for comparing texts."""
     return " ".join(text.casefold().split())
 
 
 def find_overlap(train: Examples, other: Examples) -> Overlap:
-    """Find rows of `other` that `train` holds too, exactly or nearly.
+    """Find rows of `other` that also appear in `train`, exactly or nearly.
 
-    Exact overlap is looked for in all rows; near overlap in at most 50,000 of each side, evenly drawn.
+    All rows are checked for exact overlap; at most 50,000 evenly spaced rows of each side for near overlap.
     """
     first_of: dict[str, int] = {}
     train_keys, other_keys = _keys(train), _keys(other)
@@ -100,17 +101,17 @@ def find_overlap(train: Examples, other: Examples) -> Overlap:
         first_of.setdefault(key, position)
     exact = {position: first_of[key] for position, key in enumerate(other_keys) if key in first_of}
     left, right = _spread(range(len(train))), _spread([p for p in range(len(other)) if p not in exact])
-    found = find_near([train_keys[p] for p in left], [other_keys[p] for p in right], NEAR_THRESHOLD, _MOST_CHECKS)
-    near = {right[r]: left[position] for r, position in found.items()}
-    cut = len(left) < len(train) or len(right) < len(other) - len(exact)
+    matches = find_near([train_keys[p] for p in left], [other_keys[p] for p in right], NEAR_THRESHOLD, _MAX_CHECKS)
+    near = {right[r]: left[position] for r, position in matches.items()}
+    sampled = len(left) < len(train) or len(right) < len(other) - len(exact)
     note = f"near-duplicates: {len(left):,} of {len(train):,} and {len(right):,} of {len(other):,} rows compared"
     train_rows, other_rows, texts = train.rows(), other.rows(), other.arrow.column("text")
     examples = [
-        (int(train_rows[mine]), int(other_rows[theirs]), excerpt(texts[theirs].as_py()))
+        (int(train_rows[in_train]), int(other_rows[in_other]), excerpt(texts[in_other].as_py()))
         for pairs in (exact, near)
-        for theirs, mine in sorted(pairs.items())[:_SHOWN]
+        for in_other, in_train in sorted(pairs.items())[:_SHOWN]
     ]
-    return Overlap(len(exact), len(near), tuple(examples), note if cut else "")
+    return Overlap(len(exact), len(near), tuple(examples), note if sampled else "")
 
 
 def _keys(examples: Examples) -> list[str]:
@@ -121,23 +122,23 @@ def _keys(examples: Examples) -> list[str]:
 
 
 def _spread(positions: range | list[int]) -> list[int]:
-    if len(positions) <= MOST_NEAR_ROWS:
+    if len(positions) <= MAX_NEAR_ROWS:
         return list(positions)
-    return [positions[int(i)] for i in np.linspace(0, len(positions) - 1, MOST_NEAR_ROWS)]
+    return [positions[int(i)] for i in np.linspace(0, len(positions) - 1, MAX_NEAR_ROWS)]
 
 
 def excerpt(text: str) -> str:
-    """Return the start of a text on one line."""
+    """Return the start of a text as a single line."""
     line = " ".join(text[: 4 * _EXCERPT_CHARS].split())
     return line if len(line) <= _EXCERPT_CHARS else line[: _EXCERPT_CHARS - 3] + "..."
 
 
 def inspect_examples(examples: Examples, table: Table | None = None) -> DataFacts:
-    """Gather the facts about examples, and about the cells of the table they were built from."""
+    """Collect facts about the examples and about the table they were built from."""
     texts, sets = examples.texts(), examples.label_sets()
-    labels = [label for own in sets for label in own]
+    labels = [label for row_labels in sets for label in row_labels]
     lengths = np.array([len(text.split()) for text in texts] or [0])
-    duplicates, conflicting, conflicts = _duplicates(examples, [", ".join(own) for own in sets])
+    duplicates, conflicting, conflicts = _duplicates(examples, [", ".join(row_labels) for row_labels in sets])
     script, odd = _odd_scripts(examples, texts)
     empty = {c: int(table.arrow.column(c).null_count) for c in table.columns} if table is not None else {}
     return DataFacts(
@@ -166,16 +167,16 @@ def _duplicates(examples: Examples, labels: list[str]) -> tuple[int, int, tuple[
     positions: dict[str, list[int]] = {}
     for position, key in enumerate(_keys(examples)):
         positions.setdefault(key, []).append(position)
-    repeated = [places for places in positions.values() if len(places) > 1]
-    conflicting = [places for places in repeated if labels and len({labels[p] for p in places}) > 1]
+    repeated = [group for group in positions.values() if len(group) > 1]
+    conflicting = [group for group in repeated if labels and len({labels[p] for p in group}) > 1]
     rows, texts = examples.rows(), examples.arrow.column("text")
     conflicts = tuple(
         Conflict(
-            tuple(int(rows[p]) for p in places[:_SHOWN]),
-            tuple(labels[p] for p in places[:_SHOWN]) if labels else (),
-            excerpt(texts[places[0]].as_py()),
+            tuple(int(rows[p]) for p in group[:_SHOWN]),
+            tuple(labels[p] for p in group[:_SHOWN]) if labels else (),
+            excerpt(texts[group[0]].as_py()),
         )
-        for places in conflicting[:_SHOWN]
+        for group in conflicting[:_SHOWN]
     )
     return sum(len(p) - 1 for p in repeated), sum(len(p) for p in conflicting), conflicts
 
@@ -185,16 +186,16 @@ def _odd_scripts(examples: Examples, texts: list[str]) -> tuple[str, tuple[OddSc
     counts = Counter(script for script in scripts if script)
     if not counts:
         return "", ()
-    usual = counts.most_common(1)[0][0]
+    main_script = counts.most_common(1)[0][0]
     rows = examples.rows()
     odd = []
     for script, count in counts.most_common()[1:]:
-        places = [position for position, found in enumerate(scripts) if found == script][:_SHOWN]
-        odd.append(OddScript(script, count, tuple(int(rows[p]) for p in places)))
-    return usual, tuple(odd)
+        positions = [position for position, row_script in enumerate(scripts) if row_script == script][:_SHOWN]
+        odd.append(OddScript(script, count, tuple(int(rows[p]) for p in positions)))
+    return main_script, tuple(odd)
 
 
-def describe_groups_split_apart(train: Examples, other: Examples) -> int:
-    """Return how many groups have rows on both sides; 0 where there is no group column."""
-    mine, theirs = (set(part.groups() or ()) - {None} for part in (train, other))
-    return len(mine & theirs)
+def count_shared_groups(train: Examples, other: Examples) -> int:
+    """Return how many groups have rows on both sides; 0 without a group column."""
+    train_groups, other_groups = (set(part.groups() or ()) - {None} for part in (train, other))
+    return len(train_groups & other_groups)

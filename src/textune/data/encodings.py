@@ -1,4 +1,4 @@
-"""Which encoding a file has: byte order mark, else strict UTF-8, else a guess that is said or refused."""
+"""Detect a file's encoding: byte order mark, else strict UTF-8, else a guess that is reported or refused."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from textune.errors import DataError, suggest
 
 BLOCK = 1 << 20
 _SAMPLE = 1 << 18
-_MARKS = (  # UTF-32 before UTF-16: the little-endian marks begin alike
+_MARKS = (  # UTF-32 before UTF-16: their little-endian marks start with the same bytes
     (codecs.BOM_UTF8, "utf-8", "UTF-8 with a byte order mark"),
     (codecs.BOM_UTF32_LE, "utf-32-le", "UTF-32"),
     (codecs.BOM_UTF32_BE, "utf-32-be", "UTF-32"),
@@ -39,24 +39,24 @@ _GUESSES = [
 
 @dataclass(frozen=True)
 class Encoding:
-    """A stateless encoding, the bytes of the mark to skip, and what to tell the person."""
+    """A stateless encoding, how many bytes of byte order mark to skip, and a note for the user."""
 
     name: str = "utf-8"
     mark_bytes: int = 0
     note: str | None = None
 
 
-def find_encoding(opened: Callable[[], BinaryIO], name: str, wanted: str | None) -> Encoding:
-    """Read the file through once and decides its encoding.
+def find_encoding(open_file: Callable[[], BinaryIO], name: str, setting: str | None) -> Encoding:
+    """Read the file once and decide its encoding.
 
-    opened: opens the bytes anew at each call. wanted: the encoding that the person set, or None.
-    Raises DataError where the encoding is unknown or unsure, naming the setting.
+    open_file: opens the file from the start at each call. setting: the encoding that the user set, or None.
+    Raises DataError, naming the setting, if the encoding is unknown or ambiguous.
     """
-    with opened() as stream:
+    with open_file() as stream:
         head = stream.read(4096)
     mark = next(((m, e, n) for m, e, n in _MARKS if head.startswith(m)), None)
-    if wanted is not None:
-        return _wanted(wanted, name, mark)
+    if setting is not None:
+        return _encoding_as_set(setting, name, mark)
     if mark:
         return Encoding(
             mark[1],
@@ -64,20 +64,20 @@ def find_encoding(opened: Callable[[], BinaryIO], name: str, wanted: str | None)
             f"read as {mark[2]}" if mark[1] == "utf-8" else f"read as {mark[2]} (byte order mark)",
         )
     _refuse_unmarked_utf16(head, name)
-    with opened() as stream:
+    with open_file() as stream:
         damage = _first_damage(stream)
     return Encoding() if damage is None else _guess(damage, name)
 
 
-def _wanted(wanted: str, name: str, mark: tuple[bytes, str, str] | None) -> Encoding:
+def _encoding_as_set(setting: str, name: str, mark: tuple[bytes, str, str] | None) -> Encoding:
     try:
-        codec = codecs.lookup(wanted).name
+        codec = codecs.lookup(setting).name
         "a".encode(codec)
     except (LookupError, TypeError, ValueError):
         known = ("utf-8", "utf-16", "utf-16-le", "latin-1", "cp1252", "cp1251", "gb18030", "shift_jis")
         raise DataError(
-            f"{name}: the encoding '{wanted}' is not known{suggest(wanted, known)}",
-            hint=f"such as {', '.join(known)}",
+            f"{name}: unknown encoding '{setting}'{suggest(setting, known)}",
+            hint=f"for example {', '.join(known)}",
         ) from None
     if mark and (codec.replace("_", "-").removesuffix("-sig") in (mark[1], mark[1][:6]) or codec == "utf-8-sig"):
         return Encoding(mark[1], len(mark[0]))
@@ -94,7 +94,7 @@ def _refuse_unmarked_utf16(head: bytes, name: str) -> None:
 
 @dataclass(frozen=True)
 class _Damage:
-    """The first bytes of a file that are no UTF-8, with the text around them."""
+    """The first bytes of a file that are not UTF-8, with the text around them."""
 
     line: int
     byte: bytes
@@ -109,10 +109,10 @@ def _first_damage(stream: BinaryIO) -> _Damage | None:
         try:
             decoder.decode(block, final=not block)
         except UnicodeDecodeError as error:
-            seen = bytes(error.object)
-            line += seen[: error.start].count(b"\n")
-            near = previous[-_SAMPLE:] + seen[max(error.start - _SAMPLE, 0) : error.start + 2 * _SAMPLE]
-            return _Damage(line, seen[error.start : error.start + 3], near)
+            undecoded = bytes(error.object)
+            line += undecoded[: error.start].count(b"\n")
+            sample = previous[-_SAMPLE:] + undecoded[max(error.start - _SAMPLE, 0) : error.start + 2 * _SAMPLE]
+            return _Damage(line, undecoded[error.start : error.start + 3], sample)
         if not block:
             return None
         line += block.count(b"\n")
@@ -123,22 +123,22 @@ def _guess(damage: _Damage, name: str) -> Encoding:
     where = f"{name}, line {damage.line}: byte 0x{damage.byte[0]:02x} is not UTF-8"
     if re.match(rb"\xed[\xa0-\xbf][\x80-\xbf]", damage.byte):
         raise DataError(
-            f"{name}, line {damage.line}: holds half of a surrogate pair (a lone surrogate), which is no character",
-            hint="write the file again as UTF-8",
+            f"{name}, line {damage.line}: contains a lone surrogate, not a valid character",
+            hint="save the file again as UTF-8",
         )
-    whole = damage.sample.decode("utf-8", "surrogateescape")
-    broken = sum("\udc80" <= char <= "\udcff" for char in whole)
-    if sum(char > "\x7f" for char in whole) - broken > broken:
+    decoded = damage.sample.decode("utf-8", "surrogateescape")
+    broken = sum("\udc80" <= char <= "\udcff" for char in decoded)
+    if sum(char > "\x7f" for char in decoded) - broken > broken:
         raise DataError(
-            f"{where}, though the text around it is",
-            hint="repair that line, or set encoding= if the file is not UTF-8",
+            f"{where}, but the text around it is",
+            hint="fix that line, or set encoding= if the file is not UTF-8",
         )
     from charset_normalizer import from_bytes
 
     matches = list(from_bytes(damage.sample, cp_isolation=_GUESSES))
     lines = [b"\n".join(part for part in damage.sample.split(b"\n") if max(part, default=0) > 127)[:60]]
     if not matches:
-        raise DataError(f"{where}, and no other encoding fits", hint="set encoding=, such as cp1252 or latin-1")
+        raise DataError(f"{where}, and no other encoding fits", hint="set encoding=, for example cp1252 or latin-1")
     best = matches[0]
     rivals = [
         m
@@ -148,12 +148,12 @@ def _guess(damage: _Damage, name: str) -> Encoding:
     names = _common_name(best.could_be_from_charset)
     if best.coherence < 0.3 or rivals:
         shown = [names] + [_common_name(m.could_be_from_charset) for m in rivals[:2]]
-        looks = "; ".join(f"as {n}: '{lines[0].decode(n, 'replace')}'" for n in dict.fromkeys(shown))
+        samples = "; ".join(f"as {n}: '{lines[0].decode(n, 'replace')}'" for n in dict.fromkeys(shown))
         raise DataError(
-            f"{where}; which encoding it has is not sure ({looks})",
-            hint=f"set the one that reads right, encoding={names}",
+            f"{where}, and the encoding is ambiguous ({samples})",
+            hint=f"set the one that reads correctly, such as encoding={names}",
         )
-    return Encoding(names, 0, f"read as {names} (guessed: not UTF-8; set encoding= if letters look wrong)")
+    return Encoding(names, 0, f"read as {names} (guessed; set encoding= if letters look wrong)")
 
 
 def _common_name(candidates: list[str]) -> str:

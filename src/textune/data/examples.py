@@ -1,4 +1,4 @@
-"""Examples: the rows of a table that can be learnt from or tested on, with their row numbers."""
+"""Examples: the rows of a table to train or test on, with their row numbers."""
 
 from __future__ import annotations
 
@@ -13,28 +13,33 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from textune.data.columns import Columns
-from textune.data.label_sets import MULTI, ONE, LabelForm, parse_set, read_labels
+from textune.data.label_sets import ONE, LabelForm, parse_set, read_labels
 from textune.data.table import Table, hash_columns
 from textune.errors import ConfigError, DataError
 
 Array = NDArray[Any]
-_SAMPLE_STREAM = 1  # keeps the draws of samples apart from those of splits under one seed
+_SAMPLE_STREAM = 1  # sampling and splitting with the same seed use different random streams
 
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Texts with their labels, in the order of the source.
+    """Texts and labels, in the order of the source.
 
-    arrow: row int64 (source row, counted from 1), text, and where there are such: text_pair, label, group.
-    no_text, no_label: source rows that were set apart because the cell is empty.
-    task: "single_label", or "multi_label": then a label is a set of them, as `label_sets` keeps it.
+    arrow: row int64 (source row, counted from 1), text, and if present text_pair, label and group.
+    no_text, no_label: source rows that were skipped because the cell is empty.
+    form: how the labels are written. If it has sets, a label cell is a set, in the format of `label_sets`.
     """
 
     arrow: pa.Table
     name: str
     no_text: tuple[int, ...] = ()
     no_label: tuple[int, ...] = ()
-    task: str = "single_label"
+    form: LabelForm = ONE
+
+    @property
+    def task(self) -> str:
+        """The name of the task that the rows are labelled for."""
+        return self.form.task
 
     def __len__(self) -> int:
         return int(self.arrow.num_rows)
@@ -44,23 +49,23 @@ class Examples:
         return list(self.arrow.column("text").to_pylist())
 
     def text_pairs(self) -> list[str] | None:
-        """Return the second texts, or None where there are no pairs."""
+        """Return the second texts, or None without pairs."""
         return self._cells("text_pair")
 
     def labels(self) -> list[str] | None:
-        """Return the labels as they stand in the data, or None where there is no label column."""
+        """Return the labels as written in the data, or None without a label column."""
         return self._cells("label")
 
     def label_sets(self) -> list[tuple[str, ...]]:
-        """Return the labels of each row: one of them, or any number in multi-label data."""
+        """Return the labels of each row: one, or any number in multi-label data."""
         labels = self.labels() or []
-        if self.task != MULTI:
+        if not self.form.sets:
             return [(label,) for label in labels]
-        known = {label: parse_set(label) for label in set(labels)}
-        return [known[label] for label in labels]
+        parsed = {label: parse_set(label) for label in set(labels)}
+        return [parsed[label] for label in labels]
 
     def groups(self) -> list[str | None] | None:
-        """Return the group of each row (None: of no group), or None where there is no group column."""
+        """Return the group of each row (None: no group), or None without a group column."""
         return self._cells("group")
 
     def _cells(self, column: str) -> list[Any] | None:
@@ -71,21 +76,21 @@ class Examples:
         return np.asarray(self.arrow.column("row").to_numpy(), dtype=np.int64)
 
     def take(self, indices: Sequence[int] | Array) -> Examples:
-        """Return the examples at these positions (counted from 0), in the order given."""
+        """Return the examples at these positions (counted from 0), in that order."""
         return replace(self, arrow=self.arrow.take(pa.array(np.asarray(indices, dtype=np.int64))))
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over texts, pairs and labels in order; row numbers do not matter."""
+        """SHA-256 (hex) of texts, pairs and labels in order; row numbers do not matter."""
         return hash_columns(self.arrow.select([c for c in self.arrow.column_names if c not in ("row", "group")]))
 
 
 def build_examples(table: Table, columns: Columns, form: LabelForm = ONE) -> Examples:
-    """Join the text columns and set apart the rows without text or label.
+    """Join the text columns and skip the rows without text or label.
 
     form: how the labels are written.
-    A text of white space alone is no text; a pair without its second text neither.
-    Raises DataError where no row is left.
+    A row whose text is only white space has no text. Neither has a pair without its second text.
+    Raises DataError if no row is left.
     """
     arrow = table.arrow
     text = (
@@ -109,15 +114,15 @@ def build_examples(table: Table, columns: Columns, form: LabelForm = ONE) -> Exa
     has_label = _filled(full["label"]) if "label" in cells else pa.chunked_array([pa.array(np.ones(len(table), bool))])
     no_text = full["row"].filter(pc.invert(has_text)).to_pylist()
     no_label = full["row"].filter(pc.and_(has_text, pc.invert(has_label))).to_pylist()
-    kept = full.filter(pc.and_(has_text, has_label))
-    if not kept.num_rows:
-        raise _nothing_left(table, columns, has_text)
-    return Examples(kept, table.name, tuple(no_text), tuple(no_label), form.task)
+    usable = full.filter(pc.and_(has_text, has_label))
+    if not usable.num_rows:
+        raise _no_rows(table, columns, has_text)
+    return Examples(usable, table.name, tuple(no_text), tuple(no_label), form)
 
 
 def _join(parts: pa.Table, joiner: str) -> pa.ChunkedArray:
     """Join the cells of each row, skipping blank ones."""
-    # not pc.binary_join_element_wise: with null_handling="skip" it loses rows whose cells are all null (pyarrow 26)
+    # pc.binary_join_element_wise with null_handling="skip" drops rows whose cells are all null (pyarrow 26)
     rows = zip(*(column.to_pylist() for column in parts.columns), strict=True)
     texts = [joiner.join(cell for cell in row if cell and not cell.isspace()) for row in rows]
     return pa.chunked_array([pa.array(texts, pa.large_string())])
@@ -128,36 +133,36 @@ def _filled(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.invert(pc.fill_null(blank, True))
 
 
-def _nothing_left(table: Table, columns: Columns, has_text: pa.ChunkedArray) -> DataError:
+def _no_rows(table: Table, columns: Columns, has_text: pa.ChunkedArray) -> DataError:
     if columns.labels and pc.any(has_text).as_py():
-        empty = ", ".join(f"'{name}'" for name in columns.labels)
+        names = ", ".join(f"'{name}'" for name in columns.labels)
         return DataError(
-            f"{table.name}: no row has a label: column {empty} is empty",
-            hint="set label= to the column that has them",
+            f"{table.name}: no row has a label: column {names} is empty",
+            hint="set label= to the right column",
         )
     names = ", ".join(f"'{name}'" for name in columns.text)
     return DataError(
-        f"{table.name}: no row has a text: column {names} is empty",
-        hint="set text= to the column that has it",
+        f"{table.name}: no row has text: column {names} is empty",
+        hint="set text= to the right column",
     )
 
 
 def sample_examples(examples: Examples, sample: str | None, seed: int) -> Examples:
-    """Take "1000" rows by seed or the "first:1000"; the order of the source is kept. None takes all.
+    """Return "1000" random rows, or the "first:1000", in source order; None returns all.
 
-    Raises ConfigError where the setting is malformed.
+    Raises ConfigError if the setting is malformed.
     """
     if sample is None:
         return examples
     how, _, count = sample.rpartition(":")
     if how not in ("", "first") or not count.strip().isdecimal() or int(count) < 1:
         raise ConfigError(
-            f"sample='{sample}' is not understood", hint="give a number of rows such as 1000, or first:1000"
+            f"sample='{sample}' is not a number of rows", hint="use a number such as sample=1000, or sample=first:1000"
         )
     rows = int(count)
     if rows >= len(examples):
         return examples
     if how == "first":
         return examples.take(np.arange(rows))
-    drawn = np.random.default_rng([seed, _SAMPLE_STREAM]).choice(len(examples), size=rows, replace=False)
-    return examples.take(np.sort(drawn))
+    positions = np.random.default_rng([seed, _SAMPLE_STREAM]).choice(len(examples), size=rows, replace=False)
+    return examples.take(np.sort(positions))

@@ -1,4 +1,4 @@
-"""Spreadsheets: .xlsx, .xls and .ods; the first sheet, or the one named after a '#'."""
+"""Spreadsheets (.xlsx, .xls, .ods): the first sheet, or the one named after a '#'."""
 
 from __future__ import annotations
 
@@ -11,14 +11,8 @@ import pyarrow as pa
 from textune.data.archives import check_spreadsheet
 from textune.data.cells import cell_text, text_array
 from textune.data.delimited import refuse_duplicates
-from textune.data.source import Location, Reading, ReadOptions, Source, sources
+from textune.data.source import Location, Reading, ReadOptions, file_source, sources
 from textune.errors import DataError, suggest
-
-_ENDINGS = (".xlsx", ".xlsm", ".xls", ".ods")
-
-
-def _accepts(source: Any) -> bool:
-    return isinstance(source, Location) and source.suffix in _ENDINGS and source.path.is_file()
 
 
 def _open(location: Location, options: ReadOptions, chunk_rows: int) -> Reading:
@@ -30,8 +24,8 @@ def _open(location: Location, options: ReadOptions, chunk_rows: int) -> Reading:
         is_compound = stream.read(4) == b"\xd0\xcf\x11\xe0"
     if is_compound and location.suffix != ".xls":
         raise DataError(
-            f"{location.name}: is protected by a password, or an .xls file with another ending",
-            hint="save it without a password, or rename it",
+            f"{location.name}: is password-protected, or an .xls file with the wrong suffix",
+            hint="save it without a password, or rename it to .xls",
         )
     if location.suffix != ".xls":
         check_spreadsheet(location.path, location.name, options)
@@ -41,28 +35,28 @@ def _open(location: Location, options: ReadOptions, chunk_rows: int) -> Reading:
             rows = _rows(book.get_sheet_by_name(name).iter_rows())
             tables = list(_chunks(rows, location.name, chunk_rows))
     except PasswordError as error:
-        raise DataError(f"{location.name}: is protected by a password", hint="save it without one") from error
+        raise DataError(f"{location.name}: is password-protected", hint="save it without a password") from error
     except CalamineError as error:
-        raise DataError(f"{location.name}: is damaged or no spreadsheet: {error}", hint="save it again") from error
+        raise DataError(f"{location.name}: damaged, or not a spreadsheet: {error}", hint="save it again") from error
     return Reading(location.name, iter(tables), [note] if note else [])
 
 
-sources.register("excel")(Source(_accepts, _open))
+sources.register("excel")(file_source((".xlsx", ".xlsm", ".xls", ".ods"), _open))
 
 
 def _choose_sheet(location: Location, names: list[str]) -> tuple[str, str | None]:
     if location.part is not None:
         if location.part not in names:
             raise DataError(
-                f"{location.name}: there is no sheet '{location.part}'{suggest(location.part, names)}",
+                f"{location.name}: no sheet '{location.part}'{suggest(location.part, names)}",
                 hint=f"sheets: {', '.join(names)}",
             )
         return location.part, None
     if not names:
-        raise DataError(f"{location.name}: holds no sheet")
+        raise DataError(f"{location.name}: has no sheets")
     if len(names) == 1:
         return names[0], None
-    return names[0], f"sheet '{names[0]}' of {len(names)} is read; {location.path.name}#{names[1]} reads another"
+    return names[0], f"reading sheet '{names[0]}' of {len(names)}; {location.path.name}#{names[1]} reads another"
 
 
 def _rows(cells: Iterator[list[Any]]) -> Iterator[list[str | None]]:
@@ -71,7 +65,7 @@ def _rows(cells: Iterator[list[Any]]) -> Iterator[list[str | None]]:
 
 
 def _cell(value: Any) -> str | None:
-    # a spreadsheet knows no whole numbers: the 1 that was typed is stored as 1.0
+    # spreadsheets have no integers: a 1 is stored as 1.0
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return str(int(value))
     return cell_text(value)
@@ -88,8 +82,8 @@ def _chunks(rows: Iterator[list[str | None]], name: str, chunk_rows: int) -> Ite
     unnamed = {position for position, column in enumerate(names) if not column}
     names = [column or f"column_{position + 1}" for position, column in enumerate(names)]
     empty = {position for position in unnamed if not any(row[position] for row in body)}
-    kept = [position for position in range(len(names)) if position not in empty]
-    refuse_duplicates([names[position] for position in kept], name)
+    used = [position for position in range(len(names)) if position not in empty]
+    refuse_duplicates([names[position] for position in used], name)
     start = 0
     remaining = iter(body)
     while batch := list(islice(remaining, chunk_rows)):
@@ -97,6 +91,6 @@ def _chunks(rows: Iterator[list[str | None]], name: str, chunk_rows: int) -> Ite
         def where(position: int, start: int = start) -> str:
             return f"{name}, row {start + position + 1}"
 
-        arrays = [text_array([row[position] for row in batch], where) for position in kept]
-        yield pa.table(arrays, names=[names[position] for position in kept])
+        arrays = [text_array([row[position] for row in batch], where) for position in used]
+        yield pa.table(arrays, names=[names[position] for position in used])
         start += len(batch)

@@ -1,4 +1,4 @@
-"""Folders: one folder of .txt files per class, train/ and test/ inside, Parquet files, or train.csv."""
+"""Folders: one subfolder of .txt files per class, train/ and test/ subfolders, Parquet files, or train.csv."""
 
 from __future__ import annotations
 
@@ -14,16 +14,24 @@ import pyarrow as pa
 from textune.data.cells import text_array
 from textune.data.encodings import find_encoding
 from textune.data.parquet import read_files
-from textune.data.source import Location, Reading, ReadOptions, Source, cell_too_long, open_source, sources
+from textune.data.source import (
+    Location,
+    Reading,
+    ReadOptions,
+    Source,
+    cell_too_long,
+    list_readable,
+    open_source,
+    sources,
+)
 from textune.errors import DataError, suggest
 
-_TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".xlsx")
 _SPLITS = {
     "train": ("train", "training"),
     "test": ("test", "testing"),
     "validation": ("validation", "valid", "val", "dev"),
 }
-_UNLABELLED = ("unsup", "unlabeled", "unlabelled", "unsupervised")
+_UNLABELED = ("unsup", "unlabeled", "unlabelled", "unsupervised")
 
 
 def _accepts(source: Any) -> bool:
@@ -44,40 +52,41 @@ sources.register("folder")(Source(_accepts, _open))
 
 
 def _find_parts(folder: Path) -> dict[str, list[Path]]:
-    """Return the folders or files of each split: train/, train.csv, train-00000-of-00002.parquet."""
+    """Return the folders or files of each split, such as train/, train.csv or train-00000-of-00002.parquet."""
     parts: dict[str, list[Path]] = {}
+    tables = tuple(suffix for suffix in list_readable() if suffix != ".txt")  # in a folder, .txt files are texts
     for child in sorted(folder.iterdir()):
         stem = child.name if child.is_dir() else child.name.removesuffix(".gz").rpartition(".")[0]
-        if not child.is_dir() and not child.name.lower().removesuffix(".gz").endswith(_TABLES):
+        if not child.is_dir() and not child.name.lower().removesuffix(".gz").endswith(tables):
             continue
-        plain = re.sub(r"-\d+-of-\d+$", "", stem.casefold())
-        split = next((name for name, spellings in _SPLITS.items() if plain in spellings), None)
+        base = re.sub(r"-\d+-of-\d+$", "", stem.casefold())
+        split = next((name for name, spellings in _SPLITS.items() if base in spellings), None)
         if split:
             parts.setdefault(split, []).append(child)
     return parts
 
 
 def _open_part(location: Location, parts: dict[str, list[Path]], options: ReadOptions, chunk_rows: int) -> Reading:
-    wanted = location.part or "train"
-    key = next((name for name, spellings in _SPLITS.items() if wanted in spellings), wanted)
-    if key not in parts:
+    requested = location.part or "train"
+    split = next((name for name, spellings in _SPLITS.items() if requested in spellings), requested)
+    if split not in parts:
         raise DataError(
-            f"{location.path.name}: there is no part '{wanted}'{suggest(wanted, parts)}",
-            hint=f"parts: {', '.join(parts) or 'none'}",
+            f"{location.path.name}: no split '{requested}'{suggest(requested, parts)}",
+            hint=f"splits: {', '.join(parts) or 'none'}",
         )
-    found = parts[key]
-    if len(found) > 1 and all(path.suffix == ".parquet" for path in found):
-        reading = read_files(found, location.name, options, chunk_rows)
-    elif len(found) > 1:
-        names = ", ".join(path.name for path in found)
-        raise DataError(f"{location.path.name}: {names} could all be the {key} table", hint="give the path of one")
+    paths = parts[split]
+    if len(paths) > 1 and all(path.suffix == ".parquet" for path in paths):
+        reading = read_files(paths, location.name, options, chunk_rows)
+    elif len(paths) > 1:
+        names = ", ".join(path.name for path in paths)
+        raise DataError(f"{location.path.name}: {names} could all be the {split} table", hint="give the path of one")
     else:
-        reading = open_source(Location(found[0]), options, chunk_rows)
+        reading = open_source(Location(paths[0]), options, chunk_rows)
     if location.part is None:
-        others = [path for name, paths in parts.items() if name != "train" for path in paths]
-        reading.notes.append(f"{found[0].name} of {location.path.name} is read")
+        others = [path for name, unread in parts.items() if name != "train" for path in unread]
+        reading.notes.append(f"reading {paths[0].name} of {location.path.name}")
         if others:
-            reading.notes.append(f"{others[0].name} is not read; give it as test={others[0]}")
+            reading.notes.append(f"{others[0].name} is not read; to use it, add test={others[0]}")
     return reading
 
 
@@ -92,16 +101,16 @@ def _open_classes(location: Location, options: ReadOptions, chunk_rows: int) -> 
         if not child.is_dir() or child.name.startswith("."):
             continue
         texts = sorted(child.glob("*.txt"), key=_natural)
-        if child.name.casefold() in _UNLABELLED:
-            notes.append(f"folder '{child.name}' holds {len(texts):,} files without a label and is skipped")
+        if child.name.casefold() in _UNLABELED:
+            notes.append(f"skipped folder '{child.name}': {len(texts):,} files without a label")
             continue
         files += [(child.name, path) for path in texts]
     if not files:
         raise DataError(
-            f"{location.name}: the folder holds no table",
+            f"{location.name}: the folder contains no table",
             hint="expected one folder of .txt files per class, train.csv, Parquet files or a saved data set",
         )
-    notes.append(f"labels are the names of the {len({label for label, _ in files})} folders")
+    notes.append(f"labels: the names of the {len({label for label, _ in files})} folders")
     return Reading(location.name, _class_chunks(location, files, options, chunk_rows), notes)
 
 
@@ -137,6 +146,6 @@ def _read_text(path: Path, name: str, options: ReadOptions) -> str:
         raise DataError(f"{name}: byte {error.start} is not {encoding.name}", hint="set encoding=") from None
     if "\0" in text:
         raise DataError(
-            f"{name}: holds a NUL character", hint="remove it; if the file is UTF-16, set encoding=utf-16-le"
+            f"{name}: contains a NUL character", hint="remove it; if the file is UTF-16, set encoding=utf-16-le"
         )
     return text

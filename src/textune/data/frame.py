@@ -1,4 +1,4 @@
-"""Tables that are in memory already: polars and pandas frames, Arrow tables, datasets, lists of dicts."""
+"""In-memory tables: polars and pandas frames, Arrow tables, datasets, lists of dicts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _accepts_pandas(source: Any) -> bool:
 def _open_pandas(frame: Any, options: ReadOptions, chunk_rows: int) -> Reading:
     columns = [str(column) for column in frame.columns]
     if len(set(columns)) < len(columns):
-        raise DataError("data frame: two columns have one name", hint="rename one of them")
+        raise DataError("data frame: two columns have the same name", hint="rename one of them")
     values = {name: frame.iloc[:, i].tolist() for i, name in enumerate(columns)}
     arrays = {name: text_array(map(cell_text, column), _where("data frame")) for name, column in values.items()}
     return _reading(pa.table(arrays) if arrays else pa.table({}), "data frame")
@@ -37,7 +37,7 @@ def _open_arrow(source: Any, options: ReadOptions, chunk_rows: int) -> Reading:
     name = "Arrow table" if isinstance(source, pa.Table) else "data frame"
     try:
         arrow = source if isinstance(source, pa.Table) else source.to_arrow()
-    except Exception as error:  # polars raises a panic of its own for Python objects
+    except Exception as error:  # polars raises its own PanicException for Python objects
         raise DataError(f"{name}: cannot be read: {error}", hint="cast the columns to text first") from error
     table, notes = as_text(arrow, name)
     return _reading(table, name, notes)
@@ -50,14 +50,14 @@ def _accepts_dataset(source: Any) -> bool:
 def _open_dataset(dataset: Any, options: ReadOptions, chunk_rows: int) -> Reading:
     if isinstance(dataset.num_rows, Mapping):
         raise DataError(
-            f"a DatasetDict holds several splits: {', '.join(dataset)}",
-            hint="give one of them, such as data['train']",
+            f"a DatasetDict has several splits: {', '.join(dataset)}",
+            hint="pass one of them, such as data['train']",
         )
     return read_dataset(dataset, "data set", chunk_rows)
 
 
 def read_dataset(dataset: Any, name: str, chunk_rows: int) -> Reading:
-    """Read a `datasets.Dataset` in pieces; class numbers become class names."""
+    """Read a `datasets.Dataset` in chunks; class numbers become class names."""
     reading = Reading(name, iter(()))
 
     def chunks() -> Iterator[pa.Table]:
@@ -78,7 +78,7 @@ def _accepts_records(source: Any) -> bool:
 def _open_records(records: list[Mapping[Any, Any]], options: ReadOptions, chunk_rows: int) -> Reading:
     columns = list(dict.fromkeys(str(key) for row in records for key in row))
     if not columns:
-        raise DataError("list of rows: is empty", hint='give rows such as {"text": "...", "label": "..."}')
+        raise DataError("list of rows: is empty", hint='pass rows such as {"text": "...", "label": "..."}')
     rows = [{str(key): value for key, value in row.items()} for row in records]
     arrays = [text_array((cell_text(row.get(c)) for row in rows), _where("list of rows")) for c in columns]
     return _reading(pa.table(arrays, names=columns), "list of rows")

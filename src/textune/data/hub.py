@@ -1,4 +1,4 @@
-"""Data sets of the Hugging Face hub: "hub:NAME", "hub:NAME@config", "hub:NAME#split"."""
+"""Data sets from the Hugging Face hub: "hub:NAME", "hub:NAME@config", "hub:NAME#split"."""
 
 from __future__ import annotations
 
@@ -22,13 +22,15 @@ def _accepts(source: Any) -> bool:
 def _open(source: str, options: ReadOptions, chunk_rows: int) -> Reading:
     match = _NAME.fullmatch(source)
     if not match:
-        raise DataError(f"'{source}' is not understood", hint="such as hub:imdb, hub:owner/name@config#test")
+        raise DataError(
+            f"'{source}' is not a valid hub name", hint="for example hub:imdb or hub:owner/name@config#test"
+        )
     dataset = _load(source, match["name"], match["config"], match["split"] or "train")
     if dataset.num_rows > options.max_rows:
-        raise DataError(f"{source}: has more than {options.max_rows:,} rows", hint="name a part, such as #train[:1000]")
+        raise DataError(f"{source}: has more than {options.max_rows:,} rows", hint="read a part, such as #train[:1000]")
     reading = read_dataset(dataset, source, chunk_rows)
     if not match["split"]:
-        reading.notes.append(f"split 'train' is read; {source}#test reads the test split where there is one")
+        reading.notes.append(f"reading split 'train'; {source}#test reads the test split if there is one")
     return reading
 
 
@@ -42,7 +44,7 @@ def _load(source: str, name: str, config: str | None, split: str) -> Any:
     try:
         with _offline(offline is not None):
             return load_dataset(name, config, split=split)
-    except Exception as error:  # the library raises errors of many kinds, all about this one name
+    except Exception as error:  # the library raises many kinds of errors
         if offline is not None:
             raise DataError(
                 f"{source}: the hub cannot be reached ({offline}) and the data set is not in the local cache",
@@ -50,14 +52,14 @@ def _load(source: str, name: str, config: str | None, split: str) -> Any:
             ) from error
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DataError(
-            f"{source}: cannot be loaded: {reason}", hint="name a config with @ and a split with #"
+            f"{source}: cannot be loaded: {reason}", hint="add a config with @CONFIG and a split with #SPLIT"
         ) from error
 
 
 def _why_unreachable(source: str, name: str) -> str | None:
-    """Ask the hub once, so that being offline shows in seconds; return the reason or None.
+    """Ask the hub once, so that being offline shows within seconds; return the reason or None.
 
-    Raises DataError where the hub answers that there is no such data set, or that it is gated.
+    Raises DataError if the hub has no such data set or it is gated.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
@@ -72,20 +74,20 @@ def _why_unreachable(source: str, name: str) -> str | None:
     except RepositoryNotFoundError as error:
         raise DataError(
             f"{source}: the hub has no such data set, or it is private",
-            hint="check the name; for a private one set HF_TOKEN to your token",
+            hint="check the name; for a private data set, set HF_TOKEN to your token",
         ) from error
-    except Exception as error:  # whatever the network layer raises, the cache may still do
+    except Exception as error:  # on any network error the local cache may still have it
         return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
     return None
 
 
 @contextmanager
-def _offline(wanted: bool) -> Iterator[None]:
-    """Keep the hub's client from retrying for half a minute what was just found out."""
+def _offline(enabled: bool) -> Iterator[None]:
+    """Keep the hub client from retrying for half a minute when the hub is known to be unreachable."""
     from huggingface_hub import constants
 
     before = constants.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = before or wanted
+    constants.HF_HUB_OFFLINE = before or enabled
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""JSON: one object per line (.jsonl, .ndjson), or a whole document that holds a table (.json)."""
+"""JSON: one object per line (.jsonl, .ndjson), or one document with a table (.json)."""
 
 from __future__ import annotations
 
@@ -13,22 +13,14 @@ import pyarrow as pa
 from textune.data.cells import Literal, cell_text, compact_json, text_array
 from textune.data.encodings import Encoding, find_encoding
 from textune.data.lines import BadLineError, decoded_lines, open_bytes
-from textune.data.source import MAX_COLUMNS, Location, Reading, ReadOptions, Source, sources
+from textune.data.source import MAX_COLUMNS, Location, Reading, ReadOptions, file_source, sources
 from textune.errors import DataError
 
 MAX_DEPTH = 64
 _NO_BRACKET = re.compile(r"[^\[\]{}]+")
 _INNERMOST = re.compile(r"\[\]|\{\}")
-_STRING = re.compile(r'"[^"\\]*+(?:\\.?[^"\\]*+)*+(?:"|\Z)', re.DOTALL)  # linear, also where a quote is never closed
+_STRING = re.compile(r'"[^"\\]*+(?:\\.?[^"\\]*+)*+(?:"|\Z)', re.DOTALL)  # linear even if a quote is never closed
 Row = dict[str, Any]
-
-
-def _accepts_lines(source: Any) -> bool:
-    return isinstance(source, Location) and source.suffix in (".jsonl", ".ndjson") and source.path.is_file()
-
-
-def _accepts_document(source: Any) -> bool:
-    return isinstance(source, Location) and source.suffix == ".json" and source.path.is_file()
 
 
 def _open_lines(location: Location, options: ReadOptions, chunk_rows: int) -> Reading:
@@ -55,29 +47,29 @@ def _open_document(location: Location, options: ReadOptions, chunk_rows: int) ->
     except ValueError as error:
         if str(error).startswith("Extra data") and content.lstrip().startswith("{"):
             reading = _open_lines(location, options, chunk_rows)
-            reading.notes.append("read as JSON lines: the file holds one object per line")
+            reading.notes.append("read as JSON lines: the file has one object per line")
             return reading
         raise DataError(f"{location.name}: {error}", hint="give an array of objects, or JSON lines as .jsonl") from None
     rows = ((i, row) for i, row in enumerate(_document_rows(document, location.name), 1))
     return Reading(location.name, _chunks(rows, location.name, chunk_rows), notes)
 
 
-sources.register("jsonlines")(Source(_accepts_lines, _open_lines))
-sources.register("json")(Source(_accepts_document, _open_document))
+sources.register("jsonlines")(file_source((".jsonl", ".ndjson"), _open_lines))
+sources.register("json")(file_source((".json",), _open_document))
 
 
 def parse_json(text: str) -> Any:
-    """Parse JSON whose numbers stay as written; raise ValueError saying what is wrong with it.
+    """Parse JSON, keeping numbers as written; raise ValueError with the reason.
 
-    Refused: nesting deeper than 64, a key that comes twice, NaN and Infinity.
+    Refused: nesting deeper than 64, duplicate keys, NaN and Infinity.
     """
-    # the parser recurses in C: the depth is checked before it sees the text
+    # the parser recurses in C, so check the depth first
     if _is_too_deep(text):
         raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
     try:
         return json.loads(
             text,
-            object_pairs_hook=_refuse_twins,
+            object_pairs_hook=_refuse_duplicate_keys,
             parse_int=Literal,
             parse_float=Literal,
             parse_constant=_refuse_constant,
@@ -87,28 +79,28 @@ def parse_json(text: str) -> Any:
 
 
 def _is_too_deep(text: str) -> bool:
-    """Take away strings, then everything but brackets, then one level of them after the other."""
+    """Strip strings, then everything but brackets, then the innermost brackets level by level."""
     if text.count("[") + text.count("{") <= MAX_DEPTH:
         return False
     brackets = _NO_BRACKET.sub("", _STRING.sub("", text))
     for _ in range(MAX_DEPTH):
         shorter = _INNERMOST.sub("", brackets)
-        if shorter == brackets:  # empty, or no JSON: the parser says so, unless it would have to go too deep
+        if shorter == brackets:  # empty, or not JSON: the parser reports that, if it need not go too deep
             return max(brackets.count("["), brackets.count("{")) > MAX_DEPTH
         brackets = shorter
     return bool(brackets)
 
 
-def _refuse_twins(pairs: list[tuple[str, Any]]) -> Row:
+def _refuse_duplicate_keys(pairs: list[tuple[str, Any]]) -> Row:
     row = dict(pairs)
     if len(row) < len(pairs):
         keys = [key for key, _ in pairs]
-        raise ValueError(f"the key '{next(k for k in keys if keys.count(k) > 1)}' comes twice in one object")
+        raise ValueError(f"the key '{next(k for k in keys if keys.count(k) > 1)}' appears twice in one object")
     return row
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON; write null where a value is missing")
+    raise ValueError(f"{name} is not valid JSON; write null for a missing value")
 
 
 def _encoding(location: Location, options: ReadOptions) -> Encoding:
@@ -139,7 +131,7 @@ def _line_rows(location: Location, options: ReadOptions, encoding: Encoding) -> 
                 ) from None
             if not isinstance(row, dict):
                 raise DataError(
-                    f"{location.name}, line {number}: holds {_kind(row)}, not an object",
+                    f"{location.name}, line {number}: contains {_kind(row)}, not an object",
                     hint='each line must be one JSON object, such as {"text": "...", "label": "..."}',
                 )
             yield number, row
@@ -147,7 +139,7 @@ def _line_rows(location: Location, options: ReadOptions, encoding: Encoding) -> 
 
 def _reason(error: ValueError) -> str:
     if isinstance(error, json.JSONDecodeError):
-        return f"is not JSON: {error.msg} at character {error.pos + 1}"
+        return f"is not valid JSON: {error.msg} at character {error.pos + 1}"
     return str(error)
 
 
@@ -164,7 +156,7 @@ def _document_rows(document: Any, name: str) -> Iterator[Row]:
     if isinstance(document, list):
         for number, row in enumerate(document, 1):
             if not isinstance(row, dict):
-                raise DataError(f"{name}, row {number}: holds {_kind(row)}, not an object", hint=_SHAPES)
+                raise DataError(f"{name}, row {number}: contains {_kind(row)}, not an object", hint=_SHAPES)
             yield row
     elif _is_columns(document):
         lengths = {key: len(column) for key, column in document.items()}
@@ -173,14 +165,14 @@ def _document_rows(document: Any, name: str) -> Iterator[Row]:
         for cells in zip(*document.values(), strict=True):
             yield dict(zip(document, cells, strict=True))
     else:
-        raise DataError(f"{name}: holds {_kind(document)}, not a table", hint=_SHAPES)
+        raise DataError(f"{name}: contains {_kind(document)}, not a table", hint=_SHAPES)
 
 
 _SHAPES = 'give an array of objects, {"data": [...]}, or an object with one list per column'
 
 
 def _is_columns(document: Any) -> bool:
-    """Whether an object holds one list of plain cells per column."""
+    """Return whether the document is an object with one list of plain cells per column."""
     if not isinstance(document, dict) or not document:
         return False
     if not all(isinstance(column, list) for column in document.values()):
@@ -189,7 +181,7 @@ def _is_columns(document: Any) -> bool:
 
 
 def _chunks(rows: Iterator[tuple[int, Row]], name: str, chunk_rows: int) -> Iterator[pa.Table]:
-    """Turn objects into tables; a key that some rows lack is missing there."""
+    """Turn objects into tables; a key that a row lacks becomes a missing cell."""
     columns: dict[str, None] = {}
     while batch := list(islice(rows, chunk_rows)):
         columns |= dict.fromkeys(chain.from_iterable(row for _, row in batch))

@@ -1,4 +1,4 @@
-"""The classes of a task in their order for ever, and labels as class numbers."""
+"""The classes of a task in a fixed order, and labels as class numbers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textune.data.examples import Examples
-from textune.data.label_sets import MULTI
 from textune.errors import DataError, suggest
 
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
@@ -21,7 +20,7 @@ _INTEGER = re.compile(r"-?[0-9]{1,18}")
 
 @dataclass(frozen=True)
 class Labels:
-    """The classes in order: `values` as they stand in the data, `names` as people are shown them."""
+    """The classes in order: `values` as written in the data, `names` for display."""
 
     values: tuple[str, ...]
     names: tuple[str, ...]
@@ -35,54 +34,52 @@ class Labels:
         return by_name | {value: number for number, value in enumerate(self.values)}
 
     def encode(self, labels: Sequence[str]) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """Return class numbers, int64 [rows]; a label is known by its value or its name, else it is -1."""
+        """Return class numbers, int64 [rows], by value or name; -1 for an unknown label."""
         return np.fromiter((self._numbers.get(label, -1) for label in labels), dtype=np.int64, count=len(labels))
 
     def encode_sets(self, sets: Sequence[Sequence[str]]) -> NDArray[np.float32]:
-        """Return 1 for each label of a row and 0 for the others, float32 [rows, labels]; unknown ones are left out."""
+        """Return 1 for each label of a row and 0 for the others, float32 [rows, labels]; unknown labels are ignored."""
         marks = np.zeros((len(sets), len(self)), dtype=np.float32)
         for row, labels in enumerate(sets):
             marks[row, [self._numbers[label] for label in labels if label in self._numbers]] = 1.0
         return marks
 
     def encode_examples(self, examples: Examples) -> NDArray[Any]:
-        """Return what a model learns: class numbers int64 [rows], or in multi-label data float32 [rows, labels]."""
-        if examples.task == MULTI:
+        """Return training targets: class numbers int64 [rows], or float32 [rows, labels] for multi-label data."""
+        if examples.form.sets:
             return self.encode_sets(examples.label_sets())
         return self.encode(examples.labels() or [])
 
     def find_unknown(self, examples: Examples) -> list[tuple[str, ...]]:
-        """Return, row by row, the labels that are none of these."""
+        """Return the unknown labels of each row."""
         return [tuple(v for v in labels if v not in self._numbers) for labels in examples.label_sets()]
 
 
-def build_labels(seen: Sequence[str], given: tuple[tuple[str, str], ...] | None) -> Labels:
-    """Build the classes from the labels of all training rows, or from given (value, name) pairs.
+def build_labels(row_labels: Sequence[str], pairs: tuple[tuple[str, str], ...] | None) -> Labels:
+    """Build the classes from the labels of all training rows, or from the (value, name) pairs of labels=.
 
-    Order: as given; else by number where all are whole numbers; else by code point.
-    Raises DataError for fewer than two classes, labels that are not among the given ones, and labels
-    that differ in nothing but white space.
+    Order: that of the pairs; else by number if all are whole numbers; else by code point.
+    Raises DataError for fewer than two classes, labels that are not among the pairs, and labels that differ only in
+    white space.
     """
-    counts = Counter(seen)
-    if given is not None:
-        labels = Labels(tuple(value for value, _ in given), tuple(name for _, name in given))
+    counts = Counter(row_labels)
+    if pairs is not None:
+        labels = Labels(tuple(value for value, _ in pairs), tuple(name for _, name in pairs))
         _refuse_unknown(counts, labels)
         return labels
     _refuse_twins(counts)
     if len(counts) < 2:
-        found = f"only the label '{next(iter(counts))}'" if counts else "no label"
-        raise DataError(
-            f"the training rows have {found}: there is nothing to tell apart", hint="two classes are needed"
-        )
+        present = f"only the label '{next(iter(counts))}'" if counts else "no label"
+        raise DataError(f"the training rows have {present}", hint="training needs at least two classes")
     numeric = all(_INTEGER.fullmatch(label) for label in counts)
     values = tuple(sorted(counts, key=(lambda label: (int(label), label)) if numeric else None))
     return Labels(values, values)
 
 
-def find_label_twins(seen: Sequence[str]) -> list[tuple[str, ...]]:
+def find_label_twins(row_labels: Sequence[str]) -> list[tuple[str, ...]]:
     """Return labels that differ only in case or white space, such as ("Spam", "spam ")."""
     alike: dict[str, list[str]] = {}
-    for label in sorted(set(seen)):
+    for label in sorted(set(row_labels)):
         alike.setdefault(" ".join(label.casefold().split()), []).append(label)
     return [tuple(labels) for labels in alike.values() if len(labels) > 1]
 
@@ -96,7 +93,7 @@ def _refuse_twins(counts: Counter[str]) -> None:
             rows = " and ".join(f"{label!r} ({counts[label]:,} rows)" for label in labels)
             raise DataError(
                 f"the labels {rows} differ only in spaces",
-                hint="clean the column; or, where both are meant, list all classes with labels=",
+                hint="clean the column, or list all classes with labels= if both are intended",
             )
 
 
@@ -105,12 +102,12 @@ def _refuse_unknown(counts: Counter[str], labels: Labels) -> None:
     unknown = [(label, rows) for label, rows in counts.most_common() if label not in known]
     if not unknown:
         return
-    told = []
+    lines = []
     for label, rows in unknown[:5]:
         twin = next((name for name in known if name.strip() == label.strip()), None)
         near = f"; it differs from '{twin}' only in spaces" if twin else suggest(label, known)
-        told.append(
+        lines.append(
             f"{rows:,} row{'s have' if rows > 1 else ' has'} the label '{label}', which labels= does not list{near}"
         )
     more = f"\n  and {len(unknown) - 5:,} other labels" if len(unknown) > 5 else ""
-    raise DataError("\n  ".join(told) + more, hint=f"listed: {', '.join(labels.values)}")
+    raise DataError("\n  ".join(lines) + more, hint=f"listed: {', '.join(labels.values)}")

@@ -1,4 +1,4 @@
-"""Decoded lines of a text file of any size, within limits, split at line feeds only."""
+"""Decoded lines of a text file of any size, split at line feeds only, within limits."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from textune.data.source import ReadOptions, too_large
 from textune.errors import DataError
 
 MAX_EXPANSION = 200
-"""Text compresses 3 to 20 times; what unpacks to more than this is a bomb."""
+"""Text compresses 3 to 20 times; a file that expands further is a decompression bomb."""
 FREE_BYTES = 64 * 2**20
-"""What may be unpacked before the expansion is looked at."""
+"""Bytes that may be unpacked before the expansion ratio is checked."""
 
 
 class BadLineError(ValueError):
-    """What is wrong with the line that would come next; the reader adds where it is."""
+    """What is wrong with the next line; the reader adds its position."""
 
     def __init__(self, reason: str, hint: str) -> None:
         super().__init__(reason)
@@ -28,14 +28,14 @@ class BadLineError(ValueError):
 
 
 def open_bytes(path: Path, options: ReadOptions) -> BinaryIO:
-    """Open a plain or gzip file for reading; what comes out of gzip is capped."""
+    """Open a plain or gzip file for reading; the output of gzip is capped."""
     if path.suffix.lower() != ".gz":
         return path.open("rb")
     return cast(BinaryIO, _CappedGzip(path, options))
 
 
 class _CappedGzip:
-    """A gzip file that stops when it expands beyond all reason."""
+    """A gzip file that refuses to expand too far."""
 
     def __init__(self, path: Path, options: ReadOptions) -> None:
         self._stream = gzip.open(path, "rb")  # noqa: SIM115
@@ -47,7 +47,7 @@ class _CappedGzip:
         try:
             block = self._stream.read(size)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise DataError(f"{self._name}: the gzip file is damaged: {error}", hint="pack it again") from error
+            raise DataError(f"{self._name}: the gzip file is damaged: {error}", hint="compress it again") from error
         self._read_bytes += len(block)
         check_expansion(self._name, self._read_bytes, self._packed_bytes, self._options)
         return block
@@ -60,23 +60,23 @@ class _CappedGzip:
 
 
 def check_expansion(name: str, unpacked: int, packed: int, options: ReadOptions) -> None:
-    """Raise DataError where unpacked bytes are over max_bytes, or far more than text can be packed to."""
+    """Raise DataError if the unpacked bytes exceed max_bytes, or far exceed what text compresses to."""
     if unpacked > options.max_bytes:
         raise too_large(name, options)
     if unpacked > FREE_BYTES and unpacked > MAX_EXPANSION * packed:
         raise DataError(
-            f"{name}: unpacks to more than {MAX_EXPANSION} times its size, as no text does",
-            hint="if the file is to be trusted, save it as plain CSV or JSON lines",
+            f"{name}: unpacks to more than {MAX_EXPANSION} times its size, which text does not do",
+            hint="if you trust the file, save it as plain CSV or JSON lines",
         )
 
 
 def decoded_lines(
     stream: BinaryIO, encoding: Encoding, options: ReadOptions, max_line_chars: int | None = None
 ) -> Iterator[str]:
-    """Yield the lines with their line feed; a carriage return stays where it stands.
+    """Yield the lines with their line feeds; carriage returns are kept.
 
-    max_line_chars: default 16 longest cells.
-    Raises BadLineError in place of a line that holds a NUL or undecodable bytes, or that is too long.
+    max_line_chars: by default 16 times max_cell_chars.
+    Raises BadLineError for a line that contains a NUL or undecodable bytes, or is too long.
     """
     decoder = codecs.getincrementaldecoder(encoding.name)("strict")
     longest = max_line_chars or 16 * options.max_cell_chars
@@ -95,15 +95,15 @@ def decoded_lines(
         tail += text
         if "\n" in text or len(tail) > longest or not block:
             *lines, tail = tail.split("\n")
-            watch = "\0" in text
+            has_nul = "\0" in text
             for line in lines:
-                if watch and "\0" in line:
+                if has_nul and "\0" in line:
                     raise _nul()
                 yield line + "\n"
         if "\0" in tail:
             raise _nul()
         if len(tail) > longest:
-            raise BadLineError(f"a line is longer than {longest:,} characters", "cut it into several rows")
+            raise BadLineError(f"a line is longer than {longest:,} characters", "split it into several rows")
         if not block:
             break
     if failure:
@@ -113,9 +113,9 @@ def decoded_lines(
 
 
 def _nul() -> BadLineError:
-    return BadLineError("holds a NUL character", "remove it; if the file is UTF-16, set encoding=utf-16-le")
+    return BadLineError("contains a NUL character", "remove it; if the file is UTF-16, set encoding=utf-16-le")
 
 
 def _undecodable(error: UnicodeDecodeError, encoding: Encoding) -> BadLineError:
     byte = bytes(error.object)[error.start]
-    return BadLineError(f"byte 0x{byte:02x} is not {encoding.name}", "set encoding= to what the file is written in")
+    return BadLineError(f"byte 0x{byte:02x} is not {encoding.name}", "set encoding= to the file's encoding")

@@ -1,23 +1,18 @@
-"""Parquet: one file, or a folder of them read one after another."""
+"""Parquet: one file, or a folder of files read one after another."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
 from textune.data.cells import as_text
 from textune.data.lines import FREE_BYTES, check_expansion
-from textune.data.source import Location, Reading, ReadOptions, Source, sources, too_large
+from textune.data.source import Location, Reading, ReadOptions, file_source, sources, too_large
 from textune.errors import DataError
 
 _BATCH_ROWS = 1024
-
-
-def _accepts(source: Any) -> bool:
-    return isinstance(source, Location) and source.suffix == ".parquet" and source.path.is_file()
 
 
 def _open(location: Location, options: ReadOptions, chunk_rows: int) -> Reading:
@@ -31,7 +26,7 @@ def read_files(paths: list[Path], name: str, options: ReadOptions, chunk_rows: i
     return reading
 
 
-sources.register("parquet")(Source(_accepts, _open))
+sources.register("parquet")(file_source((".parquet",), _open))
 
 
 def _columns_of(paths: list[Path], name: str) -> list[str]:
@@ -40,7 +35,7 @@ def _columns_of(paths: list[Path], name: str) -> list[str]:
     try:
         schemas = [pq.read_schema(path).empty_table() for path in paths]
     except pa.ArrowException:
-        return []  # the reading proper says what is wrong
+        return []  # reported when the file is read
     return list(dict.fromkeys(column for schema in schemas for column in as_text(schema, name)[0].column_names))
 
 
@@ -52,9 +47,9 @@ def _chunks(
     for path in paths:
         for batch in _batches(path, name, rows, options):
             for start in range(0, batch.num_rows, chunk_rows):
-                table, left_out = as_text(batch.slice(start, chunk_rows), name, rows + start + 1)
-                notes += [note for note in left_out if note not in notes]
-                # a few bytes can stand for gigabytes: what was decoded counts, not what the file says
+                table, new_notes = as_text(batch.slice(start, chunk_rows), name, rows + start + 1)
+                notes += [note for note in new_notes if note not in notes]
+                # a few bytes can encode gigabytes, so count decoded bytes rather than trust the file's sizes
                 decoded += table.nbytes
                 check_expansion(name, decoded, max(packed, FREE_BYTES // 16), options)
                 yield table
@@ -68,7 +63,7 @@ def _batches(path: Path, name: str, rows_before: int, options: ReadOptions) -> I
         with pq.ParquetFile(path) as file:
             names = file.schema_arrow.names
             if len(set(names)) < len(names):
-                raise DataError(f"{name}: two columns have one name")
+                raise DataError(f"{name}: two columns have the same name")
             if rows_before + file.metadata.num_rows > options.max_rows:
                 raise DataError(f"{name}: has more than {options.max_rows:,} rows", hint="split the table")
             groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
@@ -77,4 +72,4 @@ def _batches(path: Path, name: str, rows_before: int, options: ReadOptions) -> I
             for batch in file.iter_batches(_BATCH_ROWS, use_threads=False):
                 yield pa.Table.from_batches([batch], file.schema_arrow)
     except (pa.ArrowException, UnicodeDecodeError) as error:
-        raise DataError(f"{path.name}: is damaged or no Parquet file: {error}", hint="write the file again") from error
+        raise DataError(f"{path.name}: damaged, or not a Parquet file: {error}", hint="save the file again") from error

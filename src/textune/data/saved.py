@@ -1,4 +1,4 @@
-"""Folders that the `datasets` library saved, read without it: Arrow files named in state.json."""
+"""Folders saved by the `datasets` library, read without it: the Arrow files listed in state.json."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ def _choose_split(location: Location) -> tuple[Path, list[str]]:
     folder, notes = location.path, []
     if (folder / "dataset_dict.json").is_file():
         splits = [str(split) for split in _load_json(folder / "dataset_dict.json").get("splits", [])]
-        wanted = location.part or "train"
-        if wanted not in splits:
+        requested = location.part or "train"
+        if requested not in splits:
             raise DataError(
-                f"{location.name}: there is no split '{wanted}'{suggest(wanted, splits)}",
+                f"{location.name}: no split '{requested}'{suggest(requested, splits)}",
                 hint=f"name one after a '#': {', '.join(f'{folder.name}#{split}' for split in splits)}",
             )
         if location.part is None and len(splits) > 1:
-            notes.append(f"split 'train' of {', '.join(splits)} is read; {folder.name}#{splits[-1]} reads another")
-        folder = folder / _inside(wanted)
+            notes.append(f"reading split 'train' of {', '.join(splits)}; {folder.name}#{splits[-1]} reads another")
+        folder = folder / _inside(requested)
     elif location.part is not None:
-        raise DataError(f"{location.name}: the saved data set has no splits", hint="leave out what follows the '#'")
+        raise DataError(f"{location.name}: the saved data set has no splits", hint="remove the '#' and what follows")
     return folder, notes
 
 
@@ -60,7 +60,7 @@ def _load_json(path: Path) -> Any:
 
 
 def _inside(name: str) -> str:
-    """Refuse names that lead out of the folder."""
+    """Return the name; raise DataError if it leads outside the folder."""
     if name != Path(name).name or name in ("", ".", ".."):
         raise DataError(f"the saved data set names a file outside its folder: '{name}'")
     return name
@@ -73,8 +73,8 @@ def _chunks(files: list[Path], name: str, chunk_rows: int, notes: list[str]) -> 
                 for batch in batches:
                     whole = pa.Table.from_batches([batch])
                     for start in range(0, len(whole), chunk_rows):
-                        table, left_out = as_text(whole.slice(start, chunk_rows), name)
-                        notes += [note for note in left_out if note not in notes]
+                        table, new_notes = as_text(whole.slice(start, chunk_rows), name)
+                        notes += [note for note in new_notes if note not in notes]
                         yield table
         except (pa.ArrowException, KeyError) as error:
             raise DataError(f"{path.name}: the saved data set is damaged: {error}", hint="save it again") from error

@@ -1,4 +1,4 @@
-"""Which script (Latin, Cyrillic, Han ...) most letters of a text are written in."""
+"""The dominant script of a text (Latin, Cyrillic, Han ...)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-# first code points of runs of letters; "" marks what is no letter or of no one script
+# the first code point of each range; "" for ranges without letters or with mixed scripts
 _RUNS: tuple[tuple[int, str], ...] = (
     (0x0000, ""),
     (0x0041, "Latin"),
@@ -78,18 +78,17 @@ _NAMES = ("", *sorted({name for _, name in _RUNS if name}))
 _STARTS = np.array([start for start, _ in _RUNS], dtype=np.uint32)
 _NUMBERS = np.array([_NAMES.index(name) for _, name in _RUNS], dtype=np.int64)
 _HAN, _JAPANESE = _NAMES.index("Han"), _NAMES.index("Japanese")
-_MOST_CHARS = 2_000
-_TEXTS_AT_ONCE = 2_000
+_MAX_CHARS = 2_000
+_BATCH_TEXTS = 2_000
 
 
 def dominant_scripts(texts: Sequence[str]) -> list[str]:
-    """Return the script of most letters (of the first 2,000) of each text, "" where there are no letters."""
-    found: list[str] = []
-    for start in range(0, len(texts), _TEXTS_AT_ONCE):
-        found += [
-            _NAMES[number] for number in _dominant([t[:_MOST_CHARS] for t in texts[start : start + _TEXTS_AT_ONCE]])
-        ]
-    return found
+    """Return the most common script among the first 2,000 characters of each text, "" without letters."""
+    scripts: list[str] = []
+    for start in range(0, len(texts), _BATCH_TEXTS):
+        batch = [text[:_MAX_CHARS] for text in texts[start : start + _BATCH_TEXTS]]
+        scripts += [_NAMES[number] for number in _dominant(batch)]
+    return scripts
 
 
 def _dominant(texts: list[str]) -> list[int]:
@@ -98,8 +97,8 @@ def _dominant(texts: list[str]) -> list[int]:
     text_of = np.repeat(np.arange(len(texts)), [len(text) for text in texts])
     counts = np.bincount(text_of * len(_NAMES) + numbers, minlength=len(texts) * len(_NAMES))
     counts = counts.reshape(len(texts), len(_NAMES))
-    japanese = counts[:, _JAPANESE] > 0  # Japanese is written with Han characters too
+    japanese = counts[:, _JAPANESE] > 0  # Japanese also uses Han characters
     counts[japanese, _JAPANESE] += counts[japanese, _HAN]
     counts[japanese, _HAN] = 0
-    counts[:, 0] = 0  # only where there are no letters at all
+    counts[:, 0] = 0  # so that "" wins only for a text without letters
     return [int(number) for number in counts.argmax(axis=1)]

@@ -1,4 +1,4 @@
-"""Near-duplicates between two lists of texts: MinHash finds candidates, the true Jaccard similarity decides."""
+"""Near-duplicates between two lists of texts: MinHash proposes pairs, the exact Jaccard similarity decides."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 WORDS_PER_SHINGLE = 3
-LEAST_TOKENS = 5
-"""Shorter texts have too few shingles for a likeness to mean anything; equal ones are found as exact."""
-MOST_TOKENS = 1_000
+MIN_TOKENS = 5
+"""Shorter texts have too few shingles for a meaningful similarity; only exact matches are reported."""
+MAX_TOKENS = 1_000
 _BANDS, _ROWS_PER_BAND = 16, 8  # finds 99.4% of the pairs at a Jaccard similarity of 0.85, 6% at 0.5
 _SEED = 42
 _CANDIDATES_PER_BAND = 8
 _WORD = re.compile(r"\w+")
 
 
-def find_near(left: Sequence[str], right: Sequence[str], threshold: float, most_checks: int) -> dict[int, int]:
-    """Return {position in right: position in left} for texts whose word 3-grams are alike to the threshold.
+def find_near(left: Sequence[str], right: Sequence[str], threshold: float, max_checks: int) -> dict[int, int]:
+    """Return {position in right: position in left} for texts whose word 3-grams reach the Jaccard threshold.
 
-    At most `most_checks` candidate pairs are compared, so that a table of form letters ends too.
+    At most `max_checks` candidate pairs are compared, which bounds the time on tables of near-identical texts.
     """
     words: dict[str, int] = {}
     shingles_left, shingles_right = _shingles(left, words), _shingles(right, words)
@@ -42,7 +42,7 @@ def find_near(left: Sequence[str], right: Sequence[str], threshold: float, most_
                 pair = (position, int(candidate))
                 if pair in compared or not len(shingles_left[pair[1]]):
                     continue
-                if len(compared) >= most_checks:
+                if len(compared) >= max_checks:
                     return near
                 compared.add(pair)
                 if _jaccard(shingles_right[position], shingles_left[pair[1]]) >= threshold:
@@ -60,10 +60,10 @@ def _shingle_hashes(text: str, words: dict[str, int]) -> Array:
     folded = text.casefold()
     tokens: list[str] = _WORD.findall(folded)
     if len(folded) > 15 * max(len(tokens), 1):
-        tokens = list(folded)  # a script without spaces: characters instead of words
-    if len(tokens) < LEAST_TOKENS:
+        tokens = list(folded)  # a script without spaces: use characters instead of words
+    if len(tokens) < MIN_TOKENS:
         return np.zeros(0, dtype=np.uint64)
-    numbers = [words.setdefault(token, len(words) + 1) for token in tokens[:MOST_TOKENS]]
+    numbers = [words.setdefault(token, len(words) + 1) for token in tokens[:MAX_TOKENS]]
     ids = np.array(numbers, dtype=np.uint64)
     mixed = np.zeros(len(ids) - WORDS_PER_SHINGLE + 1, dtype=np.uint64)
     for offset in range(WORDS_PER_SHINGLE):

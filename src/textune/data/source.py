@@ -1,4 +1,4 @@
-"""Reading any table of labelled text: what a source is, which one fits, and the limits all of them obey."""
+"""Sources of tables: what a source is, how one is chosen, and the limits that apply to all of them."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ MAX_COLUMNS = 10_000
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How a source is read and how much of it.
+    """How to read a source, and the limits on its size.
 
-    max_rows: rows of one table. max_bytes: bytes of all its cells once decoded.
-    max_cell_chars: characters of one cell; a longer one is refused before anything tokenises it.
+    max_rows: rows of one table. max_bytes: bytes of all its cells after decoding.
+    max_cell_chars: characters of one cell; a longer one is refused before it is tokenized.
     """
 
     encoding: str | None = None
@@ -34,29 +34,29 @@ class ReadOptions:
 
 @dataclass(frozen=True)
 class Location:
-    """A path of this machine, and the part of it that is meant ("reviews.xlsx#Sheet2", "saved#test")."""
+    """A local path and optionally a part of it ("reviews.xlsx#Sheet2", "saved#test")."""
 
     path: Path
     part: str | None = None
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """The name used in messages."""
         name = self.path.name or str(self.path)
         return f"{name}#{self.part}" if self.part else name
 
     @property
     def suffix(self) -> str:
-        """The lower-case ending that tells the format, without a trailing .gz."""
+        """The lower-case suffix that names the format, ignoring a trailing .gz."""
         path = self.path.with_suffix("") if self.path.suffix.lower() == ".gz" else self.path
         return path.suffix.lower()
 
 
 @dataclass
 class Reading:
-    """An opened source: its name in messages, its rows in pieces, notes that may grow meanwhile.
+    """An opened source: its name in messages, its rows in chunks, and notes that may grow while it is read.
 
-    find_columns: reads all column names ahead, where pieces can differ in them.
+    find_columns: reads all column names ahead, for sources whose chunks can differ in columns.
     """
 
     name: str
@@ -67,23 +67,39 @@ class Reading:
 
 @dataclass(frozen=True)
 class Source:
-    """One kind of table.
+    """A kind of table.
 
-    accepts: whether it can read a Location (for paths) or any other object.
+    accepts: whether it can read a Location (for paths) or another object.
     open: (source, options, rows per chunk) -> Reading.
+    suffixes: the lower-case endings of the files that it reads.
     """
 
     accepts: Callable[[Any], bool]
     open: Callable[[Any, ReadOptions, int], Reading]
+    suffixes: tuple[str, ...] = ()
 
 
 sources: Registry[Source] = Registry("source")
 
 
+def file_source(suffixes: tuple[str, ...], open: Callable[[Any, ReadOptions, int], Reading]) -> Source:
+    """Return a source that reads the files with these endings."""
+
+    def accepts(source: Any) -> bool:
+        return isinstance(source, Location) and source.suffix in suffixes and source.path.is_file()
+
+    return Source(accepts, open, suffixes)
+
+
+def list_readable() -> tuple[str, ...]:
+    """Return the endings of every file that a source reads, in the order of the sources."""
+    return tuple(suffix for _, source in sources for suffix in source.suffixes)
+
+
 def read_table(source: str | Path | Any, options: ReadOptions = ReadOptions()) -> Table:
     """Read a whole table from a path, "hub:NAME", "embedded:NAME", a data frame or a list of dicts.
 
-    Raises DataError naming the table, the row and the reason.
+    Raises DataError with the table, the row and the reason.
     """
     reading = open_source(source, options)
     chunks = list(_guarded(reading, options))
@@ -96,9 +112,9 @@ def stream_tables(
     options: ReadOptions = ReadOptions(),
     chunk_rows: int = 10_000,
 ) -> Iterator[Table]:
-    """Yield a table in pieces of at most `chunk_rows` rows, in the order of the source.
+    """Yield a table in chunks of at most `chunk_rows` rows, in the order of the source.
 
-    Every piece has the same columns. Memory stays bounded for delimited files, JSON lines and Parquet;
+    Every chunk has the same columns. Memory stays bounded for delimited files, JSON lines and Parquet;
     other sources are read whole first.
     """
     reading = open_source(source, options, chunk_rows)
@@ -106,9 +122,9 @@ def stream_tables(
     first_row = 1
     for chunk in _guarded(reading, options):
         columns = columns or chunk.column_names
-        whole = _with_columns(chunk, columns, reading.name)
-        for start in range(0, whole.num_rows, chunk_rows):
-            part = whole.slice(start, chunk_rows)
+        complete = _with_columns(chunk, columns, reading.name)
+        for start in range(0, complete.num_rows, chunk_rows):
+            part = complete.slice(start, chunk_rows)
             yield build_table(part, reading.name, reading.notes, first_row)
             first_row += part.num_rows
 
@@ -117,13 +133,13 @@ def _with_columns(chunk: pa.Table, columns: list[str], name: str) -> pa.Table:
     if chunk.column_names == columns:
         return chunk
     if unknown := [column for column in chunk.column_names if column not in columns]:
-        raise DataError(f"{name}: the column '{unknown[0]}' turned up while the table was read", hint="read it again")
+        raise DataError(f"{name}: the column '{unknown[0]}' appeared while the table was read", hint="read it again")
     missing = pa.nulls(chunk.num_rows, pa.large_string())
     return pa.table({c: chunk[c] if c in chunk.column_names else missing for c in columns})
 
 
 def open_source(source: Any, options: ReadOptions, chunk_rows: int = 10_000) -> Reading:
-    """Find the source that reads it and opens it; raise DataError where none does."""
+    """Open a table with the first source that accepts it; raise DataError if none does."""
     target = locate(source) if isinstance(source, str | Path) else source
     for _, kind in sources:
         if kind.accepts(target):
@@ -135,37 +151,37 @@ def open_source(source: Any, options: ReadOptions, chunk_rows: int = 10_000) -> 
         raise _unknown_file(target)
     raise DataError(
         f"cannot read a table from {type(source).__name__}",
-        hint="give a path, hub:NAME, embedded:NAME, a polars or pandas data frame, an Arrow table or a list of dicts",
+        hint="pass a path, hub:NAME, embedded:NAME, a polars or pandas data frame, an Arrow table or a list of dicts",
     )
 
 
 def locate(source: str | Path) -> Location | str:
-    """Split "path#part"; names such as "hub:imdb" stay as they are. Raises DataError for no such path."""
+    """Split "path#part"; return names such as "hub:imdb" unchanged. Raises DataError if the path does not exist."""
     if isinstance(source, str):
         if source.startswith(("hub:", "embedded:")):
             return source
         if "://" in source:
-            raise DataError(f"'{source}' is an address", hint="download the file and give its path, or use hub:NAME")
+            raise DataError(f"'{source}' is a URL", hint="download the file and give its path, or use hub:NAME")
         if not source.strip():
-            raise DataError("no table is named", hint="give a path, hub:NAME or embedded:NAME")
+            raise DataError("the name of the table is empty", hint="give a path, hub:NAME or embedded:NAME")
     try:
         path = Path(source).expanduser()
         if path.exists():
             return Location(path)
-        stem, sign, part = str(path).rpartition("#")
-        if sign and part and Path(stem).exists():
+        stem, hash_sign, part = str(path).rpartition("#")
+        if hash_sign and part and Path(stem).exists():
             return Location(Path(stem), part)
-        near = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
     except (OSError, ValueError, RuntimeError) as error:
         raise DataError(f"'{source}' cannot be opened: {error}") from error
     raise DataError(
-        f"'{source}' does not exist{suggest(path.name, near)}",
+        f"'{source}' does not exist{suggest(path.name, siblings)}",
         hint="give a file, a folder with one folder per class, hub:NAME or embedded:NAME",
     )
 
 
 def _guarded(reading: Reading, options: ReadOptions) -> Iterator[pa.Table]:
-    """Pass the chunks on and refuses what is over a limit, as soon as it shows."""
+    """Yield the chunks; raise DataError as soon as a limit is exceeded."""
     rows = decoded = 0
     try:
         for chunk in reading.chunks:
@@ -190,7 +206,7 @@ def _guarded(reading: Reading, options: ReadOptions) -> Iterator[pa.Table]:
 
 def _check_cells(chunk: pa.Table, name: str, rows_before: int, limit: int) -> None:
     for column_name, column in zip(chunk.column_names, chunk.columns, strict=True):
-        # a character takes at least one byte, so only long cells need counting
+        # a character takes at least one byte, so only cells with many bytes need counting
         if (pc.max(pc.binary_length(column)).as_py() or 0) <= limit:
             continue
         position = pc.index(pc.greater(pc.utf8_length(column), limit), pa.scalar(True)).as_py()
@@ -199,15 +215,15 @@ def _check_cells(chunk: pa.Table, name: str, rows_before: int, limit: int) -> No
 
 
 def cell_too_long(name: str, where: str, limit: int) -> DataError:
-    """Return the error about a cell over the limit."""
+    """Return the error for a cell over the limit."""
     return DataError(
         f"{name}, {where}: a cell is longer than {limit:,} characters",
-        hint="cut it into several rows, or look for a quote that is never closed",
+        hint="split it into several rows, or look for a quote that is never closed",
     )
 
 
 def too_large(name: str, options: ReadOptions) -> DataError:
-    """Return the error about a table that decodes to more than max_bytes."""
+    """Return the error for a table that decodes to more than max_bytes."""
     return DataError(
         f"{name}: decodes to more than {options.max_bytes / 2**30:.3g} GiB",
         hint="split the table into several files",
@@ -220,7 +236,7 @@ def _unreadable(target: Any, error: OSError) -> DataError:
 
 
 _REFUSED = {
-    "can run code when it is opened": {".pkl", ".pickle", ".joblib", ".pt", ".pth", ".npy", ".npz", ".rds"},
+    "can run code when opened": {".pkl", ".pickle", ".joblib", ".pt", ".pth", ".npy", ".npz", ".rds"},
     "is an archive": {".zip", ".tar", ".tgz", ".7z", ".rar", ".bz2", ".xz", ".zst"},
 }
 
@@ -229,15 +245,15 @@ def _unknown_file(location: Location) -> DataError:
     for reason, suffixes in _REFUSED.items():
         if location.path.suffix.lower() in suffixes or location.suffix in suffixes:
             return DataError(
-                f"{location.name}: a {location.path.suffix} file {reason} and is not read",
+                f"{location.name}: {location.path.suffix} files are not read: such a file {reason}",
                 hint="unpack it first" if "archive" in reason else "save the table as CSV, JSON lines or Parquet",
             )
     if location.path.is_dir():
         return DataError(
-            f"{location.name}: the folder holds no table",
+            f"{location.name}: the folder contains no table",
             hint="expected one folder of .txt files per class, train.csv, Parquet files or a saved data set",
         )
     return DataError(
-        f"{location.name}: the ending '{location.path.suffix}' is not known",
-        hint="known: .csv .tsv .txt .jsonl .ndjson .json .parquet .xlsx .xls .ods (the text formats also with .gz)",
+        f"{location.name}: unknown file suffix '{location.path.suffix}'",
+        hint=f"known: {' '.join(list_readable())} (the text formats also with .gz)",
     )

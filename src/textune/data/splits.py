@@ -1,4 +1,4 @@
-"""Training, validation and test rows: stratified by label, the same for one seed, groups kept together."""
+"""Training, validation and test splits: stratified by label, determined by the seed, groups kept together."""
 
 from __future__ import annotations
 
@@ -10,17 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textune.data.examples import Examples
-from textune.data.label_sets import MULTI
 from textune.errors import DataError
 
 Array = NDArray[Any]
 TRAIN, VALIDATION, TEST = 0, 1, 2
-_SPLIT_STREAM = 2  # keeps the draws of splits apart from those of samples under one seed
+_SPLIT_STREAM = 2  # sampling and splitting with the same seed use different random streams
 
 
 @dataclass(frozen=True)
 class Splits:
-    """The parts of the examples, None where not asked for; `notes` says what a person should know."""
+    """The parts of the examples, None if not requested; `notes` lists what the user should know."""
 
     train: Examples
     validation: Examples | None
@@ -31,22 +30,22 @@ class Splits:
 def split_examples(
     examples: Examples, *, validation_fraction: float, test_fraction: float, seed: int, grouped: bool
 ) -> Splits:
-    """Split by label in proportion; the order of the source is kept inside each part.
+    """Split in proportion to the labels; each part keeps the order of the source.
 
     Each fraction is of all rows. Every class keeps at least one row in training.
-    grouped: rows with equal group values stay on one side; the proportions are met as nearly as they allow.
-    Raises DataError where the rows or groups do not suffice.
+    grouped: rows with the same group stay in one part; proportions are then approximate.
+    Raises DataError if there are too few rows or groups.
     """
     fractions = np.array([1.0 - validation_fraction - test_fraction, validation_fraction, test_fraction])
     if fractions[TRAIN] <= 0 or fractions.min() < 0:
         raise DataError(
-            f"validation and test take {validation_fraction:g} + {test_fraction:g} of the rows: none is left",
-            hint="make the fractions smaller",
+            f"validation and test take {validation_fraction:g} + {test_fraction:g} of the rows: none left for training",
+            hint="use smaller fractions",
         )
-    values = _strata(examples)
-    names = sorted(set(values))
+    strata = _strata(examples)
+    names = sorted(set(strata))
     number_of = {name: number for number, name in enumerate(names)}
-    classes = np.fromiter((number_of[value] for value in values), dtype=np.int64, count=len(values))
+    classes = np.fromiter((number_of[stratum] for stratum in strata), dtype=np.int64, count=len(strata))
     rng = np.random.default_rng([seed, _SPLIT_STREAM])
     if grouped:
         part = _assign_groups(_group_numbers(examples), classes, fractions, rng)
@@ -60,12 +59,12 @@ def split_examples(
 
 
 def split_folds(examples: Examples, folds: int, seed: int, *, grouped: bool = False) -> Array:
-    """Return the fold of each row, by label in proportion: int64 [rows]; each fold is validated on once.
+    """Return the validation fold of each row, in proportion to the labels: int64 [rows].
 
-    grouped: rows with equal group values are in one fold. Raises DataError where a fold would be empty.
+    grouped: rows with the same group are in one fold. Raises DataError if a fold would be empty.
     """
-    values = _strata(examples)
-    classes = np.unique(np.asarray(values, dtype=object).astype(str), return_inverse=True)[1]
+    strata = _strata(examples)
+    classes = np.unique(np.asarray(strata, dtype=object).astype(str), return_inverse=True)[1]
     rng = np.random.default_rng([seed, _SPLIT_STREAM])
     if grouped:
         fold = _assign_groups(_group_numbers(examples), classes, np.full(folds, 1 / folds), rng, alike=True)
@@ -74,20 +73,20 @@ def split_folds(examples: Examples, folds: int, seed: int, *, grouped: bool = Fa
         fold = np.empty(len(classes), dtype=np.int64)
         fold[shuffled[np.argsort(classes[shuffled], kind="stable")]] = np.arange(len(classes)) % folds
     if len(np.unique(fold)) < folds:
-        groups = ", whose groups stay whole," if grouped else ""
-        raise DataError(f"{len(examples):,} rows{groups} do not suffice for {folds} folds", hint="set fewer folds")
+        groups = " in whole groups" if grouped else ""
+        raise DataError(f"{len(examples):,} rows{groups} are too few for {folds} folds", hint="use fewer folds")
     return fold
 
 
 def _strata(examples: Examples) -> list[str]:
-    """Return what a row is split by: its label; of several labels the rarest, which a draw would miss first."""
+    """Return the stratum of each row: its label, or the rarest of its labels, which a split misses most easily."""
     sets = examples.label_sets()
     counts = Counter(label for labels in sets for label in labels)
     return [min(labels, key=lambda v: (counts[v], v), default="") for labels in sets] or [""] * len(examples)
 
 
 def _part_sizes(rows: int, fractions: Array) -> Array:
-    """Return the rows of each part; a part that is asked for gets at least one."""
+    """Return the number of rows in each part; a requested part gets at least one."""
     sizes = np.array([int(np.floor(rows * f + 0.5)) for f in fractions])
     sizes[1:] = np.where((fractions[1:] > 0) & (sizes[1:] == 0), 1, sizes[1:])
     sizes[TRAIN] = rows - sizes[1:].sum()
@@ -101,7 +100,7 @@ def _assign_rows(classes: Array, fractions: Array, rng: np.random.Generator) -> 
     shuffled = rng.permutation(len(classes))
     by_class = shuffled[np.argsort(classes[shuffled], kind="stable")]
     next_row = np.concatenate([[0], np.cumsum(counts)[:-1]])
-    free = np.maximum(counts - 1, 0)  # one row of each class stays for training
+    free = np.maximum(counts - 1, 0)  # one row of each class stays in training
     part = np.zeros(len(classes), dtype=np.int64)
     for p in (TEST, VALIDATION):
         for c, take in enumerate(_apportion(counts * fractions[p], free, int(sizes[p]), rng)):
@@ -112,20 +111,20 @@ def _assign_rows(classes: Array, fractions: Array, rng: np.random.Generator) -> 
 
 
 def _apportion(ideal: Array, free: Array, total: int, rng: np.random.Generator) -> Array:
-    """Round ideal shares to whole rows by largest remainder, never over what is free."""
+    """Round ideal shares to whole rows by largest remainder, never above the free rows."""
     take = np.minimum(np.floor(ideal).astype(np.int64), free)
     left = min(total, int(free.sum())) - int(take.sum())
     tie_break = rng.random(len(ideal))
     while left > 0:
         remainder = np.where(take < free, ideal - take, -np.inf)
-        chosen = np.lexsort((tie_break, -remainder))[: min(left, int((take < free).sum()))]
-        take[chosen] += 1
-        left -= len(chosen)
+        largest = np.lexsort((tie_break, -remainder))[: min(left, int((take < free).sum()))]
+        take[largest] += 1
+        left -= len(largest)
     return take
 
 
 def _group_numbers(examples: Examples) -> Array:
-    """Return the group of each row as numbers; a row of no group is a group of its own."""
+    """Return the group number of each row; a row without a group is its own group."""
     groups = examples.groups()
     if groups is None:
         raise DataError(f"{examples.name}: no group column was read", hint="set group= to the column")
@@ -137,9 +136,9 @@ def _group_numbers(examples: Examples) -> Array:
 def _assign_groups(
     groups: Array, classes: Array, fractions: Array, rng: np.random.Generator, *, alike: bool = False
 ) -> Array:
-    """Return the part of each row: whole groups, largest first, go where the class counts come nearest.
+    """Return the part of each row: each whole group, largest first, goes where the class counts fit best.
 
-    alike: the parts are folds, of which none is training.
+    alike: the parts are folds, none of which is training.
     """
     rows_of = np.split(np.argsort(groups, kind="stable"), np.cumsum(np.bincount(groups))[:-1])
     totals = np.bincount(classes).astype(float)
@@ -148,24 +147,24 @@ def _assign_groups(
     shuffled = rng.permutation(len(rows_of))
     order = sorted(shuffled.tolist(), key=lambda g: -len(rows_of[g]))
     part = np.zeros(len(classes), dtype=np.int64)
-    asked = np.flatnonzero(fractions > 0)
+    parts = np.flatnonzero(fractions > 0)
     for group in order:
-        found, sizes = np.unique(classes[rows_of[group]], return_counts=True)
-        missing = target[asked][:, found] - counts[asked][:, found]
-        # squared distance to the target after minus before, each class weighed by its rarity
-        change = ((sizes * (sizes - 2 * missing)) / totals[found]).sum(axis=1)
-        if alike:  # of folds that it would do equally well the one with the fewest rows
-            change = change + 1e-9 * counts.sum(axis=1)[asked]
-        chosen = asked[int(np.argmin(change))]
-        counts[chosen, found] += sizes
-        part[rows_of[group]] = chosen
+        group_classes, sizes = np.unique(classes[rows_of[group]], return_counts=True)
+        missing = target[parts][:, group_classes] - counts[parts][:, group_classes]
+        # change in squared distance to the target, with rare classes weighted more
+        change = ((sizes * (sizes - 2 * missing)) / totals[group_classes]).sum(axis=1)
+        if alike:  # between equally good folds, take the one with the fewest rows
+            change = change + 1e-9 * counts.sum(axis=1)[parts]
+        best = parts[int(np.argmin(change))]
+        counts[best, group_classes] += sizes
+        part[rows_of[group]] = best
     if not alike:
         _return_lost_classes(part, groups, classes, rows_of)
     return part
 
 
 def _return_lost_classes(part: Array, groups: Array, classes: Array, rows_of: list[Array]) -> None:
-    """Give training the smallest group of each class that it would else never see."""
+    """Move the smallest group of each class that training lacks into training."""
     for c in np.setdiff1d(classes, classes[part == TRAIN]):
         candidates = np.unique(groups[classes == c])
         part[rows_of[min(candidates, key=lambda g: len(rows_of[g]))]] = TRAIN
@@ -177,24 +176,24 @@ def _refuse_empty(part: Array, fractions: Array, rows: int, grouped: bool) -> No
         if fractions[p] > 0 and not sizes[p]:
             what = "groups" if grouped else "rows"
             raise DataError(
-                f"{rows:,} rows have too few {what} for every part: none is left for {name}",
-                hint="give more rows, or set validation_fraction=0 or test_fraction=0",
+                f"{rows:,} rows: too few {what} for all parts, none left for {name}",
+                hint="use more rows, or set validation_fraction=0 or test_fraction=0",
             )
 
 
 def _notes(examples: Examples, names: list[str], classes: Array, part: Array, fractions: Array) -> list[str]:
-    if examples.task == MULTI:
+    if examples.form.sets:
         return _notes_on_sets(examples, part, fractions)
     counts = np.bincount(classes, minlength=len(names))
     notes = []
     if single := [names[c] for c in np.flatnonzero(counts == 1)]:
-        which = "classes have one row each and stay" if len(single) > 1 else "class has one row, which stays"
+        which = "classes have only one row each, which is" if len(single) > 1 else "class has only one row, which is"
         notes.append(f"{len(single)} {which} in training: {_list(single)}")
     for p, part_name in ((VALIDATION, "validation"), (TEST, "test")):
         absent = [names[c] for c in np.setdiff1d(np.flatnonzero(counts > 1), classes[part == p])]
         if fractions[p] > 0 and absent:
             which = "classes have" if len(absent) > 1 else "class has"
-            notes.append(f"{len(absent)} {which} no row in {part_name}: {_list(absent)}")
+            notes.append(f"{len(absent)} {which} no rows in {part_name}: {_list(absent)}")
     return notes
 
 
@@ -203,11 +202,11 @@ def _notes_on_sets(examples: Examples, part: Array, fractions: Array) -> list[st
     labels = sorted({label for labels in sets for label in labels})
     notes = []
     for p, part_name in ((TRAIN, "training"), (VALIDATION, "validation"), (TEST, "test")):
-        there = {label for row in np.flatnonzero(part == p) for label in sets[row]}
-        absent = [label for label in labels if label not in there]
+        present = {label for row in np.flatnonzero(part == p) for label in sets[row]}
+        absent = [label for label in labels if label not in present]
         if fractions[p] > 0 and absent:
             notes.append(
-                f"{len(absent)} label{'s have' if len(absent) > 1 else ' has'} no row in {part_name}: {_list(absent)}"
+                f"{len(absent)} label{'s have' if len(absent) > 1 else ' has'} no rows in {part_name}: {_list(absent)}"
             )
     return notes
 

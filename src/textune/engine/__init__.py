@@ -5,8 +5,9 @@ Names are imported on first use, so that an exported model runs without torch.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from textune.lazy import export_lazily
 
 if TYPE_CHECKING:
     from textune.engine.budget import is_out_of_memory
@@ -50,8 +51,4 @@ __all__ = [
     "probe_precision",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"textune.engine.{_HOMES[name]}"), name)
+__getattr__, __dir__ = export_lazily(__name__, _HOMES, __all__)

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from textune.backbones.families import Family
-from textune.backbones.pooling import MEAN, normalise
+from textune.backbones.pooling import MEAN, normalize
 from textune.engine.attention import attend, cells_of_group, probe_attention
 from textune.engine.encoder import Layer, NotLeanError, read_encoder
 from textune.engine.graphs import Graphs, has_graphs
@@ -45,7 +45,7 @@ class LeanEngine(torch.nn.Module):
         self.precision = precision
         self._dtype = torch.bfloat16 if precision.name == "bf16" else torch.float32
         self._encoder = read_encoder(model, self._dtype)
-        self._first_position = family.first_position
+        self._first_position = family.find_first_position(getattr(model.config, "pad_token_id", None))
         self._first_token_only = first_token_only
         self._fused_from: int | None = None
         self._prefixes: tuple[Prefix, ...] = ()
@@ -215,7 +215,7 @@ class LeanEngine(torch.nn.Module):
     def _run_last(self, layer: Layer, hidden: torch.Tensor, pack: Pack) -> torch.Tensor:
         """Return the vector of each text that the head reads after the last layer: float [texts, width]."""
         if self._encoder.pooling == MEAN:
-            return normalise(mean_of_texts(self._run_layer(layer, hidden, pack), pack))
+            return normalize(mean_of_texts(self._run_layer(layer, hidden, pack), pack))
         if not self._first_token_only:
             return self._run_layer(layer, hidden, pack)[pack.starts]
         first = hidden[pack.starts]

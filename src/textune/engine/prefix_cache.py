@@ -10,7 +10,6 @@ import hashlib
 import math
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from textune import cache
 from textune.engine.budget import describe_processor
 from textune.engine.prefix import Prefix
+from textune.files import write_folder
 from textune.tokens import Tokenized
 from textune.tokens.batches import Batch, Padding, collate, plan_inference
 
@@ -122,19 +122,13 @@ def _compute(
     shape: tuple[int, int],
     advance: Callable[[int], None],
 ) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder.parent))
-    try:
+    with write_folder(folder, shared=True) as partial:
         states = np.lib.format.open_memmap(partial / "states.npy", mode="w+", dtype=_dtype(engine, layers), shape=shape)
         for rows in plan_prefix(tokens):
             _fill(states, engine, collate(tokens, rows, padding), layers)
             advance(len(rows))
         states.flush()
         del states
-        if not folder.is_dir():  # another run may have cached the same states in the meantime
-            partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _fill(states: NDArray[Any], engine: LeanEngine, batch: Batch, layers: int) -> None:

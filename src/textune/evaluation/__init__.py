@@ -37,15 +37,13 @@ from textune.evaluation.paired import (
     estimate_macro_f1,
     paired_difference,
 )
-from textune.evaluation.tasks import Answer, AnyEvaluation, Task, build_task, read_evaluation, sigmoid, softmax
+from textune.evaluation.probabilities import sigmoid, softmax
 from textune.evaluation.thresholds import find_best_threshold, tune_thresholds
 
 __all__ = [
     "expected_calibration_error",
     "fit_temperature",
     "NO_LABEL",
-    "Answer",
-    "AnyEvaluation",
     "Averages",
     "ClassFigures",
     "ConfidentError",
@@ -58,11 +56,9 @@ __all__ = [
     "McNemar",
     "MultiLabelEvaluation",
     "PairedTest",
-    "Task",
     "adjust_holm",
     "apply_mcnemar",
     "best_constant_f1",
-    "build_task",
     "compare_pair",
     "count_confusions",
     "count_correct",
@@ -82,7 +78,6 @@ __all__ = [
     "predict_prevalence",
     "predict_tfidf",
     "predict_tfidf_sets",
-    "read_evaluation",
     "sigmoid",
     "softmax",
     "tune_thresholds",

@@ -79,6 +79,16 @@ class MultiLabelEvaluation:
         """The figure that stands first."""
         return Headline("micro F1", self.micro.f1, self.intervals["micro_f1"])
 
+    @property
+    def further(self) -> tuple[Headline, ...]:
+        """The figures beside the first."""
+        return (Headline("macro F1", self.macro.f1, self.intervals["macro_f1"]),)
+
+    @property
+    def summary(self) -> dict[str, float]:
+        """The figures that a manifest keeps."""
+        return {"accuracy": self.accuracy, "macro_f1": self.macro.f1, "micro_f1": self.micro.f1}
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain lists, dicts and numbers that JSON keeps to the last bit."""
         flat = {"task": self.task} | asdict(self)

@@ -18,7 +18,7 @@ from textune.bundle import MANIFEST, SETTINGS, Manifest, read_manifest, refuse_e
 from textune.config import TRUNCATE, build_config, load_settings, write_settings
 from textune.engine.same_logits import PROBES, pair_probes, require_same
 from textune.errors import BundleError, ModelError
-from textune.files import hash_file
+from textune.files import hash_file, write_folder
 from textune.inference import Predictor
 from textune.methods import methods, resolve_saved
 from textune.tokens import text_between
@@ -56,9 +56,7 @@ def export_merged(run: str | Path, output: Path, *, backbone: str | None = None,
     _fold_temperature(model, len(predictor.labels), predictor.manifest.temperature)
     model.config._name_or_path = ""
     model.config.problem_type = predictor.task.problem_type
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".textune-export-", dir=output.parent) as place:
-        partial = Path(place) / "merged"
+    with write_folder(output) as partial:
         model.save_pretrained(str(partial), safe_serialization=True)
         for name in predictor.manifest.files:
             if ((Path(run) / name).is_file() and "token" in name) or name.startswith(("vocab", "merges", "spiece")):
@@ -70,9 +68,6 @@ def export_merged(run: str | Path, output: Path, *, backbone: str | None = None,
         if card:
             (partial / "README.md").write_text(card, encoding="utf-8")
         _check_merged(partial, predictor, expected)
-        if output.exists():
-            shutil.rmtree(output)
-        partial.rename(output)
     return output
 
 

@@ -11,7 +11,6 @@ import dataclasses
 import json
 import logging
 import shutil
-import tempfile
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,9 +26,9 @@ from textune.data import Examples, Labels
 from textune.engine.same_logits import PROBES, pair_probes, require_same
 from textune.engine.session import GRAPH, import_runtime
 from textune.errors import BundleError, MissingExtraError, ModelError, TextuneError
-from textune.evaluation import compare_pair, count_correct, count_labels
+from textune.evaluation import compare_pair
 from textune.export.merged import refuse_unmergeable
-from textune.files import hash_files
+from textune.files import hash_files, write_file, write_folder
 from textune.inference import Predictor
 from textune.run.tables import prepare_data
 from textune.tokens.batches import collate
@@ -100,10 +99,7 @@ def export_onnx(
     if form == "onnx-int8":
         measured = measure_on or _find_validation(Path(run), manifest, force)
     predictor = Predictor.load(run, backbone=backbone, device="cpu", precision="fp32", merge=True, engine="reference")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".textune-export-", dir=output.parent) as place:
-        partial = Path(place) / "exported"
-        partial.mkdir()
+    with write_folder(output) as partial:
         _write_graph(predictor, partial / GRAPH)
         names = _write_companions(Path(run), predictor, partial)
         _seal(partial, predictor, form, names, None)
@@ -123,9 +119,6 @@ def export_onnx(
                         hint="--to onnx keeps the answers; --data FILE measures on other rows; --force takes it",
                     )
             _seal(partial, predictor, form, names, quality)
-        if output.exists():
-            shutil.rmtree(output)
-        partial.rename(output)
     return quality
 
 
@@ -182,17 +175,12 @@ def _predict(predictor: Predictor, examples: Examples) -> Array:
 def _compare(predictor: Predictor, examples: Examples, source: str, before: Array, after: Array) -> Quality:
     """Return what rounding costs, tested row by row. before, after: probabilities, float [rows, labels]."""
     labels = Labels(predictor.manifest.label_values, predictor.labels)
-    targets = labels.encode_examples(examples)
-    if predictor.manifest.task == "multi_label":
-        figure, cuts = "micro F1", np.asarray(predictor.manifest.thresholds or 0.5)
-        missed = np.array([len(names) for names in labels.find_unknown(examples)], np.int64)
-        of_run, of_int8 = (count_labels(targets > 0, [given >= cuts], missed) for given in (before, after))
-    else:
-        figure = "accuracy"
-        of_run, of_int8 = (count_correct([given.argmax(1) == targets]) for given in (before, after))
+    task, true = predictor.task, labels.encode_sets(examples.label_sets()) > 0
+    missed = np.array([len(names) for names in labels.find_unknown(examples)], np.int64)
+    of_run, of_int8 = (task.count_earned(true, [task.decide(scores)], missed) for scores in (before, after))
     lead = compare_pair(of_int8, of_run, [0], [0]).lead
     return Quality(
-        figure, len(examples), source, float(of_run.values[0]), float(of_int8.values[0]), lead.low, lead.high
+        task.figure[0], len(examples), source, float(of_run.values[0]), float(of_int8.values[0]), lead.low, lead.high
     )
 
 
@@ -289,12 +277,10 @@ def _quantize(path: Path) -> None:
 
     graph = onnx.load(str(path))
     del graph.graph.value_info[:]  # shapes that the quantiser would take for those of its own tensors
-    rounded = path.with_name("rounded.onnx")
-    with _quiet():
+    with _quiet(), write_file(path) as rounded:
         quantize_dynamic(
             graph, str(rounded), per_channel=True, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"]
         )
-    rounded.replace(path)
 
 
 def describe_onnx(folder: Path, quality: Quality | None) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import re
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +13,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from textune.data import ReadOptions, Table, choose_columns, join_set, stream_tables
+from textune.data import NamedColumns, ReadOptions, Table, reuse_columns, stream_tables
 from textune.errors import ConfigError, DataError
-from textune.evaluation import Answer
+from textune.files import write_file
 from textune.inference.predictor import Predictor
+from textune.tasks import Answer, FileCells
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -83,8 +83,7 @@ def predict_file(
     counts = dict.fromkeys(predictor.labels, 0)
     rows = without_text = 0
     added: tuple[str, ...] = ()
-    with tempfile.TemporaryDirectory(prefix=".textune-", dir=output.parent) as place:
-        partial = Path(place) / output.name
+    with write_file(output) as partial:
         writer: _Writer | None = None
         for piece in stream_tables(source, reading or ReadOptions(), _ROWS_PER_PIECE):
             texts, pairs = _texts_of(piece, predictor, form.text, form.text_pair)
@@ -96,13 +95,12 @@ def predict_file(
             rows += len(piece)
             for answer in answers:
                 without_text += answer is None
-                for label in (answer,) if isinstance(answer, str) else answer or ():
+                for label in () if answer is None else predictor.task.labels_in(answer):
                     counts[label] += 1
             advance(len(piece))
         if writer is None:
             raise DataError(f"{source}: there are no rows to classify")
         writer.close()
-        partial.replace(output)
     return FilePrediction(output, rows, without_text, counts, added, writer.escaped_cells)
 
 
@@ -111,14 +109,7 @@ def _texts_of(
 ) -> tuple[list[str | None], list[str] | None]:
     """Return each row's text (None where it has none) and second text."""
     trained = predictor.manifest.columns
-    there = set(piece.columns)
-    columns = choose_columns(
-        piece,
-        text=tuple(text) if text else (trained.text if set(trained.text) <= there else None),
-        text_pair=text_pair or trained.text_pair,
-        need_label=False,
-        joiner=trained.joiner,
-    )
+    columns = reuse_columns(piece, trained, NamedColumns(text, text_pair), need_label=False)
     parts = [piece.arrow.column(name).to_pylist() for name in columns.text]
     texts = [trained.joiner.join(p for p in row if p and p.strip()) for row in zip(*parts, strict=True)]
     pairs = None
@@ -152,17 +143,11 @@ def _list_columns(
     def shares(values: NDArray[Any]) -> Any:
         return pa.array([None if a is None else float(v) for a, v in zip(answers, values, strict=True)], pa.float64())
 
-    text = pa.large_string()
-    if predictor.manifest.task == "single_label":
-        new = {"label": pa.array(answers, text), "probability": shares(scores.max(1))}
-    elif as_text:
-        separator = predictor.manifest.columns.label_separator
-        joined = [None if a is None else join_set(a, separator, predictor.labels) for a in answers]
-        new = {"label": pa.array(joined, text)}
-    else:
-        new = {"label": pa.array([None if a is None else list(a) for a in answers], pa.list_(text))}
+    separator = predictor.manifest.columns.label_separator if as_text else None
+    new = predictor.task.file_columns(answers, scores, FileCells(predictor.labels, separator))
     if each_class:
-        new |= {f"probability_{name}": shares(scores[:, i]) for i, name in enumerate(predictor.labels)}
+        each = predictor.task.probability_columns(scores, predictor.labels)
+        new |= {name: shares(column) for name, column in each.items()}
     return new
 
 
@@ -239,6 +224,11 @@ _WRITERS: dict[str, type[Any]] = {
     ".jsonl": _JsonLinesWriter,
     ".parquet": _ParquetWriter,
 }
+
+
+def list_writable() -> tuple[str, ...]:
+    """Return the endings of the files that `predict_file` writes."""
+    return tuple(_WRITERS)
 
 
 def read_lines(stream: Any) -> Iterator[str]:

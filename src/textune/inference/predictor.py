@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from textune.backbones.pooling import Pooling
 from textune.bundle import BaseModel, Manifest, read_manifest
-from textune.errors import BundleError, DataError, ModelError
-from textune.evaluation import build_task
+from textune.errors import BundleError, ConfigError, DataError, ModelError
+from textune.tasks import AnyPrediction, task_of
 from textune.tokens import Tokenized, encode_texts, load_tokenizer
 from textune.tokens.batches import EncodedSplit, Padding
 
@@ -24,33 +24,6 @@ if TYPE_CHECKING:
     from textune.engine import Engine, OnnxEngine
 
 _TEXTS_PER_CHUNK = 10_000
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """One text's class. probabilities: of every label, in the labels' order."""
-
-    label: str
-    probability: float
-    probabilities: dict[str, float]
-
-    @property
-    def answer(self) -> dict[str, float]:
-        """The label and its probability."""
-        return {self.label: self.probability}
-
-
-@dataclass(frozen=True)
-class SetPrediction:
-    """One text's labels, of which there may be none. probabilities: of every label, each for itself."""
-
-    labels: tuple[str, ...]
-    probabilities: dict[str, float]
-
-    @property
-    def answer(self) -> dict[str, float]:
-        """The labels given and their probabilities."""
-        return {label: self.probabilities[label] for label in self.labels}
 
 
 @dataclass(frozen=True)
@@ -71,7 +44,7 @@ class Predictor:
     def __init__(self, manifest: Manifest, engine: Engine | OnnxEngine, tokenizer: Any, padding: Padding) -> None:
         self.manifest = manifest
         self.labels = manifest.labels
-        self.task = build_task(manifest.task, manifest.thresholds)
+        self.task = task_of(manifest)
         self.padding = padding
         self.equal_lengths = False
         self._engine: Any = engine
@@ -95,10 +68,15 @@ class Predictor:
         precision: "auto" (a probe decides), "fp32" or "bf16". merge: add the adapter into the weights, which is
         faster; None: unless the weights are 4-bit ones, which would no longer save memory. engine: "auto", "lean" or
         "reference".
-        Raises BundleError or ModelError.
+        Raises BundleError or ModelError; ConfigError where the backbone is not that of the run.
         """
         manifest = read_manifest(run, verify=False)
         if manifest.exported:
+            if backbone is not None:
+                raise ConfigError(
+                    f"backbone={backbone}: {run} is an export, which holds its whole model",
+                    hint="leave backbone= out",
+                )
             return cls._load_exported(Path(run), manifest, device, precision)
         options = LoadOptions(backbone, device, precision, trust, merge, engine)
         return cls.from_manifest(Path(run), read_manifest(run), options)
@@ -113,11 +91,16 @@ class Predictor:
         from textune.methods import resolve_saved
 
         found = find_backbone(manifest.base_model, options.backbone, options.trust)
-        method = resolve_saved(manifest.method, manifest.method_options)
+        task = task_of(manifest)
+        method = resolve_saved(manifest.method, manifest.method_options).for_task(task)
         with torch.random.fork_rng(devices=[]):  # the head's first weights are overwritten at once
             pooling = None if manifest.pooling is None else Pooling(manifest.pooling, method.tokens_before_text)
             model, new_modules = load_classifier(
-                found, manifest.labels, load_kwargs=method.load_kwargs(found.family), pooling=pooling
+                found,
+                manifest.labels,
+                load_kwargs=method.load_kwargs(found.family),
+                pooling=pooling,
+                model_class=task.model_class,
             )
             model = method.apply(model, found.family, new_modules)
         method.load_weights(model, folder)
@@ -199,12 +182,15 @@ class Predictor:
         """Return logits before the temperature: float32 [texts, labels]."""
         from textune.engine import predict_logits
 
+        def run(split: EncodedSplit) -> NDArray[Any]:
+            return predict_logits(self._engine, split, self.padding)
+
         chunks = [np.zeros((0, len(self.labels)), np.float32)]
         for begin in range(0, len(texts), _TEXTS_PER_CHUNK):
             end = begin + _TEXTS_PER_CHUNK
             tokens = self.encode(texts[begin:end], None if pairs is None else pairs[begin:end])
             nothing = np.full(len(tokens), -1)
-            chunks.append(predict_logits(self._engine, EncodedSplit(tokens, nothing, nothing), self.padding))
+            chunks.append(self.task.predict(run, EncodedSplit(tokens, nothing, nothing)))
         return np.concatenate(chunks)
 
     def predict_proba(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> NDArray[Any]:
@@ -216,16 +202,9 @@ class Predictor:
         thresholds on (tuple of str, which may be empty)."""
         return list(self.task.answer(self.predict_proba(texts, pairs), self.labels))
 
-    def classify(
-        self, texts: Sequence[str], pairs: Sequence[str] | None = None
-    ) -> Sequence[Prediction | SetPrediction]:
+    def classify(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> Sequence[AnyPrediction]:
         """Return label, or labels, and probabilities of each text."""
-        probabilities = self.predict_proba(texts, pairs)
-        answers = self.task.answer(probabilities, self.labels)
-        each = [dict(zip(self.labels, map(float, row), strict=True)) for row in probabilities]
-        if self.manifest.task == "multi_label":
-            return [SetPrediction(tuple(answer), own) for answer, own in zip(answers, each, strict=True)]
-        return [Prediction(str(answer), own[str(answer)], own) for answer, own in zip(answers, each, strict=True)]
+        return self.task.classify(self.predict_proba(texts, pairs), self.labels)
 
 
 def load(run: str | Path, **options: Any) -> Predictor:
@@ -234,11 +213,14 @@ def load(run: str | Path, **options: Any) -> Predictor:
 
 
 def find_backbone(base: BaseModel, given: str | None, trust: str | None) -> Backbone:
-    """Find the base model of a bundle and checks its hash; raise ModelError with what to give."""
-    from textune.backbones import recall_local, resolve_backbone
+    """Find the base model of a bundle and check its hash; raise ModelError with what to give.
+
+    given: the backbone that was named explicitly; ConfigError where it is another model.
+    """
+    from textune.backbones import recall_local, resolve_backbone, resolve_same
 
     if given is not None:
-        return resolve_backbone(given, trust=trust, sha256=base.sha256)
+        return resolve_same(given, base.id, base.sha256, trust=trust)
     if not base.local:
         return resolve_backbone(base.id, trust=trust, sha256=base.sha256)
     folder = recall_local(base.sha256)

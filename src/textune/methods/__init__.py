@@ -18,7 +18,7 @@ from textune.methods import (
 from textune.methods.base import (
     Method,
     check_family,
-    check_length,
+    check_fit,
     longest_text,
     methods,
     resolve,
@@ -33,7 +33,7 @@ __all__ = [
     "adopted",
     "bitfit",
     "check_family",
-    "check_length",
+    "check_fit",
     "full",
     "head",
     "ia3",

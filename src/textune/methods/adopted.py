@@ -11,13 +11,31 @@ from typing import TYPE_CHECKING, Any
 
 from textune.backbones.families import Family
 from textune.config import option
-from textune.methods.base import adopted, register
+from textune.methods.base import adopted, methods, register
 from textune.methods.peft_based import PeftMethod, PromptMethod
+from textune.tasks import Task
 
 if TYPE_CHECKING:
     import torch
 
-_KEEPS_IDS = ("PREFIX_TUNING",)
+_OTHER_TYPES = (
+    "ADALORA",
+    "C3A",
+    "DELORA",
+    "FOURIERFT",
+    "HRA",
+    "LOHA",
+    "LOKR",
+    "MISS",
+    "OFT",
+    "RANDLORA",
+    "ROAD",
+    "SHIRA",
+    "VBLORA",
+    "WAVEFT",
+)
+"""What is imported beside the types of our own methods: the tests see to each. The types that are left out read more
+files, compile code or want more than a text."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +55,7 @@ class AdoptedPeft(PeftMethod):
 
     def build_peft_config(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> Any:
         """Return the adapter's original configuration."""
-        return build_config(self.options.peft_type, json.loads(self.options.settings))
+        return build_config(self.options.peft_type, json.loads(self.options.settings), self.peft_task_type)
 
 
 @register("peft_prompt", adopted)
@@ -54,17 +72,30 @@ class AdoptedPrompt(PromptMethod):
 
     def needs_equal_lengths(self, family: Family) -> bool:
         """Return True for decoders, except with a prefix: there the ids show where a text ends."""
-        return self.options.peft_type not in _KEEPS_IDS and super().needs_equal_lengths(family)
+        from textune.methods.prefix import Prefix  # not at the top: the registry lists methods in import order
+
+        return self.options.peft_type != Prefix.peft_type and super().needs_equal_lengths(family)
 
     def build_peft_config(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> Any:
         """Return the prompt's original configuration."""
-        return build_config(self.options.peft_type, json.loads(self.options.settings))
+        return build_config(self.options.peft_type, json.loads(self.options.settings), self.peft_task_type)
 
 
-def build_config(peft_type: str, settings: dict[str, Any]) -> Any:
-    """Return peft's configuration for classification inference; raise ValueError or TypeError as peft does."""
+def list_exact() -> dict[str, type[PeftMethod]]:
+    """Return peft's type -> the method that can build the same adapter."""
+    classes = (cls for _, cls in methods if issubclass(cls, PeftMethod))
+    return {cls.peft_type: cls for cls in classes if cls.peft_type is not None}
+
+
+def list_peft_types() -> tuple[str, ...]:
+    """Return peft's names of all adapter types that can be imported."""
+    return tuple(sorted({*list_exact(), *_OTHER_TYPES}))
+
+
+def build_config(peft_type: str, settings: dict[str, Any], task_type: str = Task.peft_task_type) -> Any:
+    """Return peft's configuration for inference; raise ValueError or TypeError as peft does."""
     from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
     from peft.utils import PeftType
 
     config_class = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(peft_type)]
-    return config_class(task_type="SEQ_CLS", inference_mode=True, **settings)
+    return config_class(task_type=task_type, inference_mode=True, **settings)

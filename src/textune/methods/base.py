@@ -6,20 +6,22 @@ so that listing methods and checking options stays fast.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import re
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from textune.backbones import Backbone
 from textune.backbones.families import Family
-from textune.config.values import coerce_value
+from textune.config.values import coerce_option
 from textune.errors import BundleError, ConfigError, ModelError, suggest
 from textune.methods.rates import Rates, group_parameters, is_inside
 from textune.registry import Registry
+from textune.tasks import Task
 
 if TYPE_CHECKING:
     import torch
@@ -56,9 +58,17 @@ class Method:
     """Family name -> why it does not support this method."""
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Name -> options: variants that the contract tests run on every family, like the method itself."""
+    peft_task_type: str = Task.peft_task_type
+    """peft's task type, for methods that peft implements; `for_task` sets it."""
 
     def __init__(self, options: Any) -> None:
         self.options = options
+
+    def for_task(self, task: Task) -> Self:
+        """Return a copy of the method that trains models of this task."""
+        method = copy.copy(self)
+        method.peft_task_type = task.peft_task_type
+        return method
 
     @classmethod
     def refusal(cls, family: Family) -> str | None:
@@ -173,27 +183,12 @@ def _build_method(cls: type[Method], raw_options: Mapping[str, Any]) -> Method:
     values: dict[str, Any] = {}
     for key in (k for k in raw_options if k in fields):
         try:
-            values[key] = _coerce_option(fields[key], hints[key], raw_options[key])
+            values[key] = coerce_option(fields[key].metadata, hints[key], raw_options[key])
         except ValueError as error:
             problems.append(f"method.{key}={raw_options[key]!r}: {error}")
     if problems:
         raise ConfigError("\n  ".join(problems), hint=f"options of {name}: {', '.join(fields) or 'none'}")
     return cls(cls.options_type(**values))
-
-
-def _coerce_option(f: dataclasses.Field[Any], hint: Any, value: Any) -> Any:
-    kinds = [a for a in typing.get_args(hint) if a is not type(None)] if type(None) in typing.get_args(hint) else [hint]
-    if value is None or (isinstance(value, str) and value.lower() in ("auto", "none", "")):
-        if kinds[0] is hint:
-            raise ValueError("a value is required")
-        return None
-    result = coerce_value(kinds[0], value)
-    low, high, choices = f.metadata["low"], f.metadata["high"], f.metadata["choices"]
-    if choices and result not in choices:
-        raise ValueError(f"must be one of {', '.join(choices)}")
-    if low is not None and not low <= result <= high:
-        raise ValueError(f"must be between {low:g} and {high:g}")
-    return result
 
 
 def check_family(method: Method, family: Family) -> None:
@@ -212,8 +207,9 @@ def longest_text(method: Method, backbone: Backbone) -> int:
     return backbone.max_positions - method.virtual_tokens
 
 
-def check_length(method: Method, backbone: Backbone, max_length: int | None) -> None:
-    """Raise ConfigError if max_length exceeds what the backbone reads with this method."""
+def check_fit(method: Method, backbone: Backbone, max_length: int | None) -> None:
+    """Raise ModelError if the backbone does not support the method, ConfigError if max_length exceeds its limit."""
+    check_family(method, backbone.family)
     limit = longest_text(method, backbone)
     if max_length is not None and max_length > limit:
         virtual = f" with {method.key}'s {method.virtual_tokens} virtual tokens" if method.virtual_tokens else ""

@@ -20,6 +20,7 @@ class IA3(PeftMethod):
     paper = "https://arxiv.org/abs/2205.05638"
     when = "many classifiers that share one backbone: 0.06 MB each on MiniLM; no cost at inference once merged"
     learning_rate = 1e-2
+    peft_type = "IA3"
 
     @classmethod
     def refusal(cls, family: Family) -> str | None:
@@ -33,7 +34,7 @@ class IA3(PeftMethod):
         from peft import IA3Config
 
         return IA3Config(
-            task_type="SEQ_CLS",
+            task_type=self.peft_task_type,
             target_modules=layer_pattern(family, (*family.key_value, family.feed_forward_output)),
             feedforward_modules=layer_pattern(family, (family.feed_forward_output,)),
             modules_to_save=list_saved_modules(family, new_modules),

@@ -21,6 +21,7 @@ class LNTuning(PeftMethod):
     paper = "https://arxiv.org/abs/2312.11420"
     when = "as small as BitFit, and works on backbones without bias vectors"
     learning_rate = 3e-3
+    peft_type = "LN_TUNING"
 
     @classmethod
     def refusal(cls, family: Family) -> str | None:
@@ -38,7 +39,7 @@ class LNTuning(PeftMethod):
         # Full names are needed: ModernBERT's first layer has an Identity in place of a norm.
         norms = [n for n, m in model.named_modules() if pattern.fullmatch(n) and any(True for _ in m.parameters())]
         return LNTuningConfig(
-            task_type="SEQ_CLS",
+            task_type=self.peft_task_type,
             target_modules=norms,
             modules_to_save=saved,
         )

@@ -52,6 +52,15 @@ class Lora(TargetMethod):
     when = "the first choice: close to full tuning at 1% of the size, with no cost at inference once merged"
     options_type = LoraOptions
     learning_rate = 5e-4
+    peft_type: ClassVar[str | None] = "LORA"
+    peft_fields: ClassVar = {
+        "r": "r",
+        "alpha": "lora_alpha",
+        "dropout": "lora_dropout",
+        "targets": "target_modules",
+        "dora": "use_dora",
+        "rslora": "use_rslora",
+    }
     variants: ClassVar = {"dora": {"dora": True}, "rslora": {"rslora": True}, "lora_plus": {"lora_plus": 4.0}}
 
     def build_peft_config(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> Any:
@@ -60,7 +69,7 @@ class Lora(TargetMethod):
 
         saved = list_saved_modules(family, new_modules)
         return LoraConfig(
-            task_type="SEQ_CLS",
+            task_type=self.peft_task_type,
             r=self.options.r,
             lora_alpha=self.options.alpha,
             lora_dropout=self.options.dropout,

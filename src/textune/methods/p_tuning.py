@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textune.backbones.families import Family
 from textune.config import option
@@ -31,6 +31,8 @@ class PTuning(PromptMethod):
     when = "where prompt tuning learns too slowly"
     options_type = PTuningOptions
     learning_rate = 5e-3
+    peft_type = "P_TUNING"
+    peft_fields: ClassVar = {"tokens": "num_virtual_tokens", "hidden_size": "encoder_hidden_size"}
     head_learning_rate = 2e-3
 
     def build_peft_config(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> Any:
@@ -38,7 +40,7 @@ class PTuning(PromptMethod):
         from peft import PromptEncoderConfig
 
         return PromptEncoderConfig(
-            task_type="SEQ_CLS",
+            task_type=self.peft_task_type,
             num_virtual_tokens=self.options.tokens,
             encoder_hidden_size=self.options.hidden_size,
             encoder_reparameterization_type="MLP",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -30,9 +31,15 @@ def list_saved_modules(family: Family, new_modules: tuple[str, ...]) -> list[str
 
 
 class PeftMethod(Method):
-    """A method that peft implements."""
+    """A method that peft implements.
+
+    peft_type: peft's name of it; an adapter of that type made elsewhere is imported as this method. peft_fields: option
+    -> field of peft's configuration, for the options that such an adapter brings.
+    """
 
     needs_peft: ClassVar[bool] = True
+    peft_type: ClassVar[str | None] = None
+    peft_fields: ClassVar[Mapping[str, str]] = {}
 
     def build_peft_config(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> Any:
         """Return the peft configuration of this method."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textune.backbones import Backbone
 from textune.backbones.families import Family
@@ -40,6 +40,8 @@ class Prefix(PromptMethod):
     when = "when weights must not change and a prompt at the input learns too little"
     options_type = PrefixOptions
     learning_rate = 3e-2
+    peft_type = "PREFIX_TUNING"
+    peft_fields: ClassVar = {"tokens": "num_virtual_tokens"}
     head_learning_rate = 2e-3
 
     @classmethod
@@ -62,7 +64,7 @@ class Prefix(PromptMethod):
         width = int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
         shape = prompt_shape(model, family) | {"token_dim": heads * width, "num_attention_heads": heads}
         return PrefixTuningConfig(
-            task_type="SEQ_CLS",
+            task_type=self.peft_task_type,
             num_virtual_tokens=self.options.tokens,
             modules_to_save=list_saved_modules(family, new_modules),
             **shape,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textune.backbones.families import Family
 from textune.config import option
@@ -30,6 +30,8 @@ class Prompt(PromptMethod):
     when = "large backbones; on small encoders it learns slowly and is often worse than LoRA"
     options_type = PromptOptions
     learning_rate = 3e-2
+    peft_type = "PROMPT_TUNING"
+    peft_fields: ClassVar = {"tokens": "num_virtual_tokens"}
     head_learning_rate = 2e-3
 
     def build_peft_config(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> Any:
@@ -37,7 +39,7 @@ class Prompt(PromptMethod):
         from peft import PromptTuningConfig
 
         return PromptTuningConfig(
-            task_type="SEQ_CLS",
+            task_type=self.peft_task_type,
             num_virtual_tokens=self.options.tokens,
             prompt_tuning_init="SAMPLE_VOCAB",
             modules_to_save=list_saved_modules(family, new_modules),

@@ -35,6 +35,7 @@ class QLora(Lora):
     options_type = QLoraOptions
     learning_rate = 5e-4
     merged_to_predict = False
+    peft_type = None  # peft has no such type: an adapter of LoRA's is imported as lora
     variants: ClassVar = {}
 
     def load_kwargs(self, family: Family) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textune.backbones.families import Family
 from textune.config import option
@@ -35,6 +35,8 @@ class Vera(TargetMethod):
     when = "fewer trained parameters than LoRA at a high rank; mostly for large backbones"
     options_type = VeraOptions
     learning_rate = 1e-2
+    peft_type = "VERA"
+    peft_fields: ClassVar = {"r": "r", "dropout": "vera_dropout", "initial": "d_initial", "targets": "target_modules"}
 
     def build_peft_config(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> Any:
         """Return peft's VeraConfig."""
@@ -42,7 +44,7 @@ class Vera(TargetMethod):
 
         saved = list_saved_modules(family, new_modules)
         return VeraConfig(
-            task_type="SEQ_CLS",
+            task_type=self.peft_task_type,
             r=self.options.r,
             vera_dropout=self.options.dropout,
             d_initial=self.options.initial,

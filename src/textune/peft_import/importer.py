@@ -8,31 +8,30 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import tempfile
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from textune.backbones import EMBEDDED_ID, Backbone, remember_local, resolve_backbone
+from textune.backbones import Backbone, find_embedded, remember_local, resolve_backbone
 from textune.bundle import SETTINGS, Manifest, TextColumns, name_run, run_path
 from textune.config import RunConfig, build_config, write_settings
 from textune.config.defaults import choose_max_length
 from textune.config.values import LabelPairs
-from textune.data import MULTI, SINGLE
 from textune.engine.same_logits import PROBES, pair_probes, require_same
 from textune.errors import BundleError, ConfigError, ModelError
-from textune.evaluation.thresholds import UNTUNED
+from textune.files import write_folder
 from textune.inference import LoadOptions, Predictor
-from textune.methods import Method, check_length, longest_text, resolve, resolve_saved
+from textune.methods import Method, check_fit, longest_text, resolve, resolve_saved
+from textune.methods.adopted import list_exact
 from textune.peft_import.loading import list_shapes, load_base, load_by_peft
 from textune.peft_import.reader import ForeignAdapter, dump_settings, read_adapter, read_label_names, read_task
 from textune.progress import Progress, Silent
 from textune.report import CardInput, render_unmeasured_card
 from textune.report.snippets import reload_without_textune
 from textune.run.save import BundleFacts, TrainedModel, update_manifest, write_bundle
+from textune.tasks import build_task, default_task, find_task
 from textune.tokens import encode_texts, load_tokenizer
 from textune.tokens.batches import EncodedSplit
 from textune.version import __version__
@@ -43,26 +42,6 @@ if TYPE_CHECKING:
 _SETTINGS = frozenset(
     {"name", "runs_dir", "max_length", "text", "text_pair", "label", "label_separator", "joiner", "task", "trust"}
 )
-_EXACT: Mapping[str, tuple[str, Mapping[str, str]]] = {
-    "LORA": (
-        "lora",
-        {
-            "r": "r",
-            "alpha": "lora_alpha",
-            "dropout": "lora_dropout",
-            "targets": "target_modules",
-            "dora": "use_dora",
-            "rslora": "use_rslora",
-        },
-    ),
-    "VERA": ("vera", {"r": "r", "dropout": "vera_dropout", "initial": "d_initial", "targets": "target_modules"}),
-    "IA3": ("ia3", {}),
-    "LN_TUNING": ("ln_tuning", {}),
-    "PROMPT_TUNING": ("prompt", {"tokens": "num_virtual_tokens"}),
-    "P_TUNING": ("p_tuning", {"tokens": "num_virtual_tokens", "hidden_size": "encoder_hidden_size"}),
-    "PREFIX_TUNING": ("prefix", {"tokens": "num_virtual_tokens"}),
-}
-"""peft's type -> the method of textune that may build the same, and where its options stand in peft's configuration."""
 _SEEN_IN_TENSORS = frozenset({"target_modules", "exclude_modules", "feedforward_modules", "modules_to_save"})
 """Settings that say where the adapter lies; the names and shapes of the tensors show it."""
 _NO_MATTER = frozenset(
@@ -131,7 +110,7 @@ def _find_base(adapter: ForeignAdapter, given: str | None, trust: str | None, pr
     hint = "say which model it was trained on: --backbone ID, FOLDER or minilm"
     if adapter.base is None:
         raise ModelError(f"{adapter.folder}: the adapter does not say what its base model is", hint=hint)
-    if not (adapter.base == EMBEDDED_ID or _is_here(adapter.base)):
+    if find_embedded(adapter.base) is None and not _is_here(adapter.base):
         raise ModelError(f"{adapter.folder}: its base model '{adapter.base}' is not on this machine", hint=hint)
     backbone = resolve_backbone(adapter.base, trust=trust)
     progress.say(f"backbone: {backbone.id} (what the adapter names)")
@@ -193,32 +172,33 @@ class _Adoption:
 
         columns: the label columns; several are of several labels. Raises ConfigError where that is denied.
         """
-        if len(columns) > 1 and given == SINGLE:
-            raise ConfigError(f"task=single_label, but label= names {len(columns)} columns", hint="leave task= out")
+        if len(columns) > 1 and given is not None and not find_task(given).reads_sets:
+            raise ConfigError(f"task={given}, but label= names {len(columns)} columns", hint="leave task= out")
         if given is not None or len(columns) > 1:
-            return given or MULTI
+            return given or default_task(reads_sets=True).name
         for place, found in (("adapter", self.adapter.task), ("backbone", read_task(self.backbone.config))):
             if found is not None:
-                more = f", with thresholds of {UNTUNED}" if found == MULTI else ""
+                untuned = build_task(found).untuned(self.classes).thresholds
+                more = f", with thresholds of {untuned[0]}" if untuned else ""
                 self.progress.say(f"task: {found} (by the config.json of the {place}){more}")
                 return found
         self.progress.say("task: single_label (nothing names another); task=multi_label takes it for several labels")
-        return SINGLE
+        return default_task(reads_sets=False).name
 
     def _choose_method(self) -> Method:
         """Return the method of textune that builds the very same, or the one that keeps peft's configuration."""
         adapter, family = self.adapter, self.backbone.family
         config = self.plain.peft_config["default"]
-        if adapter.peft_type in _EXACT:
-            name, fields = _EXACT[adapter.peft_type]
-            options = {option: getattr(config, field) for option, field in fields.items()}
+        exact = list_exact().get(adapter.peft_type)
+        if exact is not None:
+            options = {option: getattr(config, field) for option, field in exact.peft_fields.items()}
             if "targets" in options:  # by the ends of their names, or a pattern, or a word for all
                 given = adapter.settings.get("target_modules")
                 options["targets"] = sorted(given) if isinstance(given, list) else _list_adapted(self.plain)
             try:
-                method = resolve(name, options)
+                method = resolve(exact.key, options)
                 if method.refusal(family) is None and self._is_same(method, config):
-                    self.progress.say(f"method: {name}")
+                    self.progress.say(f"method: {exact.key}")
                     return method
             except (ConfigError, ModelError):
                 pass  # an option beyond textune's bounds
@@ -252,7 +232,7 @@ class _Adoption:
 
     def _settle(self, config: RunConfig) -> RunConfig:
         """Return the settings of the run; raise ConfigError for texts longer than the backbone reads."""
-        check_length(self.method, self.backbone, config.tokens.max_length)
+        check_fit(self.method, self.backbone, config.tokens.max_length)
         config, decisions = choose_max_length(config, longest_text(self.method, self.backbone))
         for decision in decisions:
             self.progress.say(f"{decision.setting}: {decision.value:g} ({decision.reason})")
@@ -268,12 +248,8 @@ class _Adoption:
 
     def write(self, target: Path) -> None:
         """Write the run folder, whole or not at all."""
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".textune-import-", dir=target.parent) as place:
-            partial = Path(place) / "run"
-            partial.mkdir()
+        with write_folder(target) as partial:
             self._write_into(partial, target.name)
-            partial.rename(target)
 
     def _write_into(self, folder: Path, title: str) -> None:
         write_settings(dataclasses.replace(self.config, name=title, runs_dir="runs"), folder / SETTINGS)
@@ -294,7 +270,7 @@ class _Adoption:
             data_fingerprint="imported",
             engine={"name": "reference", "precision": {"name": "fp32", "reason": "imported"}, "device": "cpu"},
             task=self.task,
-            thresholds=(UNTUNED,) * self.classes if self.task == MULTI else None,
+            thresholds=build_task(self.task).untuned(self.classes).thresholds,
         )
         model = TrainedModel(self.plain, self.method, self.backbone, self.new_modules)
         manifest = write_bundle(

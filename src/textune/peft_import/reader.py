@@ -13,6 +13,8 @@ from textune.bundle import MANIFEST
 from textune.config.values import LabelPairs
 from textune.errors import BundleError
 from textune.files import read_json
+from textune.methods.adopted import list_peft_types
+from textune.tasks import find_by_problem_type, tasks
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PICKLE = "adapter_model.bin"
@@ -35,32 +37,7 @@ _START = frozenset(
 )
 """What the weights started from. The saved ones take their place, so it is dropped: texts and paths among it."""
 _HARMLESS_STARTS = (True, False, "gaussian", "orthogonal", "eva", None)
-_TASKS = {"single_label_classification": "single_label", "multi_label_classification": "multi_label"}
 _HEAD_ENDS = (".classifier.out_proj.weight", ".classifier.weight", ".score.weight")
-PEFT_TYPES = (
-    "LORA",
-    "ADALORA",
-    "C3A",
-    "DELORA",
-    "FOURIERFT",
-    "HRA",
-    "IA3",
-    "LN_TUNING",
-    "LOHA",
-    "LOKR",
-    "MISS",
-    "OFT",
-    "PREFIX_TUNING",
-    "PROMPT_TUNING",
-    "P_TUNING",
-    "RANDLORA",
-    "ROAD",
-    "SHIRA",
-    "VBLORA",
-    "VERA",
-    "WAVEFT",
-)
-"""What can be imported: the tests see to each. Others read more files, compile code or want more than a text."""
 
 
 @dataclass(frozen=True)
@@ -117,12 +94,12 @@ def read_adapter(folder: Path) -> ForeignAdapter:
                 hint="take the entry out if the adapter does not need that code",
             )
     peft_type, task = config.get("peft_type"), config.get("task_type")
-    if peft_type not in PEFT_TYPES:
+    if peft_type not in list_peft_types():
         raise BundleError(
             f"{folder / CONFIG}: peft_type={peft_type!r} cannot be imported",
-            hint=f"can be imported: {', '.join(PEFT_TYPES)}",
+            hint=f"can be imported: {', '.join(list_peft_types())}",
         )
-    if task not in (None, "SEQ_CLS"):
+    if task is not None and task not in {cls.peft_task_type for _, cls in tasks}:
         raise BundleError(
             f"{folder / CONFIG}: task_type={task!r}: this adapter does not classify texts",
             hint="textune takes adapters of sequence classification (task_type SEQ_CLS)",
@@ -239,8 +216,8 @@ def read_label_names(config: Mapping[str, Any]) -> LabelPairs | None:
 
 def read_task(config: Mapping[str, Any]) -> str | None:
     """Return the task of a config.json's problem_type, or None where it names no classification."""
-    problem = config.get("problem_type")
-    return _TASKS.get(problem) if isinstance(problem, str) else None
+    found = find_by_problem_type(config.get("problem_type"))
+    return None if found is None else found.name
 
 
 def dump_settings(settings: Mapping[str, Any]) -> str:

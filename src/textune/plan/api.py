@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 import tempfile
@@ -14,26 +15,28 @@ from typing import Any
 
 from textune import cache
 from textune.backbones import resolve_backbone
-from textune.bundle import check_place, read_manifest
+from textune.bundle import check_writable, read_manifest
 from textune.config import RunConfig, build_config, write_settings
+from textune.config.defaults import choose_backbone, choose_method
 from textune.errors import ConfigError, MissingExtraError, ModelError, TextuneError
-from textune.methods import check_family, check_length, methods, resolve
+from textune.methods import methods
 from textune.plan.forecast import Forecast
 from textune.process.child import explain_failure, run_child
 from textune.progress import Progress
-from textune.run.start import adopt_init
+from textune.run.start import adopt_init, resolve_model
 
 _OF_ONE_METHOD = (ConfigError.exit_code, ModelError.exit_code, MissingExtraError.exit_code)
 """Exit codes of errors that another method may not have: a prompt, for example, leaves fewer tokens for the text."""
 
 
 def list_plans(
-    settings: Mapping[str, Any], requested: Sequence[str], backbones: Sequence[str], progress: Progress
+    settings: Mapping[str, Any], requested: Sequence[str], backbones: Sequence[str | None], progress: Progress
 ) -> list[RunConfig]:
     """Return the settings of every run to forecast: each method on each backbone.
 
-    requested: the methods; empty: all that the family supports, and the others are reported with the reason. Raises
-    ConfigError or ModelError for a requested method that is not supported.
+    requested: the methods; empty: all that the family supports, and the others are reported with the reason. A backbone
+    of None is open: that of the run of init=, or the default. Raises ConfigError or ModelError for a requested method
+    that is not supported.
     """
     raw_method = settings.get("method")
     options = {k: v for k, v in raw_method.items() if k != "name"} if isinstance(raw_method, Mapping) else {}
@@ -41,26 +44,25 @@ def list_plans(
         raise ConfigError("method.*: only applies to one method", hint="name it, such as methods=lora")
     if settings.get("init") and not requested:
         requested = [read_manifest(str(settings["init"]), verify=False).method]
+    find = functools.cache(lambda name, trust: resolve_backbone(name, trust=trust))
     configs: list[RunConfig] = []
     refused: list[TextuneError] = []
     for backbone in backbones:
         trust = settings.get("trust")
-        resolved = None if settings.get("init") else resolve_backbone(backbone, trust=trust)
+        if not settings.get("init"):
+            find(choose_backbone(build_config({"backbone": backbone})), trust)  # an error here holds for every method
         for name in requested or methods.names():
             config = build_config(dict(settings) | {"method": {"name": name, **options}, "backbone": backbone})
             try:
                 adopted = adopt_init(config)
-                method = resolve(adopted.method.name, adopted.method.options)
-                model = resolved or resolve_backbone(adopted.model.backbone, trust=trust)
-                check_family(method, model.family)
-                check_length(method, model, adopted.tokens.max_length)
+                resolve_model(adopted, find)
             except (ConfigError, ModelError, MissingExtraError) as error:
                 if requested:
                     raise
                 progress.say(f"{name}: {error.message}" if isinstance(error, ConfigError) else error.message)
                 refused.append(error)
                 continue
-            configs.append(config)
+            configs.append(adopted)
     if not configs:
         raise refused[0]
     return configs
@@ -84,7 +86,7 @@ def plan_runs(
         for config in configs:
             # On the disk of the runs, since it determines how fast checkpoints are written.
             runs = Path(config.runs_dir).absolute()
-            check_place(runs, "runs_dir=")
+            check_writable(runs, "runs_dir=")
             parent = next(path for path in (runs, *runs.parents) if path.is_dir())
             try:
                 with tempfile.TemporaryDirectory(prefix=".textune-plan-", dir=parent) as folder:
@@ -96,8 +98,8 @@ def plan_runs(
                 failed.append(error)
                 continue
             # Only the first rehearsal tokenizes; the others reuse its tokens, which a single run could not.
-            slowest = max(preparing.get(config.model.backbone, 0.0), forecast.seconds["prepare"])
-            preparing[config.model.backbone] = slowest
+            slowest = max(preparing.get(choose_backbone(config), 0.0), forecast.seconds["prepare"])
+            preparing[choose_backbone(config)] = slowest
             forecasts.append(replace(forecast, seconds={**forecast.seconds, "prepare": slowest}))
             task.advance(1, f"{forecast.method} on {forecast.backbone}")
     if not forecasts:
@@ -113,7 +115,7 @@ def _rehearse_in_child(config: RunConfig, folder: Path, seconds: float, cache_co
     words = [str(word) for pair in options.items() for word in pair]
     finished = run_child(["plan", str(settings), *words], quiet=True, environment={"TEXTUNE_CACHE": str(cache_copy)})
     if finished.code:
-        raise explain_failure(f"{config.method.name} on {config.model.backbone}", finished)
+        raise explain_failure(f"{choose_method(config)} on {choose_backbone(config)}", finished)
     return Forecast.from_dict(json.loads(finished.output.strip().splitlines()[-1]))
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from textune.bundle import Manifest
 from textune.config import RunConfig
-from textune.data import MULTI, Examples
+from textune.data import Examples
 from textune.plan.forecast import (
     Forecast,
     count_evaluations,
@@ -68,7 +68,7 @@ def rehearse(config: RunConfig, folder: Path, seconds: float, launched: float, p
     parts["head"] = rehearse_head(prepared, rehearsal.opened.network, _SHARES["head"] * seconds)
     parts |= {"frozen": frozen.forecast(_SHARES["frozen"] * seconds), "steps": spent}
     evaluations = max(count_evaluations(trainer.total_steps, every), 1)
-    tuning = prepared.data.task == MULTI and prepared.config.training.threshold is None
+    tuning = prepared.task.tunes
     parts["load"] += each  # the evaluation before the first step does not count as training time
     parts["evaluations"] = each * (evaluations + tuning)
     saves = _count_saves(
@@ -249,12 +249,13 @@ def _rehearse_checkpoint(trainer: Trainer, folder: Path) -> tuple[float, float]:
 
 def _save(rehearsal: _Rehearsal, folder: Path, progress: Progress) -> Manifest:
     prepared, trainer = rehearsal.prepared, rehearsal.trainer
-    thresholds = (0.5,) * prepared.classes if prepared.data.task == MULTI else None
     from textune.training.trainer import TrainingResult
 
     untrained = TrainingResult(0, 0, None, 0.0, False, trainer.total_steps)
     fitted = Fitted(rehearsal.opened, SolvedHead(), untrained, 0.0)
-    return save(prepared, fitted, folder, progress, Calibration(1.0, thresholds))
+    return save(
+        prepared, fitted, folder, progress, Calibration(1.0, prepared.task.untuned(prepared.classes).thresholds)
+    )
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""Signals, and commands in processes of their own."""
+"""Signals and child processes."""

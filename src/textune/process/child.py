@@ -1,4 +1,4 @@
-"""A textune command in a process of its own: its time and its peak memory are its own, and stopping reaches it."""
+"""Run a textune command in a child process, which has its own peak memory and receives stop signals."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from functools import partial
 from textune.errors import TextuneError
 from textune.process.interrupt import RunInterrupted, StopRequest
 
-_SECONDS_BETWEEN_LOOKS = 0.2
+_POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
 class Finished:
-    """How the command ended. output, errors: what it printed; errors is empty where they went to the person."""
+    """The result of a command. output, errors: what it printed; errors is empty if it went to the terminal."""
 
     code: int
     output: str
@@ -27,9 +27,9 @@ class Finished:
 
 
 def run_child(words: Sequence[str], *, quiet: bool = False, environment: Mapping[str, str] | None = None) -> Finished:
-    """Run `textune WORDS`; quiet: what it prints on standard error is kept instead of shown.
+    """Run `textune WORDS`; quiet: capture standard error instead of showing it.
 
-    Ctrl-C and SIGTERM reach the command, which may write a checkpoint; raises RunInterrupted when it has ended.
+    Ctrl-C and SIGTERM are passed to the command, which may write a checkpoint. Raises RunInterrupted when it ends.
     """
     command = [sys.executable, "-P", "-m", "textune", *words]
     open_text = partial(tempfile.TemporaryFile, "w+", encoding="utf-8")
@@ -50,7 +50,7 @@ def run_child(words: Sequence[str], *, quiet: bool = False, environment: Mapping
                     process.wait()
         if stop.signal_number is not None or code in (130, 143):
             raise RunInterrupted(
-                "stopped", stop.signal_number or code - 128, hint="start it with the same command again"
+                "stopped", stop.signal_number or code - 128, hint="run the same command again to continue"
             )
         output.seek(0)
         errors.seek(0)
@@ -58,27 +58,27 @@ def run_child(words: Sequence[str], *, quiet: bool = False, environment: Mapping
 
 
 def _wait(process: subprocess.Popen[bytes], stop: StopRequest) -> int:
-    """Return the exit code; a request to stop is passed on once."""
-    passed = False
+    """Return the exit code; pass a stop request on once."""
+    forwarded = False
     while True:
         try:
-            return process.wait(_SECONDS_BETWEEN_LOOKS)
+            return process.wait(_POLL_SECONDS)
         except subprocess.TimeoutExpired:
-            if stop.signal_number is not None and not passed:
-                # not SIGINT: a terminal's Ctrl-C has reached the command, too, and a second one would end it at once
+            if stop.signal_number is not None and not forwarded:
+                # not SIGINT: Ctrl-C in a terminal reaches the command directly, and a second one would kill it
                 process.send_signal(signal.SIGTERM)
-                passed = True
+                forwarded = True
 
 
 def explain_failure(what: str, finished: Finished) -> TextuneError:
-    """Return the error of a command that failed, with its exit code and, where it was kept, its own message."""
-    _, told, message = finished.errors.rpartition("error: ")
-    if told:
+    """Return the error of a failed command, with its exit code and its message if that was captured."""
+    _, prefix, message = finished.errors.rpartition("error: ")
+    if prefix:
         first, _, hint = message.strip().partition("\n  ")
         error = TextuneError(f"{what}: {first}", hint=hint or None)
     elif finished.code < 0:
-        error = TextuneError(f"{what}: ended by signal {-finished.code}", hint="signal 9 often means: no memory left")
+        error = TextuneError(f"{what}: killed by signal {-finished.code}", hint="signal 9 often means out of memory")
     else:
-        error = TextuneError(f"{what}: ended with exit code {finished.code}; its message stands above")
+        error = TextuneError(f"{what}: failed with exit code {finished.code}; see its output above")
     error.exit_code = finished.code if finished.code > 0 else 1
     return error

@@ -3,14 +3,8 @@
 from textune.report.card import CardInput, render_card, render_unmeasured_card
 from textune.report.html import ReportInput, render_report, write_report
 from textune.report.search import SearchInput, write_search_report
-from textune.report.verdict import BASE, MAJORITY, PROBE, TFIDF, TUNED
 
 __all__ = [
-    "BASE",
-    "MAJORITY",
-    "PROBE",
-    "TFIDF",
-    "TUNED",
     "CardInput",
     "ReportInput",
     "SearchInput",

@@ -9,9 +9,9 @@ from typing import Any
 
 import yaml
 
-from textune.evaluation import LabelFigures
 from textune.report.verdict import judge
 from textune.report.wording import clean_text, clip, number, percent, plural, span
+from textune.tasks import AnyEvaluation, find_task
 
 _MOST_CLASSES_SHOWN = 50
 
@@ -53,9 +53,8 @@ def render_card(card: CardInput) -> str:
         _fence(card.reload_lines, "python"),
         f"## Figures on {number(verdict.evaluation.rows)} {card.split} rows",
         _comparison(card.comparison),
-        "95% intervals over the rows, in percent (Wilson for accuracy, bootstrap for F1).",
-        f"## {plural(len(card.labels), 'class').capitalize()}",
-        _classes(card, verdict.evaluation.classes),
+        f"95% intervals over the rows, in percent ({find_task(card.task).intervals_note}).",
+        *_classes(card, verdict.evaluation),
         "## How it was made",
         _table(("", ""), card.facts) if card.facts else "",
         f"Made with textune {escape_markdown(card.textune_version)}.",
@@ -104,7 +103,7 @@ def _front_matter(card: CardInput) -> str:
         "language": card.language,
         "license": card.license,
         "tags": list(dict.fromkeys(["text-classification", "textune", *card.tags])),
-        "metrics": (["accuracy", "f1"] if card.task == "single_label" else ["f1"]) if card.comparison else None,
+        "metrics": list(find_task(card.task).hub_metrics) if card.comparison else None,
     }
     known = {key: _one_line(value) for key, value in facts.items() if value is not None}
     return f"---\n{yaml.safe_dump(known, sort_keys=False, allow_unicode=True, width=10_000)}---"
@@ -126,19 +125,22 @@ def _comparison(comparison: Sequence[Mapping[str, Any]]) -> str:
     rows = []
     for row in comparison:
         figures = row["evaluation"]
-        first, macro_f1 = figures.headline, figures.intervals["macro_f1"]
         rows.append(
             (
                 row["name"],
-                f"{percent(first.value)} ({span(first.interval)})",
-                f"{percent(figures.macro.f1)} ({span(macro_f1)})",
+                *(f"{percent(f.value)} ({span(f.interval)})" for f in (figures.headline, *figures.further)),
                 "–" if figures.log_loss is None else f"{figures.log_loss:.3f}",
             )
         )
-    return _table(("model", comparison[0]["evaluation"].headline.name, "macro F1", "log loss"), rows)
+    one = comparison[0]["evaluation"]
+    return _table(("model", *(f.name for f in (one.headline, *one.further)), "log loss"), rows)
 
 
-def _classes(card: CardInput, classes: Sequence[Any]) -> str:
+def _classes(card: CardInput, evaluation: AnyEvaluation) -> list[str]:
+    """Return the heading and the table of the labels; nothing where the task has none."""
+    classes, columns = evaluation.classes, find_task(card.task).card_columns
+    if not classes:
+        return []
     shown = classes[:_MOST_CLASSES_SHOWN]
     rows = [
         (
@@ -148,14 +150,15 @@ def _classes(card: CardInput, classes: Sequence[Any]) -> str:
             percent(f.recall),
             percent(f.f1),
             number(f.support),
-            *([f"{f.threshold:.2f}"] if isinstance(f, LabelFigures) else []),
+            *(column.show(f, evaluation.rows) for column in columns),
         )
         for i, f in enumerate(shown)
     ]
-    more_columns = ("threshold",) if card.task == "multi_label" else ()
-    table = _table(("id", "label", "precision", "recall", "F1", "rows", *more_columns), rows)
+    headings = (column.heading for column in columns)
+    table = _table(("id", "label", "precision", "recall", "F1", "rows", *headings), rows)
     more = len(classes) - len(shown)
-    return f"{table}\n\nand {plural(more, 'more class')}, listed in textune.json." if more else table
+    rest = [f"and {plural(more, 'more class')}, listed in textune.json."] if more else []
+    return [f"## {plural(len(card.labels), 'class').capitalize()}", table, *rest]
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -38,20 +38,19 @@ def draw_losses(history: Sequence[Mapping[str, Any]]) -> Markup | None:
     return _draw(lines, 0.0, max(heights), "Loss over training steps", "{:g}")
 
 
-def draw_scores(history: Sequence[Mapping[str, Any]], first: str = "accuracy") -> Markup | None:
-    """Draw a validation figure ("accuracy" or "micro F1") and macro F1 over the steps; None where there are none."""
-    keys = (first.lower().replace(" ", "_"), "macro_f1")
-    figure, macro_f1 = (_series(history, "evaluation", key) for key in keys)
-    if not figure and not macro_f1:
+def draw_scores(history: Sequence[Mapping[str, Any]], names: Sequence[str] = ("accuracy", "macro F1")) -> Markup | None:
+    """Draw one or two validation figures, such as "micro F1", over the steps; None where there are none."""
+    series = [_series(history, "evaluation", name.lower().replace(" ", "_")) for name in names]
+    scores = [100 * y for figure in series for _, y in figure]
+    if not scores:
         return None
-    scores = [100 * y for _, y in figure + macro_f1]
     room = max(2.0, 0.1 * (max(scores) - min(scores)))
     lines = [
-        Line([(x, 100 * y) for x, y in figure], "first", dots=True),
-        Line([(x, 100 * y) for x, y in macro_f1], "second", dots=True),
+        Line([(x, 100 * y) for x, y in figure], style, dots=True)
+        for figure, style in zip(series, ("first", "second"), strict=False)
     ]
     low, high = max(0.0, min(scores) - room), min(100.0, max(scores) + room)
-    return _draw(lines, low, high, f"Validation {first} and macro F1 over training steps", "{:g}%")
+    return _draw(lines, low, high, f"Validation {' and '.join(names)} over training steps", "{:g}%")
 
 
 def _series(history: Sequence[Mapping[str, Any]], kind: str, key: str) -> Points:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from textune.bundle import check_place
+from textune.bundle import check_writable
 from textune.errors import ConfigError
 from textune.files import write_text_atomically
 from textune.report.card import escape_markdown
@@ -105,7 +105,7 @@ def write_comparison(comparison: Comparison, folder: Path, version: str) -> Path
 
 def check_output(folder: Path) -> None:
     """Raise ConfigError where the folder cannot be written, or holds anything but an earlier comparison."""
-    check_place(folder, "--output")
+    check_writable(folder, "--output")
     if not folder.is_dir():
         return
     if strange := sorted({p.name for p in folder.iterdir()} - set(FILES)):

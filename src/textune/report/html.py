@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from textune.evaluation import AnyEvaluation, ConfidentError, Evaluation, count_confusions
+from textune.evaluation import ConfidentError
+from textune.files import write_text_atomically
 from textune.progress import format_seconds
 from textune.report.charts import draw_losses, draw_scores
 from textune.report.verdict import difference_between, judge
 from textune.report.wording import clean_text, clip, number, percent, plural, points, shorten, span
+from textune.tasks import AnyEvaluation, build_task
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -54,6 +54,7 @@ def render_report(report: ReportInput) -> str:
     """Return the page; raise ValueError where the comparison has no row."""
     verdict = judge(report.comparison, report.split)
     evaluation = verdict.evaluation
+    task = build_task(evaluation.task)
     floor = _axis_floor([row["evaluation"] for row in report.comparison])
     page = (
         open_templates()
@@ -66,11 +67,11 @@ def render_report(report: ReportInput) -> str:
             position=lambda share: f"{100 * (share - floor) / (1 - floor):.2f}",
             difference=lambda row: difference_between(evaluation, row),
             losses=draw_losses(report.history),
-            scores=draw_scores(report.history, evaluation.headline.name),
-            several=evaluation.task == "multi_label",
+            scores=draw_scores(report.history, [f.name for f in (evaluation.headline, *evaluation.further)]),
+            task=task,
             heat_map=len(evaluation.classes) <= MOST_CLASSES_IN_HEAT_MAP,
             full_matrix=len(evaluation.classes) <= _MOST_CLASSES_IN_MATRIX,
-            confusions=count_confusions(evaluation, 10) if isinstance(evaluation, Evaluation) else [],
+            confusions=task.count_confusions(evaluation),
             support={figures.label: figures.support for figures in evaluation.classes},
             ranked=sorted(evaluation.classes, key=lambda figures: (not figures.support, figures.f1)),
             worst=_WORST_CLASSES_SHOWN,
@@ -86,18 +87,7 @@ def write_report(report: ReportInput, path: str | Path) -> None:
 
 def write_page(text: str, path: str | Path) -> None:
     """Write a page as UTF-8, whole or not at all."""
-    target, page = Path(path), text.encode("utf-8")
-    handle, partial = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(page)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(partial).chmod(0o644)  # mkstemp's 0600 would keep colleagues from opening a shared run
-        Path(partial).replace(target)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
+    write_text_atomically(Path(path), text)
 
 
 @cache

@@ -7,22 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from textune.evaluation import AnyEvaluation, Difference
+from textune.evaluation import Difference
 from textune.progress import format_seconds
 from textune.report.wording import list_names, number, percent, plural, points, span
-
-MAJORITY = "majority class"
-TFIDF = "TF-IDF + logistic regression"
-PROBE = "frozen embeddings + logistic regression"
-BASE = "base model before tuning"
-TUNED = "tuned model"
+from textune.tasks import BASE, MAJORITY, PROBE, TFIDF, TUNED, AnyEvaluation, build_task
 
 _FEW_ROWS = 200
 _CLOSE = 0.005
 """A lead in the first figure below which the cheaper model is named."""
 _LEVEL = 0.05
-_ROWS_PER_LABEL = 5
-"""Below so many rows per label on average the interval of macro F1 with several labels covers 80% instead of 95%."""
 
 
 @dataclass(frozen=True)
@@ -152,25 +145,18 @@ _ADVICE = {
 }
 
 
-_WRONG = {"single_label": "an error", "multi_label": "missed"}
-
-
 def _note(evaluation: AnyEvaluation, split: str) -> list[str]:
-    notes = []
+    notes, task = [], build_task(evaluation.task)
     if split == "validation":
-        chose = "the checkpoint and the thresholds" if evaluation.task == "multi_label" else "the checkpoint"
-        notes.append(f"These rows also chose {chose}, so the figures flatter the model a little.")
+        notes.append(f"These rows also chose {task.chosen_on_validation}, so the figures flatter the model a little.")
     if evaluation.rows < _FEW_ROWS:
         notes.append(f"{plural(evaluation.rows, 'row')} can tell little: mind the width of the intervals.")
-    support = [f.support for f in evaluation.classes if f.support]
-    if evaluation.task == "multi_label" and support and sum(support) < _ROWS_PER_LABEL * len(support):
-        average = f"{sum(support) / len(support):.2g}"
-        notes.append(f"With {average} rows per label on average the interval of macro F1 is too narrow.")
+    notes += task.note_figures(evaluation)
     if evaluation.unknown_labels:
         rows = sum(evaluation.unknown_labels.values())
         notes.append(
             f"{plural(rows, 'row')} {'has a label' if rows == 1 else 'have labels'} that the model "
-            f"does not know ({list_names(list(evaluation.unknown_labels))}); each counts as {_WRONG[evaluation.task]}."
+            f"does not know ({list_names(list(evaluation.unknown_labels))}); each counts as {task.unknown_counts_as}."
         )
     missed = [f.label for f in evaluation.classes if f.support and not f.recall]
     if missed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from textune.evaluation.intervals import Interval
+from textune.evaluation.text import percent as percent
 
 _NOT_FOR_A_PAGE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
@@ -12,16 +13,6 @@ _NOT_FOR_A_PAGE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\
 def clean_text(text: str) -> str:
     """Replace the control characters and lone surrogates that no page or UTF-8 file can hold."""
     return _NOT_FOR_A_PAGE.sub("\ufffd", text)
-
-
-def percent(share: float) -> str:
-    """Write 0.905 as ``90.5%``; 100% and 0% are kept for exactly that."""
-    shown = f"{100 * share:.1f}"
-    if shown == "100.0":
-        return "100%" if share == 1 else ">99.9%"
-    if shown == "0.0":
-        return "0%" if share == 0 else "<0.1%"
-    return shown + "%"
 
 
 def span(interval: Interval) -> str:

@@ -22,7 +22,6 @@ from textune.bundle import (
 )
 from textune.config import RunConfig, build_config, load_settings
 from textune.errors import BundleError
-from textune.evaluation import AnyEvaluation
 from textune.files import read_json
 from textune.inference import Predictor
 from textune.process.interrupt import RunInterrupted
@@ -33,6 +32,7 @@ from textune.run.other_rows import evaluate as evaluate_rows
 from textune.run.prepare import Prepared, Shared, prepare
 from textune.run.save import save
 from textune.run.start import adopt_init, choose_folder, refuse_changes, refuse_several_processes
+from textune.tasks import AnyEvaluation
 
 
 @dataclass(frozen=True)
@@ -149,6 +149,7 @@ def resume(run: str | Path, data: Any = None, *, progress: Progress | None = Non
 
 def train_only(config: RunConfig, progress: Progress, frames: Mapping[str, Any]) -> Path:
     """Train and save the bundle, with no baselines and no report; return the run's folder."""
+    config = adopt_init(config)
     prepared = prepare(config, progress, Shared(frames))
     folder = choose_folder(config, overwrite=False)
     with lock_run(folder):

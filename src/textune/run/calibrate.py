@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from textune.evaluation import Task, build_task, fit_temperature
 from textune.progress import Progress
 from textune.run.fit import Fitted, solve_head
 from textune.run.prepare import Prepared
+from textune.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,7 @@ class HeldOut:
 
 def calibrate(prepared: Prepared, fitted: Fitted, progress: Progress) -> Calibration:
     """Fit the temperature, and thresholds for several labels per text, on rows that training did not see."""
-    task = build_task(prepared.data.task, fixed=prepared.config.training.threshold)
-    return fit_calibration(task, predict_held_out(prepared, fitted), progress)
+    return fit_calibration(prepared.task, predict_held_out(prepared, fitted), progress)
 
 
 def predict_held_out(prepared: Prepared, fitted: Fitted) -> HeldOut:
@@ -58,13 +57,13 @@ def predict_held_out(prepared: Prepared, fitted: Fitted) -> HeldOut:
 def fit_calibration(task: Task, held_out: HeldOut, progress: Progress) -> Calibration:
     """Fit the temperature by the log loss of the rows (Guo and others 2017, arXiv:1706.04599), then the thresholds."""
     rows = len(held_out.logits)
-    temperature = fit_temperature(held_out.logits, held_out.targets) if rows else 1.0
+    temperature = task.fit_temperature(held_out.logits, held_out.targets) if rows else 1.0
     where = f"{rows:,} {held_out.source}"
     if temperature != 1.0:
         progress.say(f"temperature: {temperature:.2f} (fitted on {where})")
     tuned = task.tune(lambda: task.probabilities(held_out.logits / temperature), held_out.targets)
     if tuned.thresholds is not None:
-        fixed = getattr(task, "fixed", None) is not None
-        how = "as set" if fixed else f"tuned on {where}" if rows else "there are no validation rows to tune them on"
+        tuned_on = f"tuned on {where}" if rows else "there are no validation rows to tune them on"
+        how = tuned_on if task.tunes else "as set"
         progress.say(f"thresholds: {min(tuned.thresholds):.2f} to {max(tuned.thresholds):.2f} ({how})")
     return Calibration(temperature, tuned.thresholds)

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from textune.bundle import SETTINGS, Manifest
 from textune.data import Examples
-from textune.evaluation import AnyEvaluation, ConfidentError, MultiLabelEvaluation, Task, build_task
+from textune.evaluation import ConfidentError
 from textune.files import read_json_lines, write_text_atomically
 from textune.inference import Predictor
 from textune.progress import Progress
-from textune.report import BASE, MAJORITY, PROBE, TFIDF, TUNED, CardInput, ReportInput, render_card, write_report
+from textune.report import CardInput, ReportInput, render_card, write_report
 from textune.report.snippets import reload_by_textune, reload_without_textune
 from textune.run.costs import Costs, describe_run, peak_memory_mb
 from textune.run.fit import SolvedHead
@@ -28,6 +28,7 @@ from textune.run.prepare import Prepared
 from textune.run.save import update_manifest, weight_megabytes
 from textune.run.test_reads import count_test_reads, note_test_read
 from textune.run.untuned import UntunedBackbone, open_untuned
+from textune.tasks import AnyEvaluation, Task, build_task
 from textune.version import __version__
 
 Probabilities = NDArray[Any]
@@ -127,7 +128,7 @@ def measure_ladder(prepared: Prepared, training: Training, predictor: Predictor)
     data, seed = prepared.data, prepared.config.training.seed
     split, examples = data.evaluation
     task, labels = predictor.task, data.labels
-    targets, unknown = labels.encode_examples(examples), labels.find_unknown(examples)
+    targets, unknown = task.encode_targets(labels, examples), task.find_unknown(labels, examples)
     started_at = time.monotonic()
     tuned = predictor.predict_proba(examples.texts(), examples.text_pairs())
     tuned_seconds = training.seconds + time.monotonic() - started_at
@@ -141,7 +142,7 @@ def measure_ladder(prepared: Prepared, training: Training, predictor: Predictor)
         difference = task.compare(targets, tuned, probabilities, rival_task, unknown, seed)
         rows.append(Measured(rival.name, rival.key, evaluation, seconds, difference))
     evaluation = task.evaluate(tuned, targets, labels.names, seed=seed, unknown=unknown)
-    rows.append(Measured(TUNED, "tuned", evaluation, tuned_seconds))
+    rows.append(Measured(task.model_names["tuned"], "tuned", evaluation, tuned_seconds))
     return Figures(split, tuple(rows), tuple(collect_errors(predictor, tuned, examples)), tuned)
 
 
@@ -157,9 +158,9 @@ class _Rival:
 def _list_rivals(prepared: Prepared, task: Task, untuned: UntunedBackbone) -> list[_Rival]:
     data, seed = prepared.data, prepared.config.training.seed
     labels, classes, examples = data.labels, prepared.classes, data.evaluation[1]
-    train_targets, rows = labels.encode_examples(data.train), len(examples)
+    train_targets, rows = task.encode_targets(labels, data.train), len(examples)
     held_out = None if task.thresholds is None else data.validation
-    held_out_targets = np.zeros((0, classes)) if held_out is None else labels.encode_examples(held_out)
+    held_out_targets = np.zeros((0, classes)) if held_out is None else task.encode_targets(labels, held_out)
 
     def tune(probabilities: Probabilities) -> Task:
         return build_task(task.name).tune(lambda: probabilities, held_out_targets)
@@ -173,12 +174,15 @@ def _list_rivals(prepared: Prepared, task: Task, untuned: UntunedBackbone) -> li
         first = np.zeros((0, classes)) if held_out is None else task.probabilities(logits(held_out))
         return tune(first), task.probabilities(logits(examples))
 
-    return [
-        _Rival(MAJORITY, "majority", lambda: task.predict_majority(train_targets, rows, classes)),
-        _Rival(TFIDF, "tfidf", run_tfidf),
-        *([_Rival(PROBE, "probe", lambda: run_untuned(untuned.probe_logits))] if untuned.has_probe else []),
-        _Rival(BASE, "base", lambda: run_untuned(untuned.base_logits)),
-    ]
+    predictions: dict[str, Callable[[], tuple[Task, Probabilities]]] = {
+        "majority": lambda: task.predict_majority(train_targets, rows, classes),
+        "tfidf": run_tfidf,
+        "probe": lambda: run_untuned(untuned.probe_logits),
+        "base": lambda: run_untuned(untuned.base_logits),
+    }
+    if not (task.defaults.solves_head and untuned.has_probe):
+        del predictions["probe"]
+    return [_Rival(task.model_names[key], key, predict) for key, predict in predictions.items()]
 
 
 def write_evaluation(prepared: Prepared, figures: Figures, costs: Costs, folder: Path, manifest: Manifest) -> Path:
@@ -245,8 +249,6 @@ def list_warnings(prepared: Prepared, folder: Path) -> list[str]:
 
 def summarize_figures(split: str, tuned: AnyEvaluation) -> dict[str, Any]:
     """Return what the manifest keeps of the tuned model's figures."""
-    figures = {"accuracy": tuned.accuracy, "macro_f1": tuned.macro.f1}
-    if isinstance(tuned, MultiLabelEvaluation):
-        figures["micro_f1"] = tuned.micro.f1
+    figures = tuned.summary
     intervals = {f"{name}_interval": list(vars(tuned.intervals[name]).values()) for name in figures}
     return {"split": split, "rows": tuned.rows, **figures, **intervals}

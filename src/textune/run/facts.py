@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from textune.config import TRUNCATE, LongText
-from textune.data import MULTI
 from textune.run.tables import PreparedData
+from textune.tasks import build_task
 from textune.tokens import Tokenized
 
 _MUCH_IS_CUT = 0.1
@@ -39,8 +39,8 @@ def describe_data(
     data: PreparedData, tokens: Tokenized | None = None, long_text: LongText = TRUNCATE
 ) -> list[tuple[str, str]]:
     """Return the facts that open a run: rows, labels and their balance, lengths, duplicates, empty cells."""
-    facts, words = data.facts, data.facts.words
-    total = max(facts.rows if data.task == MULTI else sum(facts.label_counts.values()), 1)
+    facts, words, task = data.facts, data.facts.words, build_task(data.task)
+    total = max(task.total_labels(facts), 1)
     names = dict(zip(data.labels.values, data.labels.names, strict=True))
     balance = ", ".join(
         f"{names.get(label, label)} {count:,} ({count / total:.1%})"
@@ -63,12 +63,7 @@ def describe_data(
             f"longest {words['max']:,.0f}",
         ),
     ]
-    if data.task == MULTI:
-        none = facts.rows - facts.rows_labelled
-        without = f"; {none:,} rows have none" if none else ""
-        lines.append(
-            ("labels of a row", f"{sum(facts.label_counts.values()) / max(facts.rows, 1):.2f} in the mean{without}")
-        )
+    lines += task.describe_rows(facts)
     if tokens is not None and len(tokens):
         full = tokens.full_lengths
         lines.append(

@@ -168,7 +168,9 @@ def build_trainer(prepared: Prepared, opened: Opened, folder: Path, progress: Pr
     from textune.training.trainer import Trainer, TrainingRows, TrainingSetup
 
     rows = TrainingRows(prepared.train, prepared.validation, prepared.padding)
-    setup = TrainingSetup(prepared.config.training, prepared.objective, hash_plan(opened.plan), opened.max_tokens)
+    setup = TrainingSetup(
+        prepared.config.training, prepared.objective, hash_plan(opened.plan), opened.max_tokens, prepared.task
+    )
     return Trainer(opened.engine, opened.groups, rows, setup, folder, progress, opened.accelerator)
 
 
@@ -179,8 +181,7 @@ def build_model(prepared: Prepared, *, bare: bool = False) -> tuple[torch.nn.Mod
     """
     import torch
 
-    from textune.training.head import PROBE, straighten_hidden_layer
-    from textune.training.objective import set_starting_bias
+    from textune.training.head import PROBE, set_starting_bias, straighten_hidden_layer
 
     training, family = prepared.config.training, prepared.backbone.family
     # One seed, one sequence: the same head and adapter weights in training, after a resume, and as "before tuning".
@@ -191,6 +192,7 @@ def build_model(prepared: Prepared, *, bare: bool = False) -> tuple[torch.nn.Mod
         dropout=training.dropout or 0.0,
         load_kwargs=prepared.method.load_kwargs(family),
         pooling=replace(prepared.pooling, skip=0) if bare else prepared.pooling,
+        model_class=prepared.task.model_class,
     )
     if training.head_init == PROBE:
         straighten_hidden_layer(module, family, new_modules)

@@ -7,31 +7,28 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from textune.bundle import Manifest, TextColumns
+from textune.bundle import Manifest
 from textune.config import RunConfig, build_config
-from textune.data import (
-    Examples,
-    Labels,
-    build_examples,
-    choose_columns,
-    choose_form,
-    match_label_columns,
-    read_table,
-    refuse_part_of_columns,
-)
-from textune.evaluation import AnyEvaluation
+from textune.data import Examples, Labels, NamedColumns, build_labelled, read_table
 from textune.inference import Predictor
 from textune.run.save import update_manifest
 from textune.run.tables import read_options
 from textune.run.test_reads import count_test_reads, note_test_read
+from textune.tasks import AnyEvaluation
 
 
 def evaluate(
     run: str | Path, data: Any, *, device: str = "auto", precision: str = "auto", **settings: Any
 ) -> AnyEvaluation:
-    """Measure a finished run on other labelled rows and note that these rows were read."""
-    predictor = Predictor.load(run, device=device, precision=precision)
-    examples = read_labelled(predictor, data, build_config(settings))
+    """Measure a finished run on other labelled rows and note that these rows were read.
+
+    settings: text=, label=, sample= and so on; backbone= and trust= as for `Predictor.load`.
+    """
+    config = build_config(settings)
+    predictor = Predictor.load(
+        run, backbone=config.model.backbone, device=device, precision=precision, trust=config.model.trust
+    )
+    examples = read_labelled(predictor, data, config)
     return measure_predictor(predictor, examples, Path(run))[0]
 
 
@@ -43,37 +40,20 @@ def measure_predictor(predictor: Predictor, examples: Examples, run: Path) -> tu
     probabilities = predictor.predict_proba(examples.texts(), examples.text_pairs())
     evaluation = predictor.task.evaluate(
         probabilities,
-        labels.encode_examples(examples),
+        predictor.task.encode_targets(labels, examples),
         manifest.labels,
         seed=manifest.seed,
-        unknown=labels.find_unknown(examples),
+        unknown=predictor.task.find_unknown(labels, examples),
     )
     return evaluation, probabilities
 
 
 def read_labelled(predictor: Predictor, data: Any, config: RunConfig) -> Examples:
     """Read a labelled table for a finished run, with the run's columns where the table has them."""
-    columns, options = predictor.manifest.columns, read_options(config.data)
-    table = read_table(data, options)
-    there = set(table.columns)
-    if config.data.label is None:
-        refuse_part_of_columns(table, columns.indicators, "name its label columns with label=")
-    chosen = choose_columns(
-        table,
-        text=config.data.text or (columns.text if set(columns.text) <= there else None),
-        text_pair=config.data.text_pair or columns.text_pair,
-        label=config.data.label or _labels_there(columns, there),
-        joiner=columns.joiner,
-    )
-    form = choose_form(table, chosen, predictor.manifest.task, columns.label_separator)
-    form = match_label_columns(form, table, chosen, columns.indicators, "label")
-    return build_examples(table, chosen, form)
-
-
-def _labels_there(columns: TextColumns, there: set[str]) -> tuple[str, ...] | None:
-    """Return the run's label columns where the table has them, else None: look for others."""
-    names = columns.indicators or ((columns.label,) if columns.label is not None else ())
-    return names if names and set(names) <= there else None
+    manifest, data_config = predictor.manifest, config.data
+    table = read_table(data, read_options(data_config))
+    named = NamedColumns(data_config.text, data_config.text_pair, data_config.label)
+    return build_labelled(table, manifest.columns, named, manifest.task, manifest.columns.label_separator)[0]
 
 
 def labels_of(manifest: Manifest) -> Labels:

@@ -7,10 +7,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from textune.data import MULTI, Examples
+from textune.data import Examples
 from textune.evaluation import ConfidentError
 from textune.inference import Predictor
 from textune.run.other_rows import labels_of
+from textune.tasks import EvaluatedRows
 
 
 def write_predictions(path: Path, examples: Examples, probabilities: NDArray[Any], predictor: Predictor) -> None:
@@ -25,28 +26,17 @@ def write_predictions(path: Path, examples: Examples, probabilities: NDArray[Any
     if (pairs := examples.text_pairs()) is not None:
         columns["text_pair"] = pairs
     answers = predictor.task.answer(probabilities, predictor.labels)
-    if examples.task == MULTI:
-        lists = pa.list_(pa.string())
-        columns["label"] = pa.array([list(labels) for labels in examples.label_sets()], lists)
-        columns["predicted_label"] = pa.array([list(labels) for labels in answers], lists)
-    else:
-        columns |= {"label": examples.labels(), "predicted_label": list(answers), "probability": probabilities.max(1)}
-    columns |= {f"probability_{name}": probabilities[:, i] for i, name in enumerate(predictor.labels)}
+    columns |= predictor.task.prediction_columns(examples, probabilities, answers)
+    columns |= predictor.task.probability_columns(probabilities, predictor.labels)
     path.parent.mkdir(exist_ok=True)
     pq.write_table(pa.table(columns), path)
 
 
 def collect_errors(predictor: Predictor, probabilities: NDArray[Any], examples: Examples) -> list[ConfidentError]:
     """Return the twenty wrong answers that the model was surest of."""
-    labels = labels_of(predictor.manifest)
-    return predictor.task.find_errors(
-        probabilities,
-        labels.encode_examples(examples),
-        labels.names,
-        joined_texts(examples),
-        examples.rows(),
-        labels.find_unknown(examples),
-    )
+    labels, task = labels_of(predictor.manifest), predictor.task
+    rows = EvaluatedRows(joined_texts(examples), examples.rows(), task.find_unknown(labels, examples))
+    return task.find_errors(probabilities, task.encode_targets(labels, examples), labels.names, rows)
 
 
 def joined_texts(examples: Examples) -> list[str]:

@@ -10,26 +10,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textune.backbones import Backbone, resolve_backbone
+from textune.backbones.checks import check_tokenizer, describe_unknown, measure_unknown
 from textune.backbones.families import describe_guess
 from textune.backbones.pooling import Pooling, choose_pooling
 from textune.config import LongText, RunConfig
-from textune.config.class_weights import weigh_classes
-from textune.config.defaults import Decision, choose_long_text, choose_max_length, choose_training
+from textune.config.defaults import (
+    Decision,
+    choose_long_text,
+    choose_max_length,
+    choose_training,
+    fill_in_model,
+)
 from textune.config.schema import POOLINGS
-from textune.data import MULTI, Examples, split_folds
-from textune.errors import ConfigError
-from textune.methods import Method, check_family, check_length, longest_text, resolve
+from textune.data import Examples, split_folds
+from textune.methods import Method, longest_text
 from textune.progress import Progress
 from textune.run.facts import advise_on_cuts, describe_data
-from textune.run.tables import PreparedData, count_labels, encode_split, prepare_data
+from textune.run.start import resolve_model
+from textune.run.tables import PreparedData, encode_split, prepare_data
+from textune.tasks import Objective, ProbeLoss, Task, build_task
 from textune.tokens import load_tokenizer
 from textune.tokens.batches import EncodedSplit, Padding
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
-
-    from textune.training.objective import Objective
-    from textune.training.probe import Loss
 
 T = TypeVar("T")
 
@@ -87,18 +91,19 @@ class Prepared:
         return self.backbone.padding
 
     @property
-    def objective(self) -> Objective:
-        """What training minimizes and validation rows are scored by."""
-        from textune.training.objective import build_objective
-
-        return build_objective(self.data.task, self.config.training, self.class_weights)
+    def task(self) -> Task:
+        """What is learned, with nothing tuned yet."""
+        return build_task(self.data.task, fixed=self.config.training.threshold)
 
     @property
-    def probe_loss(self) -> Loss:
-        """What the solved head minimizes."""
-        from textune.training.probe import Loss
+    def objective(self) -> Objective:
+        """What training minimizes and validation rows are scored by."""
+        return self.task.build_objective(self.config.training, self.class_weights)
 
-        return Loss(self.data.task == MULTI, self.class_weights, self.config.training.label_smoothing)
+    @property
+    def probe_loss(self) -> ProbeLoss:
+        """What the solved head minimizes."""
+        return self.task.probe_loss(self.class_weights, self.config.training.label_smoothing)
 
     def encode(self, examples: Examples) -> EncodedSplit:
         """Tokenize other rows as those of training."""
@@ -114,12 +119,11 @@ def prepare(
     Raises ConfigError, DataError or ModelError.
     """
     shared, sample = shared or Shared(), sample or Sample()
-    method = resolve(config.method.name, config.method.options)
-    model = config.model
-    backbone = shared.keep(
-        f"backbone {model.backbone} {model.trust}", lambda: resolve_backbone(model.backbone, trust=model.trust)
+    config = fill_in_model(config)
+    method, backbone = resolve_model(
+        config,
+        lambda name, trust: shared.keep(f"backbone {name} {trust}", lambda: resolve_backbone(name, trust=trust)),
     )
-    check_family(method, backbone.family)
     if backbone.family.guessed:
         progress.warn(describe_guess(backbone.family))
     data = read_rows(config, shared, sample)
@@ -127,11 +131,13 @@ def prepare(
         progress.say(note)
     for warning in data.warnings:
         progress.warn(warning)
-    _check_threshold(config, data)
+    task = build_task(data.task)
+    task.check_settings(config.training)
+    method = method.for_task(task)
     config, decisions = choose_max_length(config, longest_text(method, backbone))
     config, long_text, about_length = choose_long_text(config)
-    form, reason = choose_pooling(model.pooling, backbone.family, backbone.config, backbone.folder)
-    about_pooling = [Decision("pooling", form, reason)] if model.pooling is None else []
+    form, reason = choose_pooling(config.model.pooling, backbone.family, backbone.config, backbone.folder)
+    about_pooling = [Decision("pooling", form, reason)] if config.model.pooling is None else []
     if form in POOLINGS:
         config = replace(config, model=replace(config.model, pooling=form))
     config, about_training = choose_training(
@@ -141,12 +147,14 @@ def prepare(
         method_rate=method.learning_rate,
         head_rate=method.head_learning_rate,
         solved=not method.trains_body,
-        task=data.task,
+        task=task.defaults,
     )
     config = replace(config, data=replace(config.data, task=data.task))
     class_weights = _weigh_classes(config, data, progress)
-    check_length(method, backbone, config.tokens.max_length)
     tokenizer, train, validation = _tokenize(config, data, backbone, long_text, shared)
+    if doubt := describe_unknown(backbone.id, measure_unknown(tokenizer, train.tokens)):
+        progress.warn(doubt)
+        data = replace(data, warnings=(*data.warnings, doubt))
     facts = describe_data(data, train.tokens, long_text)
     for name, value in facts:
         progress.say(f"{name}: {value}")
@@ -188,23 +196,10 @@ def _take_fold(data: PreparedData, config: RunConfig, which: int, folds: int) ->
     return replace(data, train=train, validation=validation, warnings=(), notes=())
 
 
-def _check_threshold(config: RunConfig, data: PreparedData) -> None:
-    if config.training.threshold is not None and data.task != MULTI:
-        raise ConfigError(
-            f"threshold={config.training.threshold:g}: with one label per text the most probable is given",
-            hint="leave threshold= out, or set task=multi_label",
-        )
-
-
 def _weigh_classes(config: RunConfig, data: PreparedData, progress: Progress) -> NDArray[np.float32] | None:
-    weights = weigh_classes(
-        config.training.class_weights,
-        count_labels(data.train, data.labels),
-        len(data.train),
-        data.labels.values,
-        data.labels.names,
-        multi_label=data.task == MULTI,
-    )
+    task = build_task(data.task)
+    counts = task.count_labels(data.labels, data.train)
+    weights = task.weigh(config.training.class_weights, counts, len(data.train), data.labels)
     if weights is not None:
         ratios = weights[:, 1] / weights[:, 0] if weights.ndim == 2 else weights
         shown = ", ".join(f"{name} {ratio:.3g}" for name, ratio in zip(data.labels.names[:20], ratios, strict=False))
@@ -219,6 +214,7 @@ def _tokenize(
 
     def tokenize() -> tuple[Tokenizer, EncodedSplit, EncodedSplit | None]:
         tokenizer = load_tokenizer(backbone.folder)
+        check_tokenizer(backbone.id, backbone.family, backbone.config, tokenizer)
         train, validation = (
             None if split is None else encode_split(split, data.labels, tokenizer, length, long_text)
             for split in (data.train, data.validation)

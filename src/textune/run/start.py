@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from textune.backbones import recall_local, resolve_backbone
+from textune.backbones import Backbone, recall_local, resolve_backbone, resolve_same
 from textune.bundle import (
     Manifest,
-    check_place,
+    check_writable,
     lock_run,
     name_run,
     prepare_run_folder,
@@ -21,8 +21,9 @@ from textune.bundle import (
     run_path,
 )
 from textune.config import RunConfig, TokenConfig, build_config, merge_settings
+from textune.config.defaults import choose_backbone, choose_method, fill_in_model
 from textune.errors import BundleError, ConfigError
-from textune.methods import resolve
+from textune.methods import Method, check_fit, resolve
 
 
 def hash_plan(plan: Mapping[str, Any]) -> str:
@@ -49,15 +50,18 @@ def _short(value: Any) -> str:
 
 
 def adopt_init(config: RunConfig) -> RunConfig:
-    """Take backbone, method, labels and max_length from the run of init=; raises ConfigError where they clash."""
+    """Fill in method and backbone; with init= take them, the labels and max_length from that run.
+
+    Raises ConfigError where a setting contradicts the run of init=.
+    """
     if config.model.init is None:
-        resolve(config.method.name, config.method.options)  # raises before anything is read
-        return config
+        resolve(choose_method(config), config.method.options)  # raises before anything is read
+        return fill_in_model(config)
     manifest = read_manifest(config.model.init)
     refuse_exported(config.model.init, manifest)
     if config.method.options and dict(config.method.options) != dict(manifest.method_options):
         raise ConfigError("init= goes on with the method of its run; leave method.* out")
-    if config.method.name not in ("lora", manifest.method):  # lora stands there, too, where nobody named a method
+    if config.method.name not in (None, manifest.method):
         raise ConfigError(f"init= goes on with the method of its run, {manifest.method}; leave method= out")
     pairs = tuple(zip(manifest.label_values, manifest.labels, strict=True))
     if config.data.labels not in (None, pairs):
@@ -66,7 +70,11 @@ def adopt_init(config: RunConfig) -> RunConfig:
         raise ConfigError(f"task={config.data.task}: the run of init= is {manifest.task}")
     base = manifest.base_model
     known = recall_local(base.sha256) if base.local else base.id
-    backbone = config.model.backbone if config.model.backbone != "minilm" else known or base.id
+    backbone = config.model.backbone or known or base.id
+    if config.model.backbone is None:
+        resolve_backbone(backbone, trust=config.model.trust, sha256=base.sha256)
+    else:
+        resolve_same(backbone, base.id, base.sha256, trust=config.model.trust)
     adopted = merge_settings(
         config.to_dict(),
         {
@@ -77,7 +85,6 @@ def adopt_init(config: RunConfig) -> RunConfig:
             **_adopt_lengths(config.tokens, manifest),
         },
     )
-    resolve_backbone(backbone, trust=config.model.trust, sha256=base.sha256)
     return build_config(adopted)
 
 
@@ -95,6 +102,21 @@ def _adopt_lengths(tokens: TokenConfig, manifest: Manifest) -> dict[str, Any]:
     return adopted
 
 
+def resolve_model(
+    config: RunConfig, find: Callable[[str, str | None], Backbone] | None = None
+) -> tuple[Method, Backbone]:
+    """Return the method and the backbone of a run.
+
+    find: (name, trust) -> backbone, where it may be known already. Raises ConfigError or ModelError where the two do
+    not fit each other, or max_length.
+    """
+    method = resolve(choose_method(config), config.method.options)
+    name, trust = choose_backbone(config), config.model.trust
+    backbone = resolve_backbone(name, trust=trust) if find is None else find(name, trust)
+    check_fit(method, backbone, config.tokens.max_length)
+    return method, backbone
+
+
 def refuse_several_processes() -> None:
     """Raise ConfigError under `torchrun` and the like: the loop is ready for them, the run folder is not yet."""
     processes = os.environ.get("WORLD_SIZE", "1")
@@ -110,14 +132,14 @@ def choose_folder(config: RunConfig, overwrite: bool, kind: str | None = None) -
 
     kind: "sweep": the name is made from that in the place of what a sweep may change.
     """
-    check_place(Path(config.runs_dir), "runs_dir=")
+    check_writable(Path(config.runs_dir), "runs_dir=")
     if config.name is not None:
         folder = run_path(config.runs_dir, config.name)
         if not overwrite and folder.is_dir() and any(p.name != ".lock" for p in folder.iterdir()):
             with lock_run(folder):
                 prepare_run_folder(folder, overwrite=False)  # raises, saying what may be done
         return folder
-    parts = (name_run(stem_of(config.data.data)), name_run(stem_of(config.model.backbone)), config.method.name)
+    parts = (name_run(stem_of(config.data.data)), name_run(stem_of(choose_backbone(config))), choose_method(config))
     name = "-".join((parts[0], kind) if kind else (*parts, str(config.training.seed)))[:110]
     folder, number = run_path(config.runs_dir, name), 2
     while folder.exists() and not overwrite:

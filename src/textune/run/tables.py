@@ -8,36 +8,35 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from textune.bundle import TextColumns
 from textune.config import DataConfig, LongText, RunConfig
 from textune.config.defaults import choose_test_rows, choose_validation_rows
 from textune.data import (
-    MULTI,
     Columns,
     DataFacts,
     Examples,
     Labels,
     Leak,
+    NamedColumns,
     Overlap,
     ReadOptions,
     Table,
     build_examples,
-    build_labels,
+    build_labelled,
     choose_columns,
     choose_form,
-    describe_groups_split_apart,
+    count_shared_groups,
     find_leaks,
     find_overlap,
     inspect_examples,
-    match_label_columns,
     read_table,
-    refuse_part_of_columns,
     sample_examples,
     split_examples,
 )
 from textune.errors import DataError
+from textune.evaluation.text import quote_names
+from textune.tasks import Task, build_task
 from textune.tokens import Tokenized, encode_cached
 from textune.tokens.batches import EncodedSplit
 
@@ -109,7 +108,8 @@ def prepare_data(
     notes, warnings = [*table.notes, *columns.notes, form.note], []
     examples = build_examples(table, columns, form)
     facts = inspect_examples(examples, table)
-    labels = _build_labels(examples, columns, data)
+    task = build_task(form.task)
+    labels = _build_labels(task, examples, columns, data)
     leaks = find_leaks(table, columns)
     warnings += [leak.note for leak in leaks]
     examples = sample_examples(examples, data.sample, seed)
@@ -120,7 +120,8 @@ def prepare_data(
         if given[name] is not None and not (name == "test" and hold_test):
             others[name], other_notes = _read_other(given[name], name, config, columns, form.task, options)
             notes += other_notes
-    classes = 0 if hold_test or form.task == MULTI or config.training.patience is not None else len(labels)
+    needed = hold_test or task.needs_validation or config.training.patience is not None
+    classes = 0 if needed else len(labels)
     validation_rows, test_rows = _rows_to_hold_out(config, len(examples), given, classes)
     parts = split_examples(
         examples,
@@ -133,11 +134,8 @@ def prepare_data(
     train = _take_all_but(examples, parts.test) if pool else parts.train
     validation = others["validation"] if others["validation"] is not None or pool else parts.validation
     test = others["test"] if others["test"] is not None else None if hold_test else parts.test
-    found, overlap = _check_splits(train, validation, test, labels)
-    if form.task == MULTI:
-        warnings += _warn_about_constant_labels(train, labels)
-    else:
-        _check_training_labels(train, labels, table)
+    found, overlap = _check_splits(train, {"validation": validation, "test": test}, labels, task)
+    warnings += task.check_training_rows(labels, train, table.name)
     warnings += found + _warn_about_rows(facts, table)
     chosen = TextColumns(
         columns.text,
@@ -159,45 +157,26 @@ def _take_all_but(examples: Examples, apart: Examples | None) -> Examples:
     return examples if apart is None else examples.take(np.flatnonzero(~np.isin(examples.rows(), apart.rows())))
 
 
-def _build_labels(examples: Examples, columns: Columns, data: DataConfig) -> Labels:
+def _build_labels(task: Task, examples: Examples, columns: Columns, data: DataConfig) -> Labels:
     """Return the classes; columns of their own are labels in the order of the columns, also without a single row."""
-    given = data.labels or tuple((name, name) for name in columns.indicators) or None
-    return build_labels([label for labels in examples.label_sets() for label in labels], given)
+    listed = data.labels or tuple((name, name) for name in columns.indicators) or None
+    return task.build_labels(examples, listed)
 
 
 def _read_other(
     source: Any, name: str, config: RunConfig, columns: Columns, task: str, options: ReadOptions
 ) -> tuple[Examples, list[str]]:
     data = config.data
-    table = read_table(source, options)
-    differs = name == "test" and any((data.test_text, data.test_text_pair, data.test_label))
-    named = data.test_label if name == "test" else None
-    if named is None:
-        alike = "call its label columns as the training table does"
-        refuse_part_of_columns(
-            table, columns.indicators, "name its label columns with test_label=" if name == "test" else alike
-        )
-    own = choose_columns(
-        table,
-        text=(data.test_text if name == "test" else None) or _if_there(columns.text, table),
-        text_pair=(data.test_text_pair if name == "test" else None) or columns.text_pair,
-        label=named or _if_there(columns.labels, table),
-        group=_if_there(columns.group, table),
-        joiner=data.joiner,
+    table, test = read_table(source, options), name == "test"
+    named = NamedColumns(data.test_text, data.test_text_pair, data.test_label, "test_label" if test else None)
+    examples, own, form = build_labelled(
+        table, columns, named if test else NamedColumns(label_setting=None), task, data.label_separator
     )
+    differs = test and any((data.test_text, data.test_text_pair, data.test_label))
     chosen_here = differs or own.text != columns.text or own.labels != columns.labels
     notes = [f"{name}: {note}" for note in (*table.notes, *(own.notes if chosen_here else ()))]
-    sample = data.test_sample if name == "test" else data.validation_sample
-    form = choose_form(table, own, task, data.label_separator)
-    form = match_label_columns(form, table, own, columns.indicators, "test_label")
     notes += [f"{name}: {form.note}"] if form.column_labels else []
-    return sample_examples(build_examples(table, own, form), sample, config.split_seed), notes
-
-
-def _if_there(names: Any, table: Table) -> Any:
-    """Return the training table's column names where this table has them too, else None: look for others."""
-    wanted = (names,) if isinstance(names, str) else names or ()
-    return names if wanted and all(n in table.columns for n in wanted) else None
+    return sample_examples(examples, data.test_sample if test else data.validation_sample, config.split_seed), notes
 
 
 def _rows_to_hold_out(config: RunConfig, rows: int, given: Mapping[str, Any], classes: int) -> tuple[int, int]:
@@ -213,42 +192,33 @@ def _rows_to_hold_out(config: RunConfig, rows: int, given: Mapping[str, Any], cl
     return decide("validation", config.data.validation_fraction, choose_validation_rows(rows - test, classes)), test
 
 
-def _check_training_labels(train: Examples, labels: Labels, table: Table) -> None:
-    codes = labels.encode(train.labels() or [])
-    seen = set(codes.tolist())
-    if len(seen) < 2:
-        raise DataError(
-            f"{table.name}: the training rows have one class only ('{labels.names[int(codes[0])]}')",
-            hint="take more rows, or look at sample= and the label column",
-        )
-
-
 def _check_splits(
-    train: Examples, validation: Examples | None, test: Examples | None, labels: Labels
+    train: Examples, others: Mapping[str, Examples | None], labels: Labels, task: Task
 ) -> tuple[list[str], Overlap | None]:
     warnings: list[str] = []
     overlap_with_test: Overlap | None = None
-    counts = count_labels(train, labels)
+    counts = task.count_labels(labels, train)
     if rare := [labels.names[i] for i, n in enumerate(counts) if n == 1]:
-        warnings.append(f"one training row only: {_list(rare)}; such a class can hardly be learnt")
+        warnings.append(f"one training row only: {quote_names(rare)}; such a class can hardly be learnt")
     if absent := [labels.names[i] for i, n in enumerate(counts) if n == 0]:
-        warnings.append(f"no training row at all: {_list(absent)}; the model can never be right there")
-    for name, other in (("validation", validation), ("test", test)):
+        warnings.append(f"no training row at all: {quote_names(absent)}; the model can never be right there")
+    for name, other in others.items():
         if other is None:
             continue
-        unknown_of = labels.find_unknown(other)
+        unknown_of = task.find_unknown(labels, other)
         _refuse_strange_labels(name, other, unknown_of, labels)
         if unknown := sorted({label for found in unknown_of for label in found}):
             rows = sum(bool(found) for found in unknown_of)
             warnings.append(
-                f"{name}: {rows} rows have labels that training never saw ({_list(unknown)}): they count as errors"
+                f"{name}: {rows} rows have labels that training never saw ({quote_names(unknown)}): "
+                "they count as errors"
             )
         overlap = find_overlap(train, other)
         if name == "test":
             overlap_with_test = overlap
         if overlap.exact or overlap.near:
             warnings.append(_describe_overlap(overlap, name))
-        if apart := describe_groups_split_apart(train, other):
+        if apart := count_shared_groups(train, other):
             warnings.append(f"{apart} groups have rows both in training and in {name}: hold them together with group=")
     return warnings, overlap_with_test
 
@@ -260,21 +230,11 @@ def _refuse_strange_labels(name: str, other: Examples, unknown_of: list[tuple[st
         return
     strange = sorted({label for own in sets for label in own})
     raise DataError(
-        f"{other.name}: training knows none of the {name} rows' labels: they are {_list(strange)}, "
-        f"and those of training {_list(list(labels.names))}",
+        f"{other.name}: training knows none of the {name} rows' labels: they are {quote_names(strange)}, "
+        f"and those of training {quote_names(list(labels.names))}",
         hint="write the labels alike; or list all classes as labels=VALUE=NAME,..., VALUE as one table has it and NAME "
         "as the other; or see to it that the right label column is read",
     )
-
-
-def count_labels(examples: Examples, labels: Labels) -> NDArray[Any]:
-    """Return the rows of each label: int64 [labels]."""
-    return np.asarray(labels.encode_sets(examples.label_sets()).sum(axis=0, dtype=np.int64))
-
-
-def _warn_about_constant_labels(train: Examples, labels: Labels) -> list[str]:
-    everywhere = [labels.names[i] for i, n in enumerate(count_labels(train, labels)) if n == len(train)]
-    return [f"in every training row: {_list(everywhere)}; nothing tells when not to give it"] if everywhere else []
 
 
 def _describe_overlap(overlap: Overlap, name: str) -> str:
@@ -286,11 +246,6 @@ def _describe_overlap(overlap: Overlap, name: str) -> str:
     )
 
 
-def _encoded(examples: Examples, labels: Labels) -> list[tuple[str, int]]:
-    values = examples.labels() or []
-    return list(zip(values, labels.encode(values).tolist(), strict=True))
-
-
 def _warn_about_rows(facts: DataFacts, table: Table) -> list[str]:
     warnings = []
     if facts.no_text:
@@ -298,10 +253,6 @@ def _warn_about_rows(facts: DataFacts, table: Table) -> list[str]:
     if facts.no_label:
         warnings.append(f"{table.name}: {facts.no_label} rows have no label and are set apart")
     return warnings
-
-
-def _list(names: list[str], most: int = 5) -> str:
-    return ", ".join(f"'{n}'" for n in names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _fingerprint(data: PreparedData) -> str:
@@ -314,7 +265,8 @@ def encode_split(
 ) -> EncodedSplit:
     """Tokenize a split through the cache and turns its labels into class numbers."""
     tokens = tokenize(examples, tokenizer, max_length, long_text)
-    return EncodedSplit(tokens, labels.encode_examples(examples), np.asarray(examples.rows(), np.int64))
+    targets = build_task(examples.task).encode_targets(labels, examples)
+    return EncodedSplit(tokens, targets, np.asarray(examples.rows(), np.int64))
 
 
 def tokenize(examples: Examples, tokenizer: Any, max_length: int, long_text: LongText) -> Tokenized:

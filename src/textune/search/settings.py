@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,13 +11,15 @@ from typing import Any
 
 import yaml
 
-from textune.backbones import Backbone, resolve_backbone
+from textune.backbones import resolve_backbone
 from textune.bundle import SWEEP
 from textune.config import RunConfig, build_config, load_settings, option
-from textune.config.values import check_bounds, coerce_value
+from textune.config.defaults import choose_method, fill_in_model
+from textune.config.values import coerce_option, coerce_value
 from textune.errors import ConfigError, TextuneError, suggest
 from textune.files import write_text_atomically
-from textune.methods import check_family, check_length, resolve
+from textune.methods import resolve
+from textune.run.start import resolve_model
 from textune.search.space import Space, parse_space, settings_at
 
 _DEFAULT_TRIALS = 20
@@ -113,11 +117,11 @@ def build_sweep(flat: Mapping[str, Any]) -> tuple[RunConfig, SweepSettings]:
     base, raw_sweep = split_settings(flat)
     problems: list[str] = []
     try:
-        config = build_config(base)
-        resolve(config.method.name, config.method.options)
+        config = fill_in_model(build_config(base))
+        resolve(choose_method(config), config.method.options)
     except ConfigError as error:
         problems.append(error.message)
-        config = RunConfig()
+        config = fill_in_model(RunConfig())
     if not isinstance(raw_sweep, Mapping):
         problems.append("sweep: is missing; set what to try, such as sweep: {space: {learning_rate: [1e-3, 5e-4]}}")
         raw_sweep = {"space": {"learning_rate": [1e-3]}}
@@ -144,7 +148,7 @@ def _parse(raw: Mapping[str, Any], config: RunConfig) -> tuple[SweepSettings, li
     space, space_problems = parse_space(raw.get("space"), config)
     problems += space_problems
     values: dict[str, Any] = {}
-    kinds = {"trials": int, "workers": int, "folds": int, "seed": int}
+    hints = typing.get_type_hints(SweepSettings)
     for name, f in known.items():
         if raw.get(name) is None:
             continue
@@ -152,7 +156,7 @@ def _parse(raw: Mapping[str, Any], config: RunConfig) -> tuple[SweepSettings, li
             if name == "halving":
                 values[name] = _parse_halving(raw[name])
             else:
-                values[name] = check_bounds(f.metadata, coerce_value(kinds.get(name, str), raw[name]))
+                values[name] = coerce_option(f.metadata, hints[name], raw[name])
         except ValueError as error:
             problems.append(f"sweep: {name}={raw[name]!r}: {error}")
     if values.get("folds") == 1:
@@ -181,25 +185,19 @@ def _parse_halving(raw: Any) -> Halving | None:
     fields = Halving.__dataclass_fields__
     if unknown := [k for k in raw if k not in fields]:
         raise ValueError(f"unknown key '{unknown[0]}'{suggest(str(unknown[0]), fields)}")
-    kinds = {"reduction": int, "min_epochs": float}
-    return Halving(**{k: check_bounds(fields[k].metadata, coerce_value(kinds[k], v)) for k, v in raw.items()})
+    hints = typing.get_type_hints(Halving)
+    return Halving(**{k: coerce_option(fields[k].metadata, hints[k], v) for k, v in raw.items()})
 
 
 def _find_combination_problems(config: RunConfig, settings: SweepSettings) -> list[str]:
     """Check every point's settings and every method on every backbone; return each problem once."""
     every = settings.sampler == "grid" and settings.space.count_points() <= _MOST_POINTS_CHECKED
     problems: dict[str, None] = {}
-    backbones: dict[str, Backbone] = {}
+    find = functools.cache(lambda name, trust: resolve_backbone(name, trust=trust))
     base = config.to_dict()
     for point in settings.space.list_tried(every=every):
         try:
-            tried = build_config(settings_at(base, point))
-            method = resolve(tried.method.name, tried.method.options)
-            name = tried.model.backbone
-            if name not in backbones:
-                backbones[name] = resolve_backbone(name, trust=tried.model.trust)
-            check_family(method, backbones[name].family)
-            check_length(method, backbones[name], tried.tokens.max_length)
+            resolve_model(build_config(settings_at(base, point)), find)
         except TextuneError as error:
             problems[error.message] = None
     return list(problems)

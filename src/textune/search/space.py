@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from textune.config import RunConfig, build_config, known_settings, merge_settings
+from textune.config.defaults import choose_method
 from textune.errors import ConfigError, suggest
 from textune.methods import methods, resolve
 
@@ -169,7 +170,7 @@ def settings_at(base: Mapping[str, Any], point: Mapping[str, Any]) -> dict[str, 
 def parse_space(raw: Any, base: RunConfig) -> tuple[Space, list[str]]:
     """Parse `sweep: space:`; return it with a line for each problem."""
     if not isinstance(raw, Mapping) or not raw:
-        return Space((), base.method.name), [
+        return Space((), choose_method(base)), [
             "space: must name settings with their values, such as learning_rate: [1e-3, "
             "5e-4] or {low: 1e-4, high: 1e-2, log: true}"
         ]
@@ -178,10 +179,10 @@ def parse_space(raw: Any, base: RunConfig) -> tuple[Space, list[str]]:
     raw = {str(name): values for name, values in raw.items()}
     names = sorted(raw, key=lambda name: name != "method")
     for name in names:
-        searched_methods = next((d.values for d in dimensions if d.name == "method"), (base.method.name,))
+        searched_methods = next((d.values for d in dimensions if d.name == "method"), (choose_method(base),))
         dimension = _parse_dimension(name, raw[name], base, searched_methods, problems)
         dimensions += [dimension] if dimension else []
-    return Space(tuple(dimensions), base.method.name), problems
+    return Space(tuple(dimensions), choose_method(base)), problems
 
 
 def _parse_dimension(

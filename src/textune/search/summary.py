@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from textune.evaluation import read_evaluation
 from textune.files import write_text_atomically
 from textune.report import SearchInput, write_search_report
 from textune.run import Run
 from textune.run.test_reads import count_test_reads
 from textune.search.journal import COMPLETE, PRUNED
 from textune.search.ledger import Ledger, Trial
+from textune.tasks import read_evaluation
 from textune.version import __version__
 
 SUMMARY = "sweep.json"

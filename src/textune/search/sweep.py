@@ -12,7 +12,7 @@ from typing import Any
 from textune.bundle import SWEEP, has_begun, lock_run, prepare_run_folder
 from textune.config import RunConfig, build_config
 from textune.errors import BundleError, ConfigError, DataError
-from textune.files import read_json
+from textune.files import read_json, write_folder
 from textune.process.interrupt import RunInterrupted, StopRequest
 from textune.progress import Progress, open_progress
 from textune.run import Run, load_run, resume, train_config
@@ -222,11 +222,8 @@ def _finish(
     """
     winner, trial_folder = folder / "winner", folder / "trials" / f"{best.number:04d}"
     if not has_begun(winner) and not search.folds:
-        partial = folder / "winner.partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(winner, ignore_errors=True)
-        shutil.copytree(trial_folder, partial, ignore=shutil.ignore_patterns(".lock"))
-        partial.rename(winner)
+        with write_folder(winner) as partial:
+            shutil.copytree(trial_folder, partial, ignore=shutil.ignore_patterns(".lock"), dirs_exist_ok=True)
     try:
         if has_begun(winner):
             return resume(winner, progress=progress, **bench.frames)

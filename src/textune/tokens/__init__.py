@@ -1,6 +1,7 @@
-"""Texts to token ids, and rows to batches. No torch here."""
+"""Tokenize texts and build batches. No torch here."""
 
 from textune.tokens.tokenize import (
+    VOCABULARY_FILES,
     Tokenized,
     encode_cached,
     encode_texts,
@@ -9,4 +10,12 @@ from textune.tokens.tokenize import (
     text_between,
 )
 
-__all__ = ["Tokenized", "encode_cached", "encode_texts", "find_special_token", "load_tokenizer", "text_between"]
+__all__ = [
+    "VOCABULARY_FILES",
+    "Tokenized",
+    "encode_cached",
+    "encode_texts",
+    "find_special_token",
+    "load_tokenizer",
+    "text_between",
+]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,9 +20,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from textune.errors import BundleError
-from textune.files import hash_file, read_json
+from textune.files import PARTIAL, flush, hash_file, read_json, remove_folder, write_folder
 
-_PARTIAL = ".partial-"
 _FILES = ("trainable.safetensors", "optimizer.safetensors", "random.safetensors")
 
 
@@ -72,25 +70,19 @@ def save_checkpoint(
     # A run that resumed before a damaged checkpoint replaces it.
     if target.is_dir() and find_damage(target) is None and _state_equals(target, state):
         return target
-    partial = folder / f"{_PARTIAL}{target.name}"
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
         names = trainable_parameters(model)
-        save_file({n: p.detach().cpu().contiguous() for n, p in names.items()}, partial / _FILES[0])
-        save_file(_optimizer_tensors(optimizer, names), partial / _FILES[1])
-        save_file(_random_tensors(), partial / _FILES[2])
-        content = vars(state) | {"files": {name: hash_file(partial / name) for name in _FILES}}
-        content["sha256"] = _hash_content(content)
-        (partial / "state.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        for name in (*_FILES, "state.json"):
-            _flush(partial / name)
-        if target.is_dir():
-            _remove(target)
-        partial.rename(target)
-        _flush(folder)
+        with write_folder(target) as partial:
+            save_file({n: p.detach().cpu().contiguous() for n, p in names.items()}, partial / _FILES[0])
+            save_file(_optimizer_tensors(optimizer, names), partial / _FILES[1])
+            save_file(_random_tensors(), partial / _FILES[2])
+            content = vars(state) | {"files": {name: hash_file(partial / name) for name in _FILES}}
+            content["sha256"] = _hash_content(content)
+            (partial / "state.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+            for name in (*_FILES, "state.json"):
+                flush(partial / name)
+        flush(folder)
     except Exception as error:
-        shutil.rmtree(partial, ignore_errors=True)
         # safetensors wraps the system's error in its own type, with the number in the text only
         if (
             getattr(error, "errno", None) == errno.ENOSPC
@@ -105,14 +97,6 @@ def save_checkpoint(
     return target
 
 
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def _state_equals(target: Path, state: CheckpointState) -> bool:
     stored = read_json(target / "state.json", "the checkpoint's state")
     return all(stored.get(key) == value for key, value in vars(state).items() if key != "seconds")
@@ -122,7 +106,7 @@ def list_checkpoints(folder: Path) -> list[Path]:
     """Return the checkpoints, oldest first, after removing leftovers of interrupted writes."""
     if not folder.is_dir():
         return []
-    for leftover in folder.glob(f"{_PARTIAL}*"):
+    for leftover in folder.glob(f"{PARTIAL}*"):
         shutil.rmtree(leftover, ignore_errors=True)
     return sorted(p for p in folder.glob("step-*") if p.is_dir())
 
@@ -189,15 +173,7 @@ def remove_all_but(folder: Path, steps: set[int], newest: int) -> None:
     """Remove all but the newest checkpoints and those of the given steps."""
     for path in list_checkpoints(folder)[:-newest]:
         if int(path.name.removeprefix("step-")) not in steps:
-            _remove(path)
-
-
-def _remove(checkpoint: Path) -> None:
-    """Remove a checkpoint. It is renamed first, so that a kill never leaves half of it under its own name."""
-    doomed = checkpoint.with_name(f"{_PARTIAL}old-{checkpoint.name}")
-    shutil.rmtree(doomed, ignore_errors=True)
-    checkpoint.rename(doomed)
-    shutil.rmtree(doomed, ignore_errors=True)
+            remove_folder(path)
 
 
 def trainable_parameters(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:

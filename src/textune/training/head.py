@@ -9,7 +9,7 @@ model gives exactly the probe's logits.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from textune.backbones.families import Family
 from textune.errors import ModelError
 from textune.methods import is_inside
+from textune.tasks import ProbeLoss
 from textune.tokens.batches import EncodedSplit, Padding
-from textune.training.probe import Loss, Probe, solve_probe
+from textune.training.probe import Probe, solve_probe
 
 if TYPE_CHECKING:
     import torch
@@ -137,7 +138,7 @@ def choose_rows(targets: NDArray[Any], most: int, seed: int) -> NDArray[np.int64
 def start_head(
     network: Network,
     split: EncodedSplit,
-    loss: Loss,
+    loss: ProbeLoss,
     *,
     seed: int,
     most_rows: int = MOST_ROWS,
@@ -164,3 +165,21 @@ def set_head(network: Network, probe: Probe) -> None:
         if layer.bias is not None:
             layer.bias.copy_(torch.from_numpy(probe.bias))
     network.engine.refresh()
+
+
+def set_starting_bias(model: torch.nn.Module, new_modules: Sequence[str], bias: NDArray[Any] | None) -> None:
+    """Give the last layer of a new head its first bias; a head that the checkpoint brought stays as it is."""
+    import torch
+
+    layers = [
+        module
+        for name, module in model.named_modules()
+        if name in new_modules
+        and isinstance(module, torch.nn.Linear)
+        and bias is not None
+        and module.out_features == len(bias)
+        and module.bias is not None
+    ]
+    if layers:
+        with torch.no_grad():
+            layers[-1].bias.copy_(torch.from_numpy(bias))

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from textune.evaluation.calibration import search_temperature
-
-if TYPE_CHECKING:
-    import torch
+from textune.tasks import ProbeLoss
 
 Floats = NDArray[np.float32]
 Targets = NDArray[Any]
@@ -51,59 +49,11 @@ class Probe:
     out_of_fold: Floats
 
 
-@dataclass(frozen=True)
-class Loss:
-    """The loss that the regression minimizes, which is also the training loss.
-
-    several: several labels per text; targets are then float [rows, classes] of 0 and 1, else int64 [rows].
-    weights: float32 [classes], or with several labels [classes, 2] for absent and present. smoothing: like
-    label_smoothing. intercept: whether to fit a bias.
-    """
-
-    several: bool = False
-    weights: NDArray[np.float32] | None = None
-    smoothing: float = 0.0
-    intercept: bool = True
-
-    def spread(self, targets: Targets, classes: int) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return the target of every cell, float32 [rows, classes], and the weight of every row or cell."""
-        import torch
-
-        if self.several:
-            present = torch.from_numpy(np.asarray(targets) > 0)
-            cells = present * (1 - self.smoothing) + 0.5 * self.smoothing
-            if self.weights is None:
-                return cells, None
-            absent_weights, present_weights = torch.from_numpy(self.weights).unbind(1)
-            return cells, torch.where(present, present_weights, absent_weights)
-        index = torch.from_numpy(np.asarray(targets, np.int64))
-        cells = torch.full((len(index), classes), self.smoothing / classes)
-        cells[torch.arange(len(index)), index] += 1 - self.smoothing
-        return cells, None if self.weights is None else torch.from_numpy(self.weights)[index][:, None]
-
-    def measure(
-        self, logits: torch.Tensor, cells: torch.Tensor, weights: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the sum of the losses and its gradient with respect to the logits."""
-        import torch
-
-        if self.several:
-            losses = torch.nn.functional.binary_cross_entropy_with_logits(logits, cells, reduction="none")
-            gradient = torch.sigmoid(logits) - cells
-        else:
-            log_probabilities = torch.log_softmax(logits, 1)
-            losses = -(log_probabilities * cells).sum(1, keepdim=True)
-            gradient = log_probabilities.exp_() - cells
-        if weights is not None:
-            losses, gradient = losses * weights, gradient * weights
-        return losses.sum(), gradient
-
-
 def solve_probe(
     features: Floats,
     targets: Targets,
     classes: int,
-    loss: Loss,
+    loss: ProbeLoss,
     seed: int,
     *,
     strength: float | None = None,
@@ -111,7 +61,7 @@ def solve_probe(
 ) -> Probe:
     """Solve the head; cross-validation on at most 5,000 rows chooses C.
 
-    features: float32 [rows, width]. targets: as in `Loss`. strength: a fixed C, without cross-validation.
+    features: float32 [rows, width]. targets: as the task encodes them. strength: a fixed C, without cross-validation.
     advance: called after each regression. Without an intercept in the loss, features are scaled but not centered.
     """
     mean, scale = _measure_scale(features)
@@ -154,14 +104,14 @@ class _Choice:
 
 
 def _choose_strength(
-    features: Floats, targets: Targets, classes: int, loss: Loss, seed: int, advance: Callable[[], None]
+    features: Floats, targets: Targets, classes: int, loss: ProbeLoss, seed: int, advance: Callable[[], None]
 ) -> _Choice:
     """Return the C with the lowest loss on held-out rows.
 
     Losses are compared at the best temperature, since C also changes the scale of the logits.
     """
     rows = np.random.default_rng(seed).permutation(len(features))[:MOST_ROWS_TO_CHOOSE]
-    fold_of = assign_folds(targets[rows], seed, several=loss.several)
+    fold_of = assign_folds(targets[rows], seed, by_class=loss.folds_by_class)
     starts: list[Floats | None] = [None] * FOLDS
     losses: dict[float, float] = {}
     best, best_temperature, best_logits, worse = STRENGTHS[0], 1.0, np.zeros((len(rows), classes), np.float32), 0
@@ -184,10 +134,10 @@ def _choose_strength(
     return _Choice(best, best_temperature, losses, rows, best_logits)
 
 
-def assign_folds(targets: Targets, seed: int, *, several: bool) -> NDArray[np.int64]:
-    """Return each row's fold, int64 [rows]; with one label per text, folds are stratified by class."""
+def assign_folds(targets: Targets, seed: int, *, by_class: bool) -> NDArray[np.int64]:
+    """Return each row's fold, int64 [rows]. by_class: targets are class numbers, and folds are stratified by them."""
     order = np.random.default_rng([seed, 1]).permutation(len(targets))
-    if not several:
+    if by_class:
         order = order[np.argsort(targets[order], kind="stable")]
     folds = np.empty(len(targets), np.int64)
     folds[order] = np.arange(len(targets)) % FOLDS
@@ -195,7 +145,7 @@ def assign_folds(targets: Targets, seed: int, *, several: bool) -> NDArray[np.in
 
 
 def _solve(
-    features: Floats, targets: Targets, classes: int, loss: Loss, strength: float, start: Floats | None, steps: int
+    features: Floats, targets: Targets, classes: int, loss: ProbeLoss, strength: float, start: Floats | None, steps: int
 ) -> Floats:
     """Return weights and, in the last row, biases: float32 [width + 1, classes]. Biases are not regularized.
 
@@ -209,7 +159,7 @@ def _solve(
     decay = 1 / (strength * max(rows, 1))
     inputs = torch.from_numpy(features)
     variances, axes = torch.linalg.eigh(inputs.T @ inputs / rows)
-    stretch = (variances.clamp_min(0) * (0.25 if loss.several else 1 / classes) + decay).rsqrt()[:, None]
+    stretch = (variances.clamp_min(0) * loss.curvature(classes) + decay).rsqrt()[:, None]
     rotated, penalty = inputs @ (axes * stretch.T), decay * stretch**2
     parameters = torch.zeros(width + 1, classes)
     if start is not None:

@@ -10,7 +10,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,8 @@ from textune.engine.budget import MOST_TOKENS
 from textune.errors import TrainingError
 from textune.process.interrupt import RunInterrupted, StopRequest
 from textune.progress import Progress
-from textune.tokens.batches import EncodedSplit, Padding, collate, plan_epoch, split_micro_batches
+from textune.tasks import Objective, Task, default_task
+from textune.tokens.batches import EncodedSplit, Padding, plan_epoch, split_micro_batches
 from textune.training.checkpoint import (
     CheckpointState,
     check_space,
@@ -37,7 +38,6 @@ from textune.training.checkpoint import (
     trainable_parameters,
 )
 from textune.training.log import TrainingLog
-from textune.training.objective import Objective
 
 _SECONDS_BETWEEN_CHECKPOINTS = 120.0
 _CHECKPOINTS_KEPT = 2
@@ -74,13 +74,14 @@ class TrainingSetup:
     """How to train.
 
     config: with every None decided by `textune.config.defaults`. plan: fingerprint of settings, data and probes.
-    max_tokens: of one forward pass, padding included; None: no limit.
+    max_tokens: of one forward pass, padding included; None: no limit. task: makes batches and calls the engine.
     """
 
     config: TrainingConfig
     objective: Objective
     plan: str
     max_tokens: int | None = None
+    task: Task = field(default_factory=lambda: default_task(reads_sets=False).open())
 
 
 class Trainer:
@@ -101,7 +102,7 @@ class Trainer:
         accelerator: Accelerator,
     ) -> None:
         config = setup.config
-        self._objective = setup.objective
+        self._objective, self._task = setup.objective, setup.task
         self._metric = config.metric or self._objective.metric
         self._bare_engine, self._train, self._validation = engine, rows.train, rows.validation
         self._padding, self._config, self._folder, self._plan = rows.padding, config, folder, setup.plan
@@ -262,10 +263,10 @@ class Trainer:
         )
         total = torch.zeros((), device=accelerator.device)
         for i, micro_batch in enumerate(micro_batches):
-            batch = collate(tokens, micro_batch, self._padding, self._train.targets)
+            batch = self._task.collate(tokens, micro_batch, self._padding, self._train.targets)
             with _no_sync(accelerator, self._engine, i < len(micro_batches) - 1):
                 targets = torch.from_numpy(batch.targets).to(accelerator.device)
-                loss = self._objective.loss(self._engine(batch), targets) * weight
+                loss = self._objective.loss(self._task.call_engine(self._engine, batch), targets) * weight
                 # DDP averages over processes, but the loss is a sum over rows.
                 accelerator.backward(loss * accelerator.num_processes)
             total += loss.detach()

@@ -1,0 +1,119 @@
+"""Checks that config, tokenizer and weights of a backbone belong together.
+
+What does not fit is not refused by the libraries: weights under other names or of other shapes start at random, and
+texts of another vocabulary become unknown tokens.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from textune.backbones.families import Family
+from textune.errors import ModelError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+    from textune.tokens import Tokenized
+
+MUCH_UNKNOWN, NEARLY_ALL_UNKNOWN = 0.1, 0.5
+_POOLER = re.compile(r"(^|\.)pooler(\.|$)")
+_LAYER = re.compile(r"(?:^|\.)(?:layers?|h|block)\.(\d+)\.")
+
+
+def check_loaded(model_id: str, family: Family, info: Mapping[str, Any]) -> None:
+    """Raise ModelError where anything but the head, or a pooler that the checkpoint lacks, would start at random.
+
+    info: what `from_pretrained(..., output_loading_info=True)` says.
+    """
+    missing = sorted(name for name in info["missing_keys"] if not _may_start_random(name, family))
+    mismatched = sorted(key for key in info["mismatched_keys"] if not _may_start_random(key[0], family))
+    unexpected = sorted(info["unexpected_keys"])
+    if mismatched:
+        name, stored, expected = mismatched[0][:3]
+        raise ModelError(
+            f"backbone {model_id}: its weights do not fit its config.json: {name} has the shape {_shape(stored)}, the "
+            f"config asks for {_shape(expected)}{_more(mismatched)}",
+            hint="give the config.json and the weights of the same model",
+        )
+    if missing:
+        other = f"; the file has names such as {unexpected[0]}" if unexpected else ""
+        raise ModelError(
+            f"backbone {model_id}: its weights lack {missing[0]}{_more(missing)}, which would start at random{other}",
+            hint="give the config.json and the weights of the same model, saved by save_pretrained",
+        )
+    if layers := sorted({int(found[1]) for name in unexpected if (found := _LAYER.search(name))}):
+        raise ModelError(
+            f"backbone {model_id}: its weights have a layer {layers[-1]} that its config.json does not",
+            hint="correct the number of layers in its config.json, or remove the layer from the weights",
+        )
+
+
+def check_tokenizer(model_id: str, family: Family, config: Mapping[str, Any], tokenizer: Tokenizer) -> None:
+    """Raise ModelError where the tokenizer gives ids that the word embeddings do not have, or marks no beginning."""
+    size = config.get("vocab_size")
+    if size is not None:
+        token, largest = max(tokenizer.get_vocab(with_added_tokens=True).items(), key=lambda item: item[1])
+        if largest >= int(size):
+            raise ModelError(
+                f"backbone {model_id}: its tokenizer has the token '{token}' with id {largest:,}, its embeddings only "
+                f"ids below {int(size):,} (vocab_size)",
+                hint="give the tokenizer that the model was trained with",
+            )
+        pad = config.get("pad_token_id")
+        if pad is not None and int(pad) >= int(size):
+            raise ModelError(
+                f"backbone {model_id}: pad_token_id {pad} is not below vocab_size {size}",
+                hint="correct pad_token_id in its config.json",
+            )
+    if not family.decoder and not tokenizer.num_special_tokens_to_add(False):
+        raise ModelError(
+            f"backbone {model_id}: its tokenizer adds no special token to a text, and a {family.name} model reads one",
+            hint="give the tokenizer that the model was trained with",
+        )
+
+
+def measure_unknown(tokenizer: Tokenizer, tokens: Tokenized) -> float:
+    """Return the share of unknown tokens among the words of these texts; 0 where every character is known."""
+    unknown = _find_unknown_id(tokenizer)
+    if unknown is None:
+        return 0.0
+    special = [i for i, token in tokenizer.get_added_tokens_decoder().items() if token.special and i != unknown]
+    words = tokens.ids[~np.isin(tokens.ids, special)]
+    return float((words == unknown).mean()) if len(words) else 0.0
+
+
+def describe_unknown(model_id: str, share: float) -> str | None:
+    """Return a warning where many tokens are unknown; raises ModelError where most are."""
+    if share <= MUCH_UNKNOWN:
+        return None
+    sentence = f"{share:.0%} of the tokens of these texts are unknown to the tokenizer of {model_id}"
+    if share > NEARLY_ALL_UNKNOWN:
+        raise ModelError(
+            f"{sentence}: there is next to nothing to learn from",
+            hint="choose a backbone= that was trained on this language",
+        )
+    return f"{sentence}: another backbone= may suit this language better"
+
+
+def _find_unknown_id(tokenizer: Tokenizer) -> int | None:
+    name = getattr(tokenizer.model, "unk_token", None)
+    candidates: Iterable[str] = (name,) if isinstance(name, str) else ("[UNK]", "<unk>")
+    return next((i for token in candidates if (i := tokenizer.token_to_id(token)) is not None), None)
+
+
+def _may_start_random(name: str, family: Family) -> bool:
+    parts = name.split(".")
+    return any(module in parts for module in family.head_modules) or _POOLER.search(name) is not None
+
+
+def _shape(value: Any) -> str:
+    return "x".join(map(str, value))
+
+
+def _more(names: list[Any]) -> str:
+    return f" (and {len(names) - 1} more)" if len(names) > 1 else ""

@@ -1,0 +1,152 @@
+"""What the values of a manifest may be, field by field: a damaged or edited manifest must not change an answer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+DIGEST = "digest"
+EXPORTED_FORMS = ("onnx", "onnx-int8")
+POOLINGS = (None, "first", "mean", "last", "native")
+_LARGEST_COUNT = 10**15
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+Check = tuple[Callable[[Any], bool], str]
+
+
+def compute_digest(content: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a manifest's content without its own digest, whatever the order of its keys."""
+    plain = {key: value for key, value in content.items() if key != DIGEST}
+    text = json.dumps(plain, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def list_wrong_fields(content: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for every field of a manifest that is missing or cannot have its value."""
+    wrong = []
+    for name, (fits, expected) in REQUIRED.items():
+        if name not in content:
+            wrong.append(f"{name} is missing")
+        elif not fits(content[name]):
+            wrong.append(f"{name} must be {expected}, not {_show(content[name])}")
+    for name, (fits, expected) in OPTIONAL.items():
+        if name in content and not fits(content[name]):
+            wrong.append(f"{name} must be {expected}, not {_show(content[name])}")
+    return wrong or _list_contradictions(content)
+
+
+def _list_contradictions(content: Mapping[str, Any]) -> list[str]:
+    """Return what does not fit together in a manifest whose fields are each possible."""
+    labels, thresholds = content["labels"], content.get("thresholds")
+    wrong = []
+    if len(labels) != len(content["label_values"]):
+        wrong.append(f"there are {len(labels)} labels and {len(content['label_values'])} label_values")
+    if thresholds is not None and len(thresholds) != len(labels):
+        wrong.append(f"there are {len(labels)} labels and {len(thresholds)} thresholds")
+    if content["trainable_parameters"] > content["total_parameters"]:
+        wrong.append("trainable_parameters is larger than total_parameters")
+    return wrong
+
+
+def _show(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else text[:59] + "…"
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _is_count(value: Any, low: int = 0) -> bool:
+    return type(value) is int and low <= value <= _LARGEST_COUNT
+
+
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _is_classes(value: Any) -> bool:
+    return _is_texts(value) and len(value) >= 1 and len(set(value)) == len(value)
+
+
+def _is_temperature(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value) and value > 0
+
+
+def _is_thresholds(value: Any) -> bool:
+    return value is None or (
+        isinstance(value, list) and all(type(v) in (int, float) and 0 <= v <= 1 for v in value)
+    )  # a NaN is not between 0 and 1
+
+
+def _is_digests(value: Any) -> bool:
+    return _is_mapping(value) and all(isinstance(v, str) and _SHA256.fullmatch(v) for v in value.values())
+
+
+def _is_base_model(value: Any) -> bool:
+    return (
+        _is_mapping(value)
+        and all(_is_name(value.get(key)) for key in ("id", "family", "sha256"))
+        and (value.get("revision") is None or _is_name(value["revision"]))
+        and type(value.get("local", False)) is bool
+    )
+
+
+def _is_columns(value: Any) -> bool:
+    return (
+        _is_mapping(value)
+        and all(_is_texts(value.get(key, [])) for key in ("text", "indicators"))
+        and all(value.get(key) is None or _is_text(value[key]) for key in ("text_pair", "label", "group"))
+        and all(_is_text(value.get(key, "")) for key in ("joiner", "label_separator"))
+    )
+
+
+def _is_exported(value: Any) -> bool:
+    return _is_mapping(value) and (not value or value.get("form") in EXPORTED_FORMS)
+
+
+_COUNT: Check = (_is_count, "a whole number of at least 0")
+_MAPPING: Check = (_is_mapping, "an object")
+_NAME: Check = (_is_name, "text that is not empty")
+_TEXT: Check = (_is_text, "text")
+REQUIRED: Mapping[str, Check] = {
+    "task": _NAME,
+    "labels": (_is_classes, "a list of different labels"),
+    "label_values": (_is_classes, "a list of different labels"),
+    "base_model": (_is_base_model, "an object with id, family and sha256"),
+    "method": _NAME,
+    "method_options": _MAPPING,
+    "max_length": (lambda value: _is_count(value, 1), "a whole number of at least 1"),
+    "pad_token_id": _COUNT,
+    "columns": (_is_columns, "an object that names columns"),
+    "seed": _COUNT,
+    "data_fingerprint": _TEXT,
+    "engine": _MAPPING,
+    "trainable_parameters": _COUNT,
+    "total_parameters": _COUNT,
+    "versions": _MAPPING,
+    "textune_version": _TEXT,
+    "created": _TEXT,
+    "files": (_is_digests, "an object that maps file names to SHA-256 digests"),
+}
+OPTIONAL: Mapping[str, Check] = {
+    "new_modules": (_is_texts, "a list of module names"),
+    "pooling": (lambda value: value in POOLINGS, f"one of {', '.join(str(p) for p in POOLINGS[1:])} or null"),
+    "temperature": (_is_temperature, "a finite number above 0"),
+    "thresholds": (_is_thresholds, "null or a list of numbers from 0 to 1"),
+    "imported": _MAPPING,
+    "exported": (_is_exported, f"empty, or an object whose form is {' or '.join(EXPORTED_FORMS)}"),
+    "metrics": _MAPPING,
+    "test_reads": _COUNT,
+}

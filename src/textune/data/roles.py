@@ -1,0 +1,83 @@
+"""How the columns of training are reused on another table: for validation, test, evaluation and prediction alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from textune.data.columns import Columns, choose_columns
+from textune.data.examples import Examples, build_examples
+from textune.data.label_sets import LabelForm, choose_form, match_label_columns, refuse_part_of_columns
+from textune.data.table import Table
+
+
+class _TrainedColumns(Protocol):
+    """The columns of training, as `Columns` and the manifest of a run have them."""
+
+    @property
+    def text(self) -> tuple[str, ...]: ...
+    @property
+    def text_pair(self) -> str | None: ...
+    @property
+    def joiner(self) -> str: ...
+    @property
+    def label(self) -> str | None: ...
+    @property
+    def group(self) -> str | None: ...
+    @property
+    def indicators(self) -> tuple[str, ...]: ...
+
+
+@dataclass(frozen=True)
+class NamedColumns:
+    """The columns that a person named for this table. label_setting: what names its label columns; None: nothing."""
+
+    text: Sequence[str] | None = None
+    text_pair: str | None = None
+    label: Sequence[str] | None = None
+    label_setting: str | None = "label"
+
+
+def reuse_columns(table: Table, trained: _TrainedColumns, named: NamedColumns, *, need_label: bool = True) -> Columns:
+    """Return the columns to read: those named, else those of training where the table has them all, else found.
+
+    The second text of a pair is never looked for: without it the model cannot classify. Raises DataError.
+    """
+    labels = trained.indicators or ((trained.label,) if trained.label is not None else ())
+    group = None if trained.group is None else _keep_existing((trained.group,), table)
+    return choose_columns(
+        table,
+        text=named.text or _keep_existing(trained.text, table),
+        text_pair=named.text_pair or trained.text_pair,
+        label=named.label or (_keep_existing(labels, table) if need_label else None),
+        group=group[0] if group else None,
+        joiner=trained.joiner,
+        need_label=need_label,
+    )
+
+
+def build_labelled(
+    table: Table, trained: _TrainedColumns, named: NamedColumns, task: str, separator: str
+) -> tuple[Examples, Columns, LabelForm]:
+    """Return the labelled rows of another table, the columns that were read, and how it writes its labels.
+
+    task: of training. separator: stands between the labels of one cell. Raises DataError.
+    """
+    setting = named.label_setting
+    if named.label is None:
+        hint = (
+            f"name its label columns with {setting}="
+            if setting
+            else "call its label columns as the training table does"
+        )
+        refuse_part_of_columns(table, trained.indicators, hint)
+    columns = reuse_columns(table, trained, named)
+    form = choose_form(table, columns, task, separator)
+    form = match_label_columns(form, table, columns, trained.indicators, setting or "label")
+    return build_examples(table, columns, form), columns, form
+
+
+def _keep_existing(names: tuple[str, ...], table: Table) -> tuple[str, ...] | None:
+    """Return the names where the table has a column of each, else None."""
+    return names if names and set(names) <= set(table.columns) else None

@@ -1,0 +1,72 @@
+"""The one door through which texts enter a model: whatever was given becomes a list of strings, in its own order.
+
+A pandas Series is indexed by its labels and not by position: indexed like a list, a shuffled one gives other rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from textune.errors import DataError
+
+_BYTES = (bytes, bytearray, memoryview)
+
+
+def list_texts(texts: Any, what: str = "text") -> list[str]:
+    """Return the texts as a list, in the order in which they are iterated.
+
+    texts: a list, tuple, array, Series or other iterable of strings; a single string counts as one text.
+    what: how an item is called in messages. Raises DataError for a table, a mapping, and items that are not text.
+    """
+    if isinstance(texts, str):
+        return _check([texts], what)
+    if isinstance(texts, _BYTES):
+        raise DataError(f"{what}s are given as bytes", hint="decode them first: text.decode('utf-8')")
+    if isinstance(texts, Mapping):
+        raise DataError(f"{what}s are given as a {type(texts).__name__}", hint="give its values as a list")
+    if is_table(texts):
+        names = ", ".join(map(str, list(texts.columns)[:8]))
+        raise DataError(
+            f"{what}s are given as a table with the columns {names}", hint="give one column, e.g. table['text']"
+        )
+    if getattr(texts, "ndim", 1) == 0:
+        texts = [texts.item()]
+    elif getattr(texts, "ndim", 1) > 1:
+        raise DataError(f"{what}s are given as an array of shape {tuple(texts.shape)}", hint="give one column of it")
+    elif not isinstance(texts, Iterable):
+        raise DataError(f"{what}s are given as a {type(texts).__name__}", hint="give a list of strings")
+    elif hasattr(texts, "to_pylist"):  # Arrow's own scalars are not strings
+        texts = texts.to_pylist()
+    return _check(list(texts), what)
+
+
+def list_pairs(texts: list[str], pairs: Any) -> list[str] | None:
+    """Return the second texts as a list as long as the first; None where there are none."""
+    if pairs is None:
+        return None
+    seconds = list_texts(pairs, "second text")
+    if len(seconds) != len(texts):
+        raise DataError(f"there are {len(texts):,} texts and {len(seconds):,} second texts", hint="give one for each")
+    return seconds
+
+
+def is_table(data: Any) -> bool:
+    """Return whether something is a data frame or an Arrow table: it has named columns."""
+    return hasattr(data, "columns") and hasattr(data, "shape")
+
+
+def is_missing(value: Any) -> bool:
+    """Return whether a cell holds nothing: None, a NaN, pandas' NA or NaT."""
+    return value is None or (str(value) in ("nan", "<NA>", "NaT") and not isinstance(value, str))
+
+
+def _check(texts: list[Any], what: str) -> list[str]:
+    """Raise DataError that names the first item that is missing, empty or no text."""
+    for number, text in enumerate(texts, 1):
+        if not isinstance(text, str):
+            kind = "missing" if is_missing(text) else f"of type {type(text).__name__}, not str"
+            raise DataError(f"{what} {number} is {kind}")
+        if not text.strip():
+            raise DataError(f"{what} {number} is empty")
+    return [str(text) for text in texts]  # NumPy's own strings become plain ones

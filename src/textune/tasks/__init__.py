@@ -1,0 +1,49 @@
+"""Tasks: one label per text, or any number of them. One file each; nothing else asks which task it is."""
+
+# each of these registers its task; the first of a kind is taken where nobody names one
+from textune.tasks import single_label as single_label, multi_label as multi_label  # isort: skip
+from textune.tasks.base import (
+    Answer,
+    EvaluatedRows,
+    FileCells,
+    Task,
+    build_task,
+    default_task,
+    find_by_problem_type,
+    find_task,
+    read_evaluation,
+    register,
+    task_of,
+    tasks,
+)
+from textune.tasks.multi_label import SetPrediction
+from textune.tasks.objective import Objective, ProbeLoss
+from textune.tasks.shown import BASE, MAJORITY, PROBE, TFIDF, TUNED, AnyEvaluation, AnyPrediction, Column
+from textune.tasks.single_label import Prediction
+
+__all__ = [
+    "BASE",
+    "MAJORITY",
+    "PROBE",
+    "TFIDF",
+    "TUNED",
+    "Answer",
+    "AnyEvaluation",
+    "AnyPrediction",
+    "Column",
+    "EvaluatedRows",
+    "FileCells",
+    "Objective",
+    "Prediction",
+    "ProbeLoss",
+    "SetPrediction",
+    "Task",
+    "build_task",
+    "default_task",
+    "find_by_problem_type",
+    "find_task",
+    "read_evaluation",
+    "register",
+    "task_of",
+    "tasks",
+]

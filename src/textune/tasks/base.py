@@ -1,0 +1,350 @@
+"""The contract of a task: what a model learns from labelled texts, and everything that follows from it.
+
+No caller asks which task it holds: it calls the hooks below. A task is one file and one registration. torch is imported
+inside the hooks, so that an exported model predicts without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textune.bundle import Manifest
+from textune.config import TrainingConfig
+from textune.config.class_weights import ClassWeights
+from textune.config.defaults import TaskDefaults
+from textune.config.schema import TASKS
+from textune.errors import BundleError, ConfigError
+from textune.evaluation import ConfidentError, Counts, Difference, fit_temperature
+from textune.registry import Registry
+from textune.tasks.objective import Objective, ProbeLoss
+from textune.tasks.shown import BASE, MAJORITY, PROBE, TFIDF, TUNED, AnyEvaluation, AnyPrediction, Column
+from textune.tokens.batches import Batch, EncodedSplit, Padding, collate
+
+if TYPE_CHECKING:
+    from textune.data import DataFacts, Examples, Labels
+    from textune.tokens import Tokenized
+
+Array = NDArray[Any]
+Floats = NDArray[np.float64]
+Unknown = Sequence[Sequence[str]]
+Answer = Any
+"""One label (str), labels (tuple of str), or whatever else a task answers."""
+
+
+class Task:
+    """What every task inherits: a classifier by transformers' sequence classification, with one logit per label.
+
+    targets: as `encode_targets` gives them. unknown: row by row, labels that the model does not know.
+    """
+
+    name: ClassVar[str]
+    problem_type: ClassVar[str]
+    """As transformers calls it."""
+
+    # How the model is built, called and saved.
+    model_class: ClassVar[str] = "AutoModelForSequenceClassification"
+    """The class of transformers that loads the backbone with its head."""
+    peft_task_type: ClassVar[str] = "SEQ_CLS"
+
+    # What the data and the settings must hold.
+    reads_sets: ClassVar[bool] = False
+    """Whether a row has a set of labels instead of one."""
+    fewest_labels: ClassVar[int] = 2
+    needs_validation: ClassVar[bool] = False
+    """Whether validation rows decide more than the checkpoint, so that few rows still hold some out."""
+    defaults: ClassVar[TaskDefaults] = TaskDefaults()
+
+    # What report, card and command line show.
+    figure: ClassVar[tuple[str, str]] = ("accuracy", "accuracy")
+    """The first figure's name, and its key among the manifest's metrics."""
+    model_names: ClassVar[Mapping[str, str]] = {
+        "majority": MAJORITY,
+        "tfidf": TFIDF,
+        "probe": PROBE,
+        "base": BASE,
+        "tuned": TUNED,
+    }
+    hub_metrics: ClassVar[tuple[str, ...]] = ()
+    class_columns: ClassVar[tuple[Column, ...]] = ()
+    """Columns of the report's table of labels, after precision, recall and rows."""
+    card_columns: ClassVar[tuple[Column, ...]] = ()
+    intervals_note: ClassVar[str] = "Wilson for accuracy, bootstrap for F1"
+    errors_note: ClassVar[str] = ""
+    """Follows "wrong answers of the highest probability"."""
+    chosen_on_validation: ClassVar[str] = "the checkpoint"
+    unknown_counts_as: ClassVar[str] = "an error"
+
+    @classmethod
+    def open(cls, thresholds: tuple[float, ...] | None = None, fixed: float | None = None) -> Task:
+        """Return the task. thresholds: of a manifest. fixed: one threshold for all labels, so that none is tuned."""
+        return cls()
+
+    @property
+    def thresholds(self) -> tuple[float, ...] | None:
+        """The probability from which each label is given; None where a text has one label."""
+        return None
+
+    @property
+    def tunes(self) -> bool:
+        """Whether `tune` has anything to choose on validation rows."""
+        return False
+
+    # Data: rows, labels and targets.
+
+    def build_labels(self, examples: Examples, listed: tuple[tuple[str, str], ...] | None) -> Labels:
+        """Return the labels of all training rows in order. listed: (value, name) pairs of the person."""
+        from textune.data import build_labels
+
+        return build_labels([label for labels in examples.label_sets() for label in labels], listed)
+
+    def encode_targets(self, labels: Labels, examples: Examples) -> Array:
+        """Return what a model learns: int64 [rows] or float32 [rows, labels]."""
+        return labels.encode_examples(examples)
+
+    def find_unknown(self, labels: Labels, examples: Examples) -> list[tuple[str, ...]]:
+        """Return, row by row, labels that the model does not know."""
+        return labels.find_unknown(examples)
+
+    def count_labels(self, labels: Labels, examples: Examples) -> NDArray[np.int64]:
+        """Return the rows of each label: int64 [labels]."""
+        return np.asarray(labels.encode_sets(examples.label_sets()).sum(axis=0, dtype=np.int64))
+
+    def check_training_rows(self, labels: Labels, train: Examples, source: str) -> list[str]:
+        """Return warnings about the training rows; raise DataError where nothing can be learned from them."""
+        return []
+
+    def check_settings(self, config: TrainingConfig) -> None:
+        """Raise ConfigError for a setting that makes no sense for the task."""
+        if config.threshold is not None:
+            raise ConfigError(
+                f"threshold={config.threshold:g}: with one label per text the most probable is given",
+                hint="leave threshold= out, or set task=multi_label",
+            )
+
+    def total_labels(self, facts: DataFacts) -> int:
+        """Return what the rows of each label are a share of."""
+        return sum(facts.label_counts.values())
+
+    def describe_rows(self, facts: DataFacts) -> list[tuple[str, str]]:
+        """Return facts about the rows' labels beyond their balance."""
+        return []
+
+    # Training.
+
+    def build_objective(self, config: TrainingConfig, weights: Array | None = None) -> Objective:
+        """Return loss and validation scores; weights: as `weigh` gives them."""
+        raise NotImplementedError
+
+    def probe_loss(self, weights: Array | None, smoothing: float) -> ProbeLoss:
+        """Return what a solved head minimizes; needed where `defaults.solves_head` is true."""
+        raise NotImplementedError
+
+    def weigh(
+        self, setting: ClassWeights | None, counts: Array, rows: int, labels: Labels
+    ) -> NDArray[np.float32] | None:
+        """Return how much each label counts in the loss, or None where all count alike."""
+        if setting is not None:
+            raise ConfigError(f"class_weights: the task {self.name} has no classes", hint="leave class_weights= out")
+        return None
+
+    def collate(
+        self, tokens: Tokenized, rows: Sequence[int] | Array, padding: Padding, targets: Array | None = None
+    ) -> Batch:
+        """Return one padded batch of training rows."""
+        return collate(tokens, rows, padding, targets)
+
+    def call_engine(self, engine: Any, batch: Batch) -> Any:
+        """Return what the loss is computed from: logits, float32 [rows, classes]."""
+        return engine(batch)
+
+    # Prediction.
+
+    def predict(self, run: Callable[[EncodedSplit], Array], split: EncodedSplit) -> Array:
+        """Return the outputs for every row. run: passes a split through the engine, float32 [rows, classes]."""
+        return run(split)
+
+    def fit_temperature(self, logits: Array, targets: Array) -> float:
+        """Return the number by which logits are divided."""
+        return fit_temperature(logits, targets)
+
+    def probabilities(self, logits: Array) -> Floats:
+        """Return probabilities, float64 [rows, labels]."""
+        raise NotImplementedError
+
+    def decide(self, probabilities: Array) -> NDArray[np.bool_]:
+        """Return which labels each row is given: bool [rows, labels]."""
+        raise NotImplementedError
+
+    def answer(self, probabilities: Array, labels: Sequence[str]) -> Sequence[Answer]:
+        """Return the answer for each row."""
+        raise NotImplementedError
+
+    def classify(self, probabilities: Array, labels: Sequence[str]) -> Sequence[AnyPrediction]:
+        """Return the answer for each row, with all its probabilities."""
+        raise NotImplementedError
+
+    def labels_in(self, answer: Answer) -> tuple[str, ...]:
+        """Return the labels that an answer gives."""
+        return ()
+
+    def file_columns(self, answers: Sequence[Answer | None], scores: Array, form: FileCells) -> dict[str, Any]:
+        """Return the columns that a predicted file gets; an answer is None where there was no text."""
+        raise NotImplementedError
+
+    def prediction_columns(self, examples: Examples, probabilities: Array, answers: Sequence[Answer]) -> dict[str, Any]:
+        """Return the columns of true and predicted labels in predictions.parquet."""
+        raise NotImplementedError
+
+    def probability_columns(self, probabilities: Array, labels: Sequence[str]) -> dict[str, Array]:
+        """Return a column for every label: float64 [rows] each."""
+        return {f"probability_{name}": probabilities[:, i] for i, name in enumerate(labels)}
+
+    def format_value(self, value: float) -> str:
+        """Return a probability as the command line prints it."""
+        return f"{value:.1%}"
+
+    def tune(self, predict: Callable[[], Array], targets: Array) -> Task:
+        """Return the task with what is left to choose chosen on validation rows, of which there may be none.
+
+        predict: gives the probabilities of those rows, and is called only where they matter.
+        """
+        return self
+
+    def untuned(self, labels: int) -> Task:
+        """Return the task with plain values for what `tune` would choose."""
+        return self
+
+    # Figures.
+
+    def evaluate(
+        self, probabilities: Array, targets: Array, labels: Sequence[str], *, seed: int, unknown: Unknown
+    ) -> AnyEvaluation:
+        """Return all figures."""
+        raise NotImplementedError
+
+    def read_evaluation(self, stored: Mapping[str, Any]) -> AnyEvaluation:
+        """Rebuild the figures that `to_dict` returned; raise BundleError."""
+        raise NotImplementedError
+
+    def compare(
+        self, targets: Array, mine: Array, theirs: Array, other: Task, unknown: Unknown, seed: int
+    ) -> Difference | None:
+        """Return the lead in the first figure over another model's probabilities on the same rows.
+
+        None: the report takes it from the two intervals.
+        """
+        return None
+
+    def count_earned(self, true: Array, given: Sequence[Array], missed: Array) -> Counts:
+        """Return what each model's answers earned of the first figure.
+
+        true, given: bool [rows, labels]. missed: int64 [rows], labels that the model does not know.
+        """
+        raise ConfigError(f"models of the task {self.name} cannot be compared row by row")
+
+    def predict_majority(self, train_targets: Array, rows: int, classes: int) -> tuple[Task, Floats]:
+        """Return the most frequent answer's probabilities, and the task that gives it."""
+        raise NotImplementedError
+
+    def predict_tfidf(
+        self, train_texts: Sequence[str], train_targets: Array, texts: Sequence[str], classes: int, seed: int
+    ) -> Floats:
+        """Return the probabilities of a linear model on TF-IDF."""
+        raise NotImplementedError
+
+    def find_errors(
+        self, probabilities: Array, targets: Array, labels: Sequence[str], rows: EvaluatedRows, count: int = 20
+    ) -> list[ConfidentError]:
+        """Return the wrong answers that the model was most confident of."""
+        return []
+
+    def count_confusions(self, evaluation: Any, count: int = 10) -> list[tuple[str, str, int]] | None:
+        """Return the most frequent confusions (true, predicted, rows); None where labels are not confused."""
+        return None
+
+    def explain_figures(self, evaluation: Any) -> list[str]:
+        """Return sentences below the report's comparison."""
+        return []
+
+    def note_figures(self, evaluation: Any) -> list[str]:
+        """Return what a reader must know to trust the intervals."""
+        return []
+
+
+@dataclass(frozen=True)
+class FileCells:
+    """How a predicted file writes answers. separator: between the labels of a cell; None: the format keeps lists."""
+
+    labels: Sequence[str]
+    separator: str | None = None
+
+
+@dataclass(frozen=True)
+class EvaluatedRows:
+    """The rows behind figures. numbers: int64 [rows], of the source. unknown: labels that the model does not know."""
+
+    texts: Sequence[str]
+    numbers: Array
+    unknown: Unknown = ()
+
+
+tasks: Registry[type[Task]] = Registry("task")
+T = TypeVar("T", bound=type[Task])
+
+
+def register(name: str) -> Callable[[T], T]:
+    """Register a task class under its name, which `task=` then takes."""
+
+    def store(cls: T) -> T:
+        cls.name = name
+        tasks.register(name)(cls)
+        if name not in TASKS:
+            TASKS.append(name)
+        return cls
+
+    return store
+
+
+def find_task(name: object) -> type[Task]:
+    """Return the task class of a name; raise BundleError for one that is not known."""
+    if name not in tasks.names():
+        raise BundleError(f"the task '{name}' is not known to this version", hint="install a newer textune")
+    return tasks.get(str(name))
+
+
+def build_task(name: str, thresholds: tuple[float, ...] | None = None, fixed: float | None = None) -> Task:
+    """Return the task of a manifest or of prepared data; raise BundleError for a name that is not known.
+
+    fixed: one threshold for all labels, so that none is tuned.
+    """
+    return find_task(name).open(thresholds, fixed)
+
+
+def task_of(manifest: Manifest) -> Task:
+    """Return the task of a finished run; raise BundleError where it is not known or the labels do not suffice."""
+    task = build_task(manifest.task, manifest.thresholds)
+    if len(manifest.labels) < task.fewest_labels:
+        raise BundleError(f"the manifest is damaged: {manifest.task} needs {task.fewest_labels} labels")
+    return task
+
+
+def find_by_problem_type(problem_type: object) -> type[Task] | None:
+    """Return the task that transformers calls by this name, or None."""
+    return next((cls for _, cls in tasks if cls.problem_type == problem_type), None)
+
+
+def default_task(*, reads_sets: bool) -> type[Task]:
+    """Return the first task for rows with one label each, or with sets of them."""
+    return next(cls for _, cls in tasks if cls.reads_sets == reads_sets)
+
+
+def read_evaluation(stored: Any) -> AnyEvaluation:
+    """Rebuild the figures that `to_dict` of any task's evaluation returned; raise BundleError."""
+    name = stored.get("task") if isinstance(stored, dict) else None
+    cls = default_task(reads_sets=False) if name is None else find_task(name)
+    return cls.open().read_evaluation(stored)

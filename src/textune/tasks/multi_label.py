@@ -1,0 +1,388 @@
+"""Any number of labels per text: each from its threshold on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textune.config import TrainingConfig
+from textune.config.class_weights import ClassWeights, weigh_classes
+from textune.config.defaults import TaskDefaults
+from textune.evaluation import (
+    ConfidentError,
+    Counts,
+    Difference,
+    MultiLabelEvaluation,
+    best_constant_f1,
+    count_labels,
+    evaluate_multi_label,
+    explain_not_learning_labels,
+    find_best_threshold,
+    find_confident_set_errors,
+    paired_f1_difference,
+    predict_prevalence,
+    predict_tfidf_sets,
+    sigmoid,
+    tune_thresholds,
+)
+from textune.evaluation.text import percent, quote_names
+from textune.evaluation.thresholds import UNTUNED
+from textune.tasks.base import Answer, EvaluatedRows, FileCells, Task, Unknown, register
+from textune.tasks.objective import CLEARLY_BETTER, Objective, ProbeLoss, apply_weights
+from textune.tasks.shown import Column
+
+if TYPE_CHECKING:
+    import torch
+
+    from textune.data import DataFacts, Examples, Labels
+
+Array = NDArray[Any]
+_ROWS_PER_LABEL = 5
+"""Below so many rows per label on average the interval of macro F1 covers 80% instead of 95%."""
+
+
+@dataclass(frozen=True)
+class SetPrediction:
+    """One text's labels, of which there may be none. probabilities: of every label, each for itself."""
+
+    labels: tuple[str, ...]
+    probabilities: dict[str, float]
+
+    @property
+    def answer(self) -> dict[str, float]:
+        """The labels given and their probabilities."""
+        return {label: self.probabilities[label] for label in self.labels}
+
+
+_THRESHOLD = Column("threshold", lambda figures, rows: f"{figures.threshold:.2f}")
+
+
+@register("multi_label")
+@dataclass(frozen=True)
+class MultiLabel(Task):
+    """Any number of labels per text: each from its threshold on. No thresholds: 0.5 for all.
+
+    targets: float32 [rows, labels], 0 or 1.
+    """
+
+    thresholds: tuple[float, ...] | None = None
+    fixed: float | None = None
+
+    problem_type: ClassVar[str] = "multi_label_classification"
+    reads_sets: ClassVar[bool] = True
+    needs_validation: ClassVar[bool] = True
+    defaults: ClassVar[TaskDefaults] = TaskDefaults(
+        metric="micro_f1",
+        metric_reason="with several labels a text, few rows are right to the last label",
+        no_contrast="pairs are told apart by one label per text, and this data has several",
+    )
+    figure: ClassVar[tuple[str, str]] = ("micro F1", "micro_f1")
+    hub_metrics: ClassVar[tuple[str, ...]] = ("f1",)
+    class_columns: ClassVar[tuple[Column, ...]] = (
+        Column("given", lambda figures, rows: f"{figures.predicted:,}"),
+        Column("rightly", lambda figures, rows: f"{figures.hits:,}"),
+        Column("wrongly", lambda figures, rows: f"{figures.predicted - figures.hits:,}"),
+        Column("missed", lambda figures, rows: f"{figures.support - figures.hits:,}"),
+        Column("rightly not", lambda figures, rows: f"{rows - figures.support - figures.predicted + figures.hits:,}"),
+        Column("average precision", lambda figures, rows: _percent_or_dash(figures.average_precision)),
+        _THRESHOLD,
+    )
+    card_columns: ClassVar[tuple[Column, ...]] = (_THRESHOLD,)
+    errors_note: ClassVar[str] = ": rows with a label given or withheld most surely, and wrongly"
+    chosen_on_validation: ClassVar[str] = "the checkpoint and the thresholds"
+    unknown_counts_as: ClassVar[str] = "missed"
+
+    @classmethod
+    def open(cls, thresholds: tuple[float, ...] | None = None, fixed: float | None = None) -> Task:
+        """Return the task with its thresholds. fixed: one for all labels, so that none is tuned."""
+        return cls(thresholds, fixed)
+
+    @property
+    def tunes(self) -> bool:
+        """Whether the thresholds are tuned, and not fixed."""
+        return self.fixed is None
+
+    def check_training_rows(self, labels: Labels, train: Examples, source: str) -> list[str]:
+        """Warn about labels that every row has."""
+        counts = self.count_labels(labels, train)
+        everywhere = [labels.names[i] for i, n in enumerate(counts) if n == len(train)]
+        return (
+            [f"in every training row: {quote_names(everywhere)}; nothing tells when not to give it"]
+            if everywhere
+            else []
+        )
+
+    def check_settings(self, config: TrainingConfig) -> None:
+        """Accept every setting."""
+
+    def total_labels(self, facts: DataFacts) -> int:
+        """Return the rows: labels overlap."""
+        return facts.rows
+
+    def describe_rows(self, facts: DataFacts) -> list[tuple[str, str]]:
+        """Return how many labels a row has on average."""
+        none = facts.rows - facts.rows_labelled
+        without = f"; {none:,} rows have none" if none else ""
+        average = sum(facts.label_counts.values()) / max(facts.rows, 1)
+        return [("labels of a row", f"{average:.2f} in the mean{without}")]
+
+    def build_objective(self, config: TrainingConfig, weights: Array | None = None) -> Objective:
+        """Return binary cross entropy; weights: float32 [labels, 2]."""
+        return BinaryCrossEntropy(config.label_smoothing, weights)
+
+    def probe_loss(self, weights: Array | None, smoothing: float) -> ProbeLoss:
+        """Return the loss of one regression per label."""
+        return SigmoidLoss(weights, smoothing)
+
+    def weigh(
+        self, setting: ClassWeights | None, counts: Array, rows: int, labels: Labels
+    ) -> NDArray[np.float32] | None:
+        """Return how much a decision counts where each label is absent and present: float32 [labels, 2]."""
+        return weigh_classes(setting, counts, rows, labels.values, labels.names, multi_label=True)
+
+    def probabilities(self, logits: Array) -> NDArray[np.float64]:
+        """Return probabilities by the sigmoid: each label for itself."""
+        return sigmoid(logits)
+
+    def cuts(self, labels: int) -> NDArray[np.float64]:
+        """Return the threshold of each label."""
+        return np.asarray(self.thresholds if self.thresholds is not None else (UNTUNED,) * labels, np.float64)
+
+    def decide(self, probabilities: Array) -> NDArray[np.bool_]:
+        """Return which labels reach their thresholds."""
+        return np.asarray(probabilities >= self.cuts(probabilities.shape[1]))
+
+    def answer(self, probabilities: Array, labels: Sequence[str]) -> Sequence[Answer]:
+        """Return the labels given to each row, of which there may be none."""
+        return [tuple(labels[i] for i in np.flatnonzero(row).tolist()) for row in self.decide(probabilities)]
+
+    def classify(self, probabilities: Array, labels: Sequence[str]) -> Sequence[SetPrediction]:
+        """Return the labels given to each row, with all probabilities."""
+        each = [dict(zip(labels, map(float, row), strict=True)) for row in probabilities]
+        answers = self.answer(probabilities, labels)
+        return [SetPrediction(answer, shares) for answer, shares in zip(answers, each, strict=True)]
+
+    def labels_in(self, answer: Answer) -> tuple[str, ...]:
+        """Return the labels given."""
+        return tuple(answer)
+
+    def file_columns(self, answers: Sequence[Answer | None], scores: Array, form: FileCells) -> dict[str, Any]:
+        """Return the labels, as a list or joined in one cell."""
+        import pyarrow as pa
+
+        from textune.data import join_set
+
+        text, separator = pa.large_string(), form.separator
+        if separator is not None:
+            joined = [None if a is None else join_set(a, separator, form.labels) for a in answers]
+            return {"label": pa.array(joined, text)}
+        return {"label": pa.array([None if a is None else list(a) for a in answers], pa.list_(text))}
+
+    def prediction_columns(self, examples: Examples, probabilities: Array, answers: Sequence[Answer]) -> dict[str, Any]:
+        """Return both label columns as lists."""
+        import pyarrow as pa
+
+        lists = pa.list_(pa.string())
+        return {
+            "label": pa.array([list(labels) for labels in examples.label_sets()], lists),
+            "predicted_label": pa.array([list(labels) for labels in answers], lists),
+        }
+
+    def tune(self, predict: Callable[[], Array], targets: Array) -> Task:
+        """Return the task with its thresholds tuned on the rows, or 0.5 where there are none."""
+        if self.fixed is not None or not len(targets):
+            value = UNTUNED if self.fixed is None else self.fixed
+            return replace(self, thresholds=(value,) * targets.shape[1])
+        return replace(self, thresholds=tune_thresholds(predict(), targets))
+
+    def untuned(self, labels: int) -> Task:
+        """Return the task with thresholds of 0.5."""
+        return replace(self, thresholds=(UNTUNED,) * labels)
+
+    def evaluate(
+        self, probabilities: Array, targets: Array, labels: Sequence[str], *, seed: int, unknown: Unknown
+    ) -> MultiLabelEvaluation:
+        """Return micro, macro and weighted F1, the figures of each label and the rest."""
+        cuts = self.cuts(len(labels)).tolist()
+        return evaluate_multi_label(probabilities, targets, labels, cuts, seed=seed, unknown=unknown)
+
+    def read_evaluation(self, stored: Mapping[str, Any]) -> MultiLabelEvaluation:
+        """Rebuild stored figures; raise BundleError."""
+        return MultiLabelEvaluation.from_dict(stored)
+
+    def compare(
+        self, targets: Array, mine: Array, theirs: Array, other: Task, unknown: Unknown, seed: int
+    ) -> Difference:
+        """Return the lead in micro F1."""
+        missed = np.array([len(names) for names in unknown], np.int64) if len(unknown) else None
+        return paired_f1_difference(targets > 0, self.decide(mine), other.decide(theirs), missed, seed=seed)
+
+    def count_earned(self, true: Array, given: Sequence[Array], missed: Array) -> Counts:
+        """Return the label counts behind micro F1."""
+        return count_labels(true, given, missed)
+
+    def predict_majority(self, train_targets: Array, rows: int, classes: int) -> tuple[Task, NDArray[np.float64]]:
+        """Return the training shares of the labels, and thresholds that give the most frequent."""
+        scores, thresholds = predict_prevalence(train_targets, rows)
+        return replace(self, thresholds=thresholds), scores
+
+    def predict_tfidf(
+        self, train_texts: Sequence[str], train_targets: Array, texts: Sequence[str], classes: int, seed: int
+    ) -> NDArray[np.float64]:
+        """Return the probabilities of one regression per label."""
+        return predict_tfidf_sets(train_texts, train_targets, texts, seed)
+
+    def find_errors(
+        self, probabilities: Array, targets: Array, labels: Sequence[str], rows: EvaluatedRows, count: int = 20
+    ) -> list[ConfidentError]:
+        """Return the rows with the most confident wrong decision."""
+        given = self.decide(probabilities)
+        return find_confident_set_errors(
+            probabilities, targets, given, labels, rows.texts, rows.numbers, unknown=rows.unknown
+        )
+
+    def explain_figures(self, evaluation: Any) -> list[str]:
+        """Return the figures over whole rows and single decisions."""
+        e: MultiLabelEvaluation = evaluation
+        area = e.mean_average_precision
+        mean = "" if area is None else f", mean average precision {percent(area)}"
+        return [
+            f"All labels of a row are right for {percent(e.accuracy)} of the rows. Of the single decisions, one for "
+            f"each row and label, {percent(e.hamming_loss)} are wrong (Hamming loss); their precision is "
+            f"{percent(e.micro.precision)}, their recall {percent(e.micro.recall)}. Weighted F1 "
+            f"{percent(e.weighted.f1)}{mean}. Log loss is per decision. The thresholds of all models were tuned on the "
+            "validation rows, where there were any."
+        ]
+
+    def note_figures(self, evaluation: Any) -> list[str]:
+        """Warn where few rows per label make the interval of macro F1 too narrow."""
+        support = [f.support for f in evaluation.classes if f.support]
+        if not support or sum(support) >= _ROWS_PER_LABEL * len(support):
+            return []
+        average = f"{sum(support) / len(support):.2g}"
+        return [f"With {average} rows per label on average the interval of macro F1 is too narrow."]
+
+
+def _percent_or_dash(share: float | None) -> str:
+    return "–" if share is None else percent(share)
+
+
+@dataclass
+class BinaryCrossEntropy(Objective):
+    """Any number of labels per text: binary cross entropy, each row's the mean over labels.
+
+    targets: float32 [rows, labels], 0 or 1. The mean keeps losses and gradients of the size they have with few labels.
+    weights: float32 [labels, 2], how much a decision counts where the label is absent and present.
+    label_smoothing s: targets become s/2 and 1 - s/2.
+    """
+
+    label_smoothing: float = 0.0
+    weights: Array | None = None
+    metric: str = "micro_f1"
+
+    def starting_bias(self, train_targets: Array) -> Array | None:
+        """Return the log-odds of the labels' shares of the training rows.
+
+        A head that starts at one half for rare labels spends its first steps on learning that they are rare, and
+        AdamW remembers those large gradients for a thousand steps (the start of Lin and others, 2017,
+        https://arxiv.org/abs/1708.02002).
+        """
+        rows = len(train_targets)
+        present = np.clip(train_targets.sum(axis=0), 0.5, rows - 0.5) / rows
+        odds = present / (1 - present)
+        if self.weights is not None:
+            odds = odds * self.weights[:, 1] / self.weights[:, 0]
+        return np.asarray(np.log(odds), dtype=np.float32)
+
+    def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Return the sum over rows of the mean over labels."""
+        import torch
+
+        smooth = targets * (1 - self.label_smoothing) + 0.5 * self.label_smoothing
+        cells = torch.nn.functional.binary_cross_entropy_with_logits(logits, smooth, reduction="none")
+        if self.weights is not None:
+            weights = torch.as_tensor(self.weights, device=logits.device)
+            cells = cells * torch.where(targets > 0, weights[:, 1], weights[:, 0])
+        return cells.mean(dim=1).sum()
+
+    def score(self, logits: Array, targets: Array) -> tuple[dict[str, float], Array]:
+        """F1 and accuracy are at the one threshold that suits these rows best: 0.5 would miss most rare labels."""
+        true = targets > 0
+        scores = sigmoid(logits)
+        cut = find_best_threshold(scores.ravel(), true.ravel())
+        given = scores >= (0.5 if cut is None else cut)
+        hits, seen = (true & given).sum(0), true.sum(0) + given.sum(0)
+        f1 = np.divide(2 * hits, seen, out=np.zeros(len(seen)), where=seen > 0)
+        # log(1 + exp(x)) - x * target, without overflow
+        losses = np.logaddexp(0.0, logits.astype(np.float64)) - np.where(true, logits, 0.0)
+        return {
+            "loss": float(losses.mean()),
+            "accuracy": float((true == given).all(axis=1).mean()),
+            "macro_f1": float(f1[seen > 0].mean()) if seen.any() else 0.0,
+            "micro_f1": float(2 * hits.sum() / max(seen.sum(), 1)),
+        }, given
+
+    def describe(self, scores: Mapping[str, float]) -> str:
+        """Return micro and macro F1."""
+        return f"micro F1 {scores['micro_f1']:.3f}, macro F1 {scores['macro_f1']:.3f}"
+
+    def standard_error(self, scores: Mapping[str, float], targets: Array) -> float:
+        """Take micro F1 for a share of the labels that the rows have."""
+        return math.sqrt(scores["micro_f1"] * (1 - scores["micro_f1"]) / max(float(targets.sum()), 1.0))
+
+    def explain(
+        self,
+        answers: Array,
+        targets: Array,
+        train_targets: Array,
+        losses: Sequence[float],
+        learning_rate: float,
+        trainable_layers: int | None,
+    ) -> str | None:
+        """Compare the loss with always answering the labels' shares, and the answers with none at all."""
+        true = targets > 0
+        hits, seen = (true & answers).sum(), true.sum() + answers.sum()
+        if 2 * hits / max(seen, 1) > best_constant_f1(targets) + CLEARLY_BETTER:
+            return None
+        return explain_not_learning_labels(
+            answers,
+            targets,
+            losses,
+            learning_rate,
+            trainable_layers,
+            positive_weights=self.weights,
+            label_smoothing=self.label_smoothing,
+        )
+
+
+class SigmoidLoss(ProbeLoss):
+    """Binary cross entropy. targets: [rows, labels] of 0 and 1; weights: float32 [labels, 2], of absent and present."""
+
+    def curvature(self, classes: int) -> float:
+        """Return the curvature at a probability of one half."""
+        return 0.25
+
+    def spread(self, targets: Array, classes: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return the target and the weight of every row and label."""
+        import torch
+
+        present = torch.from_numpy(np.asarray(targets) > 0)
+        cells = present * (1 - self.smoothing) + 0.5 * self.smoothing
+        if self.weights is None:
+            return cells, None
+        absent, there = torch.from_numpy(self.weights).unbind(1)
+        return cells, torch.where(present, there, absent)
+
+    def measure(
+        self, logits: torch.Tensor, cells: torch.Tensor, weights: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the sum of the losses and its gradient with respect to the logits."""
+        import torch
+
+        losses = torch.nn.functional.binary_cross_entropy_with_logits(logits, cells, reduction="none")
+        return apply_weights(losses, torch.sigmoid(logits) - cells, weights)

@@ -1,0 +1,100 @@
+"""What training minimizes and how validation rows are scored: the part of a task that computes losses.
+
+A loss is the sum over rows of each row's loss; the training loop divides by the rows of the whole optimizer step.
+Validation losses are plain ones, without class weights and label smoothing: runs that differ in these can be compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
+
+Array = NDArray[Any]
+CLEARLY_BETTER = 0.1
+"""A lead over the most frequent answer, in accuracy (micro F1 with several labels), that shows a model learning
+whatever its loss says."""
+
+
+class Objective:
+    """Loss and scores of one task. metric: the score that ranks checkpoints, or "loss"."""
+
+    metric: str = "loss"
+
+    def starting_bias(self, train_targets: Array) -> Array | None:
+        """Return the new head's first bias, float32 [classes], or None: as the library draws it."""
+        return None
+
+    def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Return the sum over rows of their losses. logits: [rows, classes]."""
+        raise NotImplementedError
+
+    def score(self, logits: Array, targets: Array) -> tuple[dict[str, float], Array]:
+        """Return the loss and all scores of validation rows, and the answers."""
+        raise NotImplementedError
+
+    def describe(self, scores: Mapping[str, float]) -> str:
+        """Return the scores in a few words."""
+        return ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in scores.items() if name != "loss")
+
+    def standard_error(self, scores: Mapping[str, float], targets: Array) -> float:
+        """Return the metric's standard error on so few validation rows."""
+        return 0.0
+
+    def explain(
+        self,
+        answers: Array,
+        targets: Array,
+        train_targets: Array,
+        losses: Sequence[float],
+        learning_rate: float,
+        trainable_layers: int | None,
+    ) -> str | None:
+        """Return why the run does not learn, or None where it does. answers: what `score` found the model to say."""
+        return None
+
+
+@dataclass(frozen=True)
+class ProbeLoss:
+    """What the regression behind a solved head minimizes: the loss of training.
+
+    weights: float32, as `Task.weigh` gives them. smoothing: label_smoothing. intercept: whether a bias is solved, too.
+    """
+
+    weights: NDArray[np.float32] | None = None
+    smoothing: float = 0.0
+    intercept: bool = True
+
+    @property
+    def folds_by_class(self) -> bool:
+        """Whether targets are class numbers, which cross-validation spreads evenly over the folds."""
+        return False
+
+    def curvature(self, classes: int) -> float:
+        """Return about how strongly the loss curves along one logit; it only speeds up the solver."""
+        raise NotImplementedError
+
+    def spread(self, targets: Array, classes: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return the target of every cell, float32 [rows, classes], and a weight for every row or cell."""
+        raise NotImplementedError
+
+    def measure(
+        self, logits: torch.Tensor, cells: torch.Tensor, weights: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the sum of the losses and its gradient with respect to the logits."""
+        raise NotImplementedError
+
+
+def apply_weights(
+    losses: torch.Tensor, gradient: torch.Tensor, weights: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the sum of the weighted losses and the weighted gradient."""
+    if weights is not None:
+        losses, gradient = losses * weights, gradient * weights
+    return losses.sum(), gradient

@@ -1,0 +1,272 @@
+"""One label per text: the most probable."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textune.config import TrainingConfig
+from textune.config.class_weights import ClassWeights, weigh_classes
+from textune.errors import DataError
+from textune.evaluation import (
+    ConfidentError,
+    Counts,
+    Difference,
+    Evaluation,
+    count_confusions,
+    count_correct,
+    evaluate,
+    explain_not_learning,
+    find_confident_errors,
+    paired_difference,
+    predict_majority,
+    predict_tfidf,
+    softmax,
+)
+from textune.tasks.base import Answer, EvaluatedRows, FileCells, Task, Unknown, register
+from textune.tasks.objective import CLEARLY_BETTER, Objective, ProbeLoss, apply_weights
+from textune.tasks.shown import Column
+
+if TYPE_CHECKING:
+    import torch
+
+    from textune.data import Examples, Labels
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One text's class. probabilities: of every label, in the labels' order."""
+
+    label: str
+    probability: float
+    probabilities: dict[str, float]
+
+    @property
+    def answer(self) -> dict[str, float]:
+        """The label and its probability."""
+        return {self.label: self.probability}
+
+
+@register("single_label")
+@dataclass(frozen=True)
+class SingleLabel(Task):
+    """One label per text: the most probable. targets: int64 [rows], -1 for a label that the model does not know."""
+
+    problem_type: ClassVar[str] = "single_label_classification"
+    hub_metrics: ClassVar[tuple[str, ...]] = ("accuracy", "f1")
+    class_columns: ClassVar[tuple[Column, ...]] = (Column("predicted", lambda figures, rows: f"{figures.predicted:,}"),)
+
+    def check_training_rows(self, labels: Labels, train: Examples, source: str) -> list[str]:
+        """Raise DataError where all rows have the same label."""
+        codes = labels.encode(train.labels() or [])
+        if len(set(codes.tolist())) < 2:
+            raise DataError(
+                f"{source}: the training rows have one class only ('{labels.names[int(codes[0])]}')",
+                hint="take more rows, or look at sample= and the label column",
+            )
+        return []
+
+    def build_objective(self, config: TrainingConfig, weights: Array | None = None) -> Objective:
+        """Return cross entropy; weights: float32 [classes]."""
+        return CrossEntropy(config.label_smoothing, weights)
+
+    def probe_loss(self, weights: Array | None, smoothing: float) -> ProbeLoss:
+        """Return the loss of multinomial regression."""
+        return SoftmaxLoss(weights, smoothing)
+
+    def weigh(
+        self, setting: ClassWeights | None, counts: Array, rows: int, labels: Labels
+    ) -> NDArray[np.float32] | None:
+        """Return how much a row of each class counts: float32 [classes]."""
+        return weigh_classes(setting, counts, rows, labels.values, labels.names, multi_label=False)
+
+    def probabilities(self, logits: Array) -> NDArray[np.float64]:
+        """Return probabilities by the softmax: each row sums to 1."""
+        return softmax(logits)
+
+    def decide(self, probabilities: Array) -> NDArray[np.bool_]:
+        """Mark the most probable label of each row."""
+        return np.asarray(probabilities.argmax(1)[:, None] == np.arange(probabilities.shape[1]))
+
+    def answer(self, probabilities: Array, labels: Sequence[str]) -> Sequence[Answer]:
+        """Return the most probable label of each row."""
+        return [labels[i] for i in probabilities.argmax(1)]
+
+    def classify(self, probabilities: Array, labels: Sequence[str]) -> Sequence[Prediction]:
+        """Return the most probable label of each row, with all probabilities."""
+        each = [dict(zip(labels, map(float, row), strict=True)) for row in probabilities]
+        answers = self.answer(probabilities, labels)
+        return [Prediction(answer, shares[answer], shares) for answer, shares in zip(answers, each, strict=True)]
+
+    def labels_in(self, answer: Answer) -> tuple[str, ...]:
+        """Return the one label."""
+        return (answer,)
+
+    def file_columns(self, answers: Sequence[Answer | None], scores: Array, form: FileCells) -> dict[str, Any]:
+        """Return the label and its probability."""
+        import pyarrow as pa
+
+        top = [None if a is None else float(v) for a, v in zip(answers, scores.max(1), strict=True)]
+        return {"label": pa.array(answers, pa.large_string()), "probability": pa.array(top, pa.float64())}
+
+    def prediction_columns(self, examples: Examples, probabilities: Array, answers: Sequence[Answer]) -> dict[str, Any]:
+        """Return both labels and the probability of the answer."""
+        return {"label": examples.labels(), "predicted_label": list(answers), "probability": probabilities.max(1)}
+
+    def evaluate(
+        self, probabilities: Array, targets: Array, labels: Sequence[str], *, seed: int, unknown: Unknown
+    ) -> Evaluation:
+        """Return accuracy, F1, confusion matrix and the rest."""
+        return evaluate(probabilities, targets, labels, seed=seed, unknown=_flatten(unknown))
+
+    def read_evaluation(self, stored: Mapping[str, Any]) -> Evaluation:
+        """Rebuild stored figures; raise BundleError."""
+        return Evaluation.from_dict(stored)
+
+    def compare(
+        self, targets: Array, mine: Array, theirs: Array, other: Task, unknown: Unknown, seed: int
+    ) -> Difference:
+        """Return the lead in accuracy."""
+        return paired_difference(mine.argmax(1) == targets, theirs.argmax(1) == targets, seed)
+
+    def count_earned(self, true: Array, given: Sequence[Array], missed: Array) -> Counts:
+        """Return the right answers."""
+        return count_correct([np.asarray((true & answers).any(1)) for answers in given])
+
+    def predict_majority(self, train_targets: Array, rows: int, classes: int) -> tuple[Task, NDArray[np.float64]]:
+        """Return the training shares of the classes, the largest of which is the answer."""
+        return self, predict_majority(train_targets, rows, classes)
+
+    def predict_tfidf(
+        self, train_texts: Sequence[str], train_targets: Array, texts: Sequence[str], classes: int, seed: int
+    ) -> NDArray[np.float64]:
+        """Return the probabilities of one multinomial regression."""
+        return predict_tfidf(train_texts, train_targets, texts, classes, seed)
+
+    def find_errors(
+        self, probabilities: Array, targets: Array, labels: Sequence[str], rows: EvaluatedRows, count: int = 20
+    ) -> list[ConfidentError]:
+        """Return the wrong answers of the highest probability."""
+        unknown = _flatten(rows.unknown)
+        return find_confident_errors(probabilities, targets, labels, rows.texts, rows.numbers, count, unknown=unknown)
+
+    def count_confusions(self, evaluation: Any, count: int = 10) -> list[tuple[str, str, int]]:
+        """Return the most frequent confusions of the matrix."""
+        return count_confusions(evaluation, count)
+
+
+@dataclass
+class CrossEntropy(Objective):
+    """One label per text: cross entropy. targets: int64 [rows], -1 for a label that the model does not know.
+
+    weights: float32 [classes], how much a row of each class counts. label_smoothing: the share of the target that is
+    spread over all classes.
+    """
+
+    label_smoothing: float = 0.0
+    weights: Array | None = None
+    metric: str = "accuracy"
+
+    def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Return the sum of the rows' cross entropies, each times the weight of its class."""
+        import torch
+
+        smoothing = self.label_smoothing
+        if self.weights is None:
+            return torch.nn.functional.cross_entropy(logits, targets, reduction="sum", label_smoothing=smoothing)
+        rows = torch.nn.functional.cross_entropy(logits, targets, reduction="none", label_smoothing=smoothing)
+        return (rows * torch.as_tensor(self.weights, device=logits.device)[targets]).sum()
+
+    def score(self, logits: Array, targets: Array) -> tuple[dict[str, float], Array]:
+        """Return plain scores, and the class numbers answered."""
+        return score_logits(logits, targets), logits.argmax(1)
+
+    def describe(self, scores: Mapping[str, float]) -> str:
+        """Return accuracy and macro F1."""
+        return f"accuracy {scores['accuracy']:.1%}, macro F1 {scores['macro_f1']:.3f}"
+
+    def standard_error(self, scores: Mapping[str, float], targets: Array) -> float:
+        """Return that of the accuracy."""
+        return math.sqrt(scores["accuracy"] * (1 - scores["accuracy"]) / max(len(targets), 1))
+
+    def explain(
+        self,
+        answers: Array,
+        targets: Array,
+        train_targets: Array,
+        losses: Sequence[float],
+        learning_rate: float,
+        trainable_layers: int | None,
+    ) -> str | None:
+        """Compare the loss with always answering the class shares."""
+        classes = int(max(targets.max(), answers.max(), train_targets.max())) + 1
+        counts = np.bincount(targets[targets >= 0], minlength=classes)
+        if (answers == targets).mean() > counts.max() / len(targets) + CLEARLY_BETTER:
+            return None
+        return explain_not_learning(
+            np.bincount(answers, minlength=classes).tolist(),
+            counts.tolist(),
+            losses,
+            learning_rate,
+            trainable_layers,
+            class_weights=None if self.weights is None else self.weights.tolist(),
+            label_smoothing=self.label_smoothing,
+        )
+
+
+class SoftmaxLoss(ProbeLoss):
+    """Cross entropy. targets: int64 [rows]; weights: float32 [classes]."""
+
+    folds_by_class = True
+
+    def curvature(self, classes: int) -> float:
+        """Return the curvature where all classes are equally probable."""
+        return 1 / classes
+
+    def spread(self, targets: Array, classes: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return each row's target shares, and the weight of its class."""
+        import torch
+
+        index = torch.from_numpy(np.asarray(targets, np.int64))
+        cells = torch.full((len(index), classes), self.smoothing / classes)
+        cells[torch.arange(len(index)), index] += 1 - self.smoothing
+        return cells, None if self.weights is None else torch.from_numpy(self.weights)[index][:, None]
+
+    def measure(
+        self, logits: torch.Tensor, cells: torch.Tensor, weights: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the sum of the losses and its gradient with respect to the logits."""
+        import torch
+
+        shares = torch.log_softmax(logits, 1)
+        losses = -(shares * cells).sum(1, keepdim=True)
+        return apply_weights(losses, shares.exp_() - cells, weights)
+
+
+def score_logits(logits: Array, targets: Array) -> dict[str, float]:
+    """Return loss, accuracy and F1 of logits [rows, classes]; a target of -1 counts as an error."""
+    from sklearn.metrics import f1_score
+
+    known = targets >= 0
+    shifted = logits - logits.max(1, keepdims=True)
+    log_probabilities = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+    loss = -log_probabilities[known, targets[known]].mean() if known.any() else float("nan")
+    predicted = logits.argmax(1)
+    accuracy = float((predicted == targets).mean())
+    return {
+        "loss": float(loss),
+        "accuracy": accuracy,
+        "macro_f1": float(f1_score(targets[known], predicted[known], average="macro", zero_division=0.0)),
+        "micro_f1": accuracy,
+    }
+
+
+def _flatten(unknown: Unknown) -> list[str]:
+    return [label for names in unknown for label in names]

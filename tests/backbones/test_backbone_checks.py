@@ -1,0 +1,143 @@
+"""Config, tokenizer and weights of a backbone belong together: every family passes, each planted mismatch is named."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+
+from textune.backbones import load_classifier, resolve_backbone
+from textune.backbones.checks import check_tokenizer
+from textune.errors import ModelError
+from textune.inference import Predictor
+from textune.tokens import VOCABULARY_FILES, encode_texts, load_tokenizer
+from tiny import FAMILIES, build_backbone, train_tiny
+
+LAYERS = {"distilbert": "n_layers", "gpt2": "n_layer"}
+Change = Callable[[Path, dict[str, Any]], None]
+
+
+def load(folder: Path) -> None:
+    backbone = resolve_backbone(str(folder))
+    check_tokenizer(backbone.id, backbone.family, backbone.config, load_tokenizer(folder))
+    load_classifier(backbone, ("a", "b"))
+
+
+def rename_weights(folder: Path, config: dict[str, Any]) -> None:
+    weights = load_file(folder / "model.safetensors")
+    save_file({f"module.{k}": v for k, v in weights.items()}, folder / "model.safetensors", {"format": "pt"})
+
+
+def drop_a_weight(folder: Path, config: dict[str, Any]) -> None:
+    weights = load_file(folder / "model.safetensors")
+    name = max(weights, key=lambda name: weights[name].numel())  # the word embeddings
+    save_file({k: v for k, v in weights.items() if k != name}, folder / "model.safetensors", {"format": "pt"})
+
+
+def ask_for_more_words(folder: Path, config: dict[str, Any]) -> None:
+    config["vocab_size"] += 7
+
+
+def ask_for_a_layer(folder: Path, config: dict[str, Any]) -> None:
+    name = LAYERS.get(config["model_type"], "num_hidden_layers")
+    config[name] += 1
+    if "layer_types" in config:
+        config["layer_types"] = [*config["layer_types"], config["layer_types"][-1]]
+
+
+def ask_for_a_layer_less(folder: Path, config: dict[str, Any]) -> None:
+    config[LAYERS.get(config["model_type"], "num_hidden_layers")] -= 1
+    if "layer_types" in config:
+        config["layer_types"] = config["layer_types"][:-1]
+
+
+def forget_the_tokenizer(folder: Path, config: dict[str, Any]) -> None:
+    for name in ("tokenizer.json", *VOCABULARY_FILES):
+        (folder / name).unlink(missing_ok=True)
+
+
+def add_words_to_the_tokenizer(folder: Path, config: dict[str, Any]) -> None:
+    tokenizer = load_tokenizer(folder)
+    tokenizer.add_tokens([f"word{i}" for i in range(300)])
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+
+PLANTED: dict[Change, str] = {
+    rename_weights: "lack",
+    drop_a_weight: "lack",
+    ask_for_more_words: "shape",
+    ask_for_a_layer: "lack",
+    ask_for_a_layer_less: "its weights have a layer 1",
+    forget_the_tokenizer: "no tokenizer",
+    add_words_to_the_tokenizer: "embeddings only ids below",
+}
+SHARED_LAYERS = {("albert", ask_for_a_layer), ("albert", ask_for_a_layer_less)}  # all layers have the same weights
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_passes(family: str, backbones: dict[str, Path]) -> None:
+    load(backbones[family])
+
+
+@pytest.mark.parametrize("plant", PLANTED, ids=lambda plant: plant.__name__)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_planted_mismatch_is_named(family: str, plant: Change, backbones: dict[str, Path], tmp_path: Path) -> None:
+    if (family, plant) in SHARED_LAYERS:
+        pytest.skip("all layers have the same weights")
+    folder = tmp_path / "planted"
+    shutil.copytree(backbones[family], folder)
+    config = json.loads((folder / "config.json").read_text())
+    plant(folder, config)
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match=PLANTED[plant]):
+        load(folder)
+
+
+def test_a_checkpoint_may_lack_its_pooler_and_its_head(backbones: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(backbones["bert"], tmp_path / "bert")
+    weights = load_file(tmp_path / "bert" / "model.safetensors")
+    kept = {name: tensor for name, tensor in weights.items() if "pooler" not in name}
+    assert len(kept) < len(weights)
+    save_file(kept, tmp_path / "bert" / "model.safetensors", {"format": "pt"})
+    load(tmp_path / "bert")
+
+
+def test_positions_begin_after_the_padding_id(tmp_path: Path, reviews: Path) -> None:
+    """As in rinna/japanese-roberta-base, whose padding id is 3."""
+    folder = build_backbone("roberta", tmp_path / "roberta")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"pad_token_id": 3}))
+    backbone = resolve_backbone(str(folder))
+    assert backbone.max_positions == config["max_position_embeddings"] - 4
+    run = train_tiny(reviews, folder, tmp_path / "run", max_length=backbone.max_positions, epochs=1)
+    texts = ["a good film with a nice story", "dull", "x" * 200]
+    lean, plain = (
+        Predictor.load(run.folder, backbone=str(folder), engine=engine, precision="fp32").predict_logits(texts)
+        for engine in ("lean", "reference")
+    )
+    torch.testing.assert_close(torch.from_numpy(lean), torch.from_numpy(plain), atol=1e-4, rtol=1e-4)
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(str(folder), num_labels=2)
+    tokens = encode_texts(load_tokenizer(folder), texts[2:], None, backbone.max_positions)
+    model(input_ids=torch.from_numpy(tokens.ids.astype("int64"))[None])  # one token more would be out of range
+    with pytest.raises((IndexError, RuntimeError)):
+        model(input_ids=torch.from_numpy(tokens.ids.astype("int64")).repeat(2)[None, : backbone.max_positions + 1])
+
+
+def test_unknown_words_are_told_and_texts_of_them_refused(backbones: dict[str, Path], tmp_path: Path) -> None:
+    path = tmp_path / "reviews.csv"
+    rows = [f"good film {'фильм ' * (i % 3)},yes\nbad film {'слово ' * (i % 3)},no\n" for i in range(30)]
+    path.write_text("text,label\n" + "".join(rows))
+    run = train_tiny(path, backbones["bert"], tmp_path / "some", epochs=1)
+    assert any("unknown to the tokenizer" in warning for warning in run.metrics["warnings"])
+    path.write_text(
+        "text,label\n" + "".join(f"очень {i} хороший фильм,yes\nплохой {i} фильм и всё,no\n" for i in range(30))
+    )
+    with pytest.raises(ModelError, match="next to nothing to learn from"):
+        train_tiny(path, backbones["bert"], tmp_path / "all", epochs=1)

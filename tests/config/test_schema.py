@@ -1,0 +1,255 @@
+"""Settings: every problem at once, with the word that was meant; and what is written is read back."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from textune.config import (
+    RunConfig,
+    TrainingConfig,
+    build_config,
+    known_settings,
+    load_settings,
+    merge_settings,
+    parse_labels,
+    parse_settings,
+    write_settings,
+)
+from textune.config.defaults import choose_max_length, choose_test_rows, choose_training, choose_validation_rows
+from textune.errors import ConfigError
+
+TEXT = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), min_size=1, max_size=12)
+PLAIN = TEXT.filter(lambda t: t.lower() not in ("auto", "none", "null"))
+
+
+def test_all_problems_stand_in_one_error() -> None:
+    with pytest.raises(ConfigError) as caught:
+        build_config(
+            {"learning_rat": 1e-3, "epochs": "many", "batch_size": 0, "schedule": "liner", "seed": 1.5,
+             "tensorboard": "perhaps", "labels": "a,a", "name": 3, "max_length": -1, "dropout": "nan"}
+        )  # fmt: skip
+    told = caught.value.message
+    for part in (
+        "10 invalid settings", "unknown setting 'learning_rat'; did you mean 'learning_rate'?",
+        "epochs='many': must be a number", "batch_size=0: must be between 1 and 65536",
+        "schedule='liner': must be one of linear, cosine, constant; did you mean 'linear'?",
+        "seed=1.5: must be a whole number", "tensorboard='perhaps': must be true or false",
+        "labels='a,a': label value 'a' appears twice", "name=3: must be text", "max_length=-1",
+        "dropout='nan': must be a finite number",
+    ):  # fmt: skip
+        assert part in told
+    assert "--settings" in (caught.value.hint or "")
+
+
+def test_words_of_the_command_line_become_settings() -> None:
+    flat = parse_settings(["learning-rate=1e-3", "text=title,content", "method=lora", "method.r=16", "joiner= = "])
+    assert flat == {"learning_rate": "1e-3", "text": "title,content", "method": {"name": "lora", "r": "16"},
+                    "joiner": " = "}  # fmt: skip
+    config = build_config(flat)
+    assert config.training.learning_rate == 1e-3 and config.data.text == ("title", "content")
+    assert (config.method.name, dict(config.method.options)) == ("lora", {"r": "16"})
+    with pytest.raises(ConfigError) as caught:
+        parse_settings(["epochs", "=3", "a=b"])
+    assert "'epochs'" in caught.value.message and "'=3'" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("name", "given_value", "expected"),
+    [
+        ("epochs", "2.5", 2.5), ("epochs", "auto", None), ("epochs", None, None), ("batch_size", "16", 16),
+        ("batch_size", 16.0, 16), ("tensorboard", "yes", True), ("tensorboard", False, False),
+        ("patience", "none", None), ("seed", "7", 7), ("learning_rate", 1, 1.0), ("schedule", "cosine", "cosine"),
+    ],
+)  # fmt: skip
+def test_values_are_turned_into_their_types(name: str, given_value: Any, expected: Any) -> None:
+    found = getattr(build_config({name: given_value}).training, name)
+    assert found == expected and type(found) is type(expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("seed", None), ("seed", True), ("epochs", True), ("epochs", float("inf")), ("batch_size", [1]), ("text", {}),
+     ("text", []), ("data", ["a"]), ("method", 3), ("method", {"name": 3})],
+)  # fmt: skip
+def test_values_of_another_type_are_refused(name: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=name):
+        build_config({name: value})
+
+
+@pytest.mark.parametrize(
+    ("value", "pairs"),
+    [
+        ("0=negative,1=positive", (("0", "negative"), ("1", "positive"))), ("no, yes", (("no", "no"), ("yes", "yes"))),
+        (["a", "b"], (("a", "a"), ("b", "b"))), ([["1", "one"], ["2", "two"]], (("1", "one"), ("2", "two"))),
+        ({0: "bad", 1: "good"}, (("0", "bad"), ("1", "good"))), ("001=x,1=y", (("001", "x"), ("1", "y"))),
+    ],
+)  # fmt: skip
+def test_labels_are_parsed(value: Any, pairs: Any) -> None:
+    assert parse_labels(value) == pairs
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [("a", "at least two"), ("a,a", "value 'a' appears twice"), ("0=x,1=x", "name 'x' appears twice"),
+     ("a,,b", "value is empty"), ("a=,b", "name is empty")],
+)  # fmt: skip
+def test_labels_that_cannot_be_told_apart_are_refused(value: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        parse_labels(value)
+
+
+def _values_of(f: dataclasses.Field[Any]) -> st.SearchStrategy[Any]:
+    low, high, choices = f.metadata["low"], f.metadata["high"], f.metadata["choices"]
+    kind = str(f.type)
+    if f.name == "class_weights":
+        weight = st.floats(0.01, 100)
+        pairs = st.dictionaries(PLAIN, weight, min_size=1, max_size=3)
+        return st.just("balanced") | st.lists(weight, min_size=1, max_size=3) | pairs
+    if choices:
+        return st.sampled_from(choices)
+    if "bool" in kind:
+        return st.booleans()
+    if kind.startswith("RatePairs"):
+        return st.lists(st.tuples(PLAIN, st.floats(0, 10)), min_size=1, max_size=3)
+    if "int" in kind:
+        return st.integers(int(low), int(high))
+    return st.floats(low, high, allow_nan=False, allow_subnormal=False)
+
+
+TRAINING = st.fixed_dictionaries({}, optional={f.name: _values_of(f) for f in dataclasses.fields(TrainingConfig)})
+OTHERS = st.fixed_dictionaries(
+    {},
+    optional={
+        "data": PLAIN, "label": PLAIN, "text": st.lists(PLAIN, min_size=1, max_size=3), "joiner": TEXT, "name": TEXT,
+        "labels": st.lists(st.tuples(PLAIN, PLAIN), min_size=2, max_size=4, unique_by=(lambda p: p[0], lambda p: p[1])),
+        "method": st.dictionaries(PLAIN.filter(lambda k: k != "name"), st.integers() | st.booleans() | PLAIN).map(
+            lambda options: {"name": "lora"} | options
+        ),
+    },
+)  # fmt: skip
+
+
+@given(training=TRAINING, others=OTHERS)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=80, deadline=None)
+def test_yaml_gives_the_same_configuration_back(
+    training: dict[str, Any], others: dict[str, Any], tmp_path: Path
+) -> None:
+    config = build_config(training | others)
+    write_settings(config, tmp_path / "config.yaml")
+    again = build_config(load_settings(tmp_path / "config.yaml"))
+    assert again == config and again.identity() == config.identity()
+    assert build_config(config.to_dict()) == config
+
+
+def test_fingerprint_is_of_what_is_trained() -> None:
+    config = build_config({"data": "a.csv"})
+    assert config.replace(name="other", runs_dir="elsewhere", tensorboard=True).identity() == config.identity()
+    assert config.replace(seed=43).identity() != config.identity()
+    assert config.replace(method={"name": "lora", "r": 4}).identity() != config.identity()
+
+
+@pytest.mark.parametrize("content", ["- a\n- b\n", "just text", "a: [", "a: &x [*x]\nb: \x00", "", "[" * 5_000])
+def test_yaml_that_is_no_settings_is_told(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(content)
+    with pytest.raises(ConfigError, match=r"config\.yaml"):
+        load_settings(path)
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml"):
+        load_settings(tmp_path / "nowhere.yaml")
+
+
+def test_yaml_runs_no_code(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(f"name: !!python/object/apply:pathlib.Path.touch [!!python/name:pathlib.Path '{tmp_path}/ran']")
+    with pytest.raises(ConfigError):
+        load_settings(path)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_settings_are_laid_over_others() -> None:
+    base = {"epochs": 3, "method": {"name": "lora", "r": 4, "alpha": 8}}
+    assert merge_settings(base, {"method": {"r": 16}, "seed": 1}) == {
+        "epochs": 3, "seed": 1, "method": {"name": "lora", "r": 16, "alpha": 8}
+    }  # fmt: skip
+    assert merge_settings(base, {"method": "full"})["method"] == {"name": "full"}
+    named = {"name": "lora", "r": 2}
+    assert merge_settings({"method": "lora"}, {"method": named})["method"] == named
+
+
+def test_every_setting_has_a_help_text() -> None:
+    assert all(known_settings().values())
+    assert set(RunConfig().to_dict()) == set(known_settings())
+
+
+@pytest.mark.parametrize(("rows", "validation", "test"), [(20, 4, 4), (100, 20, 20), (2_000, 200, 400),
+                                                          (100_000, 2_000, 10_000)])  # fmt: skip
+def test_rows_held_out(rows: int, validation: int, test: int) -> None:
+    assert (choose_validation_rows(rows), choose_test_rows(rows)) == (validation, test)
+
+
+def test_open_settings_are_decided_and_given_ones_are_kept() -> None:
+    config, decisions = choose_max_length(build_config({}), 64)
+    assert config.tokens.max_length == 64 and decisions[0].setting == "max_length"
+    assert choose_max_length(build_config({"max_length": 16}), 64)[1] == []
+    config, decisions = choose_training(build_config({"epochs": 7}), rows=5_000, classes=2, method_rate=1e-3)
+    assert config.training.epochs == 7 and config.training.learning_rate == 1e-3
+    assert config.training.head_learning_rate == 3e-4 and None not in (config.training.batch_size,)
+    named = {d.setting for d in decisions}
+    assert named >= {"batch_size", "learning_rate", "head_learning_rate", "dropout", "head_init"}
+    assert all(d.reason for d in decisions)
+
+
+def test_settings_and_options_of_methods_are_read_alike() -> None:
+    from textune.methods import resolve
+
+    for word in ("auto", "None", "null", "", None):
+        assert build_config({"engine": "lean", "learning_rate": word}).training.learning_rate is None
+        assert resolve("lora", {"targets": word}).options.targets is None
+    for wrong, message in (
+        ("many", "must be a whole number"),
+        (0, "must be between 1 and"),
+        (None, "must have a value"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            resolve("lora", {"r": wrong})
+    with pytest.raises(ConfigError, match="must be a whole number"):
+        build_config({"batch_size": "many"})
+    with pytest.raises(ConfigError, match="must have a value"):
+        build_config({"seed": None})
+
+
+def test_what_does_not_fit_a_backbone_is_refused_alike_everywhere(tmp_path: Path) -> None:
+    from textune.compare import list_configs
+    from textune.errors import ModelError, TextuneError
+    from textune.plan import list_plans
+    from textune.progress import Silent
+    from textune.run.prepare import prepare
+    from textune.run.start import resolve_model
+    from textune.search.settings import build_sweep
+    from tiny import build_backbone
+
+    folder = str(build_backbone("llama", tmp_path / "tiny-llama"))
+    sweep = {"sweep": {"space": {"learning_rate": [1e-3, 1e-4]}}}
+    for wrong, kind in (({"method": "bitfit"}, ModelError), ({"method": "lora", "max_length": 9_999}, ConfigError)):
+        flat = {"data": "nowhere.csv", "backbone": folder, **wrong}
+        method = str(wrong["method"])
+        messages = []
+        for check in (
+            lambda flat=flat: resolve_model(build_config(flat)),
+            lambda flat=flat: prepare(build_config(flat), Silent()),
+            lambda flat=flat, method=method: list_configs(flat, [method], [folder], [1]),
+            lambda flat=flat, method=method: list_plans(flat, [method], [folder], Silent()),
+            lambda flat=flat: build_sweep(flat | sweep),
+        ):
+            with pytest.raises(TextuneError) as caught:
+                check()
+            messages.append(caught.value.message)
+        assert len(set(messages)) == 1
+        with pytest.raises(kind):
+            resolve_model(build_config(flat))

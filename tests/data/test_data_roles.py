@@ -1,0 +1,67 @@
+"""The columns of training on another table: one rule for validation, test, evaluation and prediction."""
+
+from __future__ import annotations
+
+import pytest
+
+from textune.bundle import TextColumns
+from textune.data import Columns, NamedColumns, Table, build_labelled, read_table, reuse_columns
+from textune.errors import DataError
+
+NOTHING = NamedColumns()
+TRAINED = TextColumns(("title", "body"), joiner=" - ", label="mood", group="author")
+
+
+def table(*columns: str) -> Table:
+    return read_table([{name: f"{name} {i % 2}" for name in columns} for i in range(8)])
+
+
+def test_columns_of_training_are_taken_where_the_table_has_them() -> None:
+    found = reuse_columns(table("label", "author", "mood", "body", "title", "text"), TRAINED, NOTHING)
+    assert (found.text, found.label, found.group, found.joiner) == (("title", "body"), "mood", "author", " - ")
+    as_read = Columns(("title", "body"), None, "mood", "author", " - ", ())
+    assert reuse_columns(table("mood", "title", "body", "author"), as_read, NOTHING) == found
+
+
+def test_columns_that_are_named_come_first_and_others_are_found() -> None:
+    named = NamedColumns(("text",), None, ("label",))
+    found = reuse_columns(table("title", "body", "mood", "text", "label"), TRAINED, named)
+    assert (found.text, found.label, found.group) == (("text",), "label", None)
+    found = reuse_columns(table("title", "text", "label"), TRAINED, NOTHING)
+    assert (found.text, found.label) == (("text",), "label"), "a part of the text columns is not enough"
+
+
+def test_prediction_looks_for_no_label_and_takes_no_group_for_the_text() -> None:
+    found = reuse_columns(table("author", "words"), TRAINED, NOTHING, need_label=False)
+    assert (found.text, found.label, found.group) == (("words",), None, "author")
+
+
+def test_the_second_text_of_a_pair_must_be_there() -> None:
+    pairs = TextColumns(("premise",), text_pair="hypothesis", label="label")
+    with pytest.raises(DataError, match="there is no column 'hypothesis'"):
+        reuse_columns(table("premise", "label"), pairs, NOTHING)
+    named = NamedColumns(text_pair="claim")
+    assert reuse_columns(table("premise", "claim", "label"), pairs, named).text_pair == "claim"
+
+
+@pytest.mark.parametrize(
+    ("setting", "hint"),
+    [
+        ("label", "name its label columns with label="),
+        ("test_label", "name its label columns with test_label="),
+        (None, "call its label columns as the training table does"),
+    ],
+)
+def test_a_part_of_the_label_columns_is_refused_with_what_to_do(setting: str | None, hint: str) -> None:
+    marks = TextColumns(("text",), indicators=("toxic", "insult"))
+    rows = read_table([{"text": f"text {i}", "toxic": i % 2} for i in range(8)])
+    with pytest.raises(DataError, match="there is no 'insult'") as caught:
+        build_labelled(rows, marks, NamedColumns(label_setting=setting), "multi_label", "|")
+    assert (caught.value.hint or "").startswith(hint)
+
+
+def test_labelled_rows_come_with_their_columns_and_their_form() -> None:
+    marks = TextColumns(("text",), indicators=("toxic", "insult"))
+    rows = read_table([{"text": f"text {i}", "toxic": i % 2, "insult": 0} for i in range(8)])
+    examples, columns, form = build_labelled(rows, marks, NOTHING, "multi_label", "|")
+    assert (len(examples), columns.indicators, form.form) == (8, ("toxic", "insult"), "columns")

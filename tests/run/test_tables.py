@@ -1,0 +1,90 @@
+"""Validation and test tables that name labels otherwise than training: matched where that is safe, else refused."""
+
+import numpy as np
+import pytest
+
+from textune.config import build_config
+from textune.errors import DataError
+from textune.run.tables import prepare_data
+
+TRAINING = [{"text": f"text {i}", "toxic": i % 2, "insult": i % 3 // 2} for i in range(24)]
+MARKS = [(i % 2, i // 2 % 2) for i in range(8)]
+
+
+def write_marks(first: str, second: str) -> list[dict[str, object]]:
+    """Return rows with two label columns, the marks of toxic in the first, those of insult in the second."""
+    return [{"text": f"other {i}", first: a, second: b} for i, (a, b) in enumerate(MARKS)]
+
+
+def prepare(test=None, validation=None, training=TRAINING, **settings):
+    frames = {"data": training, "test": test, "validation": validation}
+    frames = {name: rows for name, rows in frames.items() if rows is not None}
+    return prepare_data(build_config(dict.fromkeys(frames, "rows") | settings), frames)
+
+
+@pytest.mark.parametrize(
+    ("test", "test_label"),
+    [
+        (write_marks("is_toxic", "is_insult"), "is_toxic,is_insult"),
+        (write_marks("toxic", "is_insult"), "toxic,is_insult"),
+        (write_marks("toxic", "insult"), "insult,toxic"),
+        (write_marks("toxic", "insult"), None),
+    ],
+)
+def test_label_columns_of_the_test_table_stand_for_those_of_training(test, test_label) -> None:
+    data = prepare(test, label="toxic,insult", test_label=test_label)
+    np.testing.assert_array_equal(data.labels.encode_examples(data.test), np.array(MARKS, dtype=np.float32))
+    assert data.labels.values == ("toxic", "insult")
+    by_place = test_label is not None and "is_insult" in test_label
+    assert any("'is_insult' as 'insult'" in note for note in data.notes) == by_place
+
+
+@pytest.mark.parametrize(
+    ("test", "test_label", "told"),
+    [
+        ([*write_marks("is_toxic", "is_insult"), {"rude": 0}], "is_toxic,is_insult,rude", ["3 label columns", "had 2"]),
+        (write_marks("is_toxic", "insult"), "insult,is_toxic", ["'insult' in the position of 'toxic'"]),
+        (write_marks("toxic", "label"), None, ["of training, but not 'insult'", "test_label="]),
+        (write_marks("is_toxic", "is_insult"), "is_toxic", ["knows none", "'0', '1'"]),
+    ],
+)
+def test_label_columns_that_do_not_match_are_refused(test, test_label, told) -> None:
+    with pytest.raises(DataError) as caught:
+        prepare(test, label="toxic,insult", test_label=test_label)
+    assert all(words in f"{caught.value} {caught.value.hint}" for words in told), caught.value
+
+
+def test_validation_table_without_one_of_the_label_columns_is_refused() -> None:
+    with pytest.raises(DataError, match="of training, but not 'toxic'") as caught:
+        prepare(validation=write_marks("label", "insult"), label="toxic,insult")
+    assert "test_label" not in (caught.value.hint or "")
+
+
+def test_other_tables_may_write_their_labels_as_lists() -> None:
+    data = prepare([{"text": f"other {i}", "labels": {"toxic"}} for i in range(3)], label="toxic,insult")
+    assert data.test.label_sets() == [("toxic",)] * 3
+
+
+REVIEWS = [{"text": f"text {i}", "label": ("negative", "positive")[i % 2]} for i in range(24)]
+SHORT = [{"text": f"other {i}", "label": ("neg", "pos")[i % 2]} for i in range(6)]
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_split_whose_labels_training_does_not_know_is_refused(split: str) -> None:
+    with pytest.raises(DataError) as caught:
+        prepare(training=REVIEWS, **{split: SHORT})
+    assert f"{split} rows" in str(caught.value)
+    assert all(f"'{label}'" in str(caught.value) for label in ("neg", "pos", "negative", "positive"))
+    assert "labels=VALUE=NAME" in (caught.value.hint or "")
+    named = prepare(training=REVIEWS, labels="neg=negative,pos=positive", **{split: SHORT})
+    assert named.labels.encode_examples(getattr(named, split)).tolist() == [0, 1] * 3
+    part = prepare(training=REVIEWS, **{split: [*SHORT, {"text": "one more", "label": "positive"}]})
+    assert any("labels that training never saw" in warning for warning in part.warnings)
+
+
+def test_rows_without_any_label_are_no_strange_labels() -> None:
+    several = [{"text": f"text {i}", "labels": [["a"], ["b"], []][i % 3]} for i in range(24)]
+    none = [{"text": f"other {i}", "labels": []} for i in range(4)]
+    assert len(prepare(none, training=several).test) == 4
+    with pytest.raises(DataError, match="knows none of the test rows' labels: they are 'c'"):
+        prepare([*none, {"text": "strange", "labels": ["c"]}], training=several)

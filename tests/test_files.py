@@ -1,0 +1,94 @@
+"""Files and folders that are whole or absent, whatever happens while they are written."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from textune.bundle import PLAN, SETTINGS, prepare_run_folder
+from textune.errors import BundleError
+from textune.files import PARTIAL, read_json, write_file, write_folder, write_text_atomically
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_file_is_the_old_one_or_the_new_one(shared: bool, tmp_path: Path) -> None:
+    path = tmp_path / "table.tsv"
+    path.write_text("old")
+    with pytest.raises(KeyboardInterrupt), write_file(path, shared=shared) as partial:
+        assert partial.suffix == path.suffix and partial.parent == path.parent and partial.name.startswith(PARTIAL)
+        partial.write_text("half")
+        raise KeyboardInterrupt
+    assert path.read_text() == "old" and names_in(tmp_path) == ["table.tsv"]
+    with write_file(path, shared=shared) as partial:
+        partial.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new" and names_in(tmp_path) == ["table.tsv"]
+
+
+def test_text_keeps_its_line_ends_and_is_on_the_disk_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.json"
+    write_text_atomically(path, '{"a": "ä"}\r\n')
+    assert path.read_bytes() == '{"a": "ä"}\r\n'.encode()
+    monkeypatch.setattr(os, "fsync", lambda handle: (_ for _ in ()).throw(OSError(28, "full")))
+    with pytest.raises(OSError, match="full"):
+        write_text_atomically(path, "{}")
+    assert read_json(path, "it") == {"a": "ä"} and names_in(tmp_path) == ["a.json"]
+
+
+def test_a_folder_takes_the_place_of_another_as_a_whole(tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "out"
+    with write_folder(target) as partial:
+        (partial / "first").touch()
+        assert not target.exists()
+    with pytest.raises(RuntimeError), write_folder(target) as partial:
+        (partial / "half").touch()
+        raise RuntimeError
+    assert names_in(target) == ["first"] and names_in(target.parent) == ["out"]
+    (target.parent / f"{PARTIAL}out").mkdir()  # of a writer that was killed
+    (target.parent / f"{PARTIAL}out" / "half").touch()
+    with write_folder(target) as partial:
+        (partial / "second").touch()
+    assert names_in(target) == ["second"] and names_in(target.parent) == ["out"]
+    assert stat.S_IMODE(target.stat().st_mode) == stat.S_IMODE(target.parent.stat().st_mode)
+
+
+def test_of_several_writers_of_a_shared_folder_the_first_wins(tmp_path: Path) -> None:
+    target = tmp_path / "tokens"
+    with write_folder(target, shared=True) as slow:
+        with write_folder(target, shared=True) as fast:
+            assert slow != fast
+            (fast / "fast").touch()
+        (slow / "slow").touch()
+    assert names_in(target) == ["fast"] and names_in(tmp_path) == ["tokens"]
+    assert stat.S_IMODE(target.stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize("name", [f"{PARTIAL}{PLAN}", f"{PLAN}.partial", f"{PARTIAL}{SETTINGS}"])
+def test_a_run_killed_while_it_wrote_its_first_files_is_begun_anew(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / name).touch()
+    prepare_run_folder(folder, overwrite=False)
+    assert names_in(folder) == []
+    (folder / name).touch()
+    (folder / "diary.txt").touch()
+    with pytest.raises(BundleError, match="already exists"):
+        prepare_run_folder(folder, overwrite=False)
+
+
+def test_no_module_makes_a_file_or_a_folder_whole_by_itself() -> None:
+    source = Path(__file__).parents[2] / "src" / "textune"
+    own = {"files.py"}
+    for path in source.rglob("*.py"):
+        code = path.read_text(encoding="utf-8")
+        if path.relative_to(source).as_posix() in own:
+            continue
+        for call in ("mkstemp", "mkdtemp", ".rename(", "partial.replace(", "os.replace("):
+            assert call not in code, f"{path.relative_to(source)}: {call} belongs to textune/files.py"

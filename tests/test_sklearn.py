@@ -1,0 +1,85 @@
+"""The estimator: scikit-learn's rules, the types of the classes, and a run that knows them by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from textune.bundle import read_manifest
+from textune.errors import ConfigError
+from textune.inference import Predictor
+from textune.sklearn import TextClassifier
+from tiny import make_rows
+
+
+@pytest.fixture(scope="module")
+def estimator(backbone: Path) -> TextClassifier:
+    more = {"device": "cpu", "precision": "fp32", "threads": 1, "validation_fraction": 0.2}
+    return TextClassifier(backbone=str(backbone), epochs=4, learning_rate=5e-3, batch_size=8, settings=more)
+
+
+@pytest.fixture(scope="module")
+def brief(estimator: TextClassifier) -> TextClassifier:
+    """One that need not learn."""
+    return TextClassifier(
+        **estimator.get_params() | {"epochs": 1, "settings": {**estimator.settings, "contrast_steps": 0}}
+    )
+
+
+@pytest.mark.parametrize("kind", ["text", "integer", "boolean"])
+def test_estimator_keeps_the_type_of_its_classes(kind: str, estimator: TextClassifier) -> None:
+    from sklearn.base import clone
+
+    texts, labels = zip(*make_rows(40), strict=True)
+    made: Any = {"text": np.asarray(labels), "integer": np.asarray([10 if x == "positive" else -3 for x in labels]),
+                 "boolean": np.asarray([x == "positive" for x in labels])}[kind]  # fmt: skip
+    fitted = clone(estimator).fit(list(texts), made)
+    assert fitted.classes_.tolist() == sorted(set(made.tolist())) and fitted.classes_.dtype == made.dtype
+    probabilities = fitted.predict_proba(texts)
+    np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-9)
+    predicted = fitted.predict(texts)
+    assert predicted.dtype == made.dtype and np.array_equal(predicted, fitted.classes_[probabilities.argmax(1)])
+    assert fitted.score(texts, made) > 0.7
+
+
+def test_estimators_run_knows_the_classes_by_what_they_are_called(brief: TextClassifier, tmp_path: Path) -> None:
+    from sklearn.base import clone
+
+    texts, labels = zip(*make_rows(40), strict=True)
+    weighed = clone(brief).set_params(settings={**brief.settings, "class_weights": "negative=1,positive=3"})
+    weighed.fit(texts, labels).save(tmp_path / "kept")
+    manifest = read_manifest(tmp_path / "kept")
+    assert manifest.labels == manifest.label_values == ("negative", "positive")
+    assert Predictor.load(tmp_path / "kept").predict(texts) == weighed.predict(texts).tolist()
+    with pytest.raises(ConfigError, match="in the order of classes_"):
+        clone(brief).set_params(settings={"labels": "positive,negative"}).fit(texts, labels)
+    blank = ["" if label == "negative" else label for label in labels]
+    unnamed = clone(brief).fit(texts, blank)
+    assert set(unnamed.predict(texts)) <= {"", "positive"}
+    unnamed.save(tmp_path / "unnamed")
+    assert read_manifest(tmp_path / "unnamed").labels == ("0", "1")
+
+
+def test_estimator_in_a_pipeline_and_cross_validation(brief: TextClassifier, tmp_path: Path) -> None:
+    from sklearn.base import clone
+    from sklearn.exceptions import NotFittedError
+    from sklearn.model_selection import cross_val_score
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import FunctionTransformer
+
+    texts, labels = zip(*make_rows(40), strict=True)
+    scores = cross_val_score(brief, np.asarray(texts), np.asarray(labels), cv=2, error_score="raise")
+    assert len(scores) == 2 and ((scores >= 0) & (scores <= 1)).all()
+    pipeline = make_pipeline(FunctionTransformer(lambda x: [t.lower() for t in x]), clone(brief))
+    pipeline.fit([t.upper() for t in texts], labels)
+    assert set(pipeline.predict(texts)) <= {"negative", "positive"}
+    with pytest.raises(NotFittedError):
+        clone(brief).predict(texts)
+    assert clone(brief).get_params() == brief.get_params()
+    pipeline[-1].save(tmp_path / "kept")
+    np.testing.assert_allclose(
+        Predictor.load(tmp_path / "kept").predict_proba(texts), pipeline[-1].predict_proba(texts), atol=1e-9
+    )
