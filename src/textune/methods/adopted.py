@@ -34,8 +34,8 @@ _OTHER_TYPES = (
     "VBLORA",
     "WAVEFT",
 )
-"""What is imported beside the types of our own methods: the tests see to each. The types that are left out read more
-files, compile code or want more than a text."""
+"""peft's types that can be imported in addition to those of our methods; each is tested. The other types read
+additional files, compile code or need more input than a text."""
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ class PeftMethod(Method):
     """A method that peft implements.
 
     peft_type: peft's name of it; an adapter of that type made elsewhere is imported as this method. peft_fields: option
-    -> field of peft's configuration, for the options that such an adapter brings.
+    -> field of peft's configuration, for the options that an imported adapter sets.
     """
 
     needs_peft: ClassVar[bool] = True
