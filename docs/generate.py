@@ -187,7 +187,9 @@ def describe_exit_codes() -> Iterator[str]:
 
 def show(value: Any) -> str:
     """Return a default as a table shows it."""
-    return "automatic" if value is None else "(one space)" if value == " " else "(empty)" if value == "" else f"`{value}`"
+    if value is None:
+        return "automatic"
+    return {" ": "(one space)", "": "(empty)"}.get(value, f"`{value}`") if isinstance(value, str) else f"`{value}`"
 
 
 def allowed(f: dataclasses.Field[Any]) -> str:

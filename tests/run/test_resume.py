@@ -199,7 +199,7 @@ def test_damaged_newest_checkpoint_is_named_and_the_one_before_is_taken(
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2 if harm == "cut" else 0])
     progress = StopAt()
     run = resume(stopped, progress=progress)
-    (warning,) = [w for w in progress.warnings if "going back" in w]
+    (warning,) = [w for w in progress.warnings if "using the checkpoint before" in w]
     assert str(newest) in warning and (name in warning or harm != "flip")
     assert any("resuming at step 6" in line for line in progress.said)
     assert hash_weights(run.folder) == hash_weights(whole.folder)

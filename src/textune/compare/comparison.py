@@ -59,7 +59,7 @@ def _describe_machine(run: RunRecord) -> str:
 
 
 def _count(runs: Sequence[RunRecord]) -> Counts:
-    """Return what each seed's model earned: right answers, or with several labels per text those of micro F1."""
+    """Return each seed's counts: correct rows, or with several labels per text the counts of micro F1."""
     first = runs[0]
     return task_of(first.manifest).count_earned(first.true, [run.predicted for run in runs], first.unknown.sum(1))
 
@@ -68,7 +68,7 @@ def _describe(group: Group, counts: Counts) -> Candidate:
     runs = group.runs
     values = counts.values
     macro = [run.evaluation.further[0].value for run in runs]
-    if len(runs) == 1:  # as the run's own report has them
+    if len(runs) == 1:  # the same intervals as in the run's report
         interval, macro_interval = runs[0].evaluation.headline.interval, runs[0].evaluation.further[0].interval
     else:
         interval, macro_interval = estimate_interval(counts), _estimate_macro_f1(runs)

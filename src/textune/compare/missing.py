@@ -30,9 +30,9 @@ def list_configs(
 ) -> list[RunConfig]:
     """Return the settings of every requested run: each method on each backbone with each seed, on the same rows.
 
-    The split is made with the first seed for all of them. The name of a run holds a hash of its settings, so that the
-    same command finds it again, and another one does not. A method or backbone of None is open: it is that of the run
-    of init=, or the default. Raises ConfigError or ModelError for what is not supported.
+    All runs are split with the first seed. A run's name contains a hash of its settings, so that only the same command
+    finds it again. A method or backbone of None is open: that of the run of init=, or the default. Raises ConfigError
+    or ModelError for unsupported combinations.
     """
     if settings.get("name") is not None:
         raise ConfigError("name=: the runs of a comparison are named automatically", hint="set runs_dir= instead")
@@ -44,10 +44,11 @@ def list_configs(
     configs = []
     for backbone in backbones:
         for name in methods:
-            shared = {"method": {"name": name, **options}, "backbone": backbone}
-            each = [build_config({"split_seed": seeds[0]} | dict(settings) | shared | {"seed": seed}) for seed in seeds]
-            resolve_model(adopt_init(each[0]))
-            configs += [config.replace(name=_build_name(config)) for config in each]
+            shared = {"split_seed": seeds[0]} | dict(settings)
+            shared |= {"method": {"name": name, **options}, "backbone": backbone}
+            by_seed = [build_config(shared | {"seed": seed}) for seed in seeds]
+            resolve_model(adopt_init(by_seed[0]))
+            configs += [config.replace(name=_build_name(config)) for config in by_seed]
     return configs
 
 

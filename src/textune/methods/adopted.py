@@ -34,8 +34,8 @@ _OTHER_TYPES = (
     "VBLORA",
     "WAVEFT",
 )
-"""What is imported beside the types of our own methods: the tests see to each. The types that are left out read more
-files, compile code or want more than a text."""
+"""peft's types that can be imported in addition to those of our methods; each is tested. The other types read
+additional files, compile code or need more input than a text."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class AdoptedPeft(PeftMethod):
     options_type = AdoptedOptions
 
     def build_peft_config(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> Any:
-        """Return the configuration that the adapter came with."""
+        """Return the adapter's original configuration."""
         return build_config(self.options.peft_type, json.loads(self.options.settings), self.peft_task_type)
 
 
@@ -71,31 +71,31 @@ class AdoptedPrompt(PromptMethod):
         return int(json.loads(self.options.settings)["num_virtual_tokens"])
 
     def needs_equal_lengths(self, family: Family) -> bool:
-        """Return True for decoders, but under a prefix: there the ids tell where a text ends."""
-        from textune.methods.prefix import Prefix  # the registry lists methods in the order of their first import
+        """Return True for decoders, except with a prefix: there the ids show where a text ends."""
+        from textune.methods.prefix import Prefix  # not at the top: the registry lists methods in import order
 
         return self.options.peft_type != Prefix.peft_type and super().needs_equal_lengths(family)
 
     def build_peft_config(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> Any:
-        """Return the configuration that the prompt came with."""
+        """Return the prompt's original configuration."""
         return build_config(self.options.peft_type, json.loads(self.options.settings), self.peft_task_type)
 
 
 def list_exact() -> dict[str, type[PeftMethod]]:
-    """Return peft's type -> the method that may build the very same adapter."""
-    ours = (cls for _, cls in methods if issubclass(cls, PeftMethod))
-    return {cls.peft_type: cls for cls in ours if cls.peft_type is not None}
+    """Return peft's type -> the method that can build the same adapter."""
+    classes = (cls for _, cls in methods if issubclass(cls, PeftMethod))
+    return {cls.peft_type: cls for cls in classes if cls.peft_type is not None}
 
 
 def list_peft_types() -> tuple[str, ...]:
-    """Return peft's names of everything that can be imported."""
+    """Return peft's names of all adapter types that can be imported."""
     return tuple(sorted({*list_exact(), *_OTHER_TYPES}))
 
 
 def build_config(peft_type: str, settings: dict[str, Any], task_type: str = Task.peft_task_type) -> Any:
-    """Return peft's configuration of a classifier to predict with; raise ValueError or TypeError as peft does."""
+    """Return peft's configuration for inference; raise ValueError or TypeError as peft does."""
     from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
     from peft.utils import PeftType
 
-    kind = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(peft_type)]
-    return kind(task_type=task_type, inference_mode=True, **settings)
+    config_class = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(peft_type)]
+    return config_class(task_type=task_type, inference_mode=True, **settings)

@@ -57,18 +57,18 @@ class Method:
     families_refused: ClassVar[Mapping[str, str]] = {}
     """Family name -> why it does not support this method."""
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    """Name -> options: forms of the method that are proven on every family as the method itself is."""
+    """Name -> options: variants that the contract tests run on every family, like the method itself."""
     peft_task_type: str = Task.peft_task_type
-    """peft's name of what is trained, for methods that come from peft; `for_task` sets it."""
+    """peft's task type, for methods that peft implements; `for_task` sets it."""
 
     def __init__(self, options: Any) -> None:
         self.options = options
 
     def for_task(self, task: Task) -> Self:
-        """Return the method as it trains models of a task."""
-        fitting = copy.copy(self)
-        fitting.peft_task_type = task.peft_task_type
-        return fitting
+        """Return a copy of the method that trains models of this task."""
+        method = copy.copy(self)
+        method.peft_task_type = task.peft_task_type
+        return method
 
     @classmethod
     def refusal(cls, family: Family) -> str | None:
@@ -208,12 +208,12 @@ def longest_text(method: Method, backbone: Backbone) -> int:
 
 
 def check_fit(method: Method, backbone: Backbone, max_length: int | None) -> None:
-    """Raise ModelError where the backbone does not support the method, ConfigError where it reads fewer tokens."""
+    """Raise ModelError if the backbone does not support the method, ConfigError if max_length exceeds its limit."""
     check_family(method, backbone.family)
-    most = longest_text(method, backbone)
-    if max_length is not None and max_length > most:
-        beside = f" beside the {method.virtual_tokens} virtual ones of {method.key}" if method.virtual_tokens else ""
-        raise ConfigError(f"max_length={max_length}: {backbone.id} reads at most {most} tokens{beside}")
+    limit = longest_text(method, backbone)
+    if max_length is not None and max_length > limit:
+        virtual = f" with {method.key}'s {method.virtual_tokens} virtual tokens" if method.virtual_tokens else ""
+        raise ConfigError(f"max_length={max_length}: {backbone.id} reads at most {limit} tokens{virtual}")
 
 
 def freeze_all_but(model: torch.nn.Module, modules: Iterable[str]) -> None:

@@ -33,8 +33,8 @@ def list_saved_modules(family: Family, new_modules: tuple[str, ...]) -> list[str
 class PeftMethod(Method):
     """A method that peft implements.
 
-    peft_type: peft's name of it; an adapter of that type made elsewhere is imported as this method. peft_fields: option
-    -> field of peft's configuration, for the options that such an adapter brings.
+    peft_type: peft's name of the method; adapters of this type are imported as this method. peft_fields: option
+    -> field of peft's configuration, for the options that an imported adapter sets.
     """
 
     needs_peft: ClassVar[bool] = True

@@ -30,34 +30,34 @@ _OF_ONE_METHOD = (ConfigError.exit_code, ModelError.exit_code, MissingExtraError
 
 
 def list_plans(
-    settings: Mapping[str, Any], chosen: Sequence[str], backbones: Sequence[str | None], progress: Progress
+    settings: Mapping[str, Any], requested: Sequence[str], backbones: Sequence[str | None], progress: Progress
 ) -> list[RunConfig]:
     """Return the settings of every run to forecast: each method on each backbone.
 
-    chosen: the methods; none: all that a family supports, and the others are reported with the reason. A backbone of
-    None is open: it is that of the run of init=, or the default. Raises ConfigError or ModelError for a method that was
-    named and is not supported.
+    requested: the methods; empty: all that the family supports, and the others are reported with the reason. A backbone
+    of None is open: that of the run of init=, or the default. Raises ConfigError or ModelError for a requested method
+    that is not supported.
     """
-    given = settings.get("method")
-    options = {k: v for k, v in given.items() if k != "name"} if isinstance(given, Mapping) else {}
-    if options and not chosen:
-        raise ConfigError("method.*: belongs to one method", hint="name it: methods=lora")
-    if settings.get("init") and not chosen:
-        chosen = [read_manifest(str(settings["init"]), verify=False).method]
+    raw_method = settings.get("method")
+    options = {k: v for k, v in raw_method.items() if k != "name"} if isinstance(raw_method, Mapping) else {}
+    if options and not requested:
+        raise ConfigError("method.*: only applies to one method", hint="name it, such as methods=lora")
+    if settings.get("init") and not requested:
+        requested = [read_manifest(str(settings["init"]), verify=False).method]
     find = functools.cache(lambda name, trust: resolve_backbone(name, trust=trust))
     configs: list[RunConfig] = []
     refused: list[TextuneError] = []
     for backbone in backbones:
         trust = settings.get("trust")
         if not settings.get("init"):
-            find(choose_backbone(build_config({"backbone": backbone})), trust)  # raises, whatever the method
-        for name in chosen or methods.names():
+            find(choose_backbone(build_config({"backbone": backbone})), trust)  # an error here holds for every method
+        for name in requested or methods.names():
             config = build_config(dict(settings) | {"method": {"name": name, **options}, "backbone": backbone})
             try:
                 adopted = adopt_init(config)
                 resolve_model(adopted, find)
             except (ConfigError, ModelError, MissingExtraError) as error:
-                if chosen:
+                if requested:
                     raise
                 progress.say(f"{name}: {error.message}" if isinstance(error, ConfigError) else error.message)
                 refused.append(error)
@@ -82,7 +82,7 @@ def plan_runs(
     with ExitStack() as stack:
         cache_copy = _copy_cache(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="textune-plan-"))))
         task = stack.enter_context(progress.task("rehearsing", len(configs)))
-        prepare_seconds: dict[str, float] = {}
+        preparing: dict[str, float] = {}
         for config in configs:
             # On the disk of the runs, since it determines how fast checkpoints are written.
             runs = Path(config.runs_dir).absolute()
@@ -97,9 +97,9 @@ def plan_runs(
                 progress.warn(error.message)
                 failed.append(error)
                 continue
-            # only the first run tokenizes: the others find its tokens in the cache, and a run by itself would not
-            slowest = max(prepare_seconds.get(choose_backbone(config), 0.0), forecast.seconds["prepare"])
-            prepare_seconds[choose_backbone(config)] = slowest
+            # Only the first rehearsal tokenizes; the others reuse its tokens, which a single run could not.
+            slowest = max(preparing.get(choose_backbone(config), 0.0), forecast.seconds["prepare"])
+            preparing[choose_backbone(config)] = slowest
             forecasts.append(replace(forecast, seconds={**forecast.seconds, "prepare": slowest}))
             task.advance(1, f"{forecast.method} on {forecast.backbone}")
     if not forecasts:

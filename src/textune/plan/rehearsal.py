@@ -69,7 +69,7 @@ def rehearse(config: RunConfig, folder: Path, seconds: float, launched: float, p
     parts |= {"frozen": frozen.forecast(_SHARES["frozen"] * seconds), "steps": spent}
     evaluations = max(count_evaluations(trainer.total_steps, every), 1)
     tuning = prepared.task.tunes
-    parts["load"] += each  # before the first step, outside of training's own time
+    parts["load"] += each  # the evaluation before the first step does not count as training time
     parts["evaluations"] = each * (evaluations + tuning)
     saves = _count_saves(
         trainer.total_steps,
@@ -251,8 +251,8 @@ def _save(rehearsal: _Rehearsal, folder: Path, progress: Progress) -> Manifest:
     prepared, trainer = rehearsal.prepared, rehearsal.trainer
     from textune.training.trainer import TrainingResult
 
-    nothing = TrainingResult(0, 0, None, 0.0, False, trainer.total_steps)
-    fitted = Fitted(rehearsal.opened, SolvedHead(), nothing, 0.0)
+    untrained = TrainingResult(0, 0, None, 0.0, False, trainer.total_steps)
+    fitted = Fitted(rehearsal.opened, SolvedHead(), untrained, 0.0)
     return save(
         prepared, fitted, folder, progress, Calibration(1.0, prepared.task.untuned(prepared.classes).thresholds)
     )

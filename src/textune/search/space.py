@@ -171,7 +171,7 @@ def parse_space(raw: Any, base: RunConfig) -> tuple[Space, list[str]]:
     """Parse `sweep: space:`; return it with a line for each problem."""
     if not isinstance(raw, Mapping) or not raw:
         return Space((), choose_method(base)), [
-            "space: must name settings with their values, as learning_rate: [1e-3, "
+            "space: must name settings with their values, such as learning_rate: [1e-3, "
             "5e-4] or {low: 1e-4, high: 1e-2, log: true}"
         ]
     problems: list[str] = []
@@ -179,9 +179,9 @@ def parse_space(raw: Any, base: RunConfig) -> tuple[Space, list[str]]:
     raw = {str(name): values for name, values in raw.items()}
     names = sorted(raw, key=lambda name: name != "method")
     for name in names:
-        others = next((d.values for d in dimensions if d.name == "method"), (choose_method(base),))
-        found = _parse_dimension(name, raw[name], base, others, problems)
-        dimensions += [found] if found else []
+        searched_methods = next((d.values for d in dimensions if d.name == "method"), (choose_method(base),))
+        dimension = _parse_dimension(name, raw[name], base, searched_methods, problems)
+        dimensions += [dimension] if dimension else []
     return Space(tuple(dimensions), choose_method(base)), problems
 
 

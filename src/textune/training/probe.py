@@ -61,8 +61,8 @@ def solve_probe(
 ) -> Probe:
     """Solve the head; cross-validation on at most 5,000 rows chooses C.
 
-    features: float32 [rows, width]. targets: as the task encodes them. strength: the C to take, without choosing.
-    advance: called after each regression. Without an intercept in the loss, features are scaled but not centred.
+    features: float32 [rows, width]. targets: as the task encodes them. strength: a fixed C, without cross-validation.
+    advance: called after each regression. Without an intercept in the loss, features are scaled but not centered.
     """
     mean, scale = _measure_scale(features)
     mean = mean if loss.intercept else np.zeros_like(mean)
@@ -135,7 +135,7 @@ def _choose_strength(
 
 
 def assign_folds(targets: Targets, seed: int, *, by_class: bool) -> NDArray[np.int64]:
-    """Return each row's fold, int64 [rows]. by_class: targets are class numbers, each spread evenly over the folds."""
+    """Return each row's fold, int64 [rows]. by_class: targets are class numbers, and folds are stratified by them."""
     order = np.random.default_rng([seed, 1]).permutation(len(targets))
     if by_class:
         order = order[np.argsort(targets[order], kind="stable")]
