@@ -19,7 +19,7 @@ _FILES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".xlsx", ".x
 
 
 def predict(
-    run: str = typer.Argument(..., metavar="RUN"),
+    run: str = typer.Argument(..., metavar="RUN", help="A run folder."),
     what: list[str] = typer.Argument(
         None, metavar="[TEXT|FILE|-] [KEY=VALUE]...", help="Texts, one file, or - for stdin."
     ),
@@ -30,7 +30,7 @@ def predict(
     device: str = typer.Option("auto", "--device", help=DEVICE_HELP),
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
-    """Classify texts, a file, standard input, or texts typed interactively."""
+    """Classify texts, a file, standard input or typed texts."""
     from textune.engine.session import begin_session
 
     begin_session(run)
