@@ -462,7 +462,7 @@ def test_the_command_line(runs: dict[str, Path], tmp_path: Path) -> None:
     assert re.search(r"lora +2 +\d+\.\d% ± ", shown)
     assert "selecting on the test set" in shown
     failed = call_textune("compare", *folders, "epochs=3", cwd=tmp_path, code=2)
-    assert "without settings" in failed.stderr
+    assert "finished runs take no settings" in failed.stderr
     assert "nothing to compare" in call_textune("compare", "reviews.csv", "epochs=3", cwd=tmp_path, code=2).stderr
     call_textune("compare", folders[0], "nowhere", cwd=tmp_path, code=5)
     assert "Traceback" not in failed.stderr

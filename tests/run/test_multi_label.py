@@ -112,7 +112,7 @@ def test_joined_labels_train_and_an_empty_cell_is_set_apart(backbone: Path, tmp_
     table = write_table(tmp_path / "joined.csv", as_joined)
     found = train_tiny(table, backbone, tmp_path / "joined", progress)
     assert found.manifest.task == "multi_label"
-    assert any("rows have no label" in warning for warning in found.metrics["warnings"])
+    assert any("rows without label were skipped" in warning for warning in found.metrics["warnings"])
     assert any("task: multi_label" in line and "task=single_label" in line for line in progress.said)
     whole = train_tiny(table, backbone, tmp_path / "whole", task="single_label", label_smoothing=0.1)
     assert whole.manifest.task == "single_label" and "blame|music" in whole.manifest.labels

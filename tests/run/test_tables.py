@@ -42,10 +42,10 @@ def test_label_columns_of_the_test_table_stand_for_those_of_training(test, test_
 @pytest.mark.parametrize(
     ("test", "test_label", "told"),
     [
-        ([*write_marks("is_toxic", "is_insult"), {"rude": 0}], "is_toxic,is_insult,rude", ["3 label columns", "had 2"]),
-        (write_marks("is_toxic", "insult"), "insult,is_toxic", ["'insult' in the position of 'toxic'"]),
-        (write_marks("toxic", "label"), None, ["of training, but not 'insult'", "test_label="]),
-        (write_marks("is_toxic", "is_insult"), "is_toxic", ["knows none", "'0', '1'"]),
+        ([*write_marks("is_toxic", "is_insult"), {"rude": 0}], "is_toxic,is_insult,rude", ["3 label columns", "has 2"]),
+        (write_marks("is_toxic", "insult"), "insult,is_toxic", ["'insult' in the place of 'toxic'"]),
+        (write_marks("toxic", "label"), None, ["there is no 'insult'", "test_label="]),
+        (write_marks("is_toxic", "is_insult"), "is_toxic", ["has none of the test rows' labels", "'0', '1'"]),
     ],
 )
 def test_label_columns_that_do_not_match_are_refused(test, test_label, told) -> None:
@@ -86,5 +86,5 @@ def test_rows_without_any_label_are_no_strange_labels() -> None:
     several = [{"text": f"text {i}", "labels": [["a"], ["b"], []][i % 3]} for i in range(24)]
     none = [{"text": f"other {i}", "labels": []} for i in range(4)]
     assert len(prepare(none, training=several).test) == 4
-    with pytest.raises(DataError, match="knows none of the test rows' labels: they are 'c'"):
+    with pytest.raises(DataError, match="has none of the test rows' labels: they are 'c'"):
         prepare([*none, {"text": "strange", "labels": ["c"]}], training=several)

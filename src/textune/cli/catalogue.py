@@ -10,7 +10,7 @@ from textune.cli.output import JSON_HELP, print_json, print_table
 
 
 def methods(json_output: bool = typer.Option(False, "--json", help=JSON_HELP)) -> None:
-    """List the tuning methods, their options and the model families that they support."""
+    """List the tuning methods, their options and supported families."""
     import dataclasses
 
     from textune.methods import methods as registry

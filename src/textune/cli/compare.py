@@ -22,7 +22,10 @@ def compare(
     output: Path = typer.Option(None, "--output", "-o", help="Folder for report.html, report.md and compare.json."),
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
-    """Compare runs, or train and compare several methods: scores, costs and significant differences."""
+    """Compare runs or methods: scores, costs and significance.
+
+    Runs that do not exist yet are trained first.
+    """
     from textune.compare import compare_runs
     from textune.report.comparison_page import check_output, write_comparison
     from textune.version import __version__

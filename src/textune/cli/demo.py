@@ -19,7 +19,7 @@ def demo(
     runs_dir: str = typer.Option("runs", "--runs-dir", help="Folder for the runs."),
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
-    """Train, evaluate and try a film-review classifier, offline, in a few minutes."""
+    """Train, evaluate and try a film-review classifier, offline."""
     progress = open_tuned_progress()
     from textune.config import build_config
     from textune.run import train_config

@@ -11,7 +11,7 @@ from textune.cli.output import JSON_HELP, print_facts, print_json
 
 
 def doctor(json_output: bool = typer.Option(False, "--json", help=JSON_HELP)) -> None:
-    """Show versions, device, the embedded model and free disk space of this machine."""
+    """Show versions, device, embedded model and free disk space."""
     import os
     import shutil
 

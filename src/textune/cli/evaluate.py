@@ -10,7 +10,7 @@ from textune.cli.output import DEVICE_HELP, JSON_HELP, gather_settings, print_ev
 
 
 def evaluate(
-    run: str = typer.Argument(..., metavar="RUN"),
+    run: str = typer.Argument(..., metavar="RUN", help="A run folder."),
     data: str = typer.Argument(..., metavar="DATA", help="A labelled table."),
     settings: list[str] = typer.Argument(None, metavar="[KEY=VALUE]...", help="text=, label=, sample=, backbone=, ..."),
     device: str = typer.Option("auto", "--device", help=DEVICE_HELP),
@@ -48,7 +48,7 @@ def evaluate(
 
 
 def report(
-    run: str = typer.Argument(..., metavar="RUN"),
+    run: str = typer.Argument(..., metavar="RUN", help="A run folder."),
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
     """Print a run's scores and the path of its HTML report."""

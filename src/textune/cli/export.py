@@ -10,7 +10,7 @@ from textune.cli.output import JSON_HELP, print_json
 
 
 def export(
-    run: str = typer.Argument(..., metavar="RUN"),
+    run: str = typer.Argument(..., metavar="RUN", help="A run folder."),
     to: str = typer.Option("merged", "--to", help="merged (for transformers), or onnx or onnx-int8 (no torch needed)."),
     output: Path = typer.Option(None, "--output", "-o", help="Output folder; default: RUN-FORM."),
     backbone: str = typer.Option(None, "--backbone", help="Path of the base model, if it was a local folder."),
@@ -109,7 +109,10 @@ def push(
     public: bool = typer.Option(False, "--public", help="Make it public; default: private."),
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
-    """Upload a run or a merged model to the Hugging Face hub, without any texts from the data."""
+    """Upload a run or merged model to the Hugging Face hub.
+
+    Texts from the data, logs and checkpoints are not uploaded.
+    """
     from textune.export.merged import push_folder
 
     address = push_folder(folder, hub_id, private=not public)

@@ -18,7 +18,10 @@ def inspect(
     settings: list[str] = typer.Argument(None, metavar="[KEY=VALUE]...", help="text=, label=, test=, max_length=, ..."),
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
-    """Check data before training (labels, balance, lengths, duplicates, empty cells), or show what a run contains."""
+    """Check data before training, or show what a run contains.
+
+    For data: rows, labels and their balance, lengths, duplicates, conflicting labels and empty cells.
+    """
     if (Path(data) / "textune.json").is_file():
         _inspect_run(data, json_output)
         return

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from textune.tasks import AnyEvaluation
 
 JSON_HELP = "Print one JSON object to standard output; progress goes to standard error."
-DEVICE_HELP = "cpu, cuda or mps; default: the fastest available."
+DEVICE_HELP = "cpu, cuda, mps or auto (the fastest available)."
 
 
 def print_json(content: Mapping[str, Any]) -> None:

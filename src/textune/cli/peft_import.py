@@ -23,7 +23,7 @@ def import_adapter(
     output: Path = typer.Option(None, "--output", "-o", help="Output folder; default: runs/NAME."),
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
-    """Import a peft adapter as a run, after checking that it gives the same logits."""
+    """Import a peft adapter as a run, with a check of its logits."""
     from textune.bundle import read_manifest
     from textune.peft_import.importer import import_adapter as adopt
     from textune.progress import open_progress

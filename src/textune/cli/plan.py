@@ -27,7 +27,10 @@ def plan(
     rehearse: Path | None = typer.Option(None, "--rehearse", hidden=True),
     launched: float = typer.Option(0.0, "--launched", hidden=True),
 ) -> None:
-    """Forecast the time, memory and disk of a run, for each method and backbone, before training."""
+    """Forecast time, memory and disk of runs before training.
+
+    Each method and backbone is rehearsed for a few seconds.
+    """
     from textune.config import build_config
 
     flat = gather_settings(settings or [], data)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def predict(
-    run: str = typer.Argument(..., metavar="RUN"),
+    run: str = typer.Argument(..., metavar="RUN", help="A run folder."),
     what: list[str] = typer.Argument(
         None, metavar="[TEXT|FILE|-] [KEY=VALUE]...", help="Texts, one file, or - for stdin."
     ),
@@ -28,7 +28,7 @@ def predict(
     device: str = typer.Option("auto", "--device", help=DEVICE_HELP),
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
-    """Classify texts, a file, standard input, or texts typed interactively."""
+    """Classify texts, a file, standard input or typed texts."""
     from textune.engine.session import begin_session
 
     begin_session(run)

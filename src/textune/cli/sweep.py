@@ -21,7 +21,7 @@ def sweep(
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace a sweep of the same name."),
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
-    """Search over settings: select on validation rows, then test the winner once."""
+    """Search settings on validation rows and test the winner once."""
     flat = gather_settings(settings or [], config)
     flat |= {f"sweep.{k}": v for k, v in (("workers", workers), ("executor", executor)) if v is not None}
     from textune.search.settings import build_sweep

@@ -14,7 +14,7 @@ def tokens(
     ),
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
-    """Show the tokens and ids of a text, and the part that a model would read."""
+    """Show a text's tokens and ids, as the model reads them."""
     from textune.backbones import resolve_backbone
     from textune.config import build_config
     from textune.config.defaults import choose_backbone, choose_long_text, choose_max_length
