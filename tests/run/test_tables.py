@@ -42,9 +42,9 @@ def test_label_columns_of_the_test_table_stand_for_those_of_training(test, test_
 @pytest.mark.parametrize(
     ("test", "test_label", "told"),
     [
-        ([*write_marks("is_toxic", "is_insult"), {"rude": 0}], "is_toxic,is_insult,rude", ["3 label columns", "has 2"]),
-        (write_marks("is_toxic", "insult"), "insult,is_toxic", ["'insult' in the place of 'toxic'"]),
-        (write_marks("toxic", "label"), None, ["there is no 'insult'", "test_label="]),
+        ([*write_marks("is_toxic", "is_insult"), {"rude": 0}], "is_toxic,is_insult,rude", ["3 label columns", "had 2"]),
+        (write_marks("is_toxic", "insult"), "insult,is_toxic", ["'insult' in the position of 'toxic'"]),
+        (write_marks("toxic", "label"), None, ["of training, but not 'insult'", "test_label="]),
         (write_marks("is_toxic", "is_insult"), "is_toxic", ["has none of the test rows' labels", "'0', '1'"]),
     ],
 )
