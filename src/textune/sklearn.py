@@ -14,7 +14,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from textune.config.values import LabelPairs
-from textune.errors import ConfigError
+from textune.errors import ConfigError, DataError
+from textune.inference.texts import is_missing, list_texts
 
 
 class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -52,8 +53,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         from textune.progress import Silent
         from textune.run import train_only
 
-        texts = [str(text) for text in np.asarray(X, dtype=object).ravel()]
-        labels = _one_label_each(y)
+        texts, labels = _list_texts(X), _one_label_each(y)
         if len(texts) != len(labels):
             raise ValueError(f"X has {len(texts)} texts, y has {len(labels)} labels")
         self.classes_, codes = np.unique(labels, return_inverse=True)
@@ -83,7 +83,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             from textune.inference import load
 
             self._predictor = load(self.run_folder_)
-        return np.asarray(self._predictor.predict_proba([str(text) for text in np.asarray(X, dtype=object).ravel()]))
+        return np.asarray(self._predictor.predict_proba(_list_texts(X)))
 
     def predict(self, X: Sequence[str]) -> NDArray[Any]:  # noqa: N803
         """Return the class of each text."""
@@ -94,6 +94,15 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Copy the run's bundle to a folder."""
         check_is_fitted(self, "run_folder_")
         shutil.copytree(self.run_folder_, folder)
+
+
+def _list_texts(X: Any) -> list[str]:  # noqa: N803
+    """Return the texts of X, a column of a table included; raise ValueError for missing and empty ones."""
+    values = np.asarray(X, dtype=object).ravel() if getattr(X, "ndim", 1) == 2 else X
+    try:
+        return list_texts(values)
+    except DataError as error:
+        raise ValueError(f"X: {error.message}") from error
 
 
 def _name_classes(classes: NDArray[Any]) -> list[str]:
@@ -117,6 +126,9 @@ def _one_label_each(y: Sequence[Any]) -> NDArray[Any]:
     message = "TextClassifier takes one label per text; for several use textune.train(rows, task='multi_label')"
     if any(isinstance(label, list | tuple | set | frozenset | np.ndarray) for label in y):
         raise ValueError(message)
+    missing = [number for number, label in enumerate(y, 1) if is_missing(label)]
+    if missing:
+        raise ValueError(f"y: label {missing[0]} is missing ({len(missing)} of {len(y)} are)")
     labels = np.asarray(y)
     if labels.ndim > 1 and labels.shape[1:] != (1,):
         raise ValueError(message)

@@ -38,7 +38,7 @@ def test_prediction_looks_for_no_label_and_takes_no_group_for_the_text() -> None
 
 def test_the_second_text_of_a_pair_must_be_there() -> None:
     pairs = TextColumns(("premise",), text_pair="hypothesis", label="label")
-    with pytest.raises(DataError, match="there is no column 'hypothesis'"):
+    with pytest.raises(DataError, match="no column 'hypothesis'"):
         reuse_columns(table("premise", "label"), pairs, NOTHING)
     named = NamedColumns(text_pair="claim")
     assert reuse_columns(table("premise", "claim", "label"), pairs, named).text_pair == "claim"
@@ -55,7 +55,7 @@ def test_the_second_text_of_a_pair_must_be_there() -> None:
 def test_a_part_of_the_label_columns_is_refused_with_what_to_do(setting: str | None, hint: str) -> None:
     marks = TextColumns(("text",), indicators=("toxic", "insult"))
     rows = read_table([{"text": f"text {i}", "toxic": i % 2} for i in range(8)])
-    with pytest.raises(DataError, match="there is no 'insult'") as caught:
+    with pytest.raises(DataError, match="but not 'insult'") as caught:
         build_labelled(rows, marks, NamedColumns(label_setting=setting), "multi_label", "|")
     assert (caught.value.hint or "").startswith(hint)
 

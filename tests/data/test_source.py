@@ -362,7 +362,7 @@ def test_a_folder_takes_any_table_of_a_split_and_no_list_of_names(tmp_path):
     for name, cells in (("train.tab", "text\tlabel\na\t1\nb\t0\n"), ("test.txt", "text\nfile-1\n")):
         (tmp_path / name).write_text(cells)
     assert read_table(tmp_path).arrow["text"].to_pylist() == ["a", "b"]
-    with pytest.raises(DataError, match="there is no part 'test'"):
+    with pytest.raises(DataError, match="no split 'test'"):
         read_table(f"{tmp_path}#test")
 
 

@@ -201,8 +201,8 @@ def test_file_of_pairs(pairs_run: Run, tmp_path: Path) -> None:
 
 def test_standard_input_is_read_line_by_line(finished: Run, work: Path) -> None:
     command = call_textune("predict", str(finished.folder), "-", "--json", cwd=work, stdin="a good film\n\r\n\nbad\r\n")
-    assert [p["text"] for p in json.loads(command.stdout)["predictions"]] == ["a good film", "bad"]
-    empty = call_textune("predict", str(finished.folder), cwd=work, stdin="\n", code=3)
+    assert [p["text"] for p in json.loads(command.stdout)["predictions"]] == ["a good film", "", "", "bad"]
+    empty = call_textune("predict", str(finished.folder), cwd=work, stdin="", code=3)
     assert "standard input contains no text" in empty.stderr
 
 

@@ -26,7 +26,9 @@ def _run(words: list[str], debug: bool) -> int:
     import typer
 
     from textune.cli.app import app
+    from textune.cli.output import set_words
 
+    set_words(words)
     tune_libraries()
     if not debug:
         _quiet_libraries()

@@ -151,6 +151,19 @@ def gather_settings(words: Sequence[str], first: str | None = None) -> dict[str,
     return merge_settings({"data": first}, settings)
 
 
+_words: list[str] = []
+
+
+def set_words(words: Sequence[str]) -> None:
+    """Note the command line as it was typed."""
+    _words[:] = words
+
+
+def get_words() -> list[str]:
+    """Return the command line as it was typed: the parser takes -- away."""
+    return list(_words)
+
+
 def split_list(value: Any) -> list[str]:
     """Return the words of `a,b`, or of a list from YAML."""
     if value is None:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from textune.cli.output import DEVICE_HELP, JSON_HELP, gather_settings, print_json, print_table
+from textune.cli.output import DEVICE_HELP, JSON_HELP, gather_settings, get_words, print_json, print_table
 
 if TYPE_CHECKING:
     from textune.config import RunConfig
     from textune.inference import Predictor
+    from textune.tasks import AnyPrediction
 
 
 def predict(
@@ -34,9 +38,7 @@ def predict(
     begin_session(run)
     from textune.config import build_config, known_settings
 
-    known = known_settings()
-    words = [w for w in what or [] if "=" in w and w.partition("=")[0] in known]
-    texts = [w for w in what or [] if w not in words]
+    words, texts = _sort_words(what or [], known_settings())
     config = build_config(gather_settings(words))
     file = _find_file(texts)
     from textune.inference import Predictor
@@ -55,28 +57,116 @@ def predict(
     elif not texts and sys.stdin.isatty():
         _converse(predictor, probabilities)
     else:
-        from textune.inference.files import read_lines
+        _answer_lines(predictor, probabilities, json_output)
 
-        lines = list(read_lines(sys.stdin))
-        if not lines:
-            from textune.errors import DataError
 
-            raise DataError("standard input contains no text", hint="give one text per line")
-        _print(predictor, lines, probabilities, json_output)
+_USED = ("backbone", "precision", "trust", "text", "text_pair", "encoding", "delimiter")
+"""The settings that mean something to a prediction."""
+_SETTING = re.compile(r"([A-Za-z_][A-Za-z_.-]*)=")
+
+
+def _sort_words(what: list[str], known: Collection[str]) -> tuple[list[str], list[str]]:
+    """Return settings and texts; what comes after -- is text. Raises ConfigError for what may be meant as a setting."""
+    from textune.errors import ConfigError, suggest
+
+    literal = _count_after_dashes(what)
+    words: list[str] = []
+    texts: list[str] = []
+    for place, word in enumerate(what):
+        found = None if place >= len(what) - literal else _SETTING.match(word)
+        key = found[1].replace("-", "_") if found else ""
+        as_text = f"if it is a text, put -- before it: textune predict RUN -- {shlex.quote(word)}"
+        if key in _USED:
+            words.append(word)
+        elif key in known:
+            raise ConfigError(f"{key}=: is not a setting of predict", hint=as_text)
+        elif key and " " not in word and (close := suggest(key, known)):
+            raise ConfigError(f"unknown setting '{key}'{close}", hint=as_text)
+        else:
+            texts.append(word)
+    return words, texts
+
+
+def _count_after_dashes(what: list[str]) -> int:
+    """Return how many of the last words were given after --, which the parser takes away."""
+    arguments = get_words()
+    after = len(arguments) - arguments.index("--") - 1 if "--" in arguments else 0
+    return min(after, len(what))
+
+
+def _answer_lines(predictor: Predictor, probabilities: bool, json_output: bool) -> None:
+    """Print an answer for every line of standard input, blank ones too, as soon as it has arrived."""
+    from textune.errors import DataError
+    from textune.inference.lines import LineReader
+    from textune.progress import open_progress
+
+    reader, rows = LineReader(sys.stdin.buffer), 0
+    header = ("label", *predictor.labels, "text") if probabilities else ("label", "probability", "text")
+    every: list[dict[str, Any]] = []
+    for lines in reader.batches():
+        filled = [line for line in lines if line.strip()]
+        answers = iter(predictor.classify(filled) if filled else ())
+        predictions = [next(answers) if line.strip() else None for line in lines]
+        if json_output:
+            every += [
+                {"text": line} | ({"label": None} if p is None else vars(p))
+                for line, p in zip(lines, predictions, strict=True)
+            ]
+        else:
+            if not rows:
+                typer.echo("\t".join(header))
+            for line, prediction in zip(lines, predictions, strict=True):
+                typer.echo("\t".join((*_show(predictor, prediction, probabilities), line)))
+            sys.stdout.flush()
+        rows += len(lines)
+    if not rows:
+        raise DataError("standard input contains no text", hint="give one text per line")
+    if json_output:
+        print_json({"predictions": every})
+    if reader.foreign:
+        open_progress().warn(f"{reader.foreign:,} lines are not UTF-8; they were read as Windows-1252")
+
+
+def _show(predictor: Predictor, prediction: AnyPrediction | None, probabilities: bool) -> tuple[str, ...]:
+    """Return the cells of an answer: the label, and one probability or that of every class."""
+    from textune.evaluation import NO_LABEL
+
+    if prediction is None:
+        return ("",) * (1 + (len(predictor.labels) if probabilities else 1))
+    show = predictor.task.format_value
+    shown = prediction.probabilities if probabilities else prediction.answer
+    label = ", ".join(prediction.answer) or NO_LABEL
+    values = tuple(map(show, shown.values()))
+    return (label, *values) if probabilities else (label, ", ".join(values))
 
 
 def _find_file(texts: list[str]) -> Path | None:
+    """Return the file that is meant: any path that exists, and any word that ends like a table.
+
+    Raises DataError for a folder, a missing file, and a file among texts.
+    """
     from textune.errors import DataError
 
-    files = [text for text in texts if _names_table(text)]
-    there = [t for t in files if Path(t).is_file()]
-    if there and len(texts) == 1:
-        return Path(there[0])
-    if there:
-        raise DataError(f"{there[0]}: give one file alone, or texts only")
-    if files and len(texts) == 1 and len(texts[0].split()) == 1:
-        raise DataError(f"{files[0]}: no such file")
+    existing = [text for text in texts if text != "-" and _exists(text)]
+    if existing and len(texts) > 1:
+        raise DataError(
+            f"{existing[0]}: give either one file or only texts",
+            hint="if it is a text, and not the file of this name, write it differently or run in another folder",
+        )
+    if existing and Path(existing[0]).is_dir():
+        raise DataError(f"{existing[0]}: is a folder", hint="give one file")
+    if existing:
+        return Path(existing[0])
+    if len(texts) == 1 and _names_table(texts[0]) and len(texts[0].split()) == 1:
+        raise DataError(f"{texts[0]}: no such file")
     return None
+
+
+def _exists(word: str) -> bool:
+    try:
+        return bool(word.strip()) and os.path.exists(word)  # noqa: PTH110  Path raises for a name that is too long
+    except ValueError:  # a NUL character
+        return False
 
 
 def _names_table(word: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -229,11 +229,3 @@ _WRITERS: dict[str, type[Any]] = {
 def list_writable() -> tuple[str, ...]:
     """Return the endings of the files that `predict_file` writes."""
     return tuple(_WRITERS)
-
-
-def read_lines(stream: Any) -> Iterator[str]:
-    """Yield the non-empty lines of standard input, one text each."""
-    for line in stream:
-        text = line.rstrip("\n").rstrip("\r")
-        if text.strip():
-            yield text
