@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -83,3 +87,36 @@ def test_estimator_in_a_pipeline_and_cross_validation(brief: TextClassifier, tmp
     np.testing.assert_allclose(
         Predictor.load(tmp_path / "kept").predict_proba(texts), pipeline[-1].predict_proba(texts), atol=1e-9
     )
+
+
+def test_a_dumped_estimator_answers_in_another_process(brief: TextClassifier, tmp_path: Path) -> None:
+    from sklearn.base import clone
+    from sklearn.exceptions import NotFittedError
+
+    fitted = clone(brief).fit(*zip(*make_rows(40), strict=True))
+    texts = ["a good film", "dull"]
+    fresh = copy.deepcopy(fitted)
+    before = pickle.loads(pickle.dumps(fresh))  # before its model was ever loaded
+    expected = fitted.predict_proba(texts)
+    after = pickle.loads(pickle.dumps(fitted))
+    for other in (fresh, before, after):
+        assert other.run_folder_ != fitted.run_folder_
+        np.testing.assert_allclose(other.predict_proba(texts), expected, atol=1e-6)
+    with pytest.raises(NotFittedError):
+        pickle.loads(pickle.dumps(clone(fitted))).predict(texts)
+    (tmp_path / "model.pickle").write_bytes(pickle.dumps(fitted))
+    code = "import pickle, sys; print(*pickle.load(open(sys.argv[1], 'rb')).predict(['a good film']))"
+    words = [sys.executable, "-c", code, str(tmp_path / "model.pickle")]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(fitted.predict(["a good film"])[0])]
+
+
+def test_missing_texts_and_labels_are_refused_as_scikit_learn_does(backbone: Path) -> None:
+    make = lambda: TextClassifier(backbone=str(backbone), epochs=1, max_length=32)  # noqa: E731
+    texts = [f"{word} film {i}" for i in range(12) for word in ("good", "bad")]
+    labels: list[Any] = [i % 2 for i in range(24)]
+    for missing in (None, float("nan"), np.nan):
+        with pytest.raises(ValueError, match="y: label 3 is missing"):
+            make().fit(texts, [*labels[:2], missing, *labels[3:]])
+        with pytest.raises(ValueError, match="X: text 3 is missing"):
+            make().fit([*texts[:2], missing, *texts[3:]], labels)

@@ -15,7 +15,11 @@ from sklearn.utils.validation import check_is_fitted
 
 from textune.config.values import LabelPairs
 from textune.errors import ConfigError, DataError
+from textune.files import confined_path
 from textune.inference.texts import is_missing, list_texts
+
+_OF_PROCESS = ("_folder", "_predictor", "run_folder_")
+_FILES = "_files"
 
 
 class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -24,6 +28,8 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     The run is trained in a temporary folder that goes with the estimator; `save` keeps it. settings: any other
     setting of `textune train --settings`, as a mapping. What is None is decided by the rules of `textune train`.
     """
+
+    _predictor: Any
 
     def __init__(
         self,
@@ -72,7 +78,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         rows = [{"text": text, "label": values[code]} for text, code in zip(texts, codes, strict=True)]
         run = train_only(config, Silent(), {"data": rows})
         self.run_folder_ = run
-        self._predictor: Any = None
+        self._predictor = None
         self.n_features_in_ = 1
         return self
 
@@ -89,6 +95,31 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Return the class of each text."""
         check_is_fitted(self, "run_folder_")
         return np.asarray(self.classes_[self.predict_proba(X).argmax(1)])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the parameters and, once fitted, the bytes of the bundle: its folder goes with this process."""
+        state = {key: value for key, value in super().__getstate__().items() if key not in _OF_PROCESS}
+        if hasattr(self, "run_folder_"):
+            files = [path for path in self.run_folder_.rglob("*") if path.is_file()]
+            state[_FILES] = {path.relative_to(self.run_folder_).as_posix(): path.read_bytes() for path in files}
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Write the bundle to a folder of this process."""
+        files = state.pop(_FILES, None)
+        super().__setstate__(state)
+        if files is None:
+            return
+        self._open_folder()
+        for name, content in files.items():
+            path = confined_path(self.run_folder_, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+
+    def _open_folder(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="textune-")
+        self.run_folder_ = Path(self._folder.name) / "run"
+        self._predictor = None
 
     def save(self, folder: str | Path) -> None:
         """Copy the run's bundle to a folder."""

@@ -140,3 +140,15 @@ def test_many_rows_and_classes_take_little_time():
     start = time.process_time()
     evaluate(probabilities, true, [str(i) for i in range(77)])
     assert time.process_time() - start < 4  # 0.2 to 1 s alone; room for a busy machine
+
+
+def test_a_matrix_of_many_classes_is_stored_by_its_filled_cells():
+    labels = [f"c{i}" for i in range(300)]
+    random = np.random.default_rng(0)
+    probabilities = random.dirichlet(np.ones(300), 400)
+    evaluation = evaluate(probabilities, random.integers(0, 300, 400), labels)
+    stored = json.loads(json.dumps(evaluation.to_dict()))
+    assert len(json.dumps(stored["confusion"])) < 10_000
+    assert Evaluation.from_dict(stored) == evaluation
+    few = evaluate(probabilities[:, :3], random.integers(0, 3, 400), labels[:3])
+    assert few.to_dict()["confusion"] == [list(row) for row in few.confusion]

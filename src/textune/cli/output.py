@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -122,9 +123,17 @@ def print_run(run: Run) -> None:
         [
             ("report", str(run.report)),
             ("bundle", f"{run.folder} ({size})" if size else str(run.folder)),
-            ("next", f'textune predict {run.folder} "a text to classify"'),
+            ("next", next_command(run)),
         ]
     )
+
+
+def next_command(run: Run) -> str:
+    """Return a command that classifies with the run, ready to be pasted."""
+    folder = shlex.quote(str(run.folder))
+    if run.manifest.columns.text_pair is not None:  # a pair cannot be typed, a table has both texts
+        return f"textune predict {folder} FILE.csv"
+    return f'textune predict {folder} "a text to classify"'
 
 
 def print_evaluation(evaluation: AnyEvaluation) -> None:

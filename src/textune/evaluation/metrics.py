@@ -18,6 +18,8 @@ NAMELESS = "(unknown label)"
 """Stands for unknown labels without names."""
 
 _MOST_CLASSES_IN_MATRIX = 12
+_MOST_CLASSES_STORED_DENSE = 50
+"""A dense matrix grows with the square of the classes; with more of them only the cells that are not 0 are stored."""
 _HEADERS = ("precision", "recall", "f1-score", "support")
 
 
@@ -99,7 +101,10 @@ class Evaluation:
         """Return plain lists, dicts and numbers for JSON, without loss."""
         flat = asdict(self)
         flat["classes"] = list(flat["classes"])
-        flat["confusion"] = [list(row) for row in self.confusion]
+        if len(self.classes) > _MOST_CLASSES_STORED_DENSE:
+            flat["confusion"] = {"classes": len(self.classes), "counts": _list_counts(self.confusion)}
+        else:
+            flat["confusion"] = [list(row) for row in self.confusion]
         return flat
 
     @classmethod
@@ -112,7 +117,7 @@ class Evaluation:
                 macro=Averages(**stored["macro"]),
                 weighted=Averages(**stored["weighted"]),
                 classes=tuple(ClassFigures(**figures) for figures in stored["classes"]),
-                confusion=tuple(tuple(row) for row in stored["confusion"]),
+                confusion=_read_confusion(stored["confusion"]),
                 intervals={name: Interval(**bounds) for name, bounds in stored["intervals"].items()},
                 log_loss=stored["log_loss"],
                 unknown_labels=dict(stored["unknown_labels"]),
@@ -228,6 +233,21 @@ def _log_loss(scores: NDArray[np.float64], true: NDArray[np.int64]) -> float:
     true_scores = scores[np.arange(len(true)), true]
     # As in scikit-learn, clipping keeps the mean finite if a probability is rounded to zero.
     return float(-np.log(np.clip(true_scores, np.finfo(np.float64).eps, 1.0)).mean())
+
+
+def _list_counts(confusion: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Return [true, predicted, rows] of the cells that are not 0."""
+    return [[i, j, count] for i, row in enumerate(confusion) for j, count in enumerate(row) if count]
+
+
+def _read_confusion(stored: Any) -> tuple[tuple[int, ...], ...]:
+    """Return the matrix [true][predicted] of either form in which it is stored."""
+    if not isinstance(stored, Mapping):
+        return tuple(tuple(row) for row in stored)
+    matrix = np.zeros((stored["classes"],) * 2, np.int64)
+    for true, predicted, count in stored["counts"]:
+        matrix[true, predicted] = count
+    return tuple(tuple(int(count) for count in row) for row in matrix)
 
 
 def format_evaluation(evaluation: Evaluation) -> str:
