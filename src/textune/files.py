@@ -33,6 +33,7 @@ def write_file(path: Path, *, shared: bool = False) -> Iterator[Path]:
     shared: other processes may be writing the same; each has a partial file of its own, and the last one wins.
     """
     partial = _name_partial(path, shared)
+    partial.unlink(missing_ok=True)  # a link of that name would lead elsewhere
     try:
         yield partial
         flush(partial)
@@ -133,8 +134,17 @@ def hash_files(folder: Path, names: list[str]) -> dict[str, str]:
     return {name: hash_file(confined_path(folder, name)) for name in sorted(names)}
 
 
+def refuse_link(path: Path) -> None:
+    """Raise BundleError where a file is a symbolic link: nothing is written through links."""
+    if path.is_symlink():
+        raise BundleError(
+            f"{path}: is a symbolic link, and textune writes through none", hint="put a file in its place"
+        )
+
+
 def append_json_line(path: Path, content: Mapping[str, Any]) -> None:
-    """Append one JSON line to a log file."""
+    """Append one JSON line to a log file; raise BundleError for a link, which may lead anywhere."""
+    refuse_link(path)
     with path.open("a", encoding="utf-8") as stream:
         stream.write(json.dumps(content, ensure_ascii=False) + "\n")
 

@@ -156,7 +156,7 @@ def test_what_cannot_be_is_refused(
         main(["--debug", "export", str(finished.folder), "--to", "onnx", "--force"])
     copy = shutil.copytree(exported, tmp_path / "copy")
     (copy / "model.onnx").write_bytes(b"nothing")
-    with pytest.raises(BundleError, match="altered"):
+    with pytest.raises(BundleError, match="changed or damaged"):
         Predictor.load(copy)
     with pytest.raises(BundleError, match="cannot be loaded"):
         engine.OnnxEngine(copy)

@@ -67,7 +67,8 @@ def _export_onnx(
     overwrite: bool,
     json_output: bool,
 ) -> None:
-    from textune.export.onnx import check_output, describe_onnx, export_onnx
+    from textune.export.marker import check_output
+    from textune.export.onnx import describe_onnx, export_onnx
     from textune.progress import open_progress
 
     target = output or Path(run).with_name(f"{Path(run).name}-{form}")

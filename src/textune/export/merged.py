@@ -18,7 +18,8 @@ from textune.bundle import MANIFEST, SETTINGS, Manifest, read_manifest, refuse_e
 from textune.config import TRUNCATE, build_config, load_settings, write_settings
 from textune.engine.same_logits import PROBES, pair_probes, require_same
 from textune.errors import BundleError, ModelError
-from textune.files import hash_file, write_folder
+from textune.export.marker import MARKER, check_output, read_marker, write_marker
+from textune.files import confined_path, hash_file, write_folder
 from textune.inference import Predictor
 from textune.methods import methods, resolve_saved
 from textune.tokens import text_between
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     import torch
 
 THRESHOLDS = "thresholds.json"
-PUBLISHED = ("*.safetensors", "*.json", "*.txt", "*.md", "*.model", SETTINGS, "backbone/config.json")
-PRIVATE = ("checkpoints/*", "evaluation/*", "tensorboard/*", "*.jsonl", "plan.json", ".lock")
 
 
 def export_merged(run: str | Path, output: Path, *, backbone: str | None = None, overwrite: bool = False) -> Path:
@@ -39,10 +38,7 @@ def export_merged(run: str | Path, output: Path, *, backbone: str | None = None,
     only with truncation=True. The folder is loaded again and checked on a padded batch.
     Raises BundleError if its logits differ.
     """
-    if output.exists() and not overwrite:
-        raise BundleError(f"{output}: already exists", hint="choose another --output, or add --overwrite")
-    if output.exists() and not (output / "config.json").is_file():
-        raise BundleError(f"{output}: is not a merged model and is not overwritten")
+    check_output(output, overwrite)
     manifest = read_manifest(run)
     refuse_exported(run, manifest)
     refuse_unmergeable(run, manifest)
@@ -68,6 +64,7 @@ def export_merged(run: str | Path, output: Path, *, backbone: str | None = None,
         if card:
             (partial / "README.md").write_text(card, encoding="utf-8")
         _check_merged(partial, predictor, expected)
+        write_marker(partial, "merged")
     return output
 
 
@@ -145,10 +142,7 @@ def push_folder(folder: str | Path, hub_id: str, *, private: bool = True, api: A
     Evaluation texts, logs and checkpoints are not uploaded. Raises BundleError or ModelError.
     """
     folder = Path(folder)
-    if (folder / "textune.json").is_file():
-        refuse_exported(folder, read_manifest(folder))
-    elif not (folder / "config.json").is_file():
-        raise BundleError(f"{folder}: neither a finished run nor a merged model")
+    names = _list_published(folder)
     if api is None:
         import huggingface_hub
 
@@ -156,15 +150,14 @@ def push_folder(folder: str | Path, hub_id: str, *, private: bool = True, api: A
     try:
         address = api.create_repo(hub_id, private=private, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="textune-push-") as place:
-            staged = shutil.copytree(
-                folder, Path(place) / "run", ignore=shutil.ignore_patterns("checkpoints", "evaluation")
-            )
+            staged = Path(place) / "run"
+            for name in names:
+                (staged / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(confined_path(folder, name), staged / name)
             _hide_paths(staged)
             api.upload_folder(
                 repo_id=hub_id,
                 folder_path=str(staged),
-                allow_patterns=list(PUBLISHED),
-                ignore_patterns=list(PRIVATE),
                 commit_message="Upload a classifier trained with textune",
             )
     except Exception as error:  # the hub's client passes on its transport's errors
@@ -173,6 +166,25 @@ def push_folder(folder: str | Path, hub_id: str, *, private: bool = True, api: A
             f"{hub_id}: could not be published: {reason}", hint="log in with 'hf auth login', and check the name"
         ) from error
     return str(address)
+
+
+def _list_published(folder: Path) -> list[str]:
+    """Return the files that make up a run or a merged model, and nothing else that lies in its folder.
+
+    Raises BundleError for what is neither, and for a link in the place of a file.
+    """
+    if (folder / MANIFEST).is_file():
+        manifest = read_manifest(folder)
+        refuse_exported(folder, manifest)
+        names = [MANIFEST, *manifest.files]
+    elif (folder / MARKER).is_file():
+        names = read_marker(folder)
+    else:
+        raise BundleError(f"{folder}: neither a finished run nor a model that textune exported")
+    names += ["README.md"] if (folder / "README.md").is_file() and "README.md" not in names else []
+    if links := [name for name in names if (folder / name).is_symlink()]:
+        raise BundleError(f"{folder / links[0]}: is a symbolic link and is not published")
+    return names
 
 
 def _hide_paths(folder: Path) -> None:

@@ -26,6 +26,7 @@ from textune.engine.same_logits import PROBES, pair_probes, require_same
 from textune.engine.session import GRAPH, import_runtime
 from textune.errors import BundleError, MissingExtraError, ModelError, TextuneError
 from textune.evaluation import compare_pair
+from textune.export.marker import check_output, write_marker
 from textune.export.merged import refuse_unmergeable
 from textune.files import hash_files, write_file, write_folder
 from textune.inference import Predictor
@@ -118,17 +119,8 @@ def export_onnx(
                         hint="export with --to onnx, evaluate on other rows with --data FILE, or accept with --force",
                     )
             _seal(partial, predictor, form, names, quality)
+        write_marker(partial, form)
     return quality
-
-
-def check_output(output: Path, overwrite: bool) -> None:
-    """Raise BundleError if the folder exists and must not be replaced."""
-    if not output.exists():
-        return
-    if not overwrite:
-        raise BundleError(f"{output}: already exists", hint="choose another --output, or add --overwrite")
-    if not (output / GRAPH).is_file():
-        raise BundleError(f"{output}: is not an exported model and is not overwritten")
 
 
 def import_tools() -> None:

@@ -1,0 +1,51 @@
+"""What an export wrote, listed in the folder itself: only such files are ever replaced or published."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from textune.errors import BundleError
+from textune.files import read_json
+
+MARKER = "textune_export.json"
+
+
+def write_marker(folder: Path, form: str) -> None:
+    """List every file of a finished export."""
+    content = {"form": form, "files": sorted(list_files(folder))}
+    (folder / MARKER).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def read_marker(folder: Path) -> list[str]:
+    """Return the files that an export wrote, by their names in the folder; raise BundleError if there is no list."""
+    files = read_json(folder / MARKER, "the list of exported files").get("files")
+    if not isinstance(files, list) or not all(isinstance(name, str) for name in files):
+        raise BundleError(f"{folder / MARKER}: the list of exported files is damaged")
+    return files
+
+
+def check_output(output: Path, overwrite: bool) -> None:
+    """Raise BundleError if the folder exists and must not be replaced: it holds more than textune exported there."""
+    if not output.exists() and not output.is_symlink():
+        return
+    if not overwrite:
+        raise BundleError(f"{output}: already exists", hint="choose another --output, or add --overwrite")
+    hint = "choose another --output, or remove it yourself"
+    if output.is_symlink() or not output.is_dir():
+        raise BundleError(f"{output}: is a link or a file, not an export; it is not overwritten", hint=hint)
+    if not (output / MARKER).is_file():
+        raise BundleError(f"{output}: was not exported by textune and is not overwritten", hint=hint)
+    known = {MARKER, *read_marker(output)}
+    foreign = sorted(name for name in list_files(output) if name not in known)
+    if foreign:
+        more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
+        raise BundleError(f"{output}: also holds {foreign[0]}{more}, and is not overwritten", hint=hint)
+
+
+def list_files(folder: Path) -> Iterator[str]:
+    """Yield the names of all files and links below a folder; links are not followed."""
+    for path in folder.rglob("*"):
+        if path.is_symlink() or not path.is_dir():
+            yield path.relative_to(folder).as_posix()
