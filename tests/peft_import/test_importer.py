@@ -443,11 +443,11 @@ def test_commands_work_on_an_imported_run(
     assert json.loads(told)["run"] == "runs/adopted"
     reviews = write_reviews(work / "reviews.csv", rows=20)
     for command, expected in (
-        (("inspect", "runs/adopted"), "not measured"),
+        (("inspect", "runs/adopted"), "not evaluated"),
         (("predict", "runs/adopted", "good film"), "probability"),
         (("predict", "runs/adopted", str(reviews)), "20 rows"),
         (("evaluate", "runs/adopted", str(reviews)), "accuracy"),
-        (("export", "runs/adopted", "--output", "merged"), "checked by a fresh load"),
+        (("export", "runs/adopted", "--output", "merged"), "verified by loading it again"),
     ):
         code, told = call_here(capsys, *command)
         assert code == 0, told

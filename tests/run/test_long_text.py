@@ -157,7 +157,7 @@ def test_pairs_are_refused_before_a_folder_is_made(form: str, tmp_path: Path, ba
 def test_a_run_that_cuts_much_says_what_would_read_more(tmp_path: Path, backbone: Path, long_reviews: Path) -> None:
     run = train_tiny(long_reviews, backbone, tmp_path / "run", max_length=16, epochs=1)
     (warning,) = [w for w in run.metrics["warnings"] if "long_text=window" in w]
-    assert "longer than max_length 16, and cut there" in warning
+    assert "longer than max_length 16 and truncated" in warning
     assert "long_text=window" in run.report.read_text(encoding="utf-8")
 
 

@@ -310,5 +310,5 @@ def test_runs_of_before_load_as_they_did(finished: Run, tmp_path: Path) -> None:
     assert old.manifest.task == "single_label" and old.manifest.thresholds is None
     assert old.predict(["a lovely film"]) == finished.predict(["a lovely film"])
     path.write_text(json.dumps(content | {"task": "ranking"}), encoding="utf-8")
-    with pytest.raises(BundleError, match="unknown task 'ranking'"), pytest.warns(OldBundleWarning):
+    with pytest.raises(BundleError, match="the task 'ranking' is not known"), pytest.warns(OldBundleWarning):
         Predictor.load(tmp_path / "old")

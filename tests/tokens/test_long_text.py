@@ -294,8 +294,16 @@ def test_cache_knows_the_form_and_mends_itself(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize(
     ("form", "told", "advice"),
     [
-        (LongText(), "50.0% of the texts are longer than max_length 8 and truncated", "long_text=window reads all"),
-        (LongText("head_tail", head_fraction=0.5), "only their first and last tokens", "long_text=window reads all"),
+        (
+            LongText(),
+            "50.0% of the texts are longer than max_length 8 and truncated",
+            "long_text=window reads them in full",
+        ),
+        (
+            LongText("head_tail", head_fraction=0.5),
+            "only their first and last tokens",
+            "long_text=window reads them in full",
+        ),
         (LongText("window", 2, 16), "and read in up to 12 windows", None),
         (LongText("window", 2, 3), "and read in up to 3 windows; 25.0% are truncated", "A larger max_windows="),
     ],

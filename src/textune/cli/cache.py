@@ -11,7 +11,7 @@ def cache(
     clean: bool = typer.Option(False, "--clean", help="Delete the whole cache."),
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
-    """Show or clean the cache of tokenised tables."""
+    """Show or clean the cache of tokenized tables."""
     from textune import cache as store
 
     freed = store.clean() if clean else 0
@@ -31,6 +31,6 @@ def cache(
     if clean:
         typer.echo(f"{freed / 1e6:.1f} MB freed")
     typer.echo(
-        f"{store.cache_dir()}: {len(entries)} tokenised tables, {size / 1e6:.1f} MB of at most "
+        f"{store.cache_dir()}: {len(entries)} tokenized tables, {size / 1e6:.1f} MB of at most "
         f"{store.LARGEST_BYTES / 1e9:.0f} GB; the least recently used are deleted first"
     )

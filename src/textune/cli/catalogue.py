@@ -45,7 +45,7 @@ def methods(json_output: bool = typer.Option(False, "--json", help=JSON_HELP)) -
 
 
 def backbones(json_output: bool = typer.Option(False, "--json", help=JSON_HELP)) -> None:
-    """List the model families that can be tuned, and the embedded model."""
+    """List the embedded model and the supported model families."""
     from textune.backbones import MINILM
     from textune.backbones.families import families
     from textune.backbones.pooling import explain_refusal
