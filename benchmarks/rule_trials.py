@@ -130,9 +130,9 @@ def run_trial(name: str, folder: Path, size: str, seed: int, settings: dict[str,
     with tempfile.TemporaryDirectory() as place:
         flat = {"data": "rows", "validation": "rows", "test_fraction": 0, "label": label, "seed": seed}
         flat |= {"text": "text"} | fixed | settings
-        shared = Judge({"data": learn, "validation": judge})
-        prepared = prepare(build_config(flat), Silent(), shared)
-        fit(prepared, Path(place), Silent(), shared=shared)
+        prepared = prepare(build_config(flat), Silent(), Shared({"data": learn, "validation": judge}))
+        # a trial without steps is judged by its first look, which is the only one
+        fit(prepared, Path(place), Silent(), shared=Judge() if prepared.config.training.epochs else None)
         log = read_json_lines(Path(place) / "metrics.jsonl")
     scores = [
         {"step": e["step"], **{k: round(e[k], 4) for k in ("accuracy", "macro_f1", "micro_f1", "loss")}}

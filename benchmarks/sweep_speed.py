@@ -73,7 +73,7 @@ def main() -> None:
 
 
 def read_found(given: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """Return the sides that stand in --output already, by their name."""
+    """Return the sides that --output already has, by name."""
     path: Path | None = given.output
     lines = path.read_text(encoding="utf-8").splitlines() if path is not None and path.is_file() else []
     same = {"figure": "amazon sweep", "rows": given.rows, "validation_rows": given.validation_rows,
@@ -217,7 +217,7 @@ def measure_s(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def count_padded(rows: list[dict[str, Any]], size: int) -> float:
-    """Return the tokens of a row in the mean, padding included, of batches that are grouped by length."""
+    """Return the average tokens per row, padding included, of batches grouped by length."""
     import torch
     from transformers.trainer_pt_utils import get_length_grouped_indices
 

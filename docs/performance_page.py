@@ -16,7 +16,7 @@ _OPENING = """# Performance
 This page is written by `make docs` from the files in `results/`; the command that rebuilds each file stands beside
 its table. Absolute speeds are one machine's. Ratios are between sides that took turns on it, and travel better.
 
-The work: MiniLM (6 layers, 384 wide), LoRA of rank 8 on all linear layers, Amazon reviews of 166 tokens in the mean,
+The work: MiniLM (6 layers, 384 wide), LoRA of rank 8 on all linear layers, Amazon reviews of 166 tokens on average,
 at most 512, batches of 16.
 
 ## Mechanisms

@@ -251,7 +251,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], type[TextuneError], str]] = {
     "tensor": (lambda a: drop_tensors(a, "0.attention.self.query.lora_A"), BundleError, r"query.lora_A.* is missing"),
     "pickle": (pickle_weights, BundleError, "adapter_model.bin: the weights are a pickle"),
     "damaged": (lambda a: (a / "adapter_model.safetensors").write_bytes(b"x" * 99), BundleError, "weights are damaged"),
-    "not finite": (spoil_weights, BundleError, "no finite numbers"),
+    "not finite": (spoil_weights, BundleError, "logits are not finite"),
     "no weights": (lambda a: (a / "adapter_model.safetensors").unlink(), BundleError, "no weights"),
     "no config": (lambda a: (a / "adapter_config.json").unlink(), BundleError, "adapter_config.json is missing"),
     "broken config": (lambda a: (a / "adapter_config.json").write_text("["), BundleError, "damaged"),

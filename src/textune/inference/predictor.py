@@ -172,7 +172,9 @@ class Predictor:
 
     def encode(self, texts: Iterable[str], pairs: Iterable[str] | None = None) -> Tokenized:
         """Tokenize texts as in training; raise DataError for what is no text."""
-        first, second = self._list(texts, pairs)
+        return self._encode(*self._list(texts, pairs))
+
+    def _encode(self, first: list[str], second: list[str] | None) -> Tokenized:
         return encode_texts(self._tokenizer, first, second, self.manifest.max_length, self.manifest.long_text)
 
     def _list(self, texts: Iterable[str], pairs: Iterable[str] | None) -> tuple[list[str], list[str] | None]:
@@ -199,7 +201,7 @@ class Predictor:
         chunks = [np.zeros((0, len(self.labels)), np.float32)]
         for begin in range(0, len(first), _TEXTS_PER_CHUNK):
             end = begin + _TEXTS_PER_CHUNK
-            tokens = self.encode(first[begin:end], None if second is None else second[begin:end])
+            tokens = self._encode(first[begin:end], None if second is None else second[begin:end])
             nothing = np.full(len(tokens), -1)
             chunks.append(self.task.predict(run, EncodedSplit(tokens, nothing, nothing)))
         return np.concatenate(chunks)

@@ -300,7 +300,7 @@ class _Adoption:
         )
         expected = predict_logits(engine, EncodedSplit(tokens, nothing, nothing), self.backbone.padding)
         if not np.isfinite(expected).all():
-            raise BundleError(f"{self.adapter.folder}: its answers are no finite numbers: the weights are damaged")
+            raise BundleError(f"{self.adapter.folder}: its logits are not finite: the weights are damaged")
         given = str(self.backbone.folder) if self.backbone.local else None
         trust = given or self.backbone.id if self.backbone.trusted else None
         largest = 0.0

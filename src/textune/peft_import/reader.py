@@ -120,7 +120,7 @@ def _check_files(folder: Path) -> None:
     if not folder.is_dir():
         raise BundleError(f"{folder}: no such folder", hint=f"from the hub: hf download {folder} --local-dir FOLDER")
     if (folder / MANIFEST).is_file():
-        raise BundleError(f"{folder}: is already a textune run", hint="use it as it is")
+        raise BundleError(f"{folder}: is already a textune run", hint="use it directly")
     if not (folder / CONFIG).is_file():
         inside = sorted(path.parent.name for path in folder.glob(f"*/{CONFIG}"))
         hint = (

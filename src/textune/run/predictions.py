@@ -33,7 +33,7 @@ def write_predictions(path: Path, examples: Examples, probabilities: NDArray[Any
 
 
 def collect_errors(predictor: Predictor, probabilities: NDArray[Any], examples: Examples) -> list[ConfidentError]:
-    """Return the twenty wrong answers that the model was surest of."""
+    """Return the twenty wrong answers with the highest probability."""
     labels, task = labels_of(predictor.manifest), predictor.task
     rows = EvaluatedRows(joined_texts(examples), examples.rows(), task.find_unknown(labels, examples))
     return task.find_errors(probabilities, task.encode_targets(labels, examples), labels.names, rows)

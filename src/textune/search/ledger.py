@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -232,10 +232,6 @@ class Ledger:
                 members = max(1, members // (self.settings.halving.reduction if self.settings.halving else 1))
                 previous_share = share
         return done, max(planned, done)
-
-    def list_open(self) -> Iterator[Trial]:
-        """Yield the trials that are training or between two rungs."""
-        return (t for t in self.trials if t.state == RUNNING)
 
     def _note(self, trial: Trial, **changes: Any) -> Trial:
         """Store facts about a trial in the journal."""

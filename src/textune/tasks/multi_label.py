@@ -129,7 +129,7 @@ class MultiLabel(Task):
         none = facts.rows - facts.rows_labelled
         without = f"; {none:,} rows have none" if none else ""
         average = sum(facts.label_counts.values()) / max(facts.rows, 1)
-        return [("labels of a row", f"{average:.2f} in the mean{without}")]
+        return [("labels of a row", f"{average:.2f} on average{without}")]
 
     def build_objective(self, config: TrainingConfig, weights: Array | None = None) -> Objective:
         """Return binary cross entropy; weights: float32 [labels, 2]."""
