@@ -258,6 +258,19 @@ def call_textune(*words: str, cwd: Path, code: int | None = 0, **options: Any) -
     return command
 
 
+def call_here(capsys: Any, *words: str) -> tuple[int, str, str]:
+    """Run a command in this process: exit code, standard output, standard error."""
+    import pytest
+
+    from textune.cli import main as run_command
+
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as caught:
+        run_command(words)
+    shown = capsys.readouterr()
+    return int(caught.value.code or 0), shown.out, shown.err
+
+
 def _run_here(
     main: str, words: Sequence[str], cwd: Path, place: Path, terminal: str | None, environment: dict[str, str],
     die_in: tuple[str, int] | None,

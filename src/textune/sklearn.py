@@ -26,7 +26,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Fine-tune a transformer on texts and labels.
 
     The run is trained in a temporary folder that goes with the estimator; `save` keeps it. settings: any other
-    setting of `textune train --settings`, as a mapping. What is None is decided by the rules of `textune train`.
+    setting of `textune settings`, as a mapping. What is None is decided by the rules of `textune train`.
     """
 
     _predictor: Any

@@ -20,7 +20,7 @@ from textune.config import known_settings
 from textune.errors import TextuneError
 from textune.methods import methods
 from textune.run import Run
-from tiny import as_words, call_textune, make_rows, settings_for, write_reviews
+from tiny import as_words, call_here, call_textune, make_rows, settings_for, write_reviews
 
 HEAVY = {"torch", "transformers", "peft", "pandas", "streamlit", "sklearn", "polars", "datasets", "accelerate"}
 
@@ -32,15 +32,6 @@ def _warnings_as_before() -> Iterator[None]:
 
     with warnings.catch_warnings():
         yield
-
-
-def call_here(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
-    """Run a command in this process: exit code, standard output, standard error."""
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as caught:
-        main(words)
-    told = capsys.readouterr()
-    return int(caught.value.code or 0), told.out, told.err
 
 
 def test_help_lists_every_command_and_neither_it_nor_the_package_loads_what_is_heavy() -> None:

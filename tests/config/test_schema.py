@@ -44,7 +44,7 @@ def test_all_problems_stand_in_one_error() -> None:
         "dropout='nan': must be a finite number",
     ):  # fmt: skip
         assert part in told
-    assert "--settings" in (caught.value.hint or "")
+    assert "textune settings" in (caught.value.hint or "")
 
 
 def test_words_of_the_command_line_become_settings() -> None:

@@ -7,18 +7,20 @@ import os
 import sys
 from collections.abc import Sequence
 
-from textune.cli.environment import tune_libraries
+from textune.cli.environment import VERBOSE, tune_libraries
 from textune.errors import TextuneError
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit with 0, or with the error's exit code and its message on standard error.
 
-    `--debug` at any position shows tracebacks.
+    `--debug` at any position shows tracebacks, and `--verbose` what is done for speed.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
-    words = [word for word in words if word != "--debug"]
+    if "--verbose" in words:
+        os.environ[VERBOSE] = "1"
+    words = [word for word in words if word not in ("--debug", "--verbose")]
     sys.exit(_run(words, debug))
 
 
@@ -77,10 +79,15 @@ def _quiet_libraries() -> None:
     import warnings
 
     from textune.bundle import OldBundleWarning
+    from textune.config.aliases import AliasNote
+
+    def show(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+        print(f"{'note' if issubclass(category, AliasNote) else 'warning'}: {message}", file=sys.stderr)  # noqa: T201
 
     warnings.filterwarnings("ignore")
     warnings.filterwarnings("once", category=OldBundleWarning)
-    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)  # noqa: T201
+    warnings.filterwarnings("once", category=AliasNote)
+    warnings.showwarning = show
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")

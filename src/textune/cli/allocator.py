@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 
+from textune.cli.environment import VERBOSE
 from textune.progress import Progress, open_progress
 
 _VARIABLE = "TEXTUNE_MALLOC"
@@ -50,7 +51,7 @@ def tune_child_processes() -> None:
 def open_tuned_progress() -> Progress:
     """Tune the allocator and return a command's progress display."""
     message, progress = tune_allocator(), open_progress()
-    if message:
+    if message and os.environ.get(VERBOSE):
         progress.say(message)
     return progress
 

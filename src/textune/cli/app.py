@@ -16,47 +16,65 @@ from textune.cli import (
     peft_import,
     plan,
     predict,
+    runs,
     sweep,
     tokens,
     train,
 )
+from textune.cli.commands import CommandGroup, SettingsCommand, TextCommand
 
 app = typer.Typer(
     name="textune",
+    cls=CommandGroup,
     help="Fine-tune small, reliable text classifiers from labelled text, and measure them against simple baselines.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Settings are key=value pairs, as in YAML: textune train reviews.csv text=content label=stars epochs=3",
+    epilog="Settings are flags, or name=value: textune train reviews.csv --text content label=stars epochs=3",
 )
 
 
 @app.callback(invoke_without_command=True)
-def _top(version: bool = typer.Option(False, "--version", help="Show the version and exit.")) -> None:
+def _top(version: bool = typer.Option(False, "--version", "-V", help="Show the version and exit.")) -> None:
     if version:
-        from textune.version import __version__
-
-        typer.echo(__version__)
+        show_version()
         raise typer.Exit
 
 
+def show_version() -> None:
+    """Show the version."""
+    from textune.version import __version__
+
+    typer.echo(__version__)
+
+
+def show_help(command: str = typer.Argument(None, metavar="[COMMAND]")) -> None:
+    """Show the help of textune or of a command."""
+    words = ["--help"] if command is None else [command, "--help"]
+    app(words, prog_name="textune", standalone_mode=False)
+
+
 app.command("demo")(demo.demo)
-app.command("inspect")(inspect.inspect)
-app.command("tokens")(tokens.tokens)
-app.command("plan")(plan.plan)
-app.command("train")(train.train)
+app.command("inspect", cls=SettingsCommand)(inspect.inspect)
+app.command("tokens", cls=TextCommand)(tokens.tokens)
+app.command("plan", cls=SettingsCommand)(plan.plan)
+app.command("train", cls=SettingsCommand)(train.train)
 app.command("resume")(train.resume)
-app.command("sweep")(sweep.sweep)
-app.command("evaluate")(evaluate.evaluate)
+app.command("sweep", cls=SettingsCommand)(sweep.sweep)
+app.command("evaluate", cls=SettingsCommand)(evaluate.evaluate)
 app.command("report")(evaluate.report)
-app.command("compare")(compare.compare)
-app.command("predict")(predict.predict)
-app.command("import")(peft_import.import_adapter)
+app.command("runs")(runs.runs)
+app.command("list", hidden=True)(runs.runs)
+app.command("compare", cls=SettingsCommand)(compare.compare)
+app.command("predict", cls=TextCommand)(predict.predict)
+app.command("import", cls=SettingsCommand)(peft_import.import_adapter)
 app.command("export")(export.export)
 app.command("push")(export.push)
 app.command("methods")(catalogue.methods)
 app.command("backbones")(catalogue.backbones)
+app.command("settings")(catalogue.settings)
 app.command("doctor")(doctor.doctor)
 app.command("cache")(cache.cache)
+app.command("version", hidden=True)(show_version)
+app.command("help", hidden=True)(show_help)

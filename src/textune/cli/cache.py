@@ -8,7 +8,7 @@ from textune.cli.output import JSON_HELP, print_json
 
 
 def cache(
-    clean: bool = typer.Option(False, "--clean", help="Delete the whole cache."),
+    clean: bool = typer.Option(False, "--clean", "--clear", help="Delete the whole cache."),
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
     """Show or clean the cache of tokenized tables."""

@@ -1,4 +1,4 @@
-"""`textune methods` and `textune backbones`."""
+"""`textune methods`, `textune backbones` and `textune settings`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,17 @@ from typing import Any
 
 import typer
 
-from textune.cli.output import JSON_HELP, print_json, print_table
+from textune.cli.output import JSON_HELP, print_facts, print_json, print_table
 
 
-def methods(json_output: bool = typer.Option(False, "--json", help=JSON_HELP)) -> None:
-    """List the tuning methods, their options and supported families."""
+def methods(
+    name: str | None = typer.Argument(None, metavar="[METHOD]", help="One method, with its options and limits."),
+    json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
+) -> None:
+    """List the tuning methods, or show one of them.
+
+    With the options, learning rate and supported families of each.
+    """
     import dataclasses
 
     from textune.methods import methods as registry
@@ -29,6 +35,9 @@ def methods(json_output: bool = typer.Option(False, "--json", help=JSON_HELP)) -
         for key, method in registry
     ]
     matrix = build_matrix()
+    if name is not None:
+        _show_method(name, listed, matrix, json_output)
+        return
     if json_output:
         plain = {row: {name: vars(cell) for name, cell in cells.items()} for row, cells in matrix.items()}
         print_json({"methods": listed, "matrix": plain})
@@ -71,3 +80,90 @@ def backbones(json_output: bool = typer.Option(False, "--json", help=JSON_HELP))
     rows = [(str(f["family"]), str(f["kind"]), ", ".join(f["linear"]), ", ".join(f["head"])) for f in listed]
     print_table(("family", "kind", "LoRA target modules", "head modules"), rows)
     typer.echo("\nFor other families, textune guesses these modules and says so in the run.")
+
+
+def _show_method(name: str, listed: list[dict[str, Any]], matrix: Any, json_output: bool) -> None:
+    """Print one method: what it trains, when to use it, its options, and the families it works on."""
+    import dataclasses
+
+    from textune.methods import methods as registry
+    from textune.methods.support import REFUSED, UNPROVEN, WORKS
+
+    method = registry.get(name)
+    about = next(m for m in listed if m["method"] == name)
+    rows = {row: cells for row, cells in matrix.items() if row.split()[0] == name}
+    if json_output:
+        print_json(about | {"matrix": {row: {n: vars(c) for n, c in cells.items()} for row, cells in rows.items()}})
+        return
+    print_facts(
+        [
+            (name, method.summary),
+            ("use it", method.when),
+            ("paper", method.paper),
+            ("learning rate", f"{method.learning_rate:g} by default"),
+            ("export", "merges into the base model" if method.mergeable else "stays an adapter: it cannot be merged"),
+        ]
+    )
+    options = [
+        (f"method.{f.name}", show_default(f.default), f.metadata["help"])
+        for f in dataclasses.fields(method.options_type)
+    ]
+    if options:
+        typer.echo()
+        print_table(("option", "default", "meaning"), options)
+    typer.echo()
+    for row, cells in rows.items():
+        for state in (WORKS, REFUSED, UNPROVEN):
+            names = [n for n, cell in cells.items() if cell.state == state]
+            if names:
+                typer.echo(f"{row}: {state}: {', '.join(names)}")
+
+
+def settings(
+    name: str | None = typer.Argument(
+        None, metavar="[NAME]", help="Only settings whose name or meaning holds this word."
+    ),
+    json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
+) -> None:
+    """List all settings with their defaults.
+
+    The options of the methods are method.OPTION.
+    """
+    from textune.errors import ConfigError, suggest
+
+    every = describe_settings()
+    found = [row for row in every if name is None or name.replace("-", "_") in row[0] or name in row[2]]
+    if name is not None and not found:
+        raise ConfigError(f"no setting '{name}'{suggest(name, [row[0] for row in every])}")
+    if json_output:
+        print_json({"settings": [dict(zip(("setting", "default", "meaning"), row, strict=True)) for row in found]})
+        return
+    print_table(("setting", "default", "meaning"), found)
+
+
+def print_settings() -> None:
+    """Print all settings and all methods' options, with their defaults."""
+    print_table(("setting", "default", "meaning"), describe_settings())
+
+
+def describe_settings() -> list[tuple[str, str, str]]:
+    """Return name, default and meaning of every setting and every method's option."""
+    import dataclasses
+
+    from textune.config import RunConfig, known_settings
+    from textune.config.defaults import fill_in_model
+    from textune.methods import methods as registry
+
+    defaults = fill_in_model(RunConfig()).to_dict()
+    rows = [(name, show_default(defaults.get(name)), text) for name, text in known_settings().items()]
+    for key, method in registry:
+        for f in dataclasses.fields(method.options_type):
+            rows.append((f"method.{f.name}", show_default(f.default), f"{key}: {f.metadata['help']}"))
+    return rows
+
+
+def show_default(value: object) -> str:
+    """Return a default as a person reads it."""
+    if isinstance(value, dict):
+        return str(value["name"])
+    return "automatic" if value is None else repr(value) if value in ("", " ") else str(value)

@@ -56,13 +56,24 @@ def _find_runs(words: list[str]) -> list[Path]:
     from textune.progress import open_progress
 
     settings = gather_settings(words[1:], words[0])
+    methods: list[str | None] = [*list_methods(settings)]
     configured = build_config({k: v for k, v in settings.items() if k in ("method", "backbone")})
-    methods: list[str | None] = [*split_list(settings.pop("methods", None))] or [configured.method.name]
+    methods = methods or [configured.method.name]
     backbones: list[str | None] = [*split_list(settings.pop("backbones", None))] or [configured.model.backbone]
     seeds = parse_seeds(settings.pop("seeds", None), settings.get("seed"))
     if len(methods) * len(backbones) * len(seeds) < 2:
         raise ConfigError("only one run: nothing to compare", hint="add methods=lora,head or seeds=3")
     return train_missing(list_configs(settings, methods, backbones, seeds), open_progress())
+
+
+def list_methods(settings: dict[str, Any]) -> list[str]:
+    """Take the methods out of the settings: methods=lora,head, method=lora,head, or methods=all."""
+    from textune.methods import methods as registry
+
+    one = settings.get("method")
+    several = isinstance(one, str) and "," in one
+    named = split_list(settings.pop("methods", None)) or (split_list(settings.pop("method")) if several else [])
+    return list(registry.names()) if named == ["all"] else named
 
 
 def parse_seeds(value: Any, first: Any) -> list[int]:

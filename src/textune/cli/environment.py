@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 
+VERBOSE = "TEXTUNE_VERBOSE"
+"""Set while --verbose is on the command line: commands then also say what they do for speed."""
 KERNELS = "64"
 """oneDNN caches a compiled kernel per matrix shape. Packed texts have new shapes at every step: with oneDNN's default
 of 1,024 kernels, and as many in PyTorch's own cache, training took up to twice the memory and was not faster."""

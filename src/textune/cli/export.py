@@ -11,7 +11,10 @@ from textune.cli.output import JSON_HELP, print_json
 
 def export(
     run: str = typer.Argument(..., metavar="RUN", help="A run folder."),
-    to: str = typer.Option("merged", "--to", help="merged (for transformers), or onnx or onnx-int8 (no torch needed)."),
+    form: str = typer.Argument(None, metavar="[FORM]", help="Same as --to."),
+    to: str = typer.Option(
+        None, "--to", "--format", help="merged (for transformers, the default), or onnx or onnx-int8 (no torch needed)."
+    ),
     output: Path = typer.Option(None, "--output", "-o", help="Output folder; default: RUN-FORM."),
     backbone: str = typer.Option(None, "--backbone", help="Path of the base model, if it was a local folder."),
     data: str = typer.Option(None, "--data", help="onnx-int8: labelled rows to evaluate on; default: validation rows."),
@@ -23,6 +26,9 @@ def export(
     from textune.bundle import EXPORTED_FORMS, read_manifest
     from textune.errors import ConfigError
 
+    if form is not None and to is not None and form != to:
+        raise ConfigError(f"two forms: {form} and --to {to}", hint="give one of them")
+    to = to or form or "merged"
     if to not in ("merged", *EXPORTED_FORMS):
         raise ConfigError(f"--to {to}: unknown form", hint=f"known: merged, {', '.join(EXPORTED_FORMS)}")
     if to != "onnx-int8" and (data or force):

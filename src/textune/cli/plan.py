@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from textune.cli.allocator import open_tuned_progress
+from textune.cli.compare import list_methods
 from textune.cli.output import JSON_HELP, gather_settings, print_json, print_table, split_list
 
 if TYPE_CHECKING:
@@ -43,9 +44,10 @@ def plan(
     from textune.plan import list_plans, plan_runs
     from textune.progress import open_progress
 
+    methods = list_methods(flat)
     configured = build_config({k: v for k, v in flat.items() if k in ("method", "backbone")})
     method = configured.method.name
-    methods = split_list(flat.pop("methods", None)) or ([] if method is None else [method])
+    methods = methods or ([] if method is None else [method])
     backbones: list[str | None] = [*split_list(flat.pop("backbones", None))] or [configured.model.backbone]
     progress = open_progress()
     forecasts = plan_runs(list_plans(flat, methods, backbones, progress), seconds, progress, skip_failing=not methods)

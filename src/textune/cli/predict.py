@@ -6,7 +6,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,10 +21,13 @@ if TYPE_CHECKING:
 
 
 def predict(
-    run: str = typer.Argument(..., metavar="RUN", help="A run folder."),
+    run: str | None = typer.Argument(None, metavar="RUN", help="A run folder."),
     what: list[str] = typer.Argument(
         None, metavar="[TEXT|FILE|-] [KEY=VALUE]...", help="Texts, one file, or - for stdin."
     ),
+    model: str | None = typer.Option(None, "--model", "--run", help="Same as RUN."),
+    text: list[str] | None = typer.Option(None, "--text", help="A text, also one that looks like a file or a setting."),
+    table: str | None = typer.Option(None, "--file", "--data", help="Same as FILE."),
     output: Path = typer.Option(None, "--output", "-o", help="Output file: .csv, .tsv, .jsonl or .parquet."),
     probabilities: bool = typer.Option(False, "--probabilities", help="Show the probability of every class."),
     exact: bool = typer.Option(False, "--exact", help="Do not escape cells that a spreadsheet would run as formulas."),
@@ -33,14 +36,20 @@ def predict(
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
     """Classify texts, a file, standard input or typed texts."""
+    from textune.config import build_config, known_settings
+    from textune.errors import ConfigError
+
+    if model is not None:
+        what, run = [*([] if run is None else [run]), *(what or [])], model
+    if run is None:
+        raise ConfigError("no run: name its folder", hint="textune runs lists the runs in runs/")
     from textune.engine.session import begin_session
 
     begin_session(run)
-    from textune.config import build_config, known_settings
-
     words, texts = _sort_words(what or [], known_settings())
     config = build_config(gather_settings(words))
-    file = _find_file(texts)
+    file = _find_file([*texts, *([] if table is None else [table])], literal=text or [])
+    texts += text or []
     from textune.inference import Predictor
 
     predictor = Predictor.load(
@@ -140,15 +149,16 @@ def _show(predictor: Predictor, prediction: AnyPrediction | None, probabilities:
     return (label, *values) if probabilities else (label, ", ".join(values))
 
 
-def _find_file(texts: list[str]) -> Path | None:
+def _find_file(texts: list[str], literal: Sequence[str] = ()) -> Path | None:
     """Return the file that is meant: any path that exists, and any word that ends like a table.
 
+    literal: texts that are no file, whatever they look like.
     Raises DataError for a folder, a missing file, and a file among texts.
     """
     from textune.errors import DataError
 
     existing = [text for text in texts if text != "-" and _exists(text)]
-    if existing and len(texts) > 1:
+    if existing and len(texts) + len(literal) > 1:
         raise DataError(
             f"{existing[0]}: give either one file or only texts",
             hint="if it is a text, and not the file of this name, write it differently or run in another folder",
@@ -157,7 +167,7 @@ def _find_file(texts: list[str]) -> Path | None:
         raise DataError(f"{existing[0]}: is a folder", hint="give one file")
     if existing:
         return Path(existing[0])
-    if len(texts) == 1 and _names_table(texts[0]) and len(texts[0].split()) == 1:
+    if len(texts) == 1 and not literal and _names_table(texts[0]) and len(texts[0].split()) == 1:
         raise DataError(f"{texts[0]}: no such file")
     return None
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from textune.cli.allocator import open_tuned_progress, tune_child_processes
+from textune.cli.commands import complete_setting
 from textune.cli.output import JSON_HELP, gather_settings, print_facts, print_json, print_run, summarise_run
 
 if TYPE_CHECKING:
@@ -14,8 +15,15 @@ if TYPE_CHECKING:
 
 
 def sweep(
-    config: str = typer.Argument(..., metavar="CONFIG.YAML", help="Settings as for train, with a sweep: section."),
-    settings: list[str] = typer.Argument(None, metavar="[KEY=VALUE]...", help="Settings, also sweep.KEY=VALUE."),
+    config: str = typer.Argument(
+        None, metavar="CONFIG.YAML|DATA", help="Settings as for train, with a sweep: section; or a table."
+    ),
+    settings: list[str] = typer.Argument(
+        None,
+        metavar="[KEY=VALUE]...",
+        help="Settings; several values are tried: learning_rate=1e-3,5e-4. Also sweep.KEY=VALUE.",
+        autocompletion=complete_setting,
+    ),
     workers: int = typer.Option(None, "--workers", help="Number of parallel processes."),
     executor: str = typer.Option(None, "--executor", help="local, or ray (the cluster at RAY_ADDRESS)."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace a sweep of the same name."),

@@ -7,13 +7,14 @@ from pathlib import Path
 import typer
 
 from textune.cli.allocator import open_tuned_progress, tune_child_processes
+from textune.cli.catalogue import print_settings
+from textune.cli.commands import complete_setting
 from textune.cli.output import (
     DEVICE_HELP,
     JSON_HELP,
     gather_settings,
     print_json,
     print_run,
-    print_table,
     summarise_run,
 )
 
@@ -22,7 +23,9 @@ def train(
     data: str = typer.Argument(
         None, metavar="DATA", help="A table, a folder per class, hub:NAME, or a YAML file of settings."
     ),
-    settings: list[str] = typer.Argument(None, metavar="[KEY=VALUE]...", help="Settings; --settings lists them."),
+    settings: list[str] = typer.Argument(
+        None, metavar="[KEY=VALUE]...", help="Settings, below.", autocompletion=complete_setting
+    ),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace a run of the same name."),
     device: str = typer.Option(None, "--device", help=DEVICE_HELP),
     list_settings: bool = typer.Option(False, "--settings", help="List all settings and exit."),
@@ -64,25 +67,3 @@ def resume(
 
     finished = resume_run(run, progress=progress)
     print_json(summarise_run(finished)) if json_output else print_run(finished)
-
-
-def print_settings() -> None:
-    """Print all settings and all methods' options, with their defaults."""
-    import dataclasses
-
-    from textune.config import RunConfig, known_settings
-    from textune.config.defaults import fill_in_model
-    from textune.methods import methods
-
-    defaults = fill_in_model(RunConfig()).to_dict()
-    rows = [(name, _show(defaults.get(name)), help_text) for name, help_text in known_settings().items()]
-    for key, method in methods:
-        for f in dataclasses.fields(method.options_type):
-            rows.append((f"method.{f.name}", _show(f.default), f"{key}: {f.metadata['help']}"))
-    print_table(("setting", "default", "meaning"), rows)
-
-
-def _show(value: object) -> str:
-    if isinstance(value, dict):
-        return str(value["name"])
-    return "automatic" if value is None else repr(value) if value in ("", " ") else str(value)

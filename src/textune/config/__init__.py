@@ -14,6 +14,7 @@ from textune.config.schema import (
     merge_settings,
     option,
     parse_settings,
+    setting_type,
     write_settings,
 )
 from textune.config.values import parse_labels
@@ -34,5 +35,6 @@ __all__ = [
     "option",
     "parse_labels",
     "parse_settings",
+    "setting_type",
     "write_settings",
 ]

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from textune.config.aliases import ALIASES, FOLDER, resolve_aliases
 from textune.config.class_weights import ClassWeights, parse_class_weights
 from textune.config.long_text import LONG_TEXT_FORMS
 from textune.config.values import LabelPairs, RatePairs, coerce_option, parse_labels, parse_rates
@@ -41,14 +42,16 @@ class DataConfig:
     data: str = option("", "training table: a file, a folder per class, hub:NAME or embedded:NAME")
     test: str | None = option(None, "test table; default: a share of the rows is held out")
     validation: str | None = option(None, "validation table; default: a share of the training rows is held out")
-    text: tuple[str, ...] | None = option(None, "text column, or several to join (title,content)")
-    text_pair: str | None = option(None, "second text column of a sentence pair")
+    text: tuple[str, ...] | None = option(None, "text column, or several to join (title,content); default: detected")
+    text_pair: str | None = option(None, "second text column of a sentence pair; default: none")
     task: str | None = option(
         None,
         "one label per text, or any number; default: detected from the labels",
         choices=TASKS,
     )
-    label: tuple[str, ...] | None = option(None, "label column, or several 0/1 columns, one per label (toxic,insult)")
+    label: tuple[str, ...] | None = option(
+        None, "label column, or several 0/1 columns, one per label (toxic,insult); default: detected"
+    )
     label_separator: str = option("|", "separator between the labels in a cell of multi-label data")
     test_text: tuple[str, ...] | None = option(None, "text columns of the test table, if different")
     test_text_pair: str | None = option(None, "second text column of the test table, if different")
@@ -64,9 +67,9 @@ class DataConfig:
         low=0,
         high=2**31,
     )
-    sample: str | None = option(None, "training rows to use: 1000 (random) or first:1000")
-    validation_sample: str | None = option(None, "validation rows to use: 1000 (random) or first:1000")
-    test_sample: str | None = option(None, "test rows to use: 1000 (random) or first:1000")
+    sample: str | None = option(None, "training rows to use: 1000 (random) or first:1000; default: all")
+    validation_sample: str | None = option(None, "validation rows to use: 1000 (random) or first:1000; default: all")
+    test_sample: str | None = option(None, "test rows to use: 1000 (random) or first:1000; default: all")
     encoding: str | None = option(None, "text encoding of the files; default: detected")
     delimiter: str | None = option(None, "column delimiter of the files; default: detected")
 
@@ -141,7 +144,9 @@ class TrainingConfig:
     max_grad_norm: float = option(1.0, "clip gradients to this norm; 0: no clipping", low=0, high=1e9)
     dropout: float | None = option(None, "hidden and attention dropout during training", low=0, high=0.9)
     label_smoothing: float = option(0.0, "share of the target spread over all classes", low=0, high=0.9)
-    class_weights: ClassWeights | None = option(None, "balanced, or a weight for every class (ham=1,spam=4)")
+    class_weights: ClassWeights | None = option(
+        None, "balanced, or a weight for every class (ham=1,spam=4); default: none"
+    )
     threshold: float | None = option(
         None,
         "probability at which a label is assigned (multi-label); default: one per label, tuned on the validation rows",
@@ -151,7 +156,9 @@ class TrainingConfig:
     metric: str | None = option(
         None, "validation metric that selects the best checkpoint", choices=("accuracy", "macro_f1", "micro_f1", "loss")
     )
-    patience: int | None = option(None, "stop after this many evaluations without improvement", low=1, high=10_000)
+    patience: int | None = option(
+        None, "stop after this many evaluations without improvement; default: none", low=1, high=10_000
+    )
     eval_every_steps: int | None = option(None, "steps between evaluations; default: one epoch", low=1, high=10**9)
     checkpoint_every_steps: int | None = option(
         None, "steps between checkpoints; default: at evaluations and every two minutes", low=1, high=10**9
@@ -241,17 +248,32 @@ def known_settings() -> dict[str, str]:
     }
 
 
+def setting_type(name: str) -> Any:
+    """Return the declared type of a setting, such as `int | None`; None for a name that is no setting."""
+    return next((hints[name] for kind in _GROUPS.values() if name in (hints := typing.get_type_hints(kind))), None)
+
+
 def parse_settings(pairs: Iterable[str]) -> dict[str, Any]:
     """Turn ``["learning_rate=1e-3", "method.r=16"]`` into ``{"learning_rate": "1e-3", "method": {"r": "16"}}``.
 
-    Raises ConfigError listing every word that is not of the form key=value.
+    Other tools' names for a setting become its own. Raises ConfigError listing every word that is not of the form
+    key=value.
     """
     flat: dict[str, Any] = {}
     problems: list[str] = []
-    for pair in pairs:
+    words = list(pairs)
+    for place, pair in enumerate(words):
         key, equals, value = pair.partition("=")
         key = key.strip().replace("-", "_")
-        if not equals or not key:
+        if not equals and place and _is_name(words[place - 1]):
+            continue  # the value of the word before
+        if not equals and _is_name(key):
+            value = words[place + 1] if place + 1 < len(words) and "=" not in words[place + 1] else ""
+            typed, shown = f"{pair} {value}".strip(), value or "VALUE"
+            problems.append(f"'{typed}': write {pair}={shown} or --{pair} {shown}")
+        elif not equals and Path(pair).suffix:
+            problems.append(f"'{pair}': say what a second table is for: test={pair} or validation={pair}")
+        elif not equals or not key:
             problems.append(f"'{pair}' is not of the form key=value")
         elif key == "method" or key.startswith("method."):
             method = flat.setdefault("method", {})
@@ -259,7 +281,11 @@ def parse_settings(pairs: Iterable[str]) -> dict[str, Any]:
         else:
             flat[key] = value
     _raise_all(problems)
-    return flat
+    return resolve_aliases(flat)
+
+
+def _is_name(word: str) -> bool:
+    return word in known_settings() or word in ALIASES or word in FOLDER or word.startswith("method.")
 
 
 def load_settings(path: str | Path) -> dict[str, Any]:
@@ -272,7 +298,7 @@ def load_settings(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: cannot be read as YAML: {error}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected settings as 'key: value' lines")
-    return {str(key): value for key, value in content.items()}
+    return resolve_aliases({str(key): value for key, value in content.items()})
 
 
 def write_settings(config: RunConfig, path: Path) -> None:
@@ -295,6 +321,7 @@ def merge_settings(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str
 
 def build_config(flat: Mapping[str, Any]) -> RunConfig:
     """Build a RunConfig from flat settings; raise one ConfigError that lists every problem."""
+    flat = resolve_aliases(flat)
     problems: list[str] = []
     known = known_settings()
     problems += [f"unknown setting '{k}'{suggest(k, known)}" for k in flat if k not in known]
@@ -328,7 +355,7 @@ def build_config(flat: Mapping[str, Any]) -> RunConfig:
 def _raise_all(problems: list[str]) -> None:
     if problems:
         count = f"{len(problems)} invalid settings:\n  " if len(problems) > 1 else ""
-        raise ConfigError(count + "\n  ".join(problems), hint="'textune train --settings' lists every setting")
+        raise ConfigError(count + "\n  ".join(problems), hint="'textune settings' lists every setting")
 
 
 def _method_mapping(value: Any) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def train(data: Any = None, *, overwrite: bool = False, progress: Progress | Non
     """Train, save and evaluate one classifier; return the finished run.
 
     data: a path, hub:NAME, embedded:NAME or a data frame; test= and validation= may be data frames, too.
-    settings: the names of `textune train --settings`; a method's options as method={"name": "lora", "r": 16}.
+    settings: the names of `textune settings`; a method's options as method={"name": "lora", "r": 16}.
     Raises ConfigError, DataError, ModelError or BundleError, and leaves no partial run behind.
     """
     sources = {"data": data} | {k: settings.pop(k) for k in ("test", "validation") if k in settings}

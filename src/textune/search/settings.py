@@ -13,14 +13,14 @@ import yaml
 
 from textune.backbones import resolve_backbone
 from textune.bundle import SWEEP
-from textune.config import RunConfig, build_config, load_settings, option
+from textune.config import RunConfig, build_config, known_settings, load_settings, option
 from textune.config.defaults import choose_method, fill_in_model
 from textune.config.values import coerce_option, coerce_value
 from textune.errors import ConfigError, TextuneError, suggest
 from textune.files import write_text_atomically
 from textune.methods import resolve
 from textune.run.start import resolve_model
-from textune.search.space import Space, parse_space, settings_at
+from textune.search.space import NOT_SEARCHED, Space, parse_space, settings_at, split_several
 
 _DEFAULT_TRIALS = 20
 _MOST_PROBLEMS = 12
@@ -93,14 +93,37 @@ def known_sweep_settings() -> dict[str, Any]:
 
 
 def split_settings(flat: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
-    """Separate ordinary settings from `sweep`; words like sweep.trials=20 override it."""
+    """Separate ordinary settings from `sweep`; words like sweep.trials=20 override it.
+
+    Values to try may stand where they are guessed to: trials=20 beside the settings, several values of a setting
+    (learning_rate=1e-3,5e-4) where no space is given, and a setting directly under `sweep:`.
+    """
+    only_here = known_sweep_settings().keys() - known_settings().keys()
+    flat = {f"sweep.{k}" if k in only_here else k: v for k, v in flat.items()}
     base = {k: v for k, v in flat.items() if k != "sweep" and not k.startswith("sweep.")}
     raw_sweep = flat.get("sweep")
     words = {k.removeprefix("sweep."): v for k, v in flat.items() if k.startswith("sweep.")}
-    if words and isinstance(raw_sweep or {}, Mapping):
-        overrides = {k: _read_word(k, v) if isinstance(v, str) else v for k, v in words.items()}
-        raw_sweep = dict(raw_sweep or {}) | overrides
-    return base, raw_sweep
+    if not isinstance(raw_sweep or {}, Mapping):
+        return base, raw_sweep
+    overrides = {k: _read_word(k, v) if isinstance(v, str) else v for k, v in words.items()}
+    raw = _gather_space(dict(raw_sweep or {}) | overrides)
+    if "space" not in raw:
+        base, several = split_several(base)
+        raw |= {"space": several} if several else {}
+    return base, raw or raw_sweep
+
+
+def _gather_space(raw: dict[str, Any]) -> dict[str, Any]:
+    """Return `sweep:` with the settings that stand directly under it moved into its space."""
+    searched = {k: v for k, v in raw.items() if k not in known_sweep_settings() and k != "space" and _is_searched(k)}
+    space = raw.get("space") or {}
+    if not searched or not isinstance(space, Mapping):
+        return raw
+    return {k: v for k, v in raw.items() if k not in searched} | {"space": {**space, **searched}}
+
+
+def _is_searched(name: str) -> bool:
+    return name.startswith("method.") or (name in known_settings() and name not in NOT_SEARCHED)
 
 
 def _read_word(name: str, value: str) -> Any:
@@ -123,7 +146,9 @@ def build_sweep(flat: Mapping[str, Any]) -> tuple[RunConfig, SweepSettings]:
         problems.append(error.message)
         config = fill_in_model(RunConfig())
     if not isinstance(raw_sweep, Mapping):
-        problems.append("sweep: is missing; set what to try, such as sweep: {space: {learning_rate: [1e-3, 5e-4]}}")
+        problems.append(
+            "nothing to try: add learning_rate=1e-3,5e-4, or in YAML sweep: {space: {learning_rate: [1e-3, 5e-4]}}"
+        )
         raw_sweep = {"space": {"learning_rate": [1e-3]}}
     if config.model.init is not None:
         problems.append(

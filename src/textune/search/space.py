@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from textune.config import RunConfig, build_config, known_settings, merge_settings
+from textune.config import RunConfig, build_config, known_settings, merge_settings, setting_type
 from textune.config.defaults import choose_method
 from textune.errors import ConfigError, suggest
 from textune.methods import methods, resolve
@@ -19,7 +20,7 @@ Point = dict[str, Any]
 
 _OTHER_ROWS = "it changes the rows, so trials could not be compared"
 _NOT_WHAT_IS_LEARNT = "it changes where or how to compute, not what is learned"
-_NOT_SEARCHED = (
+NOT_SEARCHED = (
     dict.fromkeys(
         (
             "data",
@@ -167,6 +168,33 @@ def settings_at(base: Mapping[str, Any], point: Mapping[str, Any]) -> dict[str, 
     return merge_settings(flat, {"method": options}) if options else flat
 
 
+def split_several(flat: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, list[Any]]]:
+    """Separate the settings that hold several values (1e-3,5e-4, or a list) but take one: these are searched."""
+    base, several = dict(flat), dict[str, list[Any]]()
+    method = base.get("method")
+    options = dict(method) if isinstance(method, Mapping) else {} if method is None else {"name": method}
+    for name, value in (*flat.items(), *((f"method.{k}", v) for k, v in options.items() if k != "name")):
+        values = value.split(",") if isinstance(value, str) else value
+        if name != "method" and _takes_one(name) and isinstance(values, list) and len(values) > 1:
+            several[name] = values
+            base.pop(name, None)
+            options.pop(name.removeprefix("method."), None)
+    names = options.get("name")
+    if isinstance(names, str) and "," in names:
+        several["method"] = [part.strip() for part in options.pop("name").split(",")]
+    return base | ({"method": options} if options or "method" in base else {}), several
+
+
+def _takes_one(name: str) -> bool:
+    """Return whether a setting may be searched and takes one number or word."""
+    if name.startswith("method."):
+        option = name.removeprefix("method.")
+        kinds = [typing.get_type_hints(m.options_type).get(option) for _, m in methods]
+    else:
+        kinds = [] if name in NOT_SEARCHED else [setting_type(name)]
+    return any(set(typing.get_args(kind) or (kind,)) & {int, float, str} for kind in kinds if kind is not None)
+
+
 def parse_space(raw: Any, base: RunConfig) -> tuple[Space, list[str]]:
     """Parse `sweep: space:`; return it with a line for each problem."""
     if not isinstance(raw, Mapping) or not raw:
@@ -188,10 +216,10 @@ def parse_space(raw: Any, base: RunConfig) -> tuple[Space, list[str]]:
 def _parse_dimension(
     name: str, raw: Any, base: RunConfig, searched_methods: tuple[str, ...], problems: list[str]
 ) -> Dimension | None:
-    known = [n for n in known_settings() if n not in _NOT_SEARCHED]
+    known = [n for n in known_settings() if n not in NOT_SEARCHED]
     known += [f"method.{option}" for m in searched_methods if m in methods.names() for option in _options_of(m)]
-    if name in _NOT_SEARCHED:
-        problems.append(f"space: {name} cannot be searched: {_NOT_SEARCHED[name]}")
+    if name in NOT_SEARCHED:
+        problems.append(f"space: {name} cannot be searched: {NOT_SEARCHED[name]}")
         return None
     if name not in known:
         problems.append(f"space: unknown setting '{name}'{suggest(name, known)}")

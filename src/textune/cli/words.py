@@ -1,0 +1,104 @@
+"""What a person types, put into the form the commands read: flags for settings, and settings for flags.
+
+`--learning-rate 1e-3` is `learning_rate=1e-3`, and `overwrite=true` is `--overwrite`. The flags come from the settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+from textune.errors import ConfigError, suggest
+
+EXTRA_SETTINGS = {
+    "plan": ("methods", "backbones"),
+    "compare": ("methods", "backbones", "seeds"),
+    "sweep": ("trials", "sampler", "halving", "folds"),
+}
+"""Settings that only one command has, by command."""
+
+
+@dataclass(frozen=True)
+class Flag:
+    """An option that a command declares. names: with their dashes."""
+
+    names: tuple[str, ...]
+    takes_value: bool
+
+
+def translate_words(
+    words: Sequence[str], flags: Sequence[Flag], *, settings: Collection[str], convert: bool = True
+) -> list[str]:
+    """Return the words with every flag that is a setting as key=value, and key=value that is a flag as the flag.
+
+    flags: of the command. settings: the names it takes. convert: whether key=value may be a flag; False where such a
+    word can be a text. Words after -- stay as they are.
+    Raises ConfigError for an unknown flag and a flag without its value.
+    """
+    declared = {name: flag for flag in flags for name in flag.names}
+    rest, done = iter(words), list[str]()
+    for word in rest:
+        name, equals, value = word.partition("=")
+        if word == "--":
+            return [*done, word, *rest]
+        if name in declared or name.replace("_", "-") in declared:
+            name = name if name in declared else name.replace("_", "-")
+            done.append(f"{name}{equals}{value}")
+            if declared[name].takes_value and not equals:
+                done += _take(rest)
+        elif name.startswith("--"):
+            done.append(_read_setting(name, value if equals else None, rest, declared, settings))
+        elif convert and equals and (flag := declared.get(f"--{name.replace('_', '-')}")) and name not in settings:
+            done += [f"{flag.names[0]}={value}"] if flag.takes_value else _switch(flag, word, value)
+        else:
+            done.append(word)
+    return done
+
+
+def _take(rest: Iterator[str]) -> list[str]:
+    following = next(rest, None)
+    return [] if following is None else [following]
+
+
+def _switch(flag: Flag, word: str, value: str) -> list[str]:
+    from textune.config.values import coerce_value
+
+    try:
+        return [flag.names[0]] if coerce_value(bool, value) else []
+    except ValueError as error:
+        raise ConfigError(f"{word}: {error}", hint=f"use {flag.names[0]}") from None
+
+
+def _read_setting(
+    name: str, value: str | None, rest: Iterator[str], declared: Collection[str], settings: Collection[str]
+) -> str:
+    """Return `--name value` as key=value."""
+    key = name[2:].replace("-", "_")
+    off = key.removeprefix("no_")
+    if off != key and off in list_switches() and off in settings and value is None:
+        return f"{off}=false"
+    if key not in settings and not key.startswith(("method.", "sweep.")):
+        known = [*declared, *(f"--{setting.replace('_', '-')}" for setting in settings)]
+        raise ConfigError(f"unknown option {name}{suggest(name, known)}", hint="textune settings lists every setting")
+    if value is None and key in list_switches():
+        value = "true"
+    if value is None:
+        value = next(rest, None)
+    if value is None or (value.startswith("--") and value[2:].partition("=")[0].replace("-", "_") in settings):
+        raise ConfigError(f"{name}: needs a value", hint=f"write {name} VALUE or {key}=VALUE")
+    return f"{key}={value}"
+
+
+def list_settings(command: str) -> list[str]:
+    """Return every name that a command takes as a setting, other tools' names too."""
+    from textune.config import known_settings
+    from textune.config.aliases import ALIASES, FOLDER
+
+    return [*known_settings(), *ALIASES, *FOLDER, *EXTRA_SETTINGS.get(command, ())]
+
+
+def list_switches() -> set[str]:
+    """Return the settings that are true or false, which need no value as a flag."""
+    from textune.config import RunConfig
+
+    return {name for name, value in RunConfig().to_dict().items() if isinstance(value, bool)}
