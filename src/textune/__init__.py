@@ -16,8 +16,10 @@ from textune.lazy import export_lazily
 from textune.version import __version__
 
 if TYPE_CHECKING:
+    from textune.compare.api import compare
     from textune.inference import Predictor, load
     from textune.peft_import.importer import import_adapter
+    from textune.plan.api import plan
     from textune.run import Run, resume, train
     from textune.run.other_rows import evaluate
     from textune.search.sweep import Sweep, resume_sweep, sweep
@@ -27,9 +29,11 @@ __all__ = [
     "Run",
     "Sweep",
     "__version__",
+    "compare",
     "evaluate",
     "import_adapter",
     "load",
+    "plan",
     "resume",
     "resume_sweep",
     "sweep",
@@ -40,9 +44,11 @@ _HOMES = {
     "Predictor": "inference",
     "Run": "run",
     "Sweep": "search.sweep",
+    "compare": "compare.api",
     "evaluate": "run.other_rows",
     "import_adapter": "peft_import.importer",
     "load": "inference",
+    "plan": "plan.api",
     "resume": "run",
     "resume_sweep": "search.sweep",
     "sweep": "search.sweep",

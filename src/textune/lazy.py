@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
+import types
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,8 +20,19 @@ def export_lazily(
     def find(name: str) -> Any:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        import importlib
-
         return getattr(importlib.import_module(f"{package}.{homes[name]}"), name)
 
     return find, lambda: public
+
+
+class _CallableModule(types.ModuleType):
+    """A package that is also a function: `textune.compare(...)` and `from textune.compare import ...` both work."""
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        function = getattr(importlib.import_module(f"{self.__name__}.api"), self.__name__.rpartition(".")[2])
+        return function(*arguments, **options)
+
+
+def make_callable(package: str) -> None:
+    """Let a call of the package be a call of the function of its name in its module `api`."""
+    sys.modules[package].__class__ = _CallableModule

@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from textune.bundle.checks import compute_digest
-from textune.cli.compare import parse_seeds
 from textune.compare import compare_runs, list_configs, read_run, train_missing
+from textune.compare.api import parse_seeds
 from textune.config import RunConfig, build_config
 from textune.errors import BundleError, ConfigError, DataError, ModelError
 from textune.evaluation import Difference, Interval

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
-from textune.cli.output import JSON_HELP, gather_settings, print_json, print_table, split_list
+from textune.cli.output import JSON_HELP, gather_settings, print_json, print_table
 
 if TYPE_CHECKING:
     from textune.report.comparison import Comparison
@@ -26,74 +26,24 @@ def compare(
 
     Runs that do not exist yet are trained first.
     """
-    from textune.compare import compare_runs
-    from textune.report.comparison_page import check_output, write_comparison
-    from textune.version import __version__
+    from textune.compare.api import compare as compare_here
+    from textune.compare.api import is_run
+    from textune.errors import ConfigError
 
-    if output is not None:
-        check_output(output)
-    comparison = compare_runs(_find_runs(what))
-    report = None if output is None else write_comparison(comparison, output, __version__)
+    sources = [word for word in what if "=" not in word or Path(word).exists()]
+    if len(sources) > 1 or any(is_run(Path(source)) for source in sources):
+        if len(sources) < len(what):
+            raise ConfigError("finished runs take no settings", hint="leave out the key=value words")
+        comparison = compare_here(*sources, output=output)
+    else:
+        comparison = compare_here(output=output, **gather_settings(what[1:], what[0]))
+    report = None if output is None else output / "report.html"
     if json_output:
         print_json(comparison.to_dict() | {"report": None if report is None else str(report)})
         return
     print_comparison(comparison)
     if report is not None:
         typer.echo(f"\nreport: {report}")
-
-
-def _find_runs(words: list[str]) -> list[Path]:
-    """Return the given runs, or train the requested ones."""
-    from textune.errors import ConfigError
-
-    sources = [word for word in words if "=" not in word or Path(word).exists()]
-    if len(sources) > 1 or any((Path(s) / name).is_file() for s in sources for name in ("textune.json", "plan.json")):
-        if len(sources) < len(words):
-            raise ConfigError("finished runs take no settings", hint="leave out the key=value words")
-        return [Path(source) for source in sources]
-    from textune.compare import list_configs, train_missing
-    from textune.config import build_config
-    from textune.progress import open_progress
-
-    settings = gather_settings(words[1:], words[0])
-    methods: list[str | None] = [*list_methods(settings)]
-    configured = build_config({k: v for k, v in settings.items() if k in ("method", "backbone")})
-    methods = methods or [configured.method.name]
-    backbones: list[str | None] = [*split_list(settings.pop("backbones", None))] or [configured.model.backbone]
-    seeds = parse_seeds(settings.pop("seeds", None), settings.get("seed"))
-    if len(methods) * len(backbones) * len(seeds) < 2:
-        raise ConfigError("only one run: nothing to compare", hint="add methods=lora,head or seeds=3")
-    return train_missing(list_configs(settings, methods, backbones, seeds), open_progress())
-
-
-def list_methods(settings: dict[str, Any]) -> list[str]:
-    """Take the methods out of the settings: methods=lora,head, method=lora,head, or methods=all."""
-    from textune.methods import methods as registry
-
-    one = settings.get("method")
-    several = isinstance(one, str) and "," in one
-    named = split_list(settings.pop("methods", None)) or (split_list(settings.pop("method")) if several else [])
-    return list(registry.names()) if named == ["all"] else named
-
-
-def parse_seeds(value: Any, first: Any) -> list[int]:
-    """Return the seeds: `3` means three, starting at `first`; `1,2,3` lists them. Raise ConfigError."""
-    from textune.config.values import coerce_value
-    from textune.errors import ConfigError
-
-    try:
-        start = coerce_value(int, 42 if first is None else first)
-    except ValueError as error:
-        raise ConfigError(f"seed={first}: {error}") from None
-    try:
-        if value is None:
-            return [start]
-        words = split_list(value)
-        if len(words) == 1 and not isinstance(value, list) and "," not in str(value):
-            return list(range(start, start + int(words[0])))
-        return [int(word) for word in words]
-    except (ValueError, TypeError):
-        raise ConfigError(f"seeds={value}: must be a number of seeds (3) or a list of seeds (1,2,3)") from None
 
 
 def print_comparison(comparison: Comparison) -> None:

@@ -171,11 +171,3 @@ def set_words(words: Sequence[str]) -> None:
 def get_words() -> list[str]:
     """Return the command line as it was typed: the parser takes -- away."""
     return list(_words)
-
-
-def split_list(value: Any) -> list[str]:
-    """Return the words of `a,b`, or of a list from YAML."""
-    if value is None:
-        return []
-    words = value if isinstance(value, list) else str(value).split(",")
-    return [str(word).strip() for word in words if str(word).strip()]

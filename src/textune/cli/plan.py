@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from textune.cli.allocator import open_tuned_progress
-from textune.cli.compare import list_methods
-from textune.cli.output import JSON_HELP, gather_settings, print_json, print_table, split_list
+from textune.cli.output import JSON_HELP, gather_settings, print_json, print_table
 
 if TYPE_CHECKING:
     from textune.plan import Forecast
@@ -22,7 +21,7 @@ def plan(
         None, metavar="[KEY=VALUE]...", help="methods=lora,head backbones=..., and any setting of train."
     ),
     seconds: float = typer.Option(
-        10.0, "--seconds", min=0.5, help="Seconds per rehearsal, without loading and saving."
+        None, "--seconds", min=0.5, help="Seconds per rehearsal, without loading and saving; default: 6."
     ),
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
     rehearse: Path | None = typer.Option(None, "--rehearse", hidden=True),
@@ -30,7 +29,7 @@ def plan(
 ) -> None:
     """Forecast time, memory and disk of runs before training.
 
-    Each method and backbone is rehearsed for a few seconds.
+    The chosen method is rehearsed for a few seconds; methods=all rehearses every method.
     """
     from textune.config import build_config
 
@@ -41,16 +40,11 @@ def plan(
 
         print_json(rehearse_run(build_config(flat), rehearse, seconds, launched, progress).to_dict())
         return
-    from textune.plan import list_plans, plan_runs
+    from textune.plan.api import plan as plan_here
     from textune.progress import open_progress
 
-    methods = list_methods(flat)
-    configured = build_config({k: v for k, v in flat.items() if k in ("method", "backbone")})
-    method = configured.method.name
-    methods = methods or ([] if method is None else [method])
-    backbones: list[str | None] = [*split_list(flat.pop("backbones", None))] or [configured.model.backbone]
-    progress = open_progress()
-    forecasts = plan_runs(list_plans(flat, methods, backbones, progress), seconds, progress, skip_failing=not methods)
+    budget = {} if seconds is None else {"seconds": seconds}
+    forecasts = plan_here(progress=open_progress(), **budget, **flat)
     if json_output:
         print_json({"forecasts": [forecast.to_dict() for forecast in forecasts]})
         return

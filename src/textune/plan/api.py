@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import shutil
 import tempfile
 import time
@@ -20,13 +21,52 @@ from textune.config import RunConfig, build_config, write_settings
 from textune.config.defaults import choose_backbone, choose_method
 from textune.errors import ConfigError, MissingExtraError, ModelError, TextuneError
 from textune.methods import methods
+from textune.methods.requested import split_list, take_methods
 from textune.plan.forecast import Forecast
 from textune.process.child import explain_failure, run_child
-from textune.progress import Progress
+from textune.progress import Progress, open_progress
 from textune.run.start import adopt_init, resolve_model
 
 _OF_ONE_METHOD = (ConfigError.exit_code, ModelError.exit_code, MissingExtraError.exit_code)
 """Exit codes of errors that another method may not have: a prompt, for example, leaves fewer tokens for the text."""
+REHEARSAL_SECONDS = 6.0
+BUSY = 0.5
+"""Load per core, from other programs, above which a forecast is said to be that of a busy machine."""
+
+
+def plan(
+    data: Any = None, *, seconds: float = REHEARSAL_SECONDS, progress: Progress | None = None, **settings: Any
+) -> list[Forecast]:
+    """Forecast time, memory and disk of runs, by rehearsing each for a few seconds; nothing stays on the disk.
+
+    data and settings as for `train`; methods=["lora", "head"], or "all", and backbones=[...] for several runs.
+    seconds: per rehearsal. Raises what `train` would raise before its first step.
+    """
+    progress = progress or open_progress()
+    if data is not None and not isinstance(data, str | Path):
+        raise ConfigError("a plan needs a table on the disk: it is rehearsed in another process", hint="save the table")
+    settings = ({} if data is None else {"data": str(data)}) | settings
+    every = settings.get("methods") == "all"
+    methods = [] if every else take_methods(settings)
+    settings.pop("methods", None)
+    configured = build_config({k: v for k, v in settings.items() if k in ("method", "backbone")})
+    if not methods and not every and not settings.get("init"):
+        methods = [choose_method(configured)]
+    backbones: list[str | None] = [*split_list(settings.pop("backbones", None))] or [configured.model.backbone]
+    if busy := describe_load():
+        progress.warn(busy)
+    return plan_runs(list_plans(settings, methods, backbones, progress), seconds, progress, skip_failing=every)
+
+
+def describe_load() -> str | None:
+    """Return what makes a forecast too high: other programs that use the processors right now."""
+    try:
+        load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    except (OSError, AttributeError):  # there is no such figure on this system
+        return None
+    if load < BUSY * cores:
+        return None
+    return f"this machine is busy (load {load:.1f} on {cores} cores): the forecast holds for this load"
 
 
 def list_plans(

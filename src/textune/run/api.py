@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,10 @@ from textune.bundle import (
     refuse_exported,
 )
 from textune.config import RunConfig, build_config, load_settings
-from textune.errors import BundleError
+from textune.errors import BundleError, DataError
 from textune.files import read_json
 from textune.inference import Predictor
+from textune.inference.texts import is_table
 from textune.process.interrupt import RunInterrupted
 from textune.progress import Progress, open_progress
 from textune.run.evaluate import Training, evaluate
@@ -32,7 +33,7 @@ from textune.run.other_rows import evaluate as evaluate_rows
 from textune.run.prepare import Prepared, Shared, prepare
 from textune.run.save import save
 from textune.run.start import adopt_init, choose_folder, refuse_changes, refuse_several_processes
-from textune.tasks import AnyEvaluation
+from textune.tasks import AnyEvaluation, read_evaluation
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,22 @@ class Run:
     def report(self) -> Path:
         """The path of the HTML report."""
         return self.folder / "evaluation" / "report.html"
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r})"
+
+    def __str__(self) -> str:
+        """Return what a person wants to know first, in a few lines."""
+        tuned = self.metrics["models"]["tuned"]
+        headline = read_evaluation({k: v for k, v in tuned.items() if k != "seconds"}).headline
+        low, high = headline.interval.low, headline.interval.high
+        return (
+            f"{self.folder}: {self.manifest.method} on {self.manifest.base_model.id}\n"
+            f"{headline.name} {headline.value:.1%} (95% interval {low:.1%} to {high:.1%}) "
+            f"on {tuned['rows']:,} {self.metrics['split']} rows\n"
+            f"labels: {', '.join(self.manifest.labels[:8])}{', ...' if len(self.manifest.labels) > 8 else ''}\n"
+            f"report: {self.report}"
+        )
 
     def load(self, **options: Any) -> Predictor:
         """Return a Predictor; options are those of `Predictor.load`."""
@@ -64,18 +81,51 @@ class Run:
         return evaluate_rows(self.folder, data, **settings)
 
 
-def train(data: Any = None, *, overwrite: bool = False, progress: Progress | None = None, **settings: Any) -> Run:
+def train(
+    data: Any = None,
+    text: Any = None,
+    label: Any = None,
+    *,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Run:
     """Train, save and evaluate one classifier; return the finished run.
 
     data: a path, hub:NAME, embedded:NAME or a data frame; test= and validation= may be data frames, too.
+    text, label: the columns, found by their names and content if left out. Or `train(texts, labels)`: a list of texts,
+    and the label of each (a list of labels each, for several per text).
     settings: the names of `textune settings`; a method's options as method={"name": "lora", "r": 16}.
     Raises ConfigError, DataError, ModelError or BundleError, and leaves no partial run behind.
     """
+    data, columns = _name_columns(data, text, label)
+    settings = columns | settings
     sources = {"data": data} | {k: settings.pop(k) for k in ("test", "validation") if k in settings}
     frames = {k: v for k, v in sources.items() if v is not None and not isinstance(v, str | Path)}
     flat = {k: str(v) for k, v in sources.items() if isinstance(v, str | Path)}
     config = build_config(flat | dict.fromkeys(frames, "data frame") | settings)
     return train_config(config, overwrite=overwrite, progress=progress, frames=frames)
+
+
+def _name_columns(data: Any, text: Any, label: Any) -> tuple[Any, dict[str, Any]]:
+    """Return a table and the settings of its columns. Raises DataError for texts and labels of different number."""
+    if not _is_texts(data):
+        return data, {k: v for k, v in (("text", text), ("label", label)) if v is not None}
+    texts, labels = list(data), None if text is None or isinstance(text, str) else list(text)
+    if labels is None or label is not None:
+        raise DataError("texts are given without labels", hint="call train(texts, labels), or give a table")
+    if len(texts) != len(labels):
+        raise DataError(f"there are {len(texts):,} texts and {len(labels):,} labels", hint="give one label for each")
+    rows = [{"text": one, "label": other} for one, other in zip(texts, labels, strict=True)]
+    return rows, {"text": "text", "label": "label"}
+
+
+def _is_texts(data: Any) -> bool:
+    """Return whether something is a list, array or series of texts, and no table."""
+    if isinstance(data, str | Path | Mapping) or is_table(data) or not isinstance(data, Iterable):
+        return False
+    first = next(iter(data), None)
+    return isinstance(first, str)
 
 
 def train_config(

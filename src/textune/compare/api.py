@@ -1,0 +1,88 @@
+"""`textune.compare`: finished runs, or methods that are trained first, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from textune.compare.comparison import compare_runs
+from textune.compare.missing import list_configs, train_missing
+from textune.config import build_config
+from textune.config.values import coerce_value
+from textune.errors import ConfigError
+from textune.methods.requested import split_list, take_methods
+from textune.progress import Progress, open_progress
+from textune.report.comparison import Comparison
+from textune.report.comparison_page import check_output, write_comparison
+from textune.version import __version__
+
+
+def compare(
+    *what: Any,
+    output: str | Path | None = None,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Comparison:
+    """Compare finished runs, or train the runs that are missing and compare them.
+
+    what: run folders or runs; or one table, with methods=["lora", "head"], seeds=3, backbones=[...] and any setting of
+    `train`. output: a folder for report.html, report.md and compare.json.
+    Raises ConfigError if there is nothing to compare; what training raises; BundleError for runs on other rows.
+    """
+    if output is not None:
+        check_output(Path(output))
+    named = [getattr(one, "folder", one) for one in what]
+    if not all(isinstance(one, str | Path) for one in named):
+        raise ConfigError(
+            "a comparison needs a table on the disk: its runs are trained in processes of their own",
+            hint="save the table, and give its path",
+        )
+    folders = [Path(one) for one in named]
+    if len(folders) < 2 and not any(is_run(folder) for folder in folders):
+        data = {"data": str(named[0])} if named else {}
+        folders = train_runs(data | settings, progress or open_progress())
+    elif settings:
+        raise ConfigError("finished runs take no settings", hint=f"leave out {', '.join(settings)}")
+    comparison = compare_runs(folders)
+    if output is not None:
+        write_comparison(comparison, Path(output), __version__)
+    return comparison
+
+
+def is_run(folder: Path) -> bool:
+    """Return whether a folder is a run, finished or not."""
+    return any((folder / name).is_file() for name in ("textune.json", "plan.json"))
+
+
+def train_runs(settings: Mapping[str, Any], progress: Progress) -> list[Path]:
+    """Train the runs that settings ask for and that are not there yet; return their folders.
+
+    Raises ConfigError where they ask for one run only.
+    """
+    settings = dict(settings)
+    methods: list[str | None] = [*take_methods(settings)]
+    configured = build_config({k: v for k, v in settings.items() if k in ("method", "backbone")})
+    methods = methods or [configured.method.name]
+    backbones: list[str | None] = [*split_list(settings.pop("backbones", None))] or [configured.model.backbone]
+    seeds = parse_seeds(settings.pop("seeds", None), settings.get("seed"))
+    if len(methods) * len(backbones) * len(seeds) < 2:
+        raise ConfigError("only one run: nothing to compare", hint="add methods=lora,head or seeds=3")
+    return train_missing(list_configs(settings, methods, backbones, seeds), progress)
+
+
+def parse_seeds(value: Any, first: Any) -> list[int]:
+    """Return the seeds: `3` means three, starting at `first`; `1,2,3` lists them. Raise ConfigError."""
+    try:
+        start = coerce_value(int, 42 if first is None else first)
+    except ValueError as error:
+        raise ConfigError(f"seed={first}: {error}") from None
+    try:
+        if value is None:
+            return [start]
+        words = split_list(value)
+        if len(words) == 1 and not isinstance(value, list) and "," not in str(value):
+            return list(range(start, start + int(words[0])))
+        return [int(word) for word in words]
+    except (ValueError, TypeError):
+        raise ConfigError(f"seeds={value}: must be a number of seeds (3) or a list of seeds (1,2,3)") from None
