@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import html
+import importlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol, TextIO
+from typing import Any, Protocol, TextIO
 
 
 class Task(Protocol):
@@ -137,9 +139,59 @@ class _RichTask:
         self._progress.update(self._key, advance=steps, **fields)  # type: ignore[attr-defined]
 
 
+class Notebook:
+    """Lines below a notebook's cell, and one bar that is updated in place and removed at the end."""
+
+    def say(self, line: str) -> None:
+        """Print the line."""
+        sys.stdout.write(line + "\n")
+
+    def warn(self, line: str) -> None:
+        """Print the line as a warning."""
+        self.say(f"warning: {line}")
+
+    @contextmanager
+    def task(self, name: str, total: int) -> Iterator[Task]:
+        """Yield a task shown as a bar with the time left."""
+        shown: Any = importlib.import_module("IPython.display")  # a notebook has it, textune does not need it
+        handle = shown.display(shown.HTML(""), display_id=True)
+        try:
+            yield _NotebookTask(lambda markup: handle.update(shown.HTML(markup)), name, total)
+        finally:
+            handle.update(shown.HTML(""))
+
+
+class _NotebookTask:
+    def __init__(self, update: Callable[[str], None], name: str, total: int) -> None:
+        self._update, self._name, self._total = update, name, total
+        self._done, self._start, self._last = 0, time.monotonic(), 0.0
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        """Move the bar, at most five times a second."""
+        self._done += steps
+        now = time.monotonic()
+        if now - self._last < 0.2 and self._done < self._total:
+            return
+        self._last = now
+        left = (now - self._start) / max(self._done, 1) * max(self._total - self._done, 0)
+        words = html.escape(f"{self._done:,}/{self._total:,}, {format_seconds(left)} left  {note}".strip())
+        bar = f'<progress max="{self._total}" value="{self._done}"></progress>'
+        self._update(f"<div>{html.escape(self._name)} {bar} {words}</div>")
+
+
 def open_progress() -> Progress:
-    """Return rich bars if standard error is a terminal, else plain lines."""
+    """Return bars in a notebook or on a terminal's standard error, else plain lines."""
+    if _is_notebook():
+        return Notebook()
     return Rich() if sys.stderr.isatty() else Plain()
+
+
+def _is_notebook() -> bool:
+    """Return whether this process answers a notebook's cells."""
+    if "IPython" not in sys.modules or "ipykernel" not in sys.modules:
+        return False
+    shell = getattr(sys.modules["IPython"], "get_ipython", lambda: None)()
+    return type(shell).__name__ == "ZMQInteractiveShell"
 
 
 def format_seconds(seconds: float) -> str:

@@ -134,6 +134,11 @@ def test_runs_are_listed_with_their_scores(place: Path, capsys: pytest.CaptureFi
     code, output, _ = call_here(capsys, "runs", "--json")
     entries = {entry["name"]: entry for entry in json.loads(output)["runs"]}
     assert code == 0 and set(entries) == {"demo", "half", "broken"}
+    code, output, _ = call_here(capsys, "inspect", "runs/half")
+    assert code == 0 and "interrupted: textune resume runs/half" in output
+    (place / "versus").mkdir()
+    (place / "versus" / "compare.json").write_text("{}")
+    assert call_here(capsys, "inspect", "versus")[1].splitlines()[0].split() == ["kind", "comparison"]
     assert entries["demo"]["kind"] == "run" and 0 <= entries["demo"]["score"] <= 1 and entries["demo"]["created"]
     assert "textune resume runs/half" in entries["half"]["state"] and "unreadable" in entries["broken"]["state"]
 

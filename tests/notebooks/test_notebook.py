@@ -42,6 +42,11 @@ def test_it_runs_from_tokens_to_export(tmp_path: Path, monkeypatch: pytest.Monke
         "are wrong", "words from", "I laughed", "texts in runs/scored.csv", "MB in",
     ):  # fmt: skip
         assert words in said, words
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    assert not [output["text"] for output in outputs if output.get("name") == "stderr"]
+    assert any(
+        "<progress" in read_output(output) or output.get("data", {}).get("text/html") == "" for output in outputs
+    )
     assert (tmp_path / "runs" / "notebook-merged" / "model.safetensors").is_file()
     assert (tmp_path / "runs" / "scored.csv").read_text(encoding="utf-8").count("\n") > 80
 

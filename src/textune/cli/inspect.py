@@ -25,6 +25,8 @@ def inspect(
     if (Path(data) / "textune.json").is_file():
         _inspect_run(data, json_output)
         return
+    if Path(data).is_dir() and _inspect_other(Path(data), json_output):
+        return
     from textune.backbones import resolve_backbone
     from textune.config import build_config
     from textune.config.defaults import choose_backbone, choose_long_text, choose_max_length
@@ -65,6 +67,30 @@ def inspect(
         typer.echo(note)
     for warning in prepared.warnings:
         progress.warn(warning)
+
+
+def _inspect_other(folder: Path, json_output: bool) -> bool:
+    """Print what a sweep, a comparison or an interrupted run is; return False for any other folder."""
+    from textune.run.listing import read_entry
+
+    entry = read_entry(folder)
+    if entry is None:
+        return False
+    if json_output:
+        print_json(entry.to_dict())
+        return True
+    report = folder / "report.html"
+    facts = [
+        ("kind", entry.kind if not entry.state else f"{entry.kind}, {entry.state}"),
+        ("method", entry.method),
+        ("base model", entry.backbone),
+        ("data", entry.data),
+        (entry.figure or "score", "" if entry.score is None else f"{entry.score:.1%} on {entry.rows:,} rows"),
+        ("made", entry.created),
+        ("report", str(report) if report.is_file() else ""),
+    ]
+    print_facts([(name, value) for name, value in facts if value])
+    return True
 
 
 def _inspect_run(folder: str, json_output: bool) -> None:

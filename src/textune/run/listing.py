@@ -43,12 +43,12 @@ def list_runs(folder: str | Path) -> list[Entry]:
     folder = Path(folder)
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder", hint="runs go to runs/ unless runs_dir= says otherwise")
-    entries = [entry for path in folder.iterdir() if path.is_dir() and (entry := _read(path)) is not None]
+    entries = [entry for path in folder.iterdir() if path.is_dir() and (entry := read_entry(path)) is not None]
     return sorted(entries, key=lambda entry: (entry.created, entry.name), reverse=True)
 
 
-def _read(path: Path) -> Entry | None:
-    """Return what a folder is, or None if it is nothing of textune's."""
+def read_entry(path: Path) -> Entry | None:
+    """Return what a folder is, or None if it is not textune's."""
     try:
         if (path / MANIFEST).is_file():
             return _read_run(path)

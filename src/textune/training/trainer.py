@@ -38,6 +38,7 @@ from textune.training.checkpoint import (
     trainable_parameters,
 )
 from textune.training.log import TrainingLog
+from textune.training.signs import Signs
 
 _SECONDS_BETWEEN_CHECKPOINTS = 120.0
 _CHECKPOINTS_KEPT = 2
@@ -116,6 +117,7 @@ class Trainer:
         self._max_tokens = setup.max_tokens
         self._checkpoints = folder / "checkpoints"
         self._log = TrainingLog(folder, tensorboard=config.tensorboard, active=accelerator.is_main_process)
+        self._signs = Signs(progress, self._log)
         assert config.epochs is not None and config.batch_size is not None
         self._batch_size = config.batch_size
         self._steps_per_epoch = math.ceil(len(rows.train) / config.batch_size)
@@ -329,6 +331,7 @@ class Trainer:
             f"{scores['loss']:.3f}, {self._objective.describe(scores)}"
         )
         self._warn_if_not_learning(answers)
+        self._signs.add(state.step, line["train_loss"], scores["loss"])
         value, best = self._rank(scores), state.best_value
         if best is None or value > best:
             return replace(state, best_step=state.step, best_value=value, stale_evaluations=0)
@@ -354,9 +357,7 @@ class Trainer:
             self._config.learning_rate or 0.0,
             0 if all(str(g["name"]).startswith("head") for g in self._bare_optimizer.param_groups) else None,
         )
-        if reason:
-            self._progress.warn(reason)
-            self._log.write({"kind": "warning", "step": len(self._log.losses), "text": reason})
+        self._signs.warn("not learning", len(self._log.losses), reason)
 
     def _out_of_patience(self, state: CheckpointState) -> bool:
         return self._config.patience is not None and state.stale_evaluations >= self._config.patience

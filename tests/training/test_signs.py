@@ -1,0 +1,44 @@
+"""Signs of trouble: overfitting is named when it is there, and every sign is shown once and logged each time."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from textune.progress import Silent
+from textune.training.log import TrainingLog
+from textune.training.signs import Signs, explain_overfitting
+
+
+@pytest.mark.parametrize(
+    ("training", "validation"),
+    [
+        ([0.5, 0.1], [0.5, 0.9]),
+        ([0.5, 0.3, 0.2], [0.5, 0.4, 0.41]),
+        ([0.5, 0.3, 0.2], [0.5, 0.4, 0.6]),
+        ([0.5, 0.1, 0.01, 0.01], [0.5, 0.4, 0.7, 0.6]),
+        ([0.1, 0.05, 0.01], [0.5, 0.4, 0.3]),
+    ],
+    ids=["too early", "within chance", "training loss is high", "falls again", "falls"],
+)
+def test_no_overfitting(training: list[float], validation: list[float]) -> None:
+    assert explain_overfitting(training, validation, list(range(len(training)))) is None
+
+
+def test_overfitting_names_both_losses_and_the_best_step() -> None:
+    message = explain_overfitting([0.4, 0.1, 0.03, 0.01], [0.5, 0.4, 0.5, 0.62], [10, 20, 30, 40])
+    assert message is not None and "training loss is 0.010" in message and "0.400 at step 20 to 0.620" in message
+
+
+def test_a_sign_is_shown_once_and_logged_each_time(tmp_path: Path) -> None:
+    progress, log = Silent(), TrainingLog(tmp_path, tensorboard=False, active=True)
+    signs = Signs(progress, log)
+    for step in (1, 2, 3):
+        signs.warn("not learning", step, f"flat at {step}")
+        signs.warn("overfitting", step, None)
+    log.close()
+    assert progress.warnings == ["flat at 1"]
+    lines = [json.loads(line) for path in tmp_path.glob("*.jsonl") for line in path.read_text().splitlines()]
+    assert [line["text"] for line in lines if line["kind"] == "warning"] == ["flat at 1", "flat at 2", "flat at 3"]
