@@ -137,6 +137,7 @@ def prepare_data(
     found, overlap = _check_splits(train, {"validation": validation, "test": test}, labels, task)
     warnings += task.check_training_rows(labels, train, table.name)
     warnings += found + _warn_about_rows(facts, table)
+    notes += _note_unused_samples(data, sources, len(examples), {"validation": validation, "test": test})
     text_columns = TextColumns(
         columns.text,
         columns.text_pair,
@@ -160,6 +161,22 @@ def prepare_data(
         form.task,
     )
     return replace(prepared, fingerprint=_fingerprint(prepared), validation_fraction=validation_rows / len(examples))
+
+
+def _note_unused_samples(
+    data: DataConfig, sources: Mapping[str, Any], rows: int, parts: Mapping[str, Examples | None]
+) -> list[str]:
+    """Say that a sample of a part means nothing where the part is held out of the training table."""
+    notes = []
+    for part, examples in parts.items():
+        wanted = getattr(data, f"{part}_sample")
+        if wanted is not None and sources[part] is None:
+            held_out = 0 if examples is None else len(examples)
+            notes.append(
+                f"{part}_sample={wanted} only applies with {part}=: {held_out:,} of the {rows:,} rows are held out, "
+                f"as {part}_fraction= says or by rule"
+            )
+    return notes
 
 
 def _take_all_but(examples: Examples, excluded: Examples | None) -> Examples:
