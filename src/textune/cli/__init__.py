@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
 from collections.abc import Sequence
 
 from textune.cli.environment import tune_libraries
+from textune.cli.streams import BROKEN_PIPE, finish, open_streams, report_output, say
 from textune.errors import TextuneError
 
 
@@ -19,7 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
-    sys.exit(_run(words, debug))
+    open_streams()
+    sys.exit(finish(_run(words, debug)))
 
 
 def _run(words: list[str], debug: bool) -> int:
@@ -34,28 +37,33 @@ def _run(words: list[str], debug: bool) -> int:
         _quiet_libraries()
     try:
         result = app(words, prog_name="textune", standalone_mode=False)
-        sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except TextuneError as error:
         if debug:
             raise
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        say(f"error: {error}")
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        print("stopped", file=sys.stderr)  # noqa: T201
+        say("stopped")
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        return BROKEN_PIPE
+    except SystemExit as stop:  # typer and rich turn a broken pipe into an exit of their own
+        if isinstance(stop.__context__, BrokenPipeError):
+            return BROKEN_PIPE
+        raise
     except OSError as error:
+        if (code := report_output()) is not None:
+            return code
         if debug or error.errno not in (errno.ENOSPC, errno.EDQUOT):
             return _report_bug(error, debug)
         place = error.filename or "writing"
-        print(f"error: {place}: the disk is full\n  free some space and try again", file=sys.stderr)  # noqa: T201
+        say(f"error: {place}: the disk is full\n  free some space and try again")
         return 5
     except Exception as error:
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # a usage error; typer has its own copy of click
-            error.show()
+            with contextlib.suppress(OSError):
+                error.show()
             return int(error.exit_code)
         return _report_bug(error, debug)
 
@@ -65,10 +73,7 @@ def _report_bug(error: Exception, debug: bool) -> int:
     if debug:
         raise error
     reason = str(error).splitlines()[0] if str(error) else ""
-    print(  # noqa: T201
-        f"error: this is a bug in textune: {type(error).__name__}: {reason}\n  --debug shows the traceback",
-        file=sys.stderr,
-    )
+    say(f"error: this is a bug in textune: {type(error).__name__}: {reason}\n  --debug shows the traceback")
     return 70
 
 
@@ -80,7 +85,7 @@ def _quiet_libraries() -> None:
 
     warnings.filterwarnings("ignore")
     warnings.filterwarnings("once", category=OldBundleWarning)
-    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)  # noqa: T201
+    warnings.showwarning = lambda message, *_, **__: say(f"warning: {message}")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")

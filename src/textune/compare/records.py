@@ -16,7 +16,6 @@ from textune.config import build_config, load_settings
 from textune.errors import BundleError, DataError
 from textune.report.comparison import COSTS
 from textune.run import load_run
-from textune.run.other_rows import labels_of
 from textune.run.predictions import read_predictions
 from textune.tasks import AnyEvaluation, read_evaluation
 
@@ -77,7 +76,6 @@ def _build_record(
     metrics: Mapping[str, Any],
     stored: Mapping[str, list[Any]],
 ) -> RunRecord:
-    labels = labels_of(manifest)
     true_sets = [v if isinstance(v, list) else [v] for v in stored["label"]]
     predicted_sets = [v if isinstance(v, list) else [v] for v in stored["predicted_label"]]
     number = {name: i for i, name in enumerate(manifest.labels)}
