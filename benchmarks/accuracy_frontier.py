@@ -135,7 +135,7 @@ def run_cell(name: str, size: str, draw: int, folder: Path) -> dict[str, Any]:
         }  # fmt: skip
         if not several:
             probabilities = answers.select([f"probability_{label}" for label in run.manifest.labels]).to_numpy()
-            number = {value: i for i, value in enumerate(run.manifest.label_values)}
+            number = {value: i for i, value in enumerate(run.manifest.labels)}
             targets = np.array([number.get(value, -1) for value in answers["label"]])
             cell["ece"] = round(expected_calibration_error(probabilities, targets), 4)
             mine = probabilities.argmax(1) == targets

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
+import select
 import subprocess
-import sys
 from pathlib import Path
+from typing import IO
 
 import pytest
 
 from textune.run import Run
-from tiny import call_textune
+from tiny import COMMAND, call_textune
 
 CP1252 = "ein schöner Film".encode("cp1252")
 
@@ -70,18 +70,39 @@ def test_every_line_has_an_answer(options: tuple[str, ...], finished: Run, place
     assert [bool(answer.split("\t")[0]) for answer in answers] == [True, False, False, True]
 
 
-def test_lines_are_answered_as_they_arrive_in_whatever_encoding(finished: Run, place: Path) -> None:
-    command = [sys.executable, "-c", "from textune.cli import main; main()", "predict", str(finished.folder), "-"]
+@pytest.mark.parametrize("options", [(), ("--probabilities",), ("--json",), ("--json", "--probabilities")])
+def test_lines_are_answered_as_they_arrive_in_whatever_encoding(
+    options: tuple[str, ...], finished: Run, place: Path
+) -> None:
+    """The command as a co-process: each answer is there before the next line is written."""
+    words = ["predict", str(finished.folder), "-", *options]
+    written = b""
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=place, env=os.environ
+        [*COMMAND, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=place
     ) as process:
         assert process.stdin is not None and process.stdout is not None and process.stderr is not None
-        for line in (b"\xef\xbb\xbfa good film\n", CP1252 + b"\n"):
+        for line in (b"\xef\xbb\xbfa good film\n", CP1252 + b"\n", b"\n", b"bad\r\n"):
             process.stdin.write(line)
             process.stdin.flush()
-            answer = process.stdout.readline()
-            answer = process.stdout.readline() if answer.startswith(b"label\t") else answer
-            expected = line.removeprefix(b"\xef\xbb\xbf").strip().decode("cp1252")
-            assert answer.decode("utf-8").rstrip().split("\t")[-1] == expected
+            answer = read_line(process.stdout)
+            written += answer
+            if answer.startswith(b"label\t"):
+                answer = read_line(process.stdout)
+                written += answer
+            text = line.removeprefix(b"\xef\xbb\xbf").strip().decode("cp1252")
+            if "--json" not in options:
+                assert answer.decode("utf-8").rstrip("\n").split("\t")[-1] == text
+            else:
+                told = json.loads(answer.decode("utf-8").removeprefix('{"predictions": [').removeprefix(", "))
+                assert told["text"] == text and (told["label"] is None) == (not text)
         process.stdin.close()
+        written += process.stdout.read()
         assert b"1 lines are not UTF-8" in process.stderr.read()
+    assert "--json" not in options or len(json.loads(written)["predictions"]) == 4, "one JSON object in all"
+
+
+def read_line(stream: IO[bytes]) -> bytes:
+    """Return the next line; fail where none comes."""
+    ready, _, _ = select.select([stream], [], [], 120)
+    assert ready, "no answer came while standard input was open"
+    return stream.readline()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
 from collections.abc import Sequence
 
 from textune.cli.environment import VERBOSE, tune_libraries
+from textune.cli.streams import BROKEN_PIPE, finish, open_streams, report_output, say
 from textune.errors import TextuneError
 
 
@@ -21,7 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if "--verbose" in words:
         os.environ[VERBOSE] = "1"
     words = [word for word in words if word not in ("--debug", "--verbose")]
-    sys.exit(_run(words, debug))
+    open_streams()
+    sys.exit(finish(_run(words, debug)))
 
 
 def _run(words: list[str], debug: bool) -> int:
@@ -36,28 +39,33 @@ def _run(words: list[str], debug: bool) -> int:
         _quiet_libraries()
     try:
         result = app(words, prog_name="textune", standalone_mode=False)
-        sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except TextuneError as error:
         if debug:
             raise
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        say(f"error: {error}")
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        print("stopped", file=sys.stderr)  # noqa: T201
+        say("stopped")
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        return BROKEN_PIPE
+    except SystemExit as stop:  # typer and rich turn a broken pipe into an exit of their own
+        if isinstance(stop.__context__, BrokenPipeError):
+            return BROKEN_PIPE
+        raise
     except OSError as error:
+        if (code := report_output()) is not None:
+            return code
         if debug or error.errno not in (errno.ENOSPC, errno.EDQUOT):
             return _report_bug(error, debug)
         place = error.filename or "writing"
-        print(f"error: {place}: the disk is full\n  free some space and try again", file=sys.stderr)  # noqa: T201
+        say(f"error: {place}: the disk is full\n  free some space and try again")
         return 5
     except Exception as error:
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # a usage error; typer has its own copy of click
-            error.show()
+            with contextlib.suppress(OSError):
+                error.show()
             return int(error.exit_code)
         return _report_bug(error, debug)
 
@@ -67,10 +75,7 @@ def _report_bug(error: Exception, debug: bool) -> int:
     if debug:
         raise error
     reason = str(error).splitlines()[0] if str(error) else ""
-    print(  # noqa: T201
-        f"error: this is a bug in textune: {type(error).__name__}: {reason}\n  --debug shows the traceback",
-        file=sys.stderr,
-    )
+    say(f"error: this is a bug in textune: {type(error).__name__}: {reason}\n  --debug shows the traceback")
     return 70
 
 
@@ -82,7 +87,7 @@ def _quiet_libraries() -> None:
     from textune.config.aliases import AliasNote
 
     def show(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
-        print(f"{'note' if issubclass(category, AliasNote) else 'warning'}: {message}", file=sys.stderr)  # noqa: T201
+        say(f"{'note' if issubclass(category, AliasNote) else 'warning'}: {message}")
 
     warnings.filterwarnings("ignore")
     warnings.filterwarnings("once", category=OldBundleWarning)

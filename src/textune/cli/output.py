@@ -21,7 +21,12 @@ DEVICE_HELP = "cpu, cuda, mps or auto (the fastest available)."
 
 def print_json(content: Mapping[str, Any]) -> None:
     """Print one JSON object; NaN and infinity become null."""
-    typer.echo(json.dumps(_finite(content), ensure_ascii=False, allow_nan=False))
+    typer.echo(format_json(content))
+
+
+def format_json(content: Mapping[str, Any]) -> str:
+    """Return one JSON object on one line; NaN and infinity become null."""
+    return json.dumps(_finite(content), ensure_ascii=False, allow_nan=False)
 
 
 def _finite(value: Any) -> Any:

@@ -8,11 +8,19 @@ import shlex
 import sys
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
-from textune.cli.output import DEVICE_HELP, JSON_HELP, gather_settings, get_words, print_json, print_table
+from textune.cli.output import (
+    DEVICE_HELP,
+    JSON_HELP,
+    format_json,
+    gather_settings,
+    get_words,
+    print_json,
+    print_table,
+)
 
 if TYPE_CHECKING:
     from textune.config import RunConfig
@@ -111,27 +119,23 @@ def _answer_lines(predictor: Predictor, probabilities: bool, json_output: bool) 
 
     reader, rows = LineReader(sys.stdin.buffer), 0
     header = ("label", *predictor.labels, "text") if probabilities else ("label", "probability", "text")
-    every: list[dict[str, Any]] = []
     for lines in reader.batches():
         filled = [line for line in lines if line.strip()]
         answers = iter(predictor.classify(filled) if filled else ())
         predictions = [next(answers) if line.strip() else None for line in lines]
-        if json_output:
-            every += [
-                {"text": line} | ({"label": None} if p is None else vars(p))
-                for line, p in zip(lines, predictions, strict=True)
-            ]
-        else:
-            if not rows:
-                typer.echo("\t".join(header))
-            for line, prediction in zip(lines, predictions, strict=True):
+        if not rows and not json_output:
+            typer.echo("\t".join(header))
+        for line, prediction in zip(lines, predictions, strict=True):
+            if json_output:  # one object in all, an answer on every line of it
+                told = {"text": line} | ({"label": None} if prediction is None else vars(prediction))
+                typer.echo((", " if rows else '{"predictions": [') + format_json(told))
+            else:
                 typer.echo("\t".join((*_show(predictor, prediction, probabilities), line)))
-            sys.stdout.flush()
-        rows += len(lines)
+            rows += 1
     if not rows:
         raise DataError("standard input contains no text", hint="give one text per line")
     if json_output:
-        print_json({"predictions": every})
+        typer.echo("]}")
     if reader.foreign:
         open_progress().warn(f"{reader.foreign:,} lines are not UTF-8; they were read as Windows-1252")
 

@@ -16,7 +16,7 @@ from textune.config import build_config, load_settings
 from textune.errors import BundleError, DataError
 from textune.report.comparison import COSTS
 from textune.run import load_run
-from textune.run.other_rows import labels_of
+from textune.run.predictions import read_predictions
 from textune.tasks import AnyEvaluation, read_evaluation
 
 
@@ -25,7 +25,7 @@ class RunRecord:
     """One finished run.
 
     settings: all that affect what is trained. split: "test" or "validation". costs: None where the run recorded none.
-    rows: int64 [rows], numbers in the source. labels: the true labels as in the source. texts: SHA-256.
+    rows: int64 [rows], numbers in the source. labels: the true labels by name. texts: SHA-256.
     true, predicted: bool [rows, classes]; unknown: bool [rows, labels], true labels that the model does not know.
     """
 
@@ -58,7 +58,7 @@ def read_run(folder: str | Path) -> RunRecord:
     """Read a finished run; raise BundleError if it is not one or its predictions are missing."""
     run = load_run(folder)
     metrics, evaluation = run.metrics, run.folder / "evaluation"
-    stored = _read_predictions(evaluation / "predictions.parquet")
+    stored = _read_predictions(evaluation / "predictions.parquet", run.manifest)
     settings = build_config(load_settings(run.folder / SETTINGS)).identity()
     try:
         return _build_record(run.folder, run.manifest, settings, metrics, stored)
@@ -76,13 +76,10 @@ def _build_record(
     metrics: Mapping[str, Any],
     stored: Mapping[str, list[Any]],
 ) -> RunRecord:
-    labels = labels_of(manifest)
     true_sets = [v if isinstance(v, list) else [v] for v in stored["label"]]
     predicted_sets = [v if isinstance(v, list) else [v] for v in stored["predicted_label"]]
     number = {name: i for i, name in enumerate(manifest.labels)}
-    predicted = np.zeros((len(predicted_sets), len(labels)), bool)
-    for row, names in enumerate(predicted_sets):
-        predicted[row, [number[name] for name in names]] = True
+    predicted = _mark(predicted_sets, number)
     scores = {k: v for k, v in metrics["models"]["tuned"].items() if k != "seconds"}
     costs = metrics.get("costs", {}) | {"trainable_parameters": manifest.trainable_parameters}
     return RunRecord(
@@ -95,10 +92,18 @@ def _build_record(
         np.asarray(stored["row"], np.int64),
         tuple(tuple(v) if isinstance(v, list) else v for v in stored["label"]),
         _hash_texts(stored),
-        labels.encode_sets(true_sets) > 0,
+        _mark(true_sets, number),
         predicted,
-        _mark_unknown(true_sets, {*labels.values, *labels.names}),
+        _mark_unknown(true_sets, set(number)),
     )
+
+
+def _mark(sets: Sequence[Sequence[Any]], number: Mapping[str, int]) -> NDArray[np.bool_]:
+    """Return bool [rows, labels]: which of the model's labels each row has."""
+    marks = np.zeros((len(sets), len(number)), bool)
+    for row, names in enumerate(sets):
+        marks[row, [number[name] for name in names if name in number]] = True
+    return marks
 
 
 def _mark_unknown(sets: Sequence[Sequence[Any]], known: set[str]) -> NDArray[np.bool_]:
@@ -107,14 +112,11 @@ def _mark_unknown(sets: Sequence[Sequence[Any]], known: set[str]) -> NDArray[np.
     return np.array([[name in labels for name in names] for labels in sets], bool).reshape(len(sets), len(names))
 
 
-def _read_predictions(path: Path) -> dict[str, list[Any]]:
+def _read_predictions(path: Path, manifest: Manifest) -> dict[str, list[Any]]:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    names = ("row", "text", "text_pair", "label", "predicted_label")
     try:
-        table = pq.read_table(path)
-        return {name: table[name].to_pylist() for name in names if name in table.column_names}
+        return read_predictions(path, manifest)
     except (OSError, pa.ArrowException) as error:
         raise BundleError(
             f"{path}: cannot read the predictions: {error}", hint="train the run again: a comparison needs them"

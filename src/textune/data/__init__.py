@@ -23,6 +23,7 @@ from textune.data.checks import (
 )
 from textune.data.columns import Columns, Leak, choose_columns, find_leaks
 from textune.data.examples import Examples, build_examples, sample_examples
+from textune.data.kept import KeptRows, find_types, refuse_bytes, stream_kept
 from textune.data.label_sets import (
     LabelForm,
     choose_form,
@@ -41,6 +42,7 @@ __all__ = [
     "Conflict",
     "DataFacts",
     "Examples",
+    "KeptRows",
     "LabelForm",
     "Labels",
     "Leak",
@@ -61,15 +63,18 @@ __all__ = [
     "find_label_twins",
     "find_leaks",
     "find_overlap",
+    "find_types",
     "inspect_examples",
     "join_set",
     "list_readable",
     "match_label_columns",
     "read_table",
+    "refuse_bytes",
     "refuse_part_of_columns",
     "reuse_columns",
     "sample_examples",
     "split_examples",
     "split_folds",
+    "stream_kept",
     "stream_tables",
 ]

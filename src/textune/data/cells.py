@@ -59,6 +59,30 @@ class Literal(str):
     """A JSON number spelled as in the file, so that 1.10 and 1e5 do not change."""
 
 
+WHOLE_ROW = "\0row"
+"""The column in which a reader of JSON hands on each row as it is, where `ReadOptions.typed` asks for it."""
+
+
+def dump_json(value: Any) -> str:
+    """Return parsed JSON as text again; a `Literal` number keeps its spelling."""
+    if isinstance(value, Literal):
+        return str(value)
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(k, ensure_ascii=False)}: {dump_json(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(dump_json, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def typed_array(values: Iterable[Any], where: Callable[[int], str]) -> pa.Array:
+    """Build a column of the type that all values have, or of text where they have none in common."""
+    values = list(values)
+    try:
+        return pa.array(values, from_pandas=True)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        return text_array(map(cell_text, values), where)
+
+
 def text_array(values: Iterable[str | None], where: Callable[[int], str]) -> pa.Array:
     """Build a text column; `where(position)` locates the cell in the error for a lone surrogate."""
     values = list(values)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
 import pyarrow as pa
 
 from textune.data.archives import check_spreadsheet
-from textune.data.cells import cell_text, text_array
+from textune.data.cells import cell_text, text_array, typed_array
 from textune.data.delimited import refuse_duplicates
 from textune.data.source import Location, Reading, ReadOptions, file_source, sources
 from textune.errors import DataError, suggest
@@ -32,8 +32,8 @@ def _open(location: Location, options: ReadOptions, chunk_rows: int) -> Reading:
     try:
         with CalamineWorkbook.from_path(location.path) as book:
             name, note = _choose_sheet(location, book.sheet_names)
-            rows = _rows(book.get_sheet_by_name(name).iter_rows())
-            tables = list(_chunks(rows, location.name, chunk_rows))
+            rows = _rows(book.get_sheet_by_name(name).iter_rows(), _value if options.typed else _cell)
+            tables = list(_chunks(rows, location.name, chunk_rows, options.typed))
     except PasswordError as error:
         raise DataError(f"{location.name}: is password-protected", hint="save it without a password") from error
     except CalamineError as error:
@@ -59,31 +59,43 @@ def _choose_sheet(location: Location, names: list[str]) -> tuple[str, str | None
     return names[0], f"reading sheet '{names[0]}' of {len(names)}; {location.path.name}#{names[1]} reads another"
 
 
-def _rows(cells: Iterator[list[Any]]) -> Iterator[list[str | None]]:
+def _rows(cells: Iterator[list[Any]], convert: Callable[[Any], Any]) -> Iterator[list[Any]]:
     for row in cells:
-        yield [_cell(value) for value in row]
+        yield [convert(value) for value in row]
+
+
+def _value(value: Any) -> Any:
+    """Return a value as it is, a whole number as an integer: spreadsheets store a 1 as 1.0."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    return None if value == "" else value
 
 
 def _cell(value: Any) -> str | None:
-    # spreadsheets have no integers: a 1 is stored as 1.0
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-        return str(int(value))
-    return cell_text(value)
+    return cell_text(_value(value))
 
 
-def _chunks(rows: Iterator[list[str | None]], name: str, chunk_rows: int) -> Iterator[pa.Table]:
-    header = next((row for row in rows if any(row)), None)
+def _filled(row: list[Any]) -> bool:
+    return any(value is not None for value in row)
+
+
+def _chunks(rows: Iterator[list[Any]], name: str, chunk_rows: int, typed: bool) -> Iterator[pa.Table]:
+    header = next((row for row in rows if _filled(row)), None)
     if header is None:
         raise DataError(f"{name}: the sheet is empty", hint="give a sheet with a header and at least one row")
     body = list(rows)
-    while body and not any(body[-1]):
+    while body and not _filled(body[-1]):
         body.pop()
-    names = [(cell or "").strip() for cell in header]
+    names = [(cell_text(cell) or "").strip() for cell in header]
     unnamed = {position for position, column in enumerate(names) if not column}
     names = [column or f"column_{position + 1}" for position, column in enumerate(names)]
-    empty = {position for position in unnamed if not any(row[position] for row in body)}
+    empty = {position for position in unnamed if not _filled([row[position] for row in body])}
     used = [position for position in range(len(names)) if position not in empty]
     refuse_duplicates([names[position] for position in used], name)
+    if typed:  # of the whole sheet: a column's type must not change from chunk to chunk
+        columns = [typed_array((row[position] for row in body), lambda i: f"{name}, row {i + 1}") for position in used]
+        yield pa.table(columns, names=[names[position] for position in used])
+        return
     start = 0
     remaining = iter(body)
     while batch := list(islice(remaining, chunk_rows)):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from textune.data.cells import as_text, cell_text, text_array
+from textune.data.cells import as_text, cell_text, text_array, typed_array
 from textune.data.source import Reading, ReadOptions, Source, sources
 from textune.errors import DataError
 
@@ -24,9 +24,19 @@ def _open_pandas(frame: Any, options: ReadOptions, chunk_rows: int) -> Reading:
     columns = [str(column) for column in frame.columns]
     if len(set(columns)) < len(columns):
         raise DataError("data frame: two columns have the same name", hint="rename one of them")
-    values = {name: frame.iloc[:, i].tolist() for i, name in enumerate(columns)}
-    arrays = {name: text_array(map(cell_text, column), _where("data frame")) for name, column in values.items()}
+    series = {name: frame.iloc[:, i] for i, name in enumerate(columns)}
+    if options.typed:
+        arrays = {name: _typed_series(column) for name, column in series.items()}
+    else:
+        arrays = {name: text_array(map(cell_text, s.tolist()), _where("data frame")) for name, s in series.items()}
     return _reading(pa.table(arrays) if arrays else pa.table({}), "data frame")
+
+
+def _typed_series(series: Any) -> pa.Array:
+    try:
+        return pa.array(series, from_pandas=True)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        return text_array(map(cell_text, series.tolist()), _where("data frame"))
 
 
 def _accepts_arrow(source: Any) -> bool:
@@ -39,7 +49,7 @@ def _open_arrow(source: Any, options: ReadOptions, chunk_rows: int) -> Reading:
         arrow = source if isinstance(source, pa.Table) else source.to_arrow()
     except Exception as error:  # polars raises its own PanicException for Python objects
         raise DataError(f"{name}: cannot be read: {error}", hint="cast the columns to text first") from error
-    table, notes = as_text(arrow, name)
+    table, notes = (arrow, []) if options.typed else as_text(arrow, name)
     return _reading(table, name, notes)
 
 
@@ -53,17 +63,18 @@ def _open_dataset(dataset: Any, options: ReadOptions, chunk_rows: int) -> Readin
             f"a DatasetDict has several splits: {', '.join(dataset)}",
             hint="pass one of them, such as data['train']",
         )
-    return read_dataset(dataset, "data set", chunk_rows)
+    return read_dataset(dataset, "data set", chunk_rows, options)
 
 
-def read_dataset(dataset: Any, name: str, chunk_rows: int) -> Reading:
+def read_dataset(dataset: Any, name: str, chunk_rows: int, options: ReadOptions) -> Reading:
     """Read a `datasets.Dataset` in chunks; class numbers become class names."""
     reading = Reading(name, iter(()))
 
     def chunks() -> Iterator[pa.Table]:
         schema = dataset.features.arrow_schema
         for part in dataset.with_format("arrow").iter(chunk_rows):
-            table, notes = as_text(part.replace_schema_metadata(schema.metadata), name)
+            whole = part.replace_schema_metadata(schema.metadata)
+            table, notes = (whole, []) if options.typed else as_text(whole, name)
             reading.notes.extend(note for note in notes if note not in reading.notes)
             yield table
 
@@ -80,7 +91,10 @@ def _open_records(records: list[Mapping[Any, Any]], options: ReadOptions, chunk_
     if not columns:
         raise DataError("list of rows: is empty", hint='pass rows such as {"text": "...", "label": "..."}')
     rows = [{str(key): value for key, value in row.items()} for row in records]
-    arrays = [text_array((cell_text(row.get(c)) for row in rows), _where("list of rows")) for c in columns]
+    if options.typed:
+        arrays = [typed_array((row.get(c) for row in rows), _where("list of rows")) for c in columns]
+    else:
+        arrays = [text_array((cell_text(row.get(c)) for row in rows), _where("list of rows")) for c in columns]
     return _reading(pa.table(arrays, names=columns), "list of rows")
 
 

@@ -28,7 +28,7 @@ def _open(source: str, options: ReadOptions, chunk_rows: int) -> Reading:
     dataset = _load(source, match["name"], match["config"], match["split"] or "train")
     if dataset.num_rows > options.max_rows:
         raise DataError(f"{source}: has more than {options.max_rows:,} rows", hint="read a part, such as #train[:1000]")
-    reading = read_dataset(dataset, source, chunk_rows)
+    reading = read_dataset(dataset, source, chunk_rows, options)
     if not match["split"]:
         reading.notes.append(f"reading split 'train'; {source}#test reads the test split if there is one")
     return reading

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import pyarrow as pa
 
-from textune.data.cells import Literal, cell_text, compact_json, text_array
+from textune.data.cells import WHOLE_ROW, Literal, cell_text, compact_json, dump_json, text_array
 from textune.data.encodings import Encoding, find_encoding
 from textune.data.lines import BadLineError, decoded_lines, open_bytes
 from textune.data.source import MAX_COLUMNS, Location, Reading, ReadOptions, file_source, sources
@@ -28,10 +28,15 @@ def _open_lines(location: Location, options: ReadOptions, chunk_rows: int) -> Re
     notes = [encoding.note] if encoding.note else []
 
     def find_columns() -> list[str]:
-        return list(dict.fromkeys(key for _, row in _line_rows(location, options, encoding) for key in row))
+        keys = dict.fromkeys(key for _, row in _line_rows(location, options, encoding) for key in row)
+        return [*keys, *_extra(options)]
 
     rows = _line_rows(location, options, encoding)
-    return Reading(location.name, _chunks(rows, location.name, chunk_rows), notes, find_columns)
+    return Reading(location.name, _chunks(rows, location.name, chunk_rows, options), notes, find_columns)
+
+
+def _extra(options: ReadOptions) -> tuple[str, ...]:
+    return (WHOLE_ROW,) if options.typed else ()
 
 
 def _open_document(location: Location, options: ReadOptions, chunk_rows: int) -> Reading:
@@ -50,8 +55,9 @@ def _open_document(location: Location, options: ReadOptions, chunk_rows: int) ->
             reading.notes.append("read as JSON lines: the file has one object per line")
             return reading
         raise DataError(f"{location.name}: {error}", hint="give an array of objects, or JSON lines as .jsonl") from None
-    rows = ((i, row) for i, row in enumerate(_document_rows(document, location.name), 1))
-    return Reading(location.name, _chunks(rows, location.name, chunk_rows), notes)
+    rows = list(enumerate(_document_rows(document, location.name), 1))
+    columns = [*dict.fromkeys(key for _, row in rows for key in row), *_extra(options)]
+    return Reading(location.name, _chunks(iter(rows), location.name, chunk_rows, options), notes, lambda: columns)
 
 
 sources.register("jsonlines")(file_source((".jsonl", ".ndjson"), _open_lines))
@@ -180,7 +186,7 @@ def _is_columns(document: Any) -> bool:
     return list(document) != ["data"] or not any(isinstance(cell, dict) for cell in document["data"][:1])
 
 
-def _chunks(rows: Iterator[tuple[int, Row]], name: str, chunk_rows: int) -> Iterator[pa.Table]:
+def _chunks(rows: Iterator[tuple[int, Row]], name: str, chunk_rows: int, options: ReadOptions) -> Iterator[pa.Table]:
     """Turn objects into tables; a key that a row lacks becomes a missing cell."""
     columns: dict[str, None] = {}
     while batch := list(islice(rows, chunk_rows)):
@@ -192,7 +198,9 @@ def _chunks(rows: Iterator[tuple[int, Row]], name: str, chunk_rows: int) -> Iter
             return f"{name}, line {batch[position][0]}"
 
         arrays = [text_array([_cell(row.get(column)) for _, row in batch], where) for column in columns]
-        yield pa.table(arrays, names=list(columns))
+        if options.typed:
+            arrays.append(text_array([dump_json(row) for _, row in batch], where))
+        yield pa.table(arrays, names=[*columns, *_extra(options)])
 
 
 def _cell(value: Any) -> str | None:

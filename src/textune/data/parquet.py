@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from textune.data.cells import as_text
+from textune.data.cells import TEXT, as_text
 from textune.data.lines import FREE_BYTES, check_expansion
 from textune.data.source import Location, Reading, ReadOptions, file_source, sources, too_large
 from textune.errors import DataError
@@ -21,7 +21,7 @@ def _open(location: Location, options: ReadOptions, chunk_rows: int) -> Reading:
 
 def read_files(paths: list[Path], name: str, options: ReadOptions, chunk_rows: int) -> Reading:
     """Read Parquet files one after another as one table."""
-    reading = Reading(name, iter(()), find_columns=lambda: _columns_of(paths, name))
+    reading = Reading(name, iter(()), find_columns=None if options.typed else lambda: _columns_of(paths, name))
     reading.chunks = _chunks(paths, name, options, chunk_rows, reading.notes)
     return reading
 
@@ -43,11 +43,16 @@ def _chunks(
     paths: list[Path], name: str, options: ReadOptions, chunk_rows: int, notes: list[str]
 ) -> Iterator[pa.Table]:
     rows = decoded = 0
+    common = _common_schema(paths, name) if options.typed and len(paths) > 1 else None
     packed = sum(path.stat().st_size for path in paths)
     for path in paths:
         for batch in _batches(path, name, rows, options):
             for start in range(0, batch.num_rows, chunk_rows):
-                table, new_notes = as_text(batch.slice(start, chunk_rows), name, rows + start + 1)
+                part = batch.slice(start, chunk_rows)
+                if not options.typed:
+                    table, new_notes = as_text(part, name, rows + start + 1)
+                else:
+                    table, new_notes = part if common is None else _align(part, common, path.name), []
                 notes += [note for note in new_notes if note not in notes]
                 # a few bytes can encode gigabytes, so count decoded bytes rather than trust the file's sizes
                 decoded += table.nbytes
@@ -73,3 +78,44 @@ def _batches(path: Path, name: str, rows_before: int, options: ReadOptions) -> I
                 yield pa.Table.from_batches([batch], file.schema_arrow)
     except (pa.ArrowException, UnicodeDecodeError) as error:
         raise DataError(f"{path.name}: damaged, or not a Parquet file: {error}", hint="save the file again") from error
+
+
+def _common_schema(paths: list[Path], name: str) -> pa.Schema:
+    """Return a schema that the rows of all files fit; a column whose types have nothing in common becomes text."""
+    import pyarrow.parquet as pq
+
+    try:
+        schemas = [pq.read_schema(path) for path in paths]
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{name}: damaged, or not a Parquet file: {error}", hint="save the file again") from error
+    fields: dict[str, pa.Field] = {}
+    for field in (field for schema in schemas for field in schema):
+        fields[field.name] = _merge(fields.get(field.name, field), field)
+    return pa.schema(fields.values(), metadata=schemas[0].metadata)
+
+
+def _merge(one: pa.Field, other: pa.Field) -> pa.Field:
+    try:
+        merged = pa.unify_schemas([pa.schema([one]), pa.schema([other])], promote_options="permissive").field(0)
+    except pa.ArrowException:
+        merged = pa.field(one.name, TEXT)
+    return merged.with_nullable(True)
+
+
+def _align(table: pa.Table, schema: pa.Schema, name: str) -> pa.Table:
+    columns = []
+    for field in schema:
+        if field.name not in table.column_names:
+            columns.append(pa.chunked_array([pa.nulls(table.num_rows, field.type)]))
+            continue
+        column = table[field.name]
+        try:
+            as_is = column.type == field.type or field.type != TEXT
+            columns.append(column.cast(field.type) if as_is else as_text(table.select([field.name]), name)[0].column(0))
+        except pa.ArrowException as error:
+            raise DataError(
+                f"{name}: column '{field.name}' ({column.type}) does not fit that of the other files ({field.type}): "
+                f"{error}",
+                hint="predict the files one by one, or save the column with one type",
+            ) from error
+    return pa.table(columns, schema=schema)

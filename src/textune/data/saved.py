@@ -27,7 +27,8 @@ def _open(location: Location, options: ReadOptions, chunk_rows: int) -> Reading:
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{location.name}: the saved data set is damaged: {error!r}", hint="save it again") from error
     reading = Reading(location.name, iter(()), notes)
-    reading.chunks = _chunks([folder / _inside(name) for name in names], location.name, chunk_rows, reading.notes)
+    files = [folder / _inside(name) for name in names]
+    reading.chunks = _chunks(files, location.name, chunk_rows, reading.notes, options)
     return reading
 
 
@@ -66,14 +67,17 @@ def _inside(name: str) -> str:
     return name
 
 
-def _chunks(files: list[Path], name: str, chunk_rows: int, notes: list[str]) -> Iterator[pa.Table]:
+def _chunks(
+    files: list[Path], name: str, chunk_rows: int, notes: list[str], options: ReadOptions
+) -> Iterator[pa.Table]:
     for path in files:
         try:
             with pa.memory_map(str(path)) as stream, pa.ipc.open_stream(stream) as batches:
                 for batch in batches:
                     whole = pa.Table.from_batches([batch])
                     for start in range(0, len(whole), chunk_rows):
-                        table, new_notes = as_text(whole.slice(start, chunk_rows), name)
+                        part = whole.slice(start, chunk_rows)
+                        table, new_notes = (part, []) if options.typed else as_text(part, name)
                         notes += [note for note in new_notes if note not in notes]
                         yield table
         except (pa.ArrowException, KeyError) as error:

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from textune.data.cells import TEXT, WHOLE_ROW
 from textune.data.table import Table, build_table
 from textune.errors import DataError, suggest
 from textune.registry import Registry
@@ -23,6 +24,7 @@ class ReadOptions:
 
     max_rows: rows of one table. max_bytes: bytes of all its cells after decoding.
     max_cell_chars: characters of one cell; a longer one is refused before it is tokenized.
+    typed: columns keep the types of the source instead of becoming text. A source of JSON adds the column `WHOLE_ROW`.
     """
 
     encoding: str | None = None
@@ -30,6 +32,7 @@ class ReadOptions:
     max_rows: int = 50_000_000
     max_bytes: int = 16 * 2**30
     max_cell_chars: int = 1_000_000
+    typed: bool = False
 
 
 @dataclass(frozen=True)
@@ -118,15 +121,20 @@ def stream_tables(
     other sources are read whole first.
     """
     reading = open_source(source, options, chunk_rows)
-    columns = reading.find_columns() if reading.find_columns else None
     first_row = 1
+    for part in stream_parts(reading, options, chunk_rows):
+        yield build_table(part, reading.name, reading.notes, first_row)
+        first_row += part.num_rows
+
+
+def stream_parts(reading: Reading, options: ReadOptions, chunk_rows: int) -> Iterator[pa.Table]:
+    """Yield the rows of an opened source in parts of at most `chunk_rows` rows with the same columns."""
+    columns = reading.find_columns() if reading.find_columns else None
     for chunk in _guarded(reading, options):
         columns = columns or chunk.column_names
         complete = _with_columns(chunk, columns, reading.name)
         for start in range(0, complete.num_rows, chunk_rows):
-            part = complete.slice(start, chunk_rows)
-            yield build_table(part, reading.name, reading.notes, first_row)
-            first_row += part.num_rows
+            yield complete.slice(start, chunk_rows)
 
 
 def _with_columns(chunk: pa.Table, columns: list[str], name: str) -> pa.Table:
@@ -185,11 +193,12 @@ def _guarded(reading: Reading, options: ReadOptions) -> Iterator[pa.Table]:
     rows = decoded = 0
     try:
         for chunk in reading.chunks:
+            cells = chunk.select([name for name in chunk.column_names if name != WHOLE_ROW])
             if chunk.num_columns > MAX_COLUMNS:
                 raise DataError(f"{reading.name}: has more than {MAX_COLUMNS:,} columns")
-            _check_cells(chunk, reading.name, rows, options.max_cell_chars)
+            check_cells(cells, reading.name, rows, options.max_cell_chars)
             rows += chunk.num_rows
-            decoded += chunk.nbytes
+            decoded += cells.nbytes
             if rows > options.max_rows:
                 raise DataError(f"{reading.name}: has more than {options.max_rows:,} rows", hint="split the table")
             if decoded > options.max_bytes:
@@ -204,8 +213,11 @@ def _guarded(reading: Reading, options: ReadOptions) -> Iterator[pa.Table]:
         )
 
 
-def _check_cells(chunk: pa.Table, name: str, rows_before: int, limit: int) -> None:
+def check_cells(chunk: pa.Table, name: str, rows_before: int, limit: int) -> None:
+    """Raise DataError for a text cell that is longer than `limit` characters."""
     for column_name, column in zip(chunk.column_names, chunk.columns, strict=True):
+        if column.type != TEXT:
+            continue
         # a character takes at least one byte, so only cells with many bytes need counting
         if (pc.max(pc.binary_length(column)).as_py() or 0) <= limit:
             continue

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
+from textune.bundle import Manifest
 from textune.data import Examples
 from textune.evaluation import ConfidentError
 from textune.inference import Predictor
@@ -17,7 +19,8 @@ from textune.tasks import EvaluatedRows
 def write_predictions(path: Path, examples: Examples, probabilities: NDArray[Any], predictor: Predictor) -> None:
     """Write row number, text, true label, predicted label and all probabilities as Parquet.
 
-    With several labels per text both label columns hold lists.
+    Both label columns hold the names that the model gives, or lists of them with several labels per text; a true label
+    that the model does not know stays as it is written.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -27,9 +30,41 @@ def write_predictions(path: Path, examples: Examples, probabilities: NDArray[Any
         columns["text_pair"] = pairs
     answers = predictor.task.answer(probabilities, predictor.labels)
     columns |= predictor.task.prediction_columns(examples, probabilities, answers)
+    true = columns["label"] if isinstance(columns["label"], pa.Array) else pa.array(columns["label"])
+    columns["label"] = pa.array(name_labels(predictor.manifest, true.to_pylist()), true.type)
     columns |= predictor.task.probability_columns(probabilities, predictor.labels)
     path.parent.mkdir(exist_ok=True)
-    pq.write_table(pa.table(columns), path)
+    pq.write_table(pa.table(columns).replace_schema_metadata({_LABELS: "names"}), path)
+
+
+_LABELS = "textune.labels"
+"""Says in the file's metadata what true labels are written as; without it, as in the data."""
+
+
+def name_labels(manifest: Manifest, labels: Sequence[Any]) -> list[Any]:
+    """Return true labels by the names that the model gives; those that it does not know stay as they are."""
+    names = dict(zip(manifest.labels, manifest.labels, strict=True))
+    names |= dict(zip(manifest.label_values, manifest.labels, strict=True))
+
+    def name(label: Any) -> Any:
+        return [names.get(each, each) for each in label] if isinstance(label, list) else names.get(label, label)
+
+    return [name(label) for label in labels]
+
+
+def read_predictions(path: Path, manifest: Manifest) -> dict[str, list[Any]]:
+    """Return row numbers, texts and labels of predictions, also of runs that wrote true labels as in the data.
+
+    Raises OSError or pyarrow's exceptions.
+    """
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path)
+    names = ("row", "text", "text_pair", "label", "predicted_label")
+    stored = {name: table[name].to_pylist() for name in names if name in table.column_names}
+    if _LABELS.encode() not in (table.schema.metadata or {}):
+        stored["label"] = name_labels(manifest, stored["label"])
+    return stored
 
 
 def collect_errors(predictor: Predictor, probabilities: NDArray[Any], examples: Examples) -> list[ConfidentError]:
