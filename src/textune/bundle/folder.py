@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from textune.errors import BundleError, ConfigError
+from textune.errors import BundleError, ConfigError, show_command
 from textune.files import PARTIAL, read_json
 
 MANIFEST = "textune.json"
@@ -53,7 +53,9 @@ def check_writable(folder: Path, setting: str) -> None:
     if not existing.is_dir():
         raise ConfigError(f"{existing}: is a file, not a folder", hint=f"set {setting} to a folder")
     if not os.access(existing, os.W_OK | os.X_OK):
-        raise ConfigError(f"{existing}: is not writable", hint=f"set {setting} to another folder")
+        raise ConfigError(
+            f"{existing}: cannot be written to: permission denied", hint=f"set {setting} to another folder"
+        )
 
 
 @contextlib.contextmanager
@@ -93,7 +95,7 @@ def prepare_run_folder(folder: Path, *, overwrite: bool) -> None:
         resumable |= (folder / SWEEP).is_file() and not (folder / SWEEP).with_suffix(".json").is_file()
         raise BundleError(
             f"{folder}: this run already exists",
-            hint=f"continue it with 'textune resume {folder}', or add --overwrite"
+            hint=f"add --overwrite, or continue it with: {show_command('resume', folder)}"
             if resumable
             else "set another name=, or add --overwrite",
         )

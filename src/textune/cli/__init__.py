@@ -29,6 +29,8 @@ def _run(words: list[str], debug: bool) -> int:
     from textune.cli.output import set_words
 
     set_words(words)
+    if hasattr(sys.stdout, "reconfigure"):  # what the terminal cannot show, or a name that is no UTF-8, ends no command
+        sys.stdout.reconfigure(errors="backslashreplace")
     tune_libraries()
     if not debug:
         _quiet_libraries()
@@ -48,16 +50,38 @@ def _run(words: list[str], debug: bool) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:
-        if debug or error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            return _report_bug(error, debug)
-        place = error.filename or "writing"
-        print(f"error: {place}: the disk is full\n  free some space and try again", file=sys.stderr)  # noqa: T201
-        return 5
+        return _report_bug(error, debug) if debug or error.errno is None else _report_system(error)
+    except MemoryError as error:
+        return _report_bug(error, debug) if debug else _report("out of memory", "use less data, or a smaller model")
     except Exception as error:
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # a usage error; typer has its own copy of click
             error.show()
             return int(error.exit_code)
         return _report_bug(error, debug)
+
+
+_ADVICE = {
+    errno.ENOSPC: "free some space and try again",
+    errno.EDQUOT: "free some space and try again",
+    errno.EACCES: "change its permissions, or name another place",
+    errno.EPERM: "change its permissions, or name another place",
+    errno.EROFS: "name a place that can be written to",
+    errno.EMFILE: "raise the limit of open files: ulimit -n",
+}
+"""What to do about an error of the system that no command foresaw."""
+
+
+def _report_system(error: OSError) -> int:
+    """Print an error of the file system or the machine: the place and the reason."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    reason = "the disk is full" if full else (error.strerror or str(error)).lower()
+    place = "writing" if error.filename is None else os.fsdecode(error.filename)
+    return _report(f"{place}: {reason}", _ADVICE.get(error.errno or 0, "check the path"))
+
+
+def _report(message: str, hint: str) -> int:
+    print(f"error: {message}\n  {hint}", file=sys.stderr)  # noqa: T201
+    return 5
 
 
 def _report_bug(error: Exception, debug: bool) -> int:

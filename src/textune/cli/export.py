@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import typer
 
-from textune.cli.output import JSON_HELP, print_json
+from textune.cli.output import JSON_HELP, TEXT, next_command, print_json
 
 
 def export(
@@ -47,9 +48,12 @@ def export(
     typer.echo(f"{written} ({summary['megabytes']} MB), verified by loading it again. To use it:")
     several = summary["thresholds"] is not None
     top_k = ", top_k=None" if several else ""
+    pair = read_manifest(folder, verify=False).columns.text_pair is not None
+    text = '{"text": "a text", "text_pair": "another text"}' if pair else f'"{TEXT}"'
+    place = json.dumps(str(written), ensure_ascii=False)
     typer.echo(
         "  from transformers import pipeline\n"
-        f'  pipeline("text-classification", "{written}", truncation=True{top_k})("a text")'
+        f'  pipeline("text-classification", {place}, truncation=True{top_k})({text})'
     )
     if several:
         typer.echo(
@@ -67,6 +71,7 @@ def _export_onnx(
     overwrite: bool,
     json_output: bool,
 ) -> None:
+    from textune.bundle import read_manifest
     from textune.export.marker import check_output
     from textune.export.onnx import describe_onnx, export_onnx
     from textune.progress import open_progress
@@ -101,7 +106,8 @@ def _export_onnx(
     typer.echo(f"{target} ({summary['megabytes']} MB), verified by loading it again.")
     if quality is not None:
         typer.echo(quality.describe())
-    typer.echo(f'To use it, without torch and transformers: textune predict {target} "a text"')
+    command = next_command(target, read_manifest(target, verify=False), trained=Path(run))
+    typer.echo(f"To use it, without torch and transformers: {command}")
 
 
 def push(

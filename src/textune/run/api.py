@@ -21,7 +21,7 @@ from textune.bundle import (
     refuse_exported,
 )
 from textune.config import RunConfig, build_config, load_settings
-from textune.errors import BundleError
+from textune.errors import BundleError, show_command
 from textune.files import read_json
 from textune.inference import Predictor
 from textune.process.interrupt import RunInterrupted
@@ -125,12 +125,12 @@ def resume(run: str | Path, data: Any = None, *, progress: Progress | None = Non
             f"{folder}: there is no interrupted run here",
             hint="it was stopped before its first step: start it again with the same command"
             if (folder / PLAN).is_file()
-            else "give the folder that 'textune train' printed",
+            else "give the folder of an interrupted run",
         )
     if folder.resolve().parent.name == "trials" and (folder.resolve().parents[1] / SWEEP).is_file():
         raise BundleError(
             f"{folder}: is a trial of a search; only the search can resume it",
-            hint=f"textune resume {folder.parent.parent}",
+            hint=f"resume the search: {show_command('resume', folder.parent.parent)}",
         )
     config = build_config(load_settings(folder / SETTINGS))
     config = replace(config, name=folder.name, runs_dir=str(folder.parent))
@@ -164,7 +164,5 @@ def load_run(folder: str | Path) -> Run:
     manifest = read_manifest(folder, verify=False)
     refuse_exported(folder, manifest)
     if manifest.imported and not manifest.metrics:
-        raise BundleError(
-            f"{folder}: an imported run has no evaluation", hint=f"evaluate it: textune evaluate {folder} DATA"
-        )
+        raise BundleError(f"{folder}: an imported run has no evaluation", hint="evaluate it on a labelled table")
     return Run(folder, manifest, read_json(folder / "evaluation" / "metrics.json", "the run's metrics"))

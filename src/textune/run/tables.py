@@ -93,7 +93,7 @@ def prepare_data(
     data, seed = config.data, config.split_seed
     sources = {"data": data.data or None, "validation": data.validation, "test": data.test} | dict(frames or {})
     if sources["data"] is None:
-        raise DataError("no data", hint="textune train DATA, or data= in the YAML file")
+        raise DataError("no data", hint="give a table, or set data= in the YAML file")
     options = read_options(data)
     table = read_table(sources["data"], options)
     columns = choose_columns(

@@ -11,7 +11,7 @@ from typing import Any
 
 from textune.bundle import SWEEP, has_begun, lock_run, prepare_run_folder
 from textune.config import RunConfig, build_config
-from textune.errors import BundleError, ConfigError, DataError
+from textune.errors import BundleError, ConfigError, DataError, show_command
 from textune.files import read_json, write_folder
 from textune.process.interrupt import RunInterrupted, StopRequest
 from textune.progress import Progress, open_progress
@@ -91,7 +91,7 @@ def resume_sweep(folder: str | Path, *, progress: Progress | None = None, **fram
     folder = Path(folder)
     progress = progress or open_progress()
     if not (folder / SWEEP).is_file():
-        raise BundleError(f"{folder}: is not a search", hint="give the folder that 'textune sweep' created")
+        raise BundleError(f"{folder}: is not a search", hint="give the folder of a search")
     with lock_run(folder):
         if (folder / SUMMARY).is_file():
             progress.say(f"{folder}: this sweep is already finished")
@@ -201,10 +201,11 @@ def _run_search(
         raise RunInterrupted(
             f"{error.message}; {finished} of {search.trials} trials are finished",
             error.exit_code - 128,
-            hint=f"continue it with: textune resume {folder}",
+            hint=f"continue it with: {show_command('resume', folder)}",
         ) from error
     except BundleError as error:  # the original hint would name the trial's folder
-        raise BundleError(error.message, hint=f"fix that, then continue it with: textune resume {folder}") from error
+        hint = f"fix that, then continue it with: {show_command('resume', folder)}"
+        raise BundleError(error.message, hint=hint) from error
     finally:
         ledger.add_seconds()
     content = write_summary(folder, ledger, selection, run)
@@ -234,5 +235,5 @@ def _finish(
         raise DataError(
             error.message,
             hint="fix the test table (its columns must be named as in the training table), then continue it with: "
-            f"textune resume {folder}",
+            f"{show_command('resume', folder)}",
         ) from error
