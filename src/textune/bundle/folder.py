@@ -59,8 +59,8 @@ def check_writable(folder: Path, setting: str) -> None:
 
 
 @contextlib.contextmanager
-def lock_run(folder: Path) -> Iterator[None]:
-    """Lock the run folder for this process; raise BundleError at once if another process has it.
+def lock_run(folder: Path, hint: str = "wait until it has finished") -> Iterator[None]:
+    """Lock the run folder for this process; raise BundleError with the hint at once if another process has it.
 
     The operating system releases the lock when the process ends, even after a crash.
     """
@@ -71,9 +71,7 @@ def lock_run(folder: Path) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
-        raise BundleError(
-            f"{folder}: another process is working on this run", hint="wait for it, or set another name="
-        ) from None
+        raise BundleError(f"{folder}: another process is working on this run", hint=hint) from None
     try:
         yield
     finally:

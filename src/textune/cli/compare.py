@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,13 +28,15 @@ def compare(
     Runs that do not exist yet are trained first.
     """
     from textune.compare import compare_runs
+    from textune.files import hold_place
     from textune.report.comparison_page import check_output, write_comparison
     from textune.version import __version__
 
     if output is not None:
         check_output(output)
-    comparison = compare_runs(_find_runs(what))
-    report = None if output is None else write_comparison(comparison, output, __version__)
+    with contextlib.nullcontext() if output is None else hold_place(output):
+        comparison = compare_runs(_find_runs(what))
+        report = None if output is None else write_comparison(comparison, output, __version__)
     if json_output:
         print_json(comparison.to_dict() | {"report": None if report is None else str(report)})
         return

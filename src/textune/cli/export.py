@@ -23,21 +23,24 @@ def export(
     """Export a run for use with other tools."""
     from textune.bundle import EXPORTED_FORMS, read_manifest
     from textune.errors import ConfigError
+    from textune.files import hold_place
 
     if to not in ("merged", *EXPORTED_FORMS):
         raise ConfigError(f"--to {to}: unknown form", hint=f"known: merged, {', '.join(EXPORTED_FORMS)}")
     if to != "onnx-int8" and (data or force):
         raise ConfigError("--data and --force only apply with --to onnx-int8")
     if to != "merged":
-        _export_onnx(run, to, output, data, force, backbone, overwrite, json_output)
+        target = output or _default_target(run, to)
+        with hold_place(target):
+            _export_onnx(run, to, target, data, force, backbone, overwrite, json_output)
         return
     from textune.export.merged import describe_export, describe_losses, export_merged
     from textune.progress import open_progress
 
     folder = Path(run)
-    written = export_merged(
-        folder, output or folder.with_name(f"{folder.name}-merged"), backbone=backbone, overwrite=overwrite
-    )
+    target = output or _default_target(run, to)
+    with hold_place(target):
+        written = export_merged(folder, target, backbone=backbone, overwrite=overwrite)
     summary = describe_export(written)
     if losses := describe_losses(read_manifest(folder, verify=False)):
         open_progress().warn(losses)
@@ -61,10 +64,16 @@ def export(
         )
 
 
+def _default_target(run: str, form: str) -> Path:
+    """Return the folder beside the run, also for a run that is named by . or .. alone."""
+    folder = Path(run) if Path(run).name not in ("", "..") else Path(run).resolve()
+    return folder.parent / f"{folder.name}-{form}"
+
+
 def _export_onnx(
     run: str,
     form: str,
-    output: Path | None,
+    target: Path,
     data: str | None,
     force: bool,
     backbone: str | None,
@@ -76,7 +85,6 @@ def _export_onnx(
     from textune.export.onnx import describe_onnx, export_onnx
     from textune.progress import open_progress
 
-    target = output or Path(run).with_name(f"{Path(run).name}-{form}")
     check_output(target, overwrite)
     examples = None
     if data is not None:

@@ -26,12 +26,13 @@ from textune.files import read_json
 from textune.inference import Predictor
 from textune.process.interrupt import RunInterrupted
 from textune.progress import Progress, open_progress
+from textune.run.claim import claim_folder
 from textune.run.evaluate import Training, evaluate
 from textune.run.fit import fit
 from textune.run.other_rows import evaluate as evaluate_rows
 from textune.run.prepare import Prepared, Shared, prepare
 from textune.run.save import save
-from textune.run.start import adopt_init, choose_folder, refuse_changes, refuse_several_processes
+from textune.run.start import adopt_init, refuse_changes, refuse_several_processes
 from textune.tasks import AnyEvaluation
 
 
@@ -89,10 +90,9 @@ def train_config(
     refuse_several_processes()
     progress, started_at = progress or open_progress(), time.monotonic()
     config = adopt_init(config)
-    folder = choose_folder(config, overwrite)
-    prepared = prepare(config, progress, Shared(frames))
-    prepared.data.evaluation  # noqa: B018  raises before training if there are no rows to evaluate on
-    with lock_run(folder):
+    with claim_folder(config, overwrite) as folder:
+        prepared = prepare(config, progress, Shared(frames))
+        prepared.data.evaluation  # noqa: B018  raises before training if there are no rows to evaluate on
         prepare_run_folder(folder, overwrite=overwrite)
         try:
             manifest, training = train_and_save(prepared, folder, progress)
@@ -151,8 +151,7 @@ def train_only(config: RunConfig, progress: Progress, frames: Mapping[str, Any])
     """Train and save the bundle, with no baselines and no report; return the run's folder."""
     config = adopt_init(config)
     prepared = prepare(config, progress, Shared(frames))
-    folder = choose_folder(config, overwrite=False)
-    with lock_run(folder):
+    with claim_folder(config, overwrite=False) as folder:
         prepare_run_folder(folder, overwrite=False)
         train_and_save(prepared, folder, progress)
     return folder

@@ -16,8 +16,9 @@ from textune.files import read_json, write_folder
 from textune.process.interrupt import RunInterrupted, StopRequest
 from textune.progress import Progress, open_progress
 from textune.run import Run, load_run, resume, train_config
+from textune.run.claim import claim_folder
 from textune.run.prepare import Prepared, Sample, prepare, read_rows
-from textune.run.start import choose_folder, refuse_several_processes
+from textune.run.start import refuse_several_processes
 from textune.search.cluster import find_ray, run_on_ray
 from textune.search.display import describe_figure, describe_point, open_display
 from textune.search.ledger import Ledger, Trial
@@ -69,15 +70,14 @@ def sweep_config(
     _check_executor(search, frames or {})
     progress = progress or open_progress()
     bench = Bench(frames)
-    folder = choose_folder(config, overwrite, kind="sweep")
-    config = replace(config, name=folder.name)
-    first, search = _inspect_data(config, search, bench, progress)
-    config = _fix_row_defaults(config, search, first)
-    if config.training.threads is None and (search.workers > 1 or search.executor == "ray"):
-        threads = max(1, (os.cpu_count() or 1) // search.workers)
-        config = config.replace(threads=threads)
-        progress.say(f"threads: {threads} for each of {search.workers} workers")
-    with lock_run(folder):
+    with claim_folder(config, overwrite, kind="sweep") as folder:
+        config = replace(config, name=folder.name)
+        first, search = _inspect_data(config, search, bench, progress)
+        config = _fix_row_defaults(config, search, first)
+        if config.training.threads is None and (search.workers > 1 or search.executor == "ray"):
+            threads = max(1, (os.cpu_count() or 1) // search.workers)
+            config = config.replace(threads=threads)
+            progress.say(f"threads: {threads} for each of {search.workers} workers")
         prepare_run_folder(folder, overwrite=overwrite)
         write_sweep(folder, config, search)
         return _run_search(folder, config, search, first, bench, progress)
