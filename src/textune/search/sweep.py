@@ -143,7 +143,7 @@ def _inspect_data(
     if not search.folds and validation is None:
         raise DataError(
             "a sweep compares trials on validation rows, and there are none",
-            hint="set validation_fraction=0.1, or sweep.folds=5",
+            hint="set sweep.folds=2 or more, or a larger validation_fraction=",
         )
     return first, search
 
