@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from textune.cli.environment import tune_libraries
-from textune.errors import TextuneError
+from textune.errors import BundleError, ConfigError, TextuneError
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -28,6 +28,8 @@ def _run(words: list[str], debug: bool) -> int:
     from textune.cli.app import app
     from textune.cli.output import set_words
 
+    if any("\0" in word for word in words):
+        return _report("an argument contains a NUL character", "remove it", ConfigError.exit_code)
     set_words(words)
     if hasattr(sys.stdout, "reconfigure"):  # what the terminal cannot show, or a name that is no UTF-8, ends no command
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -51,6 +53,10 @@ def _run(words: list[str], debug: bool) -> int:
         return 141
     except OSError as error:
         return _report_bug(error, debug) if debug or error.errno is None else _report_system(error)
+    except RuntimeError as error:
+        if debug or not str(error).startswith("Symlink loop"):  # pathlib raises no OSError for it
+            return _report_bug(error, debug)
+        return _report(str(error).lower(), "remove the link, or name another place")
     except MemoryError as error:
         return _report_bug(error, debug) if debug else _report("out of memory", "use less data, or a smaller model")
     except Exception as error:
@@ -79,9 +85,9 @@ def _report_system(error: OSError) -> int:
     return _report(f"{place}: {reason}", _ADVICE.get(error.errno or 0, "check the path"))
 
 
-def _report(message: str, hint: str) -> int:
+def _report(message: str, hint: str, code: int = BundleError.exit_code) -> int:
     print(f"error: {message}\n  {hint}", file=sys.stderr)  # noqa: T201
-    return 5
+    return code
 
 
 def _report_bug(error: Exception, debug: bool) -> int:

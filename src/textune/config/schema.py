@@ -313,8 +313,8 @@ def build_config(flat: Mapping[str, Any]) -> RunConfig:
                 problems.append(f"{f.name}={show_value(flat[f.name])}: {error}")
         groups[group] = values
     for name in _TOP_LEVEL:
-        if flat.get(name) is not None and not isinstance(flat[name], str):
-            problems.append(f"{name}={show_value(flat[name])}: must be text")
+        if flat.get(name) is not None and (not isinstance(flat[name], str) or "\0" in flat[name]):
+            problems.append(f"{name}={show_value(flat[name])}: must be text without NUL characters")
     method = _method_mapping(flat.get("method"))
     if not isinstance(method.get("name"), str | None):
         problems.append(f"method={show_value(method['name'])}: must be a method's name")

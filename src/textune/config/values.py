@@ -78,6 +78,8 @@ def coerce_value(kind: Any, value: Any) -> Any:
     if kind is str:
         if isinstance(value, Mapping | list | tuple):
             raise ValueError("must be text")
+        if "\0" in str(value):
+            raise ValueError("contains a NUL character")
         return str(value)
     items = value.split(",") if isinstance(value, str) else value
     if not isinstance(items, list | tuple) or not items:

@@ -52,7 +52,7 @@ def split_examples(
         part = _assign_groups(_group_numbers(examples), classes, fractions, rng)
     else:
         part = _assign_rows(classes, fractions, rng)
-    spare = int(part.max() > TRAIN) if grouped else len(examples) - len(names)
+    spare = 0 if grouped else len(examples) - len(names)  # what whole groups allow is not known in advance
     _refuse_empty(part, fractions, len(examples), grouped, spare)
     pieces = [examples.take(np.flatnonzero(part == p)) if fractions[p] > 0 else None for p in (TRAIN, VALIDATION, TEST)]
     train = pieces[TRAIN]

@@ -82,7 +82,8 @@ class PreparedData:
         for fraction in (max(0.1, math.ceil(100 / rows) / 100), 0.3, 0.5):  # the first is one row at least
             with contextlib.suppress(DataError):
                 share, grouped = round(fraction * rows) / rows, self.train.groups() is not None
-                split_examples(self.train, validation_fraction=share, test_fraction=0, seed=0, grouped=grouped)
+                for seed in range(8):  # where groups fit equally well, chance decides
+                    split_examples(self.train, validation_fraction=share, test_fraction=0, seed=seed, grouped=grouped)
                 return f"set validation_fraction={fraction:g}, or name a table with test="
         return "use more rows: no class or group can spare one; or name a table with test="
 
