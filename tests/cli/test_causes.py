@@ -34,7 +34,7 @@ PLACES: dict[str, Callable[[Path], object]] = {
     "name\udcff.csv": lambda path: path.write_text("text,label\n"),
 }
 COMMANDS = (
-    "inspect PLACE", "train PLACE", "plan PLACE", "sweep PLACE", "compare PLACE PLACE", "compare RUN PLACE",
+    "inspect PLACE", "train PLACE", "sweep PLACE", "compare PLACE PLACE", "compare RUN PLACE",
     "evaluate PLACE PLACE", "report PLACE", "resume PLACE", "export PLACE", "import PLACE", "push PLACE a/b",
     "predict PLACE text", "tokens text backbone=PLACE", "train DATA backbone=PLACE runs_dir=PLACE",
     "train DATA init=PLACE", "inspect DATA test=PLACE",
