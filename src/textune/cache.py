@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from textune.files import write_text_atomically
 
 LARGEST_BYTES = 10 * 2**30
+_PROBES = "probes.json"
+_LONGEST_WAIT = 30.0
+"""Seconds to wait for another process that changes a small file of the cache."""
 
 
 @dataclass(frozen=True)
@@ -71,17 +77,48 @@ def recall(key: str, measure: Callable[[], int | None]) -> int | None:
 
     Timings vary from run to run. Without the cache, the same seed would not always give the same bits.
     """
-    path = cache_dir() / "probes.json"
-    try:
-        cached = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        cached = {}
-    if not isinstance(cached, dict) or key not in cached:
-        cached = (cached if isinstance(cached, dict) else {}) | {key: measure()}
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_text_atomically(path, json.dumps(cached, indent=2), shared=True)
-        except OSError:
-            pass  # if it cannot be stored, it is measured again next time
+    cached = read_facts(_PROBES)
+    if key not in cached:
+        measured = measure()  # if it cannot be stored, it is measured again next time
+        cached = update_facts(_PROBES, lambda facts: {key: measured} | facts)
     value = cached[key]
     return value if isinstance(value, int) else None
+
+
+def read_facts(name: str) -> dict[str, Any]:
+    """Return the content of a small JSON file in the cache folder; empty if it is missing or damaged."""
+    try:
+        content = json.loads((cache_dir() / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def update_facts(name: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
+    """Change a small JSON file in the cache folder, one process at a time; return its new content.
+
+    The cache only saves time: where it cannot be locked or written, the content is returned all the same.
+    """
+    path = cache_dir() / name
+    with _hold(path):
+        content = change(read_facts(name))
+        with contextlib.suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_text_atomically(path, json.dumps(content, indent=2), shared=True)
+    return content
+
+
+@contextmanager
+def _hold(path: Path) -> Iterator[None]:
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(str(path.with_name(f".{path.name}.lock")), timeout=_LONGEST_WAIT)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except (OSError, NotImplementedError, Timeout):
+        pass
+    try:
+        yield
+    finally:
+        lock.release()

@@ -12,7 +12,10 @@ TextuneError                what went wrong, and what to do about it
 from __future__ import annotations
 
 import difflib
+import re
+import shlex
 from collections.abc import Iterable
+from pathlib import PurePath
 
 
 class TextuneError(Exception):
@@ -23,6 +26,7 @@ class TextuneError(Exception):
     """
 
     exit_code = 1
+    kind = "error"
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
@@ -71,3 +75,27 @@ def suggest(wrong: str, known: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the closest of the known names, or an empty string."""
     close = difflib.get_close_matches(wrong, list(known), n=1, cutoff=0.6)
     return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def show_command(*words: object) -> str:
+    """Return a textune command that works when it is pasted into a shell.
+
+    words: texts as they are; paths as Path, since one that begins with a dash would be read as an option.
+    """
+    shown = (f"./{word}" if isinstance(word, PurePath) and str(word).startswith("-") else str(word) for word in words)
+    return " ".join(["textune", *map(_quote, shown)])
+
+
+def _quote(word: str) -> str:
+    if not word.isprintable():  # control characters, and bytes of a name that are no UTF-8
+        return "$'" + "".join(_escape(character) for character in word) + "'"
+    return f'"{word}"' if re.fullmatch(r"[^\"$`\\!]*\s[^\"$`\\!]*", word) else shlex.quote(word)
+
+
+def _escape(character: str) -> str:
+    if character in "\\'":
+        return f"\\{character}"
+    if character.isprintable():
+        return character
+    errors = "surrogateescape" if "\udc80" <= character <= "\udcff" else "surrogatepass"
+    return "".join(f"\\x{byte:02x}" for byte in character.encode("utf-8", errors))

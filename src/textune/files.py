@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -16,6 +17,8 @@ from textune.errors import BundleError
 
 PARTIAL = ".partial-"
 """What the names of files and folders begin with until they are whole."""
+_LONGEST_WAIT = 1.0
+"""Seconds to wait for another process that writes the same file or folder; small ones are done by then."""
 _MAX_JSON_BYTES = 64 * 2**20
 
 
@@ -31,15 +34,16 @@ def write_file(path: Path, *, shared: bool = False) -> Iterator[Path]:
 
     After an error, or a crash, `path` is what it was before. The partial file has the same suffix.
     shared: other processes may be writing the same; each has a partial file of its own, and the last one wins.
+    Raises BundleError, unless shared, if another process is writing the file.
     """
     partial = _name_partial(path, shared)
-    partial.unlink(missing_ok=True)  # a link of that name would lead elsewhere
-    try:
-        yield partial
-        flush(partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with _name_place(path, partial), _claim(partial, path, folder=False):
+        try:
+            yield partial
+            flush(partial)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -49,22 +53,124 @@ def write_folder(path: Path, *, shared: bool = False) -> Iterator[Path]:
     After an error `path` is what it was before, or absent. What a crash left behind is removed by the next writer.
     shared: other processes may be writing the same, as in the cache; each has a partial folder of its own that no other
     user can read, and the first one wins.
+    Raises BundleError, unless shared, if another process is writing the folder.
     """
     partial = _name_partial(path, shared)
-    if not shared:
-        shutil.rmtree(partial, ignore_errors=True)
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    partial.mkdir(0o700 if shared else 0o777)
+    with _name_place(path, partial), _claim(partial, path, folder=True, mode=0o700 if shared else 0o777):
+        try:
+            yield partial
+            if shared:
+                _place_once(partial, path)
+            else:
+                if path.is_dir():
+                    remove_folder(path)
+                partial.rename(path)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def hold_place(path: Path) -> Iterator[None]:
+    """Keep other processes from writing a file or folder while the block runs; raise BundleError if one already does.
+
+    OSError is raised at once where nothing can be written, before the work is done.
+    """
+    mark = path.parent / f"{PARTIAL}lock-{path.name}"
+    with _name_place(path, mark), _claim(mark, path, folder=True):
+        try:
+            yield
+        finally:
+            shutil.rmtree(mark, ignore_errors=True)
+
+
+@contextmanager
+def _name_place(path: Path, partial: Path) -> Iterator[None]:
+    """Let an error of the system name the place that a person gave, instead of the partial one."""
     try:
-        yield partial
-        if shared:
-            _place_once(partial, path)
-        else:
-            if path.is_dir():
-                remove_folder(path)
-            partial.rename(path)
+        yield
+    except OSError as error:
+        if error.filename is not None and os.fsdecode(error.filename) == str(partial):
+            error.filename = str(path)
+        raise
+
+
+@contextmanager
+def _claim(partial: Path, path: Path, *, folder: bool, mode: int = 0o666) -> Iterator[None]:
+    """Create the partial file or folder and hold its lock; raise BundleError if another process holds it.
+
+    What a process that is gone left there is replaced: the system releases the locks of the dead.
+    """
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    give_up_at = time.monotonic() + _LONGEST_WAIT
+    while True:
+        try:
+            partial.mkdir(mode) if folder else os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode))
+            handle = os.open(partial, os.O_RDONLY)
+        except FileExistsError:
+            if not _remove_leftover(partial):
+                if time.monotonic() > give_up_at:
+                    hint = "wait until it has finished, or choose another place"
+                    raise BundleError(f"{path}: another process is writing it", hint=hint) from None
+                time.sleep(0.02)
+            continue
+        except FileNotFoundError:
+            if not partial.parent.is_dir():
+                raise
+            continue  # another process took it for a leftover
+        if _lock(handle) and _is_at(handle, partial):
+            break
+        os.close(handle)  # another process took it for a leftover
+    try:
+        yield
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        os.close(handle)
+
+
+def _remove_leftover(partial: Path) -> bool:
+    """Remove a partial file or folder; False if a process is writing it. Links are not followed."""
+    try:
+        handle = os.open(partial, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_NOFOLLOW", 0))
+    except OSError:  # a link, gone by now, or not ours to read
+        _remove(partial)
+        return True
+    try:
+        if not _lock(handle):
+            return False
+        if _is_at(handle, partial):
+            _remove(partial)
+        return True
+    finally:
+        os.close(handle)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _lock(handle: int) -> bool:
+    """Lock an open file or folder for this process; True also where the system has no such locks."""
+    try:
+        import fcntl
+    except ImportError:
+        return True
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    """Return whether an open file or folder is the one that has this name now."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.lstat())
+    except OSError:
+        return False
 
 
 def remove_folder(path: Path) -> None:
@@ -111,6 +217,8 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BundleError(f"{path}: {what} is missing") from None
+    except PermissionError as error:
+        raise BundleError(f"{path}: {what} cannot be read: permission denied", hint="change its permissions") from error
     except (OSError, ValueError, RecursionError) as error:
         raise BundleError(f"{path}: {what} is damaged: {error}") from error
     if not isinstance(content, dict):

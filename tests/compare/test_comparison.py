@@ -260,7 +260,7 @@ def test_an_output_that_cannot_be_is_told_before_training(
     told = call_textune("compare", *words, "--output", "file.txt/x", cwd=tmp_path, code=2).stderr
     assert "file.txt: is a file" in told and not (tmp_path / "runs").exists()
     monkeypatch.setattr("textune.bundle.folder.os.access", lambda *_: False)
-    with pytest.raises(ConfigError, match="is not writable"):
+    with pytest.raises(ConfigError, match="cannot be written to"):
         check_output(tmp_path / "new" / "folder")
 
 

@@ -453,7 +453,7 @@ def test_commands_work_on_an_imported_run(
         assert code == 0, told
         assert expected in told, command
     code, told = call_here(capsys, "report", "runs/adopted")
-    assert code == 5 and "evaluate it: textune evaluate runs/adopted" in told
+    assert code == 5 and "evaluate it on a labelled table" in told
     code, told = call_here(capsys, *words, "name=adopted")
     assert code == 5 and "exists already" in told
 

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from textune.errors import BundleError, ConfigError
+from textune.errors import BundleError, ConfigError, show_command
 from textune.files import PARTIAL, read_json
 
 MANIFEST = "textune.json"
@@ -53,12 +53,14 @@ def check_writable(folder: Path, setting: str) -> None:
     if not existing.is_dir():
         raise ConfigError(f"{existing}: is a file, not a folder", hint=f"set {setting} to a folder")
     if not os.access(existing, os.W_OK | os.X_OK):
-        raise ConfigError(f"{existing}: is not writable", hint=f"set {setting} to another folder")
+        raise ConfigError(
+            f"{existing}: cannot be written to: permission denied", hint=f"set {setting} to another folder"
+        )
 
 
 @contextlib.contextmanager
-def lock_run(folder: Path) -> Iterator[None]:
-    """Lock the run folder for this process; raise BundleError at once if another process has it.
+def lock_run(folder: Path, hint: str = "wait until it has finished") -> Iterator[None]:
+    """Lock the run folder for this process; raise BundleError with the hint at once if another process has it.
 
     The operating system releases the lock when the process ends, even after a crash.
     """
@@ -69,9 +71,7 @@ def lock_run(folder: Path) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
-        raise BundleError(
-            f"{folder}: another process is working on this run", hint="wait for it, or set another name="
-        ) from None
+        raise BundleError(f"{folder}: another process is working on this run", hint=hint) from None
     try:
         yield
     finally:
@@ -93,7 +93,7 @@ def prepare_run_folder(folder: Path, *, overwrite: bool) -> None:
         resumable |= (folder / SWEEP).is_file() and not (folder / SWEEP).with_suffix(".json").is_file()
         raise BundleError(
             f"{folder}: this run already exists",
-            hint=f"continue it with 'textune resume {folder}', or add --overwrite"
+            hint=f"add --overwrite, or continue it with: {show_command('resume', folder)}"
             if resumable
             else "set another name=, or add --overwrite",
         )

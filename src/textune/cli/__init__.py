@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from textune.cli.environment import VERBOSE, tune_libraries
 from textune.cli.streams import BROKEN_PIPE, finish, open_streams, report_output, say
-from textune.errors import TextuneError
+from textune.errors import BundleError, ConfigError, TextuneError
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -33,7 +33,11 @@ def _run(words: list[str], debug: bool) -> int:
     from textune.cli.app import app
     from textune.cli.output import set_words
 
+    if any("\0" in word for word in words):
+        return _report("an argument contains a NUL character", "remove it", ConfigError.exit_code)
     set_words(words)
+    if hasattr(sys.stdout, "reconfigure"):  # what the terminal cannot show, or a name that is no UTF-8, ends no command
+        sys.stdout.reconfigure(errors="backslashreplace")
     tune_libraries()
     if not debug:
         _quiet_libraries()
@@ -43,7 +47,7 @@ def _run(words: list[str], debug: bool) -> int:
     except TextuneError as error:
         if debug:
             raise
-        say(f"error: {error}")
+        say(f"{error.kind}: {error}")
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         say("stopped")
@@ -57,17 +61,43 @@ def _run(words: list[str], debug: bool) -> int:
     except OSError as error:
         if (code := report_output()) is not None:
             return code
-        if debug or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return _report_bug(error, debug) if debug or error.errno is None else _report_system(error)
+    except RuntimeError as error:
+        if debug or not str(error).startswith("Symlink loop"):  # pathlib raises no OSError for it
             return _report_bug(error, debug)
-        place = error.filename or "writing"
-        say(f"error: {place}: the disk is full\n  free some space and try again")
-        return 5
+        return _report(str(error).lower(), "remove the link, or name another place")
+    except MemoryError as error:
+        return _report_bug(error, debug) if debug else _report("out of memory", "use less data, or a smaller model")
     except Exception as error:
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # a usage error; typer has its own copy of click
             with contextlib.suppress(OSError):
                 error.show()
             return int(error.exit_code)
         return _report_bug(error, debug)
+
+
+_ADVICE = {
+    errno.ENOSPC: "free some space and try again",
+    errno.EDQUOT: "free some space and try again",
+    errno.EACCES: "change its permissions, or name another place",
+    errno.EPERM: "change its permissions, or name another place",
+    errno.EROFS: "name a place that can be written to",
+    errno.EMFILE: "raise the limit of open files: ulimit -n",
+}
+"""What to do about an error of the system that no command foresaw."""
+
+
+def _report_system(error: OSError) -> int:
+    """Print an error of the file system or the machine: the place and the reason."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    reason = "the disk is full" if full else (error.strerror or str(error)).lower()
+    place = "writing" if error.filename is None else os.fsdecode(error.filename)
+    return _report(f"{place}: {reason}", _ADVICE.get(error.errno or 0, "check the path"))
+
+
+def _report(message: str, hint: str, code: int = BundleError.exit_code) -> int:
+    say(f"error: {message}\n  {hint}")
+    return code
 
 
 def _report_bug(error: Exception, debug: bool) -> int:

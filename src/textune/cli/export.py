@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import typer
 
-from textune.cli.output import JSON_HELP, print_json
+from textune.cli.output import JSON_HELP, TEXT, next_command, print_json
 
 
 def export(
@@ -25,6 +26,7 @@ def export(
     """Export a run for use with other tools."""
     from textune.bundle import EXPORTED_FORMS, read_manifest
     from textune.errors import ConfigError
+    from textune.files import hold_place
 
     if form is not None and to is not None and form != to:
         raise ConfigError(f"two forms: {form} and --to {to}", hint="give one of them")
@@ -34,15 +36,17 @@ def export(
     if to != "onnx-int8" and (data or force):
         raise ConfigError("--data and --force only apply with --to onnx-int8")
     if to != "merged":
-        _export_onnx(run, to, output, data, force, backbone, overwrite, json_output)
+        target = output or _default_target(run, to)
+        with hold_place(target):
+            _export_onnx(run, to, target, data, force, backbone, overwrite, json_output)
         return
     from textune.export.merged import describe_export, describe_losses, export_merged
     from textune.progress import open_progress
 
     folder = Path(run)
-    written = export_merged(
-        folder, output or folder.with_name(f"{folder.name}-merged"), backbone=backbone, overwrite=overwrite
-    )
+    target = output or _default_target(run, to)
+    with hold_place(target):
+        written = export_merged(folder, target, backbone=backbone, overwrite=overwrite)
     summary = describe_export(written)
     if losses := describe_losses(read_manifest(folder, verify=False)):
         open_progress().warn(losses)
@@ -53,9 +57,12 @@ def export(
     typer.echo(f"{written} ({summary['megabytes']} MB), verified by loading it again. To use it:")
     several = summary["thresholds"] is not None
     top_k = ", top_k=None" if several else ""
+    pair = read_manifest(folder, verify=False).columns.text_pair is not None
+    text = '{"text": "a text", "text_pair": "another text"}' if pair else f'"{TEXT}"'
+    place = json.dumps(str(written), ensure_ascii=False)
     typer.echo(
         "  from transformers import pipeline\n"
-        f'  pipeline("text-classification", "{written}", truncation=True{top_k})("a text")'
+        f'  pipeline("text-classification", {place}, truncation=True{top_k})({text})'
     )
     if several:
         typer.echo(
@@ -63,21 +70,27 @@ def export(
         )
 
 
+def _default_target(run: str, form: str) -> Path:
+    """Return the folder beside the run, also for a run that is named by . or .. alone."""
+    folder = Path(run) if Path(run).name not in ("", "..") else Path(run).resolve()
+    return folder.parent / f"{folder.name}-{form}"
+
+
 def _export_onnx(
     run: str,
     form: str,
-    output: Path | None,
+    target: Path,
     data: str | None,
     force: bool,
     backbone: str | None,
     overwrite: bool,
     json_output: bool,
 ) -> None:
+    from textune.bundle import read_manifest
     from textune.export.marker import check_output
     from textune.export.onnx import describe_onnx, export_onnx
     from textune.progress import open_progress
 
-    target = output or Path(run).with_name(f"{Path(run).name}-{form}")
     check_output(target, overwrite)
     examples = None
     if data is not None:
@@ -107,7 +120,8 @@ def _export_onnx(
     typer.echo(f"{target} ({summary['megabytes']} MB), verified by loading it again.")
     if quality is not None:
         typer.echo(quality.describe())
-    typer.echo(f'To use it, without torch and transformers: textune predict {target} "a text"')
+    command = next_command(target, read_manifest(target, verify=False), trained=Path(run))
+    typer.echo(f"To use it, without torch and transformers: {command}")
 
 
 def push(

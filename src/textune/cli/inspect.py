@@ -140,7 +140,7 @@ def _describe_score(manifest: Manifest) -> tuple[str, str]:
 
     name, key = task_of(manifest).figure
     if key not in figures:
-        return name, "not evaluated: textune evaluate RUN DATA"
+        return name, "not evaluated; evaluate it on a labelled table"
     return name, f"{figures[key]:.1%} on {figures['rows']:,} {figures['split']} rows"
 
 

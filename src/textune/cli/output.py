@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import shlex
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,10 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from textune.bundle import SETTINGS
+from textune.errors import show_command
+
 if TYPE_CHECKING:
+    from textune.bundle import Manifest
     from textune.run import Run
     from textune.tasks import AnyEvaluation
 
+TEXT = "a text to classify"
+"""The text of a printed command."""
 JSON_HELP = "Print one JSON object to standard output; progress goes to standard error."
 DEVICE_HELP = "cpu, cuda, mps or auto (the fastest available)."
 
@@ -93,7 +99,7 @@ def _read(model: Mapping[str, Any]) -> AnyEvaluation:
     return read_evaluation({k: v for k, v in model.items() if k != "seconds"})
 
 
-def print_run(run: Run) -> None:
+def print_run(run: Run, trust: str | None = None) -> None:
     """Print the tuned model beside its baselines, and the paths of the report and the bundle."""
     from textune.progress import format_seconds
     from textune.tasks import task_of
@@ -128,17 +134,53 @@ def print_run(run: Run) -> None:
         [
             ("report", str(run.report)),
             ("bundle", f"{run.folder} ({size})" if size else str(run.folder)),
-            ("next", next_command(run)),
+            ("next", next_command(run.folder, run.manifest, trust=trust)),
         ]
     )
 
 
-def next_command(run: Run) -> str:
-    """Return a command that classifies with the run, ready to be pasted."""
-    folder = shlex.quote(str(run.folder))
-    if run.manifest.columns.text_pair is not None:  # a pair cannot be typed, a table has both texts
-        return f"textune predict {folder} FILE.csv"
-    return f'textune predict {folder} "a text to classify"'
+def next_command(
+    folder: Path,
+    manifest: Manifest,
+    *,
+    trained: Path | None = None,
+    backbone: str | None = None,
+    trust: str | None = None,
+) -> str:
+    """Return a command that classifies with a run, ready to be pasted.
+
+    trained: the run that an export was made from. backbone, trust: of this call's own command line; what a run's
+    settings trust is never suggested.
+    """
+    from textune.config import load_settings
+
+    written = (trained or folder) / SETTINGS
+    settings = load_settings(written) if written.is_file() else {}
+    loading = [f"trust={trust}"] if trust else []
+    if place := _name_backbone(manifest, backbone or settings.get("backbone")):
+        loading.append(f"backbone={place}")
+    if manifest.columns.text_pair is None:
+        return show_command("predict", folder, TEXT, *loading)
+    for role in ("test", "data"):  # a pair cannot be typed, a table has both texts
+        table = Path(str(settings.get(role) or ""))
+        if table.is_file() and os.access(table.parent, os.W_OK) and not (role == "test" and _has_own_columns(settings)):
+            reading = [f"{name}={settings[name]}" for name in ("encoding", "delimiter") if settings.get(name)]
+            return show_command("predict", folder, table, "--overwrite", *loading, *reading)
+    return show_command("inspect", folder)
+
+
+def _name_backbone(manifest: Manifest, backbone: Any) -> str | None:
+    """Return the backbone's folder if it is a local one that this machine does not remember."""
+    if not manifest.base_model.local or manifest.exported or not backbone:
+        return None
+    from textune.backbones import recall_local
+
+    return None if recall_local(manifest.base_model.sha256) else str(backbone)
+
+
+def _has_own_columns(settings: Mapping[str, Any]) -> bool:
+    """Return whether the columns of the test table have other names than those of the training table."""
+    return any(settings.get(name) for name in ("test_text", "test_text_pair"))
 
 
 def print_evaluation(evaluation: AnyEvaluation) -> None:

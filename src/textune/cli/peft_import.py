@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from textune.cli.output import JSON_HELP, gather_settings, print_json
+from textune.cli.output import JSON_HELP, gather_settings, next_command, print_json
 
 
 def import_adapter(
@@ -29,7 +29,8 @@ def import_adapter(
     from textune.progress import open_progress
 
     flags = {key: value for key, value in (("backbone", backbone), ("labels", labels)) if value is not None}
-    run = adopt(folder, output=output, progress=open_progress(), **(gather_settings(settings or []) | flags))
+    given = gather_settings(settings or []) | flags
+    run = adopt(folder, output=output, progress=open_progress(), **given)
     manifest = read_manifest(run, verify=False)
     if json_output:
         print_json(
@@ -45,4 +46,5 @@ def import_adapter(
             }
         )
         return
-    typer.echo(f'{run}: use it like any run, for example:\n  textune predict {run} "a text to classify"')
+    command = next_command(run, manifest, backbone=given.get("backbone"), trust=given.get("trust"))
+    typer.echo(f"{run}: use it like any run, for example:\n  {command}")

@@ -45,7 +45,7 @@ def train(
     from textune.run import train_config
 
     run = train_config(config, overwrite=overwrite, progress=progress)
-    print_json(summarise_run(run)) if json_output else print_run(run)
+    print_json(summarise_run(run)) if json_output else print_run(run, config.model.trust)
 
 
 def resume(

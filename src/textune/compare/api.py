@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from textune.compare.missing import list_configs, train_missing
 from textune.config import build_config
 from textune.config.values import coerce_value
 from textune.errors import ConfigError
+from textune.files import hold_place
 from textune.methods.requested import split_list, take_methods
 from textune.progress import Progress, open_progress
 from textune.report.comparison import Comparison
@@ -32,6 +34,15 @@ def compare(
     """
     if output is not None:
         check_output(Path(output))
+    with contextlib.nullcontext() if output is None else hold_place(Path(output)):
+        comparison = compare_runs(_find_runs(what, settings, progress or open_progress()))
+        if output is not None:
+            write_comparison(comparison, Path(output), __version__)
+    return comparison
+
+
+def _find_runs(what: Sequence[Any], settings: Mapping[str, Any], progress: Progress) -> list[Path]:
+    """Return the folders of finished runs, or train those that settings ask for."""
     named = [getattr(one, "folder", one) for one in what]
     if not all(isinstance(one, str | Path) for one in named):
         raise ConfigError(
@@ -41,13 +52,10 @@ def compare(
     folders = [Path(one) for one in named]
     if len(folders) < 2 and not any(is_run(folder) for folder in folders):
         data = {"data": str(named[0])} if named else {}
-        folders = train_runs(data | settings, progress or open_progress())
-    elif settings:
+        return train_runs(data | dict(settings), progress)
+    if settings:
         raise ConfigError("finished runs take no settings", hint=f"leave out {', '.join(settings)}")
-    comparison = compare_runs(folders)
-    if output is not None:
-        write_comparison(comparison, Path(output), __version__)
-    return comparison
+    return folders
 
 
 def is_run(folder: Path) -> bool:

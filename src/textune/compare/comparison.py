@@ -30,7 +30,7 @@ def compare_runs(folders: Sequence[str | Path]) -> Comparison:
     Raises ConfigError for fewer than two runs, BundleError for an unfinished run, DataError if the rows differ.
     """
     if len({Path(folder).resolve() for folder in folders}) < max(len(folders), 2):
-        raise ConfigError("a comparison needs at least two different runs", hint="textune compare RUN RUN ...")
+        raise ConfigError("a comparison needs at least two different runs", hint="give the folders of two or more runs")
     runs = [read_run(folder) for folder in folders]
     refuse_other_rows(runs)
     groups = group_runs(runs)

@@ -78,7 +78,7 @@ def train_missing(configs: Sequence[RunConfig], progress: Progress, launch: Laun
     if done := sum(finished):
         progress.say(f"{done} of {len(configs)} runs are already finished")
     for number, (config, folder) in enumerate(zip(configs, folders, strict=True), 1):
-        if finished[number - 1]:
+        if finished[number - 1] or _is_finished(folder):  # perhaps another process has trained it by now
             continue
         resumes = has_begun(folder)
         adopted = adopt_init(config)

@@ -50,7 +50,7 @@ def parse_class_weights(value: Any) -> ClassWeights:
 def _parse_weight(value: Any, where: str = "") -> float:
     try:
         weight = float(value)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         weight = math.nan
     if isinstance(value, bool) or not math.isfinite(weight):
         raise ValueError(f"{where}{value!r} is not a weight: it must be a finite number")

@@ -17,8 +17,8 @@ from typing import Any
 from textune.config.aliases import ALIASES, FOLDER, resolve_aliases
 from textune.config.class_weights import ClassWeights, parse_class_weights
 from textune.config.long_text import LONG_TEXT_FORMS
-from textune.config.values import LabelPairs, RatePairs, coerce_option, parse_labels, parse_rates
-from textune.errors import ConfigError, suggest
+from textune.config.values import LabelPairs, RatePairs, coerce_option, parse_labels, parse_rates, show_value
+from textune.errors import ConfigError, show_command, suggest
 from textune.files import write_text_atomically
 
 
@@ -294,8 +294,10 @@ def load_settings(path: str | Path) -> dict[str, Any]:
 
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
-        raise ConfigError(f"{path}: cannot be read as YAML: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # of a tag that does not fit its value, yaml passes on whatever Python raises
+        raise ConfigError(f"{path}: cannot be read as YAML: {error}", hint="correct the file") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected settings as 'key: value' lines")
     return resolve_aliases({str(key): value for key, value in content.items()})
@@ -335,14 +337,14 @@ def build_config(flat: Mapping[str, Any]) -> RunConfig:
             try:
                 values[f.name] = coerce_option(f.metadata, hints[f.name], flat[f.name], _PARSERS.get(f.name))
             except (ValueError, TypeError) as error:
-                problems.append(f"{f.name}={flat[f.name]!r}: {error}")
+                problems.append(f"{f.name}={show_value(flat[f.name])}: {error}")
         groups[group] = values
     for name in _TOP_LEVEL:
-        if flat.get(name) is not None and not isinstance(flat[name], str):
-            problems.append(f"{name}={flat[name]!r}: must be text")
+        if flat.get(name) is not None and (not isinstance(flat[name], str) or "\0" in flat[name]):
+            problems.append(f"{name}={show_value(flat[name])}: must be text without NUL characters")
     method = _method_mapping(flat.get("method"))
     if not isinstance(method.get("name"), str | None):
-        problems.append(f"method={method['name']!r}: must be a method's name")
+        problems.append(f"method={show_value(method['name'])}: must be a method's name")
     _raise_all(problems)
     return RunConfig(
         **{group: _GROUPS[group](**values) for group, values in groups.items()},
@@ -355,7 +357,8 @@ def build_config(flat: Mapping[str, Any]) -> RunConfig:
 def _raise_all(problems: list[str]) -> None:
     if problems:
         count = f"{len(problems)} invalid settings:\n  " if len(problems) > 1 else ""
-        raise ConfigError(count + "\n  ".join(problems), hint="'textune settings' lists every setting")
+        hint = f"list every setting with: {show_command('settings')}"
+        raise ConfigError(count + "\n  ".join(problems), hint=hint)
 
 
 def _method_mapping(value: Any) -> dict[str, Any]:
@@ -365,7 +368,7 @@ def _method_mapping(value: Any) -> dict[str, Any]:
         return {"name": value}
     if isinstance(value, Mapping):
         return dict(value)
-    raise ConfigError(f"method={value!r}: must be a name or a mapping with 'name'")
+    raise ConfigError(f"method={show_value(value)}: must be a name or a mapping with 'name'")
 
 
 def _plain(value: Any) -> Any:

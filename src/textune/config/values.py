@@ -19,6 +19,18 @@ RatePairs = tuple[tuple[str, float], ...]
 _OPEN = ("auto", "none", "null", "")
 
 
+_LONGEST_SHOWN = 200
+
+
+def show_value(value: Any) -> str:
+    """Return a value as Python writes it, cut to what fits a message."""
+    try:
+        shown = repr(value)
+    except ValueError:  # Python writes no whole number of thousands of digits
+        shown = "a huge number"
+    return shown if len(shown) <= _LONGEST_SHOWN else shown[: _LONGEST_SHOWN - 3] + "..."
+
+
 def coerce_option(limits: Mapping[str, Any], hint: Any, value: Any, parse: Callable[[Any], Any] | None = None) -> Any:
     """Return what a declared option holds, from text or YAML: None where it may be open and is; raise ValueError.
 
@@ -49,13 +61,15 @@ def coerce_value(kind: Any, value: Any) -> Any:
             raise ValueError("must be a whole number")
         try:
             return int(value)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             raise ValueError("must be a whole number") from None
     if kind is float:
         if isinstance(value, bool):
             raise ValueError("must be a number")
         try:
             number = float(value)
+        except OverflowError:
+            raise ValueError("is too large for a number") from None
         except (ValueError, TypeError):
             raise ValueError("must be a number") from None
         if number != number or number in (float("inf"), float("-inf")):
@@ -64,6 +78,8 @@ def coerce_value(kind: Any, value: Any) -> Any:
     if kind is str:
         if isinstance(value, Mapping | list | tuple):
             raise ValueError("must be text")
+        if "\0" in str(value):
+            raise ValueError("contains a NUL character")
         return str(value)
     items = value.split(",") if isinstance(value, str) else value
     if not isinstance(items, list | tuple) or not items:
@@ -92,7 +108,10 @@ def parse_labels(value: Any) -> LabelPairs:
     elif isinstance(value, Mapping):
         pairs = [(str(v), str(n)) for v, n in value.items()]
     else:
-        pairs = [(str(p[0]), str(p[1])) if isinstance(p, list | tuple) else (str(p), str(p)) for p in value]
+        items = [p if isinstance(p, list | tuple) else (p, p) for p in _list_items(value, "labels, or a mapping")]
+        if not all(len(item) == 2 for item in items):
+            raise ValueError("must be a list of labels, or of pairs [value in the data, name]")
+        pairs = [(str(v), str(n)) for v, n in items]
     for side, what in ((0, "value"), (1, "name")):
         words = [pair[side] for pair in pairs]
         duplicates = sorted({word for word in words if words.count(word) > 1})
@@ -113,8 +132,16 @@ def parse_rates(value: Any) -> RatePairs:
             raise ValueError("must be of the form lower=5e-5,upper=1e-4")
         pairs: list[tuple[Any, Any]] = [(words, rate) for words, _, rate in parts]
     else:
-        pairs = list(value.items()) if isinstance(value, Mapping) else [(p[0], p[1]) for p in value]
+        pairs = list(value.items()) if isinstance(value, Mapping) else _list_items(value, "pairs, or a mapping")
+        if not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs):
+            raise ValueError("must be a mapping such as {lower: 5e-5, upper: 1e-4}")
     rates = tuple((str(words).strip(), coerce_value(float, rate)) for words, rate in pairs)
     if not rates or any(rate < 0 or rate > 10 for _, rate in rates):
         raise ValueError("each rate must be between 0 and 10")
     return rates
+
+
+def _list_items(value: Any, what: str) -> list[Any]:
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"must be a list of {what}")
+    return list(value)

@@ -14,6 +14,7 @@ from textune.errors import DataError
 
 Array = NDArray[Any]
 TRAIN, VALIDATION, TEST = 0, 1, 2
+MORE_ROWS = "use more rows: no class or group can spare one; or name tables with test= and validation="
 _SPLIT_STREAM = 2  # sampling and splitting with the same seed use different random streams
 
 
@@ -51,7 +52,8 @@ def split_examples(
         part = _assign_groups(_group_numbers(examples), classes, fractions, rng)
     else:
         part = _assign_rows(classes, fractions, rng)
-    _refuse_empty(part, fractions, len(examples), grouped)
+    spare = 0 if grouped else len(examples) - len(names)  # what whole groups allow is not known in advance
+    _refuse_empty(part, fractions, len(examples), grouped, spare)
     pieces = [examples.take(np.flatnonzero(part == p)) if fractions[p] > 0 else None for p in (TRAIN, VALIDATION, TEST)]
     train = pieces[TRAIN]
     assert train is not None
@@ -170,14 +172,16 @@ def _return_lost_classes(part: Array, groups: Array, classes: Array, rows_of: li
         part[rows_of[min(candidates, key=lambda g: len(rows_of[g]))]] = TRAIN
 
 
-def _refuse_empty(part: Array, fractions: Array, rows: int, grouped: bool) -> None:
+def _refuse_empty(part: Array, fractions: Array, rows: int, grouped: bool, spare: int) -> None:
+    """Raise DataError for a part without rows. spare: how many rows training can do without."""
     sizes = np.bincount(part, minlength=3)
     for p, name in ((TRAIN, "training"), (VALIDATION, "validation"), (TEST, "test")):
         if fractions[p] > 0 and not sizes[p]:
             what = "groups" if grouped else "rows"
+            one_part = spare > 0 and fractions[VALIDATION] > 0 and fractions[TEST] > 0
             raise DataError(
                 f"{rows:,} rows: too few {what} for all parts, none left for {name}",
-                hint="use more rows, or set validation_fraction=0 or test_fraction=0",
+                hint="use more rows, or set test_fraction=0" if one_part else MORE_ROWS,
             )
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from textune.backbones import Backbone
 from textune.backbones.families import Family
-from textune.config.values import coerce_option
+from textune.config.values import coerce_option, show_value
 from textune.errors import BundleError, ConfigError, ModelError, suggest
 from textune.methods.rates import Rates, group_parameters, is_inside
 from textune.registry import Registry
@@ -185,7 +185,7 @@ def _build_method(cls: type[Method], raw_options: Mapping[str, Any]) -> Method:
         try:
             values[key] = coerce_option(fields[key].metadata, hints[key], raw_options[key])
         except ValueError as error:
-            problems.append(f"method.{key}={raw_options[key]!r}: {error}")
+            problems.append(f"method.{key}={show_value(raw_options[key])}: {error}")
     if problems:
         raise ConfigError("\n  ".join(problems), hint=f"options of {name}: {', '.join(fields) or 'none'}")
     return cls(cls.options_type(**values))

@@ -67,8 +67,8 @@ def _check_head(adapter: ForeignAdapter, backbone: Backbone, missing: list[str],
         raise BundleError(
             f"{adapter.folder}: the head is missing: the adapter has no {missing[0]}{more}, and neither "
             f"has {backbone.id}: predictions would be random",
-            hint=f"save the adapter again with modules_to_save={modules}, or train a new one: "
-            f"textune train DATA backbone={backbone.id}",
+            hint=f"save the adapter again with modules_to_save={modules}, or train a new one "
+            f"with backbone={backbone.id}",
         )
 
 

@@ -13,6 +13,8 @@ from textune.errors import TextuneError
 class RunInterrupted(TextuneError):
     """The run was stopped by a signal and can be resumed. exit_code: 128 + the signal."""
 
+    kind = "stopped"
+
     def __init__(self, message: str, signal_number: int, *, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.exit_code = 128 + signal_number

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from textune.backbones.families import Family, families
 from textune.backbones.pooling import EPSILON, MEAN, WITH_POOLER, Pooling, needs_hook, pooling_settings
 from textune.backbones.pooling_layer import can_add_layer
 from textune.bundle import Manifest
+from textune.errors import show_command
 from textune.methods import resolve_saved
 
 
@@ -23,7 +26,7 @@ def reload_without_textune(manifest: Manifest, name: str) -> str:
     family = _find_family(manifest)
     in_the_layers = manifest.pooling != MEAN or family is None or can_add_layer(family)
     return (
-        f"# once, with textune: textune export {name} --to merged --output merged\n"
+        f"# once, with textune: {show_command('export', Path(name), '--to', 'merged', '--output', 'merged')}\n"
         + ("" if in_the_layers else "import torch\n")
         + "from transformers import pipeline\n"
         'classify = pipeline("text-classification", "merged", truncation=True'

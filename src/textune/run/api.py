@@ -21,18 +21,19 @@ from textune.bundle import (
     refuse_exported,
 )
 from textune.config import RunConfig, build_config, load_settings
-from textune.errors import BundleError, DataError
+from textune.errors import BundleError, DataError, show_command
 from textune.files import read_json
 from textune.inference import Predictor
 from textune.inference.texts import is_table
 from textune.process.interrupt import RunInterrupted
 from textune.progress import Progress, open_progress
+from textune.run.claim import claim_folder
 from textune.run.evaluate import Training, evaluate
 from textune.run.fit import fit
 from textune.run.other_rows import evaluate as evaluate_rows
 from textune.run.prepare import Prepared, Shared, prepare
 from textune.run.save import save
-from textune.run.start import adopt_init, choose_folder, refuse_changes, refuse_several_processes
+from textune.run.start import adopt_init, refuse_changes, refuse_several_processes
 from textune.tasks import AnyEvaluation, read_evaluation
 
 
@@ -139,10 +140,9 @@ def train_config(
     refuse_several_processes()
     progress, started_at = progress or open_progress(), time.monotonic()
     config = adopt_init(config)
-    folder = choose_folder(config, overwrite)
-    prepared = prepare(config, progress, Shared(frames))
-    prepared.data.evaluation  # noqa: B018  raises before training if there are no rows to evaluate on
-    with lock_run(folder):
+    with claim_folder(config, overwrite) as folder:
+        prepared = prepare(config, progress, Shared(frames))
+        prepared.data.evaluation  # noqa: B018  raises before training if there are no rows to evaluate on
         prepare_run_folder(folder, overwrite=overwrite)
         try:
             manifest, training = train_and_save(prepared, folder, progress)
@@ -175,12 +175,12 @@ def resume(run: str | Path, data: Any = None, *, progress: Progress | None = Non
             f"{folder}: there is no interrupted run here",
             hint="it was stopped before its first step: start it again with the same command"
             if (folder / PLAN).is_file()
-            else "give the folder that 'textune train' printed",
+            else "give the folder of an interrupted run",
         )
     if folder.resolve().parent.name == "trials" and (folder.resolve().parents[1] / SWEEP).is_file():
         raise BundleError(
             f"{folder}: is a trial of a search; only the search can resume it",
-            hint=f"textune resume {folder.parent.parent}",
+            hint=f"resume the search: {show_command('resume', folder.parent.parent)}",
         )
     config = build_config(load_settings(folder / SETTINGS))
     config = replace(config, name=folder.name, runs_dir=str(folder.parent))
@@ -201,8 +201,7 @@ def train_only(config: RunConfig, progress: Progress, frames: Mapping[str, Any])
     """Train and save the bundle, with no baselines and no report; return the run's folder."""
     config = adopt_init(config)
     prepared = prepare(config, progress, Shared(frames))
-    folder = choose_folder(config, overwrite=False)
-    with lock_run(folder):
+    with claim_folder(config, overwrite=False) as folder:
         prepare_run_folder(folder, overwrite=False)
         train_and_save(prepared, folder, progress)
     return folder
@@ -214,7 +213,5 @@ def load_run(folder: str | Path) -> Run:
     manifest = read_manifest(folder, verify=False)
     refuse_exported(folder, manifest)
     if manifest.imported and not manifest.metrics:
-        raise BundleError(
-            f"{folder}: an imported run has no evaluation", hint=f"evaluate it: textune evaluate {folder} DATA"
-        )
+        raise BundleError(f"{folder}: an imported run has no evaluation", hint="evaluate it on a labelled table")
     return Run(folder, manifest, read_json(folder / "evaluation" / "metrics.json", "the run's metrics"))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -72,7 +74,18 @@ class PreparedData:
             return "test", self.test
         if self.validation is not None:
             return "validation", self.validation
-        raise DataError("no test or validation rows to evaluate on", hint="set validation_fraction=0.1")
+        raise DataError("no test or validation rows to evaluate on", hint=self._advise_on_holding_out())
+
+    def _advise_on_holding_out(self) -> str:
+        """Return a setting that gives rows to evaluate on, tried out here, or what else to do."""
+        rows = len(self.train)
+        for fraction in (max(0.1, math.ceil(100 / rows) / 100), 0.3, 0.5):  # the first is one row at least
+            with contextlib.suppress(DataError):
+                share, grouped = round(fraction * rows) / rows, self.train.groups() is not None
+                for seed in range(8):  # where groups fit equally well, chance decides
+                    split_examples(self.train, validation_fraction=share, test_fraction=0, seed=seed, grouped=grouped)
+                return f"set validation_fraction={fraction:g}, or name a table with test="
+        return "use more rows: no class or group can spare one; or name a table with test="
 
 
 def read_options(config: DataConfig) -> ReadOptions:
@@ -93,7 +106,7 @@ def prepare_data(
     data, seed = config.data, config.split_seed
     sources = {"data": data.data or None, "validation": data.validation, "test": data.test} | dict(frames or {})
     if sources["data"] is None:
-        raise DataError("no data", hint="textune train DATA, or data= in the YAML file")
+        raise DataError("no data", hint="give a table, or set data= in the YAML file")
     options = read_options(data)
     table = read_table(sources["data"], options)
     columns = choose_columns(
@@ -114,7 +127,15 @@ def prepare_data(
     warnings += [leak.note for leak in leaks]
     examples = sample_examples(examples, data.sample, seed)
     if len(examples) < _FEWEST_ROWS:
-        raise DataError(f"{table.name}: {len(examples)} usable rows are too few to train on")
+        raise DataError(
+            f"{table.name}: {len(examples)} usable rows are too few to train on",
+            hint=f"use {_FEWEST_ROWS} rows or more",
+        )
+    if len({*zip(examples.texts(), examples.text_pairs() or examples.texts(), strict=True)}) == 1:
+        raise DataError(
+            f"{table.name}: all {len(examples):,} rows have the same text, so nothing can be learned from it",
+            hint=f"check text= (columns: {', '.join(table.columns)})",
+        )
     others: dict[str, Examples | None] = {"validation": None, "test": None}
     for name in others:
         if sources[name] is not None and not (name == "test" and hold_test):

@@ -15,7 +15,7 @@ from textune.backbones import resolve_backbone
 from textune.bundle import SWEEP
 from textune.config import RunConfig, build_config, known_settings, load_settings, option
 from textune.config.defaults import choose_method, fill_in_model
-from textune.config.values import coerce_option, coerce_value
+from textune.config.values import coerce_option, coerce_value, show_value
 from textune.errors import ConfigError, TextuneError, suggest
 from textune.files import write_text_atomically
 from textune.methods import resolve
@@ -183,7 +183,7 @@ def _parse(raw: Mapping[str, Any], config: RunConfig) -> tuple[SweepSettings, li
             else:
                 values[name] = coerce_option(f.metadata, hints[name], raw[name])
         except ValueError as error:
-            problems.append(f"sweep: {name}={raw[name]!r}: {error}")
+            problems.append(f"sweep: {name}={show_value(raw[name])}: {error}")
     if values.get("folds") == 1:
         problems.append("sweep: folds=1: must be 0 (use the validation rows), or 2 or more")
     if values.get("folds") and config.data.validation is not None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from textune.config import RunConfig, build_config, known_settings, merge_settings, setting_type
 from textune.config.defaults import choose_method
+from textune.config.values import coerce_value, show_value
 from textune.errors import ConfigError, suggest
 from textune.methods import methods, resolve
 
@@ -230,8 +231,8 @@ def _parse_dimension(
         try:
             return _coerce(name, value, base, searched_methods)
         except ConfigError as error:
-            message = error.message.removeprefix(f"{name}={value!r}: ")
-            problems.append(f"space: {name}={value!r}{bound}: {message}")
+            message = error.message.removeprefix(f"{name}={show_value(value)}: ")
+            problems.append(f"space: {name}={show_value(value)}{bound}: {message}")
             return None
 
     if isinstance(raw, Mapping):
@@ -251,7 +252,7 @@ def _parse_dimension(
             problems += _find_range_problems(dimension, raw)
     else:
         if not isinstance(raw, list | tuple) or not raw:
-            problems.append(f"space: {name}={raw!r}: must be a list of values, or a range with low and high")
+            problems.append(f"space: {name}={show_value(raw)}: must be a list of values, or a range with low and high")
             return None
         values = {_as_choice(v): v for v in (coerce(v) for v in raw)}
         dimension = Dimension(name, tuple(values.values()))
@@ -281,9 +282,9 @@ def _find_range_problems(dimension: Dimension, raw: Mapping[str, Any]) -> list[s
 
 def _number(name: str, value: Any, problems: list[str]) -> float | int | None:
     try:
-        number = float(value)
-    except (TypeError, ValueError):
-        problems.append(f"space: {name}: step={value!r} must be a number")
+        number = coerce_value(float, value)
+    except ValueError as error:
+        problems.append(f"space: {name}: step={show_value(value)}: {error}")
         return None
     return int(number) if number.is_integer() else number
 

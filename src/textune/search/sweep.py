@@ -11,13 +11,14 @@ from typing import Any
 
 from textune.bundle import SWEEP, has_begun, lock_run, prepare_run_folder
 from textune.config import RunConfig, build_config
-from textune.errors import BundleError, ConfigError, DataError
+from textune.errors import BundleError, ConfigError, DataError, show_command
 from textune.files import read_json, write_folder
 from textune.process.interrupt import RunInterrupted, StopRequest
 from textune.progress import Progress, open_progress
 from textune.run import Run, load_run, resume, train_config
+from textune.run.claim import claim_folder
 from textune.run.prepare import Prepared, Sample, prepare, read_rows
-from textune.run.start import choose_folder, refuse_several_processes
+from textune.run.start import refuse_several_processes
 from textune.search.cluster import find_ray, run_on_ray
 from textune.search.display import describe_figure, describe_point, open_display
 from textune.search.ledger import Ledger, Trial
@@ -69,15 +70,14 @@ def sweep_config(
     _check_executor(search, frames or {})
     progress = progress or open_progress()
     bench = Bench(frames)
-    folder = choose_folder(config, overwrite, kind="sweep")
-    config = replace(config, name=folder.name)
-    first, search = _inspect_data(config, search, bench, progress)
-    config = _fix_row_defaults(config, search, first)
-    if config.training.threads is None and (search.workers > 1 or search.executor == "ray"):
-        threads = max(1, (os.cpu_count() or 1) // search.workers)
-        config = config.replace(threads=threads)
-        progress.say(f"threads: {threads} for each of {search.workers} workers")
-    with lock_run(folder):
+    with claim_folder(config, overwrite, kind="sweep") as folder:
+        config = replace(config, name=folder.name)
+        first, search = _inspect_data(config, search, bench, progress)
+        config = _fix_row_defaults(config, search, first)
+        if config.training.threads is None and (search.workers > 1 or search.executor == "ray"):
+            threads = max(1, (os.cpu_count() or 1) // search.workers)
+            config = config.replace(threads=threads)
+            progress.say(f"threads: {threads} for each of {search.workers} workers")
         prepare_run_folder(folder, overwrite=overwrite)
         write_sweep(folder, config, search)
         return _run_search(folder, config, search, first, bench, progress)
@@ -91,7 +91,7 @@ def resume_sweep(folder: str | Path, *, progress: Progress | None = None, **fram
     folder = Path(folder)
     progress = progress or open_progress()
     if not (folder / SWEEP).is_file():
-        raise BundleError(f"{folder}: is not a search", hint="give the folder that 'textune sweep' created")
+        raise BundleError(f"{folder}: is not a search", hint="give the folder of a search")
     with lock_run(folder):
         if (folder / SUMMARY).is_file():
             progress.say(f"{folder}: this sweep is already finished")
@@ -143,7 +143,7 @@ def _inspect_data(
     if not search.folds and validation is None:
         raise DataError(
             "a sweep compares trials on validation rows, and there are none",
-            hint="set validation_fraction=0.1, or sweep.folds=5",
+            hint="set sweep.folds=2 or more, or a larger validation_fraction=",
         )
     return first, search
 
@@ -201,10 +201,11 @@ def _run_search(
         raise RunInterrupted(
             f"{error.message}; {finished} of {search.trials} trials are finished",
             error.exit_code - 128,
-            hint=f"continue it with: textune resume {folder}",
+            hint=f"continue it with: {show_command('resume', folder)}",
         ) from error
     except BundleError as error:  # the original hint would name the trial's folder
-        raise BundleError(error.message, hint=f"fix that, then continue it with: textune resume {folder}") from error
+        hint = f"fix that, then continue it with: {show_command('resume', folder)}"
+        raise BundleError(error.message, hint=hint) from error
     finally:
         ledger.add_seconds()
     content = write_summary(folder, ledger, selection, run)
@@ -234,5 +235,5 @@ def _finish(
         raise DataError(
             error.message,
             hint="fix the test table (its columns must be named as in the training table), then continue it with: "
-            f"textune resume {folder}",
+            f"{show_command('resume', folder)}",
         ) from error
