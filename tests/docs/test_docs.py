@@ -137,13 +137,13 @@ _NAMED = (
     re.compile(r"\b(?:src/textune|tests|benchmarks|docs|recipes|slides|requirements)/[\w/.-]*\w\b"),
     re.compile(r"`((?:\w+/)*\w+\.py)\b"),  # a file as prose names it: below the root, or below a package
 )
-_FILES_OF_RUNS = {"textune.json", "textune.md"}
+_NO_MODULES = {"textune.json", "textune.md"}
 
 
 def list_named(text: str) -> set[str]:
     """Return the modules and files of this repository that a text names."""
     found = {match[match.re.groups] for pattern in _NAMED for match in pattern.finditer(text)}
-    return {name for name in found if name.removeprefix("tests/") not in _FILES_OF_RUNS}
+    return {name for name in found if name not in _NO_MODULES and "NAME" not in name}
 
 
 def is_here(name: str) -> bool:
