@@ -267,7 +267,8 @@ def build_step(found: Any, variant: Variant, auto: str, *, training: bool) -> Ca
     optimizer = torch.optim.AdamW(parameters, lr=1e-3, foreach=True)
 
     def step(batch: Any) -> None:
-        torch.nn.functional.cross_entropy(engine(batch), torch.from_numpy(batch.targets)).backward()
+        loss = torch.nn.functional.cross_entropy(engine(batch), torch.from_numpy(batch.targets))
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         optimizer.zero_grad()

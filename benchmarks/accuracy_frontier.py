@@ -179,11 +179,12 @@ def embed(texts: Sequence[str], max_length: int) -> NDArray[np.float32]:
     backbone = resolve_backbone("minilm")
     model, _ = load_classifier(backbone, ("a", "b"), pooling=Pooling(MEAN))
     engine = LeanEngine(model, probe_precision("auto", torch.device("cpu")), backbone.family)
-    model.classifier = torch.nn.Identity()  # type: ignore[assignment]
+    model.classifier = torch.nn.Identity()
     tokens = encode_texts(load_tokenizer(backbone.folder), texts, None, max_length)
     nothing = np.full(len(tokens), -1)
-    found = predict_logits(engine, EncodedSplit(tokens, nothing, nothing), backbone.padding)
-    return found / np.linalg.norm(found, axis=1, keepdims=True)
+    found: NDArray[np.float32] = predict_logits(engine, EncodedSplit(tokens, nothing, nothing), backbone.padding)
+    lengths: NDArray[np.float32] = np.linalg.norm(found, axis=1, keepdims=True)
+    return found / lengths
 
 
 def pack(right: NDArray[np.bool_]) -> str:

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 LENGTHS = (32, 96, 160, 256, 400)
 BATCH, STEPS, REPETITIONS = 16, 6, 3
@@ -49,7 +50,7 @@ def measure(form: str, length: int) -> dict[str, float]:
     for step in range(STEPS + 2):
         if step == 2:
             started = time.perf_counter()
-        torch.nn.functional.cross_entropy(engine(batch), targets).backward()
+        torch.nn.functional.cross_entropy(engine(batch), targets).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad()
     seconds = time.perf_counter() - started
@@ -76,7 +77,7 @@ def main() -> None:
                 environment = os.environ | {"GOMP_SPINCOUNT": "20000"}
                 done = subprocess.run(words, stdout=subprocess.PIPE, check=True, env=environment)
                 results.append(json.loads(done.stdout))
-        line = {"length": length, "command": "python benchmarks/attention.py"}
+        line: dict[str, Any] = {"length": length, "command": "python benchmarks/attention.py"}
         for form, results in found.items():
             for key in results[0]:
                 line[f"{form}_{key}"] = round(statistics.median(r[key] for r in results))

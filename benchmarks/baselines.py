@@ -97,7 +97,7 @@ def train_with_trainer(given: Any, texts: list[str], targets: list[int], classes
         {name: column[i] for name, column in columns.items()} | {"labels": target} for i, target in enumerate(targets)
     ]
 
-    class Watch(transformers.TrainerCallback):
+    class Watch(transformers.TrainerCallback):  # type: ignore[misc]
         def on_step_begin(self, *_: Any, **__: Any) -> None:
             clock.step(min(BATCH_SIZE, len(rows)))
 
@@ -116,7 +116,7 @@ def train_with_trainer(given: Any, texts: list[str], targets: list[int], classes
     collator = collator or transformers.default_data_collator
     trainer = transformers.Trainer(
         build_model(given.model, classes), arguments, train_dataset=rows, data_collator=collator, callbacks=[Watch()]
-    )  # type: ignore[arg-type]
+    )
     trainer.train()
     if given.steps is None:  # the last batch of an epoch may be smaller
         clock.documents = round(len(rows) * given.epochs)
@@ -177,7 +177,8 @@ class PlainLoop:
             batches = batches or self.plan(lengths)
             rows = batches.pop()
             told(len(rows))
-            torch.nn.functional.cross_entropy(self.logits(ids, rows), answers[rows]).backward()
+            loss = torch.nn.functional.cross_entropy(self.logits(ids, rows), answers[rows])
+            loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
             schedule.step()

@@ -47,7 +47,8 @@ class Plain(torch.nn.Module):
 
     def forward(self, batch: Batch) -> torch.Tensor:
         inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
-        return self.model(**{k: torch.from_numpy(v) for k, v in inputs.items()}).logits.float()
+        logits: torch.Tensor = self.model(**{k: torch.from_numpy(v) for k, v in inputs.items()}).logits
+        return logits.float()
 
     def refresh(self) -> None:
         """Nothing is derived."""
@@ -59,7 +60,8 @@ def build_step(engine: Any, make_batch: Callable[[Any], Batch]) -> Callable[[Any
 
     def step(rows: Any) -> None:
         batch = make_batch(rows)
-        torch.nn.functional.cross_entropy(engine(batch), torch.from_numpy(batch.targets)).backward()
+        loss = torch.nn.functional.cross_entropy(engine(batch), torch.from_numpy(batch.targets))
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         optimizer.zero_grad()

@@ -219,7 +219,7 @@ def measure_cell(cell: Cell, data: Path, extra: Mapping[str, str], place: Path) 
         "data": cell.data, "method": cell.method, "seed": cell.seed, "split": split, "rows": len(examples),
         "train_rows": len(prepared.data.train), "metric": first.name, "score": round(first.value, 5),
         "interval": [round(first.interval.low, 5), round(first.interval.high, 5)],
-        "macro_f1": round(evaluation.macro.f1, 5), "training_seconds": round(training.seconds, 2),
+        "macro_f1": round(evaluation.summary["macro_f1"], 5), "training_seconds": round(training.seconds, 2),
         "seconds": round(time.monotonic() - started, 1), "peak_memory_mb": round(peak),
         "trainable": manifest.trainable_parameters, "total": manifest.total_parameters,
         "megabytes": round(weight_megabytes(folder), 3), "warning": warnings[-1] if warnings else None,

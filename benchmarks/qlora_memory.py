@@ -117,7 +117,8 @@ def train(name: str, folder: Path, run: Path) -> dict[str, Any]:
     engine = ReferenceEngine(model, Precision("fp32", "benchmark"), backbone.family)
     optimizer = torch.optim.AdamW(method.param_groups(model, backbone.family, Rates(1e-3, 1e-3, 0.0)))
     for _ in range(3):
-        torch.nn.functional.cross_entropy(engine(batch), torch.arange(4) % 2).backward()
+        loss = torch.nn.functional.cross_entropy(engine(batch), torch.arange(4) % 2)
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         optimizer.zero_grad()
     run.mkdir()

@@ -1,4 +1,4 @@
-"""Trials behind the rules of `textune.defaults`: training rows only, some to learn from, others to judge by.
+"""Trials behind the rules of `textune.config.defaults`: training rows only, some to learn from, others to judge by.
 
     python benchmarks/rule_trials.py --data FOLDER --output results/rules.jsonl --name rates \
         --only banking77 ag_news --sizes 8 64 1000 all --seeds 1 2 3 --grid '{"learning_rate": [3e-4, 1e-3]}'

@@ -182,7 +182,7 @@ def measure_s(given: argparse.Namespace) -> dict[str, Any]:
     train, held = (rows[:: max(1, len(rows) // given.part)] for rows in (every, held))
     begun: list[float] = []
 
-    class Watch(transformers.TrainerCallback):
+    class Watch(transformers.TrainerCallback):  # type: ignore[misc]
         def on_step_begin(self, *_: Any, **__: Any) -> None:
             begun.append(time.monotonic())
 
@@ -224,7 +224,8 @@ def count_padded(rows: list[dict[str, Any]], size: int) -> float:
     lengths = [len(row["input_ids"]) for row in rows]
     order = get_length_grouped_indices(lengths, size, generator=torch.Generator().manual_seed(42))
     batches = [order[i : i + size] for i in range(0, len(order), size)]
-    return round(sum(len(batch) * max(lengths[i] for i in batch) for batch in batches) / len(rows), 2)
+    padded: int = sum(len(batch) * max(lengths[i] for i in batch) for batch in batches)
+    return round(padded / len(rows), 2)
 
 
 def read_encoded(path: Path, tokenizer: Any) -> list[dict[str, Any]]:

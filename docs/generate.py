@@ -72,10 +72,10 @@ def describe_settings() -> Iterator[str]:
     groups = (("Data", DataConfig), ("Text", TokenConfig), ("Model", ModelConfig), ("Training", TrainingConfig))
     for title, kind in groups:
         yield f"### {title}\n"
-        rows = [
+        described = [
             (f"`{f.name}`", show(defaults[f.name]), allowed(f), f.metadata["help"]) for f in dataclasses.fields(kind)
         ]
-        yield table(("setting", "default", "allowed", "meaning"), rows)
+        yield table(("setting", "default", "allowed", "meaning"), described)
     names = ("method", "name", "runs_dir")
     rows = [(f"`{n}`", show(defaults[n]["name"] if n == "method" else defaults[n]), known[n]) for n in names]
     yield "### The run\n"

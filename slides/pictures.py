@@ -36,7 +36,8 @@ def read_lines(name: str) -> list[dict[str, Any]]:
 
 def open_picture() -> tuple[Figure, Axes]:
     """Return an empty picture in the slides' style."""
-    return plt.subplots(layout="constrained")
+    figure: Figure = plt.figure(layout="constrained")
+    return figure, figure.subplots()
 
 
 def name_source(figure: Figure, words: str) -> None:
@@ -79,7 +80,8 @@ def draw_costs() -> Figure:
     """Megabyte on disk, and memory while training, by method."""
     chosen = ("full", "lora", "qlora", "adapter", "prefix", "bitfit", "ia3", "head")
     lines = {line["method"]: line for line in read_lines("method_costs.jsonl") if line["size"] == "distilbert"}
-    figure, (disk, memory) = plt.subplots(1, 2, layout="constrained", sharey=True)
+    figure: Figure = plt.figure(layout="constrained")
+    disk, memory = figure.subplots(1, 2, sharey=True)
     for axes, key, title, form in ((disk, "disk_mb", "MB on disk, log scale", "{:,.1f}"),
                                    (memory, "peak_mb", "MB of memory to train", "{:,.0f}")):  # fmt: skip
         values = [lines[m][key] for m in chosen]

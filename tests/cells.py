@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -59,14 +60,30 @@ class Case:
         )
         self.model = self.method.apply(module, family, self.new_modules).train()
         self.before = {n: p.detach().clone() for n, p in self.model.named_parameters()}
-        self.engine = self.open_engine(self.model)
         self.longest = self.backbone.max_positions - self.method.virtual_tokens
         texts, values = zip(*make_rows(12, classes), strict=True)
         targets = np.unique(values, return_inverse=True)[1].astype(np.int64)
         tokens = encode_texts(load_tokenizer(folder), texts, None, self.longest)
         self.split = EncodedSplit(tokens, targets, np.arange(12))
-        rates = Rates(rate or self.method.learning_rate, rate or self.method.learning_rate, 0.0)
-        self.optimizer = torch.optim.AdamW(self.method.param_groups(self.model, family, rates))
+        self.engine: ReferenceEngine | None = None
+        self._random = torch.get_rng_state()
+        self.restart(rate)
+
+    def restart(self, rate: float | None = None) -> Case:
+        """Put the trained weights back to where they began; return the case, as if it were newly built."""
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                if parameter.requires_grad:
+                    parameter.copy_(self.before[name])
+                    parameter.grad = None
+        rate = rate or self.method.learning_rate
+        groups = self.method.param_groups(self.model.train(), self.backbone.family, Rates(rate, rate, 0.0))
+        self.optimizer = torch.optim.AdamW(groups)
+        if self.engine is not None:
+            self.engine.release()
+        self.engine = self.open_engine(self.model)
+        torch.set_rng_state(self._random)
+        return self
 
     def open_engine(self, model: torch.nn.Module, precision: str = "fp32") -> ReferenceEngine:
         family = self.backbone.family
@@ -150,14 +167,19 @@ def _answer(pipe: Any) -> None:
 
 
 def train_cell(
-    row: str, data: Path, backbone: Path, folder: Path, progress: Progress | None = None, **settings: Any
-) -> Path:
-    """Train and save one cell as a run does, without measuring it; goes on where it was interrupted."""
+    row: str, data: Path, backbone: Path, folder: Path, progress: Progress | None = None, *, proven: bool = True,
+    **settings: Any,
+) -> Path:  # fmt: skip
+    """Train and save one cell as a run does, without measuring it, or resume it.
+
+    proven: whether the reload test is made; another run of the same weights may have passed it.
+    """
     name, options = ROWS[row]
     config = build_config(settings_for(data, backbone, folder, method={"name": name, **options}, **settings))
     prepared = prepare(config, progress or Silent())
     folder.mkdir(parents=True, exist_ok=True)
     plan = read_json(folder / bundle.PLAN, "plan") if bundle.has_begun(folder) else None
-    train_and_save(prepared, folder, progress or Silent(), plan)
+    with nullcontext() if proven else mock.patch("textune.run.save.check_reload", return_value=0.0):
+        train_and_save(prepared, folder, progress or Silent(), plan)
     shutil.rmtree(folder / "checkpoints")
     return folder

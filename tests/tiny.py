@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
@@ -63,13 +64,6 @@ FAST: dict[str, Any] = {
 """Settings of a run of about a second. Left open, contrast alone takes forty steps on so few rows."""
 
 COMMAND = (sys.executable, "-c", "from textune.cli import main; main()")
-
-_PRELOADED = (
-    "textune.run", "textune.cli.app", "textune.inference.predictor", "textune.training.trainer",
-    "textune.export.merged", "accelerate", "peft", "sklearn.linear_model", "sklearn.feature_extraction.text",
-    "sklearn.model_selection", "sklearn.metrics", "scipy.stats", "pandas", "pyarrow.parquet",
-    "transformers.models.bert.modeling_bert", "transformers.models.distilbert.modeling_distilbert", "matplotlib.figure",
-)  # fmt: skip
 
 UNEQUAL = ("good", "the film was a dull and slow story", "lovely music and a very funny scene with its actors " * 2)
 """Texts of quite unequal length, so that a batch of them is padded."""
@@ -216,7 +210,13 @@ class Command:
 def open_forkserver() -> ForkServerContext:
     """Return the context whose processes are forked from a server that has imported torch and the rest once."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(_PRELOADED))
+    context.set_forkserver_preload(["preloaded"])
+    before = os.environ.get("PYTHONPATH", "")
+    os.environ["PYTHONPATH"] = os.pathsep.join((str(Path(__file__).parent), before))
+    try:
+        forkserver.ensure_running()  # which hands no sys.path on
+    finally:
+        os.environ["PYTHONPATH"] = before
     return context
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+from functools import cache
 
 __version__ = "0.1.0"
 _LIBRARIES = ("torch", "transformers", "peft", "accelerate", "tokenizers", "safetensors")
@@ -11,4 +12,9 @@ _LIBRARIES = ("torch", "transformers", "peft", "accelerate", "tokenizers", "safe
 
 def list_versions() -> dict[str, str]:
     """Return the versions of Python and of the libraries that a result depends on."""
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in _LIBRARIES}
+    return {"python": platform.python_version()} | {name: _read_version(name) for name in _LIBRARIES}
+
+
+@cache
+def _read_version(name: str) -> str:
+    return importlib.metadata.version(name)  # reads and parses a file each time

@@ -132,6 +132,47 @@ def test_python_blocks_compile_and_skips_have_reasons(page: Path) -> None:
             assert len(block.order) > len("skip because "), page.name
 
 
+_NAMED = (
+    re.compile(r"\btextune(?:\.[a-z_]+)+\b(?!/)"),  # a module, or what it holds
+    re.compile(r"\b(?:src/textune|tests|benchmarks|docs|recipes|slides|requirements)/[\w/.-]*\w\b"),
+    re.compile(r"`((?:\w+/)*\w+\.py)\b"),  # a file as prose names it: below the root, or below a package
+)
+_NO_MODULES = {"textune.json", "textune.md"}
+
+
+def list_named(text: str) -> set[str]:
+    """Return the modules and files of this repository that a text names."""
+    found = {match[match.re.groups] for pattern in _NAMED for match in pattern.finditer(text)}
+    return {name for name in found if name not in _NO_MODULES and "NAME" not in name}
+
+
+def is_here(name: str) -> bool:
+    """Whether a name that prose uses is a module with that name in it, or a file."""
+    if "/" in name or name.endswith(".py"):
+        return (ROOT / name).exists() or any(ROOT.glob(f"*/{name}")) or any((ROOT / "src").rglob(name))
+    folder, (first, *rest) = ROOT / "src", name.split(".")
+    for part in (first, *rest):
+        if (folder / part).is_dir():
+            folder /= part
+            continue
+        module = folder / f"{part}.py"
+        return module.is_file() or re.search(rf"\b{part}\b", (folder / "__init__.py").read_text("utf-8")) is not None
+    return True
+
+
+def test_names_of_modules_and_files_are_todays() -> None:
+    """Prose, docstrings and comments name only modules and files that exist."""
+    sources = [p for name in ("src", "benchmarks", "docs", "recipes", "slides") for p in (ROOT / name).rglob("*.py")]
+    pages = [*PAGES, *(ROOT / "slides").glob("*.md"), ROOT / "benchmarks" / "README.md", ROOT / "Makefile"]
+    stale = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in (*sources, *pages)
+        for name in sorted(list_named(path.read_text("utf-8")))
+        if not is_here(name)
+    ]
+    assert not stale, stale
+
+
 def test_reference_is_fresh() -> None:
     done = subprocess.run(
         [sys.executable, "docs/generate.py", "--check"], cwd=ROOT, capture_output=True, text=True, check=False

@@ -40,13 +40,32 @@ each = pytest.mark.parametrize(("row", "family"), CELLS)
 
 
 @pytest.fixture(scope="module")
-def case_of(backbones: dict[str, Path]) -> Callable[[str, str], Case]:
+def untrained() -> dict[tuple[str, str], Case]:
+    """The cases that are built and not yet in `case_of`."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def new_case(backbones: dict[str, Path], untrained: dict[tuple[str, str], Case]) -> Callable[..., Case]:
+    """Return a case before its first step. It may be trained until the next test asks for it."""
+
+    def make(row: str, family: str, rate: float | None = None) -> Case:
+        if (row, family) not in untrained:
+            untrained[row, family] = Case(row, backbones[family])
+        return untrained[row, family].restart(rate)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def case_of(new_case: Callable[..., Case], untrained: dict[tuple[str, str], Case]) -> Callable[[str, str], Case]:
     """Return a case after four steps; each is made once and not trained on."""
     made: dict[tuple[str, str], Case] = {}
 
     def make(row: str, family: str) -> Case:
         if (row, family) not in made:
-            case = Case(row, backbones[family])
+            case = new_case(row, family)
+            del untrained[row, family]  # nobody else trains it
             case.untrained = case.logits()
             for _ in range(4):
                 case.step()
@@ -82,8 +101,8 @@ def test_every_family_has_a_tiny_model_and_every_method_an_expectation() -> None
 
 
 @each
-def test_one_step_lowers_the_loss(row: str, family: str, backbones: dict[str, Path]) -> None:
-    case = Case(row, backbones[family], rate=1e-4)
+def test_one_step_lowers_the_loss(row: str, family: str, new_case: Callable[..., Case]) -> None:
+    case = new_case(row, family, rate=1e-4)
     case.model.eval()
     before = float(case.loss().detach())
     case.step()
@@ -91,8 +110,8 @@ def test_one_step_lowers_the_loss(row: str, family: str, backbones: dict[str, Pa
 
 
 @each
-def test_bf16_computes_nearly_the_same(row: str, family: str, backbones: dict[str, Path]) -> None:
-    case = Case(row, backbones[family])
+def test_bf16_computes_nearly_the_same(row: str, family: str, new_case: Callable[..., Case]) -> None:
+    case = new_case(row, family)
     exact = case.logits()
     case.engine = case.open_engine(case.model, "bf16")
     np.testing.assert_allclose(case.logits(), exact, atol=0.04 * np.abs(exact).max() + 0.02)
@@ -182,7 +201,7 @@ def test_resumed_run_equals_the_uninterrupted_one_and_holds_no_path(
 ) -> None:
     settings = {"dropout": 0.1, "epochs": 1, "batch_size": 4, "validation_fraction": 0.0, "max_length": 16}
     settings["contrast_steps"] = 2 if methods.get(ROWS[row][0]).trains_body else 0
-    whole = train_cell(row, few_reviews, backbones[family], tmp_path / "whole", **settings)
+    whole = train_cell(row, few_reviews, backbones[family], tmp_path / "whole", proven=False, **settings)
     with pytest.raises(RunInterrupted):
         train_cell(row, few_reviews, backbones[family], tmp_path / "parts", StopAt(2), **settings)
     assert not (tmp_path / "parts" / "textune.json").exists()
