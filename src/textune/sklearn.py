@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from textune.config.values import LabelPairs
+from textune.data import describe_hidden, describe_twins
+from textune.data.spelling import find_same_labels, reveal
 from textune.errors import ConfigError, DataError
 from textune.files import confined_path
 from textune.inference.texts import is_missing, list_texts
@@ -63,6 +67,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if len(texts) != len(labels):
             raise ValueError(f"X has {len(texts)} texts, y has {len(labels)} labels")
         self.classes_, codes = np.unique(labels, return_inverse=True)
+        _check_spellings(labels)
         self._folder = tempfile.TemporaryDirectory(prefix="textune-")
         names = ("method", "backbone", "epochs", "learning_rate", "batch_size", "max_length", "validation_fraction")
         values = _name_classes(self.classes_)
@@ -141,6 +146,16 @@ def _name_classes(classes: NDArray[Any]) -> list[str]:
     names = [str(label) for label in classes]
     distinct = len(set(names)) == len(names) and all(name.strip() for name in names)
     return names if distinct else [str(number) for number in range(len(names))]
+
+
+def _check_spellings(labels: NDArray[Any]) -> None:
+    """Raise ValueError for words that print the same or are lists; warn of words that look alike."""
+    words = Counter(str(label) for label in labels.ravel().tolist() if isinstance(label, str))
+    for twins in find_same_labels(words):
+        each = " and ".join(f"{reveal(label)} ({words[label]:,})" for label in twins)
+        raise ValueError(f"y: the labels {each} differ only in spaces or in characters that do not print: clean y")
+    for line in (*describe_twins(words), *describe_hidden(words)):
+        warnings.warn(f"y: {line}", UserWarning, stacklevel=3)
 
 
 def _refuse_other_labels(pairs: LabelPairs, values: Sequence[str]) -> None:

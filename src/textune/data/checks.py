@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from textune.data.examples import Examples
-from textune.data.labels import find_label_twins
 from textune.data.scripts import dominant_scripts
 from textune.data.shingles import find_near
+from textune.data.spelling import find_label_twins
 from textune.data.table import Table
 
 NEAR_THRESHOLD = 0.85
@@ -63,7 +63,7 @@ class DataFacts:
     words: mean, median, p95 and max of the words per text, split at white space.
     exact_duplicates: rows that repeat an earlier text, ignoring case and white space.
     conflicting_duplicates: rows whose text also appears with another label; `conflicts` shows some.
-    label_twins: labels that differ only in case or white space. empty_cells: missing cells by column.
+    label_twins: labels that look alike: they differ only in case, white space or character forms. empty_cells: missing cells by column.
     """
 
     rows: int
