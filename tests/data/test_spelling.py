@@ -22,7 +22,7 @@ from textune.data import (
     read_table,
 )
 from textune.data.spelling import choose_spellings, folded_form, visible_form
-from textune.errors import DataError
+from textune.errors import ConfigError, DataError
 from textune.run.tables import prepare_data
 from textune.sklearn import TextClassifier
 
@@ -185,3 +185,13 @@ def test_characters_that_change_what_is_seen_stay(labels):
 def test_the_estimator_refuses_labels_that_print_the_same(other):
     with pytest.raises(ValueError, match="do not print"):
         TextClassifier().fit(["a", "b", "c", "d"], ["caf\u00e9", other, "tea", "tea"])
+
+
+def test_the_estimator_warns_of_labels_that_look_alike_and_refuses_lists():
+    broken = {"settings": {"no_such_setting": 1}}  # so that nothing is trained
+    with pytest.warns(UserWarning, match="only in case"), pytest.raises(ConfigError):
+        TextClassifier(**broken).fit(["a", "b", "c"], ["Yes", "yes", "no"])
+    with pytest.warns(UserWarning, match="joined by ','"), pytest.raises(ConfigError):
+        TextClassifier(**broken).fit(["a", "b", "c", "d"], ["joy, love", "joy", "love", "love, joy"])
+    with pytest.raises(ValueError, match="a list written as text"):
+        TextClassifier().fit(["a", "b", "c"], ["['joy', 'love']", "['joy']", "[]"])

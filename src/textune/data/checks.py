@@ -63,7 +63,7 @@ class DataFacts:
     words: mean, median, p95 and max of the words per text, split at white space.
     exact_duplicates: rows that repeat an earlier text, ignoring case and white space.
     conflicting_duplicates: rows whose text also appears with another label; `conflicts` shows some.
-    label_twins: labels that look alike: they differ only in case, white space or character forms. empty_cells: missing cells by column.
+    label_twins: labels that look alike. empty_cells: missing cells by column.
     """
 
     rows: int

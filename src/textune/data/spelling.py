@@ -12,9 +12,9 @@ _FILLERS = "\u034f\u115f\u1160\u3164\uffa0"
 _FIRST_JOINED_SCRIPT = 0x0590
 """From Hebrew on, scripts and emoji need joiners: there they can be seen."""
 _ALIKE = str.maketrans(
-    {char: "-" for char in "\u2010\u2011\u2012\u2013\u2014\u2015\u2212"}
-    | {char: "'" for char in "\u2018\u2019\u02bc\u00b4`"}
-    | {char: '"' for char in "\u201c\u201d\u201e"}
+    dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212", "-")
+    | dict.fromkeys("\u2018\u2019\u02bc\u00b4`", "'")
+    | dict.fromkeys("\u201c\u201d\u201e", '"')
     | dict(zip("\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0458\u0455\u0501", "aeopcyxijsd", strict=True))
     | dict(zip("\u0432\u043a\u043c\u043d\u0442\u03b1\u03bf\u03c1\u03ba\u03c4\u03c7", "bkmhtaopktx", strict=True))
 )
@@ -90,8 +90,8 @@ def choose_spellings(labels: Iterable[str], known: Sequence[str] = ()) -> dict[s
 def describe_spellings(rows: Mapping[str, int], spellings: Mapping[str, str], table: str) -> tuple[str, ...]:
     """Return one note for each label that was replaced; rows: how many rows have each label as written."""
     return tuple(
-        f"{table}: {_rows(rows[label])} {'has' if rows[label] == 1 else 'have'} the label {reveal(label)}, which prints "
-        f"like '{chosen}' and is read as '{chosen}'"
+        f"{table}: {_rows(rows[label])} {'has' if rows[label] == 1 else 'have'} the label {reveal(label)}, "
+        f"which prints like '{chosen}' and is read as '{chosen}'"
         for label, chosen in spellings.items()
     )
 
@@ -123,11 +123,11 @@ def describe_hidden(rows: Mapping[str, int]) -> list[str]:
 def describe_near(labels: Iterable[str], known: Sequence[str]) -> list[str]:
     """Return for each unknown label that looks like a known one, what it differs in."""
     by_form = {folded_form(label): label for label in known}
-    near = [(label, by_form[folded_form(label)]) for label in labels if folded_form(label) in by_form]
+    pairs = [(label, by_form[folded_form(label)]) for label in labels if folded_form(label) in by_form]
     return [
-        f"{reveal(label, (label, twin))} differs from {reveal(twin, (label, twin))} only in {_difference((label, twin))}"
-        for label, twin in near
-        if label != twin
+        f"{reveal(pair[0], pair)} differs from {reveal(pair[1], pair)} only in {_difference(pair)}"
+        for pair in pairs
+        if pair[0] != pair[1]
     ]
 
 

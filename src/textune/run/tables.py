@@ -110,7 +110,8 @@ def prepare_data(
     form = choose_form(table, columns, data.task, data.label_separator)
     listed = [word for pair in data.labels or () for word in pair]
     examples = build_examples(table, columns, form, listed)
-    notes, warnings = [*table.notes, *columns.notes, form.note, *examples.notes], []
+    notes = [*table.notes, *columns.notes, form.note, *examples.notes]
+    warnings = [form.warning] if form.warning else []
     facts = inspect_examples(examples, table)
     task = build_task(form.task)
     labels = _build_labels(task, examples, columns, data)
