@@ -11,6 +11,7 @@ import pyarrow as pa
 from textune.data.archives import check_spreadsheet
 from textune.data.cells import cell_text, text_array
 from textune.data.delimited import refuse_duplicates
+from textune.data.header import describe_skipped, find_header
 from textune.data.source import Location, Reading, ReadOptions, file_source, sources
 from textune.errors import DataError, suggest
 
@@ -33,12 +34,13 @@ def _open(location: Location, options: ReadOptions, chunk_rows: int) -> Reading:
         with CalamineWorkbook.from_path(location.path) as book:
             name, note = _choose_sheet(location, book.sheet_names)
             rows = _rows(book.get_sheet_by_name(name).iter_rows())
-            tables = list(_chunks(rows, location.name, chunk_rows))
+            notes = [note] if note else []
+            tables = list(_chunks(rows, location.name, chunk_rows, notes))
     except PasswordError as error:
         raise DataError(f"{location.name}: is password-protected", hint="save it without a password") from error
     except CalamineError as error:
         raise DataError(f"{location.name}: damaged, or not a spreadsheet: {error}", hint="save it again") from error
-    return Reading(location.name, iter(tables), [note] if note else [])
+    return Reading(location.name, iter(tables), notes)
 
 
 sources.register("excel")(file_source((".xlsx", ".xlsm", ".xls", ".ods"), _open))
@@ -71,11 +73,14 @@ def _cell(value: Any) -> str | None:
     return cell_text(value)
 
 
-def _chunks(rows: Iterator[list[str | None]], name: str, chunk_rows: int) -> Iterator[pa.Table]:
-    header = next((row for row in rows if any(row)), None)
+def _chunks(rows: Iterator[list[str | None]], name: str, chunk_rows: int, notes: list[str]) -> Iterator[pa.Table]:
+    body = list(rows)
+    position, kinds = find_header(body)
+    header = next((row for row in body[position:] if any(row)), None)
     if header is None:
         raise DataError(f"{name}: the sheet is empty", hint="give a sheet with a header and at least one row")
-    body = list(rows)
+    notes += describe_skipped(body, kinds, "row")
+    body = body[body.index(header, position) + 1 :]
     while body and not any(body[-1]):
         body.pop()
     names = [(cell or "").strip() for cell in header]

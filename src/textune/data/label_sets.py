@@ -269,7 +269,7 @@ def _joined_labels(separator: str) -> Callable[[str], list[str]]:
 
 
 def _list_labels(cell: str) -> list[str]:
-    labels = parse_list(cell)
+    labels: Sequence[object] | None = parse_list(cell)
     labels = parse_bare_list(cell) if labels is None else labels
     if labels is None:
         raise ValueError("not a list of labels")

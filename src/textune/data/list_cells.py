@@ -72,7 +72,7 @@ def parse_bare_list(cell: str) -> list[str] | None:
 
 
 def is_marks(lists: list[list[object]]) -> bool:
-    """Return whether the lists are 0/1 marks of a fixed number of labels, such as [0, 1, 0], and not lists of labels."""
+    """Return whether the lists are 0/1 marks of a fixed number of labels, such as [0, 1, 0]."""
     lengths = {len(items) for items in lists}
     values = {str(item).strip() for items in lists for item in items}
     marks = {"0", "1", "0.0", "1.0", "0.", "1.", "true", "false", "True", "False"}
