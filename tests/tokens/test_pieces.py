@@ -33,20 +33,20 @@ FRAGMENTS = st.one_of(
     st.text(st.characters(exclude_categories=("Cs",)), max_size=4),
 )
 TEXTS = st.lists(FRAGMENTS, max_size=40).map("".join) | st.lists(FRAGMENTS, max_size=30).map(" ".join)
-BLOB = base64.b64encode(random.Random(1).randbytes(75_000)).decode()
+BLOB = base64.b64encode(random.Random(1).randbytes(9_000)).decode()
 ODD = {
-    "leading blanks": " " * 20_000 + "a good film and a bad film",
-    "leading lines": "\n" * 20_000 + "a good film and a bad film",
-    "blanks in the middle": "a good " + " \n\t" * 10_000 + "film and a bad film",
+    "leading blanks": " " * 5_000 + "a good film and a bad film",
+    "leading lines": "\n" * 5_000 + "a good film and a bad film",
+    "blanks in the middle": "a good " + " \n\t" * 2_000 + "film and a bad film",
     "a blob first": BLOB + " a good film and a bad film",
     "a blob last": "a good film and " + BLOB,
-    "one word": "good" * 25_000,
-    "zero width": "\u200b" * 20_000 + "a good film",
-    "control characters": "\x00\x01" * 10_000 + "a good film",
-    "no blanks": "\u4e16\u754c\u4f60\u597d" * 10_000,
-    "digits": "12345" * 10_000 + " good film",
-    "words": "a good film and a bad film " * 4_000,
-    "punctuation": "..." * 10_000 + "a good film",
+    "one word": "good" * 2_000,
+    "zero width": "\u200b" * 5_000 + "a good film",
+    "control characters": "\x00\x01" * 2_000 + "a good film",
+    "no blanks": "\u4e16\u754c\u4f60\u597d" * 2_000,
+    "digits": "12345" * 2_000 + " good film",
+    "words": "a good film and a bad film " * 800,
+    "punctuation": "..." * 2_000 + "a good film",
 }
 
 
@@ -144,7 +144,7 @@ FORMS = (TRUNCATE, LongText("window", 2, 3), LongText("head_tail", head_fraction
 @pytest.mark.parametrize("kind", KINDS)
 @given(text=TEXTS, characters=st.integers(1, 60), max_length=st.integers(6, 12), form=st.sampled_from(FORMS))
 @example(text=" " * 200 + "a good film", characters=50, max_length=6, form=TRUNCATE)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_pieces_have_the_tokens_of_the_whole(
     kind: str, text: str, characters: int, max_length: int, form: LongText
 ) -> None:

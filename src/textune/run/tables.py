@@ -277,6 +277,7 @@ def _warn_about_rows(facts: DataFacts, table: Table) -> list[str]:
         warnings.append(f"{table.name}: {facts.no_text} rows without text were skipped")
     if facts.no_label:
         warnings.append(f"{table.name}: {facts.no_label} rows without label were skipped")
+    warnings += [f"{table.name}: {odd}" for odd in facts.odd_texts]
     return warnings
 
 
