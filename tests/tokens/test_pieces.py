@@ -144,7 +144,7 @@ FORMS = (TRUNCATE, LongText("window", 2, 3), LongText("head_tail", head_fraction
 @pytest.mark.parametrize("kind", KINDS)
 @given(text=TEXTS, characters=st.integers(1, 60), max_length=st.integers(6, 12), form=st.sampled_from(FORMS))
 @example(text=" " * 200 + "a good film", characters=50, max_length=6, form=TRUNCATE)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_pieces_have_the_tokens_of_the_whole(
     kind: str, text: str, characters: int, max_length: int, form: LongText
 ) -> None:

@@ -68,7 +68,7 @@ class PieceReader:
     @cached_property
     def _keeps_spaces_apart(self) -> bool:
         """Whether no token goes on after a space: then texts fall apart at spaces, also without words."""
-        return not any(_ACROSS_SPACE.search(token) for token in self._tokenizer.get_vocab())
+        return not any(_ACROSS_SPACE.search(token) for token in self._tokenizer.get_vocab(with_added_tokens=False))
 
     def read_windows(self, text: str, most: int) -> tuple[list[NDArray[np.int64]], int]:
         """Return the ids of at most `most` windows of the whole text, and how many tokens it has at least."""
