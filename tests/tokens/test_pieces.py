@@ -181,11 +181,42 @@ def test_odd_texts_are_read_as_transformers_reads_them(family: str, backbones: d
     expected = theirs(texts, truncation=True, max_length=16)["input_ids"]
     read = encode_texts(ours, texts, None, 16)
     assert [ids.tolist() for ids in np.split(read.ids, read.offsets[1:-1])] == expected
-    seconds = [*texts[1:], texts[0]]
-    for first, second in ((texts, ["a good film"] * len(texts)), (texts, seconds)):
-        expected = theirs(first, second, truncation="longest_first", max_length=17)["input_ids"]
-        read = encode_texts(ours, first, second, 17)
+    short = ["a good film"] * len(texts)
+    for length, first, second in ((17, texts, short), (17, short, texts)):
+        expected = theirs(first, second, truncation="longest_first", max_length=length)["input_ids"]
+        read = encode_texts(ours, first, second, length)
         assert [ids.tolist() for ids in np.split(read.ids, read.offsets[1:-1])] == expected
+
+
+PAIRS = st.tuples(TEXTS, TEXTS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(pair=PAIRS, characters=st.integers(1, 60), max_length=st.integers(8, 20))
+@settings(max_examples=80, deadline=None)
+def test_pairs_are_truncated_as_the_tokenizer_does(
+    kind: str, pair: tuple[str, str], characters: int, max_length: int
+) -> None:
+    from tokenizers import processors
+
+    tokenizer = build_copy(kind)
+    ids = [(word, tokenizer.token_to_id(word)) for word in ("<s>", "</s>")]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> </s> $B:1 </s>:1", special_tokens=ids
+    )
+    tokenizer.enable_truncation(max_length)
+    expected = tokenizer.encode(*pair)
+    read, begin, _ = PieceReader(tokenizer, characters, 4, max_length).read_pair(*pair, max_length)
+    sides = expected.sequence_ids
+    assert read.tolist() == expected.ids
+    assert begin == next((i for i, side in enumerate(sides) if side == 1), len(sides))
+
+
+def build_copy(kind: str) -> Any:
+    """Return a tokenizer that may be changed."""
+    from tokenizers import Tokenizer
+
+    return Tokenizer.from_str(TOKENIZERS[kind].to_str())
 
 
 @pytest.mark.parametrize("kind", ["bert", "xlm-roberta", "llama", "gpt2"])

@@ -84,6 +84,50 @@ class PieceReader:
         windows = [encoding, *encoding.overflowing]
         return [np.asarray(window.ids) for window in windows[:most]], count_tokens(windows, self._shared)
 
+    def read_pair(self, first: str, second: str, max_length: int) -> tuple[NDArray[np.int64], int, int]:
+        """Return the ids of a pair whose longer text is truncated, the second text's position, and how many tokens.
+
+        The tokenizer's own truncation of pairs makes a part for each two parts of both texts.
+        """
+        layout = self._tokenizer.encode("a", "a")
+        sides = np.asarray([-1 if side is None else side for side in layout.sequence_ids])
+        special, ids = np.flatnonzero(sides < 0), np.asarray(layout.ids, np.int64)
+        before, between, after = (
+            ids[chosen]
+            for chosen in (
+                special[special < np.flatnonzero(sides == 0)[0]],
+                special[(special > np.flatnonzero(sides == 0)[-1]) & (special < np.flatnonzero(sides == 1)[0])],
+                special[special > np.flatnonzero(sides == 1)[-1]],
+            )
+        )
+        room = max_length - len(special)
+        texts = (first, second)
+        starts = [self._read_start(text, room) for text in texts]
+        counts = [count for _, count in starts]
+        if min(counts) > room and room % 2:  # the longer text gets the odd token
+            counts = [sum(len(w.ids) for w in self._all_windows(text)) for text in texts]
+        lengths = _truncate_longest(counts, room)
+        parts = [ids[:length] for (ids, _), length in zip(starts, lengths, strict=True)]
+        joined = np.concatenate([before, parts[0], between, parts[1], after])
+        begin = len(before) + len(parts[0]) + len(between)
+        return joined, begin if lengths[1] else len(joined), sum(counts) + len(special)
+
+    def _read_start(self, text: str, count: int) -> tuple[NDArray[np.int64], int]:
+        """Return the first text tokens, `count` at least if there are so many, and how many were seen."""
+        length = self._characters
+        while length < len(text):
+            windows = self._all_windows(text[:length])
+            seen = _content(windows)
+            if len(seen.ids) > count and self._is_safe_before(text[:length], _take(seen, slice(count)), windows):
+                return seen.ids[:count], len(seen.ids)
+            length *= _GROWTH
+        seen = _content(self._all_windows(text))
+        return seen.ids[:count], len(seen.ids)
+
+    def _all_windows(self, text: str) -> list[Encoding]:
+        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        return [encoding, *encoding.overflowing]
+
     def read_ends(self, text: str, max_length: int, head_fraction: float) -> tuple[NDArray[np.int64], int]:
         """Return the ids that `drop_middle` leaves of the whole text, and how many tokens it has at least."""
         length = self._characters
@@ -131,6 +175,17 @@ class PieceReader:
             return True
         limit = piece.find(" ", len(piece) - len(piece[self._margin :].lstrip(" ")))
         return limit >= 0 and self._keeps_spaces_apart and bool((read.starts >= limit).all())
+
+
+def _truncate_longest(counts: Sequence[int], room: int) -> list[int]:
+    """Return how many tokens of each text fit, as the tokenizers library divides them (longest_first)."""
+    if sum(counts) <= room:
+        return list(counts)
+    shorter, longer = sorted(counts)
+    longer = shorter if shorter > room else max(shorter, room - shorter)
+    if shorter + longer > room:
+        shorter, longer = room // 2, room // 2 + room % 2
+    return [longer, shorter] if counts[0] > counts[1] else [shorter, longer]
 
 
 def count_tokens(windows: Sequence[Encoding], shared: int) -> int:

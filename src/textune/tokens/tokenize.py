@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -200,12 +201,18 @@ def encode_texts(
     between = text_between(tokenizer)
     reader = PieceReader(tokenizer, max_chars, shared, capacity)
     for rows in _batch_rows(texts, pairs, max_chars):
-        long = [pairs is None and len(texts[i]) > max_chars for i in rows]  # how a pair is cut depends on both lengths
+        long = [max(len(texts[i]), 0 if pairs is None else len(pairs[i])) > max_chars for i in rows]
         batch = ["" if cut else texts[i] for i, cut in zip(rows, long, strict=True)]
-        seconds = None if pairs is None else [between + pairs[i] for i in rows]
+        seconds = (
+            None if pairs is None else ["" if cut else between + pairs[i] for i, cut in zip(rows, long, strict=True)]
+        )
         encodings = _encode_batch(tokenizer, batch, seconds, rows.start)
         for i, cut, encoding in zip(rows, long, encodings, strict=True):
-            if cut:
+            if cut and pairs is not None and starts is not None:
+                with _named(i):
+                    ids, starts[i], full[i] = reader.read_pair(texts[i], between + pairs[i], max_length)
+                read = [ids]
+            elif cut:
                 read, full[i] = _read_long(reader, texts[i], i, max_length, long_text)
             else:
                 windows = [encoding, *encoding.overflowing]
@@ -215,7 +222,7 @@ def encode_texts(
                     read = [drop_middle(read[0], encoding.special_tokens_mask, max_length, long_text.head_fraction)]
             pieces += [ids.astype(dtype) for ids in read]
             counts[i] = len(read)
-            if starts is not None:
+            if starts is not None and not cut:
                 starts[i] = _second_start(encoding)
     ids = np.concatenate(pieces) if pieces else np.zeros(0, dtype)
     window_starts = _offsets(counts) if long_text.form == "window" else None
@@ -268,11 +275,18 @@ def _read_long(
     reader: PieceReader, text: str, row: int, max_length: int, long_text: LongText
 ) -> tuple[list[NDArray[Any]], int]:
     """Return the ids of a long text's windows, and how many tokens the text has at least."""
-    try:
+    with _named(row):
         if long_text.form == "head_tail":
             ids, tokens = reader.read_ends(text, max_length, long_text.head_fraction)
             return [ids], tokens
         return reader.read_windows(text, long_text.max_windows)
+
+
+@contextmanager
+def _named(row: int) -> Iterator[None]:
+    """Name the row of a text that the tokenizer refuses."""
+    try:
+        yield
     except (UnicodeEncodeError, TypeError) as error:
         raise DataError(f"text {row + 1}: contains a lone surrogate, not a valid character") from error
 
