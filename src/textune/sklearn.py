@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,12 +16,17 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from textune.config.values import LabelPairs
+from textune.data import describe_hidden, describe_twins
+from textune.data.label_sets import describe_joined
+from textune.data.list_cells import parse_list
+from textune.data.spelling import find_same_labels, reveal
 from textune.errors import ConfigError, DataError
 from textune.files import confined_path
 from textune.inference.texts import is_missing, list_texts
 
 _OF_PROCESS = ("_folder", "_predictor", "run_folder_")
 _FILES = "_files"
+_ONE_LABEL = "TextClassifier takes one label per text; for several use textune.train(rows, task='multi_label')"
 
 
 class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -63,6 +70,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if len(texts) != len(labels):
             raise ValueError(f"X has {len(texts)} texts, y has {len(labels)} labels")
         self.classes_, codes = np.unique(labels, return_inverse=True)
+        _check_spellings(labels, listed="task" in (self.settings or {}))
         self._folder = tempfile.TemporaryDirectory(prefix="textune-")
         names = ("method", "backbone", "epochs", "learning_rate", "batch_size", "max_length", "validation_fraction")
         values = _name_classes(self.classes_)
@@ -143,6 +151,22 @@ def _name_classes(classes: NDArray[Any]) -> list[str]:
     return names if distinct else [str(number) for number in range(len(names))]
 
 
+def _check_spellings(labels: NDArray[Any], listed: bool) -> None:
+    """Raise ValueError for words that print the same; warn of words that look alike or joined.
+
+    listed: whether a list that is written as text may be one label.
+    """
+    words = Counter(str(label) for label in labels.ravel().tolist() if isinstance(label, str))
+    for twins in find_same_labels(words):
+        each = " and ".join(f"{reveal(label)} ({words[label]:,})" for label in twins)
+        raise ValueError(f"y: the labels {each} differ only in spaces or in characters that do not print: clean y")
+    if not listed and words and all(parse_list(label) is not None for label in words):
+        raise ValueError(f"y: {next(iter(words))!r} is a list written as text; {_ONE_LABEL}")
+    joined = "" if listed else describe_joined("y", [str(label) for label in labels.ravel()], "|")
+    for line in (*describe_twins(words), *describe_hidden(words), *[joined] * bool(joined)):
+        warnings.warn(f"y: {line}", UserWarning, stacklevel=3)
+
+
 def _refuse_other_labels(pairs: LabelPairs, values: Sequence[str]) -> None:
     """Raise ConfigError if labels= in the settings has other classes, or another order, than classes_."""
     if len(pairs) != len(values) or any(value not in pair for value, pair in zip(values, pairs, strict=True)):
@@ -154,13 +178,12 @@ def _refuse_other_labels(pairs: LabelPairs, values: Sequence[str]) -> None:
 
 def _one_label_each(y: Sequence[Any]) -> NDArray[Any]:
     """Return y as an array; raise ValueError if a text has several labels."""
-    message = "TextClassifier takes one label per text; for several use textune.train(rows, task='multi_label')"
     if any(isinstance(label, list | tuple | set | frozenset | np.ndarray) for label in y):
-        raise ValueError(message)
+        raise ValueError(_ONE_LABEL)
     missing = [number for number, label in enumerate(y, 1) if is_missing(label)]
     if missing:
         raise ValueError(f"y: label {missing[0]} is missing ({len(missing)} of {len(y)} are)")
     labels = np.asarray(y)
     if labels.ndim > 1 and labels.shape[1:] != (1,):
-        raise ValueError(message)
+        raise ValueError(_ONE_LABEL)
     return labels

@@ -20,7 +20,7 @@ def evaluate(
     from textune.config import build_config
     from textune.data import sample_examples
     from textune.inference import Predictor
-    from textune.run.other_rows import measure_predictor, read_labelled
+    from textune.run.other_rows import describe_unknown, measure_predictor, read_labelled
     from textune.run.predictions import collect_errors
 
     config = build_config(gather_settings(settings or []))
@@ -32,6 +32,8 @@ def evaluate(
         trust=config.model.trust,
     )
     examples = sample_examples(read_labelled(predictor, data, config), config.data.sample, config.training.seed)
+    for note in (*examples.notes, *describe_unknown(predictor, examples)):
+        typer.echo(note, err=True)
     evaluation, probabilities = measure_predictor(predictor, examples, Path(run))
     errors = collect_errors(predictor, probabilities, examples)
     if json_output:

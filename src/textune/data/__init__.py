@@ -31,9 +31,10 @@ from textune.data.label_sets import (
     match_label_columns,
     refuse_part_of_columns,
 )
-from textune.data.labels import Labels, build_labels, find_label_twins
+from textune.data.labels import Labels, build_labels
 from textune.data.roles import NamedColumns, build_labelled, reuse_columns
 from textune.data.source import Location, ReadOptions, list_readable, read_table, stream_tables
+from textune.data.spelling import describe_hidden, describe_near, describe_twins, find_label_twins
 from textune.data.splits import Splits, split_examples, split_folds
 from textune.data.table import Table, build_table
 
@@ -60,6 +61,9 @@ __all__ = [
     "choose_columns",
     "choose_form",
     "count_shared_groups",
+    "describe_hidden",
+    "describe_near",
+    "describe_twins",
     "find_label_twins",
     "find_leaks",
     "find_overlap",

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from textune.data.examples import Examples
-from textune.data.labels import find_label_twins
+from textune.data.odd_texts import OddTexts, find_odd_texts
 from textune.data.scripts import dominant_scripts
 from textune.data.shingles import find_near
+from textune.data.spelling import find_label_twins
 from textune.data.table import Table
 
 NEAR_THRESHOLD = 0.85
@@ -63,7 +64,8 @@ class DataFacts:
     words: mean, median, p95 and max of the words per text, split at white space.
     exact_duplicates: rows that repeat an earlier text, ignoring case and white space.
     conflicting_duplicates: rows whose text also appears with another label; `conflicts` shows some.
-    label_twins: labels that differ only in case or white space. empty_cells: missing cells by column.
+    label_twins: labels that look alike. empty_cells: missing cells by column.
+    odd_texts: texts that are hardly texts.
     """
 
     rows: int
@@ -79,6 +81,7 @@ class DataFacts:
     empty_cells: dict[str, int]
     script: str
     odd_scripts: tuple[OddScript, ...]
+    odd_texts: tuple[OddTexts, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return a dict that JSON can store."""
@@ -160,6 +163,7 @@ def inspect_examples(examples: Examples, table: Table | None = None) -> DataFact
         empty_cells=empty,
         script=script,
         odd_scripts=odd,
+        odd_texts=find_odd_texts(examples),
     )
 
 

@@ -149,6 +149,16 @@ def _normalize(name: str) -> str:
     return "".join(char for char in name.casefold() if char not in " _-.")
 
 
+def is_text_name(name: str) -> bool:
+    """Return whether a column of this name is usually a text."""
+    return any(_normalize(name.strip()) in tier for tier in (*_TEXT_TIERS, *_PAIRS))
+
+
+def is_label_name(name: str) -> bool:
+    """Return whether a column of this name is usually a label."""
+    return any(_normalize(name.strip()) in tier for tier in _LABEL_TIERS)
+
+
 def _find_by_name(
     table: Table, tiers: tuple[tuple[str, ...], ...], taken: Iterable[str | None], setting: str
 ) -> str | None:
@@ -205,14 +215,18 @@ def _other_texts(table: Table, text: str, taken: set[str | None]) -> str:
 
 def _refuse_missing_header(table: Table) -> None:
     """Raise DataError if a column's name is one of its values: the first row is data, not a header."""
-    known = {name for tier in (*_TEXT_TIERS, *_LABEL_TIERS) for name in tier}
-    if any(_normalize(column) in known for column in table.columns):
-        return
+    if table.columns == [str(position) for position in range(len(table.columns))]:
+        return  # pandas numbers the columns of a table without a header
+    sure = {name for tier in (*_TEXT_TIERS, *_PAIRS, *_LABEL_TIERS[:2]) for name in tier}
     for position, column in enumerate(table.columns, 1):
+        # "spam" and "y" are names, but also labels
+        others = [name for name in table.columns if name != column and (is_text_name(name) or is_label_name(name))]
+        if others or _normalize(column) in sure:
+            continue
         if pc.any(pc.equal(_sample_cells(table, column), column)).as_py():
             raise DataError(
                 f"{table.name}: has no header: column {position} is named '{column[:40]}', which is also a value in it",
-                hint="add a first line with column names, such as label,text",
+                hint="add a first line with column names, such as label,text; or set text= and label= to these names",
             )
 
 

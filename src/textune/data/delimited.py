@@ -12,6 +12,14 @@ import pyarrow as pa
 
 from textune.data.cells import text_array
 from textune.data.encodings import Encoding, find_encoding
+from textune.data.header import (
+    MOST_LINES,
+    describe_skipped,
+    find_header,
+    has_known_name,
+    read_separator_line,
+    split_lines,
+)
 from textune.data.lines import BadLineError, decoded_lines, open_bytes
 from textune.data.source import Location, Reading, ReadOptions, cell_too_long, file_source, sources
 from textune.errors import DataError
@@ -33,19 +41,21 @@ class _Form:
 
 @dataclass(frozen=True)
 class _File:
-    """A delimited file, its read options and its encoding."""
+    """A delimited file, its read options and its encoding; lines_above: how many lines stand above the header."""
 
     location: Location
     options: ReadOptions
     encoding: Encoding
+    lines_above: int = 0
 
     @property
     def name(self) -> str:
         return self.location.name
 
     def lines(self) -> Iterator[str]:
+        """Yield the lines from the header on."""
         with open_bytes(self.location.path, self.options) as stream:
-            yield from decoded_lines(stream, self.encoding, self.options)
+            yield from islice(decoded_lines(stream, self.encoding, self.options), self.lines_above, None)
 
 
 def _open(location: Location, options: ReadOptions, chunk_rows: int) -> Reading:
@@ -53,14 +63,43 @@ def _open(location: Location, options: ReadOptions, chunk_rows: int) -> Reading:
     if not location.path.stat().st_size:
         raise DataError(f"{name}: the file is empty", hint="give a table with a header and at least one row")
     encoding = find_encoding(lambda: open_bytes(location.path, options), name, options.encoding)
-    file = _File(location, options, encoding)
+    file, notes = _skip_to_header(_File(location, options, encoding))
     form = _find_form(file)
-    reading = Reading(name, iter(()), [note for note in (encoding.note, form.note) if note])
+    reading = Reading(name, iter(()), [note for note in (encoding.note, *notes, form.note) if note])
     reading.chunks = _read_chunks(file, form, chunk_rows, reading.notes)
     return reading
 
 
 sources.register("delimited")(file_source((".csv", ".tsv", ".tab", ".txt"), _open))
+
+
+def _skip_to_header(file: _File) -> tuple[_File, list[str]]:
+    """Return the file from its header on, and notes about the lines above: sep=, comments, titles and blank lines."""
+    try:
+        sample = list(islice(file.lines(), MOST_LINES))
+    except BadLineError:
+        return file, []  # reported with its line number when the file is read
+    above, notes, named = 0, [], read_separator_line(sample[0]) if sample else None
+    if named is not None:
+        above, sample = 1, sample[1:]
+        if named and not file.options.delimiter:
+            file = replace(file, options=replace(file.options, delimiter=named))
+        notes.append(f"line 1 is Excel's and names the delimiter {_SHOWN.get(named, repr(named))}")
+    delimiters = (_form_as_set(file).delimiter or ",",) if file.options.delimiter else _CANDIDATES
+    found = [(find_header(rows), rows) for d in delimiters if (rows := split_lines(sample, d))]
+    plain = file.location.suffix == ".txt" and not file.options.delimiter
+    found = [
+        (header, rows)
+        for header, rows in found
+        if len(rows[header[0]]) > 1 and (has_known_name(rows[header[0]]) or not plain)
+    ]
+    if found:
+        # the delimiter that finds the header with the most columns
+        (position, kinds), rows = max(found, key=lambda item: (has_known_name(item[1][item[0][0]]), -item[0][0]))
+        if any(kind != "blank" for kind in kinds) or any(line.strip("\r\n") for line in sample[:position]):
+            notes += describe_skipped(rows, kinds, "line", above + 1)
+            above += position
+    return replace(file, lines_above=above), notes
 
 
 # ---- detecting the delimiter --------------------------------------------------------------------------------------
@@ -197,7 +236,7 @@ def _rows(file: _File, form: _Form, notes: list[str]) -> Iterator[list[str]]:
     row = 0 if width else -1
     blank = 0
     while True:
-        start = reader.line_num + 1
+        start = file.lines_above + reader.line_num + 1
         try:
             cells = next(reader)
         except StopIteration:
@@ -243,6 +282,8 @@ def _ragged(file: _File, form: _Form, row: int, line: int, cells: int, width: in
         else "add the missing cells; an empty cell still needs its delimiter"
     )
     plural = "" if cells == 1 else "s"
+    if width == 1:
+        hint = f"{hint}; if the header (line {file.lines_above + 1}) is a title, delete that line"
     return DataError(f"{_where(file, row, line)}: {cells} field{plural}, but the header has {width}", hint=hint)
 
 

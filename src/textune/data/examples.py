@@ -13,11 +13,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from textune.data.columns import Columns
-from textune.data.label_sets import ONE, LabelForm, parse_set, read_labels
+from textune.data.label_sets import ONE, LabelForm, format_set, parse_set, read_labels
+from textune.data.spelling import choose_spellings, count_labels, describe_spellings
 from textune.data.table import Table, hash_columns
 from textune.errors import ConfigError, DataError
 
 Array = NDArray[Any]
+_PRINTS = r"[^\s\pZ\p{Cc}\p{Cf}\x{34F}\x{115F}\x{1160}\x{2800}\x{3164}\x{FE00}-\x{FE0F}\x{FFA0}]"
 _SAMPLE_STREAM = 1  # sampling and splitting with the same seed use different random streams
 
 
@@ -28,6 +30,7 @@ class Examples:
     arrow: row int64 (source row, counted from 1), text, and if present text_pair, label and group.
     no_text, no_label: source rows that were skipped because the cell is empty.
     form: how the labels are written. If it has sets, a label cell is a set, in the format of `label_sets`.
+    notes: which labels were replaced by another that prints the same, and in how many rows.
     """
 
     arrow: pa.Table
@@ -35,6 +38,7 @@ class Examples:
     no_text: tuple[int, ...] = ()
     no_label: tuple[int, ...] = ()
     form: LabelForm = ONE
+    notes: tuple[str, ...] = ()
 
     @property
     def task(self) -> str:
@@ -85,11 +89,12 @@ class Examples:
         return hash_columns(self.arrow.select([c for c in self.arrow.column_names if c not in ("row", "group")]))
 
 
-def build_examples(table: Table, columns: Columns, form: LabelForm = ONE) -> Examples:
-    """Join the text columns and skip the rows without text or label.
+def build_examples(table: Table, columns: Columns, form: LabelForm = ONE, known_labels: Sequence[str] = ()) -> Examples:
+    """Join the text columns and skip the rows without text or label; merge labels that print the same.
 
-    form: how the labels are written.
-    A row whose text is only white space has no text. Neither has a pair without its second text.
+    form: how the labels are written. known_labels: labels that were listed or trained; a label that prints like one of
+    them is read as it.
+    A row whose text holds nothing that prints has no text. Neither has a pair without its second text.
     Raises DataError if no row is left.
     """
     arrow = table.arrow
@@ -117,7 +122,26 @@ def build_examples(table: Table, columns: Columns, form: LabelForm = ONE) -> Exa
     usable = full.filter(pc.and_(has_text, has_label))
     if not usable.num_rows:
         raise _no_rows(table, columns, has_text)
-    return Examples(usable, table.name, tuple(no_text), tuple(no_label), form)
+    examples = Examples(usable, table.name, tuple(no_text), tuple(no_label), form)
+    return examples if form.form == "columns" else _merge_spellings(examples, known_labels)
+
+
+def _merge_spellings(examples: Examples, known: Sequence[str]) -> Examples:
+    """Write labels that print the same in one way."""
+    cells = examples.labels()
+    if cells is None:
+        return examples
+    rows = count_labels(examples.label_sets())
+    spellings = choose_spellings(rows, known)
+    if not spellings:
+        return examples
+    if examples.form.sets:
+        new = {cell: format_set(spellings.get(part, part) for part in parse_set(cell)) for cell in set(cells)}
+    else:
+        new = spellings
+    column = pa.array([new.get(cell, cell) for cell in cells], pa.large_string())
+    arrow = examples.arrow.set_column(examples.arrow.column_names.index("label"), "label", column)
+    return replace(examples, arrow=arrow, notes=describe_spellings(rows, spellings, examples.name))
 
 
 def _join(parts: pa.Table, joiner: str) -> pa.ChunkedArray:
@@ -129,8 +153,7 @@ def _join(parts: pa.Table, joiner: str) -> pa.ChunkedArray:
 
 
 def _filled(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    blank = pc.or_(pc.equal(pc.binary_length(column), 0), pc.utf8_is_space(column))
-    return pc.invert(pc.fill_null(blank, True))
+    return pc.fill_null(pc.match_substring_regex(column, _PRINTS), False)
 
 
 def _no_rows(table: Table, columns: Columns, has_text: pa.ChunkedArray) -> DataError:

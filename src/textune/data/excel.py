@@ -11,6 +11,7 @@ import pyarrow as pa
 from textune.data.archives import check_spreadsheet
 from textune.data.cells import cell_text, text_array, typed_array
 from textune.data.delimited import refuse_duplicates
+from textune.data.header import MOST_LINES, describe_skipped, find_header
 from textune.data.source import Location, Reading, ReadOptions, file_source, sources
 from textune.errors import DataError, suggest
 
@@ -33,12 +34,13 @@ def _open(location: Location, options: ReadOptions, chunk_rows: int) -> Reading:
         with CalamineWorkbook.from_path(location.path) as book:
             name, note = _choose_sheet(location, book.sheet_names)
             rows = _rows(book.get_sheet_by_name(name).iter_rows(), _value if options.typed else _cell)
-            tables = list(_chunks(rows, location.name, chunk_rows, options.typed))
+            notes = [note] if note else []
+            tables = list(_chunks(list(rows), location.name, chunk_rows, options.typed, notes))
     except PasswordError as error:
         raise DataError(f"{location.name}: is password-protected", hint="save it without a password") from error
     except CalamineError as error:
         raise DataError(f"{location.name}: damaged, or not a spreadsheet: {error}", hint="save it again") from error
-    return Reading(location.name, iter(tables), [note] if note else [])
+    return Reading(location.name, iter(tables), notes)
 
 
 sources.register("excel")(file_source((".xlsx", ".xlsm", ".xls", ".ods"), _open))
@@ -79,11 +81,14 @@ def _filled(row: list[Any]) -> bool:
     return any(value is not None for value in row)
 
 
-def _chunks(rows: Iterator[list[Any]], name: str, chunk_rows: int, typed: bool) -> Iterator[pa.Table]:
-    header = next((row for row in rows if _filled(row)), None)
-    if header is None:
+def _chunks(rows: list[list[Any]], name: str, chunk_rows: int, typed: bool, notes: list[str]) -> Iterator[pa.Table]:
+    shown = [[cell_text(value) for value in row] for row in rows[:MOST_LINES]]
+    position, kinds = find_header(shown)
+    start = next((i for i in range(position, len(rows)) if _filled(rows[i])), None)
+    if start is None:
         raise DataError(f"{name}: the sheet is empty", hint="give a sheet with a header and at least one row")
-    body = list(rows)
+    notes += describe_skipped(shown, kinds, "row")
+    header, body = rows[start], rows[start + 1 :]
     while body and not _filled(body[-1]):
         body.pop()
     names = [(cell_text(cell) or "").strip() for cell in header]

@@ -16,13 +16,14 @@ import pyarrow as pa
 
 from textune.data.cells import TEXT, compact_json
 from textune.data.columns import Columns
-from textune.data.jsonlines import parse_json
+from textune.data.list_cells import is_marks, parse_bare_list, parse_list
 from textune.data.table import Table
 from textune.errors import ConfigError, DataError
 
 SINGLE, MULTI = "single_label", "multi_label"
 _MIN_JOINED = 2
 _MIN_SHARED = 0.8
+_OTHER_SEPARATORS = (",", ";", "|", "/", "+", "&", "\t", "\n")
 _YES, _NO = ("1", "true", "yes", "1.0"), ("0", "false", "no", "0.0")
 
 
@@ -31,7 +32,8 @@ class LabelForm:
     """How a table writes its labels. form: "one", "joined", "lists" or "columns". note: how it was detected.
 
     column_labels: with "columns", the label of each column if it is not the column's name. task: what the rows are
-    labelled for: the task that was set, else the first that reads such labels.
+    labelled for: the task that was set, else the first that reads such labels. warning: why the labels may be written
+    in another way than they are read.
     """
 
     form: str = "one"
@@ -39,6 +41,7 @@ class LabelForm:
     note: str = ""
     column_labels: tuple[str, ...] = ()
     task: str = SINGLE
+    warning: str = ""
 
     @property
     def sets(self) -> bool:
@@ -89,9 +92,7 @@ def choose_form(table: Table, columns: Columns, task: str | None, separator: str
         return LabelForm("one", separator, f"task: {task} (as set): each cell is one label", task=task)
     cells = table.arrow.column(columns.label)
     filled = [(row, cell) for row, cell in enumerate(cells.to_pylist(), table.first_row) if cell and not cell.isspace()]
-    is_list = {cell: _parse_list(cell) is not None for cell in {cell for _, cell in filled}}
-    if any(is_list.values()):
-        _refuse_mixture(table, columns.label, filled, is_list)
+    if _find_lists(table, columns.label, filled):
         return LabelForm(
             "lists",
             separator,
@@ -99,12 +100,14 @@ def choose_form(table: Table, columns: Columns, task: str | None, separator: str
             task=MULTI,
         )
     joined = [cell for _, cell in filled if separator in cell]
+    warning = describe_joined(columns.label, [cell for _, cell in filled], separator)
     if sets:
         return LabelForm(
             "joined",
             separator,
             f"task: multi_label (as set): {len(joined):,} cells have several labels joined by '{separator}'",
             task=MULTI,
+            warning="" if joined else warning,
         )
     if _is_joined(joined, [cell for _, cell in filled], separator):
         return LabelForm(
@@ -115,7 +118,7 @@ def choose_form(table: Table, columns: Columns, task: str | None, separator: str
             task=MULTI,
         )
     more = f"; {len(joined):,} contain '{separator}', task=multi_label would split them" if joined else ""
-    return LabelForm("one", separator, f"task: single_label (one label per cell{more})")
+    return LabelForm("one", separator, f"task: single_label (one label per cell{more})", warning=warning)
 
 
 def match_label_columns(
@@ -152,14 +155,49 @@ def refuse_part_of_columns(table: Table, trained: Sequence[str], way_out: str) -
         )
 
 
-def _parse_list(cell: str) -> list[object] | None:
-    if not cell.lstrip().startswith("["):
-        return None
-    try:
-        parsed = parse_json(cell)
-    except ValueError:
-        return None
-    return parsed if isinstance(parsed, list) else None
+def _find_lists(table: Table, column: str, filled: list[tuple[int, str]]) -> bool:
+    """Return whether all cells are lists; raise DataError where only some are, or where they are 0/1 marks."""
+    lists = {cell: parse_list(cell) for _, cell in filled}
+    is_list = {cell: items is not None for cell, items in lists.items()}
+    if not all(is_list.values()) and not any(lists.values()):
+        bare = {cell: parse_bare_list(cell) for cell in lists}
+        several = any(len(items or ()) > 1 for items in bare.values())
+        if several and all(items is not None for items in bare.values()):
+            return True
+    if not any(is_list.values()):
+        return False
+    _refuse_mixture(table, column, filled, is_list)
+    if is_marks([items for items in lists.values() if items is not None]):
+        raise DataError(
+            f"{table.name}: column '{column}' holds lists of 0 and 1, such as {_show(filled[0][1])} in row "
+            f"{filled[0][0]}: they do not name their labels",
+            hint="write one column of 0 and 1 per label and name them with label=A,B,C, or write the labels' names in "
+            "the lists; task=single_label reads each list as one label",
+        )
+    return True
+
+
+def describe_joined(column: str, cells: list[str], separator: str) -> str:
+    """Return a warning if cells look like labels joined by the separator or by a usual one, else nothing."""
+    for other in (separator, *_OTHER_SEPARATORS):
+        joined = [cell for cell in cells if sum(bool(part.strip()) for part in cell.split(other)) > 1]
+        if len(joined) < _MIN_JOINED:
+            continue
+        cells_with: dict[str, set[str]] = defaultdict(set)
+        for cell in set(cells):
+            for part in cell.split(other):
+                cells_with[part.strip()].add(cell)
+        parts = {part.strip() for cell in set(joined) for part in cell.split(other)} - {""}
+        shared = sum(len(cells_with[part]) > 1 for part in parts)
+        if not parts or (2 * shared < len(parts) and not parts & set(cells)):
+            continue
+        setting = {"\t": "$'\\t'", "\n": "$'\\n'"}.get(other, f"'{other}'")
+        return (
+            f"column '{column}': {len(joined):,} cells look like several labels joined by {setting}, such as "
+            f"{_show(joined[0])}. Each is read as one label; "
+            f"task=multi_label label_separator={setting} reads the {len(parts):,} labels in them"
+        )
+    return ""
 
 
 def _refuse_mixture(table: Table, column: str, filled: list[tuple[int, str]], is_list: dict[str, bool]) -> None:
@@ -225,13 +263,14 @@ def _joined_labels(separator: str) -> Callable[[str], list[str]]:
         parts = cell.split(separator)
         if any(not part.strip() for part in parts):
             raise ValueError("a label is empty")
-        return parts
+        return [part.strip() for part in parts]
 
     return split
 
 
 def _list_labels(cell: str) -> list[str]:
-    labels = _parse_list(cell)
+    labels: Sequence[object] | None = parse_list(cell)
+    labels = parse_bare_list(cell) if labels is None else labels
     if labels is None:
         raise ValueError("not a list of labels")
     for label in labels:

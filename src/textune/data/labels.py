@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textune.data.examples import Examples
+from textune.data.spelling import find_same_labels, reveal, visible_form
 from textune.errors import DataError, suggest
 
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
@@ -59,15 +60,15 @@ def build_labels(row_labels: Sequence[str], pairs: tuple[tuple[str, str], ...] |
     """Build the classes from the labels of all training rows, or from the (value, name) pairs of labels=.
 
     Order: that of the pairs; else by number if all are whole numbers; else by code point.
-    Raises DataError for fewer than two classes, labels that are not among the pairs, and labels that differ only in
-    white space.
+    Raises DataError for fewer than two classes, labels that are not among the pairs, and labels that print the
+    same.
     """
     counts = Counter(row_labels)
     if pairs is not None:
         labels = Labels(tuple(value for value, _ in pairs), tuple(name for _, name in pairs))
         _refuse_unknown(counts, labels)
         return labels
-    _refuse_twins(counts)
+    _refuse_same(counts)
     if len(counts) < 2:
         present = f"only the label '{next(iter(counts))}'" if counts else "no label"
         raise DataError(f"the training rows have {present}", hint="training needs at least two classes")
@@ -76,25 +77,13 @@ def build_labels(row_labels: Sequence[str], pairs: tuple[tuple[str, str], ...] |
     return Labels(values, values)
 
 
-def find_label_twins(row_labels: Sequence[str]) -> list[tuple[str, ...]]:
-    """Return labels that differ only in case or white space, such as ("Spam", "spam ")."""
-    alike: dict[str, list[str]] = {}
-    for label in sorted(set(row_labels)):
-        alike.setdefault(" ".join(label.casefold().split()), []).append(label)
-    return [tuple(labels) for labels in alike.values() if len(labels) > 1]
-
-
-def _refuse_twins(counts: Counter[str]) -> None:
-    alike: dict[str, list[str]] = {}
-    for label in sorted(counts):
-        alike.setdefault(" ".join(label.split()), []).append(label)
-    for labels in alike.values():
-        if len(labels) > 1:
-            rows = " and ".join(f"{label!r} ({counts[label]:,} rows)" for label in labels)
-            raise DataError(
-                f"the labels {rows} differ only in spaces",
-                hint="clean the column, or list all classes with labels= if both are intended",
-            )
+def _refuse_same(counts: Counter[str]) -> None:
+    for labels in find_same_labels(counts):
+        rows = " and ".join(f"{reveal(label)} ({counts[label]:,} rows)" for label in labels)
+        raise DataError(
+            f"the labels {rows} differ only in spaces or in characters that do not print",
+            hint="clean the column, or list all classes with labels= if both are intended",
+        )
 
 
 def _refuse_unknown(counts: Counter[str], labels: Labels) -> None:
@@ -104,7 +93,7 @@ def _refuse_unknown(counts: Counter[str], labels: Labels) -> None:
         return
     lines = []
     for label, rows in unknown[:5]:
-        twin = next((name for name in known if name.strip() == label.strip()), None)
+        twin = next((name for name in known if visible_form(name) == visible_form(label)), None)
         near = f"; it differs from '{twin}' only in spaces" if twin else suggest(label, known)
         lines.append(
             f"{rows:,} row{'s have' if rows > 1 else ' has'} the label '{label}', which labels= does not list{near}"

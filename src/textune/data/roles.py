@@ -80,11 +80,17 @@ def _require(table: Table, names: Sequence[str], role: str, setting: str) -> Non
 
 
 def build_labelled(
-    table: Table, trained: _TrainedColumns, named: NamedColumns, task: str, separator: str
+    table: Table,
+    trained: _TrainedColumns,
+    named: NamedColumns,
+    task: str,
+    separator: str,
+    known_labels: Sequence[str] = (),
 ) -> tuple[Examples, Columns, LabelForm]:
     """Return the labelled rows of another table, the columns that were read, and how it writes its labels.
 
-    task: of training. separator: stands between the labels of one cell. Raises DataError.
+    task: of training. separator: stands between the labels of one cell. known_labels: of training; a label that prints
+    like one of them is read as it. Raises DataError.
     """
     setting = named.label_setting
     if named.label is None:
@@ -97,7 +103,7 @@ def build_labelled(
     columns = reuse_columns(table, trained, named)
     form = choose_form(table, columns, task, separator)
     form = match_label_columns(form, table, columns, trained.indicators, setting or "label")
-    return build_examples(table, columns, form), columns, form
+    return build_examples(table, columns, form, known_labels), columns, form
 
 
 def _keep_existing(names: tuple[str, ...], table: Table) -> tuple[str, ...] | None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from textune.bundle import Manifest
 from textune.config import RunConfig, build_config
-from textune.data import Examples, Labels, NamedColumns, build_labelled, read_table
+from textune.data import Examples, Labels, NamedColumns, build_labelled, describe_near, read_table
 from textune.inference import Predictor
 from textune.run.save import update_manifest
 from textune.run.tables import read_options
@@ -53,7 +53,15 @@ def read_labelled(predictor: Predictor, data: Any, config: RunConfig) -> Example
     manifest, data_config = predictor.manifest, config.data
     table = read_table(data, read_options(data_config))
     named = NamedColumns(data_config.text, data_config.text_pair, data_config.label, guess=False)
-    return build_labelled(table, manifest.columns, named, manifest.task, manifest.columns.label_separator)[0]
+    known = (*manifest.label_values, *manifest.labels)
+    return build_labelled(table, manifest.columns, named, manifest.task, manifest.columns.label_separator, known)[0]
+
+
+def describe_unknown(predictor: Predictor, examples: Examples) -> list[str]:
+    """Return for each label that the run does not know, but that looks like one of its own, what it differs in."""
+    labels = labels_of(predictor.manifest)
+    unknown = {label for found in predictor.task.find_unknown(labels, examples) for label in found}
+    return [f"{examples.name}: {near}" for near in describe_near(sorted(unknown), labels.names)]
 
 
 def labels_of(manifest: Manifest) -> Labels:

@@ -29,6 +29,9 @@ from textune.data import (
     choose_columns,
     choose_form,
     count_shared_groups,
+    describe_hidden,
+    describe_near,
+    describe_twins,
     find_leaks,
     find_overlap,
     inspect_examples,
@@ -118,11 +121,14 @@ def prepare_data(
         joiner=data.joiner,
     )
     form = choose_form(table, columns, data.task, data.label_separator)
-    notes, warnings = [*table.notes, *columns.notes, form.note], []
-    examples = build_examples(table, columns, form)
+    listed = [word for pair in data.labels or () for word in pair]
+    examples = build_examples(table, columns, form, listed)
+    notes = [*table.notes, *columns.notes, form.note, *examples.notes]
+    warnings = [form.warning] if form.warning else []
     facts = inspect_examples(examples, table)
     task = build_task(form.task)
     labels = _build_labels(task, examples, columns, data)
+    warnings += [*describe_twins(facts.label_counts, listed), *describe_hidden(facts.label_counts)]
     leaks = find_leaks(table, columns)
     warnings += [leak.note for leak in leaks]
     examples = sample_examples(examples, data.sample, seed)
@@ -139,7 +145,7 @@ def prepare_data(
     others: dict[str, Examples | None] = {"validation": None, "test": None}
     for name in others:
         if sources[name] is not None and not (name == "test" and hold_test):
-            others[name], other_notes = _read_other(sources[name], name, config, columns, form.task, options)
+            others[name], other_notes = _read_other(sources[name], name, config, columns, form.task, labels)
             notes += other_notes
     needed = hold_test or task.needs_validation or config.training.patience is not None
     classes = 0 if needed else len(labels)
@@ -212,18 +218,24 @@ def _build_labels(task: Task, examples: Examples, columns: Columns, data: DataCo
 
 
 def _read_other(
-    source: Any, name: str, config: RunConfig, columns: Columns, task: str, options: ReadOptions
+    source: Any, name: str, config: RunConfig, columns: Columns, task: str, labels: Labels
 ) -> tuple[Examples, list[str]]:
     data = config.data
-    table, test = read_table(source, options), name == "test"
+    table, test = read_table(source, read_options(data)), name == "test"
     named = NamedColumns(data.test_text, data.test_text_pair, data.test_label, "test_label" if test else None)
     examples, own, form = build_labelled(
-        table, columns, named if test else NamedColumns(label_setting=None), task, data.label_separator
+        table,
+        columns,
+        named if test else NamedColumns(label_setting=None),
+        task,
+        data.label_separator,
+        (*labels.values, *labels.names),
     )
     differs = test and any((data.test_text, data.test_text_pair, data.test_label))
     chosen_here = differs or own.text != columns.text or own.labels != columns.labels
     notes = [f"{name}: {note}" for note in (*table.notes, *(own.notes if chosen_here else ()))]
     notes += [f"{name}: {form.note}"] if form.column_labels else []
+    notes += [f"{name}: {note}" for note in examples.notes]
     return sample_examples(examples, data.test_sample if test else data.validation_sample, config.split_seed), notes
 
 
@@ -261,6 +273,7 @@ def _check_splits(
                 f"{name}: {rows} rows have labels that the training set lacks ({quote_names(unknown)}); "
                 "they count as errors"
             )
+            warnings += [f"{name}: {near}" for near in describe_near(unknown, labels.names)]
         overlap = find_overlap(train, other)
         if name == "test":
             overlap_with_test = overlap
@@ -277,9 +290,10 @@ def _refuse_foreign_labels(name: str, other: Examples, unknown_of: list[tuple[st
     if not any(sets) or any(len(unknown) < len(row) for unknown, row in zip(unknown_of, sets, strict=True)):
         return
     foreign = sorted({label for row in sets for label in row})
+    near = "".join(f"; {line}" for line in describe_near(foreign, labels.names)[:3])
     raise DataError(
         f"{other.name}: the training set has none of the {name} rows' labels: they are {quote_names(foreign)}, "
-        f"the training labels are {quote_names(list(labels.names))}",
+        f"the training labels are {quote_names(list(labels.names))}{near}",
         hint="write the labels in the same way; or map them with labels=VALUE=NAME,..., where VALUE is from one table "
         "and NAME from the other; or check that the right label column is read",
     )
@@ -301,6 +315,7 @@ def _warn_about_rows(facts: DataFacts, table: Table) -> list[str]:
         warnings.append(f"{table.name}: {facts.no_text} rows without text were skipped")
     if facts.no_label:
         warnings.append(f"{table.name}: {facts.no_label} rows without label were skipped")
+    warnings += [f"{table.name}: {odd}" for odd in facts.odd_texts]
     return warnings
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from textune import cache
 from textune.config import TRUNCATE, LongText
 from textune.errors import ConfigError, DataError, ModelError
 from textune.files import write_folder
+from textune.tokens.pieces import PieceReader, count_tokens, drop_middle
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -26,7 +28,7 @@ _ROWS_PER_BATCH = 1_000
 _CHARACTERS_PER_BATCH = 8_000_000
 """During tokenization a token takes some hundred bytes, so batches of long documents are smaller."""
 _CHARACTERS_PER_TOKEN = 64
-"""Before tokenization a text is cut to this many characters per token read, so a 20 MB line costs nothing."""
+"""A longer text is tokenized in pieces of this many characters per token read, so a 20 MB line costs nothing."""
 
 
 VOCABULARY_FILES = (
@@ -185,7 +187,8 @@ def encode_texts(
 ) -> Tokenized:
     """Tokenize in batches. In a pair the longer text is truncated; `long_text` says how to read a long single text.
 
-    Raises DataError for invalid Unicode, ConfigError if long_text does not work with pairs or with max_length.
+    The ids are those of the whole texts. Raises DataError for invalid Unicode, ConfigError if long_text does not work
+    with pairs or with max_length.
     """
     capacity = _set_truncation(tokenizer, pairs is not None, max_length, long_text)
     max_chars = max(capacity * _CHARACTERS_PER_TOKEN, 4_096)
@@ -196,21 +199,30 @@ def encode_texts(
     starts = np.zeros(len(texts), np.int32) if pairs is not None else None
     shared = tokenizer.num_special_tokens_to_add(pairs is not None) + long_text.overlap
     between = text_between(tokenizer)
+    reader = PieceReader(tokenizer, max_chars, shared, capacity)
     for rows in _batch_rows(texts, pairs, max_chars):
-        batch = [_limit(texts[i], max_chars, long_text) for i in rows]
-        seconds = None if pairs is None else [between + _limit(pairs[i], max_chars, TRUNCATE) for i in rows]
+        long = [max(len(texts[i]), 0 if pairs is None else len(pairs[i])) > max_chars for i in rows]
+        batch = ["" if cut else texts[i] for i, cut in zip(rows, long, strict=True)]
+        seconds = (
+            None if pairs is None else ["" if cut else between + pairs[i] for i, cut in zip(rows, long, strict=True)]
+        )
         encodings = _encode_batch(tokenizer, batch, seconds, rows.start)
-        for i, text, encoding in zip(rows, batch, encodings, strict=True):
-            windows = [encoding, *encoding.overflowing]
-            full[i] = len(encoding.ids) + sum(len(w.ids) - shared for w in windows[1:])
-            if len(text) < len(texts[i]):
-                full[i] = max(full[i], capacity) + 1
-            read = [np.asarray(window.ids, dtype) for window in windows[: long_text.max_windows]]
-            if long_text.form == "head_tail":
-                read = [_drop_middle(read[0], encoding.special_tokens_mask, max_length, long_text.head_fraction)]
-            pieces += read
+        for i, cut, encoding in zip(rows, long, encodings, strict=True):
+            if cut and pairs is not None and starts is not None:
+                with _named(i):
+                    ids, starts[i], full[i] = reader.read_pair(texts[i], between + pairs[i], max_length)
+                read = [ids]
+            elif cut:
+                read, full[i] = _read_long(reader, texts[i], i, max_length, long_text)
+            else:
+                windows = [encoding, *encoding.overflowing]
+                full[i] = count_tokens(windows, shared)
+                read = [np.asarray(window.ids) for window in windows[: long_text.max_windows]]
+                if long_text.form == "head_tail":
+                    read = [drop_middle(read[0], encoding.special_tokens_mask, max_length, long_text.head_fraction)]
+            pieces += [ids.astype(dtype) for ids in read]
             counts[i] = len(read)
-            if starts is not None:
+            if starts is not None and not cut:
                 starts[i] = _second_start(encoding)
     ids = np.concatenate(pieces) if pieces else np.zeros(0, dtype)
     window_starts = _offsets(counts) if long_text.form == "window" else None
@@ -259,12 +271,24 @@ def text_between(tokenizer: Tokenizer) -> str:
     return "" if both > alone else "\n"
 
 
-def _limit(text: str, max_chars: int, long_text: LongText) -> str:
-    """Cut a text to far more characters than will be read; leading white space does not count."""
-    text = text.lstrip() if len(text) > max_chars else text
-    if long_text.form == "head_tail" and len(text) > 2 * max_chars:
-        return text[:max_chars] + text[-max_chars:]
-    return text if long_text.form == "head_tail" else text[:max_chars]
+def _read_long(
+    reader: PieceReader, text: str, row: int, max_length: int, long_text: LongText
+) -> tuple[list[NDArray[Any]], int]:
+    """Return the ids of a long text's windows, and how many tokens the text has at least."""
+    with _named(row):
+        if long_text.form == "head_tail":
+            ids, tokens = reader.read_ends(text, max_length, long_text.head_fraction)
+            return [ids], tokens
+        return reader.read_windows(text, long_text.max_windows)
+
+
+@contextmanager
+def _named(row: int) -> Iterator[None]:
+    """Name the row of a text that the tokenizer refuses."""
+    try:
+        yield
+    except (UnicodeEncodeError, TypeError) as error:
+        raise DataError(f"text {row + 1}: contains a lone surrogate, not a valid character") from error
 
 
 def _encode_batch(tokenizer: Tokenizer, texts: list[str], pairs: list[str] | None, first: int) -> list[Any]:
@@ -278,20 +302,6 @@ def _encode_batch(tokenizer: Tokenizer, texts: list[str], pairs: list[str] | Non
         if invalid is not None:
             raise DataError(f"text {invalid + 1}: contains a lone surrogate, not a valid character") from error
         raise DataError(f"a text is not a string: {error}") from error
-
-
-def _drop_middle(ids: NDArray[Any], special: Sequence[int], max_length: int, head_fraction: float) -> NDArray[Any]:
-    """Keep the first and last tokens of a text and the special tokens around it (Sun et al. 2019, arXiv:1905.05583).
-
-    special: 1 for each special token.
-    """
-    if len(ids) <= max_length:
-        return ids
-    content = np.flatnonzero(np.asarray(special) == 0)
-    before, after = int(content[0]), len(ids) - 1 - int(content[-1])
-    room = max_length - before - after
-    head = round(room * head_fraction)
-    return np.concatenate([ids[: before + head], ids[len(ids) - after - (room - head) :]])
 
 
 def _is_unicode(text: str) -> bool:
@@ -314,7 +324,7 @@ def encode_cached(
     """Like `encode_texts`, but cache the ids on disk, keyed by data, tokenizer, max_length and long_text."""
     tokenizer.no_truncation()  # truncation set by an earlier call must not change the hash
     vocabulary = hashlib.sha256(tokenizer.to_str().encode()).hexdigest()
-    parts = ("4", data_fingerprint, vocabulary, max_length, pairs is not None, *vars(long_text).values())
+    parts = ("5", data_fingerprint, vocabulary, max_length, pairs is not None, *vars(long_text).values())
     key = hashlib.sha256("|".join(map(str, parts)).encode()).hexdigest()
     folder = cache.token_cache_dir() / key[:40]
     if (stored := _open_stored(folder, len(texts), max_length)) is not None:
