@@ -313,7 +313,7 @@ def run_without_textune(snippets: list[str], cwd: Path) -> list[Any]:
         input=json.dumps({"snippets": snippets, "texts": TEXTS}), capture_output=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    return list(json.loads(done.stdout))
+    return list(json.loads(done.stdout.splitlines()[-1]))  # the lines print, too
 
 
 def make_quiet(source: Path, folder: Path) -> Path:
