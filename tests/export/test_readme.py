@@ -19,6 +19,7 @@ import yaml
 
 import tiny
 from textune.bundle import read_manifest
+from textune.cli import main
 from textune.export.marker import check_output
 from textune.export.merged import export_merged, push_folder
 from textune.export.onnx import export_onnx
@@ -339,6 +340,26 @@ def test_the_commands_of_the_readme_run(task: str, folders: Folders, tmp_path: P
     (expected,) = Predictor.load(folder).classify([TEXT], pair)
     assert outputs[-2] == f"{expected.label}\t{expected.probability:.4f}\n"
     assert json.loads(outputs[-1])["probabilities"] == pytest.approx(expected.probabilities, abs=1e-5)
+
+
+@pytest.mark.parametrize("task", ["single", "pairs"])
+def test_the_commands_that_an_export_prints_work(
+    task: str, folders: Folders, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target, backbone = tmp_path / "out of it", str(folders.backbone(task))
+    words = ["export", str(folders("adapter", task)), "--to", "onnx", "--output", str(target), "--backbone", backbone]
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    assert not end.value.code
+    printed = capsys.readouterr().out
+    commands = re.findall(r": ((?:textune|python) .*)$", printed, re.M)
+    assert [command.partition(" ")[0] for command in commands] == ["textune", "python"][task == "pairs" :]
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    for command in commands:
+        if command.startswith("textune "):
+            command = f"{sys.executable} -m {command}"
+        done = subprocess.run(command, shell=True, cwd=tmp_path, env=environment, capture_output=True, check=False)
+        assert done.returncode == 0 and b"tive" in done.stdout, (command, done.stderr)
 
 
 def test_an_export_that_was_used_and_edited_is_replaced_whole(folders: Folders, tmp_path: Path) -> None:

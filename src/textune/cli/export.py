@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import typer
@@ -38,7 +39,8 @@ def export(
         folder, output or folder.with_name(f"{folder.name}-merged"), backbone=backbone, overwrite=overwrite
     )
     summary = describe_export(written)
-    if losses := describe_losses(read_manifest(folder, verify=False)):
+    manifest = read_manifest(folder, verify=False)
+    if losses := describe_losses(manifest):
         open_progress().warn(losses)
         summary["lost"] = losses
     if json_output:
@@ -47,9 +49,11 @@ def export(
     typer.echo(f"{written} ({summary['megabytes']} MB), verified by loading it again. To use it:")
     several = summary["thresholds"] is not None
     top_k = ", top_k=None" if several else ""
+    paired = manifest.columns.text_pair is not None
+    text = '{"text": "a text", "text_pair": "a second text"}' if paired else '"a text"'
     typer.echo(
         "  from transformers import pipeline\n"
-        f'  pipeline("text-classification", "{written}", truncation=True{top_k})("a text")'
+        f'  pipeline("text-classification", "{written}", truncation=True{top_k})({text})'
     )
     if several:
         typer.echo(
@@ -67,6 +71,7 @@ def _export_onnx(
     overwrite: bool,
     json_output: bool,
 ) -> None:
+    from textune.bundle import read_manifest
     from textune.export.marker import check_output
     from textune.export.onnx import describe_onnx, export_onnx
     from textune.progress import open_progress
@@ -101,7 +106,13 @@ def _export_onnx(
     typer.echo(f"{target} ({summary['megabytes']} MB), verified by loading it again.")
     if quality is not None:
         typer.echo(quality.describe())
-    typer.echo(f'To use it, without torch and transformers: textune predict {target} "a text"')
+    texts = '"a text"'
+    if read_manifest(target, verify=False).columns.text_pair is not None:
+        texts += ' "a second text"'  # textune predict reads pairs from files
+    else:
+        typer.echo(f"To use it, without torch and transformers: textune predict {shlex.quote(str(target))} {texts}")
+    if (script := target / "predict.py").is_file():
+        typer.echo(f"Without textune, see the README there: python {shlex.quote(str(script))} {texts}")
 
 
 def push(

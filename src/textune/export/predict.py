@@ -22,9 +22,9 @@ from tokenizers import Tokenizer
 
 
 class Classifier:
-    """The model of an exported folder. pairs: whether it classifies pairs of texts."""
+    """The model of an exported folder. threads: 0 for one per core. pairs: whether it classifies pairs of texts."""
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, threads: int = 0) -> None:
         path = Path(folder)
         model = self._manifest = json.loads((path / "textune.json").read_text(encoding="utf-8"))
         self.labels, self.pairs = model["labels"], model["columns"]["text_pair"] is not None
@@ -41,7 +41,7 @@ class Classifier:
             most_tokens += (self._long["max_windows"] - 1) * (most_tokens - (two if self.pairs else one) - overlap)
         self._most_characters = max(64 * most_tokens, 4096)  # the rest of a very long text is not even tokenized
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
+        options.log_severity_level, options.intra_op_num_threads = 3, threads
         self._session = onnxruntime.InferenceSession(str(path / "model.onnx"), options, ["CPUExecutionProvider"])
         self._inputs = [graph_input.name for graph_input in self._session.get_inputs()]
 
@@ -126,7 +126,8 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object per text, with all probabilities")
     parser.add_argument("texts", nargs="*", metavar="TEXT", help="default: the lines of standard input")
     arguments = parser.parse_args()
-    classifier = Classifier(Path(__file__).parent)
+    # for a few texts more threads take longer to start than they save
+    classifier = Classifier(Path(__file__).parent, threads=1 if arguments.texts else 0)
     given, step = arguments.texts, 1 + classifier.pairs
     rows: Any = [given[i : i + step] for i in range(0, len(given), step)] or (
         line.split("\t", 1) if classifier.pairs else [line] for line in read_lines()
