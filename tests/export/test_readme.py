@@ -279,7 +279,7 @@ def test_predict_gives_the_runs_answers(kind: str, task: str, folders: Folders, 
     done = call_predict(folder, "--json", "--", *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr.decode()
     lines = [json.loads(line) for line in done.stdout.decode().split("\n")[:-1]]
-    assert [line["text"] for line in lines] == texts
+    assert [line["text"] for line in lines] == list(texts)
     for i, line in enumerate(lines):
         expected = vars(predictor.classify([texts[i]], None if seconds is None else [seconds[i]])[0])
         assert line["probabilities"] == pytest.approx(expected.pop("probabilities"), abs=1e-5), texts[i]
