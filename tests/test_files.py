@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -68,6 +70,48 @@ def test_of_several_writers_of_a_shared_folder_the_first_wins(tmp_path: Path) ->
         (slow / "slow").touch()
     assert names_in(target) == ["fast"] and names_in(tmp_path) == ["tokens"]
     assert stat.S_IMODE(target.stat().st_mode) == 0o700
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from textune import files
+
+if sys.argv[2] == "plain":
+    files._exchange = lambda one, other: False
+place, counted = Path(sys.argv[1]), 0
+for last in range(1, 200):
+    with files.write_folder(place) as partial:
+        for name in ("a", "b"):
+            (partial / name).write_text("old")
+    child = os.fork()
+    if not child:
+        def count(event, arguments):
+            global counted
+            counted += 1
+            if counted == last:
+                os.kill(os.getpid(), signal.SIGKILL)
+        sys.addaudithook(count)
+        with files.write_folder(place) as partial:
+            for name in ("a", "b"):
+                (partial / name).write_text("new")
+        os._exit(0)
+    killed = os.waitpid(child, 0)[1]
+    texts = {(place / name).read_text() for name in ("a", "b")} if place.is_dir() else {"absent"}
+    print(last, killed, *texts)
+    if not killed:
+        break
+"""
+
+
+@pytest.mark.parametrize("way", ["exchange", "plain"])
+def test_a_kill_at_any_moment_leaves_the_old_or_the_new_folder(way: str, tmp_path: Path) -> None:
+    words = [sys.executable, "-c", KILLED, str(tmp_path / "out"), way]
+    found = subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert len(found) > 10 and found[-1].endswith(" 0 new")
+    states = [line.split()[2:] for line in found]
+    absent = [state for state in states if state not in (["old"], ["new"])]
+    assert len(absent) <= (way == "plain")  # without an exchange the folder has another name for one moment
 
 
 @pytest.mark.parametrize("name", [f"{PARTIAL}{PLAN}", f"{PLAN}.partial", f"{PARTIAL}{SETTINGS}"])

@@ -50,7 +50,8 @@ def write_file(path: Path, *, shared: bool = False) -> Iterator[Path]:
 def write_folder(path: Path, *, shared: bool = False) -> Iterator[Path]:
     """Yield an empty folder that takes the place of `path` as a whole when the block ends.
 
-    After an error `path` is what it was before, or absent. What a crash left behind is removed by the next writer.
+    After an error or a kill at any moment `path` is what it was before, or the new folder. What a kill left beside it
+    is removed by the next writer.
     shared: other processes may be writing the same, as in the cache; each has a partial folder of its own that no other
     user can read, and the first one wins.
     Raises BundleError, unless shared, if another process is writing the folder.
@@ -62,9 +63,7 @@ def write_folder(path: Path, *, shared: bool = False) -> Iterator[Path]:
             if shared:
                 _place_once(partial, path)
             else:
-                if path.is_dir():
-                    remove_folder(path)
-                partial.rename(path)
+                _place_folder(partial, path)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
@@ -173,9 +172,37 @@ def _is_at(handle: int, path: Path) -> bool:
         return False
 
 
+def _place_folder(partial: Path, path: Path) -> None:
+    """Put a finished folder in the place of another, or of none."""
+    if path.is_dir() and not _exchange(partial, path):
+        doomed = _name_doomed(path)
+        shutil.rmtree(doomed, ignore_errors=True)
+        path.rename(doomed)
+        partial.rename(path)
+        shutil.rmtree(doomed, ignore_errors=True)
+    elif not path.is_dir():
+        partial.rename(path)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchange the names of two folders in one step, and return whether this system can: Linux can."""
+    import ctypes
+
+    current_folder, exchange = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of renameat2(2)
+    try:
+        rename = ctypes.CDLL(None).renameat2
+    except (AttributeError, OSError):
+        return False
+    return int(rename(current_folder, os.fsencode(one), current_folder, os.fsencode(other), exchange)) == 0
+
+
+def _name_doomed(path: Path) -> Path:
+    return path.with_name(f"{PARTIAL}old-{path.name}")
+
+
 def remove_folder(path: Path) -> None:
     """Remove a folder: renamed first, so that a kill in the middle leaves no half of it under its own name."""
-    doomed = path.with_name(f"{PARTIAL}old-{path.name}")
+    doomed = _name_doomed(path)
     shutil.rmtree(doomed, ignore_errors=True)
     path.rename(doomed)
     shutil.rmtree(doomed, ignore_errors=True)

@@ -37,7 +37,7 @@ from textune.export.merged import export_merged
 from textune.export.onnx import export_onnx
 from textune.inference import Predictor
 from textune.methods import methods, resolve
-from textune.report.snippets import reload_without_textune
+from textune.report.snippets import reload_merged, reload_without_textune
 from textune.run.save import update_manifest
 from textune.tokens import encode_texts, load_tokenizer
 from textune.tokens.batches import Batch, collate
@@ -313,7 +313,7 @@ def run_without_textune(snippets: list[str], cwd: Path) -> list[Any]:
         input=json.dumps({"snippets": snippets, "texts": TEXTS}), capture_output=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    return list(json.loads(done.stdout))
+    return list(json.loads(done.stdout.splitlines()[-1]))  # the lines print, too
 
 
 def make_quiet(source: Path, folder: Path) -> Path:
@@ -355,7 +355,7 @@ def test_the_cards_lines_pool_as_the_run_does(
 ) -> None:
     code, answer, expected = answer_of(cell)
     assert "textune" not in code.replace(cell[0], "")
-    assert len([line for line in code.splitlines() if line.strip()]) <= 6
+    assert len([line for line in code.splitlines() if line.strip()]) <= 12
     assert not isinstance(answer, str), f"{answer}\n{code}"  # an error
     assert largest_difference(answer, expected) < 1e-4, code
 
@@ -382,12 +382,14 @@ def test_the_cards_lines_for_a_merged_mean(
     update_manifest(run, temperature=0.6)
     export_merged(run, tmp_path / "merged")
     monkeypatch.chdir(tmp_path)
-    code, names = reload_without_textune(read_manifest(run), "run"), {}
+    code, names = reload_merged(read_manifest(run), "merged", tmp_path / "merged"), {}
     assert ("register_forward_hook" in code) == (family != "bert")
     exec(compile(code, "card", "exec"), names)
     found = names["classify"](list(TEXTS), batch_size=4)
     expected = Predictor.load(run, precision="fp32", device="cpu").classify(TEXTS)
-    assert [row["score"] for row in found] == pytest.approx([row.probability for row in expected], abs=1e-5)
+    assert [max(label["score"] for label in row) for row in found] == pytest.approx(
+        [row.probability for row in expected], abs=1e-5
+    )
 
 
 @pytest.mark.parametrize("family", ["bert", "mpnet"])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import tiny
 from textune.errors import BundleError, ModelError
 from textune.export.marker import MARKER, check_output
 from textune.export.merged import export_merged, push_folder
@@ -44,6 +46,21 @@ def test_only_an_export_is_replaced(export: Export, finished: Run, tmp_path: Pat
     with pytest.raises(BundleError, match=r"also holds thesis/chapter\.txt"):
         export(finished.folder, tmp_path / "out", overwrite=True)
     assert (tmp_path / "out" / "thesis" / "chapter.txt").read_text() == "precious"
+
+
+@pytest.mark.parametrize("place", ["textune.export.merged:write_marker", "textune.files:_place_folder"])
+def test_an_export_that_is_killed_leaves_the_old_one_whole(place: str, finished: Run, tmp_path: Path) -> None:
+    out = tmp_path / "place" / "out"
+    export_merged(finished.folder, out)
+    (out / "README.md").write_text("of the old export")
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    words = ("export", str(finished.folder), "--output", str(out), "--overwrite")
+    tiny.call_textune(*words, cwd=tmp_path, code=-signal.SIGKILL, die_in=(place, 1))
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    check_output(out, overwrite=True)
+    export_merged(finished.folder, out, overwrite=True)
+    assert "How to load" in (out / "README.md").read_text()
+    assert [path.name for path in out.parent.iterdir()] == ["out"]
 
 
 @pytest.mark.parametrize("names", [["config.json"], ["config.json", "model.onnx"], ["textune.json"], [], ["a/b/c"]])

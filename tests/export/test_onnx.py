@@ -101,9 +101,12 @@ def test_int8_that_answers_worse_is_refused(finished: Run, tmp_path: Path, monke
     monkeypatch.setattr("textune.export.onnx._predict", lambda *_: next(answers))
     monkeypatch.setattr("textune.export.onnx.Labels.encode_sets", lambda *_: right)
     with pytest.raises(
-        BundleError, match=r"100\.00% in fp32, 88\.00% in int8 \(change −12\.00 points, 95% interval −1"
-    ):
+        BundleError,
+        match=r"100\.00% in fp32, 88\.00% in int8 \(change −12\.00 points, 95% interval −1.* to −\d.*\) on 9 .*; "
+        r"the whole interval is below the limit of −0\.30 points",
+    ) as refused:
         export_onnx(finished.folder, tmp_path / "out", form="onnx-int8")
+    assert all(word in (refused.value.hint or "") for word in ("--to onnx", "--data FILE", "--force"))
     assert not list(tmp_path.iterdir())
     quality = export_onnx(finished.folder, tmp_path / "out", form="onnx-int8", force=True)
     assert quality is not None and not quality.accepted

@@ -139,7 +139,7 @@ def test_the_report_and_the_card_speak_of_labels(run: Run) -> None:
         and "accuracy" not in card.partition("---\n")[2].partition("---")[0]
     )
     code = re.search(r"```python\n(.*?)```", card, re.S)[1]
-    assert "sigmoid" in code and f"{run.manifest.thresholds[0]:.4f}" in code
+    assert "sigmoid" in code and repr(run.manifest.thresholds[0]) in code
 
 
 def test_the_cards_lines_give_the_same_labels(

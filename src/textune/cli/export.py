@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import typer
@@ -48,7 +49,8 @@ def export(
     with hold_place(target):
         written = export_merged(folder, target, backbone=backbone, overwrite=overwrite)
     summary = describe_export(written)
-    if losses := describe_losses(read_manifest(folder, verify=False)):
+    manifest = read_manifest(folder, verify=False)
+    if losses := describe_losses(manifest):
         open_progress().warn(losses)
         summary["lost"] = losses
     if json_output:
@@ -57,8 +59,8 @@ def export(
     typer.echo(f"{written} ({summary['megabytes']} MB), verified by loading it again. To use it:")
     several = summary["thresholds"] is not None
     top_k = ", top_k=None" if several else ""
-    pair = read_manifest(folder, verify=False).columns.text_pair is not None
-    text = '{"text": "a text", "text_pair": "another text"}' if pair else f'"{TEXT}"'
+    paired = manifest.columns.text_pair is not None
+    text = '{"text": "a text", "text_pair": "a second text"}' if paired else f'"{TEXT}"'
     place = json.dumps(str(written), ensure_ascii=False)
     typer.echo(
         "  from transformers import pipeline\n"
@@ -120,8 +122,12 @@ def _export_onnx(
     typer.echo(f"{target} ({summary['megabytes']} MB), verified by loading it again.")
     if quality is not None:
         typer.echo(quality.describe())
-    command = next_command(target, read_manifest(target, verify=False), trained=Path(run))
+    manifest = read_manifest(target, verify=False)
+    command = next_command(target, manifest, trained=Path(run))
     typer.echo(f"To use it, without torch and transformers: {command}")
+    texts = f'"{TEXT}"' + (' "a second text"' if manifest.columns.text_pair is not None else "")
+    if (script := target / "predict.py").is_file():
+        typer.echo(f"Without textune, see the README there: python {shlex.quote(str(script))} {texts}")
 
 
 def push(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from textune.errors import BundleError
 from textune.files import read_json
@@ -38,10 +38,16 @@ def check_output(output: Path, overwrite: bool) -> None:
     if not (output / MARKER).is_file():
         raise BundleError(f"{output}: was not exported by textune and is not overwritten", hint=hint)
     known = {MARKER, *read_marker(output)}
-    foreign = sorted(name for name in list_files(output) if name not in known)
+    foreign = sorted(name for name in list_files(output) if name not in known and not _is_compiled(name, known))
     if foreign:
         more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
         raise BundleError(f"{output}: also holds {foreign[0]}{more}, and is not overwritten", hint=hint)
+
+
+def _is_compiled(name: str, known: set[str]) -> bool:
+    """Return whether Python wrote a file when it imported a file that the export holds, such as predict.py."""
+    path = PurePosixPath(name)
+    return path.parts[:-1] == ("__pycache__",) and path.suffix == ".pyc" and f"{path.name.split('.')[0]}.py" in known
 
 
 def list_files(folder: Path) -> Iterator[str]:

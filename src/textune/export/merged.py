@@ -19,9 +19,11 @@ from textune.config import TRUNCATE, build_config, load_settings, write_settings
 from textune.engine.same_logits import PROBES, pair_probes, require_same
 from textune.errors import BundleError, ModelError
 from textune.export.marker import MARKER, check_output, read_marker, write_marker
+from textune.export.readme import README, write_merged_readme
 from textune.files import confined_path, hash_file, write_folder
 from textune.inference import Predictor
 from textune.methods import methods, resolve_saved
+from textune.report.card_forms import name_published
 from textune.tokens import text_between
 
 if TYPE_CHECKING:
@@ -60,9 +62,9 @@ def export_merged(run: str | Path, output: Path, *, backbone: str | None = None,
         if (thresholds := predictor.task.thresholds) is not None:
             content = dict(zip(predictor.labels, thresholds, strict=True))
             (partial / THRESHOLDS).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
-        card = (Path(run) / "README.md").read_text(encoding="utf-8") if (Path(run) / "README.md").is_file() else ""
-        if card:
-            (partial / "README.md").write_text(card, encoding="utf-8")
+        losses = describe_losses(manifest)
+        notes = [] if losses is None else [losses[0].upper() + losses[1:] + "."]
+        write_merged_readme(partial, Path(run), manifest, output.name, notes)
         _check_merged(partial, predictor, expected)
         write_marker(partial, "merged")
     return output
@@ -155,6 +157,8 @@ def push_folder(folder: str | Path, hub_id: str, *, private: bool = True, api: A
                 (staged / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(confined_path(folder, name), staged / name)
             _hide_paths(staged)
+            if (card := staged / README).is_file():
+                card.write_text(name_published(card.read_text(encoding="utf-8"), hub_id), encoding="utf-8")
             api.upload_folder(
                 repo_id=hub_id,
                 folder_path=str(staged),
@@ -181,7 +185,7 @@ def _list_published(folder: Path) -> list[str]:
         names = read_marker(folder)
     else:
         raise BundleError(f"{folder}: neither a finished run nor a model that textune exported")
-    names += ["README.md"] if (folder / "README.md").is_file() and "README.md" not in names else []
+    names += [README] if (folder / README).is_file() and README not in names else []
     if links := [name for name in names if (folder / name).is_symlink()]:
         raise BundleError(f"{folder / links[0]}: is a symbolic link and is not published")
     return names

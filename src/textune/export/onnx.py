@@ -28,6 +28,7 @@ from textune.errors import BundleError, MissingExtraError, ModelError, TextuneEr
 from textune.evaluation import compare_pair
 from textune.export.marker import check_output, write_marker
 from textune.export.merged import refuse_unmergeable
+from textune.export.readme import write_onnx_companions
 from textune.files import hash_files, write_file, write_folder
 from textune.inference import Predictor
 from textune.run.tables import prepare_data
@@ -82,7 +83,7 @@ def export_onnx(
     backbone: str | None = None,
     overwrite: bool = False,
 ) -> Quality | None:
-    """Write model.onnx, the tokenizer, config.json and textune.json; return the quality of int8.
+    """Write model.onnx, the tokenizer, config.json, textune.json and what runs them; return the quality of int8.
 
     The adapter is merged into the weights first. fp32: a fresh load must give the run's logits on padded texts of
     unequal length. int8: evaluated on `measure_on`, a pair of rows and their description (None: the run's
@@ -100,6 +101,7 @@ def export_onnx(
         labelled = measure_on or _find_validation(Path(run), manifest, force)
     predictor = Predictor.load(run, backbone=backbone, device="cpu", precision="fp32", merge=True, engine="reference")
     with write_folder(output) as partial:
+        notes: list[str] = []
         _write_graph(predictor, partial / GRAPH)
         names = _write_companions(Path(run), predictor, partial)
         _seal(partial, predictor, form, names, None)
@@ -115,10 +117,13 @@ def export_onnx(
                 quality = _compare(predictor, *labelled, before, _predict(after, labelled[0]))
                 if not (quality.accepted or force):
                     raise BundleError(
-                        f"{run}: int8 is less accurate: {quality.describe()}",
+                        f"{run}: int8 is less accurate: {quality.describe()}; the whole interval is below the limit of "
+                        f"{_points(-LARGEST_LOSS)} points",
                         hint="export with --to onnx, evaluate on other rows with --data FILE, or accept with --force",
                     )
             _seal(partial, predictor, form, names, quality)
+            notes = [f"The weights are rounded to int8: {quality.describe() if quality else 'not evaluated'}."]
+        write_onnx_companions(partial, Path(run), predictor, output.name, notes)
         write_marker(partial, form)
     return quality
 
@@ -229,7 +234,7 @@ def _quiet() -> Iterator[None]:
 
 def _write_companions(run: Path, predictor: Predictor, folder: Path) -> list[str]:
     names = ["tokenizer.json"]
-    names += [name for name in ("tokenizer_config.json", "README.md") if (run / name).is_file()]
+    names += [name for name in ("tokenizer_config.json",) if (run / name).is_file()]
     for name in names:
         shutil.copyfile(run / name, folder / name)
     config = {
@@ -250,7 +255,7 @@ def _seal(folder: Path, predictor: Predictor, form: str, names: list[str], quali
         "equal_lengths": predictor.equal_lengths,
         "quality": None if quality is None else dataclasses.asdict(quality),
     }
-    digests = hash_files(folder, [name for name in names if name != "README.md"])  # users may edit the README
+    digests = hash_files(folder, names)
     write_manifest(folder, dataclasses.replace(predictor.manifest, exported=exported, files=digests))
 
 

@@ -54,6 +54,8 @@ class Method:
     trains_body: ClassVar[bool] = True
     """Whether anything besides the head is trained; if not, solving the head is the whole training."""
     needs_peft: ClassVar[bool] = False
+    plain_weights: ClassVar[bool] = False
+    """Whether the saved tensors are a plain Hugging Face model's own, under its names, so that no method is needed."""
     families_refused: ClassVar[Mapping[str, str]] = {}
     """Family name -> why it does not support this method."""
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}

@@ -20,6 +20,7 @@ class BitFit(Method):
     paper = "https://arxiv.org/abs/2106.10199"
     when = "a 0.1 MB delta and no extra cost at inference"
     learning_rate = 2e-3
+    plain_weights = True
     families_refused = dict.fromkeys(
         ("llama", "qwen3", "gemma", "gemma2", "gemma3_text"), "its layers have no bias vectors"
     ) | {"modernbert": "only its classifier has bias vectors"}

@@ -24,6 +24,7 @@ class Full(Method):
     paper = "https://arxiv.org/abs/1810.04805"
     when = "plenty of data and time, or as the baseline for the other methods"
     learning_rate = 1e-4
+    plain_weights = True
 
     def apply(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> torch.nn.Module:
         """Make everything trainable."""

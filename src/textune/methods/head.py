@@ -19,6 +19,7 @@ class Head(Method):
     paper = "https://arxiv.org/abs/1610.01644"
     when = "a first result in seconds, or very few rows"
     learning_rate = 5e-3
+    plain_weights = True
     trains_body = False
 
     def apply(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> torch.nn.Module:

@@ -282,7 +282,7 @@ class _Adoption:
             trainable_parameters=sum(int(np.prod(shape)) for shape in list_shapes(self.plain).values()),
             imported={"peft_type": adapter.peft_type, "peft_version": adapter.peft_version},
         )
-        (folder / "README.md").write_text(self._render_card(manifest, title), encoding="utf-8")
+        (folder / "README.md").write_text(self._render_card(folder, manifest, title), encoding="utf-8")
 
     def _prove(self, folder: Path, manifest: Manifest) -> None:
         """Compare the logits of plain peft with the run's, adapter apart and added in, on a padded batch.
@@ -313,7 +313,7 @@ class _Adoption:
             largest = max(largest, require_same(expected, found, message))
         self.progress.say(f"the run gives the logits that peft gives ({largest:.1g} apart)")
 
-    def _render_card(self, manifest: Manifest, title: str) -> str:
+    def _render_card(self, folder: Path, manifest: Manifest, title: str) -> str:
         imported = manifest.imported
         card = CardInput(
             title=title,
@@ -330,7 +330,7 @@ class _Adoption:
                 ("max_length", f"{manifest.max_length} tokens"),
             ],
             warnings=["Its figures are not known here: measure it with textune evaluate."],
-            reload_lines=reload_without_textune(manifest, title),
+            reload_lines=reload_without_textune(manifest, title, folder),
             tags=[manifest.method],
             task=manifest.task,
         )

@@ -13,6 +13,8 @@ from textune.report.verdict import judge
 from textune.report.wording import clean_text, clip, number, percent, plural, span
 from textune.tasks import AnyEvaluation, find_task
 
+LOADING = "## How to load"
+"""The heading of the section that other forms of a run have otherwise."""
 _MOST_CLASSES_SHOWN = 50
 
 
@@ -49,8 +51,8 @@ def render_card(card: CardInput) -> str:
         f"# {escape_markdown(card.title)}",
         escape_markdown(" ".join([verdict.headline, *verdict.judgement])),
         *(f"- {escape_markdown(note)}" for note in (*verdict.notes, *card.warnings)),
-        "## How to load",
-        _fence(card.reload_lines, "python"),
+        LOADING,
+        fence(card.reload_lines, "python"),
         f"## Results on {number(verdict.evaluation.rows)} {card.split} rows",
         _comparison(card.comparison),
         f"95% intervals, in percent ({find_task(card.task).intervals_note}).",
@@ -69,8 +71,8 @@ def render_unmeasured_card(card: CardInput, headline: str) -> str:
         f"# {escape_markdown(card.title)}",
         escape_markdown(headline),
         *(f"- {escape_markdown(note)}" for note in card.warnings),
-        "## How to load",
-        _fence(card.reload_lines, "python"),
+        LOADING,
+        fence(card.reload_lines, "python"),
         f"## {plural(len(card.labels), 'class').capitalize()}",
         _table(("id", "label"), [(str(i), clip(label, 200)) for i, label in enumerate(card.labels)]),
         "## Training details",
@@ -105,8 +107,12 @@ def _front_matter(card: CardInput) -> str:
         "tags": list(dict.fromkeys(["text-classification", "textune", *card.tags])),
         "metrics": list(find_task(card.task).hub_metrics) if card.comparison else None,
     }
-    known = {key: _one_line(value) for key, value in facts.items() if value is not None}
-    return f"---\n{yaml.safe_dump(known, sort_keys=False, allow_unicode=True, width=10_000)}---"
+    return dump_front_matter({key: _one_line(value) for key, value in facts.items() if value is not None})
+
+
+def dump_front_matter(facts: Mapping[str, Any]) -> str:
+    """Return YAML between two lines of dashes."""
+    return f"---\n{yaml.safe_dump(dict(facts), sort_keys=False, allow_unicode=True, width=10_000)}---"
 
 
 def _one_line(value: Any) -> Any:
@@ -114,7 +120,7 @@ def _one_line(value: Any) -> Any:
     return " ".join(value.split()) if isinstance(value, str) else [_one_line(item) for item in value]
 
 
-def _fence(code: str, language: str) -> str:
+def fence(code: str, language: str) -> str:
     """Return a code block whose fence is longer than any run of backticks in the code."""
     longest = max((len(run) for run in re.findall(r"`+", code)), default=0)
     fence = "`" * max(3, longest + 1)

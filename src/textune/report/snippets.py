@@ -2,37 +2,169 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from textune.backbones.families import Family, families
 from textune.backbones.pooling import EPSILON, MEAN, WITH_POOLER, Pooling, needs_hook, pooling_settings
 from textune.backbones.pooling_layer import can_add_layer
 from textune.bundle import Manifest
-from textune.errors import show_command
 from textune.methods import resolve_saved
+from textune.methods.base import DELTA_FILE
+from textune.tokens import load_tokenizer, text_between
+
+TEXT, SECOND_TEXT = "a text to classify", "a second text"
+"""What the lines classify."""
+_PLACE = "  # the path of this folder"
 
 
 def reload_by_textune(name: str) -> str:
     """Return the lines that load a run with textune."""
-    return f'import textune\nmodel = textune.load("{name}")\nmodel.predict(["a text to classify"])'
+    return f'import textune\nmodel = textune.load("{name}")\nmodel.predict(["{TEXT}"])'
 
 
-def reload_without_textune(manifest: Manifest, name: str) -> str:
-    """Return the lines that load a run with peft or transformers only; with textune if there is no other way."""
+def name_library(manifest: Manifest) -> str:
+    """Return the library that loads a run's folder, as the hub calls it."""
     if "adapter_config.json" in manifest.files:
-        return _reload_by_peft(manifest, name)
-    if not resolve_saved(manifest.method, manifest.method_options).mergeable:
-        return f"# {manifest.method} adds modules that transformers does not have\n{reload_by_textune(name)}"
+        return "peft"
+    return "transformers" if _is_plain(manifest) else "textune"
+
+
+def reload_without_textune(manifest: Manifest, name: str, folder: Path | None = None) -> str:
+    """Return the lines that load a run and classify a text with peft or transformers only; else those with textune.
+
+    name: what the lines call the folder. folder: where it is, whose tokenizer says how pairs of texts are joined.
+    """
+    by_peft = "adapter_config.json" in manifest.files
+    if not by_peft and not _is_plain(manifest):
+        return _reload_by_textune_alone(manifest, name)
+    family, imports = _find_family(manifest), ["transformers"]
+    lines = [f"folder = {quote(name)}{_PLACE}, or its id on the hub"]
+    names = ", ".join(f"{i}: {label!r}" for i, label in enumerate(manifest.labels))
+    arguments = [f"id2label={{{names}}}", 'dtype="float32"']
+    if family is not None:
+        if family.decoder:  # few decoders define a pad token, and without one they take one text at a time
+            arguments.append(f"pad_token_id={manifest.pad_token_id}")
+        arguments += resolve_saved(manifest.method, manifest.method_options).plain_load(family) if by_peft else []
+        if manifest.pooling is not None:
+            arguments += [f"{k}={v!r}" for k, v in pooling_settings(family, Pooling(manifest.pooling)).items()]
+    if by_peft:
+        imports.insert(0, "peft")
+        lines += _load_by_peft(manifest, ", ".join(arguments))
+    elif "model.safetensors" in manifest.files:
+        lines += [
+            f'config = transformers.AutoConfig.from_pretrained(folder, subfolder="backbone", {", ".join(arguments)})',
+            f"{_LOAD}(folder, config=config)",
+        ]
+    else:
+        imports[:] = ["safetensors.torch", "transformers"]
+        lines += [
+            *_load_base(manifest, ", ".join(arguments)),
+            f'delta = transformers.utils.cached_file(folder, "{DELTA_FILE}")',
+            "model.load_state_dict(safetensors.torch.load_file(delta), strict=False)",
+        ]
+    body = "model.get_base_model()" if by_peft else "model"
+    pooled = _pool(manifest, body, _count_prefix(manifest) if by_peft else 0)
+    if "torch." in "".join((*pooled, *arguments)):
+        imports.insert(len(imports) - 1, "torch")
+    cut = "" if manifest.long_text.form == "truncate" else "  # only textune handles texts longer than max_length"
+    lines.append(f"tokenizer = transformers.AutoTokenizer.from_pretrained(folder){cut}")
+    return "\n".join([f"import {', '.join(imports)}", *lines, *pooled, *_classify(manifest, folder)])
+
+
+def reload_merged(manifest: Manifest, name: str, folder: Path) -> str:
+    """Return the lines that load a merged model with transformers and classify a text.
+
+    name: what the lines call its folder. folder: of the run or the merged model, for its tokenizer.
+    """
     family = _find_family(manifest)
     in_the_layers = manifest.pooling != MEAN or family is None or can_add_layer(family)
+    inputs = quote(TEXT)
+    if manifest.columns.text_pair is not None:
+        inputs = f'{{"text": {quote(TEXT)}, "text_pair": {_quote_second(folder)}}}'
+    lines = [
+        *([] if in_the_layers else ["import torch"]),
+        "from transformers import pipeline",
+        f"folder = {quote(name)}{_PLACE}, or its id on the hub",
+        'classify = pipeline("text-classification", folder, truncation=True, top_k=None)',
+        *([] if in_the_layers else _pool(manifest, "classify.model", 0)),
+        f'probabilities = {{row["label"]: row["score"] for row in classify([{inputs}])[0]}}',
+    ]
+    if manifest.thresholds is None:
+        return "\n".join([*lines, "print(probabilities)"])
+    cuts = ", ".join(f"{label!r}: {cut!r}" for label, cut in zip(manifest.labels, manifest.thresholds, strict=True))
+    lines += [
+        f"thresholds = {{{cuts}}}",
+        "print([label for label in thresholds if probabilities[label] >= thresholds[label]])",
+    ]
+    return "\n".join(lines)
+
+
+def reload_onnx(manifest: Manifest, name: str, folder: Path) -> str:
+    """Return the lines that run an exported graph with onnxruntime and tokenizers, or by the folder's predict.py.
+
+    name: what the lines call the folder. folder: where the tokenizer is.
+    """
+    pair = manifest.columns.text_pair is not None
+    texts = f"{quote(TEXT)}, {_quote_second(folder)}" if pair else quote(TEXT)
+    if manifest.long_text.form != "truncate":
+        return (
+            f"import sys\nfolder = {quote(name)}{_PLACE}\nsys.path.insert(0, folder)\n"
+            "from predict import Classifier  # reads all of a long text that the run reads\n"
+            f"print(Classifier(folder).classify({texts}))"
+        )
+    types = ', "token_type_ids": encoding.type_ids' if manifest.exported["padding"]["token_types"] else ""
+    lines = [
+        "import numpy, onnxruntime, tokenizers",
+        f"folder = {quote(name)}{_PLACE}",
+        f"labels = {list(manifest.labels)!r}",
+        'tokenizer = tokenizers.Tokenizer.from_file(folder + "/tokenizer.json")',
+        f"tokenizer.enable_truncation({manifest.max_length})",
+        'session = onnxruntime.InferenceSession(folder + "/model.onnx")',
+        f"encoding = tokenizer.encode({texts})",
+        f'inputs = {{"input_ids": encoding.ids, "attention_mask": encoding.attention_mask{types}}}',
+        "inputs = {name: numpy.array([ids]) for name, ids in inputs.items()}",
+        f'logits = session.run(["logits"], inputs)[0][0]{_cool(manifest)}',
+    ]
+    if manifest.thresholds is None:
+        lines += [
+            "shares = numpy.exp(logits - logits.max())",
+            "probabilities = dict(zip(labels, (shares / shares.sum()).tolist()))",
+            "print(probabilities)",
+        ]
+    else:
+        lines += [
+            "probabilities = dict(zip(labels, (1 / (1 + numpy.exp(-logits))).tolist()))",
+            f"thresholds = {list(manifest.thresholds)!r}  # one per label, in order",
+            "print([label for label, cut in zip(labels, thresholds) if probabilities[label] >= cut])",
+        ]
+    return "\n".join(lines)
+
+
+def quote(text: str) -> str:
+    """Return a text as Python's and JSON's literal."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _quote_second(folder: Path | None) -> str:
+    """Return the second text as the tokenizer must be given it."""
+    return quote(("" if folder is None else text_between(load_tokenizer(folder))) + SECOND_TEXT)
+
+
+def _is_plain(manifest: Manifest) -> bool:
+    method = resolve_saved(manifest.method, manifest.method_options)
+    return method.plain_weights and not {"model.safetensors", DELTA_FILE}.isdisjoint(manifest.files)
+
+
+def _reload_by_textune_alone(manifest: Manifest, name: str) -> str:
     return (
-        f"# once, with textune: {show_command('export', Path(name), '--to', 'merged', '--output', 'merged')}\n"
-        + ("" if in_the_layers else "import torch\n")
-        + "from transformers import pipeline\n"
-        'classify = pipeline("text-classification", "merged", truncation=True'
-        + (", top_k=None)" if manifest.thresholds else ")")
-        + ("" if in_the_layers else _pool(manifest, "classify.model", 0))
-        + _apply_thresholds(manifest, merged=True)
+        f"# {manifest.method} adds modules that transformers does not have\nimport textune\n"
+        f"folder = {quote(name)}{_PLACE}\nmodel = textune.load(folder)\n"
+        + (
+            f"print(model.predict([{quote(TEXT)}]))"
+            if manifest.columns.text_pair is None
+            else f"print(model.predict([{quote(TEXT)}], [{quote(SECOND_TEXT)}]))"
+        )
     )
 
 
@@ -41,28 +173,27 @@ def _find_family(manifest: Manifest) -> Family | None:
     return families.get(name) if name in families.names() else None
 
 
-def _reload_by_peft(manifest: Manifest, name: str) -> str:
-    names = ", ".join(f"{i}: {label!r}" for i, label in enumerate(manifest.labels))
-    arguments = [f"id2label={{{names}}}"]
-    family, imports = _find_family(manifest), ["peft", "transformers"]
-    if family is not None:
-        if family.decoder:  # few decoders define a pad token, and without one they take one text at a time
-            arguments.append(f"pad_token_id={manifest.pad_token_id}")
-        method = resolve_saved(manifest.method, manifest.method_options)
-        arguments += method.plain_load(family)
-        if manifest.pooling is not None:
-            arguments += [f"{k}={v!r}" for k, v in pooling_settings(family, Pooling(manifest.pooling)).items()]
-    pooled = _pool(manifest, "model.get_base_model()", _count_prefix(manifest))
-    if pooled or any("torch." in argument for argument in arguments):
-        imports.insert(1, "torch")
-    return (
-        f"import {', '.join(imports)}\n"
-        f"model = peft.AutoPeftModelForSequenceClassification.from_pretrained({name!r}, {', '.join(arguments)})\n"
-        f"tokenizer = transformers.AutoTokenizer.from_pretrained({name!r})"
-        + ("" if manifest.long_text.form == "truncate" else "  # only textune handles texts longer than max_length")
-        + pooled
-        + _apply_thresholds(manifest)
-    )
+_LOAD = "model = transformers.AutoModelForSequenceClassification.from_pretrained"
+
+
+def _load_base(manifest: Manifest, arguments: str) -> list[str]:
+    """Return the lines that load the base model with a head of the run's size."""
+    where = "  # the path of the base model, which was a local folder" if manifest.base_model.local else ""
+    return [
+        f"base = {quote(manifest.base_model.id)}{where}",
+        f"{_LOAD}(base, {arguments}, ignore_mismatched_sizes=True)",
+    ]
+
+
+def _load_by_peft(manifest: Manifest, arguments: str) -> list[str]:
+    if manifest.base_model.local:  # the adapter's file names its base, but not where it is
+        return [*_load_base(manifest, arguments), "model = peft.PeftModel.from_pretrained(model, folder)"]
+    load = "model = peft.AutoPeftModelForSequenceClassification.from_pretrained"
+    return [f"{load}(folder, {arguments}, ignore_mismatched_sizes=True)"]
+
+
+def _cool(manifest: Manifest) -> str:
+    return "" if manifest.temperature == 1 else f" / {manifest.temperature!r}"
 
 
 def _count_prefix(manifest: Manifest) -> int:
@@ -70,14 +201,14 @@ def _count_prefix(manifest: Manifest) -> int:
     return resolve_saved(manifest.method, manifest.method_options).virtual_tokens
 
 
-def _pool(manifest: Manifest, model: str, prefix: int) -> str:
-    """Return the lines that make a plain model pool its tokens as the run does; empty if it does so already."""
+def _pool(manifest: Manifest, model: str, prefix: int) -> list[str]:
+    """Return the lines that make a plain model pool its tokens as the run does; none if it does so already."""
     family = _find_family(manifest)
     if family is None or manifest.pooling is None:
-        return ""
+        return []
     skip = resolve_saved(manifest.method, manifest.method_options).tokens_before_text
     if not needs_hook(family, Pooling(manifest.pooling, skip)):
-        return ""
+        return []
     native = family.pooling_setting is not None
     states = f"out[0][:, {skip}:]" if skip else "out[0]"
     if manifest.pooling == MEAN:
@@ -94,26 +225,24 @@ def _pool(manifest: Manifest, model: str, prefix: int) -> str:
     pooled = family.name in WITH_POOLER
     key, value = ("pooler_output", value) if pooled else ("last_hidden_state", f"{value}[:, None]")
     value += ".expand_as(out[0])" if native else ""
-    return (
-        f"\ndef pool(body, args, kwargs, out):  # {why}\n"
-        f'    out["{key}"] = {value}\n'
-        f"{model}.base_model.register_forward_hook(pool, with_kwargs=True)"
-    )
+    return [
+        f"def pool(body, args, kwargs, out):  # {why}",
+        f'    out["{key}"] = {value}',
+        f"{model}.base_model.register_forward_hook(pool, with_kwargs=True)",
+    ]
 
 
-def _apply_thresholds(manifest: Manifest, *, merged: bool = False) -> str:
-    """Return the lines that turn probabilities into labels; empty for single-label runs."""
+def _classify(manifest: Manifest, folder: Path | None) -> list[str]:
+    """Return the lines that give the probabilities of a text, and its labels where it can have several."""
+    texts = quote(TEXT) + ("" if manifest.columns.text_pair is None else f", {_quote_second(folder)}")
+    inputs = f'tokenizer({texts}, truncation=True, return_tensors="pt")'
+    scores = "sigmoid()" if manifest.thresholds is not None else "softmax(-1)"
+    logits = f"model.eval()(**{inputs}).logits[0]"
+    lines = [f"logits = {logits}", f"probabilities = (logits{_cool(manifest)}).{scores}.tolist()"]
     if manifest.thresholds is None:
-        return ""
-    if merged:
-        return (
-            "\n# every label with its probability; a text gets the labels at or above merged/thresholds.json"
-            '\nprint(classify("a text to classify"))'
-        )
-    cuts = ", ".join(f"{threshold:.4f}" for threshold in manifest.thresholds)
-    return (
-        f"\nthresholds = [{cuts}]  # one per label, in order"
-        '\nlogits = model.eval()(**tokenizer("a text to classify", truncation=True, return_tensors="pt")).logits[0]'
-        f"\nprobabilities = (logits / {manifest.temperature:g}).sigmoid().tolist()"
-        "\nprint([model.config.id2label[i] for i, p in enumerate(probabilities) if p >= thresholds[i]])"
-    )
+        return [*lines, "print(dict(zip(model.config.id2label.values(), probabilities)))"]
+    return [
+        f"thresholds = {list(manifest.thresholds)!r}  # one per label, in order",
+        *lines,
+        "print([model.config.id2label[i] for i, p in enumerate(probabilities) if p >= thresholds[i]])",
+    ]

@@ -20,7 +20,7 @@ from textune.files import read_json_lines, write_text_atomically
 from textune.inference import Predictor
 from textune.progress import Progress
 from textune.report import CardInput, ReportInput, render_card, write_report
-from textune.report.snippets import reload_by_textune, reload_without_textune
+from textune.report.snippets import name_library, reload_by_textune, reload_without_textune
 from textune.run.costs import Costs, describe_run, peak_memory_mb
 from textune.run.fit import SolvedHead
 from textune.run.predictions import collect_errors, joined_texts, write_predictions
@@ -223,13 +223,13 @@ def write_evaluation(prepared: Prepared, figures: Figures, costs: Costs, folder:
         title=folder.name,
         textune_version=__version__,
         base_model=None if prepared.backbone.local else prepared.backbone.id,
-        library_name="peft" if prepared.method.needs_peft else "transformers",
+        library_name=name_library(manifest),
         labels=manifest.labels,
         split=figures.split,
         comparison=rows,
         facts=summary,
         warnings=warnings,
-        reload_lines=reload_without_textune(manifest, folder.name),
+        reload_lines=reload_without_textune(manifest, folder.name, folder),
         tags=[manifest.method],
         task=manifest.task,
     )

@@ -1,0 +1,155 @@
+"""Classify texts with the exported model in this folder, by onnxruntime, tokenizers and numpy alone.
+
+python predict.py "a text to classify" "another text"
+python predict.py --json < texts.txt
+
+One text per argument or line. A model of text pairs takes two arguments each, or two texts per line with a tab between.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from tokenizers import Tokenizer
+
+
+class Classifier:
+    """The model of an exported folder. threads: 0 for one per core. pairs: whether it classifies pairs of texts."""
+
+    def __init__(self, folder: str | Path, threads: int = 0) -> None:
+        path = Path(folder)
+        model = self._manifest = json.loads((path / "textune.json").read_text(encoding="utf-8"))
+        self.labels, self.pairs = model["labels"], model["columns"]["text_pair"] is not None
+        self._long, self._max_length = model["long_text"], model["max_length"]
+        self._tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        one, two = (self._tokenizer.num_special_tokens_to_add(pair) for pair in (False, True))
+        self._between = "" if two > one else "\n"  # some tokenizers put nothing between two texts
+        most_tokens = self._max_length
+        if self._long["form"] != "head_tail":
+            overlap = self._long["overlap"]
+            self._tokenizer.enable_truncation(self._max_length, stride=overlap, strategy="longest_first")
+            most_tokens += (self._long["max_windows"] - 1) * (most_tokens - (two if self.pairs else one) - overlap)
+        self._most_characters = max(64 * most_tokens, 4096)  # the rest of a very long text is not even tokenized
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level, options.intra_op_num_threads = 3, threads
+        self._session = onnxruntime.InferenceSession(str(path / "model.onnx"), options, ["CPUExecutionProvider"])
+        self._inputs = [graph_input.name for graph_input in self._session.get_inputs()]
+
+    def classify(self, *texts: str) -> dict[str, Any]:
+        """Return the label, or the labels, of a text or a pair, with all probabilities; ValueError for no such text."""
+        if len(texts) != 1 + self.pairs:
+            raise ValueError(f"expected {'two texts' if self.pairs else 'one text'}, not {len(texts)}")
+        if not all(text.strip() for text in texts):
+            raise ValueError("a text is empty")
+        "".join(texts).encode()  # raises ValueError for half a character
+        logits = self._predict_logits(*texts) / np.float32(self._manifest["temperature"])
+        if self._manifest["thresholds"] is None:
+            values = np.exp((logits - logits.max()).astype(np.float64))
+            values /= values.sum()
+            best = int(values.argmax())
+            answer: dict[str, Any] = {"label": self.labels[best], "probability": float(values[best])}
+        else:
+            with np.errstate(over="ignore"):
+                values = 1 / (1 + np.exp(-logits.astype(np.float64)))
+            answer = {"labels": [self.labels[i] for i in np.flatnonzero(values >= self._manifest["thresholds"])]}
+        return answer | {"probabilities": dict(zip(self.labels, values.tolist(), strict=True))}
+
+    def _predict_logits(self, first: str, second: str | None = None) -> Any:
+        """Return the logits, averaged over the windows of a long text: float32 [labels]."""
+        encoding = self._tokenizer.encode(
+            self._cut(first), None if second is None else self._between + self._cut(second)
+        )
+        windows = [encoding.ids, *(window.ids for window in encoding.overflowing)][: self._long["max_windows"]]
+        if self._long["form"] == "head_tail":
+            windows = [self._drop_middle(encoding.ids, encoding.special_tokens_mask)]
+        second_start = [*encoding.sequence_ids, 1].index(1)
+        batches = [windows]
+        if self._manifest["exported"]["equal_lengths"]:  # padding would change the answers of this model
+            batches = [[w for w in windows if len(w) == length] for length in sorted({len(w) for w in windows})]
+        return np.concatenate([self._run(batch, second_start) for batch in batches]).mean(0)
+
+    def _run(self, windows: Sequence[Sequence[int]], second_start: int) -> Any:
+        """Run the graph on windows, padded to the longest: float32 [windows, labels]."""
+        padding, longest = self._manifest["exported"]["padding"], max(len(ids) for ids in windows)
+        arrays = {name: np.zeros((len(windows), longest), np.int64) for name in self._inputs}
+        arrays["input_ids"][:] = padding["pad_token_id"]
+        for row, ids in enumerate(windows):
+            start = 0 if padding["side"] == "right" else longest - len(ids)
+            arrays["input_ids"][row, start : start + len(ids)] = ids
+            arrays["attention_mask"][row, start : start + len(ids)] = 1
+            if "token_type_ids" in arrays and self.pairs:
+                arrays["token_type_ids"][row, start + second_start : start + len(ids)] = 1
+        return self._session.run(["logits"], arrays)[0]
+
+    def _cut(self, text: str) -> str:
+        most = self._most_characters
+        text = text.lstrip() if len(text) > most else text
+        if self._long["form"] == "head_tail":
+            return text[:most] + text[-most:] if len(text) > 2 * most else text
+        return text[:most]
+
+    def _drop_middle(self, ids: list[int], special: Sequence[int]) -> list[int]:
+        """Keep the first and the last tokens of a long text, and the special tokens around it."""
+        if len(ids) <= self._max_length:
+            return ids
+        before, after = special.index(0), special[::-1].index(0)
+        room = self._max_length - before - after
+        head = round(room * self._long["head_fraction"])
+        return [*ids[: before + head], *ids[len(ids) - after - (room - head) :]]
+
+
+def read_lines() -> Iterator[str]:
+    """Yield the lines of standard input; those that are not UTF-8 are read as Windows-1252, or else Latin-1."""
+    for number, raw in enumerate(sys.stdin.buffer):
+        line = raw.removesuffix(b"\n").removesuffix(b"\r").removeprefix(b"" if number else b"\xef\xbb\xbf")
+        for encoding in ("utf-8", "cp1252", "latin-1"):
+            try:
+                yield line.decode(encoding)
+                break
+            except UnicodeDecodeError:
+                continue
+
+
+def main() -> None:
+    """Print label and probability of every text, or all probabilities as JSON; nothing for a blank line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="print one JSON object per text, with all probabilities")
+    parser.add_argument("texts", nargs="*", metavar="TEXT", help="default: the lines of standard input")
+    arguments = parser.parse_args()
+    # for a few texts more threads take longer to start than they save
+    classifier = Classifier(Path(__file__).parent, threads=1 if arguments.texts else 0)
+    given, step = arguments.texts, 1 + classifier.pairs
+    rows: Any = [given[i : i + step] for i in range(0, len(given), step)] or (
+        line.split("\t", 1) if classifier.pairs else [line] for line in read_lines()
+    )
+    for number, row in enumerate(rows, 1):
+        try:
+            blank = not given and not "".join(row).strip()
+            answer: dict[str, Any] = {"label": None} if blank else classifier.classify(*row)
+        except ValueError as error:
+            sys.exit(f"error: text {number}: {error}")
+        shown = {"text": row[0]} | ({"text_pair": row[1]} if len(row) > 1 else {}) | answer
+        if arguments.json:
+            line = json.dumps(shown, ensure_ascii=False)
+        else:
+            names = answer.get("labels") or [name for name in [answer.get("label")] if name]
+            line = ", ".join(names) + "\t" + ", ".join(f"{answer['probabilities'][name]:.4f}" for name in names)
+        sys.stdout.buffer.write(line.encode() + b"\n")
+        sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except BrokenPipeError:  # whoever read the answers has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
