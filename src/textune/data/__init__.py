@@ -32,6 +32,7 @@ from textune.data.label_sets import (
 )
 from textune.data.labels import Labels, build_labels, find_label_twins
 from textune.data.roles import NamedColumns, build_labelled, reuse_columns
+from textune.data.row_hashes import HashedRows, compute_probe, hash_rows, match_rows
 from textune.data.source import Location, ReadOptions, list_readable, read_table, stream_tables
 from textune.data.splits import Splits, split_examples, split_folds
 from textune.data.table import Table, build_table
@@ -41,6 +42,7 @@ __all__ = [
     "Conflict",
     "DataFacts",
     "Examples",
+    "HashedRows",
     "LabelForm",
     "Labels",
     "Leak",
@@ -57,14 +59,17 @@ __all__ = [
     "build_table",
     "choose_columns",
     "choose_form",
+    "compute_probe",
     "count_shared_groups",
     "find_label_twins",
     "find_leaks",
     "find_overlap",
+    "hash_rows",
     "inspect_examples",
     "join_set",
     "list_readable",
     "match_label_columns",
+    "match_rows",
     "read_table",
     "refuse_part_of_columns",
     "reuse_columns",
