@@ -32,7 +32,7 @@ from textune.data.label_sets import (
 )
 from textune.data.labels import Labels, build_labels, find_label_twins
 from textune.data.roles import NamedColumns, build_labelled, reuse_columns
-from textune.data.row_hashes import HashedRows, compute_probe, hash_rows, match_rows
+from textune.data.row_hashes import HashedRows, compute_probe, hash_rows, list_keys, match_rows
 from textune.data.source import Location, ReadOptions, list_readable, read_table, stream_tables
 from textune.data.splits import Splits, split_examples, split_folds
 from textune.data.table import Table, build_table
@@ -67,6 +67,7 @@ __all__ = [
     "hash_rows",
     "inspect_examples",
     "join_set",
+    "list_keys",
     "list_readable",
     "match_label_columns",
     "match_rows",

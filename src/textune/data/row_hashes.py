@@ -50,7 +50,7 @@ class HashedRows:
 
 def hash_rows(examples: Examples, salt: bytes) -> HashedRows:
     """Return the hashes of the rows' texts, of pairs both together. salt: at most 64 bytes; others give others."""
-    keys = list_keys(examples)
+    keys = list_keys(examples.texts(), examples.text_pairs())
     exact = _hash_exact(keys, salt)
     distinct = np.sort(np.unique(exact, return_index=True)[1])
     near = _sign([keys[position] for position in _spread(distinct)], salt)[0]
@@ -63,22 +63,21 @@ def compute_probe(salt: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def list_keys(examples: Examples) -> list[str]:
+def list_keys(texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[str]:
     """Return what is compared of each row: its text, or both of a pair, ignoring case and white space."""
-    pairs = examples.text_pairs()
     if pairs is None:
-        return [fold_text(text) for text in examples.texts()]
-    return [f"{fold_text(text)} \x1f {fold_text(pair)}" for text, pair in zip(examples.texts(), pairs, strict=True)]
+        return [fold_text(text) for text in texts]
+    return [f"{fold_text(text)} \x1f {fold_text(pair)}" for text, pair in zip(texts, pairs, strict=True)]
 
 
 def match_rows(
-    hashed: Mapping[str, HashedRows], examples: Examples, salt: bytes
+    hashed: Mapping[str, HashedRows], keys: Sequence[str], salt: bytes
 ) -> tuple[NDArray[np.int8], tuple[str, ...]]:
     """Return where each row was seen, int8 [rows] of UNSEEN, TRAINING_EXACT and so on, and notes on what is not known.
 
     hashed: the rows of "training" and "validation". A row that was seen in several ways counts as the first of them.
+    keys: of the rows, by `list_keys`.
     """
-    keys = list_keys(examples)
     exact, found = _hash_exact(keys, salt), np.zeros(len(keys), np.int8)
     for code, name in ((TRAINING_EXACT, "training"), (VALIDATION_EXACT, "validation")):
         if name in hashed:

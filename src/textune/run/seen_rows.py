@@ -5,15 +5,16 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from textune.bundle import Manifest, read_manifest
-from textune.data import Examples, HashedRows, compute_probe, hash_rows, match_rows
+from textune.data import Examples, HashedRows, compute_probe, hash_rows, list_keys, match_rows
 from textune.data.row_hashes import (
     TRAINING_EXACT,
     TRAINING_NEAR,
@@ -22,7 +23,7 @@ from textune.data.row_hashes import (
     VALIDATION_NEAR,
 )
 from textune.errors import BundleError, TextuneError
-from textune.evaluation import SeenRows
+from textune.evaluation import Headline, SeenRows
 from textune.files import confined_path
 from textune.run.prepare import Prepared
 from textune.tasks import AnyEvaluation
@@ -126,18 +127,38 @@ def read_row_hashes(folder: Path, manifest: Manifest) -> RowHashes | None:
 
 
 def find_seen_rows(
-    folder: Path, manifest: Manifest, examples: Examples, measure: Callable[[np.ndarray], Any]
+    folder: Path, manifest: Manifest, examples: Examples, measure: Callable[[NDArray[np.int64]], Any]
 ) -> SeenRows:
     """Count the rows that a run has seen.
 
     measure: returns the figures on the rows at some positions; called where some rows were seen and others not.
     """
-    rows = len(examples)
+    return _find(folder, manifest, list_keys(examples.texts(), examples.text_pairs()), measure)
+
+
+def find_seen_texts(
+    folder: Path, manifest: Manifest, texts: Sequence[str], measure: Callable[[NDArray[np.int64]], Headline]
+) -> SeenRows:
+    """Count the texts that a run has seen; `measure` as for `find_seen_rows`, but the one figure that matters."""
+    return _find(folder, manifest, list_keys(texts), lambda rows: OneFigure(measure(rows)))
+
+
+@dataclass(frozen=True)
+class OneFigure:
+    """The figures on the unseen texts, where there is one alone."""
+
+    headline: Headline
+
+
+def _find(
+    folder: Path, manifest: Manifest, keys: Sequence[str], measure: Callable[[NDArray[np.int64]], Any]
+) -> SeenRows:
+    rows = len(keys)
     hashes = read_row_hashes(folder, manifest)
     if hashes is None or hashes.probe != compute_probe(hashes.salt):
         reason = NO_HASHES if hashes is None else f"{NO_HASHES} (they were made by another version)"
         return SeenRows(rows, notes=(reason,), checked=False)
-    found, notes = match_rows(hashes.parts, examples, hashes.salt)
+    found, notes = match_rows(hashes.parts, keys, hashes.salt)
     counts = {code: int((found == code).sum()) for code in range(VALIDATION_NEAR + 1)}
     unseen = np.flatnonzero(found == UNSEEN)
     return SeenRows(
