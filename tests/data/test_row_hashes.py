@@ -1,4 +1,4 @@
-"""Hashes of rows: exact ones are right for any text, near ones for a few changed characters, and neither holds a text."""
+"""Hashes of rows: exact ones are right for any text, near ones for a few changes, and no text is in them."""
 
 from __future__ import annotations
 
@@ -88,7 +88,10 @@ def test_short_texts_are_exact_or_new() -> None:
 
 def test_scripts_without_spaces_have_near_rows() -> None:
     text = "这部电影的故事非常精彩演员的表演也很出色值得一看"
-    assert find([text], [], [f"{text}。", "今天天气很好我们去公园散步吧然后一起吃晚饭好不好"]) == [TRAINING_NEAR, UNSEEN]
+    assert find([text], [], [f"{text}。", "今天天气很好我们去公园散步吧然后一起吃晚饭好不好"]) == [
+        TRAINING_NEAR,
+        UNSEEN,
+    ]
 
 
 def test_hashes_are_small_and_hold_no_text() -> None:

@@ -1,4 +1,4 @@
-"""Rows that a run has seen are told from others at every door that gives a figure, and the figure on the others is right."""
+"""Rows that a run has seen are told from others wherever a figure is given, and the figure on the others is right."""
 
 from __future__ import annotations
 
@@ -43,6 +43,15 @@ def evaluate(run: Run | Path, rows: Any, **more: Any) -> Any:
         return textune.evaluate(folder, rows, precision="fp32", **more)
 
 
+def same_figures(found: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Compare all figures; other rows in a batch move the last bits of the log loss."""
+    assert found["log_loss"] == pytest.approx(expected["log_loss"], rel=1e-5)
+    left_out = ("log_loss", "seen_rows")
+    assert {k: v for k, v in found.items() if k not in left_out} == {
+        k: v for k, v in expected.items() if k not in left_out
+    }
+
+
 @pytest.fixture
 def copied(finished: Run, tmp_path: Path) -> Path:
     return Path(shutil.copytree(finished.folder, tmp_path / "copied"))
@@ -70,7 +79,8 @@ def test_the_figure_on_the_others_is_that_of_the_others_alone(finished: Run) -> 
     train = as_rows(data.train)
     found = evaluate(finished, [*train[:10], *NEW, *train[10:]])
     alone = evaluate(finished, NEW)
-    assert found.rows == len(train) + len(NEW) and found.seen.unseen == alone and alone.seen.unseen is None
+    assert found.rows == len(train) + len(NEW) and alone.seen.unseen is None
+    same_figures(found.seen.unseen.to_dict(), alone.to_dict())
     assert found.to_dict()["seen_rows"]["unseen"]["accuracy"] == alone.accuracy
     with pytest.warns(SeenRowsWarning, match=rf"trained on {len(train)} of these .* on the other {len(NEW)} rows"):
         textune.evaluate(finished.folder, [*train, *NEW])
@@ -116,7 +126,7 @@ def test_what_is_not_known_is_said(kind: str, copied: Path, capsys: pytest.Captu
         (copied / ROW_HASHES).unlink()
     elif kind == "damaged":
         (copied / ROW_HASHES).write_bytes(b"not hashes")
-        with pytest.raises(BundleError, match="row_hashes.safetensors: changed or damaged"):
+        with pytest.raises(BundleError, match="row_hashes[.]safetensors: changed or damaged"):
             textune.evaluate(copied, NEW)
         with pytest.raises(BundleError, match="the hashes of the training rows cannot be read"):
             read_row_hashes(copied, manifest)
@@ -171,9 +181,8 @@ def test_a_runs_own_figures_say_what_its_test_shares_with_training(tmp_path: Pat
     )  # fmt: skip
     found = run.metrics["seen_rows"]
     assert found["training_exact"] + found["validation_exact"] == 8
-    assert found["unseen"]["rows"] == len(NEW) and found["unseen"] == {
-        k: v for k, v in evaluate(run, NEW).to_dict().items() if k != "seen_rows"
-    }
+    assert found["unseen"]["rows"] == len(NEW)
+    same_figures(found["unseen"], evaluate(run, NEW).to_dict())
     said = [w for w in run.metrics["warnings"] if f"on the other {len(NEW)} rows" in w]
     assert len(said) == 1 and said[0].split(":")[0] in run.report.read_text(encoding="utf-8")
 
@@ -191,9 +200,9 @@ def test_the_hashes_are_small_and_may_be_left_out(finished: Run, tmp_path: Path,
     assert not evaluate(without, records).seen.checked
     first = textune.train(records, name="first", **common)
     more = textune.train(NEW * 4, name="more", init=str(first.folder), runs_dir=str(tmp_path), epochs=1)
-    known = split(first)
-    found = evaluate(more, as_rows(known.train)).seen
-    assert found.training_exact == len(known.train)  # the weights come from the first run
+    assert evaluate(first, records).seen.seen == 32 and first.manifest.metrics["rows"] == 8
+    found, new = evaluate(more, records).seen, evaluate(more, NEW).seen  # the weights come from the first run
+    assert found.training_exact == 24 and found.validation_exact == 8 and new.training_exact > 0
     blind = textune.train(NEW * 4, name="blind", init=str(without.folder), runs_dir=str(tmp_path), epochs=1)
     assert "the rows of the run that this one was built on (init=) are not known" in evaluate(blind, records).seen.notes
 

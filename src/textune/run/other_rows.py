@@ -67,7 +67,7 @@ def evaluate(
     if measured.seen.seen or not measured.seen.checked:
         warnings.warn("; ".join(measured.seen.describe()), SeenRowsWarning, stacklevel=2)
     if measured.unwritten is not None:
-        warnings.warn(measured.unwritten, NotNotedWarning, stacklevel=2)
+        warnings.warn(f"{measured.unwritten}; output=FOLDER keeps the results elsewhere", NotNotedWarning, stacklevel=2)
     return measured.evaluation
 
 
@@ -130,7 +130,7 @@ def check_output(output: str | Path) -> Path:
     folder = Path(output)
     if folder.is_symlink() or folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise BundleError(f"{folder}: already exists and is not empty", hint="choose another output folder")
-    check_writable(folder, "the output folder")
+    check_writable(folder, "output")
     return folder
 
 
