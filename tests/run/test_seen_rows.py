@@ -126,7 +126,7 @@ def test_what_is_not_known_is_said(kind: str, copied: Path, capsys: pytest.Captu
         (copied / ROW_HASHES).unlink()
     elif kind == "damaged":
         (copied / ROW_HASHES).write_bytes(b"not hashes")
-        with pytest.raises(BundleError, match="row_hashes[.]safetensors: changed or damaged"):
+        with pytest.raises(BundleError, match=r"row_hashes[.]safetensors: changed or damaged"):
             textune.evaluate(copied, NEW)
         with pytest.raises(BundleError, match="the hashes of the training rows cannot be read"):
             read_row_hashes(copied, manifest)

@@ -16,7 +16,7 @@ from textune.config import build_config, load_settings
 from textune.errors import BundleError, DataError
 from textune.report.comparison import COSTS
 from textune.run import load_run
-from textune.run.other_rows import labels_of
+from textune.run.predictions import labels_of
 from textune.tasks import AnyEvaluation, read_evaluation
 
 

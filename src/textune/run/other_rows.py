@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from textune.bundle import Manifest, check_writable
+from textune.bundle import check_writable
 from textune.config import RunConfig, build_config
-from textune.data import Examples, Labels, NamedColumns, build_labelled, read_table
+from textune.data import Examples, NamedColumns, build_labelled, read_table
 from textune.errors import BundleError
 from textune.evaluation import SeenRows
 from textune.files import write_text_atomically
 from textune.inference import Predictor
+from textune.run.predictions import labels_of, write_predictions
 from textune.run.save import update_manifest
 from textune.run.seen_rows import SeenRowsWarning, attach_seen, find_seen_rows
 from textune.run.tables import read_options
@@ -136,8 +137,6 @@ def check_output(output: str | Path) -> Path:
 
 def _write_results(folder: Path, measured: Measured, predictor: Predictor, examples: Examples) -> None:
     """Write metrics.json and predictions.parquet."""
-    from textune.run.predictions import write_predictions
-
     folder.mkdir(parents=True, exist_ok=True)
     write_predictions(folder / PREDICTIONS, examples, measured.probabilities, predictor)
     text = json.dumps(measured.evaluation.to_dict(), indent=2, ensure_ascii=False)
@@ -150,8 +149,3 @@ def read_labelled(predictor: Predictor, data: Any, config: RunConfig) -> Example
     table = read_table(data, read_options(data_config))
     named = NamedColumns(data_config.text, data_config.text_pair, data_config.label, guess=False)
     return build_labelled(table, manifest.columns, named, manifest.task, manifest.columns.label_separator)[0]
-
-
-def labels_of(manifest: Manifest) -> Labels:
-    """Return the classes of a finished run."""
-    return Labels(manifest.label_values, manifest.labels)
