@@ -120,6 +120,9 @@ def test_evaluate_in_python_does_so_too(read_only: Path, reviews: Path, tmp_path
         textune.evaluate(read_only, reviews, output=read_only.parent / "out")
 
 
-def test_what_must_write_says_so(read_only: Path) -> None:
+def test_what_must_write_says_so(read_only: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for form in ("merged", "onnx"):  # by default beside the run
+        code, _, errors = call(capsys, "export", read_only, "--to", form)
+        assert code == 2 and "is not writable" in errors and "--output" in errors
     with pytest.raises(BundleError, match="cannot be written"):
         textune.resume(read_only)
