@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,10 @@ from textune.data.label_sets import describe_joined
 from textune.data.list_cells import parse_list
 from textune.data.spelling import find_same_labels, reveal
 from textune.errors import ConfigError, DataError
+from textune.evaluation import Headline
+from textune.evaluation.intervals import wilson_interval
 from textune.files import confined_path
-from textune.inference.texts import is_missing, list_texts
+from textune.inference.texts import is_missing, is_table, list_texts, take_column
 
 _OF_PROCESS = ("_folder", "_predictor", "run_folder_")
 _FILES = "_files"
@@ -69,7 +71,10 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         texts, labels = _list_texts(X), _one_label_each(y)
         if len(texts) != len(labels):
             raise ValueError(f"X has {len(texts)} texts, y has {len(labels)} labels")
-        self.classes_, codes = np.unique(labels, return_inverse=True)
+        try:
+            self.classes_, codes = np.unique(labels, return_inverse=True)
+        except TypeError as error:
+            raise ValueError(f"y: the labels are of several types: {error}") from error
         _check_spellings(labels, listed="task" in (self.settings or {}))
         self._folder = tempfile.TemporaryDirectory(prefix="textune-")
         names = ("method", "backbone", "epochs", "learning_rate", "batch_size", "max_length", "validation_fraction")
@@ -104,6 +109,32 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self, "run_folder_")
         return np.asarray(self.classes_[self.predict_proba(X).argmax(1)])
 
+    def score(self, X: Sequence[str], y: Sequence[Any], sample_weight: Any = None) -> float:  # noqa: N803
+        """Return the accuracy on texts X and labels y.
+
+        A SeenRowsWarning tells of texts that the estimator was trained on, with the accuracy on the others.
+        """
+        check_is_fitted(self, "run_folder_")
+        texts, labels = _list_texts(X), _one_label_each(y)
+        if len(texts) != len(labels):
+            raise ValueError(f"X has {len(texts)} texts, y has {len(labels)} labels")
+        answers = self.predict(texts)
+        right = np.array([answer == label for answer, label in zip(answers, labels, strict=True)], bool)
+        self._warn_of_seen(texts, right)
+        return float(np.average(right, weights=sample_weight))
+
+    def _warn_of_seen(self, texts: list[str], right: NDArray[np.bool_]) -> None:
+        from textune.bundle import read_manifest
+        from textune.run.seen_rows import SeenRowsWarning, find_seen_texts
+
+        def measure(rows: NDArray[np.int64]) -> Headline:
+            share = float(right[rows].mean())
+            return Headline("accuracy", share, wilson_interval(share, len(rows)))
+
+        seen = find_seen_texts(self.run_folder_, read_manifest(self.run_folder_, verify=False), texts, measure)
+        if seen.seen:
+            warnings.warn("; ".join(seen.describe()), SeenRowsWarning, stacklevel=3)
+
     def __getstate__(self) -> dict[str, Any]:
         """Return the parameters and, once fitted, the bytes of the bundle: its folder goes with this process."""
         state = {key: value for key, value in super().__getstate__().items() if key not in _OF_PROCESS}
@@ -136,12 +167,11 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def _list_texts(X: Any) -> list[str]:  # noqa: N803
-    """Return the texts of X, a column of a table included; raise ValueError for missing and empty ones."""
-    values = np.asarray(X, dtype=object).ravel() if getattr(X, "ndim", 1) == 2 else X
+    """Return the texts of X, a table of one column included; raise ValueError for missing and empty ones."""
     try:
-        return list_texts(values)
+        return list_texts(take_column(X))
     except DataError as error:
-        raise ValueError(f"X: {error.message}") from error
+        raise ValueError(f"X: {error}") from error
 
 
 def _name_classes(classes: NDArray[Any]) -> list[str]:
@@ -176,14 +206,18 @@ def _refuse_other_labels(pairs: LabelPairs, values: Sequence[str]) -> None:
         )
 
 
-def _one_label_each(y: Sequence[Any]) -> NDArray[Any]:
-    """Return y as an array; raise ValueError if a text has several labels."""
-    if any(isinstance(label, list | tuple | set | frozenset | np.ndarray) for label in y):
+def _one_label_each(y: Any) -> NDArray[Any]:
+    """Return y as an array, one label per text; raise ValueError where it is anything else."""
+    y = take_column(y)
+    if getattr(y, "ndim", 1) > 1 or (is_table(y) and not hasattr(y, "ndim")):
         raise ValueError(_ONE_LABEL)
-    missing = [number for number, label in enumerate(y, 1) if is_missing(label)]
+    if isinstance(y, str | bytes | Mapping | set | frozenset) or not isinstance(y, Iterable) or is_table(y):
+        raise ValueError(f"y: labels are given as a {type(y).__name__}; give a list of labels, one per text")
+    labels = y.to_pylist() if hasattr(y, "to_pylist") else list(y)
+    if any(isinstance(label, list | tuple | set | frozenset | np.ndarray) for label in labels):
+        raise ValueError(_ONE_LABEL)
+    missing = [number for number, label in enumerate(labels, 1) if is_missing(label)]
     if missing:
-        raise ValueError(f"y: label {missing[0]} is missing ({len(missing)} of {len(y)} are)")
-    labels = np.asarray(y)
-    if labels.ndim > 1 and labels.shape[1:] != (1,):
-        raise ValueError(_ONE_LABEL)
-    return labels
+        raise ValueError(f"y: label {missing[0]} is missing ({len(missing)} of {len(labels)} are)")
+    array = np.asarray(y) if isinstance(y, np.ndarray) or hasattr(y, "dtype") else np.asarray(labels)
+    return array if array.ndim == 1 else np.asarray(labels, dtype=object)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -66,12 +67,19 @@ def lock_run(folder: Path, hint: str = "wait until it has finished") -> Iterator
     """
     from filelock import FileLock, Timeout
 
-    folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(str(folder / ".lock"), timeout=0)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout:
         raise BundleError(f"{folder}: another process is working on this run", hint=hint) from None
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise BundleError(
+            f"{folder}: cannot be written ({error.strerror or error})",
+            hint="copy the run to a folder that can be, or set another name= or runs_dir=",
+        ) from error
     try:
         yield
     finally:

@@ -14,15 +14,21 @@ def evaluate(
     data: str = typer.Argument(..., metavar="DATA", help="A labelled table."),
     settings: list[str] = typer.Argument(None, metavar="[KEY=VALUE]...", help="text=, label=, sample=, backbone=, ..."),
     device: str = typer.Option("auto", "--device", help=DEVICE_HELP),
+    output: Path = typer.Option(None, "--output", "-o", help="New folder for metrics.json and predictions.parquet."),
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
-    """Evaluate a finished run on other labelled rows."""
+    """Evaluate a finished run on other labelled rows.
+
+    Rows that the run was trained on are counted, and the figure on the others is given.
+    """
     from textune.config import build_config
     from textune.data import sample_examples
     from textune.inference import Predictor
-    from textune.run.other_rows import describe_unknown, measure_predictor, read_labelled
+    from textune.progress import open_progress
+    from textune.run.other_rows import check_output, describe_unknown, measure_rows, read_labelled
     from textune.run.predictions import collect_errors
 
+    place = None if output is None else check_output(output)
     config = build_config(gather_settings(settings or []))
     predictor = Predictor.load(
         run,
@@ -34,12 +40,23 @@ def evaluate(
     examples = sample_examples(read_labelled(predictor, data, config), config.data.sample, config.training.seed)
     for note in (*examples.notes, *describe_unknown(predictor, examples)):
         typer.echo(note, err=True)
-    evaluation, probabilities = measure_predictor(predictor, examples, Path(run))
-    errors = collect_errors(predictor, probabilities, examples)
+    measured = measure_rows(predictor, examples, Path(run), place)
+    evaluation, seen = measured.evaluation, measured.seen
+    errors = collect_errors(predictor, measured.probabilities, examples)
+    if measured.unwritten is not None:
+        open_progress().warn(f"{measured.unwritten}; add --output FOLDER to keep the results elsewhere")
     if json_output:
-        print_json(evaluation.to_dict() | {"confident_errors": [vars(e) for e in errors]})
+        if seen.seen or not seen.checked:
+            open_progress().warn("; ".join(seen.describe()))
+        facts = {"seen_rows": seen.to_dict(), "unwritten": measured.unwritten}
+        print_json(evaluation.to_dict() | facts | {"confident_errors": [vars(e) for e in errors]})
         return
+    for line in seen.describe():
+        typer.echo(line)
+    typer.echo(f"\non all {len(examples):,} rows, seen ones included:" if seen.seen else "")
     print_evaluation(evaluation)
+    if place is not None:
+        typer.echo(f"\nresults  {place}")
     if errors:
         typer.echo("\nmost confident errors")
         rows = [

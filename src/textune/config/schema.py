@@ -72,6 +72,9 @@ class DataConfig:
     test_sample: str | None = option(None, "test rows to use: 1000 (random) or first:1000; default: all")
     encoding: str | None = option(None, "text encoding of the files; default: detected")
     delimiter: str | None = option(None, "column delimiter of the files; default: detected")
+    row_hashes: bool = option(
+        True, "keep hashes of the training rows in the run, so that evaluate can tell them from unseen rows"
+    )
 
 
 @dataclass(frozen=True)
@@ -218,7 +221,7 @@ class RunConfig:
 
     def identity(self) -> dict[str, Any]:
         """Return the settings that decide what is trained, without name, folder and logging."""
-        return {k: v for k, v in self.to_dict().items() if k not in ("name", "runs_dir", "tensorboard")}
+        return {k: v for k, v in self.to_dict().items() if k not in _NOT_TRAINED}
 
     def replace(self, **flat: Any) -> RunConfig:
         """Return a copy with flat settings replaced; raise ConfigError like `build_config`."""
@@ -232,6 +235,7 @@ _GROUPS: dict[str, type] = {
     "training": TrainingConfig,
 }
 _TOP_LEVEL = ("name", "runs_dir")
+_NOT_TRAINED = (*_TOP_LEVEL, "tensorboard", "row_hashes")
 
 
 def _fields_of(group: str) -> tuple[dataclasses.Field[Any], ...]:

@@ -33,6 +33,7 @@ from textune.data.label_sets import (
 )
 from textune.data.labels import Labels, build_labels
 from textune.data.roles import NamedColumns, build_labelled, reuse_columns
+from textune.data.row_hashes import HashedRows, compute_probe, hash_rows, list_keys, match_rows
 from textune.data.source import Location, ReadOptions, list_readable, read_table, stream_tables
 from textune.data.spelling import describe_hidden, describe_near, describe_twins, find_label_twins
 from textune.data.splits import Splits, split_examples, split_folds
@@ -44,6 +45,7 @@ __all__ = [
     "DataFacts",
     "Examples",
     "KeptRows",
+    "HashedRows",
     "LabelForm",
     "Labels",
     "Leak",
@@ -60,6 +62,7 @@ __all__ = [
     "build_table",
     "choose_columns",
     "choose_form",
+    "compute_probe",
     "count_shared_groups",
     "describe_hidden",
     "describe_near",
@@ -68,10 +71,13 @@ __all__ = [
     "find_leaks",
     "find_overlap",
     "find_types",
+    "hash_rows",
     "inspect_examples",
     "join_set",
+    "list_keys",
     "list_readable",
     "match_label_columns",
+    "match_rows",
     "read_table",
     "refuse_bytes",
     "refuse_part_of_columns",

@@ -40,7 +40,9 @@ def _typed_series(series: Any) -> pa.Array:
 
 
 def _accepts_arrow(source: Any) -> bool:
-    return isinstance(source, pa.Table) or (_library(source) == "polars" and hasattr(source, "to_arrow"))
+    return isinstance(source, pa.Table) or (
+        _library(source) == "polars" and hasattr(source, "to_arrow") and hasattr(source, "columns")
+    )
 
 
 def _open_arrow(source: Any, options: ReadOptions, chunk_rows: int) -> Reading:

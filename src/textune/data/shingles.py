@@ -57,13 +57,22 @@ def _shingles(texts: Sequence[str], words: dict[str, int]) -> list[Array]:
 
 
 def _shingle_hashes(text: str, words: dict[str, int]) -> Array:
+    return mix_shingles([words.setdefault(token, len(words) + 1) for token in list_tokens(text)])
+
+
+def list_tokens(text: str) -> list[str]:
+    """Return the words of a text, or its characters in a script without spaces; none for a short text."""
     folded = text.casefold()
     tokens: list[str] = _WORD.findall(folded)
     if len(folded) > 15 * max(len(tokens), 1):
-        tokens = list(folded)  # a script without spaces: use characters instead of words
-    if len(tokens) < MIN_TOKENS:
+        tokens = list(folded)
+    return tokens[:MAX_TOKENS] if len(tokens) >= MIN_TOKENS else []
+
+
+def mix_shingles(numbers: Sequence[int]) -> Array:
+    """Return the distinct hashes of all runs of three token numbers: uint64 [shingles], sorted."""
+    if not numbers:
         return np.zeros(0, dtype=np.uint64)
-    numbers = [words.setdefault(token, len(words) + 1) for token in tokens[:MAX_TOKENS]]
     ids = np.array(numbers, dtype=np.uint64)
     mixed = np.zeros(len(ids) - WORDS_PER_SHINGLE + 1, dtype=np.uint64)
     for offset in range(WORDS_PER_SHINGLE):
@@ -72,15 +81,20 @@ def _shingle_hashes(text: str, words: dict[str, int]) -> Array:
     return np.unique(mixed)
 
 
-def _band_keys(shingles: list[Array]) -> Array:
-    """Return one key per band and text: uint64 [bands, texts]; equal keys make a candidate pair."""
+def min_hashes(shingles: Sequence[Array], count: int) -> Array:
+    """Return MinHash values of each text: uint64 [texts, count]; two texts share a value as often as they are alike."""
     from rensa import RMinHash
 
     sizes = [len(s) for s in shingles]
     offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.uint64)
     flat = np.concatenate([*shingles, np.zeros(0, dtype=np.uint64)])
-    digests = RMinHash.digest_matrix_from_flat_token_hashes(flat, offsets, _BANDS * _ROWS_PER_BAND, _SEED)
-    rows = np.array(digests.to_rows(), dtype=np.uint64).reshape(len(shingles), _BANDS, _ROWS_PER_BAND)
+    digests = RMinHash.digest_matrix_from_flat_token_hashes(flat, offsets, count, _SEED)
+    return np.array(digests.to_rows(), dtype=np.uint64).reshape(len(shingles), count)
+
+
+def _band_keys(shingles: list[Array]) -> Array:
+    """Return one key per band and text: uint64 [bands, texts]; equal keys make a candidate pair."""
+    rows = min_hashes(shingles, _BANDS * _ROWS_PER_BAND).reshape(len(shingles), _BANDS, _ROWS_PER_BAND)
     keys = np.zeros((len(shingles), _BANDS), dtype=np.uint64)
     for part in range(_ROWS_PER_BAND):
         keys = (keys ^ rows[:, :, part]) * np.uint64(0x9E3779B97F4A7C15)

@@ -38,6 +38,7 @@ from textune.evaluation.paired import (
     paired_difference,
 )
 from textune.evaluation.probabilities import sigmoid, softmax
+from textune.evaluation.seen import SeenRows
 from textune.evaluation.thresholds import find_best_threshold, tune_thresholds
 
 __all__ = [
@@ -56,6 +57,7 @@ __all__ = [
     "McNemar",
     "MultiLabelEvaluation",
     "PairedTest",
+    "SeenRows",
     "adjust_holm",
     "apply_mcnemar",
     "best_constant_f1",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from textune.errors import BundleError, DataError, ModelError
 from textune.evaluation.intervals import Interval, bootstrap_intervals
+from textune.evaluation.seen import SeenRows, add_seen
 from textune.evaluation.text import MOST_UNKNOWN_SHOWN, format_label_notes, show_name
 
 NAMELESS = "(unknown label)"
@@ -63,6 +64,7 @@ class Evaluation:
     intervals: 95% intervals of ``accuracy`` (Wilson) and ``macro_f1`` (simulated rows).
     log_loss: nats per row, over the rows with a known label; None without any.
     unknown_labels: labels that the model does not know, with their row counts; each such row is an error.
+    seen: which rows the run was trained on, and the figures on the others, where that was looked for.
     """
 
     task: ClassVar[str] = "single_label"
@@ -76,6 +78,7 @@ class Evaluation:
     intervals: dict[str, Interval]
     log_loss: float | None
     unknown_labels: dict[str, int]
+    seen: SeenRows | None = field(default=None, compare=False, repr=False)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -99,13 +102,13 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain lists, dicts and numbers for JSON, without loss."""
-        flat = asdict(self)
+        flat = asdict(replace(self, seen=None))
         flat["classes"] = list(flat["classes"])
         if len(self.classes) > _MOST_CLASSES_STORED_DENSE:
             flat["confusion"] = {"classes": len(self.classes), "counts": _list_counts(self.confusion)}
         else:
             flat["confusion"] = [list(row) for row in self.confusion]
-        return flat
+        return add_seen(flat, self.seen)
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Evaluation:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,6 +22,7 @@ from textune.evaluation.intervals import (
 )
 from textune.evaluation.metrics import Averages, ClassFigures, Headline
 from textune.evaluation.paired import apply_randomisation, count_labels
+from textune.evaluation.seen import SeenRows, add_seen
 from textune.evaluation.text import MOST_UNKNOWN_SHOWN, format_label_notes, show_name
 
 Bools = NDArray[np.bool_]
@@ -53,6 +54,7 @@ class MultiLabelEvaluation:
     log_loss: nats per decision. intervals: 95% intervals of ``micro_f1`` and ``macro_f1`` (bootstrap)
         and ``accuracy`` (Wilson).
     unknown_labels: labels that the model does not know, with their row counts.
+    seen: which rows the run was trained on, and the figures on the others, where that was looked for.
     """
 
     task: ClassVar[str] = "multi_label"
@@ -68,6 +70,7 @@ class MultiLabelEvaluation:
     classes: tuple[LabelFigures, ...]
     intervals: dict[str, Interval]
     unknown_labels: dict[str, int]
+    seen: SeenRows | None = field(default=None, compare=False, repr=False)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -91,9 +94,9 @@ class MultiLabelEvaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain lists, dicts and numbers for JSON, without loss."""
-        flat = {"task": self.task} | asdict(self)
+        flat = {"task": self.task} | asdict(replace(self, seen=None))
         flat["classes"] = list(flat["classes"])
-        return flat
+        return add_seen(flat, self.seen)
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> MultiLabelEvaluation:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from textune.bundle import check_writable
 from textune.errors import BundleError
 from textune.files import read_json
 
@@ -27,7 +28,11 @@ def read_marker(folder: Path) -> list[str]:
 
 
 def check_output(output: Path, overwrite: bool) -> None:
-    """Raise BundleError if the folder exists and must not be replaced: it holds more than textune exported there."""
+    """Raise BundleError if the folder exists and must not be replaced: it holds more than textune exported there.
+
+    ConfigError where it cannot be written.
+    """
+    check_writable(output.parent, "--output")
     if not output.exists() and not output.is_symlink():
         return
     if not overwrite:

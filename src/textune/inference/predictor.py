@@ -183,6 +183,11 @@ class Predictor:
         second = list_pairs(first, pairs)
         if self.manifest.columns.text_pair is not None and second is None:
             raise DataError("this model classifies pairs of texts; the second texts are missing")
+        if self.manifest.columns.text_pair is None and second is not None:
+            raise DataError(
+                "this model classifies single texts, but second texts are given",
+                hint="leave them out, or train with text_pair=COLUMN",
+            )
         return first, second
 
     def predict_logits(self, texts: Iterable[str], pairs: Iterable[str] | None = None) -> NDArray[Any]:

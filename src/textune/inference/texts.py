@@ -24,16 +24,21 @@ def list_texts(texts: Any, what: str = "text") -> list[str]:
     if isinstance(texts, _BYTES):
         raise DataError(f"{what}s are given as bytes", hint="decode them first: text.decode('utf-8')")
     if isinstance(texts, Mapping):
-        raise DataError(f"{what}s are given as a {type(texts).__name__}", hint="give its values as a list")
+        raise DataError(f"{what}s are given as a {type(texts).__name__}", hint="give a list: one column of it")
     if is_table(texts):
-        names = ", ".join(map(str, list(texts.columns)[:8]))
+        names = _list_columns(texts)
         raise DataError(
-            f"{what}s are given as a table with the columns {names}", hint="give one column, e.g. table['text']"
+            f"{what}s are given as a table with the columns {', '.join(map(str, names[:8]))}",
+            hint=f"give one column, e.g. table[{names[0]!r}]" if names else "give a list of strings",
         )
+    if isinstance(texts, set | frozenset):
+        raise DataError(f"{what}s are given as a set, which has no order", hint="give a list of strings")
     if getattr(texts, "ndim", 1) == 0:
         texts = [texts.item()]
     elif getattr(texts, "ndim", 1) > 1:
-        raise DataError(f"{what}s are given as an array of shape {tuple(texts.shape)}", hint="give one column of it")
+        raise DataError(
+            f"{what}s are given as an array of shape {tuple(texts.shape)}", hint="give one column of it: array[:, 0]"
+        )
     elif not isinstance(texts, Iterable):
         raise DataError(f"{what}s are given as a {type(texts).__name__}", hint="give a list of strings")
     elif hasattr(texts, "to_pylist"):  # Arrow's own scalars are not strings
@@ -65,8 +70,36 @@ def _check(texts: list[Any], what: str) -> list[str]:
     """Raise DataError that names the first item that is missing, empty or no text."""
     for number, text in enumerate(texts, 1):
         if not isinstance(text, str):
-            kind = "missing" if is_missing(text) else f"of type {type(text).__name__}, not str"
-            raise DataError(f"{what} {number} is {kind}")
+            if is_missing(text):
+                raise DataError(f"{what} {number} is missing", hint="leave out the rows without text")
+            raise DataError(f"{what} {number} is of type {type(text).__name__}, not str", hint=_suggest_form(text))
         if not text.strip():
-            raise DataError(f"{what} {number} is empty")
+            raise DataError(f"{what} {number} is empty", hint="leave out the rows without text")
     return [str(text) for text in texts]  # NumPy's own strings become plain ones
+
+
+def _suggest_form(item: Any) -> str:
+    """Return what to give instead of an item that is no text."""
+    if isinstance(item, _BYTES):
+        return "decode it first: text.decode('utf-8')"
+    if isinstance(item, Mapping):
+        return "give the texts themselves: [row['text'] for row in rows]"
+    if isinstance(item, list | tuple):
+        return "give a list of strings; of pairs, the first texts and the second texts as two lists"
+    return "give strings: str(value)"
+
+
+def _list_columns(table: Any) -> list[Any]:
+    names = table.column_names if hasattr(table, "column_names") else table.columns  # Arrow's columns are data
+    return [name if isinstance(name, int) else str(name) for name in names]
+
+
+def take_column(table: Any) -> Any:
+    """Return the only column of a table or of a two-dimensional array, and anything else as it is."""
+    if is_table(table):
+        names = _list_columns(table)
+        if len(names) == 1:
+            return table.iloc[:, 0] if hasattr(table, "iloc") else table[names[0]]
+    elif getattr(table, "ndim", 1) == 2 and table.shape[1] == 1:
+        return table[:, 0]
+    return table

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -70,12 +70,13 @@ class Run:
         """Return a Predictor; options are those of `Predictor.load`."""
         return Predictor.load(self.folder, **options)
 
-    def predict(self, texts: Sequence[str]) -> list[Any]:
+    def predict(self, texts: Iterable[str], pairs: Iterable[str] | None = None) -> list[Any]:
         """Return the label of each text, or a tuple of labels for multi-label runs.
 
+        pairs: the second texts, for runs on pairs.
         This loads the model at each call. Keep the result of `load()` for many calls.
         """
-        return self.load().predict(texts)
+        return self.load().predict(texts, pairs)
 
     def evaluate(self, data: Any, **settings: Any) -> AnyEvaluation:
         """Evaluate the model on other labelled rows."""

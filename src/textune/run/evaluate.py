@@ -6,7 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from textune.bundle import SETTINGS, Manifest
 from textune.data import Examples
-from textune.evaluation import ConfidentError
+from textune.evaluation import ConfidentError, SeenRows
 from textune.files import read_json_lines, write_text_atomically
 from textune.inference import Predictor
 from textune.progress import Progress
@@ -23,9 +23,11 @@ from textune.report import CardInput, ReportInput, render_card, write_report
 from textune.report.snippets import name_library, reload_by_textune, reload_without_textune
 from textune.run.costs import Costs, describe_run, peak_memory_mb
 from textune.run.fit import SolvedHead
+from textune.run.other_rows import measure_some
 from textune.run.predictions import collect_errors, joined_texts, write_predictions
 from textune.run.prepare import Prepared
 from textune.run.save import update_manifest, weight_megabytes
+from textune.run.seen_rows import find_seen_rows
 from textune.run.test_reads import count_test_reads, note_test_read
 from textune.run.untuned import UntunedBackbone, open_untuned
 from textune.tasks import AnyEvaluation, Task, build_task
@@ -68,12 +70,16 @@ class Measured:
 
 @dataclass(frozen=True)
 class Figures:
-    """All classifiers on one split, the tuned one last, and its most confident errors."""
+    """All classifiers on one split, the tuned one last, and its most confident errors.
+
+    seen: test rows that the run was trained on; None where it was not looked for.
+    """
 
     split: str
     rows: tuple[Measured, ...]
     errors: tuple[ConfidentError, ...]
     probabilities: Probabilities
+    seen: SeenRows | None = None
 
     @property
     def tuned(self) -> AnyEvaluation:
@@ -86,7 +92,7 @@ class Figures:
             "split": self.split,
             "task": self.tuned.task,
             "models": {r.key: r.evaluation.to_dict() | {"seconds": r.seconds} for r in self.rows},
-        }
+        } | ({} if self.seen is None else {"seen_rows": self.seen.to_dict()})
 
 
 def evaluate(prepared: Prepared, training: Training, folder: Path, manifest: Manifest, progress: Progress) -> Figures:
@@ -106,6 +112,8 @@ def evaluate(prepared: Prepared, training: Training, folder: Path, manifest: Man
     if split == "test":
         note_test_read(folder, examples, "train")
     figures = measure_ladder(prepared, training, predictor)
+    if split == "test":
+        figures = replace(figures, seen=_find_seen(figures, predictor, examples, folder))
     write_predictions(folder / "evaluation" / "predictions.parquet", examples, figures.probabilities, predictor)
     whole = training.started_at is not None
     costs = Costs(
@@ -118,6 +126,16 @@ def evaluate(prepared: Prepared, training: Training, folder: Path, manifest: Man
     update_manifest(folder, metrics=summarize_figures(split, figures.tuned), test_reads=count_test_reads(folder))
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # only now is there nothing left to resume
     return figures
+
+
+def _find_seen(figures: Figures, predictor: Predictor, examples: Examples, folder: Path) -> SeenRows | None:
+    """Return the test rows that training saw, with the figures on the others; None where the run keeps no hashes."""
+
+    def measure(rows: NDArray[np.int64]) -> AnyEvaluation:
+        return measure_some(predictor, examples.take(rows), figures.probabilities[rows])
+
+    seen = find_seen_rows(folder, predictor.manifest, examples, measure)
+    return seen if seen.checked else None
 
 
 def measure_ladder(prepared: Prepared, training: Training, predictor: Predictor) -> Figures:
@@ -191,6 +209,8 @@ def write_evaluation(prepared: Prepared, figures: Figures, costs: Costs, folder:
     target.mkdir(exist_ok=True)
     summary = describe_run(manifest, prepared.config.training, costs)
     warnings, history = list_warnings(prepared, folder), read_json_lines(folder / "metrics.jsonl")
+    if figures.seen is not None and figures.seen.seen:  # the rows themselves were warned of when they were read
+        warnings.append(f"without the {figures.split} rows that training saw: {figures.seen.describe_unseen()}")
     content = figures.to_dict() | {
         "summary": dict(summary),
         "costs": vars(costs),

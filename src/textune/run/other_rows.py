@@ -2,50 +2,145 @@
 
 from __future__ import annotations
 
+import json
+import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
-from textune.bundle import Manifest
+from textune.bundle import check_writable
 from textune.config import RunConfig, build_config
-from textune.data import Examples, Labels, NamedColumns, build_labelled, describe_near, read_table
+from textune.data import Examples, NamedColumns, build_labelled, describe_near, read_table
+from textune.errors import BundleError
+from textune.evaluation import SeenRows
+from textune.files import write_text_atomically
 from textune.inference import Predictor
+from textune.run.predictions import labels_of, write_predictions
 from textune.run.save import update_manifest
+from textune.run.seen_rows import SeenRowsWarning, attach_seen, find_seen_rows
 from textune.run.tables import read_options
-from textune.run.test_reads import count_test_reads, note_test_read
+from textune.run.test_reads import TEST_READS, count_test_reads, note_test_read
 from textune.tasks import AnyEvaluation
+
+METRICS, PREDICTIONS = "metrics.json", "predictions.parquet"
+
+
+class NotNotedWarning(UserWarning):
+    """The run's folder cannot be written, so it does not say that test rows were read."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A run on other rows. seen: rows that it was trained on. unwritten: what could not be noted in its folder, why."""
+
+    evaluation: AnyEvaluation
+    probabilities: NDArray[Any]
+    seen: SeenRows
+    unwritten: str | None = None
 
 
 def evaluate(
-    run: str | Path, data: Any, *, device: str = "auto", precision: str = "auto", **settings: Any
+    run: str | Path,
+    data: Any,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    output: str | Path | None = None,
+    **settings: Any,
 ) -> AnyEvaluation:
     """Measure a finished run on other labelled rows and note that these rows were read.
 
     settings: text=, label=, sample= and so on; backbone= and trust= as for `Predictor.load`.
+    output: an empty or new folder for the figures and the predictions.
+    A SeenRowsWarning tells of rows that the run was trained on; `seen` of what is returned has their counts, and
+    `seen.unseen` the figures on the others.
     """
+    place = None if output is None else check_output(output)
     config = build_config(settings)
     predictor = Predictor.load(
         run, backbone=config.model.backbone, device=device, precision=precision, trust=config.model.trust
     )
     examples = read_labelled(predictor, data, config)
-    return measure_predictor(predictor, examples, Path(run))[0]
+    measured = measure_rows(predictor, examples, Path(run), place)
+    if measured.seen.seen or not measured.seen.checked:
+        warnings.warn("; ".join(measured.seen.describe()), SeenRowsWarning, stacklevel=2)
+    if measured.unwritten is not None:
+        warnings.warn(f"{measured.unwritten}; output=FOLDER keeps the results elsewhere", NotNotedWarning, stacklevel=2)
+    return measured.evaluation
 
 
 def measure_predictor(predictor: Predictor, examples: Examples, run: Path) -> tuple[AnyEvaluation, NDArray[Any]]:
     """Return the figures on labelled rows and the probabilities behind them."""
-    manifest, labels = predictor.manifest, labels_of(predictor.manifest)
-    note_test_read(run, examples, "evaluate")
-    update_manifest(run, test_reads=count_test_reads(run))
+    measured = measure_rows(predictor, examples, run)
+    return measured.evaluation, measured.probabilities
+
+
+def measure_rows(predictor: Predictor, examples: Examples, run: Path, output: Path | None = None) -> Measured:
+    """Measure a run on labelled rows: on all of them, and on those that it was not trained on.
+
+    output: a folder for the figures, the predictions and, where the run's folder cannot be written, the note of this
+    reading.
+    """
+    unwritten = _note_read(run, examples, output)
     probabilities = predictor.predict_proba(examples.texts(), examples.text_pairs())
-    evaluation = predictor.task.evaluate(
+
+    def measure(rows: NDArray[np.int64]) -> AnyEvaluation:
+        return measure_some(predictor, examples.take(rows), probabilities[rows])
+
+    seen = find_seen_rows(run, predictor.manifest, examples, measure)
+    evaluation = attach_seen(measure_some(predictor, examples, probabilities), seen)
+    measured = Measured(evaluation, probabilities, seen, unwritten)
+    if output is not None:
+        _write_results(output, measured, predictor, examples)
+    return measured
+
+
+def measure_some(predictor: Predictor, examples: Examples, probabilities: NDArray[Any]) -> AnyEvaluation:
+    """Return the figures of probabilities that a run gave to labelled rows."""
+    labels, task = labels_of(predictor.manifest), predictor.task
+    return task.evaluate(
         probabilities,
-        predictor.task.encode_targets(labels, examples),
-        manifest.labels,
-        seed=manifest.seed,
-        unknown=predictor.task.find_unknown(labels, examples),
+        task.encode_targets(labels, examples),
+        predictor.manifest.labels,
+        seed=predictor.manifest.seed,
+        unknown=task.find_unknown(labels, examples),
     )
-    return evaluation, probabilities
+
+
+def _note_read(run: Path, examples: Examples, output: Path | None) -> str | None:
+    """Note in the run that these rows were read, else in `output`; return why that could not be noted anywhere."""
+    try:
+        note_test_read(run, examples, "evaluate")
+        update_manifest(run, test_reads=count_test_reads(run))
+    except OSError as error:
+        if output is None:
+            reason = error.strerror or error
+            return (
+                f"{run / TEST_READS}: cannot be written ({reason}), so the run does not note that these rows were read"
+            )
+        output.mkdir(parents=True, exist_ok=True)
+        note_test_read(output, examples, "evaluate")
+    return None
+
+
+def check_output(output: str | Path) -> Path:
+    """Return the folder for results; raise BundleError or ConfigError if it has files or cannot be written."""
+    folder = Path(output)
+    if folder.is_symlink() or folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise BundleError(f"{folder}: already exists and is not empty", hint="choose another output folder")
+    check_writable(folder, "output")
+    return folder
+
+
+def _write_results(folder: Path, measured: Measured, predictor: Predictor, examples: Examples) -> None:
+    """Write metrics.json and predictions.parquet."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_predictions(folder / PREDICTIONS, examples, measured.probabilities, predictor)
+    text = json.dumps(measured.evaluation.to_dict(), indent=2, ensure_ascii=False)
+    write_text_atomically(folder / METRICS, text + "\n")
 
 
 def read_labelled(predictor: Predictor, data: Any, config: RunConfig) -> Examples:
@@ -62,8 +157,3 @@ def describe_unknown(predictor: Predictor, examples: Examples) -> list[str]:
     labels = labels_of(predictor.manifest)
     unknown = {label for found in predictor.task.find_unknown(labels, examples) for label in found}
     return [f"{examples.name}: {near}" for near in describe_near(sorted(unknown), labels.names)]
-
-
-def labels_of(manifest: Manifest) -> Labels:
-    """Return the classes of a finished run."""
-    return Labels(manifest.label_values, manifest.labels)

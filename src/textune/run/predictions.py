@@ -9,10 +9,9 @@ from typing import Any
 from numpy.typing import NDArray
 
 from textune.bundle import Manifest
-from textune.data import Examples
+from textune.data import Examples, Labels
 from textune.evaluation import ConfidentError
 from textune.inference import Predictor
-from textune.run.other_rows import labels_of
 from textune.tasks import EvaluatedRows
 
 
@@ -72,6 +71,11 @@ def collect_errors(predictor: Predictor, probabilities: NDArray[Any], examples: 
     labels, task = labels_of(predictor.manifest), predictor.task
     rows = EvaluatedRows(joined_texts(examples), examples.rows(), task.find_unknown(labels, examples))
     return task.find_errors(probabilities, task.encode_targets(labels, examples), labels.names, rows)
+
+
+def labels_of(manifest: Manifest) -> Labels:
+    """Return the classes of a finished run."""
+    return Labels(manifest.label_values, manifest.labels)
 
 
 def joined_texts(examples: Examples) -> list[str]:

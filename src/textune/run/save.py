@@ -25,6 +25,7 @@ from textune.progress import Progress
 from textune.run.calibrate import Calibration, calibrate
 from textune.run.fit import Fitted, count_parameters
 from textune.run.prepare import Prepared
+from textune.run.seen_rows import write_row_hashes
 from textune.tokens import load_tokenizer
 from textune.tokens.batches import EncodedSplit
 from textune.version import __version__, list_versions
@@ -97,7 +98,7 @@ def save(
         temperature=calibration.temperature,
         thresholds=calibration.thresholds,
     )
-    return write_bundle(folder, model, facts, prove=prove)
+    return write_bundle(folder, model, facts, prove=prove, written=write_row_hashes(folder, prepared))
 
 
 def write_bundle(
@@ -107,10 +108,11 @@ def write_bundle(
     *,
     prove: Callable[[Manifest], None] = lambda manifest: None,
     tokenizer: Backbone | None = None,
+    written: Sequence[str] = (),
 ) -> Manifest:
     """Write every file of the bundle, let `prove` raise, write the manifest last, and return it.
 
-    tokenizer: whose tokenizer is saved; default: the backbone's.
+    tokenizer: whose tokenizer is saved; default: the backbone's. written: files of the bundle that are there already.
     """
     backbone = model.backbone
     names = model.method.write_weights(model.module, folder, backbone)
@@ -118,7 +120,7 @@ def write_bundle(
     (folder / "backbone").mkdir(exist_ok=True)
     config = {k: v for k, v in backbone.config.items() if k not in ("_name_or_path", "auto_map")}
     (folder / "backbone" / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    names += ["backbone/config.json", SETTINGS]
+    names += ["backbone/config.json", SETTINGS, *written]
     _let_others_read(folder, names)
     trainable, total = count_parameters(model.module)
     manifest = Manifest(

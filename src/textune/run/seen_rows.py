@@ -1,0 +1,180 @@
+"""The rows that a run has seen: their hashes in the bundle, and which rows of a table are among them."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textune.bundle import Manifest, read_manifest
+from textune.data import Examples, HashedRows, compute_probe, hash_rows, list_keys, match_rows
+from textune.data.row_hashes import (
+    TRAINING_EXACT,
+    TRAINING_NEAR,
+    UNSEEN,
+    VALIDATION_EXACT,
+    VALIDATION_NEAR,
+)
+from textune.errors import BundleError, TextuneError
+from textune.evaluation import Headline, SeenRows
+from textune.files import confined_path
+from textune.run.prepare import Prepared
+from textune.tasks import AnyEvaluation
+
+ROW_HASHES = "data/row_hashes.safetensors"
+NO_HASHES = "this run keeps no hashes of its training rows: whether it was trained on any of these rows is not known"
+_FORM = "textune"
+_PARTS = ("training", "validation")
+E = TypeVar("E", bound=AnyEvaluation)
+
+
+class SeenRowsWarning(UserWarning):
+    """Rows that are evaluated were trained on, or it is not known whether they were."""
+
+
+@dataclass(frozen=True)
+class RowHashes:
+    """The hashes of a run's rows, by part. probe: as `compute_probe`. notes: which rows are not among them."""
+
+    salt: bytes
+    probe: str
+    parts: Mapping[str, HashedRows]
+    notes: tuple[str, ...] = ()
+
+
+def write_row_hashes(folder: Path, prepared: Prepared) -> list[str]:
+    """Write the hashes of training and validation rows; return the file's name, or nothing with row_hashes=false.
+
+    With init= those of the run that this one is built on are among them, because its weights were trained on them.
+    """
+    data = prepared.data
+    if not prepared.config.data.row_hashes:
+        return []
+    before, notes = _read_before(prepared.config.model.init)
+    salt = before.salt if before else hashlib.sha256(data.fingerprint.encode()).digest()[:16]
+    parts = {"training": hash_rows(data.train, salt)}
+    if data.validation is not None:
+        parts["validation"] = hash_rows(data.validation, salt)
+    for name, earlier in (before.parts if before else {}).items():
+        parts[name] = parts[name].join(earlier) if name in parts else earlier
+    _write(folder / ROW_HASHES, RowHashes(salt, compute_probe(salt), parts, notes))
+    return [ROW_HASHES]
+
+
+def _read_before(init: str | None) -> tuple[RowHashes | None, tuple[str, ...]]:
+    if init is None:
+        return None, ()
+    try:
+        before = read_row_hashes(Path(init), read_manifest(init, verify=False))
+    except TextuneError:
+        before = None
+    if before is None or before.probe != compute_probe(before.salt):
+        return None, ("the rows of the run that this one was built on (init=) are not known",)
+    return before, before.notes
+
+
+def _write(path: Path, hashes: RowHashes) -> None:
+    from safetensors.numpy import save_file
+
+    path.parent.mkdir(exist_ok=True)
+    arrays = {
+        f"{name}.{kind}": array
+        for name, part in hashes.parts.items()
+        for kind, array in (("exact", part.exact), ("near", part.near))
+    }
+    facts = {
+        "salt": hashes.salt.hex(),
+        "probe": hashes.probe,
+        "notes": list(hashes.notes),
+        "parts": {name: {"rows": part.rows, "complete": part.complete} for name, part in hashes.parts.items()},
+    }
+    save_file(arrays, str(path), metadata={_FORM: json.dumps(facts)})
+
+
+def read_row_hashes(folder: Path, manifest: Manifest) -> RowHashes | None:
+    """Return the hashes of a run's rows, or None if it keeps none; raise BundleError if they cannot be read."""
+    if ROW_HASHES not in manifest.files:
+        return None
+    from safetensors import SafetensorError, safe_open
+
+    path = confined_path(folder, ROW_HASHES)
+    try:
+        with safe_open(str(path), framework="numpy") as stored:
+            facts: dict[str, Any] = json.loads(stored.metadata()[_FORM])
+            parts = {
+                name: HashedRows(
+                    np.asarray(stored.get_tensor(f"{name}.exact"), np.uint64).reshape(-1),
+                    np.asarray(stored.get_tensor(f"{name}.near"), np.uint8).reshape(-1, 16),
+                    int(part["rows"]),
+                    bool(part["complete"]),
+                )
+                for name, part in facts["parts"].items()
+                if name in _PARTS
+            }
+        return RowHashes(bytes.fromhex(facts["salt"]), str(facts["probe"]), parts, tuple(map(str, facts["notes"])))
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise BundleError(
+            f"{path}: the hashes of the training rows cannot be read: {error}",
+            hint="restore the file from a copy of the run",
+        ) from error
+
+
+def find_seen_rows(
+    folder: Path, manifest: Manifest, examples: Examples, measure: Callable[[NDArray[np.int64]], Any]
+) -> SeenRows:
+    """Count the rows that a run has seen.
+
+    measure: returns the figures on the rows at some positions; called where some rows were seen and others not.
+    """
+    return _find(folder, manifest, list_keys(examples.texts(), examples.text_pairs()), measure)
+
+
+def find_seen_texts(
+    folder: Path, manifest: Manifest, texts: Sequence[str], measure: Callable[[NDArray[np.int64]], Headline]
+) -> SeenRows:
+    """Count the texts that a run has seen; `measure` as for `find_seen_rows`, but the one figure that matters."""
+    return _find(folder, manifest, list_keys(texts), lambda rows: OneFigure(measure(rows)))
+
+
+@dataclass(frozen=True)
+class OneFigure:
+    """The figures on the unseen texts, where there is one alone."""
+
+    headline: Headline
+
+
+def _find(
+    folder: Path, manifest: Manifest, keys: Sequence[str], measure: Callable[[NDArray[np.int64]], Any]
+) -> SeenRows:
+    rows = len(keys)
+    hashes = read_row_hashes(folder, manifest)
+    if hashes is None or hashes.probe != compute_probe(hashes.salt):
+        reason = NO_HASHES if hashes is None else f"{NO_HASHES} (they were made by another version)"
+        return SeenRows(rows, notes=(reason,), checked=False)
+    found, notes = match_rows(hashes.parts, keys, hashes.salt)
+    counts = {code: int((found == code).sum()) for code in range(VALIDATION_NEAR + 1)}
+    unseen = np.flatnonzero(found == UNSEEN)
+    return SeenRows(
+        rows,
+        training_exact=counts[TRAINING_EXACT],
+        training_near=counts[TRAINING_NEAR],
+        validation_exact=counts[VALIDATION_EXACT],
+        validation_near=counts[VALIDATION_NEAR],
+        unseen=measure(unseen) if 0 < len(unseen) < rows else None,
+        notes=(*hashes.notes, *notes),
+    )
+
+
+def attach_seen(evaluation: E, seen: SeenRows) -> E:
+    """Return the figures with the seen rows beside them, where the task's figures have a place for them."""
+    fields: Any = evaluation
+    if not any(field.name == "seen" for field in dataclasses.fields(fields)):
+        return evaluation
+    return dataclasses.replace(fields, seen=seen)  # type: ignore[no-any-return]
