@@ -146,7 +146,7 @@ def print_evaluation(evaluation: AnyEvaluation) -> None:
 
 def gather_settings(words: Sequence[str], first: str | None = None) -> dict[str, Any]:
     """Merge the first argument (data, or a YAML file of settings) with the key=value words after it."""
-    from textune.config import load_settings, merge_settings, parse_settings
+    from textune.config import load_given_settings, merge_settings, parse_settings
 
     words = list(words)
     if first is not None and "=" in first and not Path(first).exists() and not first.startswith(("hub:", "embedded:")):
@@ -156,7 +156,7 @@ def gather_settings(words: Sequence[str], first: str | None = None) -> dict[str,
     if first is None:
         return settings
     if Path(first).suffix.lower() in (".yaml", ".yml"):
-        return merge_settings(load_settings(first), settings)
+        return load_given_settings(first, settings)
     return merge_settings({"data": first}, settings)
 
 

@@ -8,6 +8,7 @@ unparsed here; `textune.methods` checks them.
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -100,7 +101,13 @@ class ModelConfig:
         "what an encoder's head reads: the first token or the mean over tokens; default: as the checkpoint was trained",
         choices=POOLINGS,
     )
-    trust: str | None = option(None, "exact name of a backbone whose Python code and pickle weights may be loaded")
+    random_weights: tuple[str, ...] | None = option(
+        None, "modules that the checkpoint lacks and that may start from random weights, besides the head"
+    )
+    trust: str | None = option(
+        None,
+        "exact name of a backbone whose Python code and pickle weights may be loaded in this call; no file can set it",
+    )
 
 
 @dataclass(frozen=True)
@@ -210,8 +217,8 @@ class RunConfig:
         return {key: _plain(value) for key, value in flat.items()}
 
     def identity(self) -> dict[str, Any]:
-        """Return the settings that decide what is trained, without name, folder and logging."""
-        return {k: v for k, v in self.to_dict().items() if k not in ("name", "runs_dir", "tensorboard")}
+        """Return the settings that decide what is trained, without name, folder, logging and trust."""
+        return {k: v for k, v in self.to_dict().items() if k not in ("name", "runs_dir", "tensorboard", *NEVER_STORED)}
 
     def replace(self, **flat: Any) -> RunConfig:
         """Return a copy with flat settings replaced; raise ConfigError like `build_config`."""
@@ -225,6 +232,8 @@ _GROUPS: dict[str, type] = {
     "training": TrainingConfig,
 }
 _TOP_LEVEL = ("name", "runs_dir")
+NEVER_STORED = ("trust",)
+"""Settings that hold for one call only: whoever sends a file must not decide whose code runs here."""
 
 
 def _fields_of(group: str) -> tuple[dataclasses.Field[Any], ...]:
@@ -263,7 +272,27 @@ def parse_settings(pairs: Iterable[str]) -> dict[str, Any]:
 
 
 def load_settings(path: str | Path) -> dict[str, Any]:
-    """Read flat settings from a YAML file; raise ConfigError if it is not a mapping."""
+    """Read flat settings from a YAML file, without those that no file can set; raise ConfigError if it is no mapping."""
+    return {key: value for key, value in _read_yaml(path).items() if key not in NEVER_STORED}
+
+
+def load_given_settings(path: str | Path, words: Mapping[str, Any]) -> dict[str, Any]:
+    """Read a YAML file that was named in this call and merge the call's own settings over it.
+
+    Raises ConfigError like `load_settings`, and where the file sets what only the call itself can set.
+    """
+    content = _read_yaml(path)
+    for key in NEVER_STORED:
+        if content.get(key) is not None and key not in words:
+            setting = shlex.quote(f"{key}={content[key]}")
+            raise ConfigError(
+                f"{path}: {key}: only counts on the command line, not in a file",
+                hint=f"remove it from the file; if you trust that model's source, add {setting} to the command",
+            )
+    return merge_settings({key: value for key, value in content.items() if key not in NEVER_STORED}, words)
+
+
+def _read_yaml(path: str | Path) -> dict[str, Any]:
     import yaml
 
     try:
@@ -279,8 +308,13 @@ def write_settings(config: RunConfig, path: Path) -> None:
     """Write the settings that are not None as YAML for `load_settings`."""
     import yaml
 
-    flat = {key: value for key, value in config.to_dict().items() if value is not None}
+    flat = list_stored(config)
     write_text_atomically(path, yaml.safe_dump(flat, sort_keys=False, allow_unicode=True))
+
+
+def list_stored(config: RunConfig) -> dict[str, Any]:
+    """Return the flat settings that a file holds: those that are set, without trust."""
+    return {key: value for key, value in config.to_dict().items() if value is not None and key not in NEVER_STORED}
 
 
 def merge_settings(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textune.backbones import load_classifier
+from textune.backbones.checks import check_random_weights
 from textune.backbones.families import Family
 from textune.bundle import PLAN, SETTINGS
 from textune.config import write_settings
@@ -193,7 +194,9 @@ def build_model(prepared: Prepared, *, bare: bool = False) -> tuple[torch.nn.Mod
         load_kwargs=prepared.method.load_kwargs(family),
         pooling=replace(prepared.pooling, skip=0) if bare else prepared.pooling,
         model_class=prepared.task.model_class,
+        random_weights=prepared.config.model.random_weights or (),
     )
+    check_random_weights(prepared.backbone.id, prepared.config.model.random_weights or (), new_modules)
     if training.head_init == PROBE:
         straighten_hidden_layer(module, family, new_modules)
     set_starting_bias(module, new_modules, prepared.objective.starting_bias(prepared.train.targets))

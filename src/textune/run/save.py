@@ -60,6 +60,7 @@ class BundleFacts:
     task: str = "single_label"
     long_text: LongText = TRUNCATE
     pooling: str | None = None
+    random_weights: tuple[str, ...] = ()
     temperature: float = 1.0
     thresholds: tuple[float, ...] | None = None
 
@@ -94,6 +95,7 @@ def save(
         task=data.task,
         long_text=prepared.long_text,
         pooling=prepared.pooling.form,
+        random_weights=prepared.config.model.random_weights or (),
         temperature=calibration.temperature,
         thresholds=calibration.thresholds,
     )
@@ -184,6 +186,7 @@ def check_reload(folder: Path, manifest: Manifest, model: TrainedModel, prepared
         backbone=str(backbone.folder) if backbone.local else None,
         device=engine.device.type,
         precision="fp32",
+        trust=backbone.trust,
         merge=False,
         engine="reference",
     )
