@@ -103,6 +103,11 @@ class Backbone:
         return int(token or 0)
 
     @property
+    def needs_trust(self) -> bool:
+        """Whether the model has its own code or pickled weights."""
+        return "auto_map" in self.config or any(path.suffix == ".bin" for path in list_weight_files(self.folder))
+
+    @property
     def trust(self) -> str | None:
         """The `trust` with which the same call loads this model again, or None if it is not trusted."""
         return (str(self.folder) if self.local else self.id) if self.trusted else None

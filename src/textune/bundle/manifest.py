@@ -69,6 +69,7 @@ class Manifest:
     pooling: "first", "mean", "last" or "native" (`textune.backbones.pooling`); None in bundles older than the setting:
     the architecture's default.
     random_weights: modules besides the head that the checkpoint lacked and that were allowed to start at random.
+    needs_trust: whether the base model has code of its own or pickled weights, which each call must trust by name.
     exported: form, padding and measured quality of an ONNX export; empty for a run.
     """
 
@@ -91,6 +92,7 @@ class Manifest:
     created: str
     new_modules: tuple[str, ...] = ()
     random_weights: tuple[str, ...] = ()
+    needs_trust: bool = False
     long_text: LongText = field(default_factory=LongText)
     pooling: str | None = None
     temperature: float = 1.0

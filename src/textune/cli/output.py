@@ -131,6 +131,9 @@ def print_run(run: Run) -> None:
 def next_command(run: Run) -> str:
     """Return a command that classifies with the run, ready to be pasted."""
     folder = shlex.quote(str(run.folder))
+    if run.manifest.needs_trust:  # by the name that the manifest has: a folder's own, or the hub id
+        name = run.manifest.base_model.id.replace("'", "'\"'\"'")
+        folder += f" trust='{name}'"
     if run.manifest.columns.text_pair is not None:  # a pair cannot be typed, a table has both texts
         return f"textune predict {folder} FILE.csv"
     return f'textune predict {folder} "a text to classify"'

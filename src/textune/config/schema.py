@@ -272,7 +272,7 @@ def parse_settings(pairs: Iterable[str]) -> dict[str, Any]:
 
 
 def load_settings(path: str | Path) -> dict[str, Any]:
-    """Read flat settings from a YAML file, without those that no file can set; raise ConfigError if it is no mapping."""
+    """Read flat settings from a YAML file, but those that no file can set; raise ConfigError if it is no mapping."""
     return {key: value for key, value in _read_yaml(path).items() if key not in NEVER_STORED}
 
 
@@ -315,6 +315,11 @@ def write_settings(config: RunConfig, path: Path) -> None:
 def list_stored(config: RunConfig) -> dict[str, Any]:
     """Return the flat settings that a file holds: those that are set, without trust."""
     return {key: value for key, value in config.to_dict().items() if value is not None and key not in NEVER_STORED}
+
+
+def list_call_words(config: RunConfig) -> list[str]:
+    """Return the settings that a file cannot hold as words of a command, for a child of this very call."""
+    return [f"trust={config.model.trust}"] if config.model.trust is not None else []
 
 
 def merge_settings(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,7 @@ from textune.bundle import (
     refuse_exported,
 )
 from textune.config import RunConfig, build_config, load_settings
-from textune.errors import BundleError
+from textune.errors import BundleError, TextuneError
 from textune.files import read_json
 from textune.inference import Predictor
 from textune.process.interrupt import RunInterrupted
@@ -29,6 +30,7 @@ from textune.progress import Progress, open_progress
 from textune.run.evaluate import Training, evaluate
 from textune.run.fit import fit
 from textune.run.other_rows import evaluate as evaluate_rows
+from textune.run.places import add_trust, check_resumable, find_places
 from textune.run.prepare import Prepared, Shared, prepare
 from textune.run.save import save
 from textune.run.start import adopt_init, choose_folder, refuse_changes, refuse_several_processes
@@ -99,6 +101,8 @@ def train_config(
             evaluate(prepared, replace(training, started_at=started_at), folder, manifest, progress)
             return load_run(folder)
         except BaseException as error:
+            if isinstance(error, TextuneError):
+                add_trust(error, config.model.trust)
             if not isinstance(error, RunInterrupted) and not (folder / "checkpoints").is_dir():
                 shutil.rmtree(folder, ignore_errors=True)  # there is nothing to keep
             raise
@@ -112,13 +116,17 @@ def train_and_save(
     return save(prepared, fitted, folder, progress), Training(fitted.seconds, fitted.head)
 
 
-def resume(run: str | Path, data: Any = None, *, progress: Progress | None = None, **frames: Any) -> Run:
+def resume(run: str | Path, data: Any = None, *, progress: Progress | None = None, **settings: Any) -> Run:
     """Continue an interrupted run exactly from its last complete checkpoint.
 
-    data, test= and validation=: the data frames, if the run was started on data frames.
+    data, test= and validation=: the data frames, if the run was started on data frames; else where the tables are now,
+    as backbone= and init= for folders. trust: as for `train`; it is never taken from the run's own files.
     Raises BundleError if settings or data changed.
     """
-    folder = Path(run)
+    folder, given = Path(run), settings | ({} if data is None else {"data": data})
+    check_resumable(given)
+    frames = {k: v for k, v in given.items() if not isinstance(v, str | Path)}
+    moved = {k: str(v) for k, v in given.items() if isinstance(v, str | Path)}
     progress = progress or open_progress()
     if not has_begun(folder):
         raise BundleError(
@@ -130,7 +138,7 @@ def resume(run: str | Path, data: Any = None, *, progress: Progress | None = Non
     if folder.resolve().parent.name == "trials" and (folder.resolve().parents[1] / SWEEP).is_file():
         raise BundleError(
             f"{folder}: is a trial of a search; only the search can resume it",
-            hint=f"textune resume {folder.parent.parent}",
+            hint=f"textune resume {shlex.quote(str(folder.parent.parent))}",
         )
     config = build_config(load_settings(folder / SETTINGS))
     config = replace(config, name=folder.name, runs_dir=str(folder.parent))
@@ -140,10 +148,16 @@ def resume(run: str | Path, data: Any = None, *, progress: Progress | None = Non
         if (folder / "textune.json").is_file() and read_manifest(folder, verify=False).metrics:
             progress.say(f"{folder}: this run is already finished")
             return load_run(folder)
-        refuse_changes("the settings", plan.get("settings", {}), config.identity())
-        prepared = prepare(config, progress, Shared(frames | ({} if data is None else {"data": data})))
-        manifest, training = train_and_save(prepared, folder, progress, plan)
-        evaluate(prepared, training, folder, manifest, progress)
+        settings_then = {k: v for k, v in plan.get("settings", {}).items() if k != "trust"}  # stored by older versions
+        refuse_changes("the settings", settings_then, config.identity())
+        config = find_places(config, plan, folder, given).replace(**moved)
+        try:
+            prepared = prepare(config, progress, Shared(frames))
+            manifest, training = train_and_save(prepared, folder, progress, plan)
+            evaluate(prepared, training, folder, manifest, progress)
+        except TextuneError as error:
+            add_trust(error, config.model.trust)
+            raise
         return load_run(folder)
 
 

@@ -135,6 +135,7 @@ def write_bundle(
         textune_version=__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         new_modules=model.new_modules,
+        needs_trust=backbone.needs_trust,
         files=hash_files(folder, names),
     )
     prove(manifest)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import shlex
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -91,7 +92,7 @@ def save_checkpoint(
         ):
             raise BundleError(
                 f"{folder}: the disk is full; the checkpoint at step {state.step} was not saved, older ones are intact",
-                hint=f"free some space, then: textune resume {folder.parent}",
+                hint=f"free some space, then: textune resume {shlex.quote(str(folder.parent))}",
             ) from error
         raise
     return target

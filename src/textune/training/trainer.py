@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -379,7 +380,7 @@ class Trainer:
         raise RunInterrupted(
             f"stopped at step {step} of {self.total_steps}; checkpoint saved",
             signal_number,
-            hint=f"continue it with: textune resume {self._folder}",
+            hint=f"continue it with: textune resume {shlex.quote(str(self._folder))}",
         )
 
     def _finish(self, state: CheckpointState, *, paused: bool = False) -> TrainingResult:
