@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from textune.cli.output import JSON_HELP, print_json
 
+if TYPE_CHECKING:
+    from textune.inference import LoadOptions
+
 
 def export(
     run: str = typer.Argument(..., metavar="RUN", help="A run folder."),
+    settings: list[str] = typer.Argument(None, metavar="[KEY=VALUE]...", help="backbone=, trust="),
     to: str = typer.Option("merged", "--to", help="merged (for transformers), or onnx or onnx-int8 (no torch needed)."),
     output: Path = typer.Option(None, "--output", "-o", help="Output folder; default: RUN-FORM."),
     backbone: str = typer.Option(None, "--backbone", help="Path of the base model, if it was a local folder."),
@@ -21,21 +26,32 @@ def export(
 ) -> None:
     """Export a run for use with other tools."""
     from textune.bundle import EXPORTED_FORMS, read_manifest
+    from textune.config import parse_settings
     from textune.errors import ConfigError
 
     if to not in ("merged", *EXPORTED_FORMS):
         raise ConfigError(f"--to {to}: unknown form", hint=f"known: merged, {', '.join(EXPORTED_FORMS)}")
     if to != "onnx-int8" and (data or force):
         raise ConfigError("--data and --force only apply with --to onnx-int8")
+    from textune.inference import LoadOptions
+
+    given = parse_settings(settings or []) | ({} if backbone is None else {"backbone": backbone})
+    if wrong := [name for name in given if name not in ("backbone", "trust")]:
+        raise ConfigError(f"{wrong[0]}=: an export takes no such setting", hint="it takes backbone= and trust=")
+    base = LoadOptions(given.get("backbone"), trust=given.get("trust"))
     if to != "merged":
-        _export_onnx(run, to, output, data, force, backbone, overwrite, json_output)
+        _export_onnx(run, to, output, data, force, base, overwrite, json_output)
         return
     from textune.export.merged import describe_export, describe_losses, export_merged
     from textune.progress import open_progress
 
     folder = Path(run)
     written = export_merged(
-        folder, output or folder.with_name(f"{folder.name}-merged"), backbone=backbone, overwrite=overwrite
+        folder,
+        output or folder.with_name(f"{folder.name}-merged"),
+        backbone=base.backbone,
+        overwrite=overwrite,
+        trust=base.trust,
     )
     summary = describe_export(written)
     if losses := describe_losses(read_manifest(folder, verify=False)):
@@ -63,7 +79,7 @@ def _export_onnx(
     output: Path | None,
     data: str | None,
     force: bool,
-    backbone: str | None,
+    base: LoadOptions,
     overwrite: bool,
     json_output: bool,
 ) -> None:
@@ -79,7 +95,7 @@ def _export_onnx(
         from textune.inference import Predictor
         from textune.run.other_rows import read_labelled
 
-        predictor = Predictor.load(run, backbone=backbone, device="cpu")
+        predictor = Predictor.load(run, backbone=base.backbone, device="cpu", trust=base.trust)
         examples = read_labelled(predictor, data, build_config({}))
     quality = export_onnx(
         run,
@@ -87,7 +103,7 @@ def _export_onnx(
         form=form,
         measure_on=None if examples is None else (examples, f"rows of {Path(data or '').name}"),
         force=force,
-        backbone=backbone,
+        backbone=base,
         overwrite=overwrite,
     )
     if form == "onnx-int8" and quality is None:

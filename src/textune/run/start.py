@@ -27,8 +27,9 @@ from textune.methods import Method, check_fit, resolve
 
 
 def hash_plan(plan: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of a run's plan: settings, data, backbone and probes."""
-    return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
+    """Return the SHA-256 of a run's plan: settings, data, backbone and probes, wherever the files are."""
+    content = {key: value for key, value in plan.items() if key != "places"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def refuse_changes(what: str, then: Mapping[Any, Any], now: Mapping[Any, Any], *, whose: str = "the run") -> None:
