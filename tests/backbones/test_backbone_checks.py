@@ -71,6 +71,10 @@ def add_words_to_the_tokenizer(folder: Path, config: dict[str, Any]) -> None:
     tokenizer.save(str(folder / "tokenizer.json"))
 
 
+def pad_with_a_word(folder: Path, config: dict[str, Any]) -> None:
+    config["pad_token_id"] = 30
+
+
 PLANTED: dict[Change, str] = {
     rename_weights: "lack",
     drop_a_weight: "lack",
@@ -78,6 +82,7 @@ PLANTED: dict[Change, str] = {
     ask_for_a_layer: "lack",
     ask_for_a_layer_less: "its weights have a layer 1",
     forget_the_tokenizer: "no tokenizer",
+    pad_with_a_word: "pad_token_id 30 is the ordinary token",
     add_words_to_the_tokenizer: "embeddings only ids below",
 }
 SHARED_LAYERS = {("albert", ask_for_a_layer), ("albert", ask_for_a_layer_less)}  # all layers have the same weights

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from textune.tokens import Tokenized
 
 MUCH_UNKNOWN, NEARLY_ALL_UNKNOWN = 0.1, 0.5
+_SPECIAL = re.compile(r"[<\[].+[>\]]", re.DOTALL)
+"""What special tokens look like: <pad>, [PAD], <|endoftext|>."""
 _POOLER = re.compile(r"(^|\.)pooler(\.|$)")
 _NO_MATTER = frozenset(
     (
@@ -159,6 +161,14 @@ def check_tokenizer(model_id: str, family: Family, config: Mapping[str, Any], to
                 f"backbone {model_id}: pad_token_id {pad} is not below vocab_size {size}",
                 hint="correct pad_token_id in its config.json",
             )
+    pad = config.get("pad_token_id")
+    word = None if pad is None or int(pad) < 0 else tokenizer.id_to_token(int(pad))
+    if word is not None and int(pad or 0) not in tokenizer.get_added_tokens_decoder() and not _SPECIAL.fullmatch(word):
+        raise ModelError(
+            f"backbone {model_id}: pad_token_id {pad} is the ordinary token '{word}' of its tokenizer, which would be "
+            "taken for padding",
+            hint="correct pad_token_id in its config.json, or give the tokenizer that the model was trained with",
+        )
     if not family.decoder and not tokenizer.num_special_tokens_to_add(False):
         raise ModelError(
             f"backbone {model_id}: its tokenizer adds no special token to a text, and a {family.name} model reads one",
