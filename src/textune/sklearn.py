@@ -101,7 +101,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if self._predictor is None:
             from textune.inference import load
 
-            self._predictor = load(self.run_folder_)
+            self._predictor = load(self.run_folder_, trust=(self.settings or {}).get("trust"))
         return np.asarray(self._predictor.predict_proba(_list_texts(X)))
 
     def predict(self, X: Sequence[str]) -> NDArray[Any]:  # noqa: N803

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,8 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from textune.backbones import load_classifier, resolve_backbone
-from textune.backbones.checks import check_tokenizer
+from textune.backbones.checks import check_random_weights, check_tokenizer, refuse_other_config
+from textune.config import load_settings
 from textune.errors import ModelError
 from textune.inference import Predictor
 from textune.tokens import VOCABULARY_FILES, encode_texts, load_tokenizer
@@ -69,6 +71,10 @@ def add_words_to_the_tokenizer(folder: Path, config: dict[str, Any]) -> None:
     tokenizer.save(str(folder / "tokenizer.json"))
 
 
+def pad_with_a_word(folder: Path, config: dict[str, Any]) -> None:
+    config["pad_token_id"] = 30
+
+
 PLANTED: dict[Change, str] = {
     rename_weights: "lack",
     drop_a_weight: "lack",
@@ -76,6 +82,7 @@ PLANTED: dict[Change, str] = {
     ask_for_a_layer: "lack",
     ask_for_a_layer_less: "its weights have a layer 1",
     forget_the_tokenizer: "no tokenizer",
+    pad_with_a_word: "pad_token_id 30 is the ordinary token",
     add_words_to_the_tokenizer: "embeddings only ids below",
 }
 SHARED_LAYERS = {("albert", ask_for_a_layer), ("albert", ask_for_a_layer_less)}  # all layers have the same weights
@@ -107,6 +114,94 @@ def test_a_checkpoint_may_lack_its_pooler_and_its_head(backbones: dict[str, Path
     assert len(kept) < len(weights)
     save_file(kept, tmp_path / "bert" / "model.safetensors", {"format": "pt"})
     load(tmp_path / "bert")
+
+
+RANDOM = (drop_a_weight, ask_for_more_words, ask_for_a_layer)
+METHODS = (
+    "full",
+    "head",
+    "lora",
+    "bitfit",
+    "adapter",
+    "ia3",
+    "ln_tuning",
+    "prefix",
+    "prompt",
+    "p_tuning",
+    "vera",
+    "qlora",
+)
+
+NOT_TRAINED = {
+    ("qlora", "ask_for_a_layer"),
+    *((method, plant) for method in ("prompt", "p_tuning") for plant in ("drop_a_weight", "ask_for_more_words")),
+}
+"""What a method cannot train is refused before the first step."""
+
+
+def plant_lack(plant: Change, source: Path, folder: Path) -> Path:
+    shutil.copytree(source, folder)
+    config = json.loads((folder / "config.json").read_text())
+    plant(folder, config)
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def find_setting(error: ModelError) -> str:
+    found = re.search(r"random_weights=(\S+)", error.hint or "")
+    assert found is not None
+    return found[1]
+
+
+@pytest.mark.parametrize("plant", RANDOM, ids=lambda plant: plant.__name__)
+@pytest.mark.parametrize("method", METHODS)
+def test_named_modules_may_start_random(
+    method: str, plant: Change, backbones: dict[str, Path], tmp_path: Path, few_reviews: Path
+) -> None:
+    """The setting that the refusal names is the one that is taken, and the run is saved, reloaded and told."""
+    folder = plant_lack(plant, backbones["distilbert"], tmp_path / "lacking")
+    settings = {"method": method, "epochs": 1, "threads": 1}
+    with pytest.raises(ModelError) as refused:
+        train_tiny(few_reviews, folder, tmp_path / "run", **settings)
+    setting = find_setting(refused.value)
+    if (method, plant.__name__) in NOT_TRAINED:
+        with pytest.raises(ModelError, match=r"cannot train .* would start from random weights"):
+            train_tiny(few_reviews, folder, tmp_path / "run", **settings, random_weights=setting)
+        return
+    run = train_tiny(few_reviews, folder, tmp_path / "run", **settings, random_weights=setting)
+    assert run.manifest.random_weights == tuple(setting.split(","))
+    assert load_settings(run.folder / "config.yaml")["random_weights"] == setting.split(",")
+    assert "random_weights=" in "".join(run.metrics["warnings"])
+    assert "from random weights" in (run.folder / "README.md").read_text()
+    Predictor.load(run.folder, backbone=str(folder)).predict(["a good film"])
+
+
+@pytest.mark.parametrize("plant", RANDOM, ids=lambda plant: plant.__name__)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_refusal_names_what_would_start_random(
+    family: str, plant: Change, backbones: dict[str, Path], tmp_path: Path
+) -> None:
+    if (family, plant) in SHARED_LAYERS:
+        pytest.skip("all layers have the same weights")
+    backbone = resolve_backbone(str(plant_lack(plant, backbones[family], tmp_path / "lacking")))
+    with pytest.raises(ModelError) as refused:
+        load_classifier(backbone, ("a", "b"))
+    names = find_setting(refused.value).split(",")
+    assert len(names) == 1
+    _, new_modules = load_classifier(backbone, ("a", "b"), random_weights=names)
+    check_random_weights(backbone.id, names, new_modules)
+    with pytest.raises(ModelError, match=r"random_weights=elsewhere: the weights of lacking lack no such module"):
+        check_random_weights(backbone.id, ["elsewhere"], new_modules)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_another_config_of_the_same_weights_is_refused(family: str, backbones: dict[str, Path]) -> None:
+    config = json.loads((backbones[family] / "config.json").read_text())
+    written = {"transformers_version": "1.0", "id2label": {"0": "x"}, "dtype": "float16", "use_cache": False}
+    refuse_other_config("base", config, config | written)
+    heads = {"distilbert": "n_heads", "gpt2": "n_head"}.get(family, "num_attention_heads")
+    with pytest.raises(ModelError, match=rf"{heads} is {config[heads] * 2}, was {config[heads]}"):
+        refuse_other_config("base", config, config | {heads: config[heads] * 2})
 
 
 def test_positions_begin_after_the_padding_id(tmp_path: Path, reviews: Path) -> None:

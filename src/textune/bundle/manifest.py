@@ -68,6 +68,8 @@ class Manifest:
     imported: peft_type and peft_version of the adapter folder that the run was imported from; empty for a trained run.
     pooling: "first", "mean", "last" or "native" (`textune.backbones.pooling`); None in bundles older than the setting:
     the architecture's default.
+    random_weights: modules besides the head that the checkpoint lacked and that were allowed to start at random.
+    needs_trust: whether the base model has code of its own or pickled weights, which each call must trust by name.
     exported: form, padding and measured quality of an ONNX export; empty for a run.
     """
 
@@ -89,6 +91,8 @@ class Manifest:
     textune_version: str
     created: str
     new_modules: tuple[str, ...] = ()
+    random_weights: tuple[str, ...] = ()
+    needs_trust: bool = False
     long_text: LongText = field(default_factory=LongText)
     pooling: str | None = None
     temperature: float = 1.0
@@ -180,8 +184,8 @@ def _build_manifest(content: Mapping[str, Any]) -> Manifest:
     )
     if "long_text" in values:
         values["long_text"] = _build_long_text(values["long_text"])
-    for name in ("labels", "label_values", "new_modules"):
-        values[name] = tuple(str(v) for v in values[name])
+    for name in ("labels", "label_values", "new_modules", "random_weights"):
+        values[name] = tuple(str(v) for v in values.get(name, ()))
     if values.get("thresholds") is not None:
         values["thresholds"] = tuple(float(v) for v in values["thresholds"])
     return Manifest(**values)

@@ -5,15 +5,21 @@ from __future__ import annotations
 import json
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from textune.cli.output import JSON_HELP, TEXT, next_command, print_json
 
+if TYPE_CHECKING:
+    from textune.inference import LoadOptions
+
 
 def export(
     run: str = typer.Argument(..., metavar="RUN", help="A run folder."),
-    form: str = typer.Argument(None, metavar="[FORM]", help="Same as --to."),
+    words: list[str] = typer.Argument(
+        None, metavar="[FORM] [KEY=VALUE]...", help="The form, as --to; backbone=, trust="
+    ),
     to: str = typer.Option(
         None, "--to", "--format", help="merged (for transformers, the default), or onnx or onnx-int8 (no torch needed)."
     ),
@@ -26,20 +32,30 @@ def export(
 ) -> None:
     """Export a run for use with other tools."""
     from textune.bundle import EXPORTED_FORMS, read_manifest
+    from textune.config import parse_settings
     from textune.errors import ConfigError
     from textune.files import hold_place
 
-    if form is not None and to is not None and form != to:
-        raise ConfigError(f"two forms: {form} and --to {to}", hint="give one of them")
-    to = to or form or "merged"
+    forms = list(dict.fromkeys([*(word for word in words or [] if "=" not in word), *([] if to is None else [to])]))
+    if len(forms) > 1:
+        raise ConfigError(f"two forms: {forms[0]} and --to {forms[1]}", hint="give one of them")
+    to = forms[0] if forms else "merged"
     if to not in ("merged", *EXPORTED_FORMS):
         raise ConfigError(f"--to {to}: unknown form", hint=f"known: merged, {', '.join(EXPORTED_FORMS)}")
     if to != "onnx-int8" and (data or force):
         raise ConfigError("--data and --force only apply with --to onnx-int8")
+    from textune.inference import LoadOptions
+
+    given = parse_settings([word for word in words or [] if "=" in word]) | (
+        {} if backbone is None else {"backbone": backbone}
+    )
+    if wrong := [name for name in given if name not in ("backbone", "trust")]:
+        raise ConfigError(f"{wrong[0]}=: an export takes no such setting", hint="it takes backbone= and trust=")
+    base = LoadOptions(given.get("backbone"), trust=given.get("trust"))
     if to != "merged":
         target = output or _default_target(run, to)
         with hold_place(target):
-            _export_onnx(run, to, target, data, force, backbone, overwrite, json_output)
+            _export_onnx(run, to, target, data, force, base, overwrite, json_output)
         return
     from textune.export.merged import describe_export, describe_losses, export_merged
     from textune.progress import open_progress
@@ -47,7 +63,7 @@ def export(
     folder = Path(run)
     target = output or _default_target(run, to)
     with hold_place(target):
-        written = export_merged(folder, target, backbone=backbone, overwrite=overwrite)
+        written = export_merged(folder, target, backbone=base.backbone, overwrite=overwrite, trust=base.trust)
     summary = describe_export(written)
     manifest = read_manifest(folder, verify=False)
     if losses := describe_losses(manifest):
@@ -84,7 +100,7 @@ def _export_onnx(
     target: Path,
     data: str | None,
     force: bool,
-    backbone: str | None,
+    base: LoadOptions,
     overwrite: bool,
     json_output: bool,
 ) -> None:
@@ -100,7 +116,7 @@ def _export_onnx(
         from textune.inference import Predictor
         from textune.run.other_rows import read_labelled
 
-        predictor = Predictor.load(run, backbone=backbone, device="cpu")
+        predictor = Predictor.load(run, backbone=base.backbone, device="cpu", trust=base.trust)
         examples = read_labelled(predictor, data, build_config({}))
     quality = export_onnx(
         run,
@@ -108,7 +124,7 @@ def _export_onnx(
         form=form,
         measure_on=None if examples is None else (examples, f"rows of {Path(data or '').name}"),
         force=force,
-        backbone=backbone,
+        backbone=base,
         overwrite=overwrite,
     )
     if form == "onnx-int8" and quality is None:

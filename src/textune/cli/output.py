@@ -154,18 +154,20 @@ def next_command(
     """
     from textune.config import load_settings
 
+    escaped = (trust or "").replace("'", "'\"'\"'")
+    trusted = f" trust='{escaped}'" if trust else ""
     written = (trained or folder) / SETTINGS
     settings = load_settings(written) if written.is_file() else {}
-    loading = [f"trust={trust}"] if trust else []
+    loading = []
     if place := _name_backbone(manifest, backbone or settings.get("backbone")):
         loading.append(f"backbone={place}")
     if manifest.columns.text_pair is None:
-        return show_command("predict", folder, TEXT, *loading)
+        return show_command("predict", folder, TEXT, *loading) + trusted
     for role in ("test", "data"):  # a pair cannot be typed, a table has both texts
         table = Path(str(settings.get(role) or ""))
         if table.is_file() and os.access(table.parent, os.W_OK) and not (role == "test" and _has_own_columns(settings)):
             reading = [f"{name}={settings[name]}" for name in ("encoding", "delimiter") if settings.get(name)]
-            return show_command("predict", folder, table, "--overwrite", *loading, *reading)
+            return show_command("predict", folder, table, "--overwrite", *loading, *reading) + trusted
     return show_command("inspect", folder)
 
 
@@ -193,7 +195,7 @@ def print_evaluation(evaluation: AnyEvaluation) -> None:
 
 def gather_settings(words: Sequence[str], first: str | None = None) -> dict[str, Any]:
     """Merge the first argument (data, or a YAML file of settings) with the key=value words after it."""
-    from textune.config import load_settings, merge_settings, parse_settings
+    from textune.config import load_given_settings, merge_settings, parse_settings
 
     words = list(words)
     if first is not None and "=" in first and not Path(first).exists() and not first.startswith(("hub:", "embedded:")):
@@ -203,7 +205,7 @@ def gather_settings(words: Sequence[str], first: str | None = None) -> dict[str,
     if first is None:
         return settings
     if Path(first).suffix.lower() in (".yaml", ".yml"):
-        return merge_settings(load_settings(first), settings)
+        return load_given_settings(first, settings)
     return merge_settings({"data": first}, settings)
 
 

@@ -39,13 +39,13 @@ def sweep(
     tune_child_processes()
     from textune.search.sweep import sweep_config
 
-    print_sweep(sweep_config(run, search, overwrite=overwrite, progress=progress), json_output)
+    print_sweep(sweep_config(run, search, overwrite=overwrite, progress=progress), json_output, run.model.trust)
 
 
-def print_sweep(sweep: Sweep, json_output: bool) -> None:
+def print_sweep(sweep: Sweep, json_output: bool, trust: str | None = None) -> None:
     """Print the result of a sweep."""
     if json_output:
         print_json({"sweep": str(sweep.folder), **sweep.content, "test": summarise_run(sweep.winner)})
         return
-    print_run(sweep.winner)
+    print_run(sweep.winner, trust)
     print_facts([("sweep", str(sweep.report))])

@@ -50,20 +50,28 @@ def train(
 
 def resume(
     run: str = typer.Argument(..., metavar="RUN", help="The folder of an interrupted run or sweep."),
+    settings: list[str] = typer.Argument(
+        None, metavar="[KEY=VALUE]...", help="Where something is now: data=, test=, validation=, backbone=; trust=."
+    ),
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
     """Continue an interrupted run or sweep exactly where it stopped."""
     from textune.bundle import SWEEP
+    from textune.config import parse_settings
 
+    given = parse_settings(settings or [])
+    from textune.run.places import check_resumable
+
+    check_resumable(given)
     progress = open_tuned_progress()
     if (Path(run) / SWEEP).is_file():
         from textune.cli import sweep
         from textune.search.sweep import resume_sweep
 
         tune_child_processes()
-        sweep.print_sweep(resume_sweep(run, progress=progress), json_output)
+        sweep.print_sweep(resume_sweep(run, progress=progress, **given), json_output, given.get("trust"))
         return
     from textune.run import resume as resume_run
 
-    finished = resume_run(run, progress=progress)
-    print_json(summarise_run(finished)) if json_output else print_run(finished)
+    finished = resume_run(run, progress=progress, **given)
+    print_json(summarise_run(finished)) if json_output else print_run(finished, given.get("trust"))

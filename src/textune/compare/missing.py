@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from textune.bundle import MANIFEST, has_begun, name_run, read_manifest, run_path
-from textune.config import RunConfig, build_config, write_settings
+from textune.config import RunConfig, build_config, list_call_words, write_settings
 from textune.config.defaults import choose_backbone, choose_method, fill_in_model
 from textune.errors import BundleError, ConfigError
 from textune.process.child import explain_failure, run_child
@@ -102,11 +102,11 @@ def train_in_child(config: RunConfig, interrupted: Path | None) -> None:
     its exit code.
     """
     with tempfile.TemporaryDirectory(prefix="textune-") as temporary:
-        words = ["resume", str(interrupted)]
+        words = ["resume", str(interrupted), *list_call_words(config)]
         if interrupted is None:
             path = Path(temporary) / "settings.yaml"
             write_settings(config, path)
-            words = ["train", str(path)]
+            words = ["train", str(path), *list_call_words(config)]
         finished = run_child(words)
     if finished.code:
         raise explain_failure(f"{choose_method(config)}, seed {config.training.seed}", finished)

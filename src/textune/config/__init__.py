@@ -10,11 +10,16 @@ from textune.config.schema import (
     TrainingConfig,
     build_config,
     known_settings,
+    option,
+    setting_type,
+)
+from textune.config.sources import (
+    list_call_words,
+    list_stored,
+    load_given_settings,
     load_settings,
     merge_settings,
-    option,
     parse_settings,
-    setting_type,
     write_settings,
 )
 from textune.config.values import parse_labels
@@ -30,6 +35,9 @@ __all__ = [
     "TrainingConfig",
     "build_config",
     "known_settings",
+    "list_call_words",
+    "list_stored",
+    "load_given_settings",
     "load_settings",
     "merge_settings",
     "option",

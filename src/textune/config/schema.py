@@ -1,4 +1,4 @@
-"""Settings: parse YAML and ``key=value`` into one frozen RunConfig, and report all problems at once.
+"""Settings: their names, types and limits, and one frozen RunConfig built from them with all problems at once.
 
 Users see flat names (``learning_rate``, ``text``, ``test``); in code they are grouped by the part that uses them.
 A setting left at None is decided by rule (`textune.config.defaults`). A method's options, under ``method.*``, stay
@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from textune.config.aliases import ALIASES, FOLDER, resolve_aliases
+from textune.config.aliases import resolve_aliases
 from textune.config.class_weights import ClassWeights, parse_class_weights
 from textune.config.long_text import LONG_TEXT_FORMS
 from textune.config.values import LabelPairs, RatePairs, coerce_option, parse_labels, parse_rates, show_value
 from textune.errors import ConfigError, show_command, suggest
-from textune.files import write_text_atomically
 
 
 def option(
@@ -106,7 +104,13 @@ class ModelConfig:
         "what an encoder's head reads: the first token or the mean over tokens; default: as the checkpoint was trained",
         choices=POOLINGS,
     )
-    trust: str | None = option(None, "exact name of a backbone whose Python code and pickle weights may be loaded")
+    random_weights: tuple[str, ...] | None = option(
+        None, "modules that the checkpoint lacks and that may start from random weights, besides the head"
+    )
+    trust: str | None = option(
+        None,
+        "exact name of a backbone whose Python code and pickle weights may be loaded in this call; no file can set it",
+    )
 
 
 @dataclass(frozen=True)
@@ -220,7 +224,7 @@ class RunConfig:
         return {key: _plain(value) for key, value in flat.items()}
 
     def identity(self) -> dict[str, Any]:
-        """Return the settings that decide what is trained, without name, folder and logging."""
+        """Return the settings that decide what is trained, without name, folder, logging and trust."""
         return {k: v for k, v in self.to_dict().items() if k not in _NOT_TRAINED}
 
     def replace(self, **flat: Any) -> RunConfig:
@@ -235,7 +239,9 @@ _GROUPS: dict[str, type] = {
     "training": TrainingConfig,
 }
 _TOP_LEVEL = ("name", "runs_dir")
-_NOT_TRAINED = (*_TOP_LEVEL, "tensorboard", "row_hashes")
+NEVER_STORED = ("trust",)
+"""Settings that hold for one call only: whoever sends a file must not decide whose code runs here."""
+_NOT_TRAINED = (*_TOP_LEVEL, "tensorboard", "row_hashes", *NEVER_STORED)
 
 
 def _fields_of(group: str) -> tuple[dataclasses.Field[Any], ...]:
@@ -255,74 +261,6 @@ def known_settings() -> dict[str, str]:
 def setting_type(name: str) -> Any:
     """Return the declared type of a setting, such as `int | None`; None for a name that is no setting."""
     return next((hints[name] for kind in _GROUPS.values() if name in (hints := typing.get_type_hints(kind))), None)
-
-
-def parse_settings(pairs: Iterable[str]) -> dict[str, Any]:
-    """Turn ``["learning_rate=1e-3", "method.r=16"]`` into ``{"learning_rate": "1e-3", "method": {"r": "16"}}``.
-
-    Other tools' names for a setting become its own. Raises ConfigError listing every word that is not of the form
-    key=value.
-    """
-    flat: dict[str, Any] = {}
-    problems: list[str] = []
-    words = list(pairs)
-    for place, pair in enumerate(words):
-        key, equals, value = pair.partition("=")
-        key = key.strip().replace("-", "_")
-        if not equals and place and _is_name(words[place - 1]):
-            continue  # the value of the word before
-        if not equals and _is_name(key):
-            value = words[place + 1] if place + 1 < len(words) and "=" not in words[place + 1] else ""
-            typed, shown = f"{pair} {value}".strip(), value or "VALUE"
-            problems.append(f"'{typed}': write {pair}={shown} or --{pair} {shown}")
-        elif not equals and Path(pair).suffix:
-            problems.append(f"'{pair}': say what a second table is for: test={pair} or validation={pair}")
-        elif not equals or not key:
-            problems.append(f"'{pair}' is not of the form key=value")
-        elif key == "method" or key.startswith("method."):
-            method = flat.setdefault("method", {})
-            method["name" if key == "method" else key.removeprefix("method.")] = value
-        else:
-            flat[key] = value
-    _raise_all(problems)
-    return resolve_aliases(flat)
-
-
-def _is_name(word: str) -> bool:
-    return word in known_settings() or word in ALIASES or word in FOLDER or word.startswith("method.")
-
-
-def load_settings(path: str | Path) -> dict[str, Any]:
-    """Read flat settings from a YAML file; raise ConfigError if it is not a mapping."""
-    import yaml
-
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except Exception as error:  # of a tag that does not fit its value, yaml passes on whatever Python raises
-        raise ConfigError(f"{path}: cannot be read as YAML: {error}", hint="correct the file") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path}: expected settings as 'key: value' lines")
-    return resolve_aliases({str(key): value for key, value in content.items()})
-
-
-def write_settings(config: RunConfig, path: Path) -> None:
-    """Write the settings that are not None as YAML for `load_settings`."""
-    import yaml
-
-    flat = {key: value for key, value in config.to_dict().items() if value is not None}
-    write_text_atomically(path, yaml.safe_dump(flat, sort_keys=False, allow_unicode=True))
-
-
-def merge_settings(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge settings, `over` taking precedence; the method's options are merged if its name stays the same."""
-    merged = dict(base) | {k: v for k, v in over.items() if k != "method"}
-    if "method" in over:
-        old, new = _method_mapping(base.get("method")), _method_mapping(over["method"])
-        same = new.get("name", old.get("name")) == old.get("name")
-        merged["method"] = old | new if same else new
-    return merged
 
 
 def build_config(flat: Mapping[str, Any]) -> RunConfig:
@@ -346,10 +284,10 @@ def build_config(flat: Mapping[str, Any]) -> RunConfig:
     for name in _TOP_LEVEL:
         if flat.get(name) is not None and (not isinstance(flat[name], str) or "\0" in flat[name]):
             problems.append(f"{name}={show_value(flat[name])}: must be text without NUL characters")
-    method = _method_mapping(flat.get("method"))
+    method = method_mapping(flat.get("method"))
     if not isinstance(method.get("name"), str | None):
         problems.append(f"method={show_value(method['name'])}: must be a method's name")
-    _raise_all(problems)
+    refuse(problems)
     return RunConfig(
         **{group: _GROUPS[group](**values) for group, values in groups.items()},
         method=MethodConfig(method.pop("name", None), method),
@@ -358,14 +296,16 @@ def build_config(flat: Mapping[str, Any]) -> RunConfig:
     )
 
 
-def _raise_all(problems: list[str]) -> None:
+def refuse(problems: list[str]) -> None:
+    """Raise one ConfigError with all problems, if there are any."""
     if problems:
         count = f"{len(problems)} invalid settings:\n  " if len(problems) > 1 else ""
         hint = f"list every setting with: {show_command('settings')}"
         raise ConfigError(count + "\n  ".join(problems), hint=hint)
 
 
-def _method_mapping(value: Any) -> dict[str, Any]:
+def method_mapping(value: Any) -> dict[str, Any]:
+    """Return the method's name and options, from a name or a mapping; raise ConfigError for anything else."""
     if value is None:
         return {}
     if isinstance(value, str):

@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 THRESHOLDS = "thresholds.json"
 
 
-def export_merged(run: str | Path, output: Path, *, backbone: str | None = None, overwrite: bool = False) -> Path:
+def export_merged(
+    run: str | Path, output: Path, *, backbone: str | None = None, overwrite: bool = False, trust: str | None = None
+) -> Path:
     """Write a folder that `pipeline("text-classification", output, truncation=True)` loads, label names included.
 
     The adapter is merged into the weights in fp32 and the temperature is folded into the head. transformers supports
@@ -44,7 +46,7 @@ def export_merged(run: str | Path, output: Path, *, backbone: str | None = None,
     manifest = read_manifest(run)
     refuse_exported(run, manifest)
     refuse_unmergeable(run, manifest)
-    predictor = Predictor.load(run, backbone=backbone, device="cpu", precision="fp32", merge=True)
+    predictor = Predictor.load(run, backbone=backbone, device="cpu", precision="fp32", trust=trust, merge=True)
     predictor.manifest = dataclasses.replace(predictor.manifest, long_text=TRUNCATE)
     expected = predictor.predict_logits(PROBES, _second(predictor)) / predictor.manifest.temperature
     model: Any = predictor.model

@@ -30,7 +30,7 @@ from textune.export.marker import check_output, write_marker
 from textune.export.merged import refuse_unmergeable
 from textune.export.readme import write_onnx_companions
 from textune.files import hash_files, write_file, write_folder
-from textune.inference import Predictor
+from textune.inference import LoadOptions, Predictor
 from textune.run.tables import prepare_data
 from textune.tokens.batches import collate
 
@@ -80,11 +80,12 @@ def export_onnx(
     form: str = "onnx",
     measure_on: tuple[Examples, str] | None = None,
     force: bool = False,
-    backbone: str | None = None,
+    backbone: str | LoadOptions | None = None,
     overwrite: bool = False,
 ) -> Quality | None:
     """Write model.onnx, the tokenizer, config.json, textune.json and what runs them; return the quality of int8.
 
+    backbone: where the base model is; as LoadOptions also with the `trust` that it needs.
     The adapter is merged into the weights first. fp32: a fresh load must give the run's logits on padded texts of
     unequal length. int8: evaluated on `measure_on`, a pair of rows and their description (None: the run's
     validation rows), never on test rows; refused if the loss is more than LARGEST_LOSS, unless forced.
@@ -99,7 +100,9 @@ def export_onnx(
     labelled = None
     if form == "onnx-int8":
         labelled = measure_on or _find_validation(Path(run), manifest, force)
-    predictor = Predictor.load(run, backbone=backbone, device="cpu", precision="fp32", merge=True, engine="reference")
+    base = backbone if isinstance(backbone, LoadOptions) else LoadOptions(backbone)
+    options = dataclasses.replace(base, device="cpu", precision="fp32", merge=True, engine="reference")
+    predictor = Predictor.from_manifest(Path(run), manifest, options)
     with write_folder(output) as partial:
         notes: list[str] = []
         _write_graph(predictor, partial / GRAPH)

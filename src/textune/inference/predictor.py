@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from textune.backbones.pooling import Pooling
 from textune.bundle import BaseModel, Manifest, read_manifest
 from textune.errors import BundleError, ConfigError, DataError, ModelError
+from textune.files import read_json
 from textune.inference.texts import list_pairs, list_texts
 from textune.tasks import AnyPrediction, task_of
 from textune.tokens import Tokenized, encode_texts, load_tokenizer
@@ -92,6 +93,7 @@ class Predictor:
         from textune.methods import resolve_saved
 
         found = find_backbone(manifest.base_model, options.backbone, options.trust)
+        _refuse_other_config(folder, found)
         task = task_of(manifest)
         method = resolve_saved(manifest.method, manifest.method_options).for_task(task)
         with torch.random.fork_rng(devices=[]):  # the head's first weights are overwritten at once
@@ -102,6 +104,7 @@ class Predictor:
                 load_kwargs=method.load_kwargs(found.family),
                 pooling=pooling,
                 model_class=task.model_class,
+                random_weights=manifest.new_modules,
             )
             model = method.apply(model, found.family, new_modules)
         method.load_weights(model, folder)
@@ -248,6 +251,15 @@ def find_backbone(base: BaseModel, given: str | None, trust: str | None) -> Back
             hint="say where it is: backbone=FOLDER",
         )
     return resolve_backbone(folder, trust=folder if trust == base.id else trust, sha256=base.sha256)
+
+
+def _refuse_other_config(folder: Path, backbone: Backbone) -> None:
+    """Raise ModelError where the backbone's config.json is not the one that is stored in the bundle."""
+    from textune.backbones.checks import refuse_other_config
+
+    stored = folder / "backbone" / "config.json"
+    if stored.is_file():
+        refuse_other_config(backbone.id, read_json(stored, "the base model's config"), backbone.config)
 
 
 def choose_device(device: str) -> torch.device:

@@ -129,6 +129,16 @@ class PromptMethod(PeftMethod):
         """Return True for decoders: without ids, they classify the last position, even if it is padding."""
         return family.decoder or super().needs_equal_lengths(family)
 
+    def apply(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> torch.nn.Module:
+        """Wrap the model with peft; raise ModelError for new word embeddings, which peft would not train here."""
+        words = model.get_input_embeddings()  # type: ignore[operator]
+        if new := [name for name in new_modules if model.get_submodule(name) is words]:
+            raise ModelError(
+                f"method {self.key}: cannot train {new[0]}, which would start from random weights",
+                hint="choose another method=, such as lora, or a backbone= with these weights",
+            )
+        return super().apply(model, family, new_modules)
+
     def fold(self, prompt_encoder: Any) -> None:
         """Remove what only training needs: peft saves the prompts, not the network that produced them."""
 

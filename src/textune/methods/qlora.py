@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textune.backbones.families import Family
 from textune.config import option
-from textune.errors import MissingExtraError
+from textune.errors import MissingExtraError, ModelError
 from textune.methods.base import module_pattern, register
 from textune.methods.lora import Lora, LoraOptions
 from textune.methods.peft_based import quieten_bitsandbytes
@@ -67,7 +67,12 @@ class QLora(Lora):
         }
 
     def apply(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> torch.nn.Module:
-        """Wrap the quantized model with peft."""
+        """Wrap the quantized model with peft; raise ModelError for a new layer, which 4 bits could not train."""
+        if new := [name for name in new_modules if type(model.get_submodule(name)).__name__ == "Linear4bit"]:
+            raise ModelError(
+                f"method {self.key}: cannot train {new[0]} in 4 bits, and it would start from random weights",
+                hint="choose method=lora, or a backbone= with these weights",
+            )
         for module in cast(Any, model).modules():
             # The repacked CPU kernel of bitsandbytes rounds differently from the one used in training.
             if hasattr(module, "support_avx512bf16_for_cpu"):

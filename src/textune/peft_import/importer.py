@@ -302,10 +302,9 @@ class _Adoption:
         if not np.isfinite(expected).all():
             raise BundleError(f"{self.adapter.folder}: its logits are not finite: the weights are damaged")
         given = str(self.backbone.folder) if self.backbone.local else None
-        trust = given or self.backbone.id if self.backbone.trusted else None
         largest = 0.0
         for merge in (False, True)[: 1 + self.method.mergeable]:
-            options = LoadOptions(given, "cpu", "fp32", trust, merge)
+            options = LoadOptions(given, "cpu", "fp32", self.backbone.trust, merge)
             loaded = Predictor.from_manifest(folder, manifest, options)
             found = loaded.predict_logits(PROBES, pairs)
             how = "merged into the weights" if merge else "beside the weights"

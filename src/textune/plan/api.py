@@ -17,7 +17,7 @@ from typing import Any
 from textune import cache
 from textune.backbones import resolve_backbone
 from textune.bundle import check_writable, read_manifest
-from textune.config import RunConfig, build_config, write_settings
+from textune.config import RunConfig, build_config, list_call_words, write_settings
 from textune.config.defaults import choose_backbone, choose_method
 from textune.errors import ConfigError, MissingExtraError, ModelError, TextuneError
 from textune.methods import methods
@@ -153,7 +153,11 @@ def _rehearse_in_child(config: RunConfig, folder: Path, seconds: float, cache_co
     run_folder.mkdir()
     options = {"--seconds": seconds, "--rehearse": run_folder, "--launched": time.time()}
     words = [str(word) for pair in options.items() for word in pair]
-    finished = run_child(["plan", str(settings), *words], quiet=True, environment={"TEXTUNE_CACHE": str(cache_copy)})
+    finished = run_child(
+        ["plan", str(settings), *list_call_words(config), *words],
+        quiet=True,
+        environment={"TEXTUNE_CACHE": str(cache_copy)},
+    )
     if finished.code:
         raise explain_failure(f"{choose_method(config)} on {choose_backbone(config)}", finished)
     return Forecast.from_dict(json.loads(finished.output.strip().splitlines()[-1]))

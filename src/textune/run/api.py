@@ -21,7 +21,7 @@ from textune.bundle import (
     refuse_exported,
 )
 from textune.config import RunConfig, build_config, load_settings
-from textune.errors import BundleError, DataError, show_command
+from textune.errors import BundleError, DataError, TextuneError, show_command
 from textune.files import read_json
 from textune.inference import Predictor
 from textune.inference.texts import is_table
@@ -31,6 +31,7 @@ from textune.run.claim import claim_folder
 from textune.run.evaluate import Training, evaluate
 from textune.run.fit import fit
 from textune.run.other_rows import evaluate as evaluate_rows
+from textune.run.places import add_trust, check_resumable, find_places
 from textune.run.prepare import Prepared, Shared, prepare
 from textune.run.save import save
 from textune.run.start import adopt_init, refuse_changes, refuse_several_processes
@@ -150,6 +151,8 @@ def train_config(
             evaluate(prepared, replace(training, started_at=started_at), folder, manifest, progress)
             return load_run(folder)
         except BaseException as error:
+            if isinstance(error, TextuneError):
+                add_trust(error, config.model.trust)
             if not isinstance(error, RunInterrupted) and not (folder / "checkpoints").is_dir():
                 shutil.rmtree(folder, ignore_errors=True)  # there is nothing to keep
             raise
@@ -163,13 +166,17 @@ def train_and_save(
     return save(prepared, fitted, folder, progress), Training(fitted.seconds, fitted.head)
 
 
-def resume(run: str | Path, data: Any = None, *, progress: Progress | None = None, **frames: Any) -> Run:
+def resume(run: str | Path, data: Any = None, *, progress: Progress | None = None, **settings: Any) -> Run:
     """Continue an interrupted run exactly from its last complete checkpoint.
 
-    data, test= and validation=: the data frames, if the run was started on data frames.
+    data, test= and validation=: the data frames, if the run was started on data frames; else where the tables are now,
+    as backbone= and init= for folders. trust: as for `train`; it is never taken from the run's own files.
     Raises BundleError if settings or data changed.
     """
-    folder = Path(run)
+    folder, given = Path(run), settings | ({} if data is None else {"data": data})
+    check_resumable(given)
+    frames = {k: v for k, v in given.items() if not isinstance(v, str | Path)}
+    moved = {k: str(v) for k, v in given.items() if isinstance(v, str | Path)}
     progress = progress or open_progress()
     if not has_begun(folder):
         raise BundleError(
@@ -191,10 +198,16 @@ def resume(run: str | Path, data: Any = None, *, progress: Progress | None = Non
         if (folder / "textune.json").is_file() and read_manifest(folder, verify=False).metrics:
             progress.say(f"{folder}: this run is already finished")
             return load_run(folder)
-        refuse_changes("the settings", plan.get("settings", {}), config.identity())
-        prepared = prepare(config, progress, Shared(frames | ({} if data is None else {"data": data})))
-        manifest, training = train_and_save(prepared, folder, progress, plan)
-        evaluate(prepared, training, folder, manifest, progress)
+        settings_then = {k: v for k, v in plan.get("settings", {}).items() if k != "trust"}  # stored by older versions
+        refuse_changes("the settings", settings_then, config.identity())
+        config = find_places(config, plan, folder, given).replace(**moved)
+        try:
+            prepared = prepare(config, progress, Shared(frames))
+            manifest, training = train_and_save(prepared, folder, progress, plan)
+            evaluate(prepared, training, folder, manifest, progress)
+        except TextuneError as error:
+            add_trust(error, config.model.trust)
+            raise
         return load_run(folder)
 
 

@@ -108,6 +108,7 @@ def evaluate(prepared: Prepared, training: Training, folder: Path, manifest: Man
         backbone=str(backbone.folder) if backbone.local else None,
         device=settings.device,
         precision=settings.precision,
+        trust=backbone.trust,
     )
     if split == "test":
         note_test_read(folder, examples, "train")

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textune.backbones import load_classifier
+from textune.backbones.checks import check_random_weights
 from textune.backbones.families import Family
 from textune.bundle import PLAN, SETTINGS
 from textune.config import write_settings
 from textune.files import write_text_atomically
 from textune.methods import Rates
 from textune.progress import Progress, format_seconds
+from textune.run.places import list_places
 from textune.run.prepare import Prepared, Shared, list_fingerprints
 from textune.run.start import hash_plan, refuse_changes
 from textune.training.probe import FOLDS
@@ -129,7 +131,7 @@ def open_training(
     if plan is None:
         precision = probe_precision(training.precision, device)
         machine = {"precision": vars(precision), "threads": torch.get_num_threads(), "device": device.type}
-        plan = describe_plan(prepared, machine)
+        plan = describe_plan(prepared, machine) | {"places": list_places(config, folder)}
         _write_plan(plan, folder)
         write_settings(config, folder / SETTINGS)
     else:
@@ -193,7 +195,9 @@ def build_model(prepared: Prepared, *, bare: bool = False) -> tuple[torch.nn.Mod
         load_kwargs=prepared.method.load_kwargs(family),
         pooling=replace(prepared.pooling, skip=0) if bare else prepared.pooling,
         model_class=prepared.task.model_class,
+        random_weights=prepared.config.model.random_weights or (),
     )
+    check_random_weights(prepared.backbone.id, prepared.config.model.random_weights or (), new_modules)
     if training.head_init == PROBE:
         straighten_hidden_layer(module, family, new_modules)
     set_starting_bias(module, new_modules, prepared.objective.starting_bias(prepared.train.targets))
@@ -252,6 +256,7 @@ def describe_plan(
         "data": {k: {"rows": len(e), "sha256": e.fingerprint} for k, e in splits.items() if e is not None},
         "labels": list(data.labels.values),
         "backbone": prepared.backbone.sha256,
+        "backbone_files": prepared.backbone.other_files_sha256,
         "precision": dict(machine["precision"]),
         "engine": probes,
         "threads": machine["threads"],
@@ -269,7 +274,8 @@ def _check_plan(prepared: Prepared, plan: Mapping[str, Any], device: str, progre
     seen = now["data"].keys() & (plan["data"].keys() | {"training", "validation"})  # a search sets the test apart
     refuse_changes("the data", plan["data"], {k: now["data"][k] for k in seen})
     refuse_changes("the labels", dict(enumerate(plan["labels"])), dict(enumerate(now["labels"])))
-    refuse_changes("model or device", *({k: p[k] for k in ("backbone", "device")} for p in (plan, now)))
+    compared = [key for key in ("backbone", "backbone_files", "device") if key in plan]
+    refuse_changes("model or device", *({key: p[key] for key in compared} for p in (plan, now)))
     if plan["versions"] != now["versions"]:
         progress.warn("other library versions than before: the weights may differ in their last bits")
 

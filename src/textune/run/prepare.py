@@ -152,6 +152,10 @@ def prepare(
     config = replace(config, data=replace(config.data, task=data.task))
     class_weights = _weigh_classes(config, data, progress)
     tokenizer, train, validation = _tokenize(config, data, backbone, long_text, shared)
+    if names := config.model.random_weights:
+        notice = f"{', '.join(names)}: from random weights, which random_weights= allows; the rest is pretrained"
+        progress.warn(notice)
+        data = replace(data, warnings=(*data.warnings, notice))
     if doubt := describe_unknown(backbone.id, measure_unknown(tokenizer, train.tokens)):
         progress.warn(doubt)
         data = replace(data, warnings=(*data.warnings, doubt))

@@ -61,6 +61,7 @@ class BundleFacts:
     task: str = "single_label"
     long_text: LongText = TRUNCATE
     pooling: str | None = None
+    random_weights: tuple[str, ...] = ()
     temperature: float = 1.0
     thresholds: tuple[float, ...] | None = None
 
@@ -95,6 +96,7 @@ def save(
         task=data.task,
         long_text=prepared.long_text,
         pooling=prepared.pooling.form,
+        random_weights=prepared.config.model.random_weights or (),
         temperature=calibration.temperature,
         thresholds=calibration.thresholds,
     )
@@ -135,6 +137,7 @@ def write_bundle(
         textune_version=__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         new_modules=model.new_modules,
+        needs_trust=backbone.needs_trust,
         files=hash_files(folder, names),
     )
     prove(manifest)
@@ -186,6 +189,7 @@ def check_reload(folder: Path, manifest: Manifest, model: TrainedModel, prepared
         backbone=str(backbone.folder) if backbone.local else None,
         device=engine.device.type,
         precision="fp32",
+        trust=backbone.trust,
         merge=False,
         engine="reference",
     )

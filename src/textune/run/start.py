@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from textune.backbones import Backbone, recall_local, resolve_backbone, resolve_same
+from textune.backbones.checks import refuse_other_config
 from textune.bundle import (
     Manifest,
     check_writable,
@@ -22,13 +23,16 @@ from textune.bundle import (
 )
 from textune.config import RunConfig, TokenConfig, build_config, merge_settings
 from textune.config.defaults import choose_backbone, choose_method, fill_in_model
-from textune.errors import BundleError, ConfigError
+from textune.errors import BundleError, ConfigError, ModelError
+from textune.files import read_json
 from textune.methods import Method, check_fit, resolve
+from textune.tokens import load_tokenizer
 
 
 def hash_plan(plan: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of a run's plan: settings, data, backbone and probes."""
-    return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
+    """Return the SHA-256 of a run's plan: settings, data, backbone and probes, wherever the files are."""
+    content = {key: value for key, value in plan.items() if key != "places"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def refuse_changes(what: str, then: Mapping[Any, Any], now: Mapping[Any, Any], *, whose: str = "the run") -> None:
@@ -72,9 +76,10 @@ def adopt_init(config: RunConfig) -> RunConfig:
     known = recall_local(base.sha256) if base.local else base.id
     backbone = config.model.backbone or known or base.id
     if config.model.backbone is None:
-        resolve_backbone(backbone, trust=config.model.trust, sha256=base.sha256)
+        found = resolve_backbone(backbone, trust=config.model.trust, sha256=base.sha256)
     else:
-        resolve_same(backbone, base.id, base.sha256, trust=config.model.trust)
+        found = resolve_same(backbone, base.id, base.sha256, trust=config.model.trust)
+    _refuse_other_parts(found, Path(config.model.init))
     adopted = merge_settings(
         config.to_dict(),
         {
@@ -86,6 +91,18 @@ def adopt_init(config: RunConfig) -> RunConfig:
         },
     )
     return build_config(adopted)
+
+
+def _refuse_other_parts(backbone: Backbone, run: Path) -> None:
+    """Raise ModelError where config or vocabulary of the base model are not those that the run was trained with."""
+    stored = run / "backbone" / "config.json"
+    if stored.is_file():
+        refuse_other_config(backbone.id, read_json(stored, "the base model's config"), backbone.config)
+    if load_tokenizer(run).get_vocab() != load_tokenizer(backbone.folder).get_vocab():
+        raise ModelError(
+            f"backbone {backbone.id}: its tokenizer has another vocabulary than that of {run}",
+            hint="give the model that the run was trained on with backbone=FOLDER",
+        )
 
 
 def _adopt_lengths(tokens: TokenConfig, manifest: Manifest) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,13 @@ import yaml
 
 from textune.backbones import resolve_backbone
 from textune.bundle import SWEEP
-from textune.config import RunConfig, build_config, known_settings, load_settings, option
+from textune.config import RunConfig, build_config, known_settings, list_stored, load_settings, option
 from textune.config.defaults import choose_method, fill_in_model
 from textune.config.values import coerce_option, coerce_value, show_value
 from textune.errors import ConfigError, TextuneError, suggest
 from textune.files import write_text_atomically
 from textune.methods import resolve
+from textune.run.places import fix_places
 from textune.run.start import resolve_model
 from textune.search.space import NOT_SEARCHED, Space, parse_space, settings_at, split_several
 
@@ -230,10 +231,27 @@ def _find_combination_problems(config: RunConfig, settings: SweepSettings) -> li
 
 def write_sweep(folder: Path, config: RunConfig, settings: SweepSettings) -> None:
     """Write sweep.yaml: ordinary and sweep settings, with every decision made."""
-    flat = {k: v for k, v in config.to_dict().items() if v is not None} | {"sweep": settings.to_plain()}
+    flat = list_stored(config) | {"sweep": settings.to_plain()}
     write_text_atomically(folder / SWEEP, yaml.safe_dump(flat, sort_keys=False, allow_unicode=True))
 
 
-def read_sweep(folder: Path) -> tuple[RunConfig, SweepSettings]:
-    """Read what `write_sweep` wrote."""
-    return build_sweep(load_settings(folder / SWEEP))
+def read_sweep(folder: Path, given: Mapping[str, Any] | None = None) -> tuple[RunConfig, SweepSettings]:
+    """Read what `write_sweep` wrote. given: settings that take their place: where files are now, and trust."""
+    return build_sweep(load_settings(folder / SWEEP) | dict(given or {}))
+
+
+def read_started(folder: Path, config: RunConfig, given: Mapping[str, Any]) -> RunConfig:
+    """Return a search's settings with those that are given now as they were when it started."""
+    stored = load_settings(folder / SWEEP)
+    return config.replace(**{name: stored.get(name) for name in given})
+
+
+def fix_backbones(settings: SweepSettings) -> SweepSettings:
+    """Return the settings with every backbone that is a folder named by its absolute path."""
+    fixed = []
+    for dimension in settings.space.dimensions:
+        values = dimension.values
+        if dimension.name == "backbone":
+            values = tuple(fix_places(RunConfig().replace(backbone=name)).model.backbone for name in values)
+        fixed.append(replace(dimension, values=values))
+    return replace(settings, space=replace(settings.space, dimensions=tuple(fixed)))

@@ -10,20 +10,30 @@ from pathlib import Path
 from typing import Any
 
 from textune.bundle import SWEEP, has_begun, lock_run, prepare_run_folder
-from textune.config import RunConfig, build_config
+from textune.config import RunConfig, build_config, list_call_words
 from textune.errors import BundleError, ConfigError, DataError, show_command
 from textune.files import read_json, write_folder
 from textune.process.interrupt import RunInterrupted, StopRequest
 from textune.progress import Progress, open_progress
 from textune.run import Run, load_run, resume, train_config
 from textune.run.claim import claim_folder
+from textune.run.places import check_resumable, fix_places, refuse_missing
 from textune.run.prepare import Prepared, Sample, prepare, read_rows
 from textune.run.start import refuse_several_processes
 from textune.search.cluster import find_ray, run_on_ray
 from textune.search.display import describe_figure, describe_point, open_display
 from textune.search.ledger import Ledger, Trial
 from textune.search.local import run_here, run_workers
-from textune.search.settings import DEFAULT_FOLDS, FEW_ROWS, SweepSettings, build_sweep, read_sweep, write_sweep
+from textune.search.settings import (
+    DEFAULT_FOLDS,
+    FEW_ROWS,
+    SweepSettings,
+    build_sweep,
+    fix_backbones,
+    read_started,
+    read_sweep,
+    write_sweep,
+)
 from textune.search.space import settings_at
 from textune.search.start import describe_start
 from textune.search.summary import SUMMARY, Selection, write_summary
@@ -71,7 +81,7 @@ def sweep_config(
     progress = progress or open_progress()
     bench = Bench(frames)
     with claim_folder(config, overwrite, kind="sweep") as folder:
-        config = replace(config, name=folder.name)
+        config, search = fix_places(replace(config, name=folder.name)), fix_backbones(search)
         first, search = _inspect_data(config, search, bench, progress)
         config = _fix_row_defaults(config, search, first)
         if config.training.threads is None and (search.workers > 1 or search.executor == "ray"):
@@ -80,14 +90,18 @@ def sweep_config(
             progress.say(f"threads: {threads} for each of {search.workers} workers")
         prepare_run_folder(folder, overwrite=overwrite)
         write_sweep(folder, config, search)
-        return _run_search(folder, config, search, first, bench, progress)
+        return _run_search(folder, config, search, first, bench, progress, started=config)
 
 
-def resume_sweep(folder: str | Path, *, progress: Progress | None = None, **frames: Any) -> Sweep:
+def resume_sweep(folder: str | Path, *, progress: Progress | None = None, **settings: Any) -> Sweep:
     """Continue an interrupted search: finished trials are kept, running ones resume from their checkpoints.
 
-    data=, test=, validation=: the data frames, if the search was started with frames.
+    data=, test=, validation=: the data frames, if the search was started with frames; else where the tables are now, as
+    backbone=. trust: as for `train`.
     """
+    check_resumable(settings)
+    frames = {k: v for k, v in settings.items() if not isinstance(v, str | Path)}
+    given = {k: str(v) for k, v in settings.items() if isinstance(v, str | Path)}
     folder = Path(folder)
     progress = progress or open_progress()
     if not (folder / SWEEP).is_file():
@@ -96,11 +110,13 @@ def resume_sweep(folder: str | Path, *, progress: Progress | None = None, **fram
         if (folder / SUMMARY).is_file():
             progress.say(f"{folder}: this sweep is already finished")
             return load_sweep(folder)
-        config, search = read_sweep(folder)
+        config, search = read_sweep(folder, given)
         config = replace(config, name=folder.name, runs_dir=str(folder.parent))
+        started = read_started(folder, config, given)
+        refuse_missing(config, folder, frames)
         bench = Bench(frames)
         first, search = _inspect_data(config, search, bench, progress)
-        return _run_search(folder, config, search, first, bench, progress)
+        return _run_search(folder, config, search, first, bench, progress, started=started)
 
 
 def load_sweep(folder: str | Path) -> Sweep:
@@ -163,10 +179,18 @@ def _fix_row_defaults(config: RunConfig, search: SweepSettings, first: Prepared)
 
 
 def _run_search(
-    folder: Path, config: RunConfig, search: SweepSettings, first: Prepared, bench: Bench, progress: Progress
+    folder: Path,
+    config: RunConfig,
+    search: SweepSettings,
+    first: Prepared,
+    bench: Bench,
+    progress: Progress,
+    *,
+    started: RunConfig,
 ) -> Sweep:
+    """Train what is left, and finish the winner. started: the settings that the search began with."""
     metric = search.metric or first.config.training.metric or "accuracy"
-    start = describe_start(config, search, first.data)
+    start = describe_start(started, search, first.data)
     ledger = Ledger(folder, config, search, first.config.training.epochs, start)
     if search.halving and len(ledger.shares) == 1:
         progress.warn(
@@ -201,11 +225,10 @@ def _run_search(
         raise RunInterrupted(
             f"{error.message}; {finished} of {search.trials} trials are finished",
             error.exit_code - 128,
-            hint=f"continue it with: {show_command('resume', folder)}",
+            hint=_continue(folder, config),
         ) from error
     except BundleError as error:  # the original hint would name the trial's folder
-        hint = f"fix that, then continue it with: {show_command('resume', folder)}"
-        raise BundleError(error.message, hint=hint) from error
+        raise BundleError(error.message, hint=f"fix that, then {_continue(folder, config)}") from error
     finally:
         ledger.add_seconds()
     content = write_summary(folder, ledger, selection, run)
@@ -227,13 +250,25 @@ def _finish(
             shutil.copytree(trial_folder, partial, ignore=shutil.ignore_patterns(".lock"), dirs_exist_ok=True)
     try:
         if has_begun(winner):
-            return resume(winner, progress=progress, **bench.frames)
+            return resume(winner, progress=progress, **_list_given(config, best, bench))
         shutil.rmtree(winner, ignore_errors=True)
         settings = settings_at(config.to_dict(), best.point) | {"name": winner.name, "runs_dir": str(folder)}
         return train_config(build_config(settings), progress=progress, frames=bench.frames)
     except DataError as error:  # in the test table, which is read here for the first time
         raise DataError(
             error.message,
-            hint="fix the test table (its columns must be named as in the training table), then continue it with: "
-            f"{show_command('resume', folder)}",
+            hint="fix the test table (its columns must be named as in the training table), then "
+            + _continue(folder, config),
         ) from error
+
+
+def _list_given(config: RunConfig, best: Trial, bench: Bench) -> dict[str, Any]:
+    """Return what the winner is resumed with: where its files are now, the data frames, and trust."""
+    named = {name: value for name, value in config.to_dict().items() if name in ("data", "validation", "test", "trust")}
+    if "backbone" not in best.point:
+        named["backbone"] = config.model.backbone
+    return {name: value for name, value in named.items() if value} | bench.frames
+
+
+def _continue(folder: Path, config: RunConfig) -> str:
+    return f"continue it with: {show_command('resume', folder, *list_call_words(config))}"

@@ -1,0 +1,114 @@
+"""Where the files of a run are: a run can be resumed from another folder, and after it was moved with its data."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from textune.backbones import find_embedded, recall_local
+from textune.config import RunConfig
+from textune.errors import BundleError, ConfigError, TextuneError, show_command, suggest
+
+PLACED = ("data", "validation", "test", "backbone", "init")
+"""The settings that may name a file or a folder."""
+_RESUMABLE = (*PLACED, "trust")
+
+
+def list_places(config: RunConfig, folder: Path) -> dict[str, str]:
+    """Return the absolute path of the run, and of every file and folder that its settings name."""
+    settings = config.to_dict()
+    named = {name: settings[name] for name in PLACED if isinstance(settings[name], str)}
+    places = {name: str(_absolute(value)) for name, value in named.items() if _exists(name, value)}
+    return {"run": str(folder.resolve()), **places}
+
+
+def fix_places(config: RunConfig) -> RunConfig:
+    """Return settings whose files and folders are named by absolute paths."""
+    places = {name: path for name, path in list_places(config, Path()).items() if name in PLACED}
+    return config.replace(**places)
+
+
+def find_places(config: RunConfig, plan: Mapping[str, Any], folder: Path, frames: Collection[str]) -> RunConfig:
+    """Return the settings of an interrupted run with its files as they can be reached from here.
+
+    plan: of the run. frames: the settings that data frames replace. Raises BundleError that names a missing file and
+    the setting that says where it is.
+    """
+    settings, stored = config.to_dict(), plan.get("places")
+    places: Mapping[str, Any] = stored if isinstance(stored, Mapping) else {}
+    found = {}
+    for name in PLACED:
+        value, place = settings[name], places.get(name)
+        if name in frames or not isinstance(value, str) or not isinstance(place, str):
+            continue
+        candidates = _list_candidates(name, value, places, plan, folder)
+        path = next((path for path in candidates if _exists(name, path)), None)
+        if path is None:
+            raise _report_missing(name, place, folder)
+        if _absolute(path) != _absolute(value):
+            found[name] = path
+    return config.replace(**found) if found else config
+
+
+def refuse_missing(config: RunConfig, folder: Path, frames: Collection[str]) -> None:
+    """Raise BundleError for a file of a search that does not exist, with the setting that says where it is."""
+    for name in PLACED:
+        value = config.to_dict()[name]
+        if name not in frames and value and Path(value).is_absolute() and not _exists(name, value):
+            raise _report_missing(name, value, folder)
+
+
+def _report_missing(name: str, path: str, folder: Path) -> BundleError:
+    return BundleError(
+        f"{folder}: {name}={path} no longer exists",
+        hint=f"say where it is now: {show_command('resume', folder)} {name}=PATH",
+    )
+
+
+def _list_candidates(
+    name: str, value: str, places: Mapping[str, Any], plan: Mapping[str, Any], folder: Path
+) -> Iterator[str]:
+    """Yield where a file may be: beside the moved run, where it was, where its name leads from here."""
+    place, run = places[name], places.get("run")
+    if isinstance(run, str) and not Path(value).is_absolute() and Path(run) != folder.resolve():
+        with contextlib.suppress(ValueError):  # another drive
+            yield os.path.normpath(folder.resolve() / os.path.relpath(place, run))
+    yield place
+    yield value
+    known = recall_local(str(plan.get("backbone"))) if name == "backbone" else None
+    if known is not None:
+        yield known
+
+
+def _exists(name: str, value: str) -> bool:
+    """Return whether a setting names a file or a folder of this machine."""
+    if value.startswith(("hub:", "embedded:")) or (name == "backbone" and find_embedded(value) is not None):
+        return False
+    path = Path(value).expanduser()
+    if name in ("backbone", "init"):
+        return path.is_dir()
+    return path.exists() or ("#" in value and Path(value.rpartition("#")[0]).expanduser().exists())
+
+
+def _absolute(value: str) -> Path:
+    return Path(value).expanduser().absolute()
+
+
+def check_resumable(settings: Mapping[str, Any]) -> None:
+    """Raise ConfigError for a setting that a run cannot change when it is resumed."""
+    wrong = [name for name in settings if name not in _RESUMABLE]
+    if wrong:
+        raise ConfigError(
+            f"{wrong[0]}=: a run is resumed with its own settings{suggest(wrong[0], _RESUMABLE)}",
+            hint=f"only these can be given, to say where something is now: {', '.join(_RESUMABLE)}",
+        )
+
+
+def add_trust(error: TextuneError, trust: str | None) -> None:
+    """Complete the command of an error's hint: trust holds for one call, so that a resumed run needs it again."""
+    if trust is not None and error.hint and "textune resume " in error.hint and " trust=" not in error.hint:
+        error.hint = f"{error.hint} {shlex.quote(f'trust={trust}')}"
