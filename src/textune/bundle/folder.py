@@ -59,9 +59,15 @@ def check_writable(folder: Path, setting: str) -> None:
         )
 
 
+class RunIsBusy(BundleError):
+    """Another process holds the run's folder."""
+
+
 @contextlib.contextmanager
 def lock_run(folder: Path, hint: str = "wait until it has finished") -> Iterator[None]:
-    """Lock the run folder for this process; raise BundleError with the hint at once if another process has it.
+    """Lock the run folder for this process; raise RunIsBusy with the hint at once if another process has it.
+
+    Raises BundleError if the folder cannot be written.
 
     The operating system releases the lock when the process ends, even after a crash.
     """
@@ -72,7 +78,7 @@ def lock_run(folder: Path, hint: str = "wait until it has finished") -> Iterator
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout:
-        raise BundleError(f"{folder}: another process is working on this run", hint=hint) from None
+        raise RunIsBusy(f"{folder}: another process is working on this run", hint=hint) from None
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from textune.bundle import lock_run
+from textune.bundle import RunIsBusy, lock_run
 from textune.config import RunConfig
-from textune.errors import BundleError
 from textune.run.start import choose_folder
 
 _LOCK = ".lock"
@@ -18,7 +17,7 @@ _HINT = "wait until it has finished, or set another runs_dir="
 
 @contextmanager
 def claim_folder(config: RunConfig, overwrite: bool, kind: str | None = None) -> Iterator[Path]:
-    """Lock the folder that `choose_folder` names and yield it; raise BundleError if another process has it.
+    """Lock the folder that `choose_folder` names and yield it; raise RunIsBusy if another process has it.
 
     Without name=, the next free name is taken then. A folder that nothing was written to is removed again.
     """
@@ -29,7 +28,7 @@ def claim_folder(config: RunConfig, overwrite: bool, kind: str | None = None) ->
         with ExitStack() as stack:
             try:
                 stack.enter_context(lock_run(folder, _HINT))
-            except BundleError:
+            except RunIsBusy:
                 if not made_up:
                     raise
                 continue  # another process took that name a moment ago
