@@ -117,7 +117,7 @@ def _read_predictions(path: Path, manifest: Manifest) -> dict[str, list[Any]]:
 
     try:
         return read_predictions(path, manifest)
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, KeyError, pa.ArrowException) as error:  # without a column it is no file of predictions
         raise BundleError(
             f"{path}: cannot read the predictions: {error}", hint="train the run again: a comparison needs them"
         ) from error
