@@ -54,14 +54,15 @@ def reload_without_textune(manifest: Manifest, name: str, folder: Path | None = 
     elif "model.safetensors" in manifest.files:
         lines += [
             f'config = transformers.AutoConfig.from_pretrained(folder, subfolder="backbone", {", ".join(arguments)})',
-            f"{_LOAD}(folder, config=config)",
+            f"model = {_LOAD}(folder, config=config)",
         ]
     else:
         imports[:] = ["safetensors.torch", "transformers"]
         lines += [
-            *_load_base(manifest, ", ".join(arguments)),
-            f'delta = transformers.utils.cached_file(folder, "{DELTA_FILE}")',
-            "model.load_state_dict(safetensors.torch.load_file(delta), strict=False)",
+            _name_base(manifest),
+            f"model = {_load_base(', '.join(arguments))}",
+            f'delta = safetensors.torch.load_file(transformers.utils.cached_file(folder, "{DELTA_FILE}"))',
+            "model.load_state_dict(delta, strict=False)",
         ]
     body = "model.get_base_model()" if by_peft else "model"
     pooled = _pool(manifest, body, _count_prefix(manifest) if by_peft else 0)
@@ -173,21 +174,22 @@ def _find_family(manifest: Manifest) -> Family | None:
     return families.get(name) if name in families.names() else None
 
 
-_LOAD = "model = transformers.AutoModelForSequenceClassification.from_pretrained"
+_LOAD = "transformers.AutoModelForSequenceClassification.from_pretrained"
 
 
-def _load_base(manifest: Manifest, arguments: str) -> list[str]:
-    """Return the lines that load the base model with a head of the run's size."""
+def _name_base(manifest: Manifest) -> str:
     where = "  # the path of the base model, which was a local folder" if manifest.base_model.local else ""
-    return [
-        f"base = {quote(manifest.base_model.id)}{where}",
-        f"{_LOAD}(base, {arguments}, ignore_mismatched_sizes=True)",
-    ]
+    return f"base = {quote(manifest.base_model.id)}{where}"
+
+
+def _load_base(arguments: str) -> str:
+    """Return the call that loads the base model with a head of the run's size."""
+    return f"{_LOAD}(base, {arguments}, ignore_mismatched_sizes=True)"
 
 
 def _load_by_peft(manifest: Manifest, arguments: str) -> list[str]:
     if manifest.base_model.local:  # the adapter's file names its base, but not where it is
-        return [*_load_base(manifest, arguments), "model = peft.PeftModel.from_pretrained(model, folder)"]
+        return [_name_base(manifest), f"model = peft.PeftModel.from_pretrained({_load_base(arguments)}, folder)"]
     load = "model = peft.AutoPeftModelForSequenceClassification.from_pretrained"
     return [f"{load}(folder, {arguments}, ignore_mismatched_sizes=True)"]
 
