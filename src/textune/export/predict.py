@@ -34,12 +34,10 @@ class Classifier:
         self._tokenizer.no_truncation()
         one, two = (self._tokenizer.num_special_tokens_to_add(pair) for pair in (False, True))
         self._between = "" if two > one else "\n"  # some tokenizers put nothing between two texts
-        most_tokens = self._max_length
         if self._long["form"] != "head_tail":
             overlap = self._long["overlap"]
             self._tokenizer.enable_truncation(self._max_length, stride=overlap, strategy="longest_first")
-            most_tokens += (self._long["max_windows"] - 1) * (most_tokens - (two if self.pairs else one) - overlap)
-        self._most_characters = max(64 * most_tokens, 4096)  # the rest of a very long text is not even tokenized
+        self._most_characters = max(64 * self._max_length, 4096)
         options = onnxruntime.SessionOptions()
         options.log_severity_level, options.intra_op_num_threads = 3, threads
         self._session = onnxruntime.InferenceSession(str(path / "model.onnx"), options, ["CPUExecutionProvider"])
@@ -66,8 +64,10 @@ class Classifier:
 
     def _predict_logits(self, first: str, second: str | None = None) -> Any:
         """Return the logits, averaged over the windows of a long text: float32 [labels]."""
-        encoding = self._tokenizer.encode(
-            self._cut(first), None if second is None else self._between + self._cut(second)
+        encoding = (
+            self._tokenizer.encode(first)
+            if second is None
+            else self._tokenizer.encode(self._cut(first), self._between + self._cut(second))
         )
         windows = [encoding.ids, *(window.ids for window in encoding.overflowing)][: self._long["max_windows"]]
         if self._long["form"] == "head_tail":
@@ -92,11 +92,9 @@ class Classifier:
         return self._session.run(["logits"], arrays)[0]
 
     def _cut(self, text: str) -> str:
+        """Cut a very long text of a pair: the tokenizer would make a part for each two parts of both texts."""
         most = self._most_characters
-        text = text.lstrip() if len(text) > most else text
-        if self._long["form"] == "head_tail":
-            return text[:most] + text[-most:] if len(text) > 2 * most else text
-        return text[:most]
+        return text if len(text) <= most else text.lstrip()[:most]
 
     def _drop_middle(self, ids: list[int], special: Sequence[int]) -> list[int]:
         """Keep the first and the last tokens of a long text, and the special tokens around it."""
