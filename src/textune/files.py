@@ -64,6 +64,8 @@ def write_folder(path: Path, *, shared: bool = False) -> Iterator[Path]:
                 _place_once(partial, path)
             else:
                 _place_folder(partial, path)
+                if (mark := _name_mark(path)).exists():
+                    _remove_leftover(mark)  # of a killed process; one that lives holds its lock
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
@@ -74,7 +76,7 @@ def hold_place(path: Path) -> Iterator[None]:
 
     OSError is raised at once where nothing can be written, before the work is done.
     """
-    mark = path.parent / f"{PARTIAL}lock-{path.name}"
+    mark = _name_mark(path)
     with _name_place(path, mark), _claim(mark, path, folder=True):
         try:
             yield
@@ -194,6 +196,10 @@ def _exchange(one: Path, other: Path) -> bool:
     except (AttributeError, OSError):
         return False
     return int(rename(current_folder, os.fsencode(one), current_folder, os.fsencode(other), exchange)) == 0
+
+
+def _name_mark(path: Path) -> Path:
+    return path.with_name(f"{PARTIAL}lock-{path.name}")
 
 
 def _name_doomed(path: Path) -> Path:

@@ -15,8 +15,7 @@ import pytest
 
 from textune.cli import main
 from textune.errors import show_command
-from textune.report.snippets import reload_without_textune
-from textune.run import Run, train
+from textune.run import Run
 from tiny import StopAt, as_words, make_rows, settings_for, write_reviews
 
 COMMAND = re.compile(r"textune (?=[a-z]+\b).*$", re.MULTILINE)
@@ -162,10 +161,3 @@ def test_commands_of_hints(textune: Shell, paste: Shell, reviews: Path) -> None:
     code, printed = textune("train", str(reviews), "epochs=many")
     assert code == 2
     paste_all(paste, printed)
-
-
-def test_the_model_card_quotes_its_export(paste: Shell, work: Path, backbone: Path) -> None:
-    run = train(**settings_for(write_reviews(work / "r.csv", 20), backbone, work / "it", method="full", epochs=1))
-    folder = run.folder.rename(work / "my run")
-    paste_all(paste, reload_without_textune(run.manifest, folder.name))
-    assert (work / "merged" / "model.safetensors").is_file()

@@ -36,7 +36,7 @@ def write_predictions(path: Path, examples: Examples, probabilities: NDArray[Any
     pq.write_table(pa.table(columns).replace_schema_metadata({_LABELS: "names"}), path)
 
 
-_LABELS = "textune.labels"
+_LABELS = "textune_labels"
 """Says in the file's metadata what true labels are written as; without it, as in the data."""
 
 
