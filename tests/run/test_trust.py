@@ -98,8 +98,8 @@ def test_the_printed_commands_work(doubtful: Path, few_reviews: Path, work: Path
     found = re.search(r"trust=\S+?(?=$|\s|,)", refused)
     assert found is not None
     printed = call_textune("train", *words, found[0], cwd=work).stdout
-    assert "textune predict runs/run trust='base'" in printed
-    call_textune("predict", "runs/run", "trust=base", "a text to classify", cwd=work)
+    assert """textune predict runs/run "a text to classify" trust='given/base'""" in printed
+    call_textune("predict", "runs/run", "trust=given/base", "a text to classify", cwd=work)
     refused = call_textune("export", "runs/run", cwd=work, code=4).stderr
     found = re.search(r"trust=\S+?(?=$|\s|,)", refused)
     assert found is not None

@@ -22,6 +22,10 @@ Launch = Callable[[RunConfig, Path | None], None]
 """Trains one run from its settings, or resumes the interrupted run in a folder."""
 
 
+_LATER = ("random_weights", "fixes")
+"""Settings that are newer than the names of runs: left out while unset, so that names stay as they were."""
+
+
 def list_configs(
     settings: Mapping[str, Any],
     methods: Sequence[str | None],
@@ -53,7 +57,9 @@ def list_configs(
 
 
 def _build_name(config: RunConfig) -> str:
-    identity = json.dumps(fill_in_model(config).identity(), sort_keys=True)
+    settings = fill_in_model(config).identity() | {"trust": None}  # trust is no part of a name
+    settings = {name: value for name, value in settings.items() if name not in _LATER or value is not None}
+    identity = json.dumps(settings, sort_keys=True)
     data, backbone = (name_run(stem_of(source)) for source in (config.data.data, choose_backbone(config)))
     digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
     return "-".join([data[:40], backbone[:30], choose_method(config), str(config.training.seed), digest])
