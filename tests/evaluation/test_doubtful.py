@@ -39,12 +39,31 @@ def test_flipped_labels_come_first(exclusive: bool, voted: bool) -> None:
 
 
 def test_neighbors_alone_raise_a_doubt() -> None:
-    given = np.array([[1, 0], [1, 0], [0, 1], [0, 1]], bool)
-    unsure = np.array([[0.6, 0.4], [0.8, 0.2], [0.2, 0.8], [0.45, 0.55]])
-    votes = np.array([[0, 1], [1, 0], [0, 1], [0.4, 0.6]])
+    given = np.eye(2, dtype=bool)[[0] * 10 + [1] * 10]
+    unsure = np.where(given, 0.7, 0.3)
+    unsure[0], unsure[1:10:2], unsure[10::2] = (0.49, 0.51), (0.8, 0.2), (0.2, 0.8)
+    votes = given.astype(float)
+    votes[0], votes[1] = (0, 1), (0.3, 0.7)
     (found,) = find_doubtful(given, unsure, votes, exclusive=True)
     assert found.row == 0 and found.unlike and not found.confident
     assert find_doubtful(given, unsure, exclusive=True) == []
+
+
+def test_neighbors_of_no_use_change_little() -> None:
+    true, probabilities, random = draw(True)
+    given = true.copy()
+    given[:30] = np.roll(true[:30], 1, axis=1)
+    noise = random.dirichlet(np.ones(CLASSES), ROWS)
+    alone, both = (find_doubtful(given, probabilities, votes, exclusive=True) for votes in (None, noise))
+    assert [d.row for d in alone] == [d.row for d in both] and not any(d.unlike for d in both)
+
+
+def test_a_better_model_comes_before_a_worse_one() -> None:
+    true, probabilities, _ = draw(True)
+    given = true.copy()
+    given[:30] = np.roll(true[:30], 1, axis=1)
+    better, worse = (find_doubtful(given, p, exclusive=True) for p in (probabilities, (probabilities + 0.25) / 2))
+    assert better[0].score > 1.5 * worse[0].score > 0
 
 
 def test_no_rows_have_no_doubts() -> None:

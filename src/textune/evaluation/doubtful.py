@@ -2,18 +2,21 @@
 
 A row's label is doubted where another is predicted with at least the probability that rows of that label usually get
 (Northcutt, Jiang and Chuang 2021, "Confident learning", arXiv:1911.00068, Section 3.1), or where nearly all of the
-most similar training rows agree on another.
+most similar training rows agree on another. Model and neighbors count by their Brier skill scores on the same rows, so
+that neighbors of no use change nothing, and doubts of a better model come before those of a worse one.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 _AGREEING = 0.8
+_HELPFUL = 0.5
+"""The least skill, relative to the model's, of neighbors whose agreement alone raises a doubt."""
 _FEWEST_ROWS = 2
 
 
@@ -21,8 +24,8 @@ _FEWEST_ROWS = 2
 class Doubt:
     """A row whose label is probably wrong. row: its position. suggested: bool [labels].
 
-    score: how much more likely the suggested labels are, from -1 to 1. label: the number of the label that is doubted
-    most. confident, unlike: which of the two reasons hold.
+    score: how much more likely the suggested labels are, times the skill of what says so, from 0 to 1.
+    label: the number of the label that is doubted most. confident, unlike: which of the two reasons hold.
     """
 
     row: int
@@ -46,10 +49,23 @@ def find_doubtful(
     votes: the share of each row's neighbors with each label. exclusive: whether a row has exactly one label.
     """
     scores = np.asarray(probabilities, np.float64)
-    belief = scores if votes is None else (scores + votes) / 2
-    if exclusive:
-        return _doubt_single(given, scores, belief, votes)
-    return _doubt_sets(given, scores, belief, votes)
+    if not len(scores):
+        return []
+    skill, belief = _measure_skill(scores, given), scores
+    if votes is not None:
+        vote_skill = _measure_skill(votes, given)
+        share = vote_skill / max(skill + vote_skill, 1e-12)
+        belief = (1 - share) * scores + share * votes
+        votes = votes if vote_skill >= _HELPFUL * skill else None
+        skill = max(skill, vote_skill)
+    doubts = (_doubt_single if exclusive else _doubt_sets)(given, scores, belief, votes)
+    return [replace(doubt, score=doubt.score * skill) for doubt in doubts]
+
+
+def _measure_skill(scores: NDArray[Any], given: NDArray[np.bool_]) -> float:
+    """Return the Brier skill score: what is gained on always giving each label's share of the rows, at least 0."""
+    constant = float(((given.mean(axis=0) - given) ** 2).mean())
+    return max(0.0, 1 - float(((scores - given) ** 2).mean()) / constant) if constant else 0.0
 
 
 def _mean_of_marked(values: NDArray[np.float64], marks: NDArray[np.bool_]) -> NDArray[np.float64]:
