@@ -315,3 +315,12 @@ def test_a_fix_of_other_rows_is_refused_before_training(flawed: Run, review: Pat
             flawed.folder.parent / "reviews.csv", backbone, work / "x", fixes=str(write(work / "moved.csv", rows))
         )
     assert not (work / "x").exists()
+
+
+def test_report_and_card_show_the_worst_slices(runs: dict[str, Run], found: dict[str, ErrorAnalysis]) -> None:
+    for kind, run in runs.items():
+        page = run.report.read_text(encoding="utf-8")
+        card = (run.folder / "README.md").read_text(encoding="utf-8")
+        assert "Where it errs most" in page and "flurb is &#39;mi&#39;" in page
+        assert "## Where it errs most" in card and "flurb is 'mi'" in card
+        assert run.metrics["slices"] == json.loads(json.dumps(found[kind].slices.to_dict()))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from textune.bundle import Manifest, read_manifest, refuse_exported
 from textune.config import build_config
+from textune.data import Examples, Labels
 from textune.data.scripts import dominant_scripts
 from textune.errors import TextuneError
 from textune.evaluation import ConfidentError
@@ -176,6 +177,15 @@ def analyse(folder: Path, manifest: Manifest, rows: PredictedRows) -> ErrorAnaly
         {int(numbers[at]): " ".join(texts[at].split())[:_LONGEST_EXCERPT] for at in sorted(shown)},
         notes=rows.notes,
     )
+
+
+def search_slices(
+    folder: Path, manifest: Manifest, split: str, examples: Examples, probabilities: NDArray[Any]
+) -> SliceSearch:
+    """Return where a run errs most on its evaluation rows, for its report; examples are row numbers."""
+    labels = Labels(manifest.label_values, manifest.labels)
+    rows = PredictedRows(examples, probabilities, labels, "data", split, f"the run's own {split} rows")
+    return analyse(folder, manifest, add_own_table(rows, folder, manifest)).slices
 
 
 def _list_text_conditions(texts: Sequence[str]) -> list[Condition]:
