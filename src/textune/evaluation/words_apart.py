@@ -134,7 +134,7 @@ def find_confused_pairs(
     found = []
     for a, b in (divmod(int(cell), len(labels)) for cell in ranked if both[cell] > 0):
         either = (missed[:, a] & given[:, b]) | (missed[:, b] & given[:, a])
-        only = [[texts[i] for i in np.flatnonzero(true[:, x] & ~true[:, y])] for x, y in ((a, b), (b, a))]
+        only = [[texts[i] for i in np.flatnonzero(true[:, x] & ~true[:, y]).tolist()] for x, y in ((a, b), (b, a))]
         found.append(
             ConfusedPair(
                 labels[a],

@@ -165,7 +165,8 @@ def analyse(folder: Path, manifest: Manifest, rows: PredictedRows) -> ErrorAnaly
     confused = find_confused_pairs(true, predicted, labels.names, texts)
     targets = task.encode_targets(labels, examples)
     confident = task.find_errors(rows.probabilities, targets, labels.names, EvaluatedRows(texts, numbers, unknown))
-    shown = {at for each in (*search.slices, *confused) for at in each.examples}
+    shown = {at for each in search.slices for at in each.examples}
+    shown |= {at for pair in confused for at in pair.examples}
     numbered = [replace(each, examples=tuple(int(numbers[at]) for at in each.examples)) for each in search.slices]
     return ErrorAnalysis(
         str(folder),

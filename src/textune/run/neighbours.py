@@ -94,7 +94,7 @@ class TrainingSpace:
         shares = np.zeros((len(queries), self.marks.shape[1]), np.float32)
         for column in range(nearest.shape[1]):
             shares += self.marks[nearest[:, column]]
-        return shares / max(nearest.shape[1], 1)
+        return np.asarray(shares / max(nearest.shape[1], 1), np.float32)
 
     def show(self, queries: Floats) -> list[list[Neighbour]]:
         """Return the three nearest training rows of each query."""
