@@ -53,7 +53,7 @@ def test_neighbors_of_no_use_change_little() -> None:
     true, probabilities, random = draw(True)
     given = true.copy()
     given[:30] = np.roll(true[:30], 1, axis=1)
-    noise = random.dirichlet(np.ones(CLASSES), ROWS)
+    noise = np.eye(CLASSES)[random.integers(0, CLASSES, ROWS)]
     alone, both = (find_doubtful(given, probabilities, votes, exclusive=True) for votes in (None, noise))
     assert [d.row for d in alone] == [d.row for d in both] and not any(d.unlike for d in both)
 
@@ -62,7 +62,9 @@ def test_a_better_model_comes_before_a_worse_one() -> None:
     true, probabilities, _ = draw(True)
     given = true.copy()
     given[:30] = np.roll(true[:30], 1, axis=1)
-    better, worse = (find_doubtful(given, p, exclusive=True) for p in (probabilities, (probabilities + 0.25) / 2))
+    mixed = probabilities.copy()
+    mixed[450:] = probabilities[450:][::-1]  # as sure as before, and of less use
+    better, worse = (find_doubtful(given, p, exclusive=True) for p in (probabilities, mixed))
     assert better[0].score > 1.5 * worse[0].score > 0
 
 

@@ -19,7 +19,8 @@ from textune.evaluation.conditions import (
     split_words,
 )
 from textune.evaluation.intervals import wilson_interval
-from textune.evaluation.slices import Condition, SliceSearch, choose_fewest_rows, find_slices
+from textune.evaluation.paired import adjust_holm
+from textune.evaluation.slices import Condition, SliceSearch, adjust_by_subject, choose_fewest_rows, find_slices
 
 ROWS = 400
 WORDS = np.array([f"word{i}" for i in range(200)])
@@ -98,6 +99,14 @@ def test_more_looks_ask_for_more() -> None:
     assert 0.01 < find_slices(wrong, alone).slices[0].p < 0.05
     search = find_slices(wrong, [*alone, *others])
     assert "a" not in [s.description for s in search.slices] and search.looks == 101
+
+
+def test_subjects_of_equal_size_give_plain_holm_and_others_share_their_weight() -> None:
+    p = [0.01, 0.04, 0.03, 0.2]
+    assert adjust_by_subject(np.array(p), list("abcd")).tolist() == pytest.approx(adjust_holm(p))
+    assert adjust_by_subject(np.array(p), list("aaaa")).tolist() == pytest.approx(adjust_holm(p))
+    # weights 1/2, 1/4, 1/4: 0.01 / (1/2), then 0.03 / (1/4) of the half that is left
+    assert adjust_by_subject(np.array([0.01, 0.03, 0.5]), list("abb")) == pytest.approx([0.02, 0.06, 0.5])
 
 
 def test_the_costliest_comes_first_and_a_smaller_stronger_one_follows() -> None:
@@ -196,7 +205,7 @@ def test_words_of_any_script(text: str, words: list[str]) -> None:
 
 
 def test_words_and_their_pairs_are_counted_once_per_text() -> None:
-    texts = ["very good good", "very bad", "good", "bad very good", "plain", "very good"] * 3
+    texts = ["very good good", "very bad bad", "good", "bad very good", "plain", "very good"] * 3
     found = shown(list_words(texts, 6))
     assert found["has the word 'bad'"] == [1, 3, 7, 9, 13, 15]
     assert found["has the words 'very good'"] == [0, 3, 5, 6, 9, 11, 12, 15, 17]
