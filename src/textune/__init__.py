@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from textune.peft_import.importer import import_adapter
     from textune.plan.api import plan
     from textune.run import Run, resume, train
+    from textune.run.error_analysis import find_errors
     from textune.run.other_rows import evaluate
     from textune.search.sweep import Sweep, resume_sweep, sweep
 
@@ -31,6 +32,7 @@ __all__ = [
     "__version__",
     "compare",
     "evaluate",
+    "find_errors",
     "import_adapter",
     "load",
     "plan",
@@ -46,6 +48,7 @@ _HOMES = {
     "Sweep": "search.sweep",
     "compare": "compare.api",
     "evaluate": "run.other_rows",
+    "find_errors": "run.error_analysis",
     "import_adapter": "peft_import.importer",
     "load": "inference",
     "plan": "plan.api",

@@ -45,6 +45,7 @@ WRONG: dict[str, list[Any]] = {
     "thresholds": [[math.nan, 0.5], [2.0, 0.5], "0.5", [0.5, None], [0.5]],
     "imported": [None, []],
     "exported": [None, {"form": "pickle"}, {"padding": 1}],
+    "fixes": [None, 3],
     "metrics": [None, 3],
     "test_reads": [-1, "1", None],
 }

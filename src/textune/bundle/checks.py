@@ -149,6 +149,7 @@ OPTIONAL: Mapping[str, Check] = {
     "thresholds": (_is_thresholds, "null or a list of numbers from 0 to 1"),
     "imported": _MAPPING,
     "exported": (_is_exported, f"empty, or an object whose form is {' or '.join(EXPORTED_FORMS)}"),
+    "fixes": _MAPPING,
     "metrics": _MAPPING,
     "test_reads": _COUNT,
 }

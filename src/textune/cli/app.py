@@ -10,6 +10,7 @@ from textune.cli import (
     compare,
     demo,
     doctor,
+    errors,
     evaluate,
     export,
     inspect,
@@ -63,6 +64,7 @@ app.command("train", cls=SettingsCommand)(train.train)
 app.command("resume")(train.resume)
 app.command("sweep", cls=SettingsCommand)(sweep.sweep)
 app.command("evaluate", cls=SettingsCommand)(evaluate.evaluate)
+app.command("errors", cls=SettingsCommand)(errors.errors)
 app.command("report")(evaluate.report)
 app.command("runs")(runs.runs)
 app.command("list", hidden=True)(runs.runs)

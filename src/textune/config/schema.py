@@ -70,6 +70,9 @@ class DataConfig:
     test_sample: str | None = option(None, "test rows to use: 1000 (random) or first:1000; default: all")
     encoding: str | None = option(None, "text encoding of the files; default: detected")
     delimiter: str | None = option(None, "column delimiter of the files; default: detected")
+    fixes: str | None = option(
+        None, "review file of textune errors, with labels filled in: they replace those of the tables"
+    )
     row_hashes: bool = option(
         True, "keep hashes of the training rows in the run, so that evaluate can tell them from unseen rows"
     )

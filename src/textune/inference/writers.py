@@ -59,10 +59,16 @@ class CsvWriter:
     def _cell(self, value: Any) -> Any:
         if isinstance(value, float):
             return f"{value:.6g}"
-        if self._exact or not value or not _FORMULA.match(value) or _NUMBER.fullmatch(value):
+        if self._exact or not value:
             return value
-        self.escaped_cells += 1
-        return "'" + value
+        safe = escape_formula(value)
+        self.escaped_cells += safe != value
+        return safe
+
+
+def escape_formula(cell: str) -> str:
+    """Return a cell with an apostrophe in front if a spreadsheet would run it as a formula."""
+    return "'" + cell if _FORMULA.match(cell) and not _NUMBER.fullmatch(cell) else cell
 
 
 class JsonLinesWriter:

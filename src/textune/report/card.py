@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+from textune.evaluation.slices import SliceSearch
+from textune.report.slices import HEADER, describe_slices, list_slice_rows
 from textune.report.verdict import judge
 from textune.report.wording import clean_text, clip, number, percent, plural, span
 from textune.tasks import AnyEvaluation, find_task
@@ -41,6 +43,7 @@ class CardInput:
     task: str = "single_label"
     language: str | None = None
     license: str | None = None
+    slices: SliceSearch | None = None
 
 
 def render_card(card: CardInput) -> str:
@@ -57,6 +60,7 @@ def render_card(card: CardInput) -> str:
         _comparison(card.comparison),
         f"95% intervals, in percent ({find_task(card.task).intervals_note}).",
         *_classes(card, verdict.evaluation),
+        *_slices(card.slices),
         "## Training details",
         _table(("", ""), card.facts) if card.facts else "",
         f"Created with textune {escape_markdown(card.textune_version)}.",
@@ -165,6 +169,14 @@ def _classes(card: CardInput, evaluation: AnyEvaluation) -> list[str]:
     more = len(classes) - len(shown)
     rest = [f"and {plural(more, 'more class')}, listed in textune.json."] if more else []
     return [f"## {plural(len(card.labels), 'class').capitalize()}", table, *rest]
+
+
+def _slices(search: SliceSearch | None) -> list[str]:
+    """Return the heading and the table of the worst slices; nothing without any."""
+    rows = [] if search is None else list_slice_rows(search)
+    if search is None or not rows:
+        return []
+    return ["## Where it errs most", _table(HEADER, rows), escape_markdown(describe_slices(search))]
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textune.evaluation import ConfidentError
+from textune.evaluation.slices import SliceSearch
 from textune.files import write_text_atomically
 from textune.progress import format_seconds
 from textune.report.charts import draw_losses, draw_scores
@@ -32,7 +33,7 @@ class ReportInput:
     comparison: rows of ``name``, ``evaluation`` (all of one task), ``seconds`` (float or None: training and
         prediction) and, if known, ``difference`` (Difference: the tuned model's headline metric minus this
         row's). The verdict knows the names `TUNED`, `BASE`, `PROBE`, `TFIDF` and `MAJORITY`.
-    history: the lines of metrics.jsonl. reload_lines: Python that loads the run.
+    history: the lines of metrics.jsonl. reload_lines: Python that loads the run. slices: where it errs most, if known.
     """
 
     title: str
@@ -48,6 +49,7 @@ class ReportInput:
     warnings: Sequence[str]
     settings_yaml: str
     reload_lines: str
+    slices: SliceSearch | None = None
 
 
 def render_report(report: ReportInput) -> str:

@@ -28,6 +28,7 @@ from textune.inference.texts import is_table
 from textune.process.interrupt import RunInterrupted
 from textune.progress import Progress, open_progress
 from textune.run.claim import claim_folder
+from textune.run.error_analysis import ErrorAnalysis, find_errors
 from textune.run.evaluate import Training, evaluate
 from textune.run.fit import fit
 from textune.run.other_rows import evaluate as evaluate_rows
@@ -82,6 +83,10 @@ class Run:
     def evaluate(self, data: Any, **settings: Any) -> AnyEvaluation:
         """Evaluate the model on other labelled rows."""
         return evaluate_rows(self.folder, data, **settings)
+
+    def find_errors(self, data: Any = None, **options: Any) -> ErrorAnalysis:
+        """Return where the model errs, on its evaluation rows or on other labelled rows; options: `find_errors`."""
+        return find_errors(self.folder, data, **options)
 
 
 def train(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from textune.bundle import Manifest
 from textune.config import TrainingConfig
+from textune.data.fixes import FixedRows
 from textune.progress import format_seconds
 
 
@@ -39,6 +40,7 @@ def describe_run(manifest: Manifest, training: TrainingConfig, costs: Costs) -> 
         ("training time", format_seconds(costs.training_seconds)),
         ("precision", f"{manifest.engine['precision']['name']} on {manifest.engine['device']}"),
         ("seed", str(manifest.seed)),
+        *([("labels fixed", FixedRows(**manifest.fixes).describe())] if manifest.fixes else []),
     ]
     whole = [
         ("whole run", costs.run_seconds, format_seconds),

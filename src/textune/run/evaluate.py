@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 from textune.bundle import SETTINGS, Manifest
 from textune.data import Examples
 from textune.evaluation import ConfidentError, SeenRows
+from textune.evaluation.slices import SliceSearch
 from textune.files import read_json_lines, write_text_atomically
 from textune.inference import Predictor
 from textune.progress import Progress
 from textune.report import CardInput, ReportInput, render_card, write_report
 from textune.report.snippets import name_library, reload_by_textune, reload_without_textune
 from textune.run.costs import Costs, describe_run, peak_memory_mb
+from textune.run.error_analysis import search_slices
 from textune.run.fit import SolvedHead
 from textune.run.other_rows import measure_some
 from textune.run.predictions import collect_errors, joined_texts, write_predictions
@@ -72,7 +74,7 @@ class Measured:
 class Figures:
     """All classifiers on one split, the tuned one last, and its most confident errors.
 
-    seen: test rows that the run was trained on; None where it was not looked for.
+    seen: test rows that the run was trained on; None where it was not looked for. slices: where it errs most.
     """
 
     split: str
@@ -80,6 +82,7 @@ class Figures:
     errors: tuple[ConfidentError, ...]
     probabilities: Probabilities
     seen: SeenRows | None = None
+    slices: SliceSearch | None = None
 
     @property
     def tuned(self) -> AnyEvaluation:
@@ -116,6 +119,7 @@ def evaluate(prepared: Prepared, training: Training, folder: Path, manifest: Man
     if split == "test":
         figures = replace(figures, seen=_find_seen(figures, predictor, examples, folder))
     write_predictions(folder / "evaluation" / "predictions.parquet", examples, figures.probabilities, predictor)
+    figures = replace(figures, slices=search_slices(folder, manifest, split, examples, figures.probabilities))
     whole = training.started_at is not None
     costs = Costs(
         training.seconds,
@@ -212,13 +216,17 @@ def write_evaluation(prepared: Prepared, figures: Figures, costs: Costs, folder:
     warnings, history = list_warnings(prepared, folder), read_json_lines(folder / "metrics.jsonl")
     if figures.seen is not None and figures.seen.seen:  # the rows themselves were warned of when they were read
         warnings.append(f"without the {figures.split} rows that training saw: {figures.seen.describe_unseen()}")
-    content = figures.to_dict() | {
-        "summary": dict(summary),
-        "costs": vars(costs),
-        "data": dict(prepared.facts),
-        "warnings": warnings,
-        "confident_errors": [vars(e) for e in figures.errors],
-    }
+    content = (
+        figures.to_dict()
+        | {
+            "summary": dict(summary),
+            "costs": vars(costs),
+            "data": dict(prepared.facts),
+            "warnings": warnings,
+            "confident_errors": [vars(e) for e in figures.errors],
+        }
+        | ({} if figures.slices is None else {"slices": figures.slices.to_dict()})
+    )
     write_text_atomically(target / "metrics.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     report = target / "report.html"
     rows = [row.as_row() for row in figures.rows]
@@ -237,6 +245,7 @@ def write_evaluation(prepared: Prepared, figures: Figures, costs: Costs, folder:
             warnings=warnings,
             settings_yaml=(folder / SETTINGS).read_text(encoding="utf-8"),
             reload_lines=reload_by_textune(folder.name),
+            slices=figures.slices,
         ),
         report,
     )
@@ -253,6 +262,7 @@ def write_evaluation(prepared: Prepared, figures: Figures, costs: Costs, folder:
         reload_lines=reload_without_textune(manifest, folder.name, folder),
         tags=[manifest.method],
         task=manifest.task,
+        slices=figures.slices,
     )
     write_text_atomically(folder / "README.md", render_card(card))
     return report

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from textune.bundle import check_writable
+from textune.bundle import Manifest, check_writable
 from textune.config import RunConfig, build_config
-from textune.data import Examples, NamedColumns, build_labelled, describe_near, read_table
+from textune.data import Examples, NamedColumns, Table, build_labelled, describe_near, read_table
 from textune.errors import BundleError
 from textune.evaluation import SeenRows
 from textune.files import write_text_atomically
@@ -145,9 +145,12 @@ def _write_results(folder: Path, measured: Measured, predictor: Predictor, examp
 
 def read_labelled(predictor: Predictor, data: Any, config: RunConfig) -> Examples:
     """Read a labelled table for a finished run, with the run's columns where the table has them."""
-    manifest, data_config = predictor.manifest, config.data
-    table = read_table(data, read_options(data_config))
-    named = NamedColumns(data_config.text, data_config.text_pair, data_config.label, guess=False)
+    return label_table(predictor.manifest, read_table(data, read_options(config.data)), config)
+
+
+def label_table(manifest: Manifest, table: Table, config: RunConfig) -> Examples:
+    """Return the labelled rows of a table, read by the run's columns or by those that settings name."""
+    named = NamedColumns(config.data.text, config.data.text_pair, config.data.label, guess=False)
     known = (*manifest.label_values, *manifest.labels)
     return build_labelled(table, manifest.columns, named, manifest.task, manifest.columns.label_separator, known)[0]
 

@@ -13,7 +13,7 @@ from textune.backbones import find_embedded, recall_local
 from textune.config import RunConfig
 from textune.errors import BundleError, ConfigError, TextuneError, show_command, suggest
 
-PLACED = ("data", "validation", "test", "backbone", "init")
+PLACED = ("data", "validation", "test", "fixes", "backbone", "init")
 """The settings that may name a file or a folder."""
 _RESUMABLE = (*PLACED, "trust")
 

@@ -7,7 +7,7 @@ import json
 import shutil
 import stat
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,6 +64,7 @@ class BundleFacts:
     random_weights: tuple[str, ...] = ()
     temperature: float = 1.0
     thresholds: tuple[float, ...] | None = None
+    fixes: Mapping[str, Any] = field(default_factory=dict)
 
 
 def save(
@@ -99,6 +100,7 @@ def save(
         random_weights=prepared.config.model.random_weights or (),
         temperature=calibration.temperature,
         thresholds=calibration.thresholds,
+        fixes={} if data.fixed is None else vars(data.fixed),
     )
     return write_bundle(folder, model, facts, prove=prove, written=write_row_hashes(folder, prepared))
 
@@ -126,7 +128,7 @@ def write_bundle(
     _let_others_read(folder, names)
     trainable, total = count_parameters(model.module)
     manifest = Manifest(
-        **{field.name: getattr(facts, field.name) for field in dataclasses.fields(facts)},
+        **{each.name: getattr(facts, each.name) for each in dataclasses.fields(facts)},
         base_model=BaseModel(backbone.id, backbone.family.name, backbone.sha256, backbone.revision, backbone.local),
         method=model.method.key,
         method_options=model.method.resolved_options(backbone.family),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -39,6 +39,7 @@ from textune.data import (
     sample_examples,
     split_examples,
 )
+from textune.data.fixes import FixedRows, Fixes, apply_fixes, read_fixes
 from textune.errors import DataError
 from textune.evaluation.text import quote_names
 from textune.tasks import Task, build_task
@@ -69,6 +70,7 @@ class PreparedData:
     task: str = "single_label"
     fingerprint: str = field(default="")
     validation_fraction: float = 0.0
+    fixed: FixedRows | None = None
 
     @property
     def evaluation(self) -> tuple[str, Examples]:
@@ -123,6 +125,10 @@ def prepare_data(
     form = choose_form(table, columns, data.task, data.label_separator)
     listed = [word for pair in data.labels or () for word in pair]
     examples = build_examples(table, columns, form, listed)
+    fixes = None if data.fixes is None else read_fixes(data.fixes)
+    if fixes is not None:
+        fixes.require_tables([name for name, source in sources.items() if source is not None])
+    examples, fixed = _fix(fixes, "data", examples, data.labels or ())
     notes = [*table.notes, *columns.notes, form.note, *examples.notes]
     warnings = [form.warning] if form.warning else []
     facts = inspect_examples(examples, table)
@@ -145,7 +151,10 @@ def prepare_data(
     others: dict[str, Examples | None] = {"validation": None, "test": None}
     for name in others:
         if sources[name] is not None and not (name == "test" and hold_test):
-            others[name], other_notes = _read_other(sources[name], name, config, columns, form.task, labels)
+            read, other_notes = _read_other(sources[name], name, config, columns, form.task, labels)
+            read, fixed_there = _fix(fixes, name, read, tuple(zip(labels.values, labels.names, strict=True)))
+            others[name] = sample_examples(read, getattr(data, f"{name}_sample"), seed)
+            fixed += fixed_there
             notes += other_notes
     needed = hold_test or task.needs_validation or config.training.patience is not None
     classes = 0 if needed else len(labels)
@@ -158,6 +167,7 @@ def prepare_data(
         grouped=data.group is not None,
     )
     notes += parts.notes
+    notes += [] if fixes is None else [f"fixes: {fixed.describe()}"]
     train = _take_all_but(examples, parts.test) if pool else parts.train
     validation = others["validation"] if others["validation"] is not None or pool else parts.validation
     test = others["test"] if others["test"] is not None else None if hold_test else parts.test
@@ -186,6 +196,7 @@ def prepare_data(
         overlap,
         tuple(leaks),
         form.task,
+        fixed=None if fixes is None else fixed,
     )
     return replace(prepared, fingerprint=_fingerprint(prepared), validation_fraction=validation_rows / len(examples))
 
@@ -236,7 +247,14 @@ def _read_other(
     notes = [f"{name}: {note}" for note in (*table.notes, *(own.notes if chosen_here else ()))]
     notes += [f"{name}: {form.note}"] if form.column_labels else []
     notes += [f"{name}: {note}" for note in examples.notes]
-    return sample_examples(examples, data.test_sample if test else data.validation_sample, config.split_seed), notes
+    return examples, notes
+
+
+def _fix(
+    fixes: Fixes | None, table: str, examples: Examples, pairs: Sequence[tuple[str, str]]
+) -> tuple[Examples, FixedRows]:
+    """Return the rows of a table with the labels that a review file corrects."""
+    return (examples, FixedRows()) if fixes is None else apply_fixes(fixes, table, examples, pairs)
 
 
 def _rows_to_hold_out(config: RunConfig, rows: int, sources: Mapping[str, Any], classes: int) -> tuple[int, int]:

@@ -1,0 +1,195 @@
+"""A review file: rows whose labels a person checked, and what becomes of them when the table is read again.
+
+Each row names a row of a table by its number and by a hash of its text, so that a fix never reaches another text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from textune.data.examples import Examples
+from textune.data.label_sets import format_set, join_set
+from textune.data.list_cells import parse_list
+from textune.data.source import read_table
+from textune.errors import DataError, suggest
+
+TABLE, ROW, KEY, CORRECT, TEXT, TEXT_PAIR = "table", "row", "key", "correct_label", "text", "text_pair"
+TABLES = ("data", "validation", "test")
+"""The settings that name a table whose rows can be fixed."""
+REMOVE = ("-", "drop")
+"""What a person fills in to remove a row."""
+_MOST_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Fix:
+    """One filled row of a review file. line: its row there. row: the row of the table. label: as it was filled in."""
+
+    line: int
+    table: str
+    row: int
+    key: str
+    label: str
+
+
+@dataclass(frozen=True)
+class Fixes:
+    """The filled rows of a review file. name: of the file, in messages."""
+
+    name: str
+    rows: tuple[Fix, ...]
+
+    def require_tables(self, present: Collection[str]) -> None:
+        """Raise DataError for a fix of a table that is not read."""
+        for fix in self.rows:
+            if fix.table not in present:
+                raise DataError(
+                    f"{self.name}, row {fix.line}: fixes row {fix.row:,} of {fix.table}=, but no such table is given",
+                    hint=f"give the table with {fix.table}=, or take these rows out of {self.name}",
+                )
+
+
+@dataclass(frozen=True)
+class FixedRows:
+    """What a review file did. changed: rows with another label; removed: rows taken out; confirmed: the same label."""
+
+    name: str = ""
+    changed: int = 0
+    removed: int = 0
+    confirmed: int = 0
+
+    def __add__(self, other: FixedRows) -> FixedRows:
+        counts = ((getattr(self, n) + getattr(other, n)) for n in ("changed", "removed", "confirmed"))
+        return FixedRows(self.name or other.name, *counts)
+
+    def describe(self) -> str:
+        """Return the sentence for notes and the card."""
+        same = f", {self.confirmed:,} confirmed" if self.confirmed else ""
+        return f"{self.changed:,} labels changed, {self.removed:,} rows removed{same} by {self.name}"
+
+
+def make_key(text: str, pair: str | None = None) -> str:
+    """Return a hash of a row's text, or of both of a pair; it begins with a letter, so that it stays text."""
+    content = text if pair is None else f"{text}\x1f{pair}"
+    return "t" + hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def read_fixes(path: str | Path) -> Fixes:
+    """Return the filled rows of a review file, a CSV or any other table; raise DataError naming file and row."""
+    table = read_table(path)
+    for needed in (ROW, CORRECT):
+        if needed not in table.columns:
+            raise DataError(
+                f"{table.name}: no column '{needed}'{suggest(needed, table.columns)}",
+                hint="fixes= takes a file written by: textune errors RUN --review review.csv",
+            )
+    if KEY not in table.columns and TEXT not in table.columns:
+        raise DataError(f"{table.name}: has neither a column '{KEY}' nor '{TEXT}' to know the rows by")
+    cells = {name: table.arrow.column(name).to_pylist() for name in table.columns}
+    nothing: list[str | None] = [None] * len(table)
+    found: dict[tuple[str, int], Fix] = {}
+    for at, label in enumerate(cells[CORRECT]):
+        if label is None or not label.strip():
+            continue
+        line = table.first_row + at
+        part = (cells.get(TABLE, nothing)[at] or TABLES[0]).strip()
+        if part not in TABLES:
+            raise DataError(f"{table.name}, row {line}: the table '{part}' is none of {', '.join(TABLES)}")
+        row = _read_row(table.name, line, cells[ROW][at])
+        key = (cells.get(KEY, nothing)[at] or "").strip()
+        key = key or make_key(cells.get(TEXT, nothing)[at] or "", cells.get(TEXT_PAIR, nothing)[at])
+        fix = Fix(line, part, row, key, label.strip())
+        first = found.setdefault((part, row), fix)
+        if first.label != fix.label:
+            raise DataError(
+                f"{table.name}, row {line}: row {row:,} is '{fix.label}' here, but '{first.label}' in row {first.line}",
+                hint="keep one of the two",
+            )
+    return Fixes(table.name, tuple(found.values()))
+
+
+def _read_row(name: str, line: int, cell: str | None) -> int:
+    """Return a row number, which a spreadsheet may have given decimals or commas."""
+    plain = (cell or "").strip().replace(",", "").removesuffix(".0")
+    if not plain.isdecimal():
+        raise DataError(f"{name}, row {line}: column '{ROW}' holds '{cell or ''}', not a row number")
+    return int(plain)
+
+
+def apply_fixes(
+    fixes: Fixes, table: str, examples: Examples, pairs: Sequence[tuple[str, str]]
+) -> tuple[Examples, FixedRows]:
+    """Return the rows of one table with their labels fixed and without those to be removed.
+
+    table: the setting that the rows were read for. pairs: value and name of labels beside those of the rows.
+    Raises DataError that lists rows that no longer match, and labels that are not known.
+    """
+    chosen = [fix for fix in fixes.rows if fix.table == table]
+    labels = examples.labels()
+    if not chosen or labels is None:
+        return examples, FixedRows(fixes.name)
+    known = {name: value for value, name in pairs} | {value: value for value, _ in pairs}
+    known |= {label: label for row in examples.label_sets() for label in row}
+    texts, seconds = examples.texts(), examples.text_pairs()
+    positions = {row: at for at, row in enumerate(examples.rows().tolist())}
+    problems, dropped = [], np.zeros(len(examples), bool)
+    counts = dict.fromkeys(("changed", "removed", "confirmed"), 0)
+    for fix in chosen:
+        where = f"{fixes.name}, row {fix.line}"
+        at = positions.get(fix.row)
+        if at is None or make_key(texts[at], None if seconds is None else seconds[at]) != fix.key:
+            problem = "has no such row with text and label" if at is None else "has another text there"
+            problems.append(f"{where}: {examples.name} {problem} (row {fix.row:,})")
+            continue
+        if fix.label in REMOVE and fix.label not in known:
+            dropped[at], counts["removed"] = True, counts["removed"] + 1
+            continue
+        try:
+            label = _read_label(fix.label, examples, known)
+        except ValueError as error:
+            problems.append(f"{where}: {error}")
+            continue
+        counts["confirmed" if label == labels[at] else "changed"] += 1
+        labels[at] = label
+    if problems:
+        more = f"\n  and {len(problems) - _MOST_SHOWN:,} more" if len(problems) > _MOST_SHOWN else ""
+        raise DataError(
+            "\n  ".join(problems[:_MOST_SHOWN]) + more,
+            hint="write the review file anew with: textune errors RUN --review FILE; or correct these rows, or empty "
+            f"their {CORRECT}",
+        )
+    column = pa.array(labels, pa.large_string())
+    arrow = examples.arrow.set_column(examples.arrow.column_names.index("label"), "label", column)
+    fixed = replace(examples, arrow=arrow).take(np.flatnonzero(~dropped))
+    return fixed, FixedRows(fixes.name, **counts)
+
+
+def _read_label(cell: str, examples: Examples, known: Mapping[str, str]) -> str:
+    """Return the label of a filled cell as `Examples` keep it; raise ValueError for one that is not known."""
+    if not examples.form.sets:
+        return _find_known(cell, known)
+    listed = parse_list(cell)
+    parts = cell.split(examples.form.separator) if listed is None else [str(part) for part in listed]
+    return format_set(_find_known(part.strip(), known) for part in parts)
+
+
+def _find_known(label: str, known: Mapping[str, str]) -> str:
+    for form in (label, label.removeprefix("'")):  # written with an apostrophe, so that no spreadsheet runs it
+        if form in known:
+            return known[form]
+    listed = ", ".join(list(known)[:8]) + (", ..." if len(known) > 8 else "")
+    raise ValueError(f"no label '{label}'{suggest(label, known)} (known: {listed}; '-' removes the row)")
+
+
+def show_label(labels: Sequence[str], examples: Examples, known: Sequence[str]) -> str:
+    """Return the labels of a row as one cell of a review file, in the form that is read back."""
+    if not examples.form.sets:
+        return labels[0] if labels else ""
+    return join_set(list(labels), examples.form.separator, known) if labels else json.dumps([])

@@ -1,0 +1,127 @@
+"""Labels that are probably wrong, from probabilities that were predicted without them.
+
+A row's label is doubted where another is predicted with at least the probability that rows of that label usually get
+(Northcutt, Jiang and Chuang 2021, "Confident learning", arXiv:1911.00068, Section 3.1), or where nearly all of the
+most similar training rows agree on another. Model and neighbors count by their Brier skill scores on the same rows, so
+that neighbors of no use change nothing, and doubts of a better model come before those of a worse one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_AGREEING = 0.8
+_HELPFUL = 0.5
+"""The least skill, relative to the model's, of neighbors whose agreement alone raises a doubt."""
+_FEWEST_ROWS = 2
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """A row whose label is probably wrong. row: its position. suggested: bool [labels].
+
+    score: how much more likely the suggested labels are, times the skill of what says so, from 0 to 1.
+    label: the number of the label that is doubted most. confident, unlike: which of the two reasons hold.
+    """
+
+    row: int
+    suggested: NDArray[np.bool_]
+    score: float
+    label: int
+    confident: bool
+    unlike: bool
+
+
+def find_doubtful(
+    given: NDArray[np.bool_],
+    probabilities: NDArray[Any],
+    votes: NDArray[np.floating[Any]] | None = None,
+    *,
+    exclusive: bool,
+) -> list[Doubt]:
+    """Return rows whose labels are probably wrong, most doubtful first.
+
+    given: bool [rows, labels]. probabilities: [rows, labels], of a model that did not learn these rows.
+    votes: the share of each row's neighbors with each label. exclusive: whether a row has exactly one label.
+    """
+    scores = np.asarray(probabilities, np.float64)
+    if not len(scores):
+        return []
+    skill, belief = _measure_skill(scores, given), scores
+    if votes is not None:
+        vote_skill = _measure_skill(votes, given)
+        share = vote_skill / max(skill + vote_skill, 1e-12)
+        belief = (1 - share) * scores + share * votes
+        votes = votes if vote_skill >= _HELPFUL * skill else None
+        skill = max(skill, vote_skill)
+    doubts = (_doubt_single if exclusive else _doubt_sets)(given, scores, belief, votes)
+    return [replace(doubt, score=doubt.score * skill) for doubt in doubts]
+
+
+def _measure_skill(scores: NDArray[Any], given: NDArray[np.bool_]) -> float:
+    """Return the Brier skill score: what is gained on always giving each label's share of the rows, at least 0."""
+    constant = float(((given.mean(axis=0) - given) ** 2).mean())
+    return max(0.0, 1 - float(((scores - given) ** 2).mean()) / constant) if constant else 0.0
+
+
+def _mean_of_marked(values: NDArray[np.float64], marks: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the mean of each column over its marked rows; above 1 where too few are marked to say."""
+    count = marks.sum(axis=0)
+    means = np.where(marks, values, 0.0).sum(axis=0) / np.maximum(count, 1)
+    return np.where(count >= _FEWEST_ROWS, means, 2.0)
+
+
+def _doubt_single(
+    given: NDArray[np.bool_],
+    scores: NDArray[np.float64],
+    belief: NDArray[np.float64],
+    votes: NDArray[np.floating[Any]] | None,
+) -> list[Doubt]:
+    usual = _mean_of_marked(scores, given)
+    rows = np.arange(len(given))
+    best = belief.argmax(axis=1)
+    confident = (scores[rows, best] >= usual[best]) & (scores.argmax(axis=1) == best)
+    unlike = np.zeros(len(given), bool)
+    if votes is not None:
+        unlike = (votes[rows, best] >= _AGREEING) & (np.where(given, votes, 0.0).sum(axis=1) == 0)
+    margin = belief[rows, best] - np.where(given, belief, 0.0).sum(axis=1)
+    doubted = np.flatnonzero(~given[rows, best] & (confident | unlike) & (margin > 0))
+    labels = np.arange(given.shape[1])
+    return [
+        Doubt(int(i), labels == best[i], float(margin[i]), int(best[i]), bool(confident[i]), bool(unlike[i]))
+        for i in doubted[np.argsort(-margin[doubted], kind="stable")]
+    ]
+
+
+def _doubt_sets(
+    given: NDArray[np.bool_],
+    scores: NDArray[np.float64],
+    belief: NDArray[np.float64],
+    votes: NDArray[np.floating[Any]] | None,
+) -> list[Doubt]:
+    """Doubt each label of a row for itself: one that is missing, and one that is given."""
+    present, absent = _mean_of_marked(scores, given), _mean_of_marked(1 - scores, ~given)
+    confident = np.where(given, 1 - scores >= absent, scores >= present)
+    unlike = np.zeros(given.shape, bool)
+    if votes is not None:
+        unlike = np.where(given, votes == 0, votes >= _AGREEING) & ~(given & (scores >= 0.5))
+    margin = np.where(given, 1 - 2 * belief, 2 * belief - 1)
+    doubted = (confident | unlike) & (margin > 0)
+    worst = np.where(doubted, margin, -1.0)
+    most, label_of = worst.max(axis=1, initial=-1.0), worst.argmax(axis=1)
+    rows = np.flatnonzero(most > 0)
+    return [
+        Doubt(
+            int(i),
+            given[i] ^ doubted[i],
+            float(most[i]),
+            int(label_of[i]),
+            bool(confident[i, label_of[i]]),
+            bool(unlike[i, label_of[i]]),
+        )
+        for i in rows[np.argsort(-most[rows], kind="stable")]
+    ]
