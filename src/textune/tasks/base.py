@@ -7,7 +7,7 @@ inside the hooks, so that an exported model predicts without it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
@@ -19,7 +19,7 @@ from textune.config.class_weights import ClassWeights
 from textune.config.defaults import TaskDefaults
 from textune.config.schema import TASKS
 from textune.errors import BundleError, ConfigError
-from textune.evaluation import ConfidentError, Counts, Difference, fit_temperature
+from textune.evaluation import ConfidentError, Counts, Difference, ProbabilityFigures, add_before, fit_temperature
 from textune.registry import Registry
 from textune.tasks.objective import Objective, ProbeLoss
 from textune.tasks.shown import BASE, MAJORITY, PROBE, TFIDF, TUNED, AnyEvaluation, AnyPrediction, Column
@@ -226,6 +226,21 @@ class Task:
     ) -> AnyEvaluation:
         """Return all figures."""
         raise NotImplementedError
+
+    def add_before(
+        self, evaluation: Any, probabilities: Array, targets: Array, temperature: float, seed: int
+    ) -> AnyEvaluation:
+        """Return the figures of `evaluate` with those before the temperature, and with curves, where there are any."""
+        figures = self.probability_figures(evaluation)
+        if figures is None:
+            return evaluation
+        with_before = add_before(figures, probabilities, targets, temperature, seed=seed)
+        return replace(evaluation, probability_figures=with_before)
+
+    def probability_figures(self, evaluation: Any) -> ProbabilityFigures | None:
+        """Return calibration and ranking of the probabilities; None where the task or older figures have none."""
+        figures: ProbabilityFigures | None = getattr(evaluation, "probability_figures", None)
+        return figures
 
     def read_evaluation(self, stored: Mapping[str, Any]) -> AnyEvaluation:
         """Rebuild the figures that `to_dict` returned; raise BundleError."""
