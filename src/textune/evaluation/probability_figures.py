@@ -192,7 +192,7 @@ def _sum_bins(scores: Floats, right: NDArray[np.bool_]) -> Floats:
     tell how much decisions of one row go together.
     """
     rows = len(scores)
-    bin_of = np.minimum((scores * BINS).astype(np.int64), BINS - 1)
+    bin_of = np.clip((scores * BINS).astype(np.int64), 0, BINS - 1)
     keys = (bin_of + BINS * np.arange(rows)[:, None]).ravel()
     cells = (rows, BINS)
     count = np.bincount(keys, minlength=rows * BINS).reshape(cells).astype(np.float64)
@@ -296,11 +296,13 @@ def describe_probabilities(figures: ProbabilityFigures | None, mcc: float | None
     if figures is None:
         return []
     now, before = figures.calibration, figures.before
-    names = {"brier": "Brier score", "mean_roc_auc": "mean ROC AUC", "mcc": "Matthews correlation"}
-    values = {"brier": now.brier, "mean_roc_auc": figures.ranking.mean_roc_auc, "mcc": mcc}
-    if ranked:
-        names["mean_average_precision"] = "mean average precision"
-        values["mean_average_precision"] = figures.ranking.mean_average_precision
+    area, auc = figures.ranking.mean_average_precision, figures.ranking.mean_roc_auc
+    values = {
+        "brier": ("Brier score", now.brier),
+        **({"mean_average_precision": ("mean average precision", area)} if ranked else {}),
+        "mean_roc_auc": ("mean ROC AUC", auc),
+        "mcc": ("Matthews correlation", mcc),
+    }
     reasons = figures.undefined | {"mcc": ONE_CLASS}
     lines = []
     if now.calibration_error is None or now.interval is None:
@@ -309,8 +311,8 @@ def describe_probabilities(figures: ProbabilityFigures | None, mcc: float | None
         between = f"95% interval {now.interval.low:.4f} to {now.interval.high:.4f}"
         lines.append(f"expected calibration error: {now.calibration_error:.4f}, {between}")
     lines += [
-        f"{names[key]}: undefined ({reasons[key]})" if value is None else f"{names[key]}: {value:.4f}"
-        for key, value in values.items()
+        f"{name}: undefined ({reasons[key]})" if value is None else f"{name}: {value:.4f}"
+        for key, (name, value) in values.items()
     ]
     if before is not None and before.calibration_error is not None:
         parts = [f"expected calibration error {before.calibration_error:.4f}"]

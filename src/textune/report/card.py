@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from textune.report.trust import describe_calibration
 from textune.report.verdict import judge
 from textune.report.wording import clean_text, clip, number, percent, plural, span
 from textune.tasks import AnyEvaluation, find_task
@@ -56,6 +57,7 @@ def render_card(card: CardInput) -> str:
         f"## Results on {number(verdict.evaluation.rows)} {card.split} rows",
         _comparison(card.comparison),
         f"95% intervals, in percent ({find_task(card.task).intervals_note}).",
+        escape_markdown(describe_calibration(verdict.evaluation)),
         *_classes(card, verdict.evaluation),
         "## Training details",
         _table(("", ""), card.facts) if card.facts else "",

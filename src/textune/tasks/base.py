@@ -242,6 +242,10 @@ class Task:
         figures: ProbabilityFigures | None = getattr(evaluation, "probability_figures", None)
         return figures
 
+    def answer_figures(self, evaluation: Any) -> list[tuple[str, float | None]]:
+        """Return further figures of the answers, with their names; None where one is undefined."""
+        return [("Matthews correlation", evaluation.mcc)]
+
     def read_evaluation(self, stored: Mapping[str, Any]) -> AnyEvaluation:
         """Rebuild the figures that `to_dict` returned; raise BundleError."""
         raise NotImplementedError

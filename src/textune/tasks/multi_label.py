@@ -211,6 +211,12 @@ class MultiLabel(Task):
         cuts = self.cuts(len(labels)).tolist()
         return evaluate_multi_label(probabilities, targets, labels, cuts, seed=seed, unknown=unknown)
 
+    def answer_figures(self, evaluation: Any) -> list[tuple[str, float | None]]:
+        """Return F1 in three averages, and the rest."""
+        e: MultiLabelEvaluation = evaluation
+        averages = [("micro F1", e.micro.f1), ("macro F1", e.macro.f1), ("samples F1", e.samples_f1)]
+        return [*averages, *super().answer_figures(evaluation)]
+
     def read_evaluation(self, stored: Mapping[str, Any]) -> MultiLabelEvaluation:
         """Rebuild stored figures; raise BundleError."""
         return MultiLabelEvaluation.from_dict(stored)
