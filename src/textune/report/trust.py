@@ -139,11 +139,11 @@ def _answer(evaluation: AnyEvaluation, figures: ProbabilityFigures, split: str) 
     direction = "too high" if now.tendency > 0 else "too low"
     if now.interval.low == 0:
         sure = now.interval.high < 2 * _SMALL
+        answer = "Yes, as far as these rows can tell" if sure else "These rows are too few to tell"
         sentences = [
-            f"{'Yes, as far as these rows can tell' if sure else 'These rows are too few to tell'}: the probability and "
-            f"the share {observed} differ by {error} on average {where}, and chance alone explains as much: perfect "
-            f"probabilities would show up to {_points(now.chance)}. The true error may be as large as "
-            f"{_points(now.interval.high)}."
+            f"{answer}: the probability and the share {observed} differ by {error} on average {where}, and chance "
+            f"alone explains as much: perfect probabilities would show up to {_points(now.chance)}. The true error may "
+            f"be as large as {_points(now.interval.high)}."
         ]
     elif now.calibration_error < _SMALL:
         sentences = [f"Mostly: they are off by {error} on average {where} ({between}), and rather {direction}."]
@@ -210,13 +210,13 @@ def draw_reliability(figures: ProbabilityFigures, unit: str, observed: str = "co
         parts.append(f'<text x="{_LEFT - 7}" y="{y + 4}" text-anchor="end">{100 * share:.0f}%</text>')
         parts.append(f'<text x="{x}" y="{_FLOOR + 18}" text-anchor="middle">{100 * share:.0f}%</text>')
     (x1, y1), (x2, y2) = _place(0, 0), _place(1, 1)
-    parts.append(f'<line x1="{x1}" y1="{y1}" x2="{x2}" y2="{y2}" style="stroke:var(--muted);stroke-dasharray:2 4"/>')
+    parts.append(f'<line x1="{x1}" y1="{y1}" x2="{x2}" y2="{y2}" class="diagonal"/>')
     if before is not None:
         parts.append(_draw_points(before.bins, "second"))
     for b in bins:
         x, low = _place(b.probability, b.interval.low)
         _, high = _place(b.probability, b.interval.high)
-        parts.append(f'<line x1="{x}" x2="{x}" y1="{low}" y2="{high}" style="stroke:var(--first);opacity:.6"/>')
+        parts.append(f'<line x1="{x}" x2="{x}" y1="{low}" y2="{high}" class="whisker"/>')
     parts += [_draw_points(bins, "first"), _draw_counts(bins)]
     middle = (_LEFT + _WIDTH - _RIGHT) / 2
     parts.append(f'<text x="{middle}" y="{_HEIGHT - 4}" text-anchor="middle">probability; below, {unit}</text>')
@@ -243,9 +243,9 @@ def _draw_counts(bins: Sequence[ReliabilityBin]) -> str:
         left, right = _place(b.low, 0)[0], _place(b.high, 0)[0]
         height = max(1.0, round((_COUNTS_FLOOR - _COUNTS_TOP) * b.count / highest, 1))
         size = f'x="{left + 2:.1f}" y="{_COUNTS_FLOOR - height:.1f}" width="{right - left - 4:.1f}" height="{height}"'
-        parts.append(f'<rect {size} style="fill:var(--first);opacity:.35"><title>{number(b.count)}</title></rect>')
+        parts.append(f'<rect {size} class="count"><title>{number(b.count)}</title></rect>')
         at = f'x="{(left + right) / 2:.1f}" y="{_COUNTS_FLOOR + 12}"'
-        parts.append(f'<text {at} text-anchor="middle" style="font-size:9px">{_short(b.count)}</text>')
+        parts.append(f'<text {at} text-anchor="middle" class="count">{_short(b.count)}</text>')
     return "".join(parts)
 
 
@@ -263,7 +263,7 @@ def draw_curve(curve: Curve, label: str) -> Markup:
     path = " ".join(f"{edge + r * size:.1f},{edge + (1 - p) * size:.1f}" for r, p in points)
     title = f"Precision over recall of {clip(label, 60)}: {percent(curve.precision[-1])} at full recall"
     side = size + 2 * edge
-    frame = f'<rect x="{edge}" y="{edge}" width="{size}" height="{size}" style="fill:none;stroke:var(--line)"/>'
+    frame = f'<rect x="{edge}" y="{edge}" width="{size}" height="{size}" class="frame"/>'
     return Markup(
         '<figure><svg viewBox="0 0 {side} {side}" role="img" aria-label="{title}">{frame}'
         '<polyline class="first" points="{path}"/></svg><figcaption dir="auto">{label}</figcaption></figure>'
