@@ -248,7 +248,7 @@ def test_an_evaluation_holds_stores_and_tells_them(several):
     task = build_task(evaluation.task)
     assert evaluation.probability_figures == measure_probabilities(probabilities, targets)
     assert evaluation.probability_figures.calibration.log_loss == pytest.approx(evaluation.log_loss)
-    whole = task.add_before(evaluation, probabilities, targets, 1.8, 0)
+    whole = task.with_temperature(1.8).add_before(evaluation, probabilities, targets, 0)
     stored = json.loads(json.dumps(whole.to_dict(), allow_nan=False))
     assert type(evaluation).from_dict(stored) == whole
     assert stored["probability_figures"]["mean_roc_auc"] == whole.probability_figures.ranking.mean_roc_auc
@@ -278,7 +278,8 @@ def test_figures_stored_without_them_still_read(several):
     assert "probability_figures" not in read.to_dict()
     assert "calibration" not in read.report_text() and read.headline == evaluation.headline
     task = build_task(read.task)
-    assert task.add_before(read, np.zeros((0, 3)), np.zeros(0), 1.5, 0) is read
+    assert task.with_temperature(1.5).add_before(read, np.zeros((0, 3)), np.zeros(0), 0) is read
+    assert task.add_before(evaluation, np.zeros((0, 3)), np.zeros(0), 0) is evaluation, "no temperature is known"
     for broken in ({}, {"calibration": {}}, 7, {"calibration": None}):
         with pytest.raises(BundleError, match="cannot be read"):
             kind.from_dict(old | {"probability_figures": broken})

@@ -222,7 +222,7 @@ def _summarise(sums: Floats, brier: float | None, log_loss: float | None, seed: 
             int(count[i]),
             float(probability[i]),
             float(right[i]),
-            wilson_interval(float(right[i]), float(size[i])),
+            wilson_interval(float(right[i]), max(1, round(float(size[i])))),
         )
         for i, b in enumerate(numbers)
     )

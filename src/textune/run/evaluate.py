@@ -161,7 +161,6 @@ def measure_ladder(prepared: Prepared, training: Training, predictor: Predictor)
         difference = task.compare(targets, tuned, probabilities, rival_task, unknown, seed)
         rows.append(Measured(rival.name, rival.key, evaluation, seconds, difference))
     evaluation = task.evaluate(tuned, targets, labels.names, seed=seed, unknown=unknown)
-    evaluation = task.add_before(evaluation, tuned, targets, predictor.manifest.temperature, seed)
     rows.append(Measured(task.model_names["tuned"], "tuned", evaluation, tuned_seconds))
     return Figures(split, tuple(rows), tuple(collect_errors(predictor, tuned, examples)), tuned)
 

@@ -100,11 +100,14 @@ def measure_rows(predictor: Predictor, examples: Examples, run: Path, output: Pa
 
 def measure_some(predictor: Predictor, examples: Examples, probabilities: NDArray[Any]) -> AnyEvaluation:
     """Return the figures of probabilities that a run gave to labelled rows."""
-    manifest, task = predictor.manifest, predictor.task
-    labels = labels_of(manifest)
-    targets, unknown = task.encode_targets(labels, examples), task.find_unknown(labels, examples)
-    evaluation = task.evaluate(probabilities, targets, manifest.labels, seed=manifest.seed, unknown=unknown)
-    return task.add_before(evaluation, probabilities, targets, manifest.temperature, manifest.seed)
+    labels, task = labels_of(predictor.manifest), predictor.task
+    return task.evaluate(
+        probabilities,
+        task.encode_targets(labels, examples),
+        predictor.manifest.labels,
+        seed=predictor.manifest.seed,
+        unknown=task.find_unknown(labels, examples),
+    )
 
 
 def _note_read(run: Path, examples: Examples, output: Path | None) -> str | None:
