@@ -136,7 +136,9 @@ def _answer(evaluation: AnyEvaluation, figures: ProbabilityFigures, split: str) 
         return [f"That cannot be measured: {figures.undefined['calibration_error']}."]
     error, between = _points(now.calibration_error), f"95% interval {span(now.interval)}"
     where = f"on {number(evaluation.rows)} {split} rows"
-    direction = "too high" if now.tendency > 0 else "too low"
+    direction = "mostly too high" if now.tendency > 0 else "mostly too low"
+    if abs(now.tendency) < now.calibration_error / 2:
+        direction = "too high in some ranges and too low in others"
     if now.interval.low == 0:
         sure = now.interval.high < 2 * _SMALL
         answer = "Yes, as far as these rows can tell" if sure else "These rows are too few to tell"
@@ -146,9 +148,9 @@ def _answer(evaluation: AnyEvaluation, figures: ProbabilityFigures, split: str) 
             f"be as large as {_points(now.interval.high)}."
         ]
     elif now.calibration_error < _SMALL:
-        sentences = [f"Mostly: they are off by {error} on average {where} ({between}), and rather {direction}."]
+        sentences = [f"Mostly: they are off by {error} on average {where} ({between}), {direction}."]
     else:
-        sentences = [f"Only with care: they are off by {error} on average {where} ({between}), mostly {direction}."]
+        sentences = [f"Only with care: they are off by {error} on average {where} ({between}), {direction}."]
     if before is not None and before.calibration_error is not None:
         sentences.append(
             f"The temperature of {figures.temperature:.2f}, fitted on validation rows, changed this error from "
