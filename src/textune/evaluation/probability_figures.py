@@ -239,7 +239,8 @@ def _estimate_error_interval(
     A bootstrap of rows never varies a bin whose rows are all right, so each bin's share is drawn from its posterior
     under Jeffreys' prior. Noise makes absolute gaps larger, never smaller: the draws are on average too large against
     the measured error by about as much as that is against the true one, so they are shifted by twice that.
-    In simulations of 50 to 1,000 rows the interval covers the true error of 85% to 98% of the samples.
+    In simulations of 200 to 1,000 rows the interval covers the true error in 83% to 99% of the samples; of 50 rows, in
+    75% to 98%.
     """
     random = np.random.default_rng(seed)
     ideal = random.binomial(np.rint(size).astype(np.int64), np.clip(probability, 0, 1), (RESAMPLES, len(size)))
