@@ -74,7 +74,7 @@ def test_every_place_tells_them(name: str, cases: dict[str, Any], capsys: Any, t
         == told["probability_figures"]
     )
     code, out, _ = call_here(capsys, "evaluate", str(folder), str(data))
-    assert code == 0 and "expected calibration error: 0." in out and "before the temperature of 1.70: expected" in out
+    assert code == 0 and "expected calibration error: " in out and "before the temperature of 1.70: expected" in out
     code, out, _ = call_here(capsys, "report", str(run.folder))
     assert code == 0 and "Matthews correlation: " in out
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from textune.evaluation.calibration import BINS
 from textune.evaluation.intervals import RESAMPLES, Interval, percentile_interval, wilson_interval
 from textune.evaluation.ranking import Curve, Ranking, draw_curves, measure_ranking
+from textune.evaluation.text import percent
 
 Floats = NDArray[np.float64]
 
@@ -309,14 +310,14 @@ def describe_probabilities(figures: ProbabilityFigures | None, mcc: float | None
     if now.calibration_error is None or now.interval is None:
         lines.append(f"expected calibration error: undefined ({reasons['calibration_error']})")
     else:
-        between = f"95% interval {now.interval.low:.4f} to {now.interval.high:.4f}"
-        lines.append(f"expected calibration error: {now.calibration_error:.4f}, {between}")
+        between = f"95% interval {percent(now.interval.low)} to {percent(now.interval.high)}"
+        lines.append(f"expected calibration error: {percent(now.calibration_error)}, {between}")
     lines += [
         f"{name}: undefined ({reasons[key]})" if value is None else f"{name}: {value:.4f}"
         for key, (name, value) in values.items()
     ]
     if before is not None and before.calibration_error is not None:
-        parts = [f"expected calibration error {before.calibration_error:.4f}"]
+        parts = [f"expected calibration error {percent(before.calibration_error)}"]
         parts += [f"Brier score {before.brier:.4f}"] if before.brier is not None else []
         parts += [f"log loss {before.log_loss:.4f}"] if before.log_loss is not None else []
         lines.append(f"before the temperature of {figures.temperature:.2f}: {', '.join(parts)}")
