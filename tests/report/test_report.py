@@ -116,7 +116,7 @@ def test_the_page_is_whole_by_itself():
     assert all(target.startswith(("#", "left:", "width:", "--w:")) for target in targets)
     anchors = {value for name, value in page.attributes if name == "id"}
     assert {t[1:] for t in targets if t.startswith("#")} <= anchors
-    assert page.tags.count("svg") == 2
+    assert page.tags.count("svg") == 3
     assert render_report(make_report()) == html  # nothing but its input
 
 

@@ -28,7 +28,7 @@ from textune.progress import Silent
 from textune.run.fit import build_model
 from textune.run.prepare import prepare
 from textune.run.untuned import UntunedBackbone
-from textune.tasks.multi_label import BinaryCrossEntropy, SigmoidLoss
+from textune.tasks.binary_loss import BinaryCrossEntropy, SigmoidLoss
 from textune.tasks.single_label import CrossEntropy, SoftmaxLoss
 from textune.tokens import encode_texts, load_tokenizer
 from textune.tokens.batches import EncodedSplit

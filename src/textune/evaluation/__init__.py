@@ -38,6 +38,16 @@ from textune.evaluation.paired import (
     paired_difference,
 )
 from textune.evaluation.probabilities import sigmoid, softmax
+from textune.evaluation.probability_figures import (
+    CalibrationFigures,
+    ProbabilityFigures,
+    ReliabilityBin,
+    add_before,
+    measure_calibration,
+    measure_probabilities,
+    undo_temperature,
+)
+from textune.evaluation.ranking import Curve, Ranking, matthews_correlation, measure_ranking
 from textune.evaluation.seen import SeenRows
 from textune.evaluation.thresholds import find_best_threshold, tune_thresholds
 
@@ -46,9 +56,11 @@ __all__ = [
     "fit_temperature",
     "NO_LABEL",
     "Averages",
+    "CalibrationFigures",
     "ClassFigures",
     "ConfidentError",
     "Counts",
+    "Curve",
     "Difference",
     "Evaluation",
     "Headline",
@@ -57,7 +69,11 @@ __all__ = [
     "McNemar",
     "MultiLabelEvaluation",
     "PairedTest",
+    "ProbabilityFigures",
+    "Ranking",
+    "ReliabilityBin",
     "SeenRows",
+    "add_before",
     "adjust_holm",
     "apply_mcnemar",
     "best_constant_f1",
@@ -74,6 +90,10 @@ __all__ = [
     "find_best_threshold",
     "find_confident_errors",
     "find_confident_set_errors",
+    "matthews_correlation",
+    "measure_calibration",
+    "measure_probabilities",
+    "measure_ranking",
     "paired_difference",
     "paired_f1_difference",
     "predict_majority",
@@ -83,4 +103,5 @@ __all__ = [
     "sigmoid",
     "softmax",
     "tune_thresholds",
+    "undo_temperature",
 ]

@@ -12,6 +12,14 @@ from numpy.typing import NDArray
 
 from textune.errors import BundleError, DataError, ModelError
 from textune.evaluation.intervals import Interval, bootstrap_intervals
+from textune.evaluation.probability_figures import (
+    ProbabilityFigures,
+    describe_probabilities,
+    measure_probabilities,
+    read_figures,
+    store_figures,
+)
+from textune.evaluation.ranking import matthews_correlation
 from textune.evaluation.seen import SeenRows, add_seen
 from textune.evaluation.text import MOST_UNKNOWN_SHOWN, format_label_notes, show_name
 
@@ -64,6 +72,7 @@ class Evaluation:
     intervals: 95% intervals of ``accuracy`` (Wilson) and ``macro_f1`` (simulated rows).
     log_loss: nats per row, over the rows with a known label; None without any.
     unknown_labels: labels that the model does not know, with their row counts; each such row is an error.
+    probability_figures: calibration and ranking of the probabilities; None for figures stored without them.
     seen: which rows the run was trained on, and the figures on the others, where that was looked for.
     """
 
@@ -78,6 +87,7 @@ class Evaluation:
     intervals: dict[str, Interval]
     log_loss: float | None
     unknown_labels: dict[str, int]
+    probability_figures: ProbabilityFigures | None = None
     seen: SeenRows | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -100,15 +110,26 @@ class Evaluation:
         """The figures that a manifest keeps."""
         return {"accuracy": self.accuracy, "macro_f1": self.macro.f1}
 
+    @property
+    def mcc(self) -> float | None:
+        """Matthews' correlation; each unknown label is a class, never predicted. None where only one class occurs."""
+        none = [0] * len(self.unknown_labels)
+        return matthews_correlation(
+            sum(row[i] for i, row in enumerate(self.confusion)),
+            self.rows,
+            [*(f.support for f in self.classes), *self.unknown_labels.values()],
+            [*(f.predicted for f in self.classes), *none],
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain lists, dicts and numbers for JSON, without loss."""
-        flat = asdict(replace(self, seen=None))
+        flat = asdict(replace(self, seen=None, probability_figures=None))
         flat["classes"] = list(flat["classes"])
         if len(self.classes) > _MOST_CLASSES_STORED_DENSE:
             flat["confusion"] = {"classes": len(self.classes), "counts": _list_counts(self.confusion)}
         else:
             flat["confusion"] = [list(row) for row in self.confusion]
-        return add_seen(flat, self.seen)
+        return add_seen(store_figures(flat, self.probability_figures, self.mcc), self.seen)
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Evaluation:
@@ -124,6 +145,7 @@ class Evaluation:
                 intervals={name: Interval(**bounds) for name, bounds in stored["intervals"].items()},
                 log_loss=stored["log_loss"],
                 unknown_labels=dict(stored["unknown_labels"]),
+                probability_figures=read_figures(stored),
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise BundleError(
@@ -181,6 +203,7 @@ def evaluate(
         intervals=bootstrap_intervals(codes, predicted, seed=seed, known_classes=size),
         log_loss=_log_loss(scores[known], true[known]) if known.any() else None,
         unknown_labels=unknown_labels,
+        probability_figures=measure_probabilities(scores, true, seed=seed),
     )
 
 
@@ -293,6 +316,7 @@ def _format_notes(evaluation: Evaluation) -> list[str]:
         notes.append(f"log loss: {evaluation.log_loss:.4f}{over}")
     return [
         *notes,
+        *describe_probabilities(evaluation.probability_figures, evaluation.mcc),
         *format_label_notes(
             evaluation.unknown_labels, (f.label for f in evaluation.classes if not f.support and not f.predicted)
         ),

@@ -22,6 +22,14 @@ from textune.evaluation.intervals import (
 )
 from textune.evaluation.metrics import Averages, ClassFigures, Headline
 from textune.evaluation.paired import apply_randomisation, count_labels
+from textune.evaluation.probability_figures import (
+    ProbabilityFigures,
+    describe_probabilities,
+    measure_probabilities,
+    read_figures,
+    store_figures,
+)
+from textune.evaluation.ranking import matthews_correlation
 from textune.evaluation.seen import SeenRows, add_seen
 from textune.evaluation.text import MOST_UNKNOWN_SHOWN, format_label_notes, show_name
 
@@ -54,6 +62,8 @@ class MultiLabelEvaluation:
     log_loss: nats per decision. intervals: 95% intervals of ``micro_f1`` and ``macro_f1`` (bootstrap)
         and ``accuracy`` (Wilson).
     unknown_labels: labels that the model does not know, with their row counts.
+    samples_f1: the mean F1 of a row's labels; 1 for a row that has none and is given none. None in older figures.
+    probability_figures: calibration and ranking of the probabilities; None for figures stored without them.
     seen: which rows the run was trained on, and the figures on the others, where that was looked for.
     """
 
@@ -70,6 +80,8 @@ class MultiLabelEvaluation:
     classes: tuple[LabelFigures, ...]
     intervals: dict[str, Interval]
     unknown_labels: dict[str, int]
+    samples_f1: float | None = None
+    probability_figures: ProbabilityFigures | None = None
     seen: SeenRows | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -92,11 +104,20 @@ class MultiLabelEvaluation:
         """The figures that a manifest keeps."""
         return {"accuracy": self.accuracy, "macro_f1": self.macro.f1, "micro_f1": self.micro.f1}
 
+    @property
+    def mcc(self) -> float | None:
+        """Matthews' correlation over all decisions, those on unknown labels included; None where all are the same."""
+        decisions = self.rows * (len(self.classes) + len(self.unknown_labels))
+        hits, given = sum(f.hits for f in self.classes), sum(f.predicted for f in self.classes)
+        true = sum(f.support for f in self.classes) + sum(self.unknown_labels.values())
+        right = decisions - true - given + 2 * hits
+        return matthews_correlation(right, decisions, (true, decisions - true), (given, decisions - given))
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain lists, dicts and numbers for JSON, without loss."""
-        flat = {"task": self.task} | asdict(replace(self, seen=None))
+        flat = {"task": self.task} | asdict(replace(self, seen=None, probability_figures=None))
         flat["classes"] = list(flat["classes"])
-        return add_seen(flat, self.seen)
+        return add_seen(store_figures(flat, self.probability_figures, self.mcc), self.seen)
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> MultiLabelEvaluation:
@@ -111,6 +132,8 @@ class MultiLabelEvaluation:
                 classes=tuple(LabelFigures(**figures) for figures in stored["classes"]),
                 intervals={name: Interval(**bounds) for name, bounds in stored["intervals"].items()},
                 unknown_labels=dict(stored["unknown_labels"]),
+                samples_f1=stored.get("samples_f1"),
+                probability_figures=read_figures(stored),
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise BundleError(
@@ -186,7 +209,15 @@ def evaluate_multi_label(
         classes=figures,
         intervals=_estimate_intervals(true, predicted, seed),
         unknown_labels=unknown_labels,
+        samples_f1=samples_f1(true, predicted),
+        probability_figures=measure_probabilities(scores, known, seed=seed),
     )
+
+
+def samples_f1(true: Bools, predicted: Bools) -> float:
+    """Return the mean F1 of a row's labels; 1 for a row that has none and is given none. Both: bool [rows, labels]."""
+    total = true.sum(1) + predicted.sum(1)
+    return float(np.where(total > 0, _divide(2 * (true & predicted).sum(1), total), 1.0).mean())
 
 
 def log_loss(probabilities: Floats, true: Bools) -> float:
@@ -316,7 +347,10 @@ def format_multi_label(evaluation: MultiLabelEvaluation) -> str:
     notes.append(f"Hamming loss: {evaluation.hamming_loss:.4f}")
     if evaluation.mean_average_precision is not None:
         notes.append(f"mean average precision: {evaluation.mean_average_precision:.4f}")
+    if evaluation.samples_f1 is not None:
+        notes.append(f"samples F1: {evaluation.samples_f1:.4f}")
     notes.append(f"log loss: {evaluation.log_loss:.4f} per decision")
+    notes += describe_probabilities(evaluation.probability_figures, evaluation.mcc, ranked=False)
     return "\n".join(
         [
             *lines,

@@ -11,6 +11,7 @@ import yaml
 
 from textune.evaluation.slices import SliceSearch
 from textune.report.slices import HEADER, describe_slices, list_slice_rows
+from textune.report.trust import describe_calibration
 from textune.report.verdict import judge
 from textune.report.wording import clean_text, clip, number, percent, plural, span
 from textune.tasks import AnyEvaluation, find_task
@@ -59,6 +60,7 @@ def render_card(card: CardInput) -> str:
         f"## Results on {number(verdict.evaluation.rows)} {card.split} rows",
         _comparison(card.comparison),
         f"95% intervals, in percent ({find_task(card.task).intervals_note}).",
+        escape_markdown(describe_calibration(verdict.evaluation)),
         *_classes(card, verdict.evaluation),
         *_slices(card.slices),
         "## Training details",

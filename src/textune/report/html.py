@@ -13,6 +13,7 @@ from textune.evaluation.slices import SliceSearch
 from textune.files import write_text_atomically
 from textune.progress import format_seconds
 from textune.report.charts import draw_losses, draw_scores
+from textune.report.trust import describe_trust
 from textune.report.verdict import difference_between, judge
 from textune.report.wording import clean_text, clip, number, percent, plural, points, shorten, span
 from textune.tasks import AnyEvaluation, build_task
@@ -71,6 +72,7 @@ def render_report(report: ReportInput) -> str:
             losses=draw_losses(report.history),
             scores=draw_scores(report.history, [f.name for f in (evaluation.headline, *evaluation.further)]),
             task=task,
+            trust=describe_trust(evaluation, report.split),
             heat_map=len(evaluation.classes) <= MOST_CLASSES_IN_HEAT_MAP,
             full_matrix=len(evaluation.classes) <= _MOST_CLASSES_IN_MATRIX,
             confusions=task.count_confusions(evaluation),

@@ -7,8 +7,8 @@ inside the hooks, so that an exported model predicts without it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from textune.config.class_weights import ClassWeights
 from textune.config.defaults import TaskDefaults
 from textune.config.schema import TASKS
 from textune.errors import BundleError, ConfigError
-from textune.evaluation import ConfidentError, Counts, Difference, fit_temperature
+from textune.evaluation import ConfidentError, Counts, Difference, ProbabilityFigures, add_before, fit_temperature
 from textune.registry import Registry
 from textune.tasks.objective import Objective, ProbeLoss
 from textune.tasks.shown import BASE, MAJORITY, PROBE, TFIDF, TUNED, AnyEvaluation, AnyPrediction, Column
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
 Unknown = Sequence[Sequence[str]]
+E = TypeVar("E", bound=AnyEvaluation)
 Answer = Any
 """One label (str), labels (tuple of str), or whatever else a task answers."""
 
@@ -88,6 +89,15 @@ class Task:
     def thresholds(self) -> tuple[float, ...] | None:
         """The probability from which each label is given; None where a text has one label."""
         return None
+
+    @property
+    def temperature(self) -> float | None:
+        """By which the logits of the probabilities were divided; None where that is not known."""
+        return None
+
+    def with_temperature(self, temperature: float | None) -> Task:
+        """Return the task for probabilities of logits divided by the temperature: `evaluate` then measures both."""
+        return self
 
     @property
     def tunes(self) -> bool:
@@ -227,6 +237,24 @@ class Task:
         """Return all figures."""
         raise NotImplementedError
 
+    def add_before(self, evaluation: E, probabilities: Array, targets: Array, seed: int) -> E:
+        """Return an evaluation of this task with figures before the temperature and with curves, where it is known."""
+        figures = self.probability_figures(evaluation)
+        if figures is None or self.temperature is None:
+            return evaluation
+        with_before = add_before(figures, probabilities, targets, self.temperature, seed=seed)
+        changed: E = replace(cast(Any, evaluation), probability_figures=with_before)
+        return changed
+
+    def probability_figures(self, evaluation: Any) -> ProbabilityFigures | None:
+        """Return calibration and ranking of the probabilities; None where the task or older figures have none."""
+        figures: ProbabilityFigures | None = getattr(evaluation, "probability_figures", None)
+        return figures
+
+    def answer_figures(self, evaluation: Any) -> list[tuple[str, float | None]]:
+        """Return further figures of the answers, with their names; None where one is undefined."""
+        return [("Matthews correlation", evaluation.mcc)]
+
     def read_evaluation(self, stored: Mapping[str, Any]) -> AnyEvaluation:
         """Rebuild the figures that `to_dict` returned; raise BundleError."""
         raise NotImplementedError
@@ -327,7 +355,7 @@ def build_task(name: str, thresholds: tuple[float, ...] | None = None, fixed: fl
 
 def task_of(manifest: Manifest) -> Task:
     """Return the task of a finished run; raise BundleError where it is not known or the labels do not suffice."""
-    task = build_task(manifest.task, manifest.thresholds)
+    task = build_task(manifest.task, manifest.thresholds).with_temperature(manifest.temperature)
     if len(manifest.labels) < task.fewest_labels:
         raise BundleError(f"the manifest is damaged: {manifest.task} needs {task.fewest_labels} labels")
     return task

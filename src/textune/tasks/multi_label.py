@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -18,11 +17,8 @@ from textune.evaluation import (
     Counts,
     Difference,
     MultiLabelEvaluation,
-    best_constant_f1,
     count_labels,
     evaluate_multi_label,
-    explain_not_learning_labels,
-    find_best_threshold,
     find_confident_set_errors,
     paired_f1_difference,
     predict_prevalence,
@@ -33,12 +29,11 @@ from textune.evaluation import (
 from textune.evaluation.text import percent, quote_names
 from textune.evaluation.thresholds import UNTUNED
 from textune.tasks.base import Answer, EvaluatedRows, FileCells, Task, Unknown, register
-from textune.tasks.objective import CLEARLY_BETTER, Objective, ProbeLoss, apply_weights
+from textune.tasks.binary_loss import BinaryCrossEntropy, SigmoidLoss
+from textune.tasks.objective import Objective, ProbeLoss
 from textune.tasks.shown import Column
 
 if TYPE_CHECKING:
-    import torch
-
     from textune.data import DataFacts, Examples, Labels
 
 Array = NDArray[Any]
@@ -72,6 +67,7 @@ class MultiLabel(Task):
 
     thresholds: tuple[float, ...] | None = None
     fixed: float | None = None
+    temperature: float | None = None
 
     problem_type: ClassVar[str] = "multi_label_classification"
     reads_sets: ClassVar[bool] = True
@@ -101,6 +97,10 @@ class MultiLabel(Task):
     def open(cls, thresholds: tuple[float, ...] | None = None, fixed: float | None = None) -> Task:
         """Return the task with its thresholds. fixed: one for all labels, so that none is tuned."""
         return cls(thresholds, fixed)
+
+    def with_temperature(self, temperature: float | None) -> Task:
+        """Return the task for probabilities of logits divided by the temperature."""
+        return replace(self, temperature=temperature)
 
     @property
     def tunes(self) -> bool:
@@ -209,7 +209,14 @@ class MultiLabel(Task):
     ) -> MultiLabelEvaluation:
         """Return micro, macro and weighted F1, the figures of each label and the rest."""
         cuts = self.cuts(len(labels)).tolist()
-        return evaluate_multi_label(probabilities, targets, labels, cuts, seed=seed, unknown=unknown)
+        evaluation = evaluate_multi_label(probabilities, targets, labels, cuts, seed=seed, unknown=unknown)
+        return self.add_before(evaluation, probabilities, targets, seed)
+
+    def answer_figures(self, evaluation: Any) -> list[tuple[str, float | None]]:
+        """Return F1 in three averages, and the rest."""
+        e: MultiLabelEvaluation = evaluation
+        averages = [("micro F1", e.micro.f1), ("macro F1", e.macro.f1), ("samples F1", e.samples_f1)]
+        return [*averages, *super().answer_figures(evaluation)]
 
     def read_evaluation(self, stored: Mapping[str, Any]) -> MultiLabelEvaluation:
         """Rebuild stored figures; raise BundleError."""
@@ -229,7 +236,7 @@ class MultiLabel(Task):
     def predict_majority(self, train_targets: Array, rows: int, classes: int) -> tuple[Task, NDArray[np.float64]]:
         """Return the training shares of the labels, and thresholds that give the most frequent."""
         scores, thresholds = predict_prevalence(train_targets, rows)
-        return replace(self, thresholds=thresholds), scores
+        return replace(self, thresholds=thresholds, temperature=None), scores
 
     def predict_tfidf(
         self, train_texts: Sequence[str], train_targets: Array, texts: Sequence[str], classes: int, seed: int
@@ -270,119 +277,3 @@ class MultiLabel(Task):
 
 def _percent_or_dash(share: float | None) -> str:
     return "–" if share is None else percent(share)
-
-
-@dataclass
-class BinaryCrossEntropy(Objective):
-    """Any number of labels per text: binary cross entropy, each row's the mean over labels.
-
-    targets: float32 [rows, labels], 0 or 1. The mean keeps losses and gradients of the size they have with few labels.
-    weights: float32 [labels, 2], how much a decision counts where the label is absent and present.
-    label_smoothing s: targets become s/2 and 1 - s/2.
-    """
-
-    label_smoothing: float = 0.0
-    weights: Array | None = None
-    metric: str = "micro_f1"
-
-    def starting_bias(self, train_targets: Array) -> Array | None:
-        """Return the log-odds of the labels' shares of the training rows.
-
-        A head that starts at one half for rare labels spends its first steps on learning that they are rare, and
-        AdamW remembers those large gradients for a thousand steps (the start of Lin and others, 2017,
-        https://arxiv.org/abs/1708.02002).
-        """
-        rows = len(train_targets)
-        present = np.clip(train_targets.sum(axis=0), 0.5, rows - 0.5) / rows
-        odds = present / (1 - present)
-        if self.weights is not None:
-            odds = odds * self.weights[:, 1] / self.weights[:, 0]
-        return np.asarray(np.log(odds), dtype=np.float32)
-
-    def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Return the sum over rows of the mean over labels."""
-        import torch
-
-        smooth = targets * (1 - self.label_smoothing) + 0.5 * self.label_smoothing
-        cells = torch.nn.functional.binary_cross_entropy_with_logits(logits, smooth, reduction="none")
-        if self.weights is not None:
-            weights = torch.as_tensor(self.weights, device=logits.device)
-            cells = cells * torch.where(targets > 0, weights[:, 1], weights[:, 0])
-        return cells.mean(dim=1).sum()
-
-    def score(self, logits: Array, targets: Array) -> tuple[dict[str, float], Array]:
-        """F1 and accuracy are at the one threshold that suits these rows best: 0.5 would miss most rare labels."""
-        true = targets > 0
-        scores = sigmoid(logits)
-        cut = find_best_threshold(scores.ravel(), true.ravel())
-        given = scores >= (0.5 if cut is None else cut)
-        hits, seen = (true & given).sum(0), true.sum(0) + given.sum(0)
-        f1 = np.divide(2 * hits, seen, out=np.zeros(len(seen)), where=seen > 0)
-        # log(1 + exp(x)) - x * target, without overflow
-        losses = np.logaddexp(0.0, logits.astype(np.float64)) - np.where(true, logits, 0.0)
-        return {
-            "loss": float(losses.mean()),
-            "accuracy": float((true == given).all(axis=1).mean()),
-            "macro_f1": float(f1[seen > 0].mean()) if seen.any() else 0.0,
-            "micro_f1": float(2 * hits.sum() / max(seen.sum(), 1)),
-        }, given
-
-    def describe(self, scores: Mapping[str, float]) -> str:
-        """Return micro and macro F1."""
-        return f"micro F1 {scores['micro_f1']:.3f}, macro F1 {scores['macro_f1']:.3f}"
-
-    def standard_error(self, scores: Mapping[str, float], targets: Array) -> float:
-        """Take micro F1 for a share of the labels that the rows have."""
-        return math.sqrt(scores["micro_f1"] * (1 - scores["micro_f1"]) / max(float(targets.sum()), 1.0))
-
-    def explain(
-        self,
-        answers: Array,
-        targets: Array,
-        train_targets: Array,
-        losses: Sequence[float],
-        learning_rate: float,
-        trainable_layers: int | None,
-    ) -> str | None:
-        """Compare the loss with always answering the labels' shares, and the answers with none at all."""
-        true = targets > 0
-        hits, seen = (true & answers).sum(), true.sum() + answers.sum()
-        if 2 * hits / max(seen, 1) > best_constant_f1(targets) + CLEARLY_BETTER:
-            return None
-        return explain_not_learning_labels(
-            answers,
-            targets,
-            losses,
-            learning_rate,
-            trainable_layers,
-            positive_weights=self.weights,
-            label_smoothing=self.label_smoothing,
-        )
-
-
-class SigmoidLoss(ProbeLoss):
-    """Binary cross entropy. targets: [rows, labels] of 0 and 1; weights: float32 [labels, 2], of absent and present."""
-
-    def curvature(self, classes: int) -> float:
-        """Return the curvature at a probability of one half."""
-        return 0.25
-
-    def spread(self, targets: Array, classes: int) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return the target and the weight of every row and label."""
-        import torch
-
-        present = torch.from_numpy(np.asarray(targets) > 0)
-        cells = present * (1 - self.smoothing) + 0.5 * self.smoothing
-        if self.weights is None:
-            return cells, None
-        absent, there = torch.from_numpy(self.weights).unbind(1)
-        return cells, torch.where(present, there, absent)
-
-    def measure(
-        self, logits: torch.Tensor, cells: torch.Tensor, weights: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the sum of the losses and its gradient with respect to the logits."""
-        import torch
-
-        losses = torch.nn.functional.binary_cross_entropy_with_logits(logits, cells, reduction="none")
-        return apply_weights(losses, torch.sigmoid(logits) - cells, weights)

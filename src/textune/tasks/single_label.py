@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -59,9 +59,15 @@ class Prediction:
 class SingleLabel(Task):
     """One label per text: the most probable. targets: int64 [rows], -1 for a label that the model does not know."""
 
+    temperature: float | None = None
+
     problem_type: ClassVar[str] = "single_label_classification"
     hub_metrics: ClassVar[tuple[str, ...]] = ("accuracy", "f1")
     class_columns: ClassVar[tuple[Column, ...]] = (Column("predicted", lambda figures, rows: f"{figures.predicted:,}"),)
+
+    def with_temperature(self, temperature: float | None) -> Task:
+        """Return the task for probabilities of logits divided by the temperature."""
+        return replace(self, temperature=temperature)
 
     def check_training_rows(self, labels: Labels, train: Examples, source: str) -> list[str]:
         """Raise DataError where all rows have the same label."""
@@ -124,7 +130,8 @@ class SingleLabel(Task):
         self, probabilities: Array, targets: Array, labels: Sequence[str], *, seed: int, unknown: Unknown
     ) -> Evaluation:
         """Return accuracy, F1, confusion matrix and the rest."""
-        return evaluate(probabilities, targets, labels, seed=seed, unknown=_flatten(unknown))
+        evaluation = evaluate(probabilities, targets, labels, seed=seed, unknown=_flatten(unknown))
+        return self.add_before(evaluation, probabilities, targets, seed)
 
     def read_evaluation(self, stored: Mapping[str, Any]) -> Evaluation:
         """Rebuild stored figures; raise BundleError."""
@@ -142,7 +149,7 @@ class SingleLabel(Task):
 
     def predict_majority(self, train_targets: Array, rows: int, classes: int) -> tuple[Task, NDArray[np.float64]]:
         """Return the training shares of the classes, the largest of which is the answer."""
-        return self, predict_majority(train_targets, rows, classes)
+        return self.with_temperature(None), predict_majority(train_targets, rows, classes)
 
     def predict_tfidf(
         self, train_texts: Sequence[str], train_targets: Array, texts: Sequence[str], classes: int, seed: int
