@@ -11,17 +11,35 @@ from typing import TYPE_CHECKING, Any
 from textune.evaluation import ConfidentError
 from textune.files import write_text_atomically
 from textune.progress import format_seconds
-from textune.report.charts import draw_losses, draw_scores
+from textune.report.charts import describe_coincidence, draw_losses, draw_scores
+from textune.report.confusion_crop import Crop, crop_confusion, sum_up_classes
 from textune.report.verdict import difference_between, judge
-from textune.report.wording import clean_text, clip, number, percent, plural, points, shorten, span
+from textune.report.wording import (
+    clean_text,
+    clip,
+    format_date,
+    list_settings,
+    name_setting,
+    number,
+    percent,
+    plural,
+    points,
+    shorten,
+    show_setting,
+    span,
+)
 from textune.tasks import AnyEvaluation, build_task
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 MOST_CLASSES_IN_HEAT_MAP = 20
-_MOST_CLASSES_IN_MATRIX = 150
+_MOST_CLASSES_IN_MATRIX = 50
+"""With more, the classes with the most errors stand in a matrix of `MOST_CLASSES_IN_HEAT_MAP`."""
 _WORST_CLASSES_SHOWN = 10
+_MOST_CLASSES_IN_TABLE = 100
+_MOST_ERRORS_SHOWN = 20
+_MOST_WARNINGS_SHOWN = 50
 
 
 @dataclass(frozen=True)
@@ -32,7 +50,8 @@ class ReportInput:
     comparison: rows of ``name``, ``evaluation`` (all of one task), ``seconds`` (float or None: training and
         prediction) and, if known, ``difference`` (Difference: the tuned model's headline metric minus this
         row's). The verdict knows the names `TUNED`, `BASE`, `PROBE`, `TFIDF` and `MAJORITY`.
-    history: the lines of metrics.jsonl. reload_lines: Python that loads the run.
+    history: the lines of metrics.jsonl. reload_lines: Python that loads the run. best_step: of the checkpoint that
+        was kept, if known.
     """
 
     title: str
@@ -48,6 +67,7 @@ class ReportInput:
     warnings: Sequence[str]
     settings_yaml: str
     reload_lines: str
+    best_step: int | None = None
 
 
 def render_report(report: ReportInput) -> str:
@@ -56,6 +76,9 @@ def render_report(report: ReportInput) -> str:
     evaluation = verdict.evaluation
     task = build_task(evaluation.task)
     floor = _axis_floor([row["evaluation"] for row in report.comparison])
+    names = [f.name for f in (evaluation.headline, *evaluation.further)]
+    ranked = sorted(evaluation.classes, key=lambda figures: (not figures.support, figures.f1, -figures.support))
+    confusions = task.count_confusions(evaluation)
     page = (
         open_templates()
         .get_template("report.html.j2")
@@ -66,15 +89,21 @@ def render_report(report: ReportInput) -> str:
             floor=floor,
             position=lambda share: f"{100 * (share - floor) / (1 - floor):.2f}",
             difference=lambda row: difference_between(evaluation, row),
-            losses=draw_losses(report.history),
-            scores=draw_scores(report.history, [f.name for f in (evaluation.headline, *evaluation.further)]),
+            losses=draw_losses(report.history, report.best_step),
+            scores=draw_scores(report.history, names, report.best_step),
+            coincidence=describe_coincidence(report.history, names),
             task=task,
+            warnings=_cut_warnings(report.warnings),
+            errors=report.confident_errors[:_MOST_ERRORS_SHOWN],
             heat_map=len(evaluation.classes) <= MOST_CLASSES_IN_HEAT_MAP,
-            full_matrix=len(evaluation.classes) <= _MOST_CLASSES_IN_MATRIX,
-            confusions=task.count_confusions(evaluation),
+            crop=None if confusions is None else _crop(evaluation),
+            confusions=confusions,
             support={figures.label: figures.support for figures in evaluation.classes},
-            ranked=sorted(evaluation.classes, key=lambda figures: (not figures.support, figures.f1)),
+            ranked=ranked,
             worst=_WORST_CLASSES_SHOWN,
+            shown_classes=_MOST_CLASSES_IN_TABLE,
+            other_classes=sum_up_classes(ranked[_MOST_CLASSES_IN_TABLE:]),
+            all_settings=list_settings(report.settings_yaml),
         )
     )
     return clean_text(page)
@@ -103,8 +132,22 @@ def open_templates() -> Environment:
         lstrip_blocks=True,
     )
     filters = (percent, span, points, number, plural, shorten, clip, format_seconds)
+    filters += (format_date, name_setting, show_setting)
     environment.filters |= {function.__name__: function for function in filters}
     return environment
+
+
+def _crop(evaluation: Any) -> Crop:
+    labels = [figures.label for figures in evaluation.classes]
+    most = MOST_CLASSES_IN_HEAT_MAP
+    return crop_confusion(labels, evaluation.confusion, whole=_MOST_CLASSES_IN_MATRIX, most=most)
+
+
+def _cut_warnings(warnings: Sequence[str]) -> list[str]:
+    """Return each warning once, and how many there are beyond the first."""
+    each = list(dict.fromkeys(warnings))
+    more = len(each) - _MOST_WARNINGS_SHOWN
+    return each[:_MOST_WARNINGS_SHOWN] + ([f"and {plural(more, 'more warning')}, in metrics.json"] if more > 0 else [])
 
 
 def _axis_floor(evaluations: Sequence[AnyEvaluation]) -> float:

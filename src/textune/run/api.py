@@ -163,7 +163,9 @@ def train_and_save(
 ) -> tuple[Manifest, Training]:
     """Train and save, then release the model. plan: the plan of the run that is resumed."""
     fitted = fit(prepared, folder, progress, plan)
-    return save(prepared, fitted, folder, progress), Training(fitted.seconds, fitted.head)
+    return save(prepared, fitted, folder, progress), Training(
+        fitted.seconds, fitted.head, best_step=fitted.result.best_step
+    )
 
 
 def resume(run: str | Path, data: Any = None, *, progress: Progress | None = None, **settings: Any) -> Run:

@@ -30,7 +30,7 @@ from textune.evaluation import (
     sigmoid,
     tune_thresholds,
 )
-from textune.evaluation.text import percent, quote_names
+from textune.evaluation.text import percent, quote_names, show_name
 from textune.evaluation.thresholds import UNTUNED
 from textune.tasks.base import Answer, EvaluatedRows, FileCells, Task, Unknown, register
 from textune.tasks.objective import CLEARLY_BETTER, Objective, ProbeLoss, apply_weights
@@ -246,6 +246,19 @@ class MultiLabel(Task):
             probabilities, targets, given, labels, rows.texts, rows.numbers, unknown=rows.unknown
         )
 
+    def describe_errors(self, evaluation: Any, split: str) -> str:
+        """Return how many rows have a wrong label, and the label that most errors are on."""
+        e: MultiLabelEvaluation = evaluation
+        wrong = e.rows - round(e.accuracy * e.rows)
+        if not wrong:
+            return f"All labels of all {e.rows:,} {split} rows are right."
+        told = f"{wrong:,} of {e.rows:,} {split} rows {'has' if wrong == 1 else 'have'} a wrong or missing label"
+        worst = max(e.classes, key=lambda f: f.support + f.predicted - 2 * f.hits)
+        missed, extra = worst.support - worst.hits, worst.predicted - worst.hits
+        if not missed + extra:
+            return f"{told}."
+        return f"{told}, most often '{show_name(worst.label)}' ({missed:,} missed, {extra:,} wrongly given)."
+
     def explain_figures(self, evaluation: Any) -> list[str]:
         """Return the figures over whole rows and single decisions."""
         e: MultiLabelEvaluation = evaluation
@@ -329,7 +342,7 @@ class BinaryCrossEntropy(Objective):
 
     def describe(self, scores: Mapping[str, float]) -> str:
         """Return micro and macro F1."""
-        return f"micro F1 {scores['micro_f1']:.3f}, macro F1 {scores['macro_f1']:.3f}"
+        return f"micro F1 {percent(scores['micro_f1'])}, macro F1 {percent(scores['macro_f1'])}"
 
     def standard_error(self, scores: Mapping[str, float], targets: Array) -> float:
         """Take micro F1 for a share of the labels that the rows have."""
