@@ -210,7 +210,7 @@ def test_a_paired_difference_decides_before_the_intervals():
         (-0.04, -0.02, 0.001, "lower by 2.0 points (95% interval −4.0 to +0.1), which may be chance", "caution"),
         (-0.04, -0.02, -0.001, "lower by 2.0 points (95% interval 0.1 to 4.0)", "bad"),
         (-0.264, -0.208, -0.152, "lower by 20.8 points (95% interval 15.2 to 26.4)", "bad"),
-        (-0.02, 0.0, 0.02, "the same (95% interval −2.0 to +2.0), which may be chance", "caution"),
+        (-0.02, 0.0, 0.02, "the same (95% interval of the difference −2.0 to +2.0)", "caution"),
         (0.0001, 0.0002, 0.0003, "higher by 0.02 points (95% interval 0.01 to 0.03)", "good"),
     ],
 )

@@ -11,7 +11,7 @@ from textune.errors import ConfigError
 from textune.files import write_text_atomically
 from textune.report.card import escape_markdown
 from textune.report.comparison import COSTS, FRONTS, Candidate, Comparison, Pair, conclude, format_cost, note
-from textune.report.html import open_templates, write_page
+from textune.report.html import finish_page, open_templates, write_page
 from textune.report.pareto import draw_pareto
 from textune.report.verdict import format_p as format_p
 from textune.report.wording import clean_text, name_setting, percent, plural, points, span
@@ -66,7 +66,7 @@ def render_comparison(comparison: Comparison, version: str) -> str:
             position=lambda share: f"{100 * (share - floor) / (1 - floor):.2f}",
         )
     )
-    return clean_text(page)
+    return finish_page(page)
 
 
 def render_comparison_markdown(comparison: Comparison, version: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -106,7 +107,24 @@ def render_report(report: ReportInput) -> str:
             all_settings=list_settings(report.settings_yaml),
         )
     )
-    return clean_text(page)
+    return finish_page(page)
+
+
+def finish_page(page: str) -> str:
+    """Return a rendered page without forbidden characters, in which the keyboard reaches every box that scrolls.
+
+    A box without a name is named by the heading above it.
+    """
+    heading = "Table"
+
+    def name(match: re.Match[str]) -> str:
+        nonlocal heading
+        if match[1] is not None:
+            heading = re.sub("<[^>]*>", "", match[1]).replace('"', "&quot;")
+            return match[0]
+        return f'<div class="scroll" role="region" aria-label="{heading}" tabindex="0">'
+
+    return clean_text(re.sub(r'<h[1-6][^>]*>(.*?)</h[1-6]>|<div class="scroll">', name, page, flags=re.S))
 
 
 def write_report(report: ReportInput, path: str | Path) -> None:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from textune.report.html import open_templates, write_page
+from textune.report.html import finish_page, open_templates, write_page
 from textune.report.search_charts import draw_coordinates, draw_importances, draw_scores_by_trial
-from textune.report.wording import clean_text, list_settings, percent, plural, show_setting
+from textune.report.wording import list_settings, percent, plural, show_setting
 
 _MOST_TRIALS_SHOWN = 200
 
@@ -62,7 +62,7 @@ def render_search_report(report: SearchInput) -> str:
             importances=draw_importances(report.importances),
         )
     )
-    return clean_text(page)
+    return finish_page(page)
 
 
 def write_search_report(report: SearchInput, path: str | Path) -> None:

@@ -122,8 +122,10 @@ def describe_lead(lead: Difference) -> str:
     p = "" if lead.p_value is None else format_p(lead.p_value)
     test = "" if not p else f", p {p}" if p.startswith("<") else f", p = {p}"
     direction = "higher" if lead.mean > 0 else "lower"
-    size = f"{direction} by {distance(lead.mean)} points" if lead.mean else "the same"
-    return f"{size} (95% interval {interval}{test}){'' if clear else ', which may be chance'}"
+    if not lead.mean:
+        return f"the same (95% interval of the difference {interval}{test})"
+    chance = "" if clear else ", which may be chance"
+    return f"{direction} by {distance(lead.mean)} points (95% interval {interval}{test}){chance}"
 
 
 def _compare(evaluation: AnyEvaluation, others: Sequence[Mapping[str, Any]]) -> tuple[list[str], str]:
