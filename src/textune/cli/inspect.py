@@ -122,10 +122,7 @@ def _inspect_run(folder: str, json_output: bool) -> None:
             ("text", f" {manifest.columns.joiner!r} ".join(manifest.columns.text)),
             _describe_score(manifest),
             ("test reads", str(manifest.test_reads)),
-            (
-                "created",
-                f"{format_date(manifest.created)} by textune {manifest.textune_version}" + _describe_origin(manifest),
-            ),
+            ("created", f"{created} by textune {manifest.textune_version}" + _describe_origin(manifest)),
             *_describe_form(manifest),
             ("files", f"{len(manifest.files)}, all matching the SHA-256 in the manifest"),
         ]

@@ -18,6 +18,7 @@ from textune.report.verdict import difference_between, judge
 from textune.report.wording import (
     clean_text,
     clip,
+    cut_warnings,
     format_date,
     list_settings,
     name_setting,
@@ -40,7 +41,6 @@ _MOST_CLASSES_IN_MATRIX = 50
 _WORST_CLASSES_SHOWN = 10
 _MOST_CLASSES_IN_TABLE = 100
 _MOST_ERRORS_SHOWN = 20
-_MOST_WARNINGS_SHOWN = 50
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def render_report(report: ReportInput) -> str:
             scores=draw_scores(report.history, names, report.best_step),
             coincidence=describe_coincidence(report.history, names),
             task=task,
-            warnings=_cut_warnings(report.warnings),
+            warnings=cut_warnings(report.warnings),
             errors=report.confident_errors[:_MOST_ERRORS_SHOWN],
             heat_map=len(evaluation.classes) <= MOST_CLASSES_IN_HEAT_MAP,
             crop=None if confusions is None else _crop(evaluation),
@@ -159,13 +159,6 @@ def _crop(evaluation: Any) -> Crop:
     labels = [figures.label for figures in evaluation.classes]
     most = MOST_CLASSES_IN_HEAT_MAP
     return crop_confusion(labels, evaluation.confusion, whole=_MOST_CLASSES_IN_MATRIX, most=most)
-
-
-def _cut_warnings(warnings: Sequence[str]) -> list[str]:
-    """Return each warning once, and how many there are beyond the first."""
-    each = list(dict.fromkeys(warnings))
-    more = len(each) - _MOST_WARNINGS_SHOWN
-    return each[:_MOST_WARNINGS_SHOWN] + ([f"and {plural(more, 'more warning')}, in metrics.json"] if more > 0 else [])
 
 
 def _axis_floor(evaluations: Sequence[AnyEvaluation]) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -58,6 +58,13 @@ def shorten(text: str, longest: int) -> str:
 def clip(name: str, longest: int) -> str:
     """Cut a name to `longest` characters."""
     return name if len(name) <= longest else name[: longest - 1].rstrip() + "…"
+
+
+def cut_warnings(warnings: Sequence[str], most: int = 50) -> list[str]:
+    """Return each warning once and not too long, and how many there are beyond the first."""
+    each = list(dict.fromkeys(warnings))
+    more = [f"and {plural(len(each) - most, 'more warning')}, in metrics.json"] if len(each) > most else []
+    return [shorten(warning, 2000) for warning in each[:most]] + more
 
 
 def list_names(names: list[str], most: int = 5) -> str:

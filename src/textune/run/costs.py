@@ -38,7 +38,7 @@ def describe_run(manifest: Manifest, training: TrainingConfig, costs: Costs) -> 
         ("size on disk", f"{costs.weight_megabytes:.1f} MB in addition to the base model"),
         (
             "epochs",
-            f"{training.epochs:g}, batch size {training.batch_size}, learning rate {show_setting(training.learning_rate)}",
+            f"{training.epochs:g}, batch size {training.batch_size}, learning rate {rate}",
         ),
         ("max_length", f"{manifest.max_length} tokens; longer texts are {manifest.long_text.describe()}"),
         ("training time", format_seconds(costs.training_seconds)),
