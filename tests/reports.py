@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import numpy as np
 
-from textune.evaluation import evaluate, find_confident_errors, predict_majority
+from textune.evaluation import Difference, Interval, evaluate, find_confident_errors, predict_majority
+from textune.evaluation.paired import McNemar, PairedTest
 from textune.report import CardInput, ReportInput
+from textune.report.comparison import COSTS, Candidate, Comparison, Pair, RunLine, mark_fronts
 from textune.tasks import BASE, MAJORITY, TFIDF, TUNED
 
+LONG = "a_rather_long_name_of_a_thing_that_somebody_made_up_" * 2
 HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=alert(1)> {{ 7*7 }} \x00\x1b[31m \ud800 ```"
 
 
@@ -80,3 +84,21 @@ def make_card(report: ReportInput, **changes) -> CardInput:
         reload_lines=report.reload_lines, tags=("lora",),
     )  # fmt: skip
     return dataclasses.replace(card, **changes)
+
+
+def make_comparison(candidates: int = 3) -> Comparison:
+    names = [f"{LONG}{i}" for i in range(candidates)]
+    made = mark_fronts(
+        [
+            Candidate(
+                name, (1, 2), 0.9 - 0.0001 * i, 0.01, Interval(0.8, 0.95), 0.85, Interval(0.8, 0.9),
+                dict.fromkeys(COSTS, 10.0 + i),
+            )
+            for i, name in enumerate(names)
+        ]
+    )  # fmt: skip
+    test = PairedTest(Difference(0.01, 0.05, 0.03), 0.001, {1: McNemar(5, 1, 0.2)})
+    pairs = tuple(Pair(a, b, test, 0.01) for a, b in itertools.combinations(names, 2))
+    runs = tuple(RunLine(f"runs/{n}", n, s, 0.9, Interval(0.8, 0.95), 0.8, dict.fromkeys(COSTS, 1.0), 1)
+                 for n in names for s in (1, 2))  # fmt: skip
+    return Comparison("accuracy", "test", 400, 6, tuple(made), pairs, runs, (("max_length", "128"),))

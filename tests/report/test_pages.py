@@ -13,12 +13,10 @@ import numpy as np
 import pytest
 
 import textune.report
-from reports import hostile_report, make_card, make_evaluation, make_report
-from textune.evaluation import Difference, Interval, evaluate_multi_label
-from textune.evaluation.paired import McNemar, PairedTest
+from reports import LONG, hostile_report, make_card, make_comparison, make_evaluation, make_report
+from textune.evaluation import evaluate_multi_label
 from textune.report import SearchInput, render_card, render_report
 from textune.report.charts import draw_losses, draw_scores
-from textune.report.comparison import COSTS, Candidate, Comparison, Pair, RunLine, mark_fronts
 from textune.report.comparison_page import render_comparison, render_comparison_markdown
 from textune.report.html import finish_page
 from textune.report.search import render_search_report
@@ -26,26 +24,7 @@ from textune.report.wording import format_date, list_settings, show_setting
 from textune.tasks import TUNED
 
 SHEETS = {path.name: path.read_text(encoding="utf-8") for path in Path(textune.report.__file__).parent.glob("*.css")}
-LONG = "a_rather_long_name_of_a_thing_that_somebody_made_up_" * 2
 SETTINGS = "learning_rate: 0.0005\nmethod:\n  name: lora\n  r: 16\nvalidation: null\nprefix_cache: true\nlabels: null\n"
-
-
-def make_comparison(candidates: int = 3) -> Comparison:
-    names = [f"{LONG}{i}" for i in range(candidates)]
-    made = mark_fronts(
-        [
-            Candidate(
-                name, (1, 2), 0.9 - 0.0001 * i, 0.01, Interval(0.8, 0.95), 0.85, Interval(0.8, 0.9),
-                dict.fromkeys(COSTS, 10.0 + i),
-            )
-            for i, name in enumerate(names)
-        ]
-    )  # fmt: skip
-    test = PairedTest(Difference(0.01, 0.05, 0.03), 0.001, {1: McNemar(5, 1, 0.2)})
-    pairs = tuple(Pair(a, b, test, 0.01) for a, b in itertools.combinations(names, 2))
-    runs = tuple(RunLine(f"runs/{n}", n, s, 0.9, Interval(0.8, 0.95), 0.8, dict.fromkeys(COSTS, 1.0), 1)
-                 for n in names for s in (1, 2))  # fmt: skip
-    return Comparison("accuracy", "test", 400, 6, tuple(made), pairs, runs, (("max_length", "128"),))
 
 
 def make_search(trials: int = 4) -> SearchInput:

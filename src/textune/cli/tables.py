@@ -152,7 +152,7 @@ def _list_blocks(names: Sequence[str], rows: Sequence[Sequence[str]], width: int
     lines: list[str] = []
     for row in rows:
         lines += [""] if lines else []
-        lines += wrap_words(": ".join(filter(None, (names[0], row[0]))), width, cut=True)
+        lines += wrap_words(row[0] or names[0], width, cut=True)
         for name, cell in zip(names[1:], row[1:], strict=True):
             if not cell:
                 continue
