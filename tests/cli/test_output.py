@@ -68,9 +68,8 @@ def test_one_function_writes_every_share() -> None:
         if path.parts[-2] in ("export",) or path.name in ("text.py",):
             continue  # int8's loss in accuracy needs two digits, and predict.py is copied into exports
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-            if re.search(rf"\{{[^{{}}]*{scores}[^{{}}]*:[,>\d]*\.\d[f%]\}}", line, re.I) and not re.search(
-                "loss|threshold", line
-            ):
+            formatted = re.search(rf"\{{[^{{}}]*{scores}[^{{}}]*:[,>\d]*\.\d[f%]\}}", line, re.I)
+            if formatted and not re.search("loss|threshold", line):
                 wrong.append(f"{path.relative_to(SOURCE)}:{number}: {line.strip()}")
     assert not wrong, "\n".join(wrong)
 
@@ -136,3 +135,12 @@ def test_counts_are_of_the_rows_used(reviews: Path, backbone: Path, work: Path) 
     assert used == data.facts.rows == 30 and sum(data.facts.label_counts.values()) == 30
     assert sum(map(int, re.findall(r"(\d+) \(", facts["labels"]))) == 30
     assert sum(int(n) for n in re.findall(r"(\d+) ", facts["rows"])) == 30
+
+
+def test_the_documents_write_macro_f1_in_percent() -> None:
+    """As the tool does, also in the outputs that they show."""
+    root = SOURCE.parents[1]
+    for path in [root / "README.md", *(root / "docs").glob("*.md")]:
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"(?:macro|micro) F1 (?:of |below |\*\*)*0\.\d", text), path
+        assert not re.search(r"^.*\d% to [\d.]+% +0\.\d{3}", text, re.M), path

@@ -27,7 +27,6 @@ from textune.report.wording import (
     plural,
     points,
     shorten,
-    show_setting,
     span,
 )
 from textune.tasks import AnyEvaluation, build_task
@@ -149,8 +148,8 @@ def open_templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (percent, span, points, number, plural, shorten, clip, format_seconds)
-    filters += (format_date, name_setting, show_setting)
+    filters: tuple[Any, ...] = (percent, span, points, number, plural, shorten, clip, format_seconds)
+    filters += (format_date, name_setting)
     environment.filters |= {function.__name__: function for function in filters}
     return environment
 

@@ -30,11 +30,11 @@ from textune.evaluation import (
     sigmoid,
     tune_thresholds,
 )
-from textune.evaluation.text import percent, quote_names, show_name
+from textune.evaluation.text import percent, quote_names
 from textune.evaluation.thresholds import UNTUNED
 from textune.tasks.base import Answer, EvaluatedRows, FileCells, Task, Unknown, register
 from textune.tasks.objective import CLEARLY_BETTER, Objective, ProbeLoss, apply_weights
-from textune.tasks.shown import Column
+from textune.tasks.shown import Column, describe_wrong_sets
 
 if TYPE_CHECKING:
     import torch
@@ -248,16 +248,7 @@ class MultiLabel(Task):
 
     def describe_errors(self, evaluation: Any, split: str) -> str:
         """Return how many rows have a wrong label, and the label that most errors are on."""
-        e: MultiLabelEvaluation = evaluation
-        wrong = e.rows - round(e.accuracy * e.rows)
-        if not wrong:
-            return f"All labels of all {e.rows:,} {split} rows are right."
-        told = f"{wrong:,} of {e.rows:,} {split} rows {'has' if wrong == 1 else 'have'} a wrong or missing label"
-        worst = max(e.classes, key=lambda f: f.support + f.predicted - 2 * f.hits)
-        missed, extra = worst.support - worst.hits, worst.predicted - worst.hits
-        if not missed + extra:
-            return f"{told}."
-        return f"{told}, most often '{show_name(worst.label)}' ({missed:,} missed, {extra:,} wrongly given)."
+        return describe_wrong_sets(evaluation, split)
 
     def explain_figures(self, evaluation: Any) -> list[str]:
         """Return the figures over whole rows and single decisions."""

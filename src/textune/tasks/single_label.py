@@ -28,10 +28,10 @@ from textune.evaluation import (
     predict_tfidf,
     softmax,
 )
-from textune.evaluation.text import percent, show_name
+from textune.evaluation.text import percent
 from textune.tasks.base import Answer, EvaluatedRows, FileCells, Task, Unknown, register
 from textune.tasks.objective import CLEARLY_BETTER, Objective, ProbeLoss, apply_weights
-from textune.tasks.shown import Column
+from textune.tasks.shown import Column, describe_wrong_classes
 
 if TYPE_CHECKING:
     import torch
@@ -160,20 +160,7 @@ class SingleLabel(Task):
 
     def describe_errors(self, evaluation: Any, split: str) -> str:
         """Return how many rows are misclassified, and the confusion that most of them are."""
-        e: Evaluation = evaluation
-        wrong = e.rows - sum(row[i] for i, row in enumerate(e.confusion))
-        if not wrong:
-            return f"All {e.rows:,} {split} rows are classified correctly."
-        told = f"{wrong:,} of {e.rows:,} {split} rows {'is' if wrong == 1 else 'are'} misclassified"
-        unknown, pairs = sum(e.unknown_labels.values()), count_confusions(e, 2)
-        kinds = [f"'{show_name(true)}' taken for '{show_name(given)}'" for true, given, _ in pairs]
-        if unknown > wrong / 2:
-            return f"{told}, most of them because the model does not know their labels ({unknown:,})."
-        if pairs and pairs[0][2] > wrong / 2:
-            return f"{told}: {kinds[0]}." if wrong == 1 else f"{told}, most of them {kinds[0]} ({pairs[0][2]:,})."
-        if len(e.classes) == 2 and len(pairs) == 2:
-            return f"{told}: {pairs[0][2]:,} are {kinds[0]}, {pairs[1][2]:,} are {kinds[1]}."
-        return f"{told}; the most frequent confusion is {kinds[0]} ({pairs[0][2]:,})." if pairs else f"{told}."
+        return describe_wrong_classes(evaluation, split)
 
     def count_confusions(self, evaluation: Any, count: int = 10) -> list[tuple[str, str, int]]:
         """Return the most frequent confusions of the matrix."""
