@@ -277,6 +277,8 @@ def _run_here(
 ) -> None:  # fmt: skip
     import torch
 
+    for name in {"COLUMNS", "LINES"} - environment.keys():  # readline sets them in the server's environment
+        os.environ.pop(name, None)
     os.environ.update(environment)
     os.chdir(cwd)
     torch.set_num_threads(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import importlib
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -64,7 +65,7 @@ class Plain:
 
     def say(self, line: str) -> None:
         """Print the line."""
-        self._stream.write(line + "\n")
+        self._stream.write(show_controls(line) + "\n")
         self._stream.flush()
 
     def warn(self, line: str) -> None:
@@ -101,15 +102,16 @@ class Rich:
     def __init__(self) -> None:
         from rich.console import Console
 
-        self.console = Console(stderr=True, highlight=False)
+        # The escapes of the bars pass by what keeps those of the data off the terminal.
+        self.console = Console(file=getattr(sys.stderr, "unguarded", None), stderr=True, highlight=False)
 
     def say(self, line: str) -> None:
         """Print the line."""
-        self.console.print(line, markup=False)
+        self.console.print(show_controls(line), markup=False)
 
     def warn(self, line: str) -> None:
         """Print the line in yellow."""
-        self.console.print(f"warning: {line}", style="yellow", markup=False)
+        self.console.print(f"warning: {show_controls(line)}", style="yellow", markup=False)
 
     @contextmanager
     def task(self, name: str, total: int) -> Iterator[Task]:
@@ -126,7 +128,7 @@ class Rich:
             bars.TextColumn("{task.fields[note]}"),
         )
         with bars.Progress(*columns, console=self.console, transient=True) as progress:
-            yield _RichTask(progress, progress.add_task(name, total=total, note=""))
+            yield _RichTask(progress, progress.add_task(show_controls(name), total=total, note=""))
 
 
 class _RichTask:
@@ -144,7 +146,7 @@ class Notebook:
 
     def say(self, line: str) -> None:
         """Print the line."""
-        sys.stdout.write(line + "\n")
+        sys.stdout.write(show_controls(line) + "\n")
 
     def warn(self, line: str) -> None:
         """Print the line as a warning."""
@@ -204,3 +206,14 @@ def format_seconds(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def show_controls(text: str) -> str:
+    """Write control characters as text, such as \\x1b, so that no data steers a terminal. Lines and tabs stay.
+
+    Also the marks that turn the direction of a line, and halves of characters that cannot be written.
+    """
+    return _CONTROLS.sub(lambda match: match[0].encode("unicode_escape", "surrogatepass").decode(), text)

@@ -12,67 +12,19 @@ import numpy as np
 import pytest
 import yaml
 
+from reports import hostile_report, make_card, make_report
 from textune.evaluation import (
     Difference,
     evaluate,
     evaluate_multi_label,
-    find_confident_errors,
     paired_difference,
-    predict_majority,
 )
-from textune.report import CardInput, ReportInput, render_card, render_report, write_report
+from textune.report import render_card, render_report, write_report
 from textune.report.card import escape_markdown
 from textune.report.charts import draw_losses, draw_scores
 from textune.report.verdict import format_p, judge
 from textune.report.wording import percent, points
-from textune.tasks import BASE, MAJORITY, TFIDF, TUNED
-
-HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=alert(1)> {{ 7*7 }} \x00\x1b[31m \ud800 ```"
-
-
-def make_evaluation(labels, accuracy, rows=400, seed=0, unknown=()):
-    rng = np.random.default_rng(seed)
-    true = np.arange(rows) % len(labels)
-    wrong = (true + rng.integers(1, len(labels), rows)) % len(labels)
-    answers = np.where(rng.random(rows) < accuracy, true, wrong)
-    probabilities = np.full((rows, len(labels)), 0.02)
-    probabilities[np.arange(rows), answers] = rng.uniform(0.5, 0.9, rows)
-    true[: len(unknown)] = -1
-    return evaluate(probabilities, true, labels, unknown=unknown), probabilities, true
-
-
-def make_report(labels=("bad", "good"), tuned=0.9, tfidf=0.7, **changes) -> ReportInput:
-    evaluation, probabilities, true = make_evaluation(labels, tuned)
-    rows = len(true)
-    majority = evaluate(predict_majority(true, rows, len(labels)), true, labels)
-    comparison = [
-        {"name": MAJORITY, "evaluation": majority, "seconds": None},
-        {"name": TFIDF, "evaluation": make_evaluation(labels, tfidf, seed=1)[0], "seconds": 0.4},
-        {"name": BASE, "evaluation": make_evaluation(labels, 0.5, seed=2)[0], "seconds": 3.0},
-        {"name": TUNED, "evaluation": evaluation, "seconds": 125.0},
-    ]
-    history = [{"kind": "step", "step": s, "loss": 1 / s, "learning_rate": 1e-4} for s in range(1, 50)]
-    history += [
-        {
-            "kind": "evaluation",
-            "step": s,
-            "epoch": s / 20,
-            "loss": 0.5,
-            "accuracy": s / 50,
-            "macro_f1": s / 60,
-        }
-        for s in (20, 40)
-    ]
-    texts = [f"text {i}" for i in range(rows)]
-    report = ReportInput(
-        title="reviews", created="2026-01-02 03:04", textune_version="0.1.0",
-        task_summary=[("backbone", "minilm"), ("method", "lora")], labels=tuple(labels), split="test",
-        comparison=comparison, history=history,
-        confident_errors=find_confident_errors(probabilities, true, labels, texts, range(rows), 5),
-        data_facts=[("rows", "400")], warnings=[], settings_yaml="method: lora\n",
-        reload_lines="import textune\nmodel = textune.load('runs/x')\n",
-    )  # fmt: skip
-    return dataclasses.replace(report, **changes)
+from textune.tasks import TFIDF, TUNED
 
 
 class Page(HTMLParser):
@@ -120,20 +72,6 @@ def test_the_page_is_whole_by_itself():
     assert render_report(make_report()) == html  # nothing but its input
 
 
-def hostile_report() -> ReportInput:
-    report = make_report(labels=(HOSTILE, "good", HOSTILE + "2"))
-    errors = [dataclasses.replace(error, text=HOSTILE) for error in report.confident_errors]
-    comparison = [dict(row) for row in report.comparison]
-    comparison[0]["name"] = HOSTILE
-    comparison[3]["evaluation"] = make_evaluation(report.labels, 0.9, unknown=[HOSTILE])[0]
-    pairs = [(HOSTILE, HOSTILE)]
-    return dataclasses.replace(
-        report, title=HOSTILE, created=HOSTILE, textune_version=HOSTILE, task_summary=pairs, data_facts=pairs,
-        comparison=comparison, confident_errors=errors, warnings=[HOSTILE], settings_yaml=HOSTILE,
-        reload_lines=HOSTILE,
-    )  # fmt: skip
-
-
 def test_every_text_is_escaped():
     html = render_report(hostile_report())
     page = Page(html)
@@ -176,7 +114,10 @@ def test_the_verdict_comes_first_and_tells_the_lead():
         r"Tuned model: accuracy [89]\d\.\d% on 400 test rows \(95% interval [\d.]+ to [\d.]+\)\.",
         verdict.headline,
     )
-    assert verdict.judgement[0].startswith("Clearly better than the majority class, TF-IDF + logistic regression (+")
+    assert re.match(r"Against TF-IDF \+ logistic regression, accuracy is higher by [\d.]+ points", verdict.judgement[0])
+    assert "; against the majority class, by " in verdict.judgement[0] and "chance" not in verdict.judgement[0]
+    assert re.match(r"\d+ of 400 test rows are misclassified", verdict.answer[0])
+    assert re.match(r"Against the best baseline, TF-IDF \+ .*, accuracy is higher by [\d.]+ points", verdict.answer[1])
     html = render_report(make_report())
     assert html.index(verdict.headline) < html.index("Comparison with baselines")
 
@@ -184,59 +125,93 @@ def test_the_verdict_comes_first_and_tells_the_lead():
 def test_the_verdict_does_not_flatter():
     unclear = judge(make_report(tuned=0.80, tfidf=0.79).comparison, "validation")
     assert unclear.tone == "caution"
-    assert unclear.judgement[0].startswith("Not clearly better than TF-IDF + logistic regression")
+    assert "may be chance" in unclear.judgement[0] and "TF-IDF is smaller" in unclear.judgement[0]
     assert "The checkpoint was selected on these rows" in unclear.notes[0]
     worse = judge(make_report(tuned=0.6, tfidf=0.9).comparison, "test")
-    assert worse.tone == "bad" and worse.judgement[0].startswith("Worse than TF-IDF")
+    assert worse.tone == "bad" and "accuracy is lower by" in worse.judgement[0] and "lower by" in worse.answer[1]
     idle = judge(make_report(tuned=0.5).comparison, "test")
-    assert any("Not clearly better than the majority class" in sentence for sentence in idle.judgement)
+    assert any("majority class" in sentence and "may be chance" in sentence for sentence in idle.judgement)
 
 
 def test_a_paired_difference_decides_before_the_intervals():
     comparison = [dict(row) for row in make_report(tuned=0.80, tfidf=0.79).comparison]
     comparison[1]["difference"] = Difference(low=0.004, high=0.02, mean=0.012)
     verdict = judge(comparison, "test")
-    assert verdict.tone == "good" and "+1.2 points, 95% interval +0.4 to +2.0" in verdict.judgement[0]
+    assert verdict.tone == "good" and "higher by 1.2 points (95% interval 0.4 to 2.0)" in verdict.judgement[0]
 
 
 @pytest.mark.parametrize(
-    ("low", "mean", "high", "begins", "tone"),
+    ("low", "mean", "high", "told", "tone"),
     [
-        (0.001, 0.02, 0.04, "Clearly better than", "good"),
-        (-0.001, 0.02, 0.04, "Not clearly better than", "caution"),
-        (-0.04, -0.02, 0.001, "Not clearly better than", "caution"),
-        (-0.04, -0.02, -0.001, "Worse than", "bad"),
+        (0.001, 0.02, 0.04, "higher by 2.0 points (95% interval 0.1 to 4.0)", "good"),
+        (-0.001, 0.02, 0.04, "higher by 2.0 points (95% interval −0.1 to +4.0), which may be chance", "caution"),
+        (-0.04, -0.02, 0.001, "lower by 2.0 points (95% interval −4.0 to +0.1), which may be chance", "caution"),
+        (-0.04, -0.02, -0.001, "lower by 2.0 points (95% interval 0.1 to 4.0)", "bad"),
+        (-0.264, -0.208, -0.152, "lower by 20.8 points (95% interval 15.2 to 26.4)", "bad"),
+        (-0.02, 0.0, 0.02, "the same (95% interval of the difference −2.0 to +2.0)", "caution"),
+        (0.0001, 0.0002, 0.0003, "higher by 0.02 points (95% interval 0.01 to 0.03)", "good"),
     ],
 )
-def test_better_means_that_the_whole_interval_is_above_zero(low, mean, high, begins, tone):
+def test_a_lead_says_its_direction_and_whether_it_may_be_chance(low, mean, high, told, tone):
     comparison = [dict(row) for row in make_report().comparison[1::2]]
     comparison[0]["difference"] = Difference(low=low, high=high, mean=mean)
     verdict = judge(comparison, "test")
-    assert verdict.judgement[0].startswith(f"{begins} {TFIDF}") and verdict.tone == tone
+    sentence = f"Against {TFIDF}, accuracy is {told}."
+    assert verdict.judgement[0].startswith(sentence) and verdict.answer[1] == sentence and verdict.tone == tone
+    report = dataclasses.replace(make_report(), comparison=comparison)
+    card = render_card(make_card(report))
+    assert told in "".join(Page(render_report(report)).text) and escape_markdown(told) in card
 
 
 @pytest.mark.parametrize(
-    ("sign", "p_value", "begins", "tone"),
-    [
-        (1, 0.125, "Not clearly better than", "caution"),
-        (-1, 0.125, "Not clearly better than", "caution"),
-        (1, 0.04, "Clearly better than", "good"),
-        (-1, 0.04, "Worse than", "bad"),
-    ],
-)
-def test_a_clear_difference_needs_the_exact_test_too(sign, p_value, begins, tone):
+    ("sign", "p_value", "direction", "tone"),
+    [(1, 0.125, "higher", "caution"), (-1, 0.125, "lower", "caution"), (1, 0.04, "higher", "good"),
+     (-1, 0.04, "lower", "bad")],
+)  # fmt: skip
+def test_a_clear_difference_needs_the_exact_test_too(sign, p_value, direction, tone):
     comparison = [dict(row) for row in make_report().comparison[1::2]]
     low, high = sorted((sign * 0.05, sign * 0.4))
     comparison[0]["difference"] = Difference(low, high, sign * 0.2, p_value)
     verdict = judge(comparison, "test")
-    assert verdict.judgement[0].startswith(f"{begins} {TFIDF}") and verdict.tone == tone
+    assert f"{direction} by 20.0 points" in verdict.judgement[0] and verdict.tone == tone
+    assert ("may be chance" in verdict.judgement[0]) == (tone == "caution")
     assert f"p = {format_p(p_value)}" in verdict.judgement[0]
 
 
 def test_four_rows_to_none_of_twenty_are_no_proof():
     comparison = [dict(row) for row in make_report().comparison[1::2]]
     comparison[0]["difference"] = paired_difference(np.ones(20, bool), np.arange(20) >= 4)
-    assert judge(comparison, "test").judgement[0].startswith("Not clearly better than TF-IDF")
+    assert "may be chance" in judge(comparison, "test").judgement[0]
+
+
+@pytest.mark.parametrize(
+    ("pairs", "told"),
+    [
+        ([(0, 0)] * 5 + [(1, 1)] * 5, "All 10 test rows are classified correctly."),
+        ([(0, 0)] * 9 + [(1, 0)], "1 of 10 test rows is misclassified: 'b' taken for 'a'."),
+        ([(0, 0)] * 91 + [(1, 0)] * 6 + [(0, 1)] * 3,
+         "9 of 100 test rows are misclassified, most of them 'b' taken for 'a' (6)."),
+        ([(0, 0)] * 6 + [(1, 0)] * 2 + [(0, 1)] * 2,
+         "4 of 10 test rows are misclassified: 2 are 'a' taken for 'b', 2 are 'b' taken for 'a'."),
+        ([(0, 0)] * 9 + [(-1, 0)] * 2 + [(1, 0)],
+         "3 of 12 test rows are misclassified, most of them because the model does not know their labels (2)."),
+    ],
+)  # fmt: skip
+def test_the_first_sentence_counts_what_is_wrong(pairs, told):
+    true, given = (np.array(column) for column in zip(*pairs, strict=True))
+    evaluation = evaluate(np.where(np.arange(2) == given[:, None], 0.9, 0.1), true, "ab")
+    comparison = [{"name": TUNED, "evaluation": evaluation, "seconds": None}]
+    assert judge(comparison, "test").answer[0] == told
+
+
+def test_the_first_sentence_of_several_labels_counts_rows_and_names_the_worst_label():
+    true = np.array([[1, 0], [1, 0], [0, 1], [0, 1]], bool)
+    given = np.array([[1, 0], [0, 0], [1, 1], [0, 1]], bool)
+    evaluation = evaluate_multi_label(np.where(given, 0.9, 0.1), true, "ab", [0.5] * 2)
+    told = judge([{"name": TUNED, "evaluation": evaluation}], "test").answer[0]
+    assert told == "2 of 4 test rows have a wrong or missing label, most often 'a' (1 missed, 1 wrongly given)."
+    right = evaluate_multi_label(np.where(true, 0.9, 0.1), true, "ab", [0.5] * 2)
+    assert judge([{"name": TUNED, "evaluation": right}], "test").answer[0] == "All labels of all 4 test rows are right."
 
 
 def test_few_rows_per_label_are_noted():
@@ -313,16 +288,6 @@ def test_figures_round_without_lying():
         "0%",
     ]
     assert [points(x) for x in (0.075, -0.004, -0.0001)] == ["+7.5", "−0.4", "0.0"]
-
-
-def make_card(report: ReportInput, **changes) -> CardInput:
-    card = CardInput(
-        title=report.title, textune_version=report.textune_version, library_name="peft",
-        base_model="sentence-transformers/all-MiniLM-L6-v2", labels=report.labels, split=report.split,
-        comparison=report.comparison, facts=report.task_summary, warnings=report.warnings,
-        reload_lines=report.reload_lines, tags=("lora",),
-    )  # fmt: skip
-    return dataclasses.replace(card, **changes)
 
 
 def front_matter(card: str) -> dict:

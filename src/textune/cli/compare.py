@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from textune.cli.output import JSON_HELP, gather_settings, print_json, print_table
+from textune.cli.output import JSON_HELP, gather_settings, print_json, print_sentences, print_table
 
 if TYPE_CHECKING:
     from textune.report.comparison import Comparison
@@ -49,13 +49,14 @@ def compare(
 def print_comparison(comparison: Comparison) -> None:
     """Print the table, every pair, the conclusions and the notes."""
     from textune.report.comparison import conclude, note
-    from textune.report.comparison_page import format_mcnemar, format_p, list_cells, list_header
+    from textune.report.comparison_page import format_mcnemar, format_p, list_cells, list_header, list_legend
     from textune.report.wording import points
 
     typer.echo()
     right = tuple(range(1, len(list_header(comparison))))
     header = (f"on {comparison.rows:,} {comparison.split} rows", *list_header(comparison)[1:])
     print_table(header, [list_cells(c) for c in comparison.candidates], right=right)
+    print_sentences(list_legend(comparison))
     if comparison.pairs:
         typer.echo()
         rows = [
@@ -73,5 +74,4 @@ def print_comparison(comparison: Comparison) -> None:
         header = ("pair", "points", "95% interval", "McNemar", "p", "p (Holm)", "verdict")
         print_table(header, rows, right=(1, 2, 4, 5))
     typer.echo()
-    for sentence in (*conclude(comparison), *note(comparison)):
-        typer.echo(sentence)
+    print_sentences((*conclude(comparison), *note(comparison)))

@@ -6,7 +6,15 @@ from pathlib import Path
 
 import typer
 
-from textune.cli.output import DEVICE_HELP, JSON_HELP, gather_settings, print_evaluation, print_json, print_table
+from textune.cli.output import (
+    DEVICE_HELP,
+    JSON_HELP,
+    gather_settings,
+    print_evaluation,
+    print_json,
+    print_sentences,
+    print_table,
+)
 
 
 def evaluate(
@@ -39,7 +47,7 @@ def evaluate(
     )
     examples = sample_examples(read_labelled(predictor, data, config), config.data.sample, config.training.seed)
     for note in (*examples.notes, *describe_unknown(predictor, examples)):
-        typer.echo(note, err=True)
+        open_progress().say(note)
     measured = measure_rows(predictor, examples, Path(run), place)
     evaluation, seen = measured.evaluation, measured.seen
     errors = collect_errors(predictor, measured.probabilities, examples)
@@ -51,8 +59,7 @@ def evaluate(
         facts = {"seen_rows": seen.to_dict(), "unwritten": measured.unwritten}
         print_json(evaluation.to_dict() | facts | {"confident_errors": [vars(e) for e in errors]})
         return
-    for line in seen.describe():
-        typer.echo(line)
+    print_sentences(seen.describe())
     typer.echo(f"\non all {len(examples):,} rows, seen ones included:" if seen.seen else "")
     print_evaluation(evaluation)
     if place is not None:

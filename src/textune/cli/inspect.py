@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from textune.cli.output import JSON_HELP, gather_settings, print_facts, print_json
+from textune.cli.output import JSON_HELP, gather_settings, print_facts, print_json, print_sentences
 
 if TYPE_CHECKING:
     from textune.bundle import Manifest
@@ -65,14 +65,15 @@ def inspect(
         return
     print_facts(facts)
     typer.echo()
-    for note in prepared.notes:
-        typer.echo(note)
+    print_sentences(prepared.notes)
     for warning in prepared.warnings:
         progress.warn(warning)
 
 
 def _inspect_other(folder: Path, json_output: bool) -> bool:
     """Print what a sweep, a comparison or an interrupted run is; return False for any other folder."""
+    from textune.evaluation.text import percent
+    from textune.report.wording import format_date
     from textune.run.listing import read_entry
 
     entry = read_entry(folder)
@@ -87,8 +88,8 @@ def _inspect_other(folder: Path, json_output: bool) -> bool:
         ("method", entry.method),
         ("base model", entry.backbone),
         ("data", entry.data),
-        (entry.figure or "score", "" if entry.score is None else f"{entry.score:.1%} on {entry.rows:,} rows"),
-        ("made", entry.created),
+        (entry.figure or "score", "" if entry.score is None else f"{percent(entry.score)} on {entry.rows:,} rows"),
+        ("made", format_date(entry.created)),
         ("report", str(report) if report.is_file() else ""),
     ]
     print_facts([(name, value) for name, value in facts if value])
@@ -104,7 +105,10 @@ def _inspect_run(folder: str, json_output: bool) -> None:
     if json_output:
         print_json(dataclasses.asdict(manifest))
         return
-    options = ", ".join(f"{k} {v}" for k, v in manifest.method_options.items() if v is not None)
+    from textune.report.wording import format_date, show_setting
+
+    created = format_date(manifest.created)
+    options = show_setting(manifest.method_options) if manifest.method_options else ""
     print_facts(
         [
             ("task", manifest.task),
@@ -120,7 +124,7 @@ def _inspect_run(folder: str, json_output: bool) -> None:
             ("text", f" {manifest.columns.joiner!r} ".join(manifest.columns.text)),
             _describe_score(manifest),
             ("test reads", str(manifest.test_reads)),
-            ("created", f"{manifest.created} by textune {manifest.textune_version}" + _describe_origin(manifest)),
+            ("created", f"{created} by textune {manifest.textune_version}" + _describe_origin(manifest)),
             *_describe_form(manifest),
             ("files", f"{len(manifest.files)}, all matching the SHA-256 in the manifest"),
         ]
@@ -138,12 +142,13 @@ def _describe_form(manifest: Manifest) -> list[tuple[str, str]]:
 
 def _describe_score(manifest: Manifest) -> tuple[str, str]:
     figures = manifest.metrics
+    from textune.evaluation.text import percent
     from textune.tasks import task_of
 
     name, key = task_of(manifest).figure
     if key not in figures:
         return name, "not evaluated; evaluate it on a labelled table"
-    return name, f"{figures[key]:.1%} on {figures['rows']:,} {figures['split']} rows"
+    return name, f"{percent(figures[key])} on {figures['rows']:,} {figures['split']} rows"
 
 
 def _describe_origin(manifest: Manifest) -> str:

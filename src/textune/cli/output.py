@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-import sys
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from textune.bundle import SETTINGS
+from textune.cli.tables import find_width, layout_facts, layout_table, wrap_sentence
 from textune.errors import show_command
 
 if TYPE_CHECKING:
     from textune.bundle import Manifest
+    from textune.evaluation import Headline
     from textune.run import Run
     from textune.tasks import AnyEvaluation
 
@@ -31,8 +33,9 @@ def print_json(content: Mapping[str, Any]) -> None:
 
 
 def format_json(content: Mapping[str, Any]) -> str:
-    """Return one JSON object on one line; NaN and infinity become null."""
-    return json.dumps(_finite(content), ensure_ascii=False, allow_nan=False)
+    """Return one JSON object on one line; NaN and infinity become null, and control characters escapes."""
+    text = json.dumps(_finite(content), ensure_ascii=False, allow_nan=False)
+    return re.sub("[\x7f-\x9f\u202a-\u202e\u2066-\u2069]", lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def _finite(value: Any) -> Any:
@@ -46,30 +49,23 @@ def _finite(value: Any) -> Any:
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> None:
-    """Print aligned columns; `right`: the indices of right-aligned columns."""
-    if sys.stdout.isatty():
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for i, name in enumerate(header):
-            table.add_column(name, justify="right" if i in right else "left")
-        for row in rows:
-            table.add_row(*(Text(cell) for cell in row))
-        Console().print(table)
-        return
-    widths = [max(len(str(r[i])) for r in [header, *rows]) for i in range(len(header))]
-    for row in [header, *rows]:
-        cells = [c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
-        typer.echo("  ".join(cells).rstrip())
+    """Print aligned columns in the terminal's width; `right`: the indices of right-aligned columns."""
+    _print_lines(layout_table(header, rows, right, find_width()))
 
 
-def print_facts(facts: Sequence[tuple[str, str]]) -> None:
-    """Print one aligned name and value per line."""
-    width = max((len(name) for name, _ in facts), default=0)
-    for name, value in facts:
-        typer.echo(f"{name.ljust(width)}  {value}")
+def print_facts(facts: Sequence[tuple[str, str]], whole: Sequence[str] = ("next",)) -> None:
+    """Print one aligned name and value per line. whole: names of values that are never wrapped, such as a command."""
+    _print_lines(layout_facts(facts, whole, find_width()))
+
+
+def print_sentences(sentences: Iterable[str]) -> None:
+    """Print sentences, each on lines of its own."""
+    _print_lines([line for sentence in sentences for line in wrap_sentence(sentence, find_width())])
+
+
+def _print_lines(lines: Sequence[str]) -> None:
+    for line in lines:
+        typer.echo(line)
 
 
 def summarise_run(run: Run) -> dict[str, Any]:
@@ -88,6 +84,7 @@ def summarise_run(run: Run) -> dict[str, Any]:
         "total_parameters": run.manifest.total_parameters,
         "test_reads": run.manifest.test_reads,
         "summary": run.metrics["summary"],
+        "verdict": " ".join(find_verdict(run)),
         "warnings": run.metrics["warnings"],
     }
 
@@ -100,7 +97,8 @@ def _read(model: Mapping[str, Any]) -> AnyEvaluation:
 
 
 def print_run(run: Run, trust: str | None = None) -> None:
-    """Print the tuned model beside its baselines, and the paths of the report and the bundle."""
+    """Print the tuned model beside its baselines, the paths of the report and the bundle, and the verdict."""
+    from textune.evaluation.text import percent
     from textune.progress import format_seconds
     from textune.tasks import task_of
 
@@ -109,20 +107,19 @@ def print_run(run: Run, trust: str | None = None) -> None:
     for key, model in run.metrics["models"].items():
         seconds = model["seconds"]
         evaluation = _read(model)
-        headline = evaluation.headline
         rows.append(
             (
                 names[key],
-                f"{headline.value:.1%}",
-                f"{headline.interval.low:.1%} to {headline.interval.high:.1%}",
-                *(f"{figure.value:.3f}" for figure in evaluation.further),
+                percent(evaluation.headline.value),
+                _show_interval(evaluation.headline),
+                *(percent(figure.value) for figure in evaluation.further),
                 "" if seconds is None else format_seconds(seconds),
             )
         )
     typer.echo()
     header = (
         f"on {run.metrics['models']['tuned']['rows']:,} {run.metrics['split']} rows",
-        headline.name,
+        evaluation.headline.name,
         "95% interval",
         *(figure.name for figure in evaluation.further),
         "time",
@@ -137,6 +134,26 @@ def print_run(run: Run, trust: str | None = None) -> None:
             ("next", next_command(run.folder, run.manifest, trust=trust)),
         ]
     )
+    typer.echo()
+    print_sentences([" ".join(find_verdict(run))])
+
+
+def _show_interval(figure: Headline) -> str:
+    from textune.evaluation.text import percent
+
+    return f"{percent(figure.interval.low)} to {percent(figure.interval.high)}"
+
+
+def find_verdict(run: Run) -> Sequence[str]:
+    """Return what the report says first of a run, in two sentences."""
+    if stored := run.metrics.get("verdict"):
+        return list(stored)
+    from textune.report import judge
+    from textune.tasks import task_of
+
+    names = task_of(run.manifest).model_names
+    rows = [{"name": names[key], "evaluation": _read(model)} for key, model in run.metrics["models"].items()]
+    return judge(rows, run.metrics["split"]).answer
 
 
 def next_command(
@@ -187,8 +204,10 @@ def _has_own_columns(settings: Mapping[str, Any]) -> bool:
 
 def print_evaluation(evaluation: AnyEvaluation) -> None:
     """Print the headline metric with its interval, and the classification report."""
-    headline, interval = evaluation.headline, evaluation.headline.interval
-    typer.echo(f"{headline.name} {headline.value:.1%} (95% interval {interval.low:.1%} to {interval.high:.1%})")
+    from textune.evaluation.text import percent
+
+    headline = evaluation.headline
+    typer.echo(f"{headline.name} {percent(headline.value)} (95% interval {_show_interval(headline)})")
     typer.echo()
     typer.echo(evaluation.report_text())
 

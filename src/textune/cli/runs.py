@@ -17,6 +17,8 @@ def runs(
 
     Also sweeps and comparisons; with score, method, data and date.
     """
+    from textune.evaluation.text import percent
+    from textune.report.wording import format_date
     from textune.run.listing import list_runs
 
     entries = list_runs(folder) if folder != "runs" or Path(folder).exists() else []
@@ -30,10 +32,10 @@ def runs(
         (
             e.name,
             e.kind,
-            "" if e.score is None else f"{e.figure} {e.score:.1%}",
+            "" if e.score is None else f"{e.figure} {percent(e.score)}",
             e.method,
             e.data,
-            e.created[:16].replace("T", " "),
+            format_date(e.created).removesuffix(" UTC"),
             e.state,
         )
         for e in entries

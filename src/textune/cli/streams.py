@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TextIO
+from typing import Any, TextIO
+
+from textune.progress import show_controls
 
 BROKEN_PIPE = 141
 """What a shell reports of a program that wrote to a pipe nobody reads: 128 + SIGPIPE."""
@@ -23,10 +25,43 @@ def open_streams() -> None:
             setattr(sys, name, os.fdopen(handle, mode, encoding="utf-8"))
 
 
+class Guarded:
+    """A terminal's stream that shows control characters instead of obeying them: what is printed may hold any data.
+
+    unguarded: the stream below, for the escapes of progress bars. A carriage return passes on standard error, where
+    other libraries draw theirs.
+    """
+
+    def __init__(self, stream: TextIO, allowed: str = "") -> None:
+        self.unguarded, self._allowed = stream, allowed
+
+    def write(self, text: str) -> int:
+        """Write a text, its control characters as text."""
+        parts = text.split(self._allowed) if self._allowed else [text]
+        self.unguarded.write(self._allowed.join(map(show_controls, parts)))
+        return len(text)
+
+    def writelines(self, lines: list[str]) -> None:
+        """Write texts one after another."""
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.unguarded, name)
+
+
+def guard_terminal() -> None:
+    """Let no control character of the data reach a terminal through the standard streams."""
+    for name, allowed in (("stdout", ""), ("stderr", "\r")):
+        stream = getattr(sys, name)
+        if stream.isatty() and not isinstance(stream, Guarded):
+            setattr(sys, name, Guarded(stream, allowed))
+
+
 def say(message: str) -> None:
     """Print a line to standard error, where there is one that takes it."""
     try:
-        print(message, file=sys.stderr, flush=True)  # noqa: T201
+        print(show_controls(message), file=sys.stderr, flush=True)  # noqa: T201
     except OSError:
         _discard(sys.stderr)
 

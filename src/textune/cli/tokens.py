@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from textune.cli.output import JSON_HELP, gather_settings, print_json, print_table
+from textune.cli.output import JSON_HELP, gather_settings, print_json, print_sentences, print_table
 
 
 def tokens(
@@ -51,7 +51,8 @@ def tokens(
     rows = [(token, str(number), "special token" if added else "") for token, number, added in listed]
     print_table(("token", "id", ""), rows, right=(1,))
     form = long_text.describe()
-    typer.echo(f"\n{len(rows)} tokens of {backbone.id}; texts longer than max_length {length} are {form}")
+    told = f"{len(rows)} tokens of {backbone.id}; texts longer than max_length {length} are {form}"
+    print_sentences(["", told])
     if long_text.form != "truncate" and len(encoding.ids) > length:
         print_table(
             ("window", "tokens"),

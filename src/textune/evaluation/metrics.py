@@ -21,7 +21,7 @@ from textune.evaluation.probability_figures import (
 )
 from textune.evaluation.ranking import matthews_correlation
 from textune.evaluation.seen import SeenRows, add_seen
-from textune.evaluation.text import MOST_UNKNOWN_SHOWN, format_label_notes, show_name
+from textune.evaluation.text import MOST_UNKNOWN_SHOWN, format_label_notes, percent, show_name
 
 NAMELESS = "(unknown label)"
 """Stands for unknown labels without names."""
@@ -277,7 +277,7 @@ def _read_confusion(stored: Any) -> tuple[tuple[int, ...], ...]:
 
 
 def format_evaluation(evaluation: Evaluation) -> str:
-    """Return a classification report in scikit-learn's layout (four digits), then a small confusion matrix."""
+    """Return a classification report in scikit-learn's layout, in percent, then a small confusion matrix."""
     parts = [_format_figures(evaluation), *_format_notes(evaluation)]
     if len(evaluation.classes) <= _MOST_CLASSES_IN_MATRIX:
         parts.append(_format_confusion(evaluation))
@@ -297,10 +297,10 @@ def _format_figures(evaluation: Evaluation) -> str:
     averages = [("macro avg", evaluation.macro), ("weighted avg", evaluation.weighted)]
 
     def line(name: str, precision: float, recall: float, f1: float, support: int) -> str:
-        return f"{name:>{width}}  {precision:9.4f} {recall:9.4f} {f1:9.4f} {support:9d}"
+        return f"{name:>{width}}  {percent(precision):>9} {percent(recall):>9} {percent(f1):>9} {support:9d}"
 
     lines += [line(*row) for row in rows]
-    lines += ["", f"{'accuracy':>{width}}  {'':9} {'':9} {evaluation.accuracy:9.4f} {evaluation.rows:9d}"]
+    lines += ["", f"{'accuracy':>{width}}  {'':9} {'':9} {percent(evaluation.accuracy):>9} {evaluation.rows:9d}"]
     lines += [line(name, a.precision, a.recall, a.f1, evaluation.rows) for name, a in averages]
     return "\n".join(lines) + "\n"
 
@@ -309,7 +309,7 @@ def _format_notes(evaluation: Evaluation) -> list[str]:
     notes = []
     names = {"accuracy": "accuracy", "macro_f1": "macro F1"}
     for key, interval in evaluation.intervals.items():
-        notes.append(f"{names.get(key, key)}: 95% interval {interval.low:.4f} to {interval.high:.4f}")
+        notes.append(f"{names.get(key, key)}: 95% interval {percent(interval.low)} to {percent(interval.high)}")
     unknown = sum(evaluation.unknown_labels.values())
     if evaluation.log_loss is not None:
         over = f" (on the {evaluation.rows - unknown} rows with a known label)" if unknown else ""

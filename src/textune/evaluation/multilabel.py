@@ -31,7 +31,7 @@ from textune.evaluation.probability_figures import (
 )
 from textune.evaluation.ranking import matthews_correlation
 from textune.evaluation.seen import SeenRows, add_seen
-from textune.evaluation.text import MOST_UNKNOWN_SHOWN, format_label_notes, show_name
+from textune.evaluation.text import MOST_UNKNOWN_SHOWN, format_label_notes, percent, show_name
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -327,28 +327,31 @@ def format_multi_label(evaluation: MultiLabelEvaluation) -> str:
     width = max(len(name) for name in names)
     lines = [f"{'':>{width}} " + "".join(f" {header:>9}" for header in headers), ""]
     for f in rows:
-        area = f"{f.average_precision:9.4f}" if f.average_precision is not None else f"{'':9}"
+        area = f"{percent(f.average_precision):>9}" if f.average_precision is not None else f"{'':9}"
         lines.append(
-            f"{show_name(f.label):>{width}}  {f.precision:9.4f} {f.recall:9.4f} {f.f1:9.4f} {f.support:9d} "
-            f"{f.predicted:9d} {area} {f.threshold:9.4f}"
+            f"{show_name(f.label):>{width}}  {percent(f.precision):>9} {percent(f.recall):>9} {percent(f.f1):>9} "
+            f"{f.support:9d} {f.predicted:9d} {area} {f.threshold:9.4f}"
         )
     for label, count in list(evaluation.unknown_labels.items())[:MOST_UNKNOWN_SHOWN]:
-        lines.append(f"{show_name(label):>{width}}  {0:9.4f} {0:9.4f} {0:9.4f} {count:9d}")
+        lines.append(f"{show_name(label):>{width}}  {percent(0.0):>9} {percent(0.0):>9} {percent(0.0):>9} {count:9d}")
     support = sum(f.support for f in evaluation.classes) + sum(evaluation.unknown_labels.values())
     averages = {"micro avg": evaluation.micro, "macro avg": evaluation.macro, "weighted avg": evaluation.weighted}
     lines.append("")
-    lines += [f"{n:>{width}}  {a.precision:9.4f} {a.recall:9.4f} {a.f1:9.4f} {support:9d}" for n, a in averages.items()]
+    lines += [
+        f"{n:>{width}}  {percent(a.precision):>9} {percent(a.recall):>9} {percent(a.f1):>9} {support:9d}"
+        for n, a in averages.items()
+    ]
     names_of = {"micro_f1": "micro F1", "macro_f1": "macro F1", "accuracy": "subset accuracy"}
     notes = [
-        f"{names_of[key]}: 95% interval {interval.low:.4f} to {interval.high:.4f}"
+        f"{names_of[key]}: 95% interval {percent(interval.low)} to {percent(interval.high)}"
         for key, interval in evaluation.intervals.items()
     ]
-    notes.append(f"subset accuracy: {evaluation.accuracy:.4f} on {evaluation.rows} rows")
-    notes.append(f"Hamming loss: {evaluation.hamming_loss:.4f}")
+    notes.append(f"subset accuracy: {percent(evaluation.accuracy)} on {evaluation.rows} rows")
+    notes.append(f"Hamming loss: {percent(evaluation.hamming_loss)} of the decisions")
     if evaluation.mean_average_precision is not None:
-        notes.append(f"mean average precision: {evaluation.mean_average_precision:.4f}")
+        notes.append(f"mean average precision: {percent(evaluation.mean_average_precision)}")
     if evaluation.samples_f1 is not None:
-        notes.append(f"samples F1: {evaluation.samples_f1:.4f}")
+        notes.append(f"samples F1: {percent(evaluation.samples_f1)}")
     notes.append(f"log loss: {evaluation.log_loss:.4f} per decision")
     notes += describe_probabilities(evaluation.probability_figures, evaluation.mcc, ranked=False)
     return "\n".join(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from textune.evaluation.text import percent
+
 
 @dataclass(frozen=True)
 class SeenRows:
@@ -66,8 +68,8 @@ class SeenRows:
         low, high = first.interval.low, first.interval.high
         rows = self.rows - self.seen
         return (
-            f"{first.name} {first.value:.1%} on the other {rows:,} row{'s' if rows > 1 else ''} "
-            f"(95% interval {low:.1%} to {high:.1%})"
+            f"{first.name} {percent(first.value)} on the other {rows:,} row{'s' if rows > 1 else ''} "
+            f"(95% interval {percent(low)} to {percent(high)})"
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -3,11 +3,13 @@
 from textune.report.card import CardInput, render_card, render_unmeasured_card
 from textune.report.html import ReportInput, render_report, write_report
 from textune.report.search import SearchInput, write_search_report
+from textune.report.verdict import judge
 
 __all__ = [
     "CardInput",
     "ReportInput",
     "SearchInput",
+    "judge",
     "render_card",
     "render_report",
     "render_unmeasured_card",

@@ -10,10 +10,11 @@ from typing import Any
 import yaml
 
 from textune.evaluation.slices import SliceSearch
+from textune.report.confusion_crop import sum_up_classes
 from textune.report.slices import HEADER, describe_slices, list_slice_rows
 from textune.report.trust import describe_calibration
 from textune.report.verdict import judge
-from textune.report.wording import clean_text, clip, number, percent, plural, span
+from textune.report.wording import clean_text, clip, cut_warnings, number, percent, plural, span
 from textune.tasks import AnyEvaluation, find_task
 
 LOADING = "## How to load"
@@ -53,8 +54,9 @@ def render_card(card: CardInput) -> str:
     sections = [
         _front_matter(card),
         f"# {escape_markdown(card.title)}",
-        escape_markdown(" ".join([verdict.headline, *verdict.judgement])),
-        *(f"- {escape_markdown(note)}" for note in (*verdict.notes, *card.warnings)),
+        escape_markdown(" ".join(verdict.answer)),
+        escape_markdown(" ".join([verdict.headline, *(s for s in verdict.judgement if s not in verdict.answer)])),
+        *(f"- {escape_markdown(note)}" for note in (*verdict.notes, *cut_warnings(card.warnings))),
         LOADING,
         fence(card.reload_lines, "python"),
         f"## Results on {number(verdict.evaluation.rows)} {card.split} rows",
@@ -72,20 +74,22 @@ def render_card(card: CardInput) -> str:
 
 def render_unmeasured_card(card: CardInput, headline: str) -> str:
     """Return the card of a run without an evaluation, such as an imported one."""
+    shown, more = card.labels[:_MOST_CLASSES_SHOWN], len(card.labels) - _MOST_CLASSES_SHOWN
     sections = [
         _front_matter(card),
         f"# {escape_markdown(card.title)}",
         escape_markdown(headline),
-        *(f"- {escape_markdown(note)}" for note in card.warnings),
+        *(f"- {escape_markdown(note)}" for note in cut_warnings(card.warnings)),
         LOADING,
         fence(card.reload_lines, "python"),
         f"## {plural(len(card.labels), 'class').capitalize()}",
-        _table(("id", "label"), [(str(i), clip(label, 200)) for i, label in enumerate(card.labels)]),
+        _table(("id", "label"), [(str(i), clip(label, 200)) for i, label in enumerate(shown)]),
+        f"and {plural(more, 'more class')}, listed in textune.json." if more > 0 else "",
         "## Training details",
         _table(("", ""), card.facts),
         f"Created with textune {escape_markdown(card.textune_version)}.",
     ]
-    return clean_text("\n\n".join(sections)) + "\n"
+    return clean_text("\n\n".join(section for section in sections if section)) + "\n"
 
 
 def escape_markdown(text: str) -> str:
@@ -157,7 +161,7 @@ def _classes(card: CardInput, evaluation: AnyEvaluation) -> list[str]:
     rows = [
         (
             str(i),
-            clip(f.label, 200),
+            clip(f.label, 80),
             percent(f.precision),
             percent(f.recall),
             percent(f.f1),
@@ -168,8 +172,8 @@ def _classes(card: CardInput, evaluation: AnyEvaluation) -> list[str]:
     ]
     headings = (column.heading for column in columns)
     table = _table(("id", "label", "precision", "recall", "F1", "rows", *headings), rows)
-    more = len(classes) - len(shown)
-    rest = [f"and {plural(more, 'more class')}, listed in textune.json."] if more else []
+    more = sum_up_classes(classes[_MOST_CLASSES_SHOWN:])
+    rest = [f"{more}; all are listed in textune.json."] if more else []
     return [f"## {plural(len(card.labels), 'class').capitalize()}", table, *rest]
 
 

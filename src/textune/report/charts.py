@@ -7,26 +7,43 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 Points = list[tuple[float, float]]
 
 _WIDTH, _HEIGHT = 460, 250
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 10, 34
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 76, 22, 34
 _MOST_POINTS = 240
+_MOST_DOTS = 60
+_LINE_OF_TEXT = 14
+_COINCIDES = 0.5
 
 
 @dataclass(frozen=True)
 class Line:
-    """One curve: its points, its CSS class, and whether each point gets a dot."""
+    """One curve: its points, its CSS class, the name at its end, and whether each point gets a dot."""
 
     points: Points
     style: str
     dots: bool = False
+    name: str = ""
 
 
-def draw_losses(history: Sequence[Mapping[str, Any]]) -> Markup | None:
-    """Draw training loss (raw and smoothed) and validation loss over steps; return None without any."""
+@dataclass(frozen=True)
+class Axis:
+    """The vertical axis: its ends, how its ticks are written, and what the chart shows."""
+
+    low: float
+    high: float
+    tick: str
+    title: str
+
+
+def draw_losses(history: Sequence[Mapping[str, Any]], chosen: int | None = None) -> Markup | None:
+    """Draw training loss (raw and smoothed) and validation loss over steps; return None without any.
+
+    chosen: the step of the checkpoint that was kept.
+    """
     raw, validation = _series(history, "step", "loss"), _series(history, "evaluation", "loss")
     if not raw and not validation:
         return None
@@ -34,23 +51,45 @@ def draw_losses(history: Sequence[Mapping[str, Any]]) -> Markup | None:
     # The axis covers 98% of the raw points, so that one spike does not flatten the curves.
     typical = sorted(y for _, y in raw)[: max(1, math.ceil(0.98 * len(raw)))] if raw else []
     heights = [*typical, *(y for _, y in validation)]
-    lines = [Line(_thin(raw), "raw"), Line(smooth, "first"), Line(validation, "second", dots=True)]
-    return _draw(lines, 0.0, max(heights), "Loss over training steps", "{:g}")
+    lines = [
+        Line(_thin(raw), "raw"),
+        Line(smooth, "first", name="training"),
+        Line(_thin(validation), "second", dots=True, name="validation"),
+    ]
+    return _draw(lines, Axis(0.0, max(heights), "{:g}", "Loss over training steps"), chosen)
 
 
-def draw_scores(history: Sequence[Mapping[str, Any]], names: Sequence[str] = ("accuracy", "macro F1")) -> Markup | None:
-    """Draw one or two validation figures, such as "micro F1", over the steps; None where there are none."""
-    series = [_series(history, "evaluation", name.lower().replace(" ", "_")) for name in names]
-    scores = [100 * y for figure in series for _, y in figure]
+def draw_scores(
+    history: Sequence[Mapping[str, Any]], names: Sequence[str] = ("accuracy", "macro F1"), chosen: int | None = None
+) -> Markup | None:
+    """Draw one or two validation figures, such as "micro F1", over the steps; None where there are none.
+
+    chosen: the step of the checkpoint that was kept.
+    """
+    series = [_scores(history, name) for name in names]
+    scores = [y for figure in series for _, y in figure]
     if not scores:
         return None
     room = max(2.0, 0.1 * (max(scores) - min(scores)))
     lines = [
-        Line([(x, 100 * y) for x, y in figure], style, dots=True)
-        for figure, style in zip(series, ("first", "second"), strict=False)
+        Line(_thin(figure), style, dots=True, name=name)
+        for figure, style, name in zip(series, ("first", "second"), names, strict=False)
     ]
     low, high = max(0.0, min(scores) - room), min(100.0, max(scores) + room)
-    return _draw(lines, low, high, f"Validation {' and '.join(names)} over training steps", "{:g}%")
+    return _draw(lines, Axis(low, high, "{:g}%", f"Validation {' and '.join(names)} over training steps"), chosen)
+
+
+def describe_coincidence(history: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
+    """Return a sentence where two figures are so close at every step that their curves lie on each other, or ""."""
+    series = [dict(_scores(history, name)) for name in names[:2]]
+    if len(series) < 2 or not series[0].keys() & series[1].keys():
+        return ""
+    widest = max(abs(series[0][step] - series[1][step]) for step in series[0].keys() & series[1].keys())
+    return f"{names[0]} and {names[1]} differ by less than {_COINCIDES:g} points." if widest < _COINCIDES else ""
+
+
+def _scores(history: Sequence[Mapping[str, Any]], name: str) -> Points:
+    return [(x, 100 * y) for x, y in _series(history, "evaluation", name.lower().replace(" ", "_"))]
 
 
 def _series(history: Sequence[Mapping[str, Any]], kind: str, key: str) -> Points:
@@ -84,35 +123,61 @@ def _thin(series: Points) -> Points:
     return [(sum(x for x, _ in g) / len(g), sum(y for _, y in g) / len(g)) for g in groups]
 
 
-def _draw(lines: Sequence[Line], low: float, high: float, title: str, tick: str) -> Markup:
+def _draw(lines: Sequence[Line], axis: Axis, chosen: int | None) -> Markup:
     steps = [x for line in lines for x, _ in line.points]
     first, last = (min(steps), max(steps)) if max(steps) > min(steps) else (min(steps) - 1, max(steps) + 1)
-    high = high if high > low else low + 1
+    low, high = axis.low, axis.high if axis.high > axis.low else axis.low + 1
 
     def place(x: float, y: float) -> tuple[float, float]:
         share = min(max((y - low) / (high - low), 0.0), 1.0)
         across = _LEFT + (x - first) / (last - first) * (_WIDTH - _LEFT - _RIGHT)
         return round(across, 1), round(_TOP + (1 - share) * (_HEIGHT - _TOP - _BOTTOM), 1)
 
-    parts = [f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{title}">']
+    marked = chosen is not None and first <= chosen <= last
+    label = escape("; ".join([axis.title, *_tell(lines, axis.tick), *([f"chosen: step {chosen:,}"] if marked else [])]))
+    parts = [f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{label}">']
     for value in list_ticks(low, high, 5):
         _, y = place(first, value)
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y}" y2="{y}"/>')
-        parts.append(f'<text x="{_LEFT - 7}" y="{y + 4}" text-anchor="end">{tick.format(value)}</text>')
-    for value in list_ticks(first, last, 5):
+        parts.append(f'<text x="{_LEFT - 7}" y="{y + 4}" text-anchor="end">{axis.tick.format(value)}</text>')
+    for value in list_ticks(first, last, 4):
         if float(value).is_integer():
             x, _ = place(value, low)
             parts.append(f'<text x="{x}" y="{_HEIGHT - 16}" text-anchor="middle">{value:,.0f}</text>')
     middle = (_LEFT + _WIDTH - _RIGHT) / 2
     parts.append(f'<text x="{middle}" y="{_HEIGHT - 2}" text-anchor="middle">step</text>')
+    if chosen is not None and marked:
+        x, _ = place(chosen, low)
+        side = "end" if x > middle else "start"
+        parts.append(f'<line class="chosen" x1="{x}" x2="{x}" y1="{_TOP - 6}" y2="{_HEIGHT - _BOTTOM}"/>')
+        parts.append(f'<text class="chosen" x="{x}" y="{_TOP - 10}" text-anchor="{side}">chosen: {chosen:,}</text>')
     for line in lines:
         placed = [place(x, y) for x, y in line.points]
         if len(placed) > 1:
             path = " ".join(f"{x},{y}" for x, y in placed)
             parts.append(f'<polyline class="{line.style}" points="{path}"/>')
-        if line.dots or len(placed) == 1:
+        if (line.dots and len(placed) <= _MOST_DOTS) or len(placed) == 1:
             parts += [f'<circle class="{line.style}" cx="{x}" cy="{y}" r="3"/>' for x, y in placed]
+    parts += _name_ends([(line, place(*line.points[-1])) for line in lines if line.name and line.points])
     return Markup("".join(parts) + "</svg>")
+
+
+def _tell(lines: Sequence[Line], tick: str) -> list[str]:
+    """Return the first and the last value of each named curve, for those who do not see it."""
+    return [
+        f"{line.name} from {tick.format(round(line.points[0][1], 3))} to {tick.format(round(line.points[-1][1], 3))}"
+        for line in lines
+        if line.name and line.points
+    ]
+
+
+def _name_ends(ends: Sequence[tuple[Line, tuple[float, float]]]) -> list[str]:
+    """Write each curve's name beside its end, one below the other where the ends are close."""
+    parts, taken = [], -math.inf
+    for line, (x, y) in sorted(ends, key=lambda end: end[1][1]):
+        taken = max(y + 4, taken + _LINE_OF_TEXT)
+        parts.append(f'<text class="end {line.style}" x="{x + 7}" y="{round(taken, 1)}">{escape(line.name)}</text>')
+    return parts
 
 
 def list_ticks(low: float, high: float, most: int) -> list[float]:

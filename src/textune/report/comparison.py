@@ -8,7 +8,7 @@ from typing import Any
 
 from textune.evaluation import Interval, PairedTest
 from textune.progress import format_seconds
-from textune.report.wording import list_names, number, percent, plural, span
+from textune.report.wording import distance, list_names, number, percent, plural, span
 
 COSTS: Mapping[str, str] = {
     "training_seconds": "training time",
@@ -149,7 +149,7 @@ def conclude(comparison: Comparison) -> tuple[str, ...]:
     beaten = [(c, pair) for c, pair in others if pair.ahead == best.name]
     undecided = [c for c, pair in others if pair.ahead is None]
     leads = {
-        one: [f"{c.name} (by {_distance(pair.test.lead.mean)} points)" for c, pair in beaten if pair.one_seed == one]
+        one: [f"{c.name} (by {distance(pair.test.lead.mean)} points)" for c, pair in beaten if pair.one_seed == one]
         for one in (False, True)
     }
     if leads[False]:
@@ -165,12 +165,6 @@ def conclude(comparison: Comparison) -> tuple[str, ...]:
             times = f"{format_seconds(seconds)} against {format_seconds(best_seconds)} for {best.name}"
             sentences.append(f"Of these, {fastest.name} trains fastest: {times}.")
     return tuple(sentences)
-
-
-def _distance(lead: float) -> str:
-    """Write a lead in points without its sign, with enough digits not to read as 0."""
-    size = 100 * abs(lead)
-    return f"{size:.1f}" if size >= 0.05 else f"{size:.2g}"
 
 
 def _find_pair(pairs: Sequence[Pair], one: str, other: str) -> Pair:

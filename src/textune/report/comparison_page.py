@@ -11,12 +11,20 @@ from textune.errors import ConfigError
 from textune.files import write_text_atomically
 from textune.report.card import escape_markdown
 from textune.report.comparison import COSTS, FRONTS, Candidate, Comparison, Pair, conclude, format_cost, note
-from textune.report.html import open_templates, write_page
+from textune.report.html import finish_page, open_templates, write_page
 from textune.report.pareto import draw_pareto
 from textune.report.verdict import format_p as format_p
-from textune.report.wording import clean_text, percent, plural, points, span
+from textune.report.wording import clean_text, name_setting, percent, plural, points, span
 
 _MOST_PAIRS_SHOWN = 15
+_MOST_ROWS_SHOWN = 200
+_MOST_CANDIDATES_IN_LEAGUE = 20
+MARKS = {"training_seconds": "*", "trainable_parameters": "†"}
+"""What stands beside a Pareto-optimal cost."""
+_MEANINGS = {
+    "training_seconds": "Pareto-optimal: nothing here is as good and trains faster",
+    "trainable_parameters": "Pareto-optimal: nothing here is as good with fewer trainable parameters",
+}
 _COSTS_OF_A_RUN = ("training_seconds", "run_seconds", "peak_memory_mb")  # the others are the same for all seeds
 FILES = ("report.html", "report.md", "compare.json")
 
@@ -33,6 +41,15 @@ def render_comparison(comparison: Comparison, version: str) -> str:
         .render(
             comparison=comparison,
             version=version,
+            legend=list_legend(comparison),
+            marks=MARKS,
+            league=comparison.candidates[:_MOST_CANDIDATES_IN_LEAGUE],
+            pairs=comparison.pairs[:_MOST_ROWS_SHOWN],
+            runs=comparison.runs[:_MOST_ROWS_SHOWN],
+            more_runs=f"; the first {_MOST_ROWS_SHOWN} of {len(comparison.runs):,}, all are in compare.json"
+            if len(comparison.runs) > _MOST_ROWS_SHOWN
+            else "",
+            common=[(name_setting(name), value) for name, value in comparison.common],
             conclusions=conclude(comparison),
             notes=note(comparison),
             costs=COSTS,
@@ -49,7 +66,7 @@ def render_comparison(comparison: Comparison, version: str) -> str:
             position=lambda share: f"{100 * (share - floor) / (1 - floor):.2f}",
         )
     )
-    return clean_text(page)
+    return finish_page(page)
 
 
 def render_comparison_markdown(comparison: Comparison, version: str) -> str:
@@ -75,8 +92,8 @@ def render_comparison_markdown(comparison: Comparison, version: str) -> str:
         escape_markdown(" ".join(conclude(comparison))),
         _table(list_header(comparison), [list_cells(c) for c in comparison.candidates]),
         "Means over the seeds ± standard deviation. 95% intervals, in percent, over rows and seeds: Wilson for "
-        "accuracy, bootstrap for F1 and for several seeds. "
-        "Pareto-optimal: \\* nothing here is as good and trains faster, † nor as good with fewer trainable parameters.",
+        "accuracy, bootstrap for F1 and for several seeds.",
+        *(f"- {escape_markdown(line)}" for line in list_legend(comparison)),
         *(f"- {escape_markdown(n)}" for n in note(comparison)),
         "## Pairwise differences on the same rows" if pairs else "",
         _table(("pair", f"lead in {comparison.figure}, points", "McNemar", "p", "p (Holm)", "verdict"), pairs)
@@ -119,8 +136,7 @@ def list_header(comparison: Comparison) -> tuple[str, ...]:
 
 
 def list_cells(candidate: Candidate) -> tuple[str, ...]:
-    """Return one row of that table; * and † mark Pareto-optimal costs."""
-    marks = {"training_seconds": " *", "trainable_parameters": " †"}
+    """Return one row of that table; `MARKS` are beside Pareto-optimal costs."""
     return (
         candidate.name,
         str(len(candidate.seeds)),
@@ -128,8 +144,17 @@ def list_cells(candidate: Candidate) -> tuple[str, ...]:
         span(candidate.interval),
         percent(candidate.macro_f1),
         span(candidate.macro_f1_interval),
-        *(format_cost(key, candidate.costs[key]) + (marks[key] if key in candidate.fronts else "") for key in COSTS),
+        *(
+            format_cost(key, candidate.costs[key]) + (f" {MARKS[key]}" if key in candidate.fronts else "")
+            for key in COSTS
+        ),
     )
+
+
+def list_legend(comparison: Comparison) -> list[str]:
+    """Return what each mark in the table means, for the marks that are there."""
+    marked = {key for candidate in comparison.candidates for key in candidate.fronts}
+    return [f"{MARKS[key]} {meaning}" for key, meaning in _MEANINGS.items() if key in marked]
 
 
 def format_spread(candidate: Candidate) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -12,18 +13,35 @@ from textune.evaluation import ConfidentError
 from textune.evaluation.slices import SliceSearch
 from textune.files import write_text_atomically
 from textune.progress import format_seconds
-from textune.report.charts import draw_losses, draw_scores
+from textune.report.charts import describe_coincidence, draw_losses, draw_scores
+from textune.report.confusion_crop import Crop, crop_confusion, sum_up_classes
 from textune.report.trust import describe_trust
 from textune.report.verdict import difference_between, judge
-from textune.report.wording import clean_text, clip, number, percent, plural, points, shorten, span
+from textune.report.wording import (
+    clean_text,
+    clip,
+    cut_warnings,
+    format_date,
+    list_settings,
+    name_setting,
+    number,
+    percent,
+    plural,
+    points,
+    shorten,
+    span,
+)
 from textune.tasks import AnyEvaluation, build_task
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 MOST_CLASSES_IN_HEAT_MAP = 20
-_MOST_CLASSES_IN_MATRIX = 150
+_MOST_CLASSES_IN_MATRIX = 50
+"""With more, the classes with the most errors stand in a matrix of `MOST_CLASSES_IN_HEAT_MAP`."""
 _WORST_CLASSES_SHOWN = 10
+_MOST_CLASSES_IN_TABLE = 100
+_MOST_ERRORS_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -35,6 +53,7 @@ class ReportInput:
         prediction) and, if known, ``difference`` (Difference: the tuned model's headline metric minus this
         row's). The verdict knows the names `TUNED`, `BASE`, `PROBE`, `TFIDF` and `MAJORITY`.
     history: the lines of metrics.jsonl. reload_lines: Python that loads the run. slices: where it errs most, if known.
+    best_step: of the checkpoint that was kept, if known.
     """
 
     title: str
@@ -51,6 +70,7 @@ class ReportInput:
     settings_yaml: str
     reload_lines: str
     slices: SliceSearch | None = None
+    best_step: int | None = None
 
 
 def render_report(report: ReportInput) -> str:
@@ -59,6 +79,9 @@ def render_report(report: ReportInput) -> str:
     evaluation = verdict.evaluation
     task = build_task(evaluation.task)
     floor = _axis_floor([row["evaluation"] for row in report.comparison])
+    names = [f.name for f in (evaluation.headline, *evaluation.further)]
+    ranked = sorted(evaluation.classes, key=lambda figures: (not figures.support, figures.f1, -figures.support))
+    confusions = task.count_confusions(evaluation)
     page = (
         open_templates()
         .get_template("report.html.j2")
@@ -69,19 +92,42 @@ def render_report(report: ReportInput) -> str:
             floor=floor,
             position=lambda share: f"{100 * (share - floor) / (1 - floor):.2f}",
             difference=lambda row: difference_between(evaluation, row),
-            losses=draw_losses(report.history),
-            scores=draw_scores(report.history, [f.name for f in (evaluation.headline, *evaluation.further)]),
+            losses=draw_losses(report.history, report.best_step),
+            scores=draw_scores(report.history, names, report.best_step),
+            coincidence=describe_coincidence(report.history, names),
             task=task,
             trust=describe_trust(evaluation, report.split),
+            warnings=cut_warnings(report.warnings),
+            errors=report.confident_errors[:_MOST_ERRORS_SHOWN],
             heat_map=len(evaluation.classes) <= MOST_CLASSES_IN_HEAT_MAP,
-            full_matrix=len(evaluation.classes) <= _MOST_CLASSES_IN_MATRIX,
-            confusions=task.count_confusions(evaluation),
+            crop=None if confusions is None else _crop(evaluation),
+            confusions=confusions,
             support={figures.label: figures.support for figures in evaluation.classes},
-            ranked=sorted(evaluation.classes, key=lambda figures: (not figures.support, figures.f1)),
+            ranked=ranked,
             worst=_WORST_CLASSES_SHOWN,
+            shown_classes=_MOST_CLASSES_IN_TABLE,
+            other_classes=sum_up_classes(ranked[_MOST_CLASSES_IN_TABLE:]),
+            all_settings=list_settings(report.settings_yaml),
         )
     )
-    return clean_text(page)
+    return finish_page(page)
+
+
+def finish_page(page: str) -> str:
+    """Return a rendered page without forbidden characters, in which the keyboard reaches every box that scrolls.
+
+    A box without a name is named by the heading above it.
+    """
+    heading = "Table"
+
+    def name(match: re.Match[str]) -> str:
+        nonlocal heading
+        if match[1] is not None:
+            heading = re.sub("<[^>]*>", "", match[1]).replace('"', "&quot;")
+            return match[0]
+        return f'<div class="scroll" role="region" aria-label="{heading}" tabindex="0">'
+
+    return clean_text(re.sub(r'<h[1-6][^>]*>(.*?)</h[1-6]>|<div class="scroll">', name, page, flags=re.S))
 
 
 def write_report(report: ReportInput, path: str | Path) -> None:
@@ -106,9 +152,16 @@ def open_templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (percent, span, points, number, plural, shorten, clip, format_seconds)
+    filters: tuple[Any, ...] = (percent, span, points, number, plural, shorten, clip, format_seconds)
+    filters += (format_date, name_setting)
     environment.filters |= {function.__name__: function for function in filters}
     return environment
+
+
+def _crop(evaluation: Any) -> Crop:
+    labels = [figures.label for figures in evaluation.classes]
+    most = MOST_CLASSES_IN_HEAT_MAP
+    return crop_confusion(labels, evaluation.confusion, whole=_MOST_CLASSES_IN_MATRIX, most=most)
 
 
 def _axis_floor(evaluations: Sequence[AnyEvaluation]) -> float:

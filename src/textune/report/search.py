@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from textune.report.html import open_templates, write_page
+from textune.report.html import finish_page, open_templates, write_page
 from textune.report.search_charts import draw_coordinates, draw_importances, draw_scores_by_trial
-from textune.report.wording import clean_text
+from textune.report.wording import list_settings, percent, plural, show_setting
+
+_MOST_TRIALS_SHOWN = 200
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,7 @@ class SearchInput:
     metric: ranks the trials, on the rows of `selection`. split: what the winner was evaluated on afterwards.
     names: the searched settings. trials: as in sweep.json: number, state, settings, scores, epochs, steps,
     total_steps, seconds, attempts, reason. winner, saving, regret: as in sweep.json. importances: setting -> share.
+    rivals: name and headline metric of the baselines on the winner's rows. verdict: the winner's, in sentences.
     """
 
     title: str
@@ -35,6 +38,8 @@ class SearchInput:
     regret: Mapping[str, Any]
     seconds: float
     settings_yaml: str
+    rivals: Sequence[tuple[str, float]] = ()
+    verdict: Sequence[str] = ()
 
 
 def render_search_report(report: SearchInput) -> str:
@@ -47,7 +52,9 @@ def render_search_report(report: SearchInput) -> str:
         .render(
             report=report,
             metric=name,
-            ranked=ranked,
+            ranked=ranked[:_MOST_TRIALS_SHOWN],
+            more_trials=_sum_up(ranked[_MOST_TRIALS_SHOWN:], report.metric),
+            all_settings=list_settings(report.settings_yaml),
             show=show_value,
             figure=lambda scores: "–" if not scores else _format_score(scores[report.metric], report.metric),
             coordinates=draw_coordinates(report.trials, report.names, report.metric, best),
@@ -55,7 +62,7 @@ def render_search_report(report: SearchInput) -> str:
             importances=draw_importances(report.importances),
         )
     )
-    return clean_text(page)
+    return finish_page(page)
 
 
 def write_search_report(report: SearchInput, path: str | Path) -> None:
@@ -63,15 +70,24 @@ def write_search_report(report: SearchInput, path: str | Path) -> None:
     write_page(render_search_report(report), Path(path))
 
 
+def _sum_up(trials: Sequence[Mapping[str, Any]], metric: str) -> str:
+    """Return how many trials the table leaves out, with their mean score; nothing for none."""
+    if not trials:
+        return ""
+    scores = [float(trial["scores"][metric]) for trial in trials if trial["scores"]]
+    mean = f": mean {metric.replace('_', ' ')} {_format_score(sum(scores) / len(scores), metric)}" if scores else ""
+    return f"and {plural(len(trials), 'more trial')}{mean}; sweep.json has them all"
+
+
 def show_value(value: Any) -> str:
     """Write a setting's value."""
     if isinstance(value, float):
-        return f"{value:.3g}"
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+        return show_setting(float(f"{value:.3g}"))
+    return show_setting(value)
 
 
 def _format_score(value: float, metric: str) -> str:
-    return f"{value:.4f}" if metric == "loss" else f"{100 * value:.1f}%"
+    return f"{value:.4f}" if metric == "loss" else percent(value)
 
 
 def _order(trial: Mapping[str, Any], metric: str, best: int) -> tuple[Any, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from textune.report.charts import list_ticks
+from textune.report.wording import name_setting
 
 _WIDTH, _HEIGHT = 940, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 60, 60, 34, 20
@@ -34,7 +35,7 @@ def draw_coordinates(
     for i, axis in enumerate(axes):
         x = round(_LEFT + i * gap, 1)
         parts.append(f'<line class="grid" x1="{x}" x2="{x}" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"/>')
-        parts.append(f'<text x="{x}" y="16" text-anchor="middle">{escape(axis.name)}</text>')
+        parts.append(f'<text x="{x}" y="16" text-anchor="middle">{escape(name_setting(axis.name))}</text>')
         beside = f'x="{x - 8}" text-anchor="end"' if i == 0 else f'x="{x + 8}"'  # no line is left of the first axis
         for value, share in axis.ticks():
             ticks.append(f'<text class="over" {beside} y="{_place(share) + 4}">{escape(value)}</text>')
@@ -101,7 +102,7 @@ def draw_importances(importances: Mapping[str, float]) -> Markup | None:
     for i, (name, share) in enumerate(ranked):
         y = 4 + i * row
         length = round(share * (width - left - 60), 1)
-        parts.append(f'<text x="{left - 8}" y="{y + 17}" text-anchor="end">{escape(name)}</text>')
+        parts.append(f'<text x="{left - 8}" y="{y + 17}" text-anchor="end">{escape(name_setting(name))}</text>')
         parts.append(f'<rect class="first" x="{left}" y="{y + 4}" width="{length}" height="{row - 10}"/>')
         parts.append(f'<text x="{left + length + 6}" y="{y + 17}">{share:.0%}</text>')
     return Markup("".join(parts) + "</svg>")

@@ -9,7 +9,7 @@ from typing import Any
 
 from textune.evaluation import Difference
 from textune.progress import format_seconds
-from textune.report.wording import list_names, number, percent, plural, points, span
+from textune.report.wording import distance, list_names, number, percent, plural, points, span
 from textune.tasks import BASE, MAJORITY, PROBE, TFIDF, TUNED, AnyEvaluation, build_task
 
 _FEW_ROWS = 200
@@ -22,13 +22,15 @@ _LEVEL = 0.05
 class Verdict:
     """The report's first lines.
 
-    headline: the headline metric with its interval. rivals: the same for every other model, in short.
+    answer: what a person reads first, in two sentences: how many rows are wrong and which, and the lead over the best
+    baseline. headline: the headline metric with its interval. rivals: the same for every other model, in short.
     judgement: whether the model is clearly better than the others. tone: good, caution or bad.
     notes: caveats that the headline does not show.
     """
 
     subject: str
     evaluation: AnyEvaluation
+    answer: tuple[str, ...]
     headline: str
     rivals: tuple[str, ...]
     judgement: tuple[str, ...]
@@ -54,6 +56,7 @@ def judge(comparison: Sequence[Mapping[str, Any]], split: str) -> Verdict:
     return Verdict(
         subject=name,
         evaluation=evaluation,
+        answer=(build_task(evaluation.task).describe_errors(evaluation, split), _sum_up(evaluation, others)),
         headline=headline,
         rivals=tuple(f"{row['name']} {percent(row['evaluation'].headline.value)}" for row in others),
         judgement=tuple(judgement),
@@ -83,33 +86,73 @@ def difference_between(evaluation: AnyEvaluation, row: Mapping[str, Any]) -> Dif
     return Difference(low=mean - down, high=mean + up, mean=mean)
 
 
+def _sum_up(evaluation: AnyEvaluation, others: Sequence[Mapping[str, Any]]) -> str:
+    """Return the lead over the best of the others in a sentence."""
+    if not others:
+        return "No baseline was evaluated on these rows."
+    best = max(others, key=lambda row: row["evaluation"].headline.value)
+    lead, name = difference_between(evaluation, best), _with_article(best["name"])
+    if _is_same_model(best["name"], lead):
+        others = [row for row in others if row is not best]
+        return f"{_SAME} {_sum_up(evaluation, others)}" if others else _SAME
+    rival = f"Against the best baseline, {name}," if len(others) > 1 else f"Against {name},"
+    return f"{rival} {evaluation.headline.name} is {describe_lead(lead)}."
+
+
+def _is_same_model(name: str, lead: Difference) -> bool:
+    return name == PROBE and lead.low == lead.mean == lead.high == 0
+
+
+def is_clear(lead: Difference) -> bool:
+    """Return whether a lead is more than chance: its interval has no 0, and the exact test agrees where there is one.
+
+    A bootstrap interval alone is too narrow on few rows.
+    """
+    return (lead.low > 0 or lead.high < 0) and (lead.p_value is None or lead.p_value < _LEVEL)
+
+
+def describe_lead(lead: Difference) -> str:
+    """Write a lead as ``lower by 20.8 points (95% interval 15.2 to 26.4)``; one that may be chance says so."""
+    clear = is_clear(lead)
+    if clear:
+        low, high = sorted((abs(lead.low), abs(lead.high)))
+        interval = f"{distance(low)} to {distance(high)}"
+    else:
+        interval = f"{points(lead.low)} to {points(lead.high)}"
+    p = "" if lead.p_value is None else format_p(lead.p_value)
+    test = "" if not p else f", p {p}" if p.startswith("<") else f", p = {p}"
+    direction = "higher" if lead.mean > 0 else "lower"
+    if not lead.mean:
+        return f"the same (95% interval of the difference {interval}{test})"
+    chance = "" if clear else ", which may be chance"
+    return f"{direction} by {distance(lead.mean)} points (95% interval {interval}{test}){chance}"
+
+
 def _compare(evaluation: AnyEvaluation, others: Sequence[Mapping[str, Any]]) -> tuple[list[str], str]:
     """Return the sentences of the judgement, most important first, and their tone."""
-    beaten: list[str] = []
+    beaten: list[tuple[float, str]] = []
     worse: list[str] = []
     unclear: list[str] = []
     same: list[str] = []
+    figure = evaluation.headline.name
     for row in others:
         lead, name = difference_between(evaluation, row), row["name"]
-        if name == PROBE and lead.low == lead.mean == lead.high == 0:
-            same.append("This model is the linear probe: logistic regression on frozen embeddings.")
-            continue
-        details = f"{points(lead.mean)} points, 95% interval {points(lead.low)} to {points(lead.high)}"
-        if lead.p_value is not None:
-            p = format_p(lead.p_value)
-            details += f", p {p}" if p.startswith("<") else f", p = {p}"
-        # A bootstrap interval is too narrow on few rows, so the exact test must agree.
-        significant = lead.p_value is None or lead.p_value < _LEVEL
-        if lead.high < 0 and significant:
-            worse.append(f"Worse than {_with_article(name)}: {details}.")
-        elif lead.low > 0 and significant:
-            beaten.append(f"{name} ({details})" if name in (TFIDF, PROBE) else _with_article(name))
-        else:
+        told = f"gainst {_with_article(name)}, {figure} is {describe_lead(lead)}"
+        if _is_same_model(name, lead):
+            same.append(_SAME)
+        elif not is_clear(lead):
             advice = _advise_on_probe(lead, row.get("seconds")) if name == PROBE else _ADVICE.get(name, "")
-            unclear.append(f"Not clearly better than {_with_article(name)}: {details}; it may be chance. {advice}")
-    sentences = [sentence.rstrip() for sentence in worse + unclear]
+            unclear.append(f"A{told}. {advice}".rstrip())
+        elif lead.mean < 0:
+            worse.append(f"A{told}.")
+        else:
+            beaten.append((lead.mean, told))
+    sentences = worse + unclear
     if beaten:
-        sentences.append(f"Clearly better than {_join(beaten)}.")
+        first, *more = [told for _, told in sorted(beaten)]
+        sentences.append(
+            "; ".join([f"A{first}", *(f"a{told}".replace(f" {figure} is higher", "") for told in more)]) + "."
+        )
     sentences += same
     if not others:
         return ["No baseline was evaluated on these rows."], "caution"
@@ -130,14 +173,11 @@ def _advise_on_probe(lead: Difference, seconds: float | None) -> str:
     return f"The linear probe (method=head) is {close}{trains}."
 
 
-def _join(names: Sequence[str]) -> str:
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-
-
 def _with_article(name: str) -> str:
     return f"the {name}" if name in (MAJORITY, BASE) else name
 
 
+_SAME = "This model is the linear probe: logistic regression on frozen embeddings."
 _ADVICE = {
     TFIDF: "TF-IDF is smaller and faster, and these rows do not show that the tuned model beats it.",
     MAJORITY: "Always predicting the most frequent class does about as well.",

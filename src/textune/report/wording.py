@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import yaml
 
 from textune.evaluation.intervals import Interval
 from textune.evaluation.text import percent as percent
@@ -24,6 +30,12 @@ def points(share: float) -> str:
     """Write a difference of shares as signed percentage points: ``+7.5`` or ``−0.4``."""
     rounded = f"{100 * share:+.1f}"
     return "0.0" if rounded in ("+0.0", "-0.0") else rounded.replace("-", "−")
+
+
+def distance(share: float) -> str:
+    """Write a difference of shares in points without its sign, with enough digits not to read as 0."""
+    size = 100 * abs(share)
+    return f"{size:.1f}" if size >= 0.05 or not size else f"{size:.2g}"
 
 
 def number(count: int) -> str:
@@ -48,7 +60,68 @@ def clip(name: str, longest: int) -> str:
     return name if len(name) <= longest else name[: longest - 1].rstrip() + "…"
 
 
+def cut_warnings(warnings: Sequence[str], most: int = 50) -> list[str]:
+    """Return each warning once and not too long, and how many there are beyond the first."""
+    each = list(dict.fromkeys(warnings))
+    more = [f"and {plural(len(each) - most, 'more warning')}, in metrics.json"] if len(each) > most else []
+    return [shorten(warning, 2000) for warning in each[:most]] + more
+
+
 def list_names(names: list[str], most: int = 5) -> str:
     """Write the first names with commas, and the number of the others."""
     shown = ", ".join(clip(name, 60) for name in names[:most])
     return f"{shown} and {len(names) - most:,} more" if len(names) > most else shown
+
+
+def format_date(stamp: str) -> str:
+    """Write 2026-11-28T15:27:01Z as ``2026-11-28 15:27 UTC``; what is no time of a zone stays as it is."""
+    try:
+        moment = datetime.fromisoformat(stamp)
+    except ValueError:
+        return stamp
+    return stamp if moment.tzinfo is None else f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def name_setting(name: str) -> str:
+    """Write ``learning_rate`` as ``learning rate``, and ``method.lora_alpha`` as ``method: lora alpha``."""
+    return name.replace("_", " ").replace(".", ": ")
+
+
+def show_setting(value: Any) -> str:
+    """Write a setting's value for a person: 0.0005, yes, a and b; never a raw list, dictionary or None."""
+    if value is None or value == "":
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return _show_float(value)
+    if isinstance(value, Mapping):
+        named = [f"{name_setting(str(k))} {show_setting(v)}" for k, v in value.items() if v is not None and k != "name"]
+        return ", ".join([*([str(value["name"])] if "name" in value else []), *named]) or "–"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(show_setting, value)) or "–"
+    return str(value)
+
+
+def _show_float(value: float) -> str:
+    if value != value or value in (float("inf"), float("-inf")) or not 1e-7 <= abs(value) < 1e15:
+        return f"{value:g}"
+    digits = format(Decimal(f"{value:.6g}"), "f")
+    return digits.rstrip("0").rstrip(".") if "." in digits else digits
+
+
+def list_settings(text: str) -> list[tuple[str, str]] | None:
+    """Return names and values of settings in YAML as a person reads them, those left out last; None for other text."""
+    try:
+        settings = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError):
+        return None
+    if not isinstance(settings, dict):
+        return None
+    pairs: list[tuple[str, str]] = []
+    for name, value in settings.items():
+        nested = isinstance(value, dict) and "name" not in value
+        each = {f"{name}.{k}": v for k, v in value.items()} if nested else {str(name): value}
+        pairs += [(name_setting(key), shorten(show_setting(v), 600)) for key, v in each.items() if v is not None]
+    unset = [name_setting(str(name)) for name, value in settings.items() if value is None]
+    return [*pairs, *([("not set", ", ".join(unset))] if unset else [])]

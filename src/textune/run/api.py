@@ -22,6 +22,7 @@ from textune.bundle import (
 )
 from textune.config import RunConfig, build_config, load_settings
 from textune.errors import BundleError, DataError, TextuneError, show_command
+from textune.evaluation.text import percent
 from textune.files import read_json
 from textune.inference import Predictor
 from textune.inference.texts import is_table
@@ -62,7 +63,7 @@ class Run:
         low, high = headline.interval.low, headline.interval.high
         return (
             f"{self.folder}: {self.manifest.method} on {self.manifest.base_model.id}\n"
-            f"{headline.name} {headline.value:.1%} (95% interval {low:.1%} to {high:.1%}) "
+            f"{headline.name} {percent(headline.value)} (95% interval {percent(low)} to {percent(high)}) "
             f"on {tuned['rows']:,} {self.metrics['split']} rows\n"
             f"labels: {', '.join(self.manifest.labels[:8])}{', ...' if len(self.manifest.labels) > 8 else ''}\n"
             f"report: {self.report}"
@@ -168,7 +169,9 @@ def train_and_save(
 ) -> tuple[Manifest, Training]:
     """Train and save, then release the model. plan: the plan of the run that is resumed."""
     fitted = fit(prepared, folder, progress, plan)
-    return save(prepared, fitted, folder, progress), Training(fitted.seconds, fitted.head)
+    return save(prepared, fitted, folder, progress), Training(
+        fitted.seconds, fitted.head, best_step=fitted.result.best_step
+    )
 
 
 def resume(run: str | Path, data: Any = None, *, progress: Progress | None = None, **settings: Any) -> Run:

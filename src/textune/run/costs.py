@@ -8,6 +8,7 @@ from textune.bundle import Manifest
 from textune.config import TrainingConfig
 from textune.data.fixes import FixedRows
 from textune.progress import format_seconds
+from textune.report.wording import show_setting
 
 
 @dataclass(frozen=True)
@@ -28,14 +29,18 @@ class Costs:
 
 def describe_run(manifest: Manifest, training: TrainingConfig, costs: Costs) -> list[tuple[str, str]]:
     """Return the run's settings and costs as (name, value) pairs. training: with every setting resolved."""
-    options = ", ".join(f"{k} {v}" for k, v in manifest.method_options.items() if v is not None)
+    options = show_setting(manifest.method_options) if manifest.method_options else ""
+    rate = show_setting(training.learning_rate)
     share = manifest.trainable_parameters / manifest.total_parameters
     facts = [
         ("base model", f"{manifest.base_model.id} ({manifest.base_model.family})"),
         ("method", manifest.method + (f" ({options})" if options else "")),
         ("trainable parameters", f"{manifest.trainable_parameters:,} of {manifest.total_parameters:,} ({share:.2%})"),
         ("size on disk", f"{costs.weight_megabytes:.1f} MB in addition to the base model"),
-        ("epochs", f"{training.epochs:g}, batch size {training.batch_size}, learning rate {training.learning_rate:g}"),
+        (
+            "epochs",
+            f"{training.epochs:g}, batch size {training.batch_size}, learning rate {rate}",
+        ),
         ("max_length", f"{manifest.max_length} tokens; longer texts are {manifest.long_text.describe()}"),
         ("training time", format_seconds(costs.training_seconds)),
         ("precision", f"{manifest.engine['precision']['name']} on {manifest.engine['device']}"),

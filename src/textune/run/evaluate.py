@@ -20,7 +20,7 @@ from textune.evaluation.slices import SliceSearch
 from textune.files import read_json_lines, write_text_atomically
 from textune.inference import Predictor
 from textune.progress import Progress
-from textune.report import CardInput, ReportInput, render_card, write_report
+from textune.report import CardInput, ReportInput, judge, render_card, write_report
 from textune.report.snippets import name_library, reload_by_textune, reload_without_textune
 from textune.run.costs import Costs, describe_run, peak_memory_mb
 from textune.run.error_analysis import search_slices
@@ -42,12 +42,14 @@ Probabilities = NDArray[Any]
 class Training:
     """What is known of the training when it is measured. seconds: of training alone.
 
-    started_at: `time.monotonic()` when the run began; None where no process saw all of it.
+    started_at: `time.monotonic()` when the run began; None where no process saw all of it. best_step: whose weights
+    the model has; None where it is not known.
     """
 
     seconds: float
     head: SolvedHead
     started_at: float | None = None
+    best_step: int | None = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ class Figures:
     """All classifiers on one split, the tuned one last, and its most confident errors.
 
     seen: test rows that the run was trained on; None where it was not looked for. slices: where it errs most.
+    best_step: of `Training`.
     """
 
     split: str
@@ -83,6 +86,7 @@ class Figures:
     probabilities: Probabilities
     seen: SeenRows | None = None
     slices: SliceSearch | None = None
+    best_step: int | None = None
 
     @property
     def tuned(self) -> AnyEvaluation:
@@ -127,7 +131,7 @@ def evaluate(prepared: Prepared, training: Training, folder: Path, manifest: Man
         peak_memory_mb() if whole else None,
         weight_megabytes(folder),
     )
-    write_evaluation(prepared, figures, costs, folder, manifest)
+    write_evaluation(prepared, replace(figures, best_step=training.best_step), costs, folder, manifest)
     update_manifest(folder, metrics=summarize_figures(split, figures.tuned), test_reads=count_test_reads(folder))
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # only now is there nothing left to resume
     return figures
@@ -223,6 +227,7 @@ def write_evaluation(prepared: Prepared, figures: Figures, costs: Costs, folder:
             "costs": vars(costs),
             "data": dict(prepared.facts),
             "warnings": warnings,
+            "verdict": list(judge([row.as_row() for row in figures.rows], figures.split).answer),
             "confident_errors": [vars(e) for e in figures.errors],
         }
         | ({} if figures.slices is None else {"slices": figures.slices.to_dict()})
@@ -246,6 +251,7 @@ def write_evaluation(prepared: Prepared, figures: Figures, costs: Costs, folder:
             settings_yaml=(folder / SETTINGS).read_text(encoding="utf-8"),
             reload_lines=reload_by_textune(folder.name),
             slices=figures.slices,
+            best_step=figures.best_step,
         ),
         report,
     )
@@ -269,13 +275,14 @@ def write_evaluation(prepared: Prepared, figures: Figures, costs: Costs, folder:
 
 
 def list_warnings(prepared: Prepared, folder: Path) -> list[str]:
-    """Return what was found in the data, and what the last evaluation warned of: earlier ones may no longer hold."""
+    """Return what was found in the data, and what the last evaluation warned of: earlier ones may no longer hold.
+
+    Each is there once, also where a resumed run noted it again.
+    """
     log = read_json_lines(folder / "metrics.jsonl")
     last = max((line["step"] for line in log if line["kind"] == "evaluation"), default=0)
-    return [
-        *prepared.data.warnings,
-        *(line["text"] for line in log if line["kind"] == "warning" and line["step"] == last),
-    ]
+    found = (line["text"] for line in log if line["kind"] == "warning" and line["step"] == last)
+    return list(dict.fromkeys([*prepared.data.warnings, *found]))
 
 
 def summarize_figures(split: str, tuned: AnyEvaluation) -> dict[str, Any]:

@@ -137,7 +137,8 @@ def prepare_data(
     warnings += [*describe_twins(facts.label_counts, listed), *describe_hidden(facts.label_counts)]
     leaks = find_leaks(table, columns)
     warnings += [leak.note for leak in leaks]
-    examples = sample_examples(examples, data.sample, seed)
+    every, examples = examples, sample_examples(examples, data.sample, seed)
+    used = facts if len(examples) == len(every) else inspect_examples(examples, table)
     if len(examples) < _FEWEST_ROWS:
         raise DataError(
             f"{table.name}: {len(examples)} usable rows are too few to train on",
@@ -190,7 +191,7 @@ def prepare_data(
         train,
         validation,
         test,
-        facts,
+        used,
         tuple(notes),
         tuple(warnings),
         overlap,

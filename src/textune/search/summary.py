@@ -14,7 +14,7 @@ from textune.run import Run
 from textune.run.test_reads import count_test_reads
 from textune.search.journal import COMPLETE, PRUNED
 from textune.search.ledger import Ledger, Trial
-from textune.tasks import read_evaluation
+from textune.tasks import read_evaluation, task_of
 from textune.version import __version__
 
 SUMMARY = "sweep.json"
@@ -54,11 +54,20 @@ def write_summary(folder: Path, ledger: Ledger, selection: Selection, run: Run) 
             regret=content["regret"],
             seconds=content["seconds"],
             settings_yaml=(folder / "sweep.yaml").read_text(encoding="utf-8"),
+            rivals=_list_rivals(run),
+            verdict=run.metrics.get("verdict", ()),
         ),
         folder / "report.html",
     )
     write_text_atomically(folder / SUMMARY, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     return content
+
+
+def _list_rivals(run: Run) -> list[tuple[str, float]]:
+    """Return the names of the baselines that the winner was measured beside, and their headline metrics."""
+    names, models = task_of(run.manifest).model_names, run.metrics["models"]
+    read = {key: read_evaluation({k: v for k, v in model.items() if k != "seconds"}) for key, model in models.items()}
+    return [(names[key], evaluation.headline.value) for key, evaluation in read.items() if key != "tuned"]
 
 
 def _summarize(ledger: Ledger, selection: Selection, run: Run) -> dict[str, Any]:

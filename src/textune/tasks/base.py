@@ -20,6 +20,7 @@ from textune.config.defaults import TaskDefaults
 from textune.config.schema import TASKS
 from textune.errors import BundleError, ConfigError
 from textune.evaluation import ConfidentError, Counts, Difference, ProbabilityFigures, add_before, fit_temperature
+from textune.evaluation.text import percent
 from textune.registry import Registry
 from textune.tasks.objective import Objective, ProbeLoss
 from textune.tasks.shown import BASE, MAJORITY, PROBE, TFIDF, TUNED, AnyEvaluation, AnyPrediction, Column
@@ -290,6 +291,13 @@ class Task:
     ) -> list[ConfidentError]:
         """Return the wrong answers that the model was most confident of."""
         return []
+
+    def describe_errors(self, evaluation: Any, split: str) -> str:
+        """Return how many rows are wrong, and what most of them are, in one sentence. split: test or validation."""
+        first = evaluation.headline
+        return (
+            f"{first.name[:1].upper()}{first.name[1:]} is {percent(first.value)} on {evaluation.rows:,} {split} rows."
+        )
 
     def count_confusions(self, evaluation: Any, count: int = 10) -> list[tuple[str, str, int]] | None:
         """Return the most frequent confusions (true, predicted, rows); None where labels are not confused."""

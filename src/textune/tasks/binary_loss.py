@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textune.evaluation import best_constant_f1, explain_not_learning_labels, find_best_threshold, sigmoid
+from textune.evaluation.text import percent
 from textune.tasks.objective import CLEARLY_BETTER, Objective, ProbeLoss, apply_weights
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class BinaryCrossEntropy(Objective):
 
     def describe(self, scores: Mapping[str, float]) -> str:
         """Return micro and macro F1."""
-        return f"micro F1 {scores['micro_f1']:.3f}, macro F1 {scores['macro_f1']:.3f}"
+        return f"micro F1 {percent(scores['micro_f1'])}, macro F1 {percent(scores['macro_f1'])}"
 
     def standard_error(self, scores: Mapping[str, float], targets: Array) -> float:
         """Take micro F1 for a share of the labels that the rows have."""

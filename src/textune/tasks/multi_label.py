@@ -31,7 +31,7 @@ from textune.evaluation.thresholds import UNTUNED
 from textune.tasks.base import Answer, EvaluatedRows, FileCells, Task, Unknown, register
 from textune.tasks.binary_loss import BinaryCrossEntropy, SigmoidLoss
 from textune.tasks.objective import Objective, ProbeLoss
-from textune.tasks.shown import Column
+from textune.tasks.shown import Column, describe_wrong_sets
 
 if TYPE_CHECKING:
     from textune.data import DataFacts, Examples, Labels
@@ -252,6 +252,10 @@ class MultiLabel(Task):
         return find_confident_set_errors(
             probabilities, targets, given, labels, rows.texts, rows.numbers, unknown=rows.unknown
         )
+
+    def describe_errors(self, evaluation: Any, split: str) -> str:
+        """Return how many rows have a wrong label, and the label that most errors are on."""
+        return describe_wrong_sets(evaluation, split)
 
     def explain_figures(self, evaluation: Any) -> list[str]:
         """Return the figures over whole rows and single decisions."""

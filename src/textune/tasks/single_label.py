@@ -28,9 +28,10 @@ from textune.evaluation import (
     predict_tfidf,
     softmax,
 )
+from textune.evaluation.text import percent
 from textune.tasks.base import Answer, EvaluatedRows, FileCells, Task, Unknown, register
 from textune.tasks.objective import CLEARLY_BETTER, Objective, ProbeLoss, apply_weights
-from textune.tasks.shown import Column
+from textune.tasks.shown import Column, describe_wrong_classes
 
 if TYPE_CHECKING:
     import torch
@@ -164,6 +165,10 @@ class SingleLabel(Task):
         unknown = _flatten(rows.unknown)
         return find_confident_errors(probabilities, targets, labels, rows.texts, rows.numbers, count, unknown=unknown)
 
+    def describe_errors(self, evaluation: Any, split: str) -> str:
+        """Return how many rows are misclassified, and the confusion that most of them are."""
+        return describe_wrong_classes(evaluation, split)
+
     def count_confusions(self, evaluation: Any, count: int = 10) -> list[tuple[str, str, int]]:
         """Return the most frequent confusions of the matrix."""
         return count_confusions(evaluation, count)
@@ -197,7 +202,7 @@ class CrossEntropy(Objective):
 
     def describe(self, scores: Mapping[str, float]) -> str:
         """Return accuracy and macro F1."""
-        return f"accuracy {scores['accuracy']:.1%}, macro F1 {scores['macro_f1']:.3f}"
+        return f"accuracy {percent(scores['accuracy'])}, macro F1 {percent(scores['macro_f1'])}"
 
     def standard_error(self, scores: Mapping[str, float], targets: Array) -> float:
         """Return that of the accuracy."""
