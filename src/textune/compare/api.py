@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from textune.bundle import find_run
 from textune.compare.comparison import compare_runs
 from textune.compare.missing import list_configs, train_missing
 from textune.config import build_config
@@ -49,7 +50,7 @@ def _find_runs(what: Sequence[Any], settings: Mapping[str, Any], progress: Progr
             "a comparison needs a table on the disk: its runs are trained in processes of their own",
             hint="save the table, and give its path",
         )
-    folders = [Path(one) for one in named]
+    folders = [find_run(one) for one in named]
     if len(folders) < 2 and not any(is_run(folder) for folder in folders):
         data = {"data": str(named[0])} if named else {}
         return train_runs(data | dict(settings), progress)
