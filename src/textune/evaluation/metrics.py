@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 from textune.errors import BundleError, DataError, ModelError
 from textune.evaluation.intervals import Interval, bootstrap_intervals
 from textune.evaluation.seen import SeenRows, add_seen
-from textune.evaluation.text import MOST_UNKNOWN_SHOWN, format_label_notes, show_name
+from textune.evaluation.text import (
+    MOST_UNKNOWN_SHOWN,
+    describe_evaluation,
+    format_label_notes,
+    shorten_evaluation,
+    show_name,
+)
 
 NAMELESS = "(unknown label)"
 """Stands for unknown labels without names."""
@@ -79,6 +85,13 @@ class Evaluation:
     log_loss: float | None
     unknown_labels: dict[str, int]
     seen: SeenRows | None = field(default=None, compare=False, repr=False)
+
+    def __repr__(self) -> str:
+        return shorten_evaluation(self)
+
+    def __str__(self) -> str:
+        """Return the figures with their intervals, one a line."""
+        return describe_evaluation(self)
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -23,7 +23,13 @@ from textune.evaluation.intervals import (
 from textune.evaluation.metrics import Averages, ClassFigures, Headline
 from textune.evaluation.paired import apply_randomisation, count_labels
 from textune.evaluation.seen import SeenRows, add_seen
-from textune.evaluation.text import MOST_UNKNOWN_SHOWN, format_label_notes, show_name
+from textune.evaluation.text import (
+    MOST_UNKNOWN_SHOWN,
+    describe_evaluation,
+    format_label_notes,
+    shorten_evaluation,
+    show_name,
+)
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -71,6 +77,13 @@ class MultiLabelEvaluation:
     intervals: dict[str, Interval]
     unknown_labels: dict[str, int]
     seen: SeenRows | None = field(default=None, compare=False, repr=False)
+
+    def __repr__(self) -> str:
+        return shorten_evaluation(self)
+
+    def __str__(self) -> str:
+        """Return the figures with their intervals, one a line."""
+        return describe_evaluation(self)
 
     @property
     def labels(self) -> tuple[str, ...]:
