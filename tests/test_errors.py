@@ -165,6 +165,11 @@ REFUSALS: dict[str, tuple[Callable[[Path], object], str, str]] = {
         "export: --overwrite",
         "export: overwrite=True",
     ),
+    "comparison of one": (
+        lambda p: compare(str(p), methods="lora"),
+        "add methods=lora,head or",
+        "add methods=['lora', 'head'] or",
+    ),
     "sweep of nothing": (
         lambda p: build_sweep({"data": "d.csv"}),
         "add learning_rate=1e-3,5e-4",

@@ -12,7 +12,7 @@ from textune.compare.comparison import compare_runs
 from textune.compare.missing import list_configs, train_missing
 from textune.config import build_config
 from textune.config.values import coerce_value
-from textune.errors import ConfigError
+from textune.errors import ConfigError, in_shell
 from textune.files import hold_place
 from textune.methods.requested import split_list, take_methods
 from textune.progress import Progress, open_progress
@@ -76,7 +76,8 @@ def train_runs(settings: Mapping[str, Any], progress: Progress) -> list[Path]:
     backbones: list[str | None] = [*split_list(settings.pop("backbones", None))] or [configured.model.backbone]
     seeds = parse_seeds(settings.pop("seeds", None), settings.get("seed"))
     if len(methods) * len(backbones) * len(seeds) < 2:
-        raise ConfigError("only one run: nothing to compare", hint="add methods=lora,head or seeds=3")
+        several = "methods=lora,head" if in_shell() else "methods=['lora', 'head']"
+        raise ConfigError("only one run: nothing to compare", hint=f"add {several} or seeds=3")
     return train_missing(list_configs(settings, methods, backbones, seeds), progress)
 
 
