@@ -78,7 +78,7 @@ class Note(UserWarning):
     """Says how something was read; the command line prints it as a note."""
 
 
-def note(message: str, category: type[Note] = Note) -> None:
+def note(message: str, category: type[Warning] = Note) -> None:
     """Warn with the line of the caller outside textune."""
     frame, level = inspect.currentframe(), 1
     while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == "textune":

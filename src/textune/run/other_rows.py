@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from textune.bundle import AnyRun, Manifest, check_writable, find_run, read_manifest
 from textune.config import RunConfig, build_config
 from textune.data import Examples, NamedColumns, build_labelled, describe_near, read_table
-from textune.errors import BundleError, flag
+from textune.errors import BundleError, flag, note
 from textune.evaluation import SeenRows
 from textune.files import write_text_atomically
 from textune.inference import Predictor
@@ -68,9 +67,9 @@ def evaluate(
     )
     measured = measure_rows(predictor, examples, folder, place)
     if measured.seen.seen or not measured.seen.checked:
-        warnings.warn("; ".join(measured.seen.describe()), SeenRowsWarning, stacklevel=2)
+        note("; ".join(measured.seen.describe()), SeenRowsWarning)
     if measured.unwritten is not None:
-        warnings.warn(f"{measured.unwritten}; output=FOLDER keeps the results elsewhere", NotNotedWarning, stacklevel=2)
+        note(f"{measured.unwritten}; output=FOLDER keeps the results elsewhere", NotNotedWarning)
     return measured.evaluation
 
 
