@@ -91,8 +91,8 @@ def export_run(
 
     target = _default_target(run, request.form) if output is None else Path(output)
     progress = progress or open_progress()
+    check_output(target, overwrite)
     with hold_place(target):
-        check_output(target, overwrite)
         if request.form == MERGED:
             return _export_merged(run, target, request, overwrite, progress)
         return _export_onnx(run, target, request, overwrite, progress)
