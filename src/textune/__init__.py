@@ -2,8 +2,8 @@
 
     import textune
     run = textune.train("reviews.csv", text="content", label="label")
-    run.predict(["works great"])
-    textune.load("runs/reviews-minilm-lora-42").predict_proba(["works great"])
+    run.predict("works great")
+    textune.load("runs/reviews-minilm-lora-42").predict_proba(["works great", "broke at once"])
 
 Importing this package costs nothing: torch and transformers are loaded by the first call that needs them.
 """
@@ -17,6 +17,7 @@ from textune.version import __version__
 
 if TYPE_CHECKING:
     from textune.compare.api import compare
+    from textune.export.api import export
     from textune.inference import Predictor, load
     from textune.peft_import.importer import import_adapter
     from textune.plan.api import plan
@@ -33,6 +34,7 @@ __all__ = [
     "compare",
     "evaluate",
     "find_errors",
+    "export",
     "import_adapter",
     "load",
     "plan",
@@ -49,6 +51,7 @@ _HOMES = {
     "compare": "compare.api",
     "evaluate": "run.other_rows",
     "find_errors": "run.error_analysis",
+    "export": "export.api",
     "import_adapter": "peft_import.importer",
     "load": "inference",
     "plan": "plan.api",

@@ -11,10 +11,13 @@ TextuneError                what went wrong, and what to do about it
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import inspect
 import re
 import shlex
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Iterator
 from pathlib import PurePath
 
 
@@ -69,6 +72,66 @@ class MissingExtraError(TextuneError):
     """An optional dependency is missing; the hint names the extra to install."""
 
     exit_code = 6
+
+
+class Note(UserWarning):
+    """Says how something was read; the command line prints it as a note."""
+
+
+def note(message: str, category: type[Warning] = Note) -> None:
+    """Warn with the line of the caller outside textune."""
+    frame, level = inspect.currentframe(), 1
+    while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == "textune":
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)
+
+
+READER, PYTHON = "TEXTUNE_READER", "python"
+"""Tells a command that a Python program started it, whose errors are worded for Python."""
+_reader = {"types commands": False}
+
+
+@contextlib.contextmanager
+def address_shell(commands: bool = True) -> Iterator[None]:
+    """Word errors for who types commands (`--overwrite`), and not for who calls Python (`overwrite=True`).
+
+    This holds for the whole process, its threads too. commands: False: word them for Python.
+    """
+    before = _reader["types commands"]
+    _reader["types commands"] = commands
+    try:
+        yield
+    finally:
+        _reader["types commands"] = before
+
+
+def in_shell() -> bool:
+    """Return whether errors are worded for the command line."""
+    return _reader["types commands"]
+
+
+def flag(name: str, value: str | bool = True) -> str:
+    """Return an option as the reader writes it: `--data FILE`, or `data='FILE'` in Python.
+
+    name: of the Python parameter. value: True for a switch; an empty text to name the option alone.
+    """
+    dashed = f"--{name.replace('_', '-')}"
+    if in_shell():
+        return f"{dashed} {value}" if value and value is not True else dashed
+    return f"{name}={value!r}" if value else f"{name}="
+
+
+def show_resume(folder: PurePath, *, search: bool = False, **settings: str | None) -> str:
+    """Return what continues a run or a search, ready to be pasted: a command, and in Python the call before it.
+
+    settings: what to add, such as trust; None is left out.
+    """
+    added = {name: value for name, value in settings.items() if value is not None}
+    command = show_command("resume", folder, *(f"{name}={value}" for name, value in added.items()))
+    if in_shell():
+        return command
+    arguments = ", ".join([repr(str(folder)), *(f"{name}={value!r}" for name, value in added.items())])
+    return f"textune.{'resume_sweep' if search else 'resume'}({arguments}), or in a shell: {command}"
 
 
 def suggest(wrong: str, known: Iterable[str]) -> str:

@@ -106,7 +106,7 @@ def test_int8_that_answers_worse_is_refused(finished: Run, tmp_path: Path, monke
         r"the whole interval is below the limit of −0\.30 points",
     ) as refused:
         export_onnx(finished.folder, tmp_path / "out", form="onnx-int8")
-    assert all(word in (refused.value.hint or "") for word in ("--to onnx", "--data FILE", "--force"))
+    assert all(word in (refused.value.hint or "") for word in ("to='onnx'", "data='FILE'", "force=True"))
     assert not list(tmp_path.iterdir())
     quality = export_onnx(finished.folder, tmp_path / "out", form="onnx-int8", force=True)
     assert quality is not None and not quality.accepted

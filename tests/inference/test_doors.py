@@ -92,6 +92,8 @@ def _seen_rows_are_no_matter_here() -> Iterator[None]:
 
 
 def as_plain(answer: Any) -> Any:
+    if isinstance(answer, str) or hasattr(answer, "label"):
+        return answer
     if hasattr(answer, "lengths"):
         return answer.lengths.tolist()
     return np.round(answer, 6).tolist() if isinstance(answer, np.ndarray) and answer.dtype.kind == "f" else list(answer)
@@ -112,6 +114,16 @@ def test_every_door_says_what_to_pass(door: str, kind: str, predictor: Any) -> N
         getattr(predictor, door)(make(TEXTS))
 
 
+def test_one_pair_is_one_answer(finished: Run, pairs_run: Run, predictor: Any) -> None:
+    assert finished.predict("a good film") == predictor.predict("a good film")
+    assert finished.predict(np.str_("a good film")) == predictor.predict("a good film")
+    model = pairs_run.load(precision="fp32")
+    assert model.predict("a good film", "3") == model.predict(["a good film"], ["3"])[0]
+    assert model.predict_proba("a good film", "3").shape == (2,) and isinstance(model.predict(["a"], "3"), list)
+    with pytest.raises(DataError, match="1 texts and 2 second texts"):
+        model.predict("a good film", ["3", "4"])
+
+
 @pytest.mark.parametrize("holder", HOLDERS)
 def test_a_finished_run_is_such_a_door(holder: str, finished: Run, pairs_run: Run) -> None:
     if holder in ("list", "shuffled series"):  # it loads the model each time
@@ -123,7 +135,12 @@ def test_a_finished_run_is_such_a_door(holder: str, finished: Run, pairs_run: Ru
 def test_one_string_is_one_text_at_every_door(predictor: Any, estimator: TextClassifier) -> None:
     for door in DOORS:
         call = getattr(predictor, door)
-        assert as_plain(call("a good film")) == as_plain(call(["a good film"]))
+        one, listed = call("a good film"), call(["a good film"])
+        assert as_plain(listed if door == "encode" else listed[0]) == as_plain(one), door
+        assert door == "encode" or len(listed) == 1
+    assert isinstance(predictor.predict("a good film"), str)
+    assert predictor.predict_proba("a good film").shape == predictor.predict_logits("a good film").shape == (2,)
+    assert predictor.classify("a good film").label == predictor.predict("a good film")
     assert estimator.predict("a good film").shape == (1,)  # type: ignore[arg-type]
 
 

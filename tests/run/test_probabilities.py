@@ -43,7 +43,7 @@ def test_figures_before_the_temperature_are_those_of_the_real_logits(name: str, 
     _, folder, data = cases[name]
     figures = textune.evaluate(folder, data).probability_figures
     predictor = Predictor.load(folder)
-    examples = read_labelled(predictor, data, build_config({}))
+    examples = read_labelled(predictor.manifest, data, build_config({}))
     targets = predictor.task.encode_targets(labels_of(predictor.manifest), examples)
     logits = predictor.predict_logits(examples.texts())
     for found, scale in ((figures.before, 1.0), (figures.calibration, TEMPERATURE)):

@@ -107,7 +107,7 @@ def test_evaluate_says_where_it_would_have_written(
     code, _, errors = call(capsys, "evaluate", read_only, data, "--output", out)
     assert code == 5 and f"{out}: already exists and is not empty" in errors
     code, _, errors = call(capsys, "evaluate", read_only, data, "--output", read_only.parent / "out")
-    assert code == 2 and "cannot be written" in errors
+    assert code == 2 and "cannot be written to" in errors
 
 
 def test_evaluate_in_python_does_so_too(read_only: Path, reviews: Path, tmp_path: Path) -> None:
@@ -116,13 +116,13 @@ def test_evaluate_in_python_does_so_too(read_only: Path, reviews: Path, tmp_path
         assert textune.evaluate(read_only, reviews).rows == 60
     textune.evaluate(read_only, reviews, output=tmp_path / "out")
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"metrics.json", "predictions.parquet", "test_reads.jsonl"}
-    with pytest.raises(ConfigError, match="cannot be written"):
+    with pytest.raises(ConfigError, match="cannot be written to"):
         textune.evaluate(read_only, reviews, output=read_only.parent / "out")
 
 
 def test_what_must_write_says_so(read_only: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for form in ("merged", "onnx"):  # by default beside the run
         code, _, errors = call(capsys, "export", read_only, "--to", form)
-        assert code == 2 and "cannot be written" in errors and "--output" in errors
+        assert code == 2 and "cannot be written to" in errors and "--output" in errors
     with pytest.raises(BundleError, match="cannot be written"):
         textune.resume(read_only)

@@ -9,8 +9,9 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
-from textune.errors import BundleError, ConfigError, show_command
+from textune.errors import BundleError, ConfigError, Note, flag, note, show_resume
 from textune.files import PARTIAL, read_json
 
 MANIFEST = "textune.json"
@@ -42,6 +43,42 @@ def run_path(runs_dir: str, name: str) -> Path:
     if path.is_symlink():
         raise ConfigError(f"{path}: is a symbolic link, and runs are not written through links")
     return path
+
+
+class PlaceNote(Note):
+    """Says which folder a run's name was read as."""
+
+
+class HasFolder(Protocol):
+    """Anything with a run folder, such as a `Run`."""
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+
+
+AnyRun = str | Path | HasFolder
+
+
+def find_run(run: AnyRun) -> Path:
+    """Return the folder of a run: a path, or the bare name of a folder in `runs`, which a PlaceNote tells.
+
+    A path that exists is never looked up elsewhere.
+    """
+    path = Path(run) if isinstance(run, str | Path) else run.folder
+    in_runs = Path("runs") / path
+    if str(run) != path.name or path.name == ".." or not os.path.isdir(in_runs):  # noqa: PTH112  as below
+        return path
+    if not os.path.lexists(path):  # unlike Path.exists it does not raise for a name that is too long
+        note(f"{path}: read as {in_runs}", PlaceNote)
+        return in_runs
+    if _is_marked(in_runs) and not _is_marked(path):
+        note(f"{path}: taken as it is here, not as {in_runs}", PlaceNote)
+    return path
+
+
+def _is_marked(folder: Path) -> bool:
+    return any((folder / marker).is_file() for marker in _MARKERS)
 
 
 def check_writable(folder: Path, setting: str) -> None:
@@ -104,14 +141,15 @@ def prepare_run_folder(folder: Path, *, overwrite: bool) -> None:
     never_started = {path.name for path in contents} <= _BEFORE_SETTINGS and _is_plan(folder / PLAN)
     if not overwrite and not never_started:
         resumable = (folder / "checkpoints").is_dir() and not (folder / MANIFEST).is_file()
-        resumable |= (folder / SWEEP).is_file() and not (folder / SWEEP).with_suffix(".json").is_file()
+        search = (folder / SWEEP).is_file()
+        resumable |= search and not (folder / SWEEP).with_suffix(".json").is_file()
         raise BundleError(
             f"{folder}: this run already exists",
-            hint=f"add --overwrite, or continue it with: {show_command('resume', folder)}"
+            hint=f"add {flag('overwrite')}, or continue it with: {show_resume(folder, search=search)}"
             if resumable
-            else "set another name=, or add --overwrite",
+            else f"set another name=, or add {flag('overwrite')}",
         )
-    if not never_started and not any((folder / marker).is_file() for marker in _MARKERS):
+    if not never_started and not _is_marked(folder):
         raise BundleError(f"{folder}: not overwritten, because it contains files that are not a run's")
     # remove the markers last: if this is killed, the rest is still recognized as a run
     for path in sorted(contents, key=lambda path: path.name in _MARKERS):

@@ -17,7 +17,7 @@ from typing import Any
 from textune.bundle.checks import DIGEST, compute_digest, list_wrong_fields
 from textune.bundle.folder import MANIFEST
 from textune.config.long_text import LONG_TEXT_FORMS, LongText
-from textune.errors import BundleError, show_command
+from textune.errors import BundleError, show_resume
 from textune.files import confined_path, hash_file, read_json, write_text_atomically
 
 FORMAT_VERSION = 2
@@ -126,7 +126,7 @@ def read_manifest(folder: str | Path, *, verify: bool = True) -> Manifest:
         unfinished = (folder / "checkpoints").is_dir()
         raise BundleError(
             f"{folder}: not a finished run: {MANIFEST} is missing",
-            hint=f"continue it with: {show_command('resume', folder)}" if unfinished else "give the folder of a run",
+            hint=f"continue it with: {show_resume(folder)}" if unfinished else "give the folder of a run",
         )
     content = read_json(folder / MANIFEST, "the manifest")
     _check_content(folder, content)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from textune.cli.environment import VERBOSE, tune_libraries
 from textune.cli.streams import BROKEN_PIPE, finish, guard_terminal, open_streams, report_output, say
-from textune.errors import BundleError, ConfigError, TextuneError
+from textune.errors import PYTHON, READER, BundleError, ConfigError, Note, TextuneError, address_shell
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -24,7 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.environ[VERBOSE] = "1"
     words = [word for word in words if word not in ("--debug", "--verbose")]
     open_streams()
-    sys.exit(finish(_run(words, debug)))
+    with address_shell(os.environ.get(READER) != PYTHON):
+        code = finish(_run(words, debug))
+    sys.exit(code)
 
 
 def _run(words: list[str], debug: bool) -> int:
@@ -115,14 +117,13 @@ def _quiet_libraries() -> None:
     import warnings
 
     from textune.bundle import OldBundleWarning
-    from textune.config.aliases import AliasNote
 
     def show(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
-        say(f"{'note' if issubclass(category, AliasNote) else 'warning'}: {message}")
+        say(f"{'note' if issubclass(category, Note) else 'warning'}: {message}")
 
     warnings.filterwarnings("ignore")
     warnings.filterwarnings("once", category=OldBundleWarning)
-    warnings.filterwarnings("once", category=AliasNote)
+    warnings.filterwarnings("once", category=Note)
     warnings.showwarning = show
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")

@@ -26,12 +26,13 @@ def compare(
 
     Runs that do not exist yet are trained first.
     """
+    from textune.bundle import find_run
     from textune.compare.api import compare as compare_here
     from textune.compare.api import is_run
     from textune.errors import ConfigError
 
     sources = [word for word in what if "=" not in word or Path(word).exists()]
-    if len(sources) > 1 or any(is_run(Path(source)) for source in sources):
+    if len(sources) > 1 or any(is_run(find_run(source)) for source in sources):
         if len(sources) < len(what):
             raise ConfigError("finished runs take no settings", hint="leave out the key=value words")
         comparison = compare_here(*sources, output=output)

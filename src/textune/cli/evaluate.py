@@ -29,6 +29,7 @@ def evaluate(
 
     Rows that the run was trained on are counted, and the figure on the others is given.
     """
+    from textune.bundle import find_run, read_manifest
     from textune.config import build_config
     from textune.data import sample_examples
     from textune.inference import Predictor
@@ -38,17 +39,19 @@ def evaluate(
 
     place = None if output is None else check_output(output)
     config = build_config(gather_settings(settings or []))
+    folder = find_run(run)
+    labelled = read_labelled(read_manifest(folder, verify=False), data, config)  # refused before the model is loaded
     predictor = Predictor.load(
-        run,
+        folder,
         backbone=config.model.backbone,
         device=device,
         precision=config.training.precision,
         trust=config.model.trust,
     )
-    examples = sample_examples(read_labelled(predictor, data, config), config.data.sample, config.training.seed)
+    examples = sample_examples(labelled, config.data.sample, config.training.seed)
     for note in (*examples.notes, *describe_unknown(predictor, examples)):
         open_progress().say(note)
-    measured = measure_rows(predictor, examples, Path(run), place)
+    measured = measure_rows(predictor, examples, folder, place)
     evaluation, seen = measured.evaluation, measured.seen
     errors = collect_errors(predictor, measured.probabilities, examples)
     if measured.unwritten is not None:

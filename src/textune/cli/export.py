@@ -12,7 +12,8 @@ import typer
 from textune.cli.output import JSON_HELP, TEXT, next_command, print_json
 
 if TYPE_CHECKING:
-    from textune.inference import LoadOptions
+    from textune.bundle import Manifest
+    from textune.export.api import Exported
 
 
 def export(
@@ -31,53 +32,39 @@ def export(
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
     """Export a run for use with other tools."""
-    from textune.bundle import EXPORTED_FORMS, read_manifest
+    from textune.bundle import find_run, read_manifest
     from textune.config import parse_settings
     from textune.errors import ConfigError
-    from textune.files import hold_place
+    from textune.export.api import MERGED, check_request, export_run
 
     forms = list(dict.fromkeys([*(word for word in words or [] if "=" not in word), *([] if to is None else [to])]))
     if len(forms) > 1:
         raise ConfigError(f"two forms: {forms[0]} and --to {forms[1]}", hint="give one of them")
-    to = forms[0] if forms else "merged"
-    if to not in ("merged", *EXPORTED_FORMS):
-        raise ConfigError(f"--to {to}: unknown form", hint=f"known: merged, {', '.join(EXPORTED_FORMS)}")
-    if to != "onnx-int8" and (data or force):
-        raise ConfigError("--data and --force only apply with --to onnx-int8")
-    from textune.inference import LoadOptions
+    settings = parse_settings([word for word in words or [] if "=" in word])
+    settings |= {} if backbone is None else {"backbone": backbone}
+    request = check_request(forms[0] if forms else MERGED, data, force, settings)
+    folder = find_run(run)
+    exported = export_run(folder, output, request, overwrite=overwrite)
+    if exported.form == MERGED:
+        _print_merged(exported, read_manifest(folder, verify=False), json_output)
+    else:
+        _print_onnx(exported, folder, json_output)
 
-    given = parse_settings([word for word in words or [] if "=" in word]) | (
-        {} if backbone is None else {"backbone": backbone}
-    )
-    if wrong := [name for name in given if name not in ("backbone", "trust")]:
-        raise ConfigError(f"{wrong[0]}=: an export takes no such setting", hint="it takes backbone= and trust=")
-    base = LoadOptions(given.get("backbone"), trust=given.get("trust"))
-    if to != "merged":
-        target = output or _default_target(run, to)
-        with hold_place(target):
-            _export_onnx(run, to, target, data, force, base, overwrite, json_output)
-        return
-    from textune.export.merged import describe_export, describe_losses, export_merged
-    from textune.progress import open_progress
 
-    folder = Path(run)
-    target = output or _default_target(run, to)
-    with hold_place(target):
-        written = export_merged(folder, target, backbone=base.backbone, overwrite=overwrite, trust=base.trust)
-    summary = describe_export(written)
-    manifest = read_manifest(folder, verify=False)
-    if losses := describe_losses(manifest):
-        open_progress().warn(losses)
-        summary["lost"] = losses
+def _print_merged(exported: Exported, manifest: Manifest, json_output: bool) -> None:
+    """Print where the merged model is and how transformers loads it."""
+    from textune.export.merged import describe_export
+
+    summary = describe_export(exported.folder) | ({"lost": exported.losses} if exported.losses else {})
     if json_output:
         print_json(summary)
         return
-    typer.echo(f"{written} ({summary['megabytes']} MB), verified by loading it again. To use it:")
+    typer.echo(f"{exported.folder} ({summary['megabytes']} MB), verified by loading it again. To use it:")
     several = summary["thresholds"] is not None
     top_k = ", top_k=None" if several else ""
     paired = manifest.columns.text_pair is not None
     text = '{"text": "a text", "text_pair": "a second text"}' if paired else f'"{TEXT}"'
-    place = json.dumps(str(written), ensure_ascii=False)
+    place = json.dumps(str(exported.folder), ensure_ascii=False)
     typer.echo(
         "  from transformers import pipeline\n"
         f'  pipeline("text-classification", {place}, truncation=True{top_k})({text})'
@@ -88,61 +75,24 @@ def export(
         )
 
 
-def _default_target(run: str, form: str) -> Path:
-    """Return the folder beside the run, also for a run that is named by . or .. alone."""
-    folder = Path(run) if Path(run).name not in ("", "..") else Path(run).resolve()
-    return folder.parent / f"{folder.name}-{form}"
-
-
-def _export_onnx(
-    run: str,
-    form: str,
-    target: Path,
-    data: str | None,
-    force: bool,
-    base: LoadOptions,
-    overwrite: bool,
-    json_output: bool,
-) -> None:
+def _print_onnx(exported: Exported, run: Path, json_output: bool) -> None:
+    """Print where the graph is, what int8 cost, and the commands that classify with it."""
     from textune.bundle import read_manifest
-    from textune.export.marker import check_output
-    from textune.export.onnx import describe_onnx, export_onnx
-    from textune.progress import open_progress
+    from textune.export.onnx import describe_onnx
 
-    check_output(target, overwrite)
-    examples = None
-    if data is not None:
-        from textune.config import build_config
-        from textune.inference import Predictor
-        from textune.run.other_rows import read_labelled
-
-        predictor = Predictor.load(run, backbone=base.backbone, device="cpu", trust=base.trust)
-        examples = read_labelled(predictor, data, build_config({}))
-    quality = export_onnx(
-        run,
-        target,
-        form=form,
-        measure_on=None if examples is None else (examples, f"rows of {Path(data or '').name}"),
-        force=force,
-        backbone=base,
-        overwrite=overwrite,
-    )
-    if form == "onnx-int8" and quality is None:
-        open_progress().warn("int8 was not evaluated: there are no validation rows")
-    elif quality is not None and not quality.accepted:
-        open_progress().warn(f"int8 is less accurate: {quality.describe()}")
-    summary = describe_onnx(target, quality)
+    folder, quality = exported.folder, exported.quality
+    summary = describe_onnx(folder, quality)
     if json_output:
         print_json(summary)
         return
-    typer.echo(f"{target} ({summary['megabytes']} MB), verified by loading it again.")
+    typer.echo(f"{folder} ({summary['megabytes']} MB), verified by loading it again.")
     if quality is not None:
         typer.echo(quality.describe())
-    manifest = read_manifest(target, verify=False)
-    command = next_command(target, manifest, trained=Path(run))
+    manifest = read_manifest(folder, verify=False)
+    command = next_command(folder, manifest, trained=run)
     typer.echo(f"To use it, without torch and transformers: {command}")
     texts = f'"{TEXT}"' + (' "a second text"' if manifest.columns.text_pair is not None else "")
-    if (script := target / "predict.py").is_file():
+    if (script := folder / "predict.py").is_file():
         typer.echo(f"Without textune, see the README there: python {shlex.quote(str(script))} {texts}")
 
 
@@ -156,7 +106,8 @@ def push(
 
     Texts from the data, logs and checkpoints are not uploaded.
     """
+    from textune.bundle import find_run
     from textune.export.merged import push_folder
 
-    address = push_folder(folder, hub_id, private=not public)
+    address = push_folder(find_run(folder), hub_id, private=not public)
     print_json({"address": address}) if json_output else typer.echo(address)

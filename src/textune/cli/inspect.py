@@ -22,11 +22,14 @@ def inspect(
 
     For data: rows, labels and their balance, lengths, duplicates, conflicting labels and empty cells.
     """
-    if (Path(data) / "textune.json").is_file():
-        _inspect_run(data, json_output)
-        return
-    if Path(data).is_dir() and _inspect_other(Path(data), json_output):
-        return
+    from textune.bundle import find_run
+
+    if not data.startswith(("hub:", "embedded:")) and (folder := find_run(data)).is_dir():
+        if (folder / "textune.json").is_file():
+            _inspect_run(folder, json_output)
+            return
+        if _inspect_other(folder, json_output):
+            return
     from textune.backbones import resolve_backbone
     from textune.config import build_config
     from textune.config.defaults import choose_backbone, choose_long_text, choose_max_length, choose_method
@@ -96,7 +99,7 @@ def _inspect_other(folder: Path, json_output: bool) -> bool:
     return True
 
 
-def _inspect_run(folder: str, json_output: bool) -> None:
+def _inspect_run(folder: Path, json_output: bool) -> None:
     import dataclasses
 
     from textune.bundle import read_manifest

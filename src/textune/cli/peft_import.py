@@ -29,8 +29,8 @@ def import_adapter(
     from textune.progress import open_progress
 
     flags = {key: value for key, value in (("backbone", backbone), ("labels", labels)) if value is not None}
-    given = gather_settings(settings or []) | flags
-    run = adopt(folder, output=output, progress=open_progress(), **given)
+    arguments = gather_settings(settings or []) | flags
+    run = adopt(folder, output=output, progress=open_progress(), **arguments)
     manifest = read_manifest(run, verify=False)
     if json_output:
         print_json(
@@ -46,5 +46,5 @@ def import_adapter(
             }
         )
         return
-    command = next_command(run, manifest, backbone=given.get("backbone"), trust=given.get("trust"))
+    command = next_command(run, manifest, backbone=arguments.get("backbone"), trust=arguments.get("trust"))
     typer.echo(f"{run}: use it like any run, for example:\n  {command}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import sys
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -36,7 +35,7 @@ def predict(
     model: str | None = typer.Option(None, "--model", "--run", help="Same as RUN."),
     text: list[str] | None = typer.Option(None, "--text", help="A text, also one that looks like a file or a setting."),
     table: str | None = typer.Option(None, "--file", "--data", help="Same as FILE."),
-    output: Path = typer.Option(None, "--output", "-o", help="Output file: .csv, .tsv, .jsonl or .parquet."),
+    output: Path | None = typer.Option(None, "--output", "-o", help="Output file: .csv, .tsv, .jsonl or .parquet."),
     probabilities: bool = typer.Option(False, "--probabilities", help="Show the probability of every class."),
     exact: bool = typer.Option(False, "--exact", help="Do not escape cells that a spreadsheet would run as formulas."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace the output file."),
@@ -51,24 +50,30 @@ def predict(
         what, run = [*([] if run is None else [run]), *(what or [])], model
     if run is None:
         raise ConfigError("no run: name its folder", hint="textune runs lists the runs in runs/")
-    from textune.engine.session import begin_session
+    from textune.bundle import find_run
 
-    begin_session(run)
-    words, texts = _sort_words(what or [], known_settings())
+    folder = find_run(run)
+    words, texts = _sort_words(what or [], known_settings(), folder)
     config = build_config(gather_settings(words))
     file = _find_file([*texts, *([] if table is None else [table])], literal=text or [])
     texts += text or []
+    if file is None and output is not None:
+        raise ConfigError("--output only applies to a file of texts", hint="leave it out, or name a FILE")
+    target = None if file is None else _choose_output(file, output, overwrite)
+    from textune.engine.session import begin_session
+
+    begin_session(folder)
     from textune.inference import Predictor
 
     predictor = Predictor.load(
-        run,
+        folder,
         backbone=config.model.backbone,
         device=device,
         precision=config.training.precision,
         trust=config.model.trust,
     )
-    if file is not None:
-        _predict_file(predictor, file, output, config, probabilities, exact, overwrite, json_output)
+    if file is not None and target is not None:
+        _predict_file(predictor, file, target, config, probabilities, exact, json_output)
     elif texts and texts != ["-"]:
         _print(predictor, texts, probabilities, json_output)
     elif not texts and sys.stdin.isatty():
@@ -82,9 +87,9 @@ _USED = ("backbone", "precision", "trust", "text", "text_pair", "encoding", "del
 _SETTING = re.compile(r"([A-Za-z_][A-Za-z_.-]*)=")
 
 
-def _sort_words(what: list[str], known: Collection[str]) -> tuple[list[str], list[str]]:
+def _sort_words(what: list[str], known: Collection[str], run: Path) -> tuple[list[str], list[str]]:
     """Return settings and texts; what comes after -- is text. Raises ConfigError for what may be meant as a setting."""
-    from textune.errors import ConfigError, suggest
+    from textune.errors import ConfigError, show_command, suggest
 
     literal = _count_after_dashes(what)
     words: list[str] = []
@@ -92,7 +97,7 @@ def _sort_words(what: list[str], known: Collection[str]) -> tuple[list[str], lis
     for place, word in enumerate(what):
         found = None if place >= len(what) - literal else _SETTING.match(word)
         key = found[1].replace("-", "_") if found else ""
-        as_text = f"if it is a text, put -- before it: textune predict RUN -- {shlex.quote(word)}"
+        as_text = f"if it is a text, put -- before it: {show_command('predict', run, '--', word)}"
         if key in _USED:
             words.append(word)
         elif key in known:
@@ -105,7 +110,7 @@ def _sort_words(what: list[str], known: Collection[str]) -> tuple[list[str], lis
 
 
 def _count_after_dashes(what: list[str]) -> int:
-    """Return how many of the last words were given after --, which the parser takes away."""
+    """Return how many of the last words came after --, which the parser takes away."""
     arguments = get_words()
     after = len(arguments) - arguments.index("--") - 1 if "--" in arguments else 0
     return min(after, len(what))
@@ -127,8 +132,8 @@ def _answer_lines(predictor: Predictor, probabilities: bool, json_output: bool) 
             typer.echo("\t".join(header))
         for line, prediction in zip(lines, predictions, strict=True):
             if json_output:  # one object in all, an answer on every line of it
-                told = {"text": line} | ({"label": None} if prediction is None else vars(prediction))
-                typer.echo((", " if rows else '{"predictions": [') + format_json(told))
+                answer = {"text": line} | ({"label": None} if prediction is None else vars(prediction))
+                typer.echo((", " if rows else '{"predictions": [') + format_json(answer))
             else:
                 typer.echo("\t".join((*_show(predictor, prediction, probabilities), line)))
             rows += 1
@@ -192,26 +197,33 @@ def _names_table(word: str) -> bool:
     return Location(Path(word)).suffix in list_readable()
 
 
-def _predict_file(
-    predictor: Predictor,
-    file: Path,
-    output: Path | None,
-    config: RunConfig,
-    probabilities: bool,
-    exact: bool,
-    overwrite: bool,
-    json_output: bool,
-) -> None:
+def _choose_output(file: Path, output: Path | None, overwrite: bool) -> Path:
+    """Return the file to write; raise ConfigError where it cannot be written or must not be replaced."""
     from textune.data import Location
     from textune.errors import ConfigError
-    from textune.inference.files import FileForm, list_writable, predict_file
-    from textune.progress import open_progress
-    from textune.run.tables import read_options
+    from textune.inference.files import check_output, list_writable
 
     suffix = Location(file).suffix if Location(file).suffix in list_writable() else ".csv"
     target = output or file.with_name(f"{file.name.removesuffix('.gz').rpartition('.')[0]}.predicted{suffix}")
+    check_output(target)
     if target.exists() and not overwrite:
         raise ConfigError(f"{target}: already exists", hint="choose another --output, or add --overwrite")
+    return target
+
+
+def _predict_file(
+    predictor: Predictor,
+    file: Path,
+    target: Path,
+    config: RunConfig,
+    probabilities: bool,
+    exact: bool,
+    json_output: bool,
+) -> None:
+    from textune.inference.files import FileForm, predict_file
+    from textune.progress import open_progress
+    from textune.run.tables import read_options
+
     progress = open_progress()
     done = predict_file(
         predictor,

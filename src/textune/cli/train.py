@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import typer
 
 from textune.cli.allocator import open_tuned_progress, tune_child_processes
@@ -56,22 +54,22 @@ def resume(
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
     """Continue an interrupted run or sweep exactly where it stopped."""
-    from textune.bundle import SWEEP
+    from textune.bundle import SWEEP, find_run
     from textune.config import parse_settings
 
-    given = parse_settings(settings or [])
+    changes = parse_settings(settings or [])
     from textune.run.places import check_resumable
 
-    check_resumable(given)
-    progress = open_tuned_progress()
-    if (Path(run) / SWEEP).is_file():
+    check_resumable(changes)
+    folder, progress = find_run(run), open_tuned_progress()
+    if (folder / SWEEP).is_file():
         from textune.cli import sweep
         from textune.search.sweep import resume_sweep
 
         tune_child_processes()
-        sweep.print_sweep(resume_sweep(run, progress=progress, **given), json_output, given.get("trust"))
+        sweep.print_sweep(resume_sweep(folder, progress=progress, **changes), json_output, changes.get("trust"))
         return
     from textune.run import resume as resume_run
 
-    finished = resume_run(run, progress=progress, **given)
-    print_json(summarise_run(finished)) if json_output else print_run(finished, given.get("trust"))
+    finished = resume_run(folder, progress=progress, **changes)
+    print_json(summarise_run(finished)) if json_output else print_run(finished, changes.get("trust"))

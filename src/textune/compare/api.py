@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from textune.bundle import find_run
 from textune.compare.comparison import compare_runs
 from textune.compare.missing import list_configs, train_missing
 from textune.config import build_config
 from textune.config.values import coerce_value
-from textune.errors import ConfigError
+from textune.errors import ConfigError, in_shell
 from textune.files import hold_place
 from textune.methods.requested import split_list, take_methods
 from textune.progress import Progress, open_progress
@@ -49,7 +50,7 @@ def _find_runs(what: Sequence[Any], settings: Mapping[str, Any], progress: Progr
             "a comparison needs a table on the disk: its runs are trained in processes of their own",
             hint="save the table, and give its path",
         )
-    folders = [Path(one) for one in named]
+    folders = [find_run(one) for one in named]
     if len(folders) < 2 and not any(is_run(folder) for folder in folders):
         data = {"data": str(named[0])} if named else {}
         return train_runs(data | dict(settings), progress)
@@ -75,7 +76,8 @@ def train_runs(settings: Mapping[str, Any], progress: Progress) -> list[Path]:
     backbones: list[str | None] = [*split_list(settings.pop("backbones", None))] or [configured.model.backbone]
     seeds = parse_seeds(settings.pop("seeds", None), settings.get("seed"))
     if len(methods) * len(backbones) * len(seeds) < 2:
-        raise ConfigError("only one run: nothing to compare", hint="add methods=lora,head or seeds=3")
+        several = "methods=lora,head" if in_shell() else "methods=['lora', 'head']"
+        raise ConfigError("only one run: nothing to compare", hint=f"add {several} or seeds=3")
     return train_missing(list_configs(settings, methods, backbones, seeds), progress)
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from textune.errors import ConfigError
+from textune.errors import ConfigError, Note, flag, note
 
 
-class AliasNote(UserWarning):
+class AliasNote(Note):
     """Says which setting another tool's name was read as."""
 
 
@@ -116,7 +115,6 @@ _NO_EQUAL: Mapping[str, str] = {
     "warmup_steps": "use warmup_fraction=0.1, a share of the steps",
     "max_steps": "use epochs=",
     "cv": "leave it out: few rows are cross-validated by rule; a search takes sweep.folds=5",
-    "overwrite": "on the command line add --overwrite, in Python overwrite=True",
 }
 """Another tool's name -> what to do here."""
 
@@ -130,6 +128,10 @@ def resolve_aliases(flat: Mapping[str, Any]) -> dict[str, Any]:
     origin: dict[str, str] = {}
     notes: list[str] = []
     for key, value in flat.items():
+        if key == "overwrite":
+            raise ConfigError(
+                f"overwrite is not a setting but an option of train, sweep and export: {flag('overwrite')}"
+            )
         if key in _NO_EQUAL:
             raise ConfigError(f"unknown setting '{key}': {_NO_EQUAL[key]}")
         read = _read(key, value)
@@ -148,7 +150,7 @@ def resolve_aliases(flat: Mapping[str, Any]) -> dict[str, Any]:
             words = " ".join(f"{name}={content}" for name, content in read.items())
             notes.append(f"{key}= is read as {words}")
     for line in notes:
-        warnings.warn(line, AliasNote, stacklevel=3)
+        note(line, AliasNote)
     return resolved
 
 

@@ -88,7 +88,7 @@ def read_fixes(path: str | Path) -> Fixes:
         if needed not in table.columns:
             raise DataError(
                 f"{table.name}: no column '{needed}'{suggest(needed, table.columns)}",
-                hint="fixes= takes a file written by: textune errors RUN --review review.csv",
+                hint="fixes= takes a review file of textune errors",
             )
     if KEY not in table.columns and TEXT not in table.columns:
         raise DataError(f"{table.name}: has neither a column '{KEY}' nor '{TEXT}' to know the rows by")
@@ -162,7 +162,7 @@ def apply_fixes(
         more = f"\n  and {len(problems) - _MOST_SHOWN:,} more" if len(problems) > _MOST_SHOWN else ""
         raise DataError(
             "\n  ".join(problems[:_MOST_SHOWN]) + more,
-            hint="write the review file anew with: textune errors RUN --review FILE; or correct these rows, or empty "
+            hint="write the review file anew with textune errors, or correct these rows, or empty "
             f"their {CORRECT}",
         )
     column = pa.array(labels, pa.large_string())

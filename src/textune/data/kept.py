@@ -15,7 +15,7 @@ from textune.data.cells import TEXT, WHOLE_ROW, Literal, as_text, dump_json
 from textune.data.jsonlines import parse_json
 from textune.data.source import ReadOptions, check_cells, open_source, stream_parts
 from textune.data.table import Table, build_table
-from textune.errors import DataError
+from textune.errors import DataError, flag
 
 _INTEGER = re.compile(r"-?\d+")
 _MOST_FIELDS = 1_000
@@ -71,7 +71,7 @@ def refuse_bytes(name: str, column: str) -> DataError:
     """Return the error for bytes that an output of text cannot hold."""
     return DataError(
         f"{name}: column '{column}' contains bytes that are not text, which CSV and JSON lines cannot hold",
-        hint="write Parquet, which can: --output NAME.parquet",
+        hint=f"write Parquet, which can: {flag('output', 'NAME.parquet')}",
     )
 
 

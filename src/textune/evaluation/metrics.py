@@ -21,7 +21,14 @@ from textune.evaluation.probability_figures import (
 )
 from textune.evaluation.ranking import matthews_correlation
 from textune.evaluation.seen import SeenRows, add_seen
-from textune.evaluation.text import MOST_UNKNOWN_SHOWN, format_label_notes, percent, show_name
+from textune.evaluation.text import (
+    MOST_UNKNOWN_SHOWN,
+    describe_evaluation,
+    format_label_notes,
+    percent,
+    shorten_evaluation,
+    show_name,
+)
 
 NAMELESS = "(unknown label)"
 """Stands for unknown labels without names."""
@@ -89,6 +96,13 @@ class Evaluation:
     unknown_labels: dict[str, int]
     probability_figures: ProbabilityFigures | None = None
     seen: SeenRows | None = field(default=None, compare=False, repr=False)
+
+    def __repr__(self) -> str:
+        return shorten_evaluation(self)
+
+    def __str__(self) -> str:
+        """Return the figures with their intervals, one a line."""
+        return describe_evaluation(self)
 
     @property
     def labels(self) -> tuple[str, ...]:

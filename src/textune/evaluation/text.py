@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 _LONGEST_NAME = 40
 MOST_UNKNOWN_SHOWN = 20
@@ -22,6 +23,24 @@ def percent(share: float) -> str:
     if shown == "0.0":
         return "0%" if share == 0 else "<0.1%"
     return shown + "%"
+
+
+def shorten_evaluation(evaluation: Any) -> str:
+    """Return what Python shows of an evaluation: one line."""
+    headline = evaluation.headline
+    name = type(evaluation).__name__
+    return f"{name}({headline.name} {percent(headline.value)} on {evaluation.rows:,} rows)"
+
+
+def describe_evaluation(evaluation: Any) -> str:
+    """Return what Python prints of an evaluation: each figure with its interval, and what is known of seen rows."""
+    lines = [
+        f"{figure.name} {percent(figure.value)} "
+        f"(95% interval {percent(figure.interval.low)} to {percent(figure.interval.high)})"
+        for figure in (evaluation.headline, *evaluation.further)
+    ]
+    lines[0] += f" on {evaluation.rows:,} rows"
+    return "\n".join([*lines, *(() if evaluation.seen is None else evaluation.seen.describe())])
 
 
 def quote_names(names: Sequence[str], most: int = 5) -> str:

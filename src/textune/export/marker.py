@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from textune.bundle import check_writable
-from textune.errors import BundleError
+from textune.errors import BundleError, flag
 from textune.files import read_json
 
 MARKER = "textune_export.json"
@@ -32,12 +32,13 @@ def check_output(output: Path, overwrite: bool) -> None:
 
     ConfigError where it cannot be written.
     """
-    check_writable(output.parent, "--output")
+    option = flag("output", "")
+    check_writable(output.parent, option)
     if not output.exists() and not output.is_symlink():
         return
     if not overwrite:
-        raise BundleError(f"{output}: already exists", hint="choose another --output, or add --overwrite")
-    hint = "choose another --output, or remove it yourself"
+        raise BundleError(f"{output}: already exists", hint=f"choose another {option}, or add {flag('overwrite')}")
+    hint = f"choose another {option}, or remove it yourself"
     if output.is_symlink() or not output.is_dir():
         raise BundleError(f"{output}: is a link or a file, not an export; it is not overwritten", hint=hint)
     if not (output / MARKER).is_file():

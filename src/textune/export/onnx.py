@@ -24,7 +24,7 @@ from textune.config import build_config, load_settings
 from textune.data import Examples, Labels
 from textune.engine.same_logits import PROBES, pair_probes, require_same
 from textune.engine.session import GRAPH, import_runtime
-from textune.errors import BundleError, MissingExtraError, ModelError, TextuneError
+from textune.errors import BundleError, MissingExtraError, ModelError, TextuneError, flag
 from textune.evaluation import compare_pair
 from textune.export.marker import check_output, write_marker
 from textune.export.merged import refuse_unmergeable
@@ -122,7 +122,8 @@ def export_onnx(
                     raise BundleError(
                         f"{run}: int8 is less accurate: {quality.describe()}; the whole interval is below the limit of "
                         f"{_points(-LARGEST_LOSS)} points",
-                        hint="export with --to onnx, evaluate on other rows with --data FILE, or accept with --force",
+                        hint=f"export with {flag('to', 'onnx')}, evaluate on other rows with {flag('data', 'FILE')}, "
+                        f"or accept it with {flag('force')}",
                     )
             _seal(partial, predictor, form, names, quality)
             notes = [f"The weights are rounded to int8: {quality.describe() if quality else 'not evaluated'}."]
@@ -162,7 +163,7 @@ def _find_validation(run: Path, manifest: Manifest, force: bool) -> tuple[Exampl
         return None
     raise BundleError(
         f"{run}: int8 cannot be evaluated: {reason}",
-        hint="give labelled rows with --data FILE, or accept it without evaluation with --force",
+        hint=f"give labelled rows with {flag('data', 'FILE')}, or accept it without evaluation with {flag('force')}",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,11 +66,8 @@ def predict_file(
     there is no single probability.
     The output appears only when it is whole. Raises DataError for unreadable rows, ConfigError for the output.
     """
-    form, writer_type = form or FileForm(), WRITERS.get(output.suffix.lower())
-    if writer_type is None:
-        raise ConfigError(f"{output}: cannot write '{output.suffix}' files", hint=f"use {', '.join(WRITERS)}")
-    if not output.parent.is_dir():
-        raise ConfigError(f"{output}: its folder does not exist", hint=f"make it: mkdir -p {output.parent}")
+    check_output(output)
+    form, writer_type = form or FileForm(), WRITERS[output.suffix.lower()]
     options, counts = reading or ReadOptions(), dict.fromkeys(predictor.labels, 0)
     rows = without_text = 0
     added: tuple[str, ...] = ()
@@ -96,6 +94,16 @@ def predict_file(
             raise DataError(f"{source}: there are no rows to classify")
         writer.close()
     return FilePrediction(output, rows, without_text, counts, added, writer.escaped_cells)
+
+
+def check_output(output: Path) -> None:
+    """Raise ConfigError where `predict_file` cannot write this file."""
+    if output.suffix.lower() not in WRITERS:
+        raise ConfigError(f"{output}: cannot write '{output.suffix}' files", hint=f"use {', '.join(WRITERS)}")
+    if not output.parent.is_dir():
+        raise ConfigError(
+            f"{output}: its folder does not exist", hint=f"make it: mkdir -p {shlex.quote(str(output.parent))}"
+        )
 
 
 def _texts_of(

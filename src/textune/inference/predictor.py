@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from textune.backbones.pooling import Pooling
-from textune.bundle import BaseModel, Manifest, read_manifest
-from textune.errors import BundleError, ConfigError, DataError, ModelError
+from textune.bundle import AnyRun, BaseModel, Manifest, find_run, read_manifest
+from textune.errors import BundleError, ConfigError, DataError, ModelError, flag, suggest
 from textune.files import read_json
 from textune.inference.texts import list_pairs, list_texts
 from textune.tasks import AnyPrediction, task_of
@@ -26,6 +26,11 @@ if TYPE_CHECKING:
     from textune.engine import Engine, OnnxEngine
 
 _TEXTS_PER_CHUNK = 10_000
+_CHOICES = {
+    "device": ("auto", "cpu", "cuda", "mps"),
+    "precision": ("auto", "fp32", "bf16"),
+    "engine": ("auto", "lean", "reference"),
+}
 
 
 @dataclass(frozen=True)
@@ -52,10 +57,24 @@ class Predictor:
         self._engine: Any = engine
         self._tokenizer = tokenizer
 
+    def __repr__(self) -> str:
+        form = self.manifest.exported.get("form")
+        base = self.manifest.base_model.id
+        return f"Predictor({form or self.manifest.method} on {base}, {len(self.labels)} labels, {self.precision})"
+
+    def __str__(self) -> str:
+        """Return what it classifies into and how, in a few lines."""
+        more = ", ..." if len(self.labels) > 8 else ""
+        return (
+            f"{self.manifest.exported.get('form') or self.manifest.method} on {self.manifest.base_model.id}, "
+            f"{self.precision}\ntask: {self.manifest.task}, texts of at most {self.manifest.max_length} tokens\n"
+            f"labels: {', '.join(self.labels[:8])}{more}"
+        )
+
     @classmethod
     def load(
         cls,
-        run: str | Path,
+        run: AnyRun,
         *,
         backbone: str | None = None,
         device: str = "auto",
@@ -66,22 +85,29 @@ class Predictor:
     ) -> Predictor:
         """Load a bundle, or a folder exported to ONNX, after checking its hashes.
 
+        run: a folder, a `Run`, or the name of a run in the folder `runs`.
         backbone: where the base model is, if it was a local folder that this machine does not know.
         precision: "auto" (a probe decides), "fp32" or "bf16". merge: add the adapter into the weights, which is
         faster; None: unless the weights are 4-bit ones, which would no longer save memory. engine: "auto", "lean" or
         "reference".
         Raises BundleError or ModelError; ConfigError where the backbone is not that of the run.
         """
-        manifest = read_manifest(run, verify=False)
+        folder = find_run(run)
+        manifest = read_manifest(folder, verify=False)
+        for name, value in (("device", device), ("precision", precision), ("engine", engine)):
+            if value not in _CHOICES[name]:
+                raise ConfigError(
+                    f"{name}={value}: must be one of {', '.join(_CHOICES[name])}{suggest(str(value), _CHOICES[name])}"
+                )
         if manifest.exported:
             if backbone is not None:
                 raise ConfigError(
-                    f"backbone={backbone}: {run} is an export, which holds its whole model",
+                    f"backbone={backbone}: {folder} is an export, which holds its whole model",
                     hint="leave backbone= out",
                 )
-            return cls._load_exported(Path(run), manifest, device, precision)
+            return cls._load_exported(folder, manifest, device, precision)
         options = LoadOptions(backbone, device, precision, trust, merge, engine)
-        return cls.from_manifest(Path(run), read_manifest(run), options)
+        return cls.from_manifest(folder, read_manifest(folder), options)
 
     @classmethod
     def from_manifest(cls, folder: Path, manifest: Manifest, options: LoadOptions) -> Predictor:
@@ -92,6 +118,7 @@ class Predictor:
         from textune.engine import open_engine, probe_precision
         from textune.methods import resolve_saved
 
+        place = choose_device(options.device)
         found = find_backbone(manifest.base_model, options.backbone, options.trust)
         _refuse_other_config(folder, found)
         task = task_of(manifest)
@@ -111,7 +138,6 @@ class Predictor:
         model.eval().requires_grad_(False)
         if method.mergeable and (method.merged_to_predict if options.merge is None else options.merge):
             model = method.merge(model)
-        place = choose_device(options.device)
         opened, _ = open_engine(
             model.to(place),
             probe_precision(options.precision, place),
@@ -133,10 +159,12 @@ class Predictor:
 
         form = manifest.exported.get("form")
         if device not in ("auto", "cpu"):
-            raise ModelError(f"{folder}: an exported model runs on the CPU, not on {device}", hint="leave --device out")
+            raise ModelError(
+                f"{folder}: an exported model runs on the CPU, not on {device}", hint=f"leave {flag('device', '')} out"
+            )
         if precision == "bf16":
             raise ModelError(
-                f"{folder}: this is an {form} model, whose arithmetic is fixed", hint="leave precision out"
+                f"{folder}: this is an {form} model, whose arithmetic is fixed", hint="leave precision= out"
             )
         try:
             padding = Padding(**manifest.exported["padding"])
@@ -181,7 +209,7 @@ class Predictor:
         return encode_texts(self._tokenizer, first, second, self.manifest.max_length, self.manifest.long_text)
 
     def _list(self, texts: Iterable[str], pairs: Iterable[str] | None) -> tuple[list[str], list[str] | None]:
-        """Return texts and second texts as lists in their own order, checked."""
+        """Return texts and second texts as lists in the order they came in, checked."""
         first = list_texts(texts)
         second = list_pairs(first, pairs)
         if self.manifest.columns.text_pair is not None and second is None:
@@ -194,11 +222,16 @@ class Predictor:
         return first, second
 
     def predict_logits(self, texts: Iterable[str], pairs: Iterable[str] | None = None) -> NDArray[Any]:
-        """Return logits before the temperature: float32 [texts, labels].
+        """Return logits before the temperature: float32 [texts, labels]; float32 [labels] for one string.
 
-        texts: a list, array, Series or other iterable of strings, or one string; answers are in its order.
+        texts: a list, array, Series or other iterable of strings; answers are in its order. Or one string.
+        pairs: the second texts, in the same form, for a model of pairs.
         Raises DataError for tables, missing and empty texts, and pairs of another length.
         """
+        logits = self._predict_logits(texts, pairs)
+        return logits[0] if isinstance(texts, str) else logits
+
+    def _predict_logits(self, texts: Iterable[str], pairs: Iterable[str] | None) -> NDArray[Any]:
         from textune.engine import predict_logits
 
         first, second = self._list(texts, pairs)
@@ -215,33 +248,56 @@ class Predictor:
         return np.concatenate(chunks)
 
     def predict_proba(self, texts: Iterable[str], pairs: Iterable[str] | None = None) -> NDArray[Any]:
-        """Return probabilities: float64 [texts, labels], each row summing to 1 where a text has one label."""
-        return self.task.probabilities(self.predict_logits(texts, pairs) / self.manifest.temperature)
+        """Return probabilities: float64 [texts, labels], or float64 [labels] for one string.
 
-    def predict(self, texts: Iterable[str], pairs: Iterable[str] | None = None) -> list[Any]:
-        """Return the most probable label of each text (str), or with several labels per text those from their
-        thresholds on (tuple of str, which may be empty)."""
-        return list(self.task.answer(self.predict_proba(texts, pairs), self.labels))
+        Those of a text sum to 1 where it has one label.
+        """
+        probabilities = self._predict_proba(texts, pairs)
+        return probabilities[0] if isinstance(texts, str) else probabilities
 
-    def classify(self, texts: Iterable[str], pairs: Iterable[str] | None = None) -> Sequence[AnyPrediction]:
-        """Return label, or labels, and probabilities of each text."""
-        return self.task.classify(self.predict_proba(texts, pairs), self.labels)
+    def _predict_proba(self, texts: Iterable[str], pairs: Iterable[str] | None) -> NDArray[Any]:
+        return self.task.probabilities(self._predict_logits(texts, pairs) / self.manifest.temperature)
+
+    @overload
+    def predict(self, texts: str, pairs: str | None = None) -> Any: ...
+    @overload
+    def predict(self, texts: Iterable[str], pairs: Iterable[str] | None = None) -> list[Any]: ...
+    def predict(self, texts: Iterable[str], pairs: Iterable[str] | None = None) -> Any:
+        """Return a list with the label of each text, or the label of one string.
+
+        A label is the most probable one (str); with several labels per text all that reach their thresholds (tuple of
+        str, which may be empty).
+        """
+        answers = list(self.task.answer(self._predict_proba(texts, pairs), self.labels))
+        return answers[0] if isinstance(texts, str) else answers
+
+    @overload
+    def classify(self, texts: str, pairs: str | None = None) -> AnyPrediction: ...  # type: ignore[overload-overlap]
+    @overload
+    def classify(self, texts: Iterable[str], pairs: Iterable[str] | None = None) -> Sequence[AnyPrediction]: ...
+    def classify(self, texts: Iterable[str], pairs: Iterable[str] | None = None) -> Any:
+        """Return label, or labels, and probabilities of each text, or of one string."""
+        predictions = self.task.classify(self._predict_proba(texts, pairs), self.labels)
+        return predictions[0] if isinstance(texts, str) else predictions
 
 
-def load(run: str | Path, **options: Any) -> Predictor:
-    """Load a finished run, or an exported folder, for prediction; options as for `Predictor.load`."""
+def load(run: AnyRun, **options: Any) -> Predictor:
+    """Load a finished run, or an exported folder, for prediction; options as for `Predictor.load`.
+
+    run: a folder, a `Run`, or the name of a run in the folder `runs`.
+    """
     return Predictor.load(run, **options)
 
 
-def find_backbone(base: BaseModel, given: str | None, trust: str | None) -> Backbone:
-    """Find the base model of a bundle and check its hash; raise ModelError with what to give.
+def find_backbone(base: BaseModel, backbone: str | None, trust: str | None) -> Backbone:
+    """Find the base model of a bundle and check its hash; raise ModelError that says how to name it.
 
-    given: the backbone that was named explicitly; ConfigError where it is another model.
+    backbone: where the caller says it is; ConfigError for another model.
     """
     from textune.backbones import recall_local, resolve_backbone, resolve_same
 
-    if given is not None:
-        return resolve_same(given, base.id, base.sha256, trust=trust)
+    if backbone is not None:
+        return resolve_same(backbone, base.id, base.sha256, trust=trust)
     if not base.local:
         return resolve_backbone(base.id, trust=trust, sha256=base.sha256)
     folder = recall_local(base.sha256)
@@ -263,12 +319,12 @@ def _refuse_other_config(folder: Path, backbone: Backbone) -> None:
 
 
 def choose_device(device: str) -> torch.device:
-    """Return the device for inference; raise ModelError where the one asked for is not there."""
+    """Return the device for inference; raise ModelError if it is not available."""
     import torch
 
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device == "auto":
-        return torch.device(next(name for name, there in available.items() if there))
+        return torch.device(next(name for name, is_available in available.items() if is_available))
     if not available.get(device, False):
         raise ModelError(f"device={device}: not available here", hint="leave device out, or choose cpu")
     return torch.device(device)

@@ -1,4 +1,4 @@
-"""The one door through which texts enter a model: whatever was given becomes a list of strings, in its own order.
+"""The one door through which texts enter a model: whatever holds texts becomes a list of strings, in its order.
 
 A pandas Series is indexed by its labels and not by position: indexed like a list, a shuffled one gives other rows.
 """

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from textune.data import KeptRows, refuse_bytes
 from textune.data.cells import Literal, as_text, dump_json
-from textune.errors import DataError
+from textune.errors import DataError, flag
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -112,7 +112,7 @@ class ParquetWriter:
         except pa.ArrowException as error:
             raise DataError(
                 f"{rows.name}: its columns cannot be written as Parquet: {error}",
-                hint="write JSON lines: --output NAME.jsonl",
+                hint=f"write JSON lines: {flag('output', 'NAME.jsonl')}",
             ) from error
 
     def close(self) -> None:
@@ -142,7 +142,7 @@ def _list_values(table: pa.Table, column: str, name: str) -> list[Any]:
     except (pa.ArrowException, ValueError) as error:
         raise DataError(
             f"{name}: column '{column}' ({kind}) cannot be written as JSON: {error}",
-            hint="write Parquet, which can: --output NAME.parquet",
+            hint=f"write Parquet, which can: {flag('output', 'NAME.parquet')}",
         ) from error
 
 

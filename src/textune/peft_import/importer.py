@@ -20,7 +20,7 @@ from textune.config import RunConfig, build_config, write_settings
 from textune.config.defaults import choose_max_length
 from textune.config.values import LabelPairs
 from textune.engine.same_logits import PROBES, pair_probes, require_same
-from textune.errors import BundleError, ConfigError, ModelError
+from textune.errors import BundleError, ConfigError, ModelError, flag
 from textune.files import write_folder
 from textune.inference import LoadOptions, Predictor
 from textune.methods import Method, check_fit, longest_text, resolve, resolve_saved
@@ -82,8 +82,8 @@ def import_adapter(
             f"{', '.join(useless)}: nothing to set when an adapter is imported",
             hint=f"settings: {', '.join(sorted(_SETTINGS))}",
         )
-    given = {"backbone": backbone, "labels": labels} | settings
-    config = build_config({key: value for key, value in given.items() if value is not None})
+    arguments = {"backbone": backbone, "labels": labels} | settings
+    config = build_config({key: value for key, value in arguments.items() if value is not None})
     adapter = read_adapter(Path(folder))
     target = _choose_target(adapter, config, output)
     base = _find_base(adapter, backbone, config.model.trust, progress)
@@ -99,22 +99,22 @@ def _choose_target(adapter: ForeignAdapter, config: RunConfig, output: str | Pat
     name = config.name or name_run(adapter.folder.resolve().name)
     target = run_path(config.runs_dir, name) if output is None else Path(output)
     if target.is_symlink() or (target.exists() and not (target.is_dir() and not any(target.iterdir()))):
-        raise BundleError(f"{target}: exists already", hint="choose another --output or name=")
+        raise BundleError(f"{target}: already exists", hint=f"choose another {flag('output', '')} or name=")
     return target
 
 
-def _find_base(adapter: ForeignAdapter, given: str | None, trust: str | None, progress: Progress) -> Backbone:
-    """Return the backbone that was given, or that the adapter names if it is on this machine."""
-    if given is not None:
-        return resolve_backbone(given, trust=trust)
-    hint = "say which model it was trained on: --backbone ID, FOLDER or minilm"
+def _find_base(adapter: ForeignAdapter, backbone: str | None, trust: str | None, progress: Progress) -> Backbone:
+    """Return the named backbone, or the one that the adapter names if it is on this machine."""
+    if backbone is not None:
+        return resolve_backbone(backbone, trust=trust)
+    hint = f"name the model it was trained on with {flag('backbone', '')}: a hub id, a folder or minilm"
     if adapter.base is None:
         raise ModelError(f"{adapter.folder}: the adapter does not say what its base model is", hint=hint)
     if find_embedded(adapter.base) is None and not _is_here(adapter.base):
         raise ModelError(f"{adapter.folder}: its base model '{adapter.base}' is not on this machine", hint=hint)
-    backbone = resolve_backbone(adapter.base, trust=trust)
-    progress.say(f"backbone: {backbone.id} (what the adapter names)")
-    return backbone
+    found = resolve_backbone(adapter.base, trust=trust)
+    progress.say(f"backbone: {found.id} (what the adapter names)")
+    return found
 
 
 def _is_here(model: str) -> bool:
@@ -147,15 +147,15 @@ class _Adoption:
         self.tokenizer = self._choose_tokenizer()
         self.config = self._settle(config)
 
-    def _choose_labels(self, given: LabelPairs | None) -> LabelPairs:
+    def _choose_labels(self, labels: LabelPairs | None) -> LabelPairs:
         """Return as many labels as the head has rows; raise ConfigError."""
-        if given is not None:
-            if len(given) != self.classes:
+        if labels is not None:
+            if len(labels) != self.classes:
                 raise ConfigError(
-                    f"labels: {len(given)} are given, but the adapter's head has {self.classes} classes",
+                    f"labels: {len(labels)} are given, but the adapter's head has {self.classes} classes",
                     hint="name every class, in the order of the head's rows",
                 )
-            return given
+            return labels
         for place, found in (("adapter", self.adapter.labels), ("backbone", read_label_names(self.backbone.config))):
             if found is not None and len(found) == self.classes:
                 names = ", ".join(name for _, name in found)
@@ -164,18 +164,18 @@ class _Adoption:
         numbers = ",".join(f"{i}=NAME" for i in range(min(self.classes, 3))) + (",..." if self.classes > 3 else "")
         raise ConfigError(
             f"{self.adapter.folder}: nothing names the {self.classes} classes of the adapter's head",
-            hint=f"name them in the order of the head's rows: --labels {numbers}",
+            hint=f"name them in the order of the head's rows: {flag('labels', numbers)}",
         )
 
-    def _choose_task(self, given: str | None, columns: tuple[str, ...]) -> str:
-        """Return the task as given, as found beside the adapter or the backbone, or single_label.
+    def _choose_task(self, task: str | None, columns: tuple[str, ...]) -> str:
+        """Return the task that is named, or is found beside the adapter or the backbone, or single_label.
 
         columns: the label columns; several are of several labels. Raises ConfigError where that is denied.
         """
-        if len(columns) > 1 and given is not None and not find_task(given).reads_sets:
-            raise ConfigError(f"task={given}, but label= names {len(columns)} columns", hint="leave task= out")
-        if given is not None or len(columns) > 1:
-            return given or default_task(reads_sets=True).name
+        if len(columns) > 1 and task is not None and not find_task(task).reads_sets:
+            raise ConfigError(f"task={task}, but label= names {len(columns)} columns", hint="leave task= out")
+        if task is not None or len(columns) > 1:
+            return task or default_task(reads_sets=True).name
         for place, found in (("adapter", self.adapter.task), ("backbone", read_task(self.backbone.config))):
             if found is not None:
                 untuned = build_task(found).untuned(self.classes).thresholds
@@ -193,8 +193,8 @@ class _Adoption:
         if exact is not None:
             options = {option: getattr(config, field) for option, field in exact.peft_fields.items()}
             if "targets" in options:  # by the ends of their names, or a pattern, or a word for all
-                given = adapter.settings.get("target_modules")
-                options["targets"] = sorted(given) if isinstance(given, list) else _list_adapted(self.plain)
+                targets = adapter.settings.get("target_modules")
+                options["targets"] = sorted(targets) if isinstance(targets, list) else _list_adapted(self.plain)
             try:
                 method = resolve(exact.key, options)
                 if method.refusal(family) is None and self._is_same(method, config):
@@ -301,10 +301,10 @@ class _Adoption:
         expected = predict_logits(engine, EncodedSplit(tokens, nothing, nothing), self.backbone.padding)
         if not np.isfinite(expected).all():
             raise BundleError(f"{self.adapter.folder}: its logits are not finite: the weights are damaged")
-        given = str(self.backbone.folder) if self.backbone.local else None
+        local_folder = str(self.backbone.folder) if self.backbone.local else None
         largest = 0.0
         for merge in (False, True)[: 1 + self.method.mergeable]:
-            options = LoadOptions(given, "cpu", "fp32", self.backbone.trust, merge)
+            options = LoadOptions(local_folder, "cpu", "fp32", self.backbone.trust, merge)
             loaded = Predictor.from_manifest(folder, manifest, options)
             found = loaded.predict_logits(PROBES, pairs)
             how = "merged into the weights" if merge else "beside the weights"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from textune.backbones import Backbone, load_classifier
-from textune.errors import BundleError, ModelError
+from textune.errors import BundleError, ModelError, flag
 from textune.methods.adopted import build_config as build_peft_config
 from textune.methods.peft_based import list_saved_modules
 from textune.peft_import.reader import WEIGHTS, ForeignAdapter
@@ -30,7 +30,7 @@ def load_by_peft(adapter: ForeignAdapter, backbone: Backbone, classes: int) -> t
     base_id = backbone.id
     model, new_modules = load_base(backbone, classes)
     needed = [f"{m}.{n}" for m in new_modules for n, _ in model.get_submodule(m).named_parameters(recurse=False)]
-    hint = "give the model that the adapter was trained on with --backbone"
+    hint = f"name the model that the adapter was trained on with {flag('backbone', '')}"
     try:
         plain: Any = peft.get_peft_model(model, build_peft_config(adapter.peft_type, dict(adapter.settings)))
     except Exception as error:  # peft passes on what torch and its own checks raise

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from textune.progress import format_seconds
+
 Floats = NDArray[np.float64]
 
 _LATER_GROWTH, _MOST_DOUBLINGS = 0.7, 4.0
@@ -37,6 +39,20 @@ class Forecast:
     settings: Mapping[str, Any]
     notes: tuple[str, ...] = ()
     rehearsed_seconds: float = 0.0
+
+    def __repr__(self) -> str:
+        needs = f"{format_seconds(self.run_seconds)}, {self.peak_memory_mb:,.0f} MB memory, {self.disk_mb:,.0f} MB disk"
+        return f"Forecast({self.method} on {self.backbone}: {needs})"
+
+    def __str__(self) -> str:
+        """Return time, memory, disk and what could change them, in a few lines."""
+        lines = [
+            f"{self.method} on {self.backbone}",
+            f"time    {format_seconds(self.run_seconds)}, of which training {format_seconds(self.training_seconds)}",
+            f"memory  {self.peak_memory_mb:,.0f} MB at most",
+            f"disk    {self.disk_mb:,.0f} MB, {self.disk_while_training_mb:,.0f} MB while training",
+        ]
+        return "\n".join([*lines, *self.notes])
 
     @property
     def run_seconds(self) -> float:

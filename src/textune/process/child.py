@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from textune.errors import TextuneError
+from textune.errors import PYTHON, READER, TextuneError, in_shell
 from textune.process.interrupt import RunInterrupted, StopRequest
 
 _POLL_SECONDS = 0.2
@@ -40,7 +40,7 @@ def run_child(words: Sequence[str], *, quiet: bool = False, environment: Mapping
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=errors if quiet else None,
-                env=os.environ | dict(environment or {}),
+                env=os.environ | ({} if in_shell() else {READER: PYTHON}) | dict(environment or {}),
             )
             try:
                 code = _wait(process, stop)

@@ -107,6 +107,20 @@ class Comparison:
     machines: tuple[str, ...] = ()
     kept_layers: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        best = f"{self.best.name}, {self.figure} {self.best.value:.1%}"
+        return (
+            f"Comparison({plural(len(self.candidates), 'candidate')} on {self.rows:,} {self.split} rows, best: {best})"
+        )
+
+    def __str__(self) -> str:
+        """Return each candidate's figure, and the conclusions."""
+        lines = [
+            f"{c.name}: {self.figure} {c.value:.1%} (95% interval {c.interval.low:.1%} to {c.interval.high:.1%})"
+            for c in self.candidates
+        ]
+        return "\n".join([f"on {self.rows:,} {self.split} rows", *lines, *conclude(self)])
+
     @property
     def best(self) -> Candidate:
         """The candidate with the highest mean."""

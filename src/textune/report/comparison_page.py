@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from textune.bundle import check_writable
-from textune.errors import ConfigError
+from textune.errors import ConfigError, flag
 from textune.files import write_text_atomically
 from textune.report.card import escape_markdown
 from textune.report.comparison import COSTS, FRONTS, Candidate, Comparison, Pair, conclude, format_cost, note
@@ -122,12 +122,12 @@ def write_comparison(comparison: Comparison, folder: Path, version: str) -> Path
 
 def check_output(folder: Path) -> None:
     """Raise ConfigError where the folder cannot be written, or holds anything but an earlier comparison."""
-    check_writable(folder, "--output")
+    check_writable(folder, flag("output", ""))
     if not folder.is_dir():
         return
     if other_files := sorted({p.name for p in folder.iterdir()} - set(FILES)):
         names = ", ".join(other_files[:3])
-        raise ConfigError(f"{folder}: contains other files ({names})", hint="give --output a new folder")
+        raise ConfigError(f"{folder}: contains other files ({names})", hint=f"give {flag('output', '')} a new folder")
 
 
 def list_header(comparison: Comparison) -> tuple[str, ...]:

@@ -7,13 +7,15 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from textune.bundle import (
     PLAN,
     SETTINGS,
     SWEEP,
+    AnyRun,
     Manifest,
+    find_run,
     has_begun,
     lock_run,
     prepare_run_folder,
@@ -21,7 +23,7 @@ from textune.bundle import (
     refuse_exported,
 )
 from textune.config import RunConfig, build_config, load_settings
-from textune.errors import BundleError, DataError, TextuneError, show_command
+from textune.errors import BundleError, DataError, TextuneError, show_resume
 from textune.evaluation.text import percent
 from textune.files import read_json
 from textune.inference import Predictor
@@ -73,8 +75,12 @@ class Run:
         """Return a Predictor; options are those of `Predictor.load`."""
         return Predictor.load(self.folder, **options)
 
-    def predict(self, texts: Iterable[str], pairs: Iterable[str] | None = None) -> list[Any]:
-        """Return the label of each text, or a tuple of labels for multi-label runs.
+    @overload
+    def predict(self, texts: str, pairs: str | None = None) -> Any: ...
+    @overload
+    def predict(self, texts: Iterable[str], pairs: Iterable[str] | None = None) -> list[Any]: ...
+    def predict(self, texts: Iterable[str], pairs: Iterable[str] | None = None) -> Any:
+        """Return a list with the label of each text, or the label of one string; tuples of labels for several per text.
 
         pairs: the second texts, for runs on pairs.
         This loads the model at each call. Keep the result of `load()` for many calls.
@@ -174,17 +180,18 @@ def train_and_save(
     )
 
 
-def resume(run: str | Path, data: Any = None, *, progress: Progress | None = None, **settings: Any) -> Run:
+def resume(run: AnyRun, data: Any = None, *, progress: Progress | None = None, **settings: Any) -> Run:
     """Continue an interrupted run exactly from its last complete checkpoint.
 
+    run: its folder, or its name in the folder `runs`.
     data, test= and validation=: the data frames, if the run was started on data frames; else where the tables are now,
     as backbone= and init= for folders. trust: as for `train`; it is never taken from the run's own files.
     Raises BundleError if settings or data changed.
     """
-    folder, given = Path(run), settings | ({} if data is None else {"data": data})
-    check_resumable(given)
-    frames = {k: v for k, v in given.items() if not isinstance(v, str | Path)}
-    moved = {k: str(v) for k, v in given.items() if isinstance(v, str | Path)}
+    folder, sources = find_run(run), settings | ({} if data is None else {"data": data})
+    check_resumable(sources)
+    frames = {k: v for k, v in sources.items() if not isinstance(v, str | Path)}
+    moved = {k: str(v) for k, v in sources.items() if isinstance(v, str | Path)}
     progress = progress or open_progress()
     if not has_begun(folder):
         raise BundleError(
@@ -196,7 +203,7 @@ def resume(run: str | Path, data: Any = None, *, progress: Progress | None = Non
     if folder.resolve().parent.name == "trials" and (folder.resolve().parents[1] / SWEEP).is_file():
         raise BundleError(
             f"{folder}: is a trial of a search; only the search can resume it",
-            hint=f"resume the search: {show_command('resume', folder.parent.parent)}",
+            hint=f"resume the search: {show_resume(folder.parent.parent, search=True)}",
         )
     config = build_config(load_settings(folder / SETTINGS))
     config = replace(config, name=folder.name, runs_dir=str(folder.parent))
@@ -208,7 +215,7 @@ def resume(run: str | Path, data: Any = None, *, progress: Progress | None = Non
             return load_run(folder)
         settings_then = {k: v for k, v in plan.get("settings", {}).items() if k != "trust"}  # stored by older versions
         refuse_changes("the settings", settings_then, config.identity())
-        config = find_places(config, plan, folder, given).replace(**moved)
+        config = find_places(config, plan, folder, sources).replace(**moved)
         try:
             prepared = prepare(config, progress, Shared(frames))
             manifest, training = train_and_save(prepared, folder, progress, plan)
@@ -229,9 +236,9 @@ def train_only(config: RunConfig, progress: Progress, frames: Mapping[str, Any])
     return folder
 
 
-def load_run(folder: str | Path) -> Run:
-    """Open a finished run without loading its model."""
-    folder = Path(folder)
+def load_run(folder: AnyRun) -> Run:
+    """Open a finished run without loading its model; folder: or its name in the folder `runs`."""
+    folder = find_run(folder)
     manifest = read_manifest(folder, verify=False)
     refuse_exported(folder, manifest)
     if manifest.imported and not manifest.metrics:

@@ -11,7 +11,7 @@ from typing import Any
 
 from textune.bundle import MANIFEST, PLAN, SETTINGS, SWEEP, read_manifest
 from textune.config import load_settings
-from textune.errors import DataError, TextuneError
+from textune.errors import DataError, TextuneError, show_command
 from textune.tasks import task_of
 
 _SWEEP_RESULT, _COMPARISON = "sweep.json", "compare.json"
@@ -57,7 +57,7 @@ def read_entry(path: Path) -> Entry | None:
         if (path / _COMPARISON).is_file():
             return Entry(path.name, str(path), "comparison", created=_changed(path / _COMPARISON))
         if (path / PLAN).is_file() or (path / SETTINGS).is_file():
-            state = f"interrupted: textune resume {path}"
+            state = f"interrupted: {show_command('resume', path)}"
             return Entry(path.name, str(path), "run", **_read_settings(path), created=_changed(path), state=state)
     except (TextuneError, OSError, KeyError, TypeError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -86,7 +86,7 @@ def _read_run(path: Path) -> Entry:
 def _read_sweep(path: Path) -> Entry:
     settings: dict[str, Any] = _read_settings(path, SWEEP)
     if not (path / _SWEEP_RESULT).is_file():
-        state = f"interrupted: textune resume {path}"
+        state = f"interrupted: {show_command('resume', path)}"
         return Entry(path.name, str(path), "sweep", **settings, created=_changed(path), state=state)
     content = json.loads((path / _SWEEP_RESULT).read_text(encoding="utf-8"))
     winner = _read_run(path / str(content["winner"]["run"]))

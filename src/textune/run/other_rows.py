@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from textune.bundle import Manifest, check_writable
+from textune.bundle import AnyRun, Manifest, check_writable, find_run, read_manifest
 from textune.config import RunConfig, build_config
 from textune.data import Examples, NamedColumns, Table, build_labelled, describe_near, read_table
-from textune.errors import BundleError
+from textune.errors import BundleError, flag, note
 from textune.evaluation import SeenRows
 from textune.files import write_text_atomically
 from textune.inference import Predictor
@@ -43,7 +42,7 @@ class Measured:
 
 
 def evaluate(
-    run: str | Path,
+    run: AnyRun,
     data: Any,
     *,
     device: str = "auto",
@@ -53,6 +52,7 @@ def evaluate(
 ) -> AnyEvaluation:
     """Measure a finished run on other labelled rows and note that these rows were read.
 
+    run: a folder, a `Run`, or the name of a run in the folder `runs`.
     settings: text=, label=, sample= and so on; backbone= and trust= as for `Predictor.load`.
     output: an empty or new folder for the figures and the predictions.
     A SeenRowsWarning tells of rows that the run was trained on; `seen` of what is returned has their counts, and
@@ -60,15 +60,16 @@ def evaluate(
     """
     place = None if output is None else check_output(output)
     config = build_config(settings)
+    folder = find_run(run)
+    examples = read_labelled(read_manifest(folder, verify=False), data, config)  # refused before the model is loaded
     predictor = Predictor.load(
-        run, backbone=config.model.backbone, device=device, precision=precision, trust=config.model.trust
+        folder, backbone=config.model.backbone, device=device, precision=precision, trust=config.model.trust
     )
-    examples = read_labelled(predictor, data, config)
-    measured = measure_rows(predictor, examples, Path(run), place)
+    measured = measure_rows(predictor, examples, folder, place)
     if measured.seen.seen or not measured.seen.checked:
-        warnings.warn("; ".join(measured.seen.describe()), SeenRowsWarning, stacklevel=2)
+        note("; ".join(measured.seen.describe()), SeenRowsWarning)
     if measured.unwritten is not None:
-        warnings.warn(f"{measured.unwritten}; output=FOLDER keeps the results elsewhere", NotNotedWarning, stacklevel=2)
+        note(f"{measured.unwritten}; output=FOLDER keeps the results elsewhere", NotNotedWarning)
     return measured.evaluation
 
 
@@ -130,8 +131,8 @@ def check_output(output: str | Path) -> Path:
     """Return the folder for results; raise BundleError or ConfigError if it has files or cannot be written."""
     folder = Path(output)
     if folder.is_symlink() or folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-        raise BundleError(f"{folder}: already exists and is not empty", hint="choose another output folder")
-    check_writable(folder, "output")
+        raise BundleError(f"{folder}: already exists and is not empty", hint=f"choose another {flag('output', '')}")
+    check_writable(folder, flag("output", ""))
     return folder
 
 
@@ -143,9 +144,9 @@ def _write_results(folder: Path, measured: Measured, predictor: Predictor, examp
     write_text_atomically(folder / METRICS, text + "\n")
 
 
-def read_labelled(predictor: Predictor, data: Any, config: RunConfig) -> Examples:
-    """Read a labelled table for a finished run, with the run's columns where the table has them."""
-    return label_table(predictor.manifest, read_table(data, read_options(config.data)), config)
+def read_labelled(manifest: Manifest, data: Any, config: RunConfig) -> Examples:
+    """Read a labelled table for the run of a manifest, with the run's columns where the table has them."""
+    return label_table(manifest, read_table(data, read_options(config.data)), config)
 
 
 def label_table(manifest: Manifest, table: Table, config: RunConfig) -> Examples:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from textune.backbones import find_embedded, recall_local
+from textune.bundle import SWEEP
 from textune.config import RunConfig
-from textune.errors import BundleError, ConfigError, TextuneError, show_command, suggest
+from textune.errors import BundleError, ConfigError, TextuneError, show_resume, suggest
 
 PLACED = ("data", "validation", "test", "fixes", "backbone", "init")
 """The settings that may name a file or a folder."""
@@ -65,7 +66,7 @@ def refuse_missing(config: RunConfig, folder: Path, frames: Collection[str]) -> 
 def _report_missing(name: str, path: str, folder: Path) -> BundleError:
     return BundleError(
         f"{folder}: {name}={path} no longer exists",
-        hint=f"say where it is now: {show_command('resume', folder)} {name}=PATH",
+        hint=f"say where it is now: {show_resume(folder, search=(folder / SWEEP).is_file(), **{name: 'PATH'})}",
     )
 
 
@@ -111,4 +112,5 @@ def check_resumable(settings: Mapping[str, Any]) -> None:
 def add_trust(error: TextuneError, trust: str | None) -> None:
     """Complete the command of an error's hint: trust holds for one call, so that a resumed run needs it again."""
     if trust is not None and error.hint and "textune resume " in error.hint and " trust=" not in error.hint:
-        error.hint = f"{error.hint} {shlex.quote(f'trust={trust}')}"
+        hint = error.hint.replace("), or in a shell: textune resume ", f", {trust=}), or in a shell: textune resume ")
+        error.hint = f"{hint} {shlex.quote(f'trust={trust}')}"

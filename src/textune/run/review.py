@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from textune.data import Examples, Labels
 from textune.data.fixes import CORRECT, KEY, ROW, TABLE, TEXT, TEXT_PAIR, make_key, show_label
-from textune.errors import ConfigError
+from textune.errors import ConfigError, flag
 from textune.evaluation.doubtful import Doubt, find_doubtful
 from textune.evaluation.text import percent
 from textune.files import write_text_atomically
@@ -52,7 +52,7 @@ def check_review_path(path: str | Path, *, overwrite: bool) -> Path:
     if not place.parent.is_dir():
         raise ConfigError(f"{place}: its folder does not exist", hint=f"make it: mkdir -p {place.parent}")
     if place.exists() and not overwrite:
-        raise ConfigError(f"{place}: already exists", hint="choose another name, or add --overwrite")
+        raise ConfigError(f"{place}: already exists", hint=f"choose another name, or add {flag('overwrite')}")
     return place
 
 

@@ -14,6 +14,7 @@ from textune.backbones.checks import refuse_other_config
 from textune.bundle import (
     Manifest,
     check_writable,
+    find_run,
     lock_run,
     name_run,
     prepare_run_folder,
@@ -61,8 +62,10 @@ def adopt_init(config: RunConfig) -> RunConfig:
     if config.model.init is None:
         resolve(choose_method(config), config.method.options)  # raises before anything is read
         return fill_in_model(config)
-    manifest = read_manifest(config.model.init)
-    refuse_exported(config.model.init, manifest)
+    run = find_run(config.model.init)
+    config = config.replace(init=str(run))
+    manifest = read_manifest(run)
+    refuse_exported(run, manifest)
     if config.method.options and dict(config.method.options) != dict(manifest.method_options):
         raise ConfigError("init= goes on with the method of its run; leave method.* out")
     if config.method.name not in (None, manifest.method):
@@ -79,7 +82,7 @@ def adopt_init(config: RunConfig) -> RunConfig:
         found = resolve_backbone(backbone, trust=config.model.trust, sha256=base.sha256)
     else:
         found = resolve_same(backbone, base.id, base.sha256, trust=config.model.trust)
-    _refuse_other_parts(found, Path(config.model.init))
+    _refuse_other_parts(found, run)
     adopted = merge_settings(
         config.to_dict(),
         {

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from textune.errors import BundleError
+from textune.errors import BundleError, flag
 
 JOURNAL = "journal.log"
 
@@ -161,5 +161,5 @@ def _check(path: Path) -> None:
         if not is_intact:
             raise BundleError(
                 f"{path}: line {number} is damaged",
-                hint="restore the file from a copy, or start the search again with --overwrite",
+                hint=f"restore the file from a copy, or start the search again with {flag('overwrite')}",
             )

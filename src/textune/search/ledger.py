@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from textune.config import RunConfig
-from textune.errors import TrainingError
+from textune.errors import TrainingError, flag
 from textune.search.journal import COMPLETE, FAIL, JOURNAL, PRUNED, RUNNING, WAITING, Journal, JournalEntry
 from textune.search.settings import SweepSettings
 from textune.search.space import Point, settings_at
@@ -215,7 +215,7 @@ class Ledger:
             others = "" if len(failed) == len(self.trials) else ", and none was completed"
             raise TrainingError(
                 f"{count} trials failed{others}: {'; '.join(reasons[:3])}",
-                hint=f"see {self.folder / JOURNAL} for each trial; change the space, and add --overwrite",
+                hint=f"see {self.folder / JOURNAL} for each trial; change the space, and add {flag('overwrite')}",
             )
         return best
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from textune.errors import BundleError, TextuneError, show_command
+from textune.errors import BundleError, TextuneError, show_resume
 from textune.process.interrupt import RunInterrupted, StopRequest
 from textune.search.ledger import Ledger, Trial
 from textune.search.trial import DIED, INTERRUPTED, STOPPED, Bench, Job, Outcome, run_job
@@ -155,7 +155,7 @@ class _Pool:
         elif not self._all:
             raise TextuneError(
                 "every worker died twice; finished trials are kept",
-                hint="check the available memory; continue it with: " + show_command("resume", self._ledger.folder),
+                hint=f"check the available memory; continue it with: {show_resume(self._ledger.folder, search=True)}",
             )
 
     def _interrupt(self, stop: StopRequest) -> None:

@@ -16,7 +16,7 @@ from textune.bundle import SWEEP
 from textune.config import RunConfig, build_config, known_settings, list_stored, load_settings, option
 from textune.config.defaults import choose_method, fill_in_model
 from textune.config.values import coerce_option, coerce_value, show_value
-from textune.errors import ConfigError, TextuneError, suggest
+from textune.errors import ConfigError, TextuneError, in_shell, suggest
 from textune.files import write_text_atomically
 from textune.methods import resolve
 from textune.run.places import fix_places
@@ -149,6 +149,8 @@ def build_sweep(flat: Mapping[str, Any]) -> tuple[RunConfig, SweepSettings]:
     if not isinstance(raw_sweep, Mapping):
         problems.append(
             "nothing to try: add learning_rate=1e-3,5e-4, or in YAML sweep: {space: {learning_rate: [1e-3, 5e-4]}}"
+            if in_shell()
+            else "nothing to try: add several values, such as learning_rate=[1e-3, 5e-4]"
         )
         raw_sweep = {"space": {"learning_rate": [1e-3]}}
     if config.model.init is not None:

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from textune.bundle import SWEEP, has_begun, lock_run, prepare_run_folder
-from textune.config import RunConfig, build_config, list_call_words
-from textune.errors import BundleError, ConfigError, DataError, show_command
+from textune.bundle import SWEEP, find_run, has_begun, lock_run, prepare_run_folder
+from textune.config import RunConfig, build_config
+from textune.errors import BundleError, ConfigError, DataError, show_resume
 from textune.files import read_json, write_folder
 from textune.process.interrupt import RunInterrupted, StopRequest
 from textune.progress import Progress, open_progress
@@ -52,6 +52,17 @@ class Sweep:
     def report(self) -> Path:
         """The search's report, one HTML file."""
         return self.folder / "report.html"
+
+    def __repr__(self) -> str:
+        return f"Sweep({str(self.folder)!r}, {self._count()})"
+
+    def __str__(self) -> str:
+        """Return the number of trials and what won, in a few lines."""
+        return f"{self.folder}: {self._count()}\nwinner {self.winner}\nsearch report: {self.report}"
+
+    def _count(self) -> str:
+        trials = len(self.content["trials"])
+        return f"{trials} trial{'' if trials == 1 else 's'}"
 
 
 def sweep(data: Any = None, *, overwrite: bool = False, progress: Progress | None = None, **settings: Any) -> Sweep:
@@ -101,8 +112,8 @@ def resume_sweep(folder: str | Path, *, progress: Progress | None = None, **sett
     """
     check_resumable(settings)
     frames = {k: v for k, v in settings.items() if not isinstance(v, str | Path)}
-    given = {k: str(v) for k, v in settings.items() if isinstance(v, str | Path)}
-    folder = Path(folder)
+    moved = {k: str(v) for k, v in settings.items() if isinstance(v, str | Path)}
+    folder = find_run(folder)
     progress = progress or open_progress()
     if not (folder / SWEEP).is_file():
         raise BundleError(f"{folder}: is not a search", hint="give the folder of a search")
@@ -110,9 +121,9 @@ def resume_sweep(folder: str | Path, *, progress: Progress | None = None, **sett
         if (folder / SUMMARY).is_file():
             progress.say(f"{folder}: this sweep is already finished")
             return load_sweep(folder)
-        config, search = read_sweep(folder, given)
+        config, search = read_sweep(folder, moved)
         config = replace(config, name=folder.name, runs_dir=str(folder.parent))
-        started = read_started(folder, config, given)
+        started = read_started(folder, config, moved)
         refuse_missing(config, folder, frames)
         bench = Bench(frames)
         first, search = _inspect_data(config, search, bench, progress)
@@ -121,7 +132,7 @@ def resume_sweep(folder: str | Path, *, progress: Progress | None = None, **sett
 
 def load_sweep(folder: str | Path) -> Sweep:
     """Open a finished search."""
-    folder = Path(folder)
+    folder = find_run(folder)
     content = read_json(folder / SUMMARY, "the sweep's summary")
     return Sweep(folder, content, load_run(folder / "winner"))
 
@@ -250,7 +261,7 @@ def _finish(
             shutil.copytree(trial_folder, partial, ignore=shutil.ignore_patterns(".lock"), dirs_exist_ok=True)
     try:
         if has_begun(winner):
-            return resume(winner, progress=progress, **_list_given(config, best, bench))
+            return resume(winner, progress=progress, **_list_sources(config, best, bench))
         shutil.rmtree(winner, ignore_errors=True)
         settings = settings_at(config.to_dict(), best.point) | {"name": winner.name, "runs_dir": str(folder)}
         return train_config(build_config(settings), progress=progress, frames=bench.frames)
@@ -262,7 +273,7 @@ def _finish(
         ) from error
 
 
-def _list_given(config: RunConfig, best: Trial, bench: Bench) -> dict[str, Any]:
+def _list_sources(config: RunConfig, best: Trial, bench: Bench) -> dict[str, Any]:
     """Return what the winner is resumed with: where its files are now, the data frames, and trust."""
     named = {name: value for name, value in config.to_dict().items() if name in ("data", "validation", "test", "trust")}
     if "backbone" not in best.point:
@@ -271,4 +282,4 @@ def _list_given(config: RunConfig, best: Trial, bench: Bench) -> dict[str, Any]:
 
 
 def _continue(folder: Path, config: RunConfig) -> str:
-    return f"continue it with: {show_command('resume', folder, *list_call_words(config))}"
+    return f"continue it with: {show_resume(folder, search=True, trust=config.model.trust)}"

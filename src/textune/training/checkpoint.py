@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from textune.errors import BundleError, show_command
+from textune.errors import BundleError, flag, show_resume
 from textune.files import PARTIAL, flush, hash_file, read_json, remove_folder, write_folder
 
 _FILES = ("trainable.safetensors", "optimizer.safetensors", "random.safetensors")
@@ -91,7 +91,7 @@ def save_checkpoint(
         ):
             raise BundleError(
                 f"{folder}: the disk is full; the checkpoint at step {state.step} was not saved, older ones are intact",
-                hint=f"free some space, then: {show_command('resume', folder.parent)}",
+                hint=f"free some space, then: {show_resume(folder.parent)}",
             ) from error
         raise
     return target
@@ -141,7 +141,7 @@ def load_checkpoint(
         _load_into(path, model, optimizer)
         return state
     if checkpoints:
-        raise BundleError(f"{folder}: every checkpoint is damaged", hint="train again with --overwrite")
+        raise BundleError(f"{folder}: every checkpoint is damaged", hint=f"train again with {flag('overwrite')}")
     return None
 
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from textune.config import TrainingConfig
 from textune.engine import is_out_of_memory, predict_logits
 from textune.engine.budget import MOST_TOKENS
-from textune.errors import TrainingError, show_command
+from textune.errors import TrainingError, show_resume
 from textune.process.interrupt import RunInterrupted, StopRequest
 from textune.progress import Progress
 from textune.tasks import Objective, Task, default_task
@@ -380,7 +380,7 @@ class Trainer:
         raise RunInterrupted(
             f"stopped at step {step} of {self.total_steps}; checkpoint saved",
             signal_number,
-            hint=f"continue it with: {show_command('resume', self._folder)}",
+            hint=f"continue it with: {show_resume(self._folder)}",
         )
 
     def _finish(self, state: CheckpointState, *, paused: bool = False) -> TrainingResult:

@@ -1,0 +1,142 @@
+"""`textune.export`: a run in a form that other tools load."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from textune.bundle import EXPORTED_FORMS, AnyRun, find_run, read_manifest
+from textune.errors import ConfigError, flag, suggest
+from textune.files import hold_place
+from textune.progress import Progress, open_progress
+
+if TYPE_CHECKING:
+    from textune.export.onnx import Quality
+
+MERGED, QUANTIZED = "merged", "onnx-int8"
+FORMS = (MERGED, *EXPORTED_FORMS)
+_LOADING = ("backbone", "trust")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An export on the disk. quality: of int8, where it was evaluated. losses: how a merged model differs."""
+
+    folder: Path
+    form: str
+    quality: Quality | None = None
+    losses: str | None = None
+
+
+def export(
+    run: AnyRun,
+    output: str | Path | None = None,
+    *,
+    to: str = MERGED,
+    data: Any = None,
+    force: bool = False,
+    overwrite: bool = False,
+    **loading: Any,
+) -> Path:
+    """Write a run in another form, checked by loading it again; return the new folder.
+
+    run: a folder, a `Run`, or the name of a run in the folder `runs`. output: default: RUN-FORM, beside the run.
+    to: "merged" for transformers, "onnx" or "onnx-int8" for onnxruntime alone. overwrite: replace an earlier export.
+    data, force: of onnx-int8: labelled rows to evaluate it on (default: the run's validation rows); accept a model that
+    is less accurate or could not be evaluated.
+    loading: backbone= and trust= as for `textune.load`.
+    Raises ConfigError or BundleError before the model is loaded where the call cannot succeed.
+    """
+    wanted = check_request(to, data, force, loading)
+    return export_run(find_run(run), output, wanted, overwrite=overwrite).folder
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to export, checked by `check_request`."""
+
+    form: str
+    data: Any = None
+    force: bool = False
+    backbone: str | None = None
+    trust: str | None = None
+
+
+def check_request(to: str, data: Any, force: bool, loading: Mapping[str, Any]) -> Request:
+    """Return the request; raise ConfigError for an unknown form, and for options that do not apply to it."""
+    if to not in FORMS:
+        raise ConfigError(
+            f"{flag('to', str(to))}: unknown form{suggest(str(to), FORMS)}", hint=f"known: {', '.join(FORMS)}"
+        )
+    if to != QUANTIZED and (data is not None or force):
+        raise ConfigError(f"{flag('data', '')} and {flag('force')} only apply with {flag('to', QUANTIZED)}")
+    if wrong := [name for name in loading if name not in _LOADING]:
+        raise ConfigError(f"{wrong[0]}=: an export takes no such setting", hint="it takes backbone= and trust=")
+    backbone = loading.get("backbone")
+    return Request(to, data, force, None if backbone is None else str(backbone), loading.get("trust"))
+
+
+def export_run(
+    run: Path,
+    output: str | Path | None,
+    request: Request,
+    *,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Exported:
+    """Do what `export` does, and warn of what an export loses."""
+    from textune.export.marker import check_output
+
+    target = _default_target(run, request.form) if output is None else Path(output)
+    progress = progress or open_progress()
+    check_output(target, overwrite)
+    with hold_place(target):
+        if request.form == MERGED:
+            return _export_merged(run, target, request, overwrite, progress)
+        return _export_onnx(run, target, request, overwrite, progress)
+
+
+def _default_target(run: Path, form: str) -> Path:
+    """Return the folder beside the run, also for a run that is named by . or .. alone."""
+    folder = run if run.name not in ("", "..") else run.resolve()
+    return folder.parent / f"{folder.name}-{form}"
+
+
+def _export_merged(run: Path, target: Path, request: Request, overwrite: bool, progress: Progress) -> Exported:
+    from textune.export.merged import describe_losses, export_merged
+
+    export_merged(run, target, backbone=request.backbone, overwrite=overwrite, trust=request.trust)
+    losses = describe_losses(read_manifest(run, verify=False))
+    if losses:
+        progress.warn(losses)
+    return Exported(target, request.form, losses=losses)
+
+
+def _export_onnx(run: Path, target: Path, request: Request, overwrite: bool, progress: Progress) -> Exported:
+    from textune.export.onnx import export_onnx
+    from textune.inference import LoadOptions
+
+    examples = None
+    if request.data is not None:
+        from textune.config import build_config
+        from textune.run.other_rows import read_labelled
+
+        rows = read_labelled(read_manifest(run, verify=False), request.data, build_config({}))
+        named = isinstance(request.data, str | Path)
+        examples = rows, f"rows of {Path(request.data).name if named else 'the data frame'}"
+    quality = export_onnx(
+        run,
+        target,
+        form=request.form,
+        measure_on=examples,
+        force=request.force,
+        backbone=LoadOptions(request.backbone, trust=request.trust),
+        overwrite=overwrite,
+    )
+    if request.form == QUANTIZED and quality is None:
+        progress.warn("int8 was not evaluated: there are no validation rows")
+    elif quality is not None and not quality.accepted:
+        progress.warn(f"int8 is less accurate: {quality.describe()}")
+    return Exported(target, request.form, quality=quality)
