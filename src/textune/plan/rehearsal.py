@@ -8,7 +8,7 @@ grows with the rows is extrapolated.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -30,6 +30,7 @@ from textune.plan.forecast import (
     time_growing,
 )
 from textune.plan.head import rehearse_head
+from textune.plan.load import describe_load, measure_load, read_times
 from textune.progress import Progress
 from textune.run.calibrate import Calibration
 from textune.run.costs import peak_memory_mb
@@ -59,7 +60,7 @@ def rehearse(config: RunConfig, folder: Path, seconds: float, launched: float, p
 
     Raises what the run would raise before training: ConfigError, DataError, ModelError.
     """
-    parts = {"start": time.time() - launched}
+    parts, before = {"start": time.time() - launched}, read_times()
     prepared, parts["prepare"] = _time(lambda: prepare(adopt_init(config), progress))
     rehearsal, parts["load"] = _time(lambda: _open(prepared, folder, progress))
     trainer, every, frozen = rehearsal.trainer, rehearsal.trainer.eval_every, rehearsal.frozen
@@ -87,6 +88,7 @@ def rehearse(config: RunConfig, folder: Path, seconds: float, launched: float, p
     del rehearsal, trainer, frozen  # a run also frees what it trained before it measures
     measure = _Measuring(prepared, folder, manifest, progress)
     parts["measure"] = measure.forecast(per_row, _SHARES["measure"] * seconds)
+    load = measure_load(before, read_times())
     # Two checkpoints exist while the next one, or the bundle, is written.
     peak_disk_mb = max(min(saves, 3) * checkpoint_mb, min(saves, 2) * checkpoint_mb + bundle_mb)
     return Forecast(
@@ -99,7 +101,8 @@ def rehearse(config: RunConfig, folder: Path, seconds: float, launched: float, p
         trainable_parameters=manifest.trainable_parameters,
         total_parameters=manifest.total_parameters,
         settings=settings,
-        notes=tuple(_list_notes(prepared)),
+        notes=tuple(_list_notes(prepared, load)),
+        load=load,
         rehearsed_seconds=time.time() - launched,
     )
 
@@ -338,7 +341,6 @@ def _list_settings(rehearsal: _Rehearsal) -> dict[str, Any]:
     }
 
 
-def _list_notes(prepared: Prepared) -> Sequence[str]:
-    if prepared.config.training.patience is not None:
-        return ["patience= may stop the training early"]
-    return []
+def _list_notes(prepared: Prepared, load: Mapping[str, float] | None) -> list[str]:
+    early = None if prepared.config.training.patience is None else "patience= may stop the training early"
+    return [note for note in (describe_load(load), early) if note]
