@@ -276,7 +276,8 @@ def _converse(predictor: Predictor, probabilities: bool) -> None:
     typer.echo("type a text and press Enter; an empty line or Ctrl-D quits", err=True)
     while True:
         try:
-            text = input("> ")
+            typer.echo("> ", nl=False)
+            text = input()
         except EOFError:
             return
         if not text.strip():
