@@ -40,7 +40,9 @@ from textune.run.prepare import Prepared, prepare
 from textune.run.save import save
 from textune.run.start import adopt_init
 from textune.run.tables import PreparedData
+from textune.tokens.batches import EncodedSplit
 from textune.training.checkpoint import CheckpointState
+from textune.training.head import MOST_ROWS, choose_rows
 
 if TYPE_CHECKING:
     from textune.tokens import Tokenized
@@ -66,7 +68,7 @@ def rehearse(config: RunConfig, folder: Path, seconds: float, launched: float, p
     trainer, every, frozen = rehearsal.trainer, rehearsal.trainer.eval_every, rehearsal.frozen
     each = _rehearse_evaluation(rehearsal, _SHARES["evaluation"] * seconds)
     spent, training_mb = _rehearse_steps(rehearsal, _SHARES["steps"] * seconds)
-    parts["head"] = rehearse_head(prepared, rehearsal.opened.network, _SHARES["head"] * seconds)
+    parts["head"], head = rehearse_head(prepared, rehearsal.opened.network, _SHARES["head"] * seconds)
     parts |= {"frozen": frozen.forecast(_SHARES["frozen"] * seconds), "steps": spent}
     evaluations = max(count_evaluations(trainer.total_steps, every), 1)
     tuning = prepared.task.tunes
@@ -86,7 +88,7 @@ def rehearse(config: RunConfig, folder: Path, seconds: float, launched: float, p
     settings = _list_settings(rehearsal)
     per_row = each / len(prepared.validation) if prepared.validation is not None else _SECONDS_PER_ROW
     del rehearsal, trainer, frozen  # a run also frees what it trained before it measures
-    measure = _Measuring(prepared, folder, manifest, progress)
+    measure = _Measuring(prepared, head, folder, manifest, progress)
     parts["measure"] = measure.forecast(per_row, _SHARES["measure"] * seconds)
     load = measure_load(before, read_times())
     # Two checkpoints exist while the next one, or the bundle, is written.
@@ -263,9 +265,13 @@ def _save(rehearsal: _Rehearsal, folder: Path, progress: Progress) -> Manifest:
 
 @dataclass(frozen=True)
 class _Measuring:
-    """The evaluation of the saved run and its baselines, on parts of the rows."""
+    """The evaluation of the saved run and its baselines, on parts of the rows.
+
+    head: solved, as the run's own will be where that serves a baseline, too.
+    """
 
     prepared: Prepared
+    head: SolvedHead
     folder: Path
     manifest: Manifest
     progress: Progress
@@ -280,8 +286,13 @@ class _Measuring:
         return extrapolate(first, small, large, (few, many, rows))
 
     def _run(self, share: float) -> float:
-        part = replace(self.prepared, data=_take_part(self.prepared.data, share))
-        training = Training(0.0, SolvedHead())
+        train = self.prepared.train
+        # A baseline may solve its head on training rows, up to a limit: parts of the rows that it will take.
+        count = max(round(share * min(len(train), MOST_ROWS)), min(_FEW_ROWS, len(train)))
+        features = choose_rows(train.targets, count, self.prepared.config.training.seed)
+        tokens = EncodedSplit(train.tokens.take(features), train.targets[features], train.source_rows[features])
+        part = replace(self.prepared, data=_take_part(self.prepared.data, share), train=tokens)
+        training = Training(0.0, self.head)
         return _time(lambda: evaluate(part, training, self.folder, self.manifest, self.progress))[1]
 
 
