@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from textune.cli.allocator import open_tuned_progress
+from textune.cli.completion import complete_setting
 from textune.cli.output import JSON_HELP, gather_settings, print_json, print_table
 
 if TYPE_CHECKING:
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
 def plan(
     data: str = typer.Argument(..., metavar="DATA", help="A table, as for train, or a YAML file of settings."),
     settings: list[str] = typer.Argument(
-        None, metavar="[KEY=VALUE]...", help="methods=lora,head backbones=..., and any setting of train."
+        None,
+        metavar="[KEY=VALUE]...",
+        help="methods=lora,head backbones=..., and any setting of train.",
+        autocompletion=complete_setting,
     ),
     seconds: float = typer.Option(
         None, "--seconds", min=0.5, help="Seconds per rehearsal, without loading and saving; default: 6."

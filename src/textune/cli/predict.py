@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from textune.cli.completion import complete_run
 from textune.cli.output import (
     DEVICE_HELP,
     JSON_HELP,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def predict(
-    run: str | None = typer.Argument(None, metavar="RUN", help="A run folder."),
+    run: str | None = typer.Argument(None, metavar="RUN", help="A run folder.", autocompletion=complete_run),
     what: list[str] = typer.Argument(
         None, metavar="[TEXT|FILE|-] [KEY=VALUE]...", help="Texts, one file, or - for stdin."
     ),
