@@ -21,6 +21,7 @@ ASKED = {
     "plan d.csv learn": ["learning_rate="],
     "predict ": ["runs/demo", "runs/search/winner"],
     "predict runs/d": ["runs/demo"],
+    "predict de": ["demo"],
     "predict --prob": ["--probabilities"],
     "evaluate runs/de": ["runs/demo"],
     "export ./runs/d": ["./runs/demo"],

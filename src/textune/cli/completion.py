@@ -52,7 +52,8 @@ def _list_folders(incomplete: str) -> list[Path]:
 
 
 def _match(incomplete: str, runs: list[Path]) -> list[str]:
-    """Return the runs whose path begins like a word."""
+    """Return the paths that begin like a word, and the names of runs in runs/ that do."""
     start = incomplete.removeprefix("./")
     dots = incomplete[: len(incomplete) - len(start)]
-    return [f"{dots}{run}" for run in runs if str(run).startswith(start)]
+    names = [run.name for run in runs if incomplete and run.parent == Path("runs") and run.name.startswith(incomplete)]
+    return [f"{dots}{run}" for run in runs if str(run).startswith(start)] + names
