@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from textune.cli.quiet import OwnLines
 from textune.run import Run
 from tiny import FAST, as_words, call_in_subprocess
 
@@ -97,6 +101,56 @@ def test_only_own_lines_are_shown(name: str, place: Path, noisy: str) -> None:
         assert not [line for line in stream.splitlines() if any(word in line for word in _FOREIGN)]
     if name in ("train", "compare", "sweep"):
         assert "training loss" in done.stderr or "rows: " in done.stderr or name == "sweep", "its own lines are shown"
+
+
+class Wrapper:
+    """A stream that passes on what is written to it."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return int(self._stream.write(text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+_WAYS_TO_PRINT = {
+    "print": "print('LINE', file=stream)",
+    "write": "stream.write('LINE')",
+    "typer": "import typer; typer.echo('LINE', file=stream)",
+    "rich": "from rich.console import Console; Console(file=stream).print('LINE')",
+    "function": "def show(): stream.write('LINE')\nshow()",
+}
+
+
+@pytest.mark.parametrize("way", _WAYS_TO_PRINT)
+@pytest.mark.parametrize("wrap", [False, True])
+@pytest.mark.parametrize("module", ["textune", "textune.cli.train", "noisy", "textunes", "transformers.utils.logging"])
+def test_a_line_is_that_of_who_prints_it(module: str, wrap: bool, way: str) -> None:
+    target = io.BytesIO()
+    own = OwnLines(target, encoding="utf-8", write_through=True)
+    exec(_WAYS_TO_PRINT[way], {"__name__": module, "stream": Wrapper(own) if wrap else own})
+    assert (b"LINE" in target.getvalue()) == (module.partition(".")[0] == "textune")
+
+
+def test_bars_of_a_thread_are_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    from textune.progress import Rich
+
+    target = io.BytesIO()
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", OwnLines(target, encoding="utf-8", write_through=True))
+    progress = Rich()
+    with progress.task("training", 3) as task:
+        before = target.tell()
+        time.sleep(0.5)  # drawn by the thread alone
+        assert target.tell() > before
+        task.advance()
+        exec("print('LINE', file=stream)", {"__name__": "noisy", "stream": sys.stderr})
+        progress.say("a line of ours")
+    assert b"LINE" not in target.getvalue() and b"a line of ours" in target.getvalue()
 
 
 @pytest.mark.parametrize("word", ["--debug", "--verbose"])

@@ -78,9 +78,10 @@ class OwnLines(io.TextIOWrapper):
 
 
 def _is_own(frame: FrameType | None) -> bool:
+    """Return whether the code that prints is textune's, behind streams that pass on and libraries that print."""
     while frame is not None:
         package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
-        if package not in _PRINTERS:
+        if package not in _PRINTERS and frame.f_code.co_name not in ("write", "writelines"):
             return package in ("textune", "threading")  # a live bar is drawn by a thread of rich
         frame = frame.f_back
     return False
