@@ -6,6 +6,7 @@ everything visible.
 
 from __future__ import annotations
 
+import inspect
 import io
 import logging
 import os
@@ -74,7 +75,8 @@ class OwnLines(io.TextIOWrapper):
 
     def write(self, text: str) -> int:
         """Write the text if the caller is textune, directly or through a library that prints for others."""
-        return super().write(text) if _is_own(sys._getframe(1)) else len(text)
+        here = inspect.currentframe()
+        return super().write(text) if here is not None and _is_own(here.f_back) else len(text)
 
 
 def _is_own(frame: FrameType | None) -> bool:
