@@ -22,11 +22,11 @@ def quiet_bitsandbytes() -> Iterator[None]:
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
     """Hide transformers' progress bars and its messages about new heads, and those of bitsandbytes."""
-    from huggingface_hub import utils as hub
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
     from transformers.utils import logging as messages
 
     verbosity, bars = messages.get_verbosity(), messages.is_progress_bar_enabled()
-    hub_bars = not hub.are_progress_bars_disabled()
+    hub_bars = not are_progress_bars_disabled()
     messages.set_verbosity_error()
     messages.disable_progress_bar()
     try:
@@ -37,6 +37,6 @@ def quiet_transformers() -> Iterator[None]:
         if bars:
             messages.enable_progress_bar()
         if not hub_bars:
-            hub.disable_progress_bars()
+            disable_progress_bars()
         elif not bars:
-            hub.enable_progress_bars()
+            enable_progress_bars()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
@@ -129,7 +129,7 @@ class CommandGroup(TyperGroup):
         if callback is not None and len(args) > 1:
             if args[1] not in SHELLS:
                 raise ConfigError(f"{args[0]} {args[1]}: not one of {', '.join(SHELLS)}")
-            callback(ctx, None, args[1])
+            callback(ctx, cast(Any, None), args[1])
         return super().parse_args(ctx, args)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
