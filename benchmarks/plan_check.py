@@ -4,7 +4,8 @@
 
 One line of JSON a run: forecast, reality and the error of each in percent. The machine should have nothing else to do.
 Time is from the start of the process to its end; peak memory is the process's own; the disk is looked at five times a
-second while the run trains. `--settings epochs=1` makes a short trial of it.
+second while the run trains. `--settings epochs=1` makes a short trial of it. `--busy 1` plans and trains beside a busy
+process; write that to results/plan_busy.jsonl.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,18 +40,32 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--only", nargs="*", default=list(RUNS), choices=list(RUNS))
-    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--seconds", type=float, help="per rehearsal; default: that of textune plan")
+    parser.add_argument("--busy", type=int, default=0, metavar="N", help="keep N processors busy meanwhile")
     parser.add_argument("--settings", nargs="*", default=[], help="key=value words for every run")
     arguments = parser.parse_args()
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     for name in arguments.only:
-        line = check(name, arguments.data, arguments.seconds, arguments.settings)
+        with keep_busy(arguments.busy):
+            line = check(name, arguments.data, arguments.seconds, arguments.settings) | {"busy": arguments.busy}
         with arguments.output.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(line) + "\n")
         print(json.dumps({"run": name, "error_percent": line["error_percent"]}), flush=True)
 
 
-def check(name: str, data: Path, seconds: float, settings: list[str]) -> dict[str, Any]:
+@contextmanager
+def keep_busy(processors: int) -> Iterator[None]:
+    """Let other programs compute for as long as the block takes."""
+    spinning = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(processors)]
+    try:
+        yield
+    finally:
+        for process in spinning:
+            process.kill()
+            process.wait()
+
+
+def check(name: str, data: Path, seconds: float | None, settings: list[str]) -> dict[str, Any]:
     """Forecast one run, trains it, and return both."""
     source, words = RUNS[name]
     table = [source]
@@ -61,7 +78,7 @@ def check(name: str, data: Path, seconds: float, settings: list[str]) -> dict[st
         # A cache of its own for both: tokenising is part of the time.
         environment = os.environ | {"TEXTUNE_CACHE": str(Path(place) / "cache")}
         told = [*table, *words, *settings, f"runs_dir={place}"]
-        command = [*TEXTUNE, "plan", *told, "--seconds", str(seconds), "--json"]
+        command = [*TEXTUNE, "plan", *told, "--json", *([] if seconds is None else ["--seconds", str(seconds)])]
         started = time.monotonic()
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment, check=True)
         planning = time.monotonic() - started
@@ -82,6 +99,8 @@ def check(name: str, data: Path, seconds: float, settings: list[str]) -> dict[st
         "error_percent": error,
         "parts": {part: round(value, 2) for part, value in forecast["seconds"].items()},
         "planning_seconds": round(planning, 1),
+        "load": forecast["load"],
+        "notes": forecast["notes"],
         "settings": forecast["settings"],
         "machine": f"{os.cpu_count()} processors, {platform.machine()}, {platform.system()}",
     }

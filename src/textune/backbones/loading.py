@@ -16,6 +16,7 @@ from textune.backbones.checks import check_loaded
 from textune.backbones.embedded import EMBEDDED, EmbeddedModel, find_embedded
 from textune.backbones.families import Family, families, guess_family
 from textune.backbones.pooling import Pooling, attach_pooling, pooling_settings
+from textune.backbones.quiet import quiet_transformers
 from textune.backbones.trust import is_trusted, list_weight_files, looks_like_path, refuse_untrusted
 from textune.errors import ConfigError, ModelError, suggest
 from textune.files import hash_file, read_json
@@ -283,34 +284,30 @@ def load_classifier(
     import transformers
     from safetensors import SafetensorError
 
-    transformers.utils.logging.disable_progress_bar()
-    previous = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity_error()
     label_names = dict(enumerate(labels))
     defaults = transformers.AutoConfig.for_model(backbone.config["model_type"])  # config.json may omit defaults
     settings: dict[str, Any] = {key: dropout for key in backbone.family.dropouts if hasattr(defaults, key)}
     if pooling is not None:
         settings |= pooling_settings(backbone.family, pooling)
     try:
-        model, info = getattr(transformers, model_class).from_pretrained(
-            str(backbone.folder),
-            num_labels=len(labels),
-            id2label=label_names,
-            label2id={name: i for i, name in label_names.items()},
-            dtype=torch.float32,
-            attn_implementation=backbone.family.attention or "sdpa",
-            local_files_only=True,
-            trust_remote_code=backbone.trusted,
-            use_safetensors=None if backbone.trusted else True,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,
-            **settings,
-            **(load_kwargs or {}),
-        )
+        with quiet_transformers():
+            model, info = getattr(transformers, model_class).from_pretrained(
+                str(backbone.folder),
+                num_labels=len(labels),
+                id2label=label_names,
+                label2id={name: i for i, name in label_names.items()},
+                dtype=torch.float32,
+                attn_implementation=backbone.family.attention or "sdpa",
+                local_files_only=True,
+                trust_remote_code=backbone.trusted,
+                use_safetensors=None if backbone.trusted else True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                **settings,
+                **(load_kwargs or {}),
+            )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"backbone {backbone.id}: its weights cannot be loaded: {error}") from error
-    finally:
-        transformers.logging.set_verbosity(previous)
     names = [name for name, _ in model.named_parameters()]
     check_loaded(backbone.id, backbone.family, info, names, random_weights)
     model.config.pad_token_id = backbone.pad_token_id

@@ -9,14 +9,16 @@ import sys
 from collections.abc import Sequence
 
 from textune.cli.environment import VERBOSE, tune_libraries
+from textune.cli.quiet import quiet_libraries, quiet_process, show_own_warnings
 from textune.cli.streams import BROKEN_PIPE, finish, guard_terminal, open_streams, report_output, say
-from textune.errors import PYTHON, READER, BundleError, ConfigError, Note, TextuneError, address_shell
+from textune.errors import PYTHON, READER, BundleError, ConfigError, TextuneError, address_shell
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit with 0, or with the error's exit code and its message on standard error.
 
-    `--debug` at any position shows tracebacks, and `--verbose` what is done for speed.
+    `--debug` at any position shows tracebacks, and `--verbose` what is done for speed; both also show what libraries
+    print.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
@@ -24,6 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.environ[VERBOSE] = "1"
     words = [word for word in words if word not in ("--debug", "--verbose")]
     open_streams()
+    if arguments is None and not debug and not os.environ.get(VERBOSE):
+        quiet_process()
     with address_shell(os.environ.get(READER) != PYTHON):
         code = finish(_run(words, debug))
     sys.exit(code)
@@ -42,8 +46,9 @@ def _run(words: list[str], debug: bool) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     guard_terminal()
     tune_libraries()
-    if not debug:
-        _quiet_libraries()
+    if not debug and not os.environ.get(VERBOSE):
+        quiet_libraries()
+    show_own_warnings()
     try:
         result = app(words, prog_name="textune", standalone_mode=False)
         return result if isinstance(result, int) else 0
@@ -110,22 +115,3 @@ def _report_bug(error: Exception, debug: bool) -> int:
     reason = str(error).splitlines()[0] if str(error) else ""
     say(f"error: this is a bug in textune: {type(error).__name__}: {reason}\n  --debug shows the traceback")
     return 70
-
-
-def _quiet_libraries() -> None:
-    """Silence the libraries' warnings and progress bars."""
-    import warnings
-
-    from textune.bundle import OldBundleWarning
-
-    def show(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
-        say(f"{'note' if issubclass(category, Note) else 'warning'}: {message}")
-
-    warnings.filterwarnings("ignore")
-    warnings.filterwarnings("once", category=OldBundleWarning)
-    warnings.filterwarnings("once", category=Note)
-    warnings.showwarning = show
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

@@ -6,11 +6,14 @@ from typing import Any
 
 import typer
 
+from textune.cli.completion import complete_method
 from textune.cli.output import JSON_HELP, print_facts, print_json, print_sentences, print_table
 
 
 def methods(
-    name: str | None = typer.Argument(None, metavar="[METHOD]", help="One method, with its options and limits."),
+    name: str | None = typer.Argument(
+        None, metavar="[METHOD]", help="One method, with its options and limits.", autocompletion=complete_method
+    ),
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
     """List the tuning methods, or show one of them.

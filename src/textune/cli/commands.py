@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from textune.cli.words import Flag, list_settings, translate_words
+from textune.errors import ConfigError, suggest
 
 SHOWN = (
     "text",
@@ -34,6 +35,8 @@ SHOWN = (
 )
 """The settings that matter most, for the help of train."""
 ALL_SETTINGS = "'textune settings' lists all of them."
+
+SHELLS = ("bash", "zsh", "fish")
 
 _GUESSES = {
     "fit": "textune train DATA",
@@ -82,9 +85,12 @@ class SettingsCommand(TyperCommand):
             if isinstance(p, TyperOption)
         ]
         settings = list_settings(self.name or "") if any("=" in a or a.startswith("--") for a in args) else []
-        return super().parse_args(
-            ctx, translate_words(args, flags, settings=settings, convert=not self.words_are_texts)
-        )
+        try:
+            args = translate_words(args, flags, settings=settings, convert=not self.words_are_texts)
+        except ConfigError:
+            if not ctx.resilient_parsing:  # what the shell completes is not whole yet
+                raise
+        return super().parse_args(ctx, args)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the options, and the settings below them."""
@@ -114,10 +120,20 @@ class TextCommand(SettingsCommand):
 class CommandGroup(TyperGroup):
     """All commands; a name of another tool's command is answered with the one that does it."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Install or show the completion of the shell that is named; without a name, typer finds it out."""
+        from typer.completion import install_callback, show_callback
+
+        callbacks = {"--install-completion": install_callback, "--show-completion": show_callback}
+        callback = callbacks.get(args[0]) if args else None
+        if callback is not None and len(args) > 1:
+            if args[1] not in SHELLS:
+                raise ConfigError(f"{args[0]} {args[1]}: not one of {', '.join(SHELLS)}")
+            callback(ctx, cast(Any, None), args[1])
+        return super().parse_args(ctx, args)
+
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Return the command that is meant; raise ConfigError naming it if it has another name."""
-        from textune.errors import ConfigError, suggest
-
         name = args[0]
         if name not in self.commands and not name.startswith("-"):
             visible = [key for key, command in self.commands.items() if not command.hidden]
@@ -127,11 +143,6 @@ class CommandGroup(TyperGroup):
                 raise ConfigError(f"no command '{name}': use {_GUESSES[name.lower()]}")
             raise ConfigError(f"no command '{name}'{suggest(name, visible)}", hint="textune --help lists the commands")
         return super().resolve_command(ctx, args)
-
-
-def complete_setting(incomplete: str) -> list[tuple[str, str]]:
-    """Return the settings that begin like a word, for the shell."""
-    return [(f"{name}=", text) for name, text in _settings() if name.startswith(incomplete)]
 
 
 def _settings() -> list[tuple[str, str]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 
+from textune.cli.completion import complete_run, complete_setting
 from textune.cli.output import (
     DEVICE_HELP,
     JSON_HELP,
@@ -18,9 +19,11 @@ from textune.cli.output import (
 
 
 def evaluate(
-    run: str = typer.Argument(..., metavar="RUN", help="A run folder."),
+    run: str = typer.Argument(..., metavar="RUN", help="A run folder.", autocompletion=complete_run),
     data: str = typer.Argument(..., metavar="DATA", help="A labelled table."),
-    settings: list[str] = typer.Argument(None, metavar="[KEY=VALUE]...", help="text=, label=, sample=, backbone=, ..."),
+    settings: list[str] = typer.Argument(
+        None, metavar="[KEY=VALUE]...", help="text=, label=, sample=, backbone=, ...", autocompletion=complete_setting
+    ),
     device: str = typer.Option("auto", "--device", help=DEVICE_HELP),
     output: Path = typer.Option(None, "--output", "-o", help="New folder for metrics.json and predictions.parquet."),
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
@@ -77,7 +80,7 @@ def evaluate(
 
 
 def report(
-    run: str = typer.Argument(..., metavar="RUN", help="A run folder."),
+    run: str = typer.Argument(..., metavar="RUN", help="A run folder.", autocompletion=complete_run),
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
     """Print a run's scores and the path of its HTML report."""

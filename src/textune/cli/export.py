@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from textune.cli.completion import complete_run
 from textune.cli.output import JSON_HELP, TEXT, next_command, print_json
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def export(
-    run: str = typer.Argument(..., metavar="RUN", help="A run folder."),
+    run: str = typer.Argument(..., metavar="RUN", help="A run folder.", autocompletion=complete_run),
     words: list[str] = typer.Argument(
         None, metavar="[FORM] [KEY=VALUE]...", help="The form, as --to; backbone=, trust="
     ),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from textune.cli.completion import complete_setting
 from textune.cli.output import JSON_HELP, gather_settings, print_facts, print_json, print_sentences
 
 if TYPE_CHECKING:
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
 
 def inspect(
     data: str = typer.Argument(..., metavar="DATA|RUN", help="A table as for train, or a run folder."),
-    settings: list[str] = typer.Argument(None, metavar="[KEY=VALUE]...", help="text=, label=, test=, max_length=, ..."),
+    settings: list[str] = typer.Argument(
+        None, metavar="[KEY=VALUE]...", help="text=, label=, test=, max_length=, ...", autocompletion=complete_setting
+    ),
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
     """Check data before training, or show what a run contains.

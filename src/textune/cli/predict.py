@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from textune.cli.completion import complete_run
 from textune.cli.output import (
     DEVICE_HELP,
     JSON_HELP,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def predict(
-    run: str | None = typer.Argument(None, metavar="RUN", help="A run folder."),
+    run: str | None = typer.Argument(None, metavar="RUN", help="A run folder.", autocompletion=complete_run),
     what: list[str] = typer.Argument(
         None, metavar="[TEXT|FILE|-] [KEY=VALUE]...", help="Texts, one file, or - for stdin."
     ),
@@ -288,7 +289,8 @@ def _converse(predictor: Predictor, probabilities: bool) -> None:
     typer.echo("type a text and press Enter; an empty line or Ctrl-D quits", err=True)
     while True:
         try:
-            text = input("> ")
+            typer.echo("> ", nl=False)
+            text = input()
         except EOFError:
             return
         if not text.strip():

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from textune.cli.allocator import open_tuned_progress, tune_child_processes
-from textune.cli.commands import complete_setting
+from textune.cli.completion import complete_setting
 from textune.cli.output import JSON_HELP, gather_settings, print_facts, print_json, print_run, summarise_run
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import typer
 
 from textune.cli.allocator import open_tuned_progress, tune_child_processes
 from textune.cli.catalogue import print_settings
-from textune.cli.commands import complete_setting
+from textune.cli.completion import complete_interrupted, complete_setting
 from textune.cli.output import (
     DEVICE_HELP,
     JSON_HELP,
@@ -47,7 +47,9 @@ def train(
 
 
 def resume(
-    run: str = typer.Argument(..., metavar="RUN", help="The folder of an interrupted run or sweep."),
+    run: str = typer.Argument(
+        ..., metavar="RUN", help="The folder of an interrupted run or sweep.", autocompletion=complete_interrupted
+    ),
     settings: list[str] = typer.Argument(
         None, metavar="[KEY=VALUE]...", help="Where something is now: data=, test=, validation=, backbone=; trust=."
     ),

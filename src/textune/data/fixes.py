@@ -162,8 +162,7 @@ def apply_fixes(
         more = f"\n  and {len(problems) - _MOST_SHOWN:,} more" if len(problems) > _MOST_SHOWN else ""
         raise DataError(
             "\n  ".join(problems[:_MOST_SHOWN]) + more,
-            hint="write the review file anew with textune errors, or correct these rows, or empty "
-            f"their {CORRECT}",
+            hint=f"write the review file anew with textune errors, or correct these rows, or empty their {CORRECT}",
         )
     column = pa.array(labels, pa.large_string())
     arrow = examples.arrow.set_column(examples.arrow.column_names.index("label"), "label", column)

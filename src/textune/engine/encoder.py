@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from textune.backbones.pooling import FIRST, MEAN, PoolingHook, find_body, find_pooling
+from textune.backbones.quiet import quiet_bitsandbytes
 from textune.engine.lora_op import FusedLinear, Part
 
 _KNOWN = (
@@ -89,7 +90,8 @@ class Encoder:
 
 def read_encoder(model: nn.Module, dtype: torch.dtype) -> Encoder:
     """Read a classifier, plain or wrapped by peft; raise NotLeanError for anything unknown in it."""
-    from peft import PeftModel, PeftModelForSequenceClassification
+    with quiet_bitsandbytes():
+        from peft import PeftModel, PeftModelForSequenceClassification
 
     if isinstance(model, PeftModel):
         if type(model) is not PeftModelForSequenceClassification or model.active_adapters != ["default"]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from textune.backbones import Backbone
 from textune.backbones.families import Family
+from textune.backbones.quiet import quiet_bitsandbytes
 from textune.errors import BundleError, ModelError
 from textune.methods.base import Method
 
@@ -47,11 +47,10 @@ class PeftMethod(Method):
 
     def apply(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> torch.nn.Module:
         """Wrap the model with peft; raise ModelError if peft finds nothing to adapt."""
-        quieten_bitsandbytes()
-        import peft
-
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), quiet_bitsandbytes():
+                import peft
+
                 # peft uses a deprecated property of transformers; users cannot fix that
                 warnings.simplefilter("ignore", FutureWarning)
                 wrapped: torch.nn.Module = peft.get_peft_model(
@@ -91,11 +90,6 @@ class PeftMethod(Method):
         unwrap_saved_modules(model)
         merged: torch.nn.Module = model.merge_and_unload()  # type: ignore[operator]
         return merged
-
-
-def quieten_bitsandbytes() -> None:
-    """Hide warnings about optional kernels from a hub. peft imports bitsandbytes whenever it is installed."""
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 class TargetMethod(PeftMethod):

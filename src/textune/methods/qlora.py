@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from textune.backbones.families import Family
+from textune.backbones.quiet import quiet_bitsandbytes
 from textune.config import option
 from textune.errors import MissingExtraError, ModelError
 from textune.methods.base import module_pattern, register
 from textune.methods.lora import Lora, LoraOptions
-from textune.methods.peft_based import quieten_bitsandbytes
 
 if TYPE_CHECKING:
     import torch
@@ -47,9 +47,9 @@ class QLora(Lora):
         import torch
         import transformers
 
-        quieten_bitsandbytes()
         settings = self._quantization_settings(family) | {"bnb_4bit_compute_dtype": torch.float32}
-        return {"quantization_config": transformers.BitsAndBytesConfig(**settings)}
+        with quiet_bitsandbytes():
+            return {"quantization_config": transformers.BitsAndBytesConfig(**settings)}
 
     def plain_load(self, family: Family) -> list[str]:
         """Return the quantization config: on fp32 weights the adapter would give other logits than in training."""

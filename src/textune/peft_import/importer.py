@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from textune.backbones import Backbone, find_embedded, remember_local, resolve_backbone
+from textune.backbones.quiet import quiet_bitsandbytes
 from textune.bundle import SETTINGS, Manifest, TextColumns, name_run, run_path
 from textune.config import RunConfig, build_config, write_settings
 from textune.config.defaults import choose_max_length
@@ -87,7 +88,7 @@ def import_adapter(
     adapter = read_adapter(Path(folder))
     target = _choose_target(adapter, config, output)
     base = _find_base(adapter, backbone, config.model.trust, progress)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), quiet_bitsandbytes():
         warnings.simplefilter("ignore")  # peft's, about what is checked here
         _Adoption(adapter, base, config, progress).write(target)
     remember_local(base)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import shutil
 import tempfile
 import time
@@ -26,26 +25,33 @@ from textune.plan.forecast import Forecast
 from textune.process.child import explain_failure, run_child
 from textune.progress import Progress, open_progress
 from textune.run.start import adopt_init, resolve_model
+from textune.run.tables import prepare_data
 
 _OF_ONE_METHOD = (ConfigError.exit_code, ModelError.exit_code, MissingExtraError.exit_code)
 """Exit codes of errors that another method may not have: a prompt, for example, leaves fewer tokens for the text."""
 REHEARSAL_SECONDS = 6.0
-BUSY = 0.5
-"""Load per core, from other programs, above which a forecast is said to be that of a busy machine."""
 
 
 def plan(
-    data: Any = None, *, seconds: float = REHEARSAL_SECONDS, progress: Progress | None = None, **settings: Any
+    data: Any = None,
+    text: Any = None,
+    label: Any = None,
+    *,
+    seconds: float = REHEARSAL_SECONDS,
+    progress: Progress | None = None,
+    **settings: Any,
 ) -> list[Forecast]:
     """Forecast time, memory and disk of runs, by rehearsing each for a few seconds; nothing stays on the disk.
 
-    data and settings as for `train`; methods=["lora", "head"], or "all", and backbones=[...] for several runs.
-    seconds: per rehearsal. Raises what `train` would raise before its first step.
+    data, text, label and settings as for `train`, but no data frames. The run that `train` would make is rehearsed, in
+    some 15 seconds on a few thousand short texts; methods=["lora", "head"], or "all", and backbones=[...] are several
+    runs, each of which takes as long again. seconds: per rehearsal, besides starting, loading and saving.
+    Raises what `train` would raise before its first step; a bad table is refused before anything is rehearsed.
     """
     progress = progress or open_progress()
-    if data is not None and not isinstance(data, str | Path):
-        raise ConfigError("a plan needs a table on the disk: it is rehearsed in another process", hint="save the table")
-    settings = ({} if data is None else {"data": str(data)}) | settings
+    _refuse_frames({"data": data} | {name: settings.get(name) for name in ("test", "validation")})
+    named = {"data": None if data is None else str(data), "text": text, "label": label}
+    settings = {name: value for name, value in named.items() if value is not None} | settings
     every = settings.get("methods") == "all"
     methods = [] if every else take_methods(settings)
     settings.pop("methods", None)
@@ -53,20 +59,19 @@ def plan(
     if not methods and not every and not settings.get("init"):
         methods = [choose_method(configured)]
     backbones: list[str | None] = [*split_list(settings.pop("backbones", None))] or [configured.model.backbone]
-    if busy := describe_load():
-        progress.warn(busy)
-    return plan_runs(list_plans(settings, methods, backbones, progress), seconds, progress, skip_failing=every)
+    configs = list_plans(settings, methods, backbones, progress)
+    prepare_data(configs[0])
+    return plan_runs(configs, seconds, progress, skip_failing=every)
 
 
-def describe_load() -> str | None:
-    """Return what makes a forecast too high: other programs that use the processors right now."""
-    try:
-        load, cores = os.getloadavg()[0], os.cpu_count() or 1
-    except (OSError, AttributeError):  # there is no such figure on this system
-        return None
-    if load < BUSY * cores:
-        return None
-    return f"this machine is busy (load {load:.1f} on {cores} cores): the forecast holds for this load"
+def _refuse_frames(sources: Mapping[str, Any]) -> None:
+    """Raise ConfigError for data that only this process has."""
+    for name, source in sources.items():
+        if source is not None and not isinstance(source, str | Path):
+            raise ConfigError(
+                f"{name}: a plan needs a table on the disk, since it is rehearsed in another process",
+                hint="save it, such as frame.to_csv('data.csv', index=False) or frame.write_csv('data.csv')",
+            )
 
 
 def list_plans(

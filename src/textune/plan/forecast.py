@@ -25,7 +25,8 @@ class Forecast:
     checkpoints, save, measure.
     disk_mb: of the finished run's folder; disk_while_training_mb: with checkpoints, plus one more if an older one stays
     the best.
-    notes: what could change the forecast. rehearsed_seconds: spent on the rehearsal.
+    notes: what could change the forecast. rehearsed_seconds: spent on the rehearsal. load: shares of the processors'
+    time that went to other programs and to nobody meanwhile, or None where the system does not say.
     """
 
     method: str
@@ -39,6 +40,7 @@ class Forecast:
     settings: Mapping[str, Any]
     notes: tuple[str, ...] = ()
     rehearsed_seconds: float = 0.0
+    load: Mapping[str, float] | None = None
 
     def __repr__(self) -> str:
         needs = f"{format_seconds(self.run_seconds)}, {self.peak_memory_mb:,.0f} MB memory, {self.disk_mb:,.0f} MB disk"

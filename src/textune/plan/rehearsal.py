@@ -8,7 +8,7 @@ grows with the rows is extrapolated.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -30,6 +30,7 @@ from textune.plan.forecast import (
     time_growing,
 )
 from textune.plan.head import rehearse_head
+from textune.plan.load import describe_load, measure_load, read_times
 from textune.progress import Progress
 from textune.run.calibrate import Calibration
 from textune.run.costs import peak_memory_mb
@@ -39,7 +40,9 @@ from textune.run.prepare import Prepared, prepare
 from textune.run.save import save
 from textune.run.start import adopt_init
 from textune.run.tables import PreparedData
+from textune.tokens.batches import EncodedSplit
 from textune.training.checkpoint import CheckpointState
+from textune.training.head import MOST_ROWS, choose_rows
 
 if TYPE_CHECKING:
     from textune.tokens import Tokenized
@@ -59,13 +62,13 @@ def rehearse(config: RunConfig, folder: Path, seconds: float, launched: float, p
 
     Raises what the run would raise before training: ConfigError, DataError, ModelError.
     """
-    parts = {"start": time.time() - launched}
+    parts, before = {"start": time.time() - launched}, read_times()
     prepared, parts["prepare"] = _time(lambda: prepare(adopt_init(config), progress))
     rehearsal, parts["load"] = _time(lambda: _open(prepared, folder, progress))
     trainer, every, frozen = rehearsal.trainer, rehearsal.trainer.eval_every, rehearsal.frozen
     each = _rehearse_evaluation(rehearsal, _SHARES["evaluation"] * seconds)
     spent, training_mb = _rehearse_steps(rehearsal, _SHARES["steps"] * seconds)
-    parts["head"] = rehearse_head(prepared, rehearsal.opened.network, _SHARES["head"] * seconds)
+    parts["head"], head = rehearse_head(prepared, rehearsal.opened.network, _SHARES["head"] * seconds)
     parts |= {"frozen": frozen.forecast(_SHARES["frozen"] * seconds), "steps": spent}
     evaluations = max(count_evaluations(trainer.total_steps, every), 1)
     tuning = prepared.task.tunes
@@ -85,8 +88,9 @@ def rehearse(config: RunConfig, folder: Path, seconds: float, launched: float, p
     settings = _list_settings(rehearsal)
     per_row = each / len(prepared.validation) if prepared.validation is not None else _SECONDS_PER_ROW
     del rehearsal, trainer, frozen  # a run also frees what it trained before it measures
-    measure = _Measuring(prepared, folder, manifest, progress)
+    measure = _Measuring(prepared, head, folder, manifest, progress)
     parts["measure"] = measure.forecast(per_row, _SHARES["measure"] * seconds)
+    load = measure_load(before, read_times())
     # Two checkpoints exist while the next one, or the bundle, is written.
     peak_disk_mb = max(min(saves, 3) * checkpoint_mb, min(saves, 2) * checkpoint_mb + bundle_mb)
     return Forecast(
@@ -99,7 +103,8 @@ def rehearse(config: RunConfig, folder: Path, seconds: float, launched: float, p
         trainable_parameters=manifest.trainable_parameters,
         total_parameters=manifest.total_parameters,
         settings=settings,
-        notes=tuple(_list_notes(prepared)),
+        notes=tuple(_list_notes(prepared, load)),
+        load=load,
         rehearsed_seconds=time.time() - launched,
     )
 
@@ -260,9 +265,13 @@ def _save(rehearsal: _Rehearsal, folder: Path, progress: Progress) -> Manifest:
 
 @dataclass(frozen=True)
 class _Measuring:
-    """The evaluation of the saved run and its baselines, on parts of the rows."""
+    """The evaluation of the saved run and its baselines, on parts of the rows.
+
+    head: solved, as the run's own will be where that serves a baseline, too.
+    """
 
     prepared: Prepared
+    head: SolvedHead
     folder: Path
     manifest: Manifest
     progress: Progress
@@ -277,8 +286,13 @@ class _Measuring:
         return extrapolate(first, small, large, (few, many, rows))
 
     def _run(self, share: float) -> float:
-        part = replace(self.prepared, data=_take_part(self.prepared.data, share))
-        training = Training(0.0, SolvedHead())
+        train = self.prepared.train
+        # A baseline may solve its head on training rows, up to a limit: parts of the rows that it will take.
+        count = max(round(share * min(len(train), MOST_ROWS)), min(_FEW_ROWS, len(train)))
+        features = choose_rows(train.targets, count, self.prepared.config.training.seed)
+        tokens = EncodedSplit(train.tokens.take(features), train.targets[features], train.source_rows[features])
+        part = replace(self.prepared, data=_take_part(self.prepared.data, share), train=tokens)
+        training = Training(0.0, self.head)
         return _time(lambda: evaluate(part, training, self.folder, self.manifest, self.progress))[1]
 
 
@@ -338,7 +352,6 @@ def _list_settings(rehearsal: _Rehearsal) -> dict[str, Any]:
     }
 
 
-def _list_notes(prepared: Prepared) -> Sequence[str]:
-    if prepared.config.training.patience is not None:
-        return ["patience= may stop the training early"]
-    return []
+def _list_notes(prepared: Prepared, load: Mapping[str, float] | None) -> list[str]:
+    early = None if prepared.config.training.patience is None else "patience= may stop the training early"
+    return [note for note in (describe_load(load), early) if note]

@@ -39,7 +39,7 @@ def run_child(words: Sequence[str], *, quiet: bool = False, environment: Mapping
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
-                stderr=errors if quiet else None,
+                stderr=errors if quiet else _find_standard_error(),
                 env=os.environ | ({} if in_shell() else {READER: PYTHON}) | dict(environment or {}),
             )
             try:
@@ -55,6 +55,14 @@ def run_child(words: Sequence[str], *, quiet: bool = False, environment: Mapping
         output.seek(0)
         errors.seek(0)
         return Finished(code, output.read(), errors.read())
+
+
+def _find_standard_error() -> int | None:
+    """Return the file number of what messages are printed to, which need not be 2."""
+    try:
+        return sys.stderr.fileno()
+    except (OSError, ValueError, AttributeError):
+        return None
 
 
 def _wait(process: subprocess.Popen[bytes], stop: StopRequest) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,21 @@ JOURNAL = "journal.log"
 
 WAITING, RUNNING, COMPLETE, PRUNED, FAIL = "waiting", "running", "complete", "pruned", "failed"
 _STATES = {"WAITING": WAITING, "RUNNING": RUNNING, "COMPLETE": COMPLETE, "PRUNED": PRUNED, "FAIL": FAIL}
+
+
+@contextmanager
+def _quiet_optuna() -> Iterator[None]:
+    """Hide Optuna's log lines and warnings for a while."""
+    import optuna
+
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        optuna.logging.set_verbosity(verbosity)
 
 
 class Journal:
@@ -31,18 +47,18 @@ class Journal:
         from optuna.storages import JournalStorage
         from optuna.storages.journal import JournalFileBackend
 
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
         path = folder / JOURNAL
         _repair(path)
         _check(path)
         self._storage = JournalStorage(JournalFileBackend(str(path)))
-        self._study = optuna.create_study(
-            storage=self._storage,
-            study_name="sweep",
-            direction="maximize",
-            load_if_exists=True,
-            sampler=optuna.samplers.RandomSampler(seed=0),
-        )
+        with _quiet_optuna():
+            self._study = optuna.create_study(
+                storage=self._storage,
+                study_name="sweep",
+                direction="maximize",
+                load_if_exists=True,
+                sampler=optuna.samplers.RandomSampler(seed=0),
+            )
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -88,7 +104,8 @@ class Journal:
                 if sampler == "tpe"
                 else optuna.samplers.RandomSampler(seed=seed)
             )
-        copy = optuna.create_study(direction="maximize", sampler=seeded)
+        with _quiet_optuna():
+            copy = optuna.create_study(direction="maximize", sampler=seeded)
         waiting = optuna.trial.TrialState.WAITING
         copy.add_trials([t for t in self._study.get_trials(deepcopy=False) if t.state != waiting])
         return copy.ask()
@@ -106,8 +123,7 @@ class Journal:
         import optuna
 
         name = next(name for name, ours in _STATES.items() if ours == state)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _quiet_optuna():
             self._study.tell(number, score, state=optuna.trial.TrialState[name])
 
     def importances(self, seed: int) -> dict[str, float]:
@@ -115,8 +131,7 @@ class Journal:
         import optuna
 
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+            with _quiet_optuna():
                 evaluator = optuna.importance.FanovaImportanceEvaluator(seed=seed)
                 return dict(optuna.importance.get_param_importances(self._study, evaluator=evaluator))
         except (ValueError, RuntimeError):  # conditional spaces in which no setting is common to all trials
