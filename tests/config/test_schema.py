@@ -253,3 +253,15 @@ def test_what_does_not_fit_a_backbone_is_refused_alike_everywhere(tmp_path: Path
         assert len(set(messages)) == 1
         with pytest.raises(kind):
             resolve_model(build_config(flat))
+
+
+@pytest.mark.parametrize(
+    ("per_class", "classes", "epochs"), [(8, 77, 2), (12, 77, 3), (16, 77, 4), (63, 77, 4), (2, 77, 8), (8, 2, 10)]
+)
+def test_few_rows_of_many_classes_only_refine_a_solved_head(per_class: int, classes: int, epochs: int) -> None:
+    settings = build_config({"contrast_steps": 0})
+    config, _ = choose_training(settings, rows=per_class * classes, classes=classes, method_rate=1e-3)
+    assert config.training.epochs == epochs
+    settings = build_config({"contrast_steps": 0, "head_init": "random"})
+    config, _ = choose_training(settings, rows=per_class * classes, classes=classes, method_rate=1e-3)
+    assert config.training.epochs == (4 if per_class * classes > 1_500 else config.training.epochs)

@@ -32,7 +32,10 @@ def errors(
     device: str = typer.Option("auto", "--device", help=DEVICE_HELP),
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
-    """Show on which texts a run fails: slices with more errors, confused classes, confident errors."""
+    """Show on which texts a run fails, and where labels look wrong.
+
+    Slices with more errors, confused classes, confident errors; --review writes the rows whose labels look wrong.
+    """
     from textune.progress import open_progress
     from textune.run.error_analysis import find_errors
 
