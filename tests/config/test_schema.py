@@ -21,7 +21,13 @@ from textune.config import (
     parse_settings,
     write_settings,
 )
-from textune.config.defaults import choose_max_length, choose_test_rows, choose_training, choose_validation_rows
+from textune.config.defaults import (
+    choose_epochs,
+    choose_max_length,
+    choose_test_rows,
+    choose_training,
+    choose_validation_rows,
+)
 from textune.errors import ConfigError
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")), min_size=1, max_size=12)
@@ -264,4 +270,5 @@ def test_few_rows_of_many_classes_only_refine_a_solved_head(per_class: int, clas
     assert config.training.epochs == epochs
     settings = build_config({"contrast_steps": 0, "head_init": "random"})
     config, _ = choose_training(settings, rows=per_class * classes, classes=classes, method_rate=1e-3)
-    assert config.training.epochs == (4 if per_class * classes > 1_500 else config.training.epochs)
+    batch_size = config.training.batch_size or 0
+    assert config.training.epochs == choose_epochs(per_class * classes, classes, batch_size)
