@@ -25,7 +25,7 @@ import typer
 
 from textune.bundle import has_begun, run_path
 from textune.config import build_config, load_settings, merge_settings, parse_settings
-from textune.errors import ConfigError, DataError, TextuneError, suggest
+from textune.errors import ConfigError, DataError, TextuneError, address_shell, suggest
 from textune.files import read_json, write_text_atomically
 
 HERE = Path(__file__).parent
@@ -312,11 +312,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.offline:
         os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported: later it has no effect
     try:
-        plans = list(_plan_all(given))
-        for note in dict.fromkeys(note for plan in plans for note in plan.notes):
-            typer.echo(f"note: {note}")
-        single = plans[0].file.stem in ("original", "better")
-        return run_one(plans[0]) if single else run_gallery(plans)
+        with address_shell():
+            plans = list(_plan_all(given))
+            for note in dict.fromkeys(note for plan in plans for note in plan.notes):
+                typer.echo(f"note: {note}")
+            single = plans[0].file.stem in ("original", "better")
+            return run_one(plans[0]) if single else run_gallery(plans)
     except TextuneError as error:
         typer.echo(f"error: {error}", err=True)
         return error.exit_code

@@ -98,7 +98,8 @@ def textune_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _unlinked_environment(monkeypatch: pytest.MonkeyPatch, textune_cache: Path) -> None:
     """Undoe what a test did to the variables that textune reads."""
     monkeypatch.setenv("TEXTUNE_CACHE", str(textune_cache))
-    monkeypatch.delenv("HF_TOKEN", raising=False)
+    for name in ("HF_TOKEN", "COLUMNS", "LINES"):  # the last two come from whatever terminal started the tests
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture(scope="session")

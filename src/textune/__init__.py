@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from textune.lazy import export_lazily
+from textune.progress import quiet_notebook
 from textune.version import __version__
 
 if TYPE_CHECKING:
@@ -33,8 +34,8 @@ __all__ = [
     "__version__",
     "compare",
     "evaluate",
-    "find_errors",
     "export",
+    "find_errors",
     "import_adapter",
     "load",
     "plan",
@@ -63,3 +64,4 @@ _HOMES = {
 
 
 __getattr__, __dir__ = export_lazily(__name__, _HOMES, __all__)
+quiet_notebook()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import importlib
 import re
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol, TextIO
@@ -186,6 +188,14 @@ def open_progress() -> Progress:
     if _is_notebook():
         return Notebook()
     return Rich() if sys.stderr.isatty() else Plain()
+
+
+def quiet_notebook() -> None:
+    """In a notebook, import tqdm without its warning of bars that it cannot draw: libraries import it later."""
+    if "ipykernel" in sys.modules:
+        with warnings.catch_warnings(), contextlib.suppress(ImportError):
+            warnings.simplefilter("ignore")
+            importlib.import_module("tqdm.auto")
 
 
 def _is_notebook() -> bool:

@@ -256,13 +256,13 @@ def test_an_evaluation_holds_stores_and_tells_them(several):
     for words in (
         "expected calibration error: ",
         "Brier score: 0.",
-        "mean average precision: 0.",
+        "mean average precision: ",
         "mean ROC AUC: 0.",
         "Matthews correlation: 0.",
         "before the temperature of 1.80: expected calibration error ",
     ):
         assert text.count(words) == 1, words
-    assert ("samples F1: 0." in text) == several
+    assert ("samples F1: " in text) == several
     assert [name for name, _ in task.answer_figures(whole)][-1] == "Matthews correlation"
 
 

@@ -169,7 +169,7 @@ def _type_or_text(kind: Any) -> pa.DataType:
 
 def _type_of(kind: Any) -> pa.DataType:
     if isinstance(kind, list):
-        return pa.list_(_type_of(kind[0]))
+        return pa.list_(TEXT if kind[0] is None else _type_of(kind[0]))  # Arrow cannot cast lists of nulls
     if isinstance(kind, dict):
         if not kind:  # Parquet has no objects without a key
             raise _NoTypeError

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from textune.backbones.families import families
 from textune.backbones.pooling import attach_pooling, find_body, find_pooling
 from textune.backbones.pooling_layer import add_pooling_layer, can_add_layer, needs_layer
+from textune.backbones.quiet import quiet_transformers
 from textune.bundle import MANIFEST, SETTINGS, Manifest, read_manifest, refuse_exported, write_manifest
 from textune.config import TRUNCATE, build_config, load_settings, write_settings
 from textune.engine.same_logits import PROBES, pair_probes, require_same
@@ -56,7 +57,7 @@ def export_merged(
     _fold_temperature(model, len(predictor.labels), predictor.manifest.temperature)
     model.config._name_or_path = ""
     model.config.problem_type = predictor.task.problem_type
-    with write_folder(output) as partial:
+    with write_folder(output) as partial, quiet_transformers():
         model.save_pretrained(str(partial), safe_serialization=True)
         for name in predictor.manifest.files:
             if ((Path(run) / name).is_file() and "token" in name) or name.startswith(("vocab", "merges", "spiece")):

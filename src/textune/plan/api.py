@@ -56,7 +56,7 @@ def plan(
     methods = [] if every else take_methods(settings)
     settings.pop("methods", None)
     configured = build_config({k: v for k, v in settings.items() if k in ("method", "backbone")})
-    if not methods and not every and not settings.get("init"):
+    if not methods and not every and (configured.method.name is not None or not settings.get("init")):
         methods = [choose_method(configured)]
     backbones: list[str | None] = [*split_list(settings.pop("backbones", None))] or [configured.model.backbone]
     configs = list_plans(settings, methods, backbones, progress)

@@ -182,8 +182,13 @@ def analyse(folder: Path, manifest: Manifest, rows: PredictedRows) -> ErrorAnaly
 
 def search_slices(
     folder: Path, manifest: Manifest, split: str, examples: Examples, probabilities: NDArray[Any]
-) -> SliceSearch:
-    """Return where a run errs most on its evaluation rows, for its report; examples are row numbers."""
+) -> SliceSearch | None:
+    """Return where a run errs most on its evaluation rows, for its report; examples are row numbers.
+
+    None where answers are no labels.
+    """
+    if not task_of(manifest).gives_labels:
+        return None
     labels = Labels(manifest.label_values, manifest.labels)
     rows = PredictedRows(examples, probabilities, labels, "data", split, f"the run's own {split} rows")
     return analyse(folder, manifest, add_own_table(rows, folder, manifest)).slices

@@ -188,8 +188,13 @@ class Task:
         raise NotImplementedError
 
     def decide(self, probabilities: Array) -> NDArray[np.bool_]:
-        """Return which labels each row is given: bool [rows, labels]."""
+        """Return which labels each row is given: bool [rows, labels]. A task without it has answers of another kind."""
         raise NotImplementedError
+
+    @property
+    def gives_labels(self) -> bool:
+        """Whether answers are labels, so that errors can be analysed by class and by groups of rows."""
+        return type(self).decide is not Task.decide
 
     def answer(self, probabilities: Array, labels: Sequence[str]) -> Sequence[Answer]:
         """Return the answer for each row."""
