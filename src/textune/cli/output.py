@@ -64,8 +64,8 @@ def print_sentences(sentences: Iterable[str]) -> None:
 
 
 def _print_lines(lines: Sequence[str]) -> None:
-    for line in lines:
-        typer.echo(line)
+    if lines:  # in one piece: a reader that has enough after the first line, such as head -1, breaks no pipe
+        typer.echo("\n".join(lines))
 
 
 def summarise_run(run: Run) -> dict[str, Any]:
