@@ -167,14 +167,17 @@ def _type_or_text(kind: Any) -> pa.DataType:
         return TEXT
 
 
-def _type_of(kind: Any) -> pa.DataType:
+def _type_of(kind: Any, inside: bool = False) -> pa.DataType:
+    """Return the type of a kind. inside: of a list or an object, where Arrow cannot cast a type of nulls alone."""
     if isinstance(kind, list):
-        return pa.list_(TEXT if kind[0] is None else _type_of(kind[0]))  # Arrow cannot cast lists of nulls
+        return pa.list_(_type_of(kind[0], inside=True))
     if isinstance(kind, dict):
         if not kind:  # Parquet has no objects without a key
             raise _NoTypeError
-        return pa.struct([(name, _type_of(each)) for name, each in kind.items()])
-    return pa.null() if kind is None else _TYPES[kind]
+        return pa.struct([(name, _type_of(each, inside=True)) for name, each in kind.items()])
+    if kind is None:
+        return TEXT if inside else pa.null()
+    return _TYPES[kind]
 
 
 def _convert(value: Any, kind: pa.DataType) -> Any:
