@@ -123,7 +123,7 @@ def test_it_is_said_which_of_two_is_taken(kind: str, place: Path, capsys: pytest
         (place / "demo").write_text("")
     else:
         (place / "demo").symlink_to("nowhere")
-    with pytest.warns(PlaceNote, match="^demo: taken as it is here, not as runs/demo$"):
+    with pytest.warns(PlaceNote, match="^demo: used instead of runs/demo$"):
         assert find_run("demo") == Path("demo")
     code, _, errors = call_here(capsys, "predict", "demo", "fine")
-    assert code == 5 and errors.splitlines()[0] == "note: demo: taken as it is here, not as runs/demo", errors
+    assert code == 5 and errors.splitlines()[0] == "note: demo: used instead of runs/demo", errors

@@ -73,7 +73,7 @@ def find_run(run: AnyRun) -> Path:
         note(f"{path}: read as {in_runs}", PlaceNote)
         return in_runs
     if _is_marked(in_runs) and not _is_marked(path):
-        note(f"{path}: taken as it is here, not as {in_runs}", PlaceNote)
+        note(f"{path}: used instead of {in_runs}", PlaceNote)
     return path
 
 

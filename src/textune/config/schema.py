@@ -243,7 +243,7 @@ _GROUPS: dict[str, type] = {
 }
 _TOP_LEVEL = ("name", "runs_dir")
 NEVER_STORED = ("trust",)
-"""Settings that hold for one call only: whoever sends a file must not decide whose code runs here."""
+"""Settings that only the call itself can set: a received file must not decide which code runs here."""
 _NOT_TRAINED = (*_TOP_LEVEL, "tensorboard", "row_hashes", *NEVER_STORED)
 
 

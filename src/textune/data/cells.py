@@ -60,7 +60,7 @@ class Literal(str):
 
 
 WHOLE_ROW = "\0row"
-"""The column in which a reader of JSON hands on each row as it is, where `ReadOptions.typed` asks for it."""
+"""The column in which a JSON reader passes on each row unchanged, if `ReadOptions.typed` is set."""
 
 
 def dump_json(value: Any) -> str:

@@ -41,7 +41,7 @@ class _Form:
 
 @dataclass(frozen=True)
 class _File:
-    """A delimited file, its read options and its encoding; lines_above: how many lines stand above the header."""
+    """A delimited file, its read options and its encoding; lines_above: the number of lines above the header."""
 
     location: Location
     options: ReadOptions

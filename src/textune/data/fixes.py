@@ -1,4 +1,4 @@
-"""A review file: rows whose labels a person checked, and what becomes of them when the table is read again.
+"""A review file: rows whose labels a person checked, and how they are applied when the table is read again.
 
 Each row names a row of a table by its number and by a hash of its text, so that a fix never reaches another text.
 """

@@ -1,4 +1,4 @@
-"""The header of a table among what may stand above it: Excel's sep= line, comments, titles and blank rows."""
+"""Find the header of a table below other lines: Excel's sep= line, comments, titles and blank rows."""
 
 from __future__ import annotations
 

@@ -154,25 +154,17 @@ def analyse(folder: Path, manifest: Manifest, rows: PredictedRows) -> ErrorAnaly
     true = labels.encode_sets(examples.label_sets()) > 0
     predicted = task.decide(rows.probabilities)
     unknown = task.find_unknown(labels, examples)
-    wrong = (true != predicted).any(axis=1) | np.array([bool(names) for names in unknown], bool)
-    conditions = [
-        *_list_columns(rows, manifest),
-        *_list_text_conditions(texts),
-        *list_marked("max_length", *_mark_cut(folder, manifest, rows)),
-        *_list_label_conditions(task, labels.names, true, predicted),
-    ]
-    search = find_slices(wrong, conditions)
+    search = _search(folder, manifest, rows)
     confused = find_confused_pairs(true, predicted, labels.names, texts)
     targets = task.encode_targets(labels, examples)
     confident = task.find_errors(rows.probabilities, targets, labels.names, EvaluatedRows(texts, numbers, unknown))
     shown = {at for each in search.slices for at in each.examples}
     shown |= {at for pair in confused for at in pair.examples}
-    numbered = [replace(each, examples=tuple(int(numbers[at]) for at in each.examples)) for each in search.slices]
     return ErrorAnalysis(
         str(folder),
         rows.split,
         rows.source,
-        replace(search, slices=tuple(numbered)),
+        _number(search, numbers),
         tuple(replace(pair, examples=tuple(int(numbers[at]) for at in pair.examples)) for pair in confused),
         tuple(confident),
         {int(numbers[at]): " ".join(texts[at].split())[:_LONGEST_EXCERPT] for at in sorted(shown)},
@@ -191,7 +183,29 @@ def search_slices(
         return None
     labels = Labels(manifest.label_values, manifest.labels)
     rows = PredictedRows(examples, probabilities, labels, "data", split, f"the run's own {split} rows")
-    return analyse(folder, manifest, add_own_table(rows, folder, manifest)).slices
+    return _number(_search(folder, manifest, add_own_table(rows, folder, manifest)), examples.rows())
+
+
+def _search(folder: Path, manifest: Manifest, rows: PredictedRows) -> SliceSearch:
+    """Return the slices with too many errors; their examples are positions."""
+    task, labels = task_of(manifest), rows.labels
+    true = labels.encode_sets(rows.examples.label_sets()) > 0
+    predicted = task.decide(rows.probabilities)
+    unknown = task.find_unknown(labels, rows.examples)
+    wrong = (true != predicted).any(axis=1) | np.array([bool(names) for names in unknown], bool)
+    conditions = [
+        *_list_columns(rows, manifest),
+        *_list_text_conditions(joined_texts(rows.examples)),
+        *list_marked("max_length", *_mark_cut(folder, manifest, rows)),
+        *_list_label_conditions(task, labels.names, true, predicted),
+    ]
+    return find_slices(wrong, conditions)
+
+
+def _number(search: SliceSearch, numbers: NDArray[Any]) -> SliceSearch:
+    """Return the search with row numbers as its examples instead of positions."""
+    slices = [replace(each, examples=tuple(int(numbers[at]) for at in each.examples)) for each in search.slices]
+    return replace(search, slices=tuple(slices))
 
 
 def _list_text_conditions(texts: Sequence[str]) -> list[Condition]:
