@@ -78,6 +78,10 @@ class Note(UserWarning):
     """Says how something was read; the command line prints it as a note."""
 
 
+class OldBundleWarning(UserWarning):
+    """A bundle of an older format, which has fewer checks, was read."""
+
+
 def note(message: str, category: type[Warning] = Note) -> None:
     """Warn with the line of the caller outside textune."""
     frame, level = inspect.currentframe(), 1

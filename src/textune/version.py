@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import platform
 from functools import cache
 
@@ -17,4 +16,6 @@ def list_versions() -> dict[str, str]:
 
 @cache
 def _read_version(name: str) -> str:
-    return importlib.metadata.version(name)  # reads and parses a file each time
+    from importlib.metadata import version  # costs as much as the rest of `textune --help`
+
+    return version(name)  # reads and parses a file each time

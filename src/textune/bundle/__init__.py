@@ -20,12 +20,12 @@ from textune.bundle.folder import (
 from textune.bundle.manifest import (
     BaseModel,
     Manifest,
-    OldBundleWarning,
     TextColumns,
     read_manifest,
     refuse_exported,
     write_manifest,
 )
+from textune.errors import OldBundleWarning
 
 __all__ = [
     "AnyRun",

@@ -17,16 +17,12 @@ from typing import Any
 from textune.bundle.checks import DIGEST, compute_digest, list_wrong_fields
 from textune.bundle.folder import MANIFEST
 from textune.config.long_text import LONG_TEXT_FORMS, LongText
-from textune.errors import BundleError, show_resume
+from textune.errors import BundleError, OldBundleWarning, show_resume
 from textune.files import confined_path, hash_file, read_json, write_text_atomically
 
 FORMAT_VERSION = 2
 """Since 2 the manifest holds a digest of itself; before, a changed value could not be told from a right one."""
 _READABLE = (1, 2)
-
-
-class OldBundleWarning(UserWarning):
-    """A bundle of an older format, which has fewer checks, was read."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from textune.bundle import SETTINGS
 from textune.cli.tables import find_width, layout_facts, layout_table, wrap_sentence
 from textune.errors import show_command
 
@@ -169,6 +168,7 @@ def next_command(
     trained: the run that an export was made from. backbone, trust: of this call's own command line; what a run's
     settings trust is never suggested.
     """
+    from textune.bundle import SETTINGS
     from textune.config import load_settings
 
     escaped = (trust or "").replace("'", "'\"'\"'")

@@ -15,6 +15,7 @@ import warnings
 from types import FrameType
 
 from textune.cli.streams import say
+from textune.errors import Note, OldBundleWarning
 
 _VARIABLES = {
     "TRANSFORMERS_VERBOSITY": "error",
@@ -29,9 +30,6 @@ _PRINTERS = ("rich", "click", "typer")
 
 def show_own_warnings() -> None:
     """Print textune's own warnings as lines, however the warnings of others are shown."""
-    from textune.bundle import OldBundleWarning
-    from textune.errors import Note
-
     show_others = warnings.showwarning
 
     def show(message: Warning | str, category: type[Warning], *rest: object, **more: object) -> None:
