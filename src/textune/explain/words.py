@@ -59,7 +59,7 @@ class TokenSpans:
 
 @dataclass(frozen=True)
 class Words:
-    """The words of one text. spans: (start, end) of each, in order. of_token: for each token, the number of its word."""
+    """The words of one text. spans: (start, end) of each, in order. of_token: each token's word, by its number."""
 
     spans: list[tuple[int, int]]
     of_token: NDArray[np.int64]

@@ -207,14 +207,12 @@ class Predictor:
         return self._tokenizer
 
     def open_reference(self) -> ReferenceEngine:
-        """Return the engine that runs the Hugging Face model itself, whose gradients are defined everywhere.
+        """Return an engine in fp32 over the Hugging Face model itself, through which gradients flow to the input.
 
         Raises ModelError where the model was exported to ONNX.
         """
         from textune.engine import Precision, ReferenceEngine
 
-        if isinstance(self._engine, ReferenceEngine):
-            return self._engine
         engine = ReferenceEngine(self.model, Precision("fp32", "as set"), equal_lengths=self.equal_lengths)
         return engine.eval()
 

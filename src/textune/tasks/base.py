@@ -27,6 +27,8 @@ from textune.tasks.shown import BASE, MAJORITY, PROBE, TFIDF, TUNED, AnyEvaluati
 from textune.tokens.batches import Batch, EncodedSplit, Padding, collate
 
 if TYPE_CHECKING:
+    import torch
+
     from textune.data import DataFacts, Examples, Labels
     from textune.tokens import Tokenized
 
