@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from textune.bundle import AnyRun, refuse_exported
+from textune.bundle import AnyRun, find_run, read_manifest, refuse_exported
 from textune.errors import ConfigError, suggest
 from textune.explain.attribution import MOST_STEPS, Attribution, Attributor, Window
 from textune.explain.explanation import Explanation, WordScore
@@ -47,14 +47,18 @@ def explain(
     explained; None: the most probable of each text. options: as for `Predictor.load`.
     Raises BundleError for an ONNX export, ConfigError for an unknown label, DataError for empty texts.
     """
-    if isinstance(run, Predictor):
-        if options:
-            raise ConfigError(f"{', '.join(options)}: the model is loaded already", hint="give the run instead")
-        predictor = run
-    else:
-        predictor = Predictor.load(run, **({"engine": "reference", "precision": "fp32"} | options))
+    if isinstance(run, Predictor) and options:
+        raise ConfigError(f"{', '.join(options)}: the model is loaded already", hint="give the run instead")
+    predictor = run if isinstance(run, Predictor) else open_predictor(run, **options)
     found = explain_texts(predictor, texts, label, pairs=pairs)
     return found[0] if isinstance(texts, str) else found
+
+
+def open_predictor(run: AnyRun, **options: Any) -> Predictor:
+    """Load a run to explain its answers; raise BundleError for an ONNX export. options: as for `Predictor.load`."""
+    folder = find_run(run)
+    refuse_exported(folder, read_manifest(folder, verify=False))
+    return Predictor.load(folder, **({"engine": "reference", "precision": "fp32"} | options))
 
 
 def explain_texts(
@@ -70,13 +74,9 @@ def explain_texts(
     label: which label is explained; None: the most probable of each text. most_steps: fewer are quicker and less
     exact. Raises as `explain`.
     """
-    labels = list(predictor.labels)
-    if label is not None and label not in labels:
-        raise ConfigError(
-            f"label '{label}': the model does not know it{suggest(label, labels)}",
-            hint=f"its labels are {', '.join(labels[:20])}{', ...' if len(labels) > 20 else ''}",
-        )
     refuse_exported("this model", predictor.manifest)
+    labels = list(predictor.labels)
+    check_label(predictor, label)
     first, second = predictor.list_texts(texts, pairs)
     if not first:
         return []
@@ -98,6 +98,16 @@ def explain_texts(
         probability = float(probabilities[i, number])
         found.append(_build((text, pair), labels[number], probability, attribution, spans, _describe(read)))
     return found
+
+
+def check_label(predictor: Predictor, label: str | None) -> None:
+    """Raise ConfigError for a label that the model does not know. None is no label."""
+    labels = predictor.labels
+    if label is not None and label not in labels:
+        raise ConfigError(
+            f"label '{label}': the model does not know it{suggest(label, labels)}",
+            hint=f"its labels are {', '.join(labels[:20])}{', ...' if len(labels) > 20 else ''}",
+        )
 
 
 def _list_windows(predictor: Predictor, read: Tokenized, spans: Sequence[TokenSpans]) -> list[Window]:

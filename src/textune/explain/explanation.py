@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,7 +58,20 @@ class Explanation:
     def top_words(self, count: int = _TOP) -> list[WordScore]:
         """Return the words of the largest scores, for or against, largest first."""
         ranked = sorted((*self.words, *self.pair_words), key=lambda word: -abs(word.score))
-        return [word for word in ranked[:count] if word.score]
+        return [word for word in ranked[:count] if rank_strength(word.score, self.largest)]
+
+    def supporting(self, count: int = _TOP) -> list[WordScore]:
+        """Return the words that speak most for the label, strongest first."""
+        return [word for word in self.top_words(len(self.words) + len(self.pair_words)) if word.score > 0][:count]
+
+    def opposing(self, count: int = _TOP) -> list[WordScore]:
+        """Return the words that speak most against the label, strongest first."""
+        return [word for word in self.top_words(len(self.words) + len(self.pair_words)) if word.score < 0][:count]
+
+    @property
+    def empty_probability(self) -> float:
+        """The label's probability with every word masked."""
+        return 0.5 * (1.0 + math.tanh(self.empty_log_odds / 2))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON."""
@@ -105,6 +119,17 @@ def cut_segments(text: str, words: tuple[WordScore, ...], largest: float) -> Ite
             place = word.end
     if place < len(text):
         yield Segment(text[place:])
+
+
+def clip_segments(segments: Iterable[Segment], longest: int) -> list[Segment]:
+    """Return the segments of the first characters; longest: how many."""
+    shown: list[Segment] = []
+    for part in segments:
+        if longest <= 0:
+            break
+        shown.append(Segment(part.text[:longest], part.strength))
+        longest -= len(part.text)
+    return shown
 
 
 def rank_strength(score: float, largest: float) -> int:
