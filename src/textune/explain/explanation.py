@@ -80,10 +80,14 @@ class Explanation:
 
     def __str__(self) -> str:
         """Return the label, the text with its words marked by signs, and the notes."""
-        lines = [f"{self.label} {self.probability:.1%}", mark_words(self.text, self.words, self.largest)]
-        if self.pair is not None:
-            lines.append(mark_words(self.pair, self.pair_words, self.largest))
+        lines = [f"{self.label} {self.probability:.1%}", self.marked()]
         return "\n".join([*lines, *(f"note: {text}" for text in self.notes)])
+
+    def marked(self) -> str:
+        """Return the text with signs at its strongest words: ``the film is [---dull]``; a pair on two lines."""
+        both = [mark_words(self.text, self.words, self.largest)]
+        both += [] if self.pair is None else [mark_words(self.pair, self.pair_words, self.largest)]
+        return "\n".join(both)
 
     @property
     def largest(self) -> float:
