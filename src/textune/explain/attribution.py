@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +27,8 @@ TOLERANCE = 0.05
 """Of the difference of the log-odds, or of 1 where that is smaller."""
 _TOKENS_PER_PASS = 1_024
 """Tokens in one pass with gradients: some hundred megabytes with an encoder of base size."""
+
+_WORDS_OF_MEAN = 4_096
 
 
 @dataclass(frozen=True)
@@ -106,13 +109,32 @@ class Attributor:
         """Return the word embeddings of each window, float32 [1, tokens, width]; masked: without its words."""
         import torch
 
-        device = self._engine.device
+        states = []
         with torch.no_grad():
-            states = []
             for window in windows:
-                ids = np.where(window.words, self._mask_id, window.ids) if masked else window.ids
-                states.append(self._embedding(torch.from_numpy(ids)[None].to(device)).detach().clone())
+                state = self._look_up(window.ids)
+                if masked:
+                    state[:, torch.from_numpy(window.words).to(state.device)] = self._empty
+                states.append(state)
         return tuple(states)
+
+    def _look_up(self, ids: NDArray[np.int64]) -> torch.Tensor:
+        """Return the embeddings of tokens: [1, tokens, width]."""
+        import torch
+
+        states: torch.Tensor = self._embedding(torch.from_numpy(ids)[None].to(self._engine.device))
+        return states.detach().clone()
+
+    @cached_property
+    def _empty(self) -> torch.Tensor:
+        """The embedding that stands for no word: [width]. A mask of zeros is replaced by the mean word.
+
+        A zero vector has no direction, so that the norms of decoders jump there.
+        """
+        mask = self._look_up(np.asarray([self._mask_id]))[0, 0]
+        rows = int(self._embedding.weight.shape[0])
+        mean = self._look_up(np.arange(0, rows, max(1, rows // _WORDS_OF_MEAN)))[0].mean(0)
+        return mask if float(mask.abs().max()) > 1e-6 else mean
 
     def _run(self, windows: Sequence[Window], label: int, *states: torch.Tensor) -> torch.Tensor:
         """Return the log-odds of points on the way: [rows]. states: for each window, float32 [rows, tokens, width]."""

@@ -134,9 +134,10 @@ def join_words(text: str, starts: Sequence[int], ends: Sequence[int]) -> Words:
     first_characters = np.asarray([start for start, _ in merged], np.int64)
     of_token = []
     for start, end in trimmed:
-        before = int(np.searchsorted(first_characters, start, side="right")) - 1
-        inside = before >= 0 and start < end
-        of_token.append(before if inside else min(before + 1, len(merged) - 1))
+        at = int(np.searchsorted(first_characters, start, side="right")) - 1
+        if start == end and (at < 0 or merged[at][1] <= start):
+            at += 1
+        of_token.append(min(at, len(merged) - 1))
     return Words(merged, np.asarray(of_token, np.int64))
 
 
@@ -164,7 +165,7 @@ def _is_inside_word(text: str, place: int) -> bool:
     before, after = text[place - 1], text[place]
     if before.isspace() or after.isspace():
         return False
-    if _continues(after) or before == _JOINERS[1]:
+    if _continues(after) or before in _JOINERS:
         return True
     if _is_spaceless(before) or _is_spaceless(after):
         return False
