@@ -78,9 +78,6 @@ def explain_texts(
     labels = list(predictor.labels)
     check_label(predictor, label)
     first, second = predictor.list_texts(texts, pairs)
-    if not first:
-        return []
-    probabilities = predictor.predict_proba(first, second)
     log_odds, temperature = predictor.task.log_odds, predictor.manifest.temperature
     attributor = Attributor(
         predictor.open_reference(),
@@ -90,12 +87,13 @@ def explain_texts(
     )
     found = []
     for i, text in enumerate(first):
-        number = labels.index(label) if label is not None else int(np.argmax(probabilities[i]))
         pair = None if second is None else second[i]
+        shares = predictor.predict_proba([text], None if pair is None else [pair])[0]
+        number = labels.index(label) if label is not None else int(np.argmax(shares))
         read = predictor.encode([text], None if pair is None else [pair])
         spans = locate_tokens(predictor.tokenizer, text, pair, read, predictor.manifest.long_text)
         attribution = attributor.attribute(_list_windows(predictor, read, spans), number)
-        probability = float(probabilities[i, number])
+        probability = float(shares[number])
         found.append(_build((text, pair), labels[number], probability, attribution, spans, _describe(read)))
     return found
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from textune.errors import ModelError
 from textune.tokens.batches import Batch
 
 if TYPE_CHECKING:
@@ -83,7 +84,20 @@ class Attributor:
         self._embedding: Any = engine.model.get_input_embeddings()  # type: ignore[operator]
 
     def attribute(self, windows: Sequence[Window], label: int) -> Attribution:
-        """Return every token's score, with as many steps as completeness needs, or as many as are allowed."""
+        """Return every token's score, with as many steps as completeness needs, or as many as are allowed.
+
+        Raises ModelError where the model has no gradients, or memory runs out.
+        """
+        try:
+            return self._attribute(windows, label)
+        except (RuntimeError, NotImplementedError, AttributeError, TypeError) as error:
+            reason = (str(error).splitlines() or [""])[0]
+            raise ModelError(
+                f"this model's answers cannot be explained: {type(error).__name__}: {reason}",
+                hint="a smaller max_length or another device= may help where memory ran out",
+            ) from error
+
+    def _attribute(self, windows: Sequence[Window], label: int) -> Attribution:
         import torch
         from captum.attr import IntegratedGradients
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-STRONG, MIDDLE, FAINT = 2 / 3, 1 / 3, 1 / 10
+STRONG, MIDDLE, FAINT = 2 / 3, 2 / 5, 1 / 5
 """Share of the largest score from which a word has three signs, two, and one."""
 _TOP = 8
 
