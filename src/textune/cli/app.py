@@ -12,6 +12,7 @@ from textune.cli import (
     doctor,
     errors,
     evaluate,
+    explain,
     export,
     inspect,
     peft_import,
@@ -70,6 +71,7 @@ app.command("runs")(runs.runs)
 app.command("list", hidden=True)(runs.runs)
 app.command("compare", cls=SettingsCommand)(compare.compare)
 app.command("predict", cls=TextCommand)(predict.predict)
+app.command("explain", cls=TextCommand)(explain.explain)
 app.command("import", cls=SettingsCommand)(peft_import.import_adapter)
 app.command("export")(export.export)
 app.command("push")(export.push)

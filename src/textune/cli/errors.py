@@ -12,9 +12,12 @@ from textune.cli.output import DEVICE_HELP, JSON_HELP, gather_settings, print_js
 from textune.errors import show_command
 
 if TYPE_CHECKING:
+    from textune.evaluation import ConfidentError
+    from textune.explain import Explanation
     from textune.run.error_analysis import ErrorAnalysis
 
 _WIDTH = 80
+_LONGEST_MARKED = 480
 _SLICES_SHOWN, _PAIRS_SHOWN, _ERRORS_SHOWN, _REVIEW_SHOWN = 10, 5, 5, 5
 
 
@@ -25,6 +28,7 @@ def errors(
     nearest: bool = typer.Option(
         False, "--nearest", help="Show the training rows nearest to each error; embeds the training rows."
     ),
+    explain: bool = typer.Option(False, "--explain", help="Show which words spoke for the wrong answers."),
     review: Path = typer.Option(
         None, "--review", help="CSV file to write: rows whose labels look wrong, for train fixes=FILE."
     ),
@@ -45,6 +49,7 @@ def errors(
         run,
         source,
         nearest=nearest,
+        explain=explain,
         review=review,
         overwrite=overwrite,
         progress=progress,
@@ -113,11 +118,21 @@ def _describe_confident(found: ErrorAnalysis) -> list[str]:
     for error in found.confident[:_ERRORS_SHOWN]:
         told = error.decision or f"predicted '{error.predicted}' {error.probability:.1%}"
         lines.append(_clip(f"row {error.row}: labelled '{_clip(error.true, 24)}', {told}"))
-        lines.append(_clip(f"  {' '.join(error.text.split())}"))
+        lines += _describe_text(error, found.explanations.get(error.row))
         lines += [
             _clip(f"  near ({near.similarity:.2f}): row {near.row} '{near.label}': {' '.join(near.text.split())}")
             for near in found.nearest.get(error.row, ())
         ]
+    return lines
+
+
+def _describe_text(error: ConfidentError, explanation: Explanation | None) -> list[str]:
+    if explanation is None:
+        return [_clip(f"  {' '.join(error.text.split())}")]
+    lines = _wrap(_clip(" ".join(explanation.marked().split()), _LONGEST_MARKED), 2)
+    for name, words in (("for", explanation.supporting(5)), ("against", explanation.opposing(5))):
+        if words:
+            lines += _wrap(_clip(f"{name}: {', '.join(f'{w.text} {w.score:+.2f}' for w in words)}", 2 * _WIDTH), 2)
     return lines
 
 

@@ -54,9 +54,9 @@ def predict(
     from textune.bundle import find_run
 
     folder = find_run(run)
-    words, texts = _sort_words(what or [], known_settings(), folder)
+    words, texts = sort_words(what or [], known_settings(), folder)
     config = build_config(gather_settings(words))
-    file = _find_file([*texts, *([] if table is None else [table])], literal=text or [])
+    file = find_file([*texts, *([] if table is None else [table])], literal=text or [])
     texts += text or []
     if file is None and output is not None:
         raise ConfigError("--output only applies to a file of texts", hint="leave it out, or name a FILE")
@@ -88,7 +88,9 @@ _USED = ("backbone", "precision", "trust", "text", "text_pair", "encoding", "del
 _SETTING = re.compile(r"([A-Za-z_][A-Za-z_.-]*)=")
 
 
-def _sort_words(what: list[str], known: Collection[str], run: Path) -> tuple[list[str], list[str]]:
+def sort_words(
+    what: list[str], known: Collection[str], run: Path, command: str = "predict"
+) -> tuple[list[str], list[str]]:
     """Return settings and texts; what comes after -- is text. Raises ConfigError for what may be meant as a setting."""
     from textune.errors import ConfigError, show_command, suggest
 
@@ -98,11 +100,11 @@ def _sort_words(what: list[str], known: Collection[str], run: Path) -> tuple[lis
     for place, word in enumerate(what):
         found = None if place >= len(what) - literal else _SETTING.match(word)
         key = found[1].replace("-", "_") if found else ""
-        as_text = f"if it is a text, put -- before it: {show_command('predict', run, '--', word)}"
+        as_text = f"if it is a text, put -- before it: {show_command(command, run, '--', word)}"
         if key in _USED:
             words.append(word)
         elif key in known:
-            raise ConfigError(f"{key}=: is not a setting of predict", hint=as_text)
+            raise ConfigError(f"{key}=: is not a setting of {command}", hint=as_text)
         elif key and " " not in word and (close := suggest(key, known)):
             raise ConfigError(f"unknown setting '{key}'{close}", hint=as_text)
         else:
@@ -159,7 +161,7 @@ def _show(predictor: Predictor, prediction: AnyPrediction | None, probabilities:
     return (label, *values) if probabilities else (label, ", ".join(values))
 
 
-def _find_file(texts: list[str], literal: Sequence[str] = ()) -> Path | None:
+def find_file(texts: list[str], literal: Sequence[str] = ()) -> Path | None:
     """Return the file that is meant: any path that exists, and any word that ends like a table.
 
     literal: texts that are no file, whatever they look like.

@@ -140,11 +140,12 @@ def _run_in_fp32(module: torch.nn.Module) -> Callable[[], None]:
 
 
 def _round_output(module: torch.nn.Module) -> Callable[[], None]:
-    """Round a module's output to bf16 (4-bit layers and VeRA return fp32); return a function that undoes it."""
+    """Round a module's output to bf16 under autocast (4-bit layers and VeRA return fp32); return its undoing."""
     original = module.forward
 
     def forward(*args: Any, **kwargs: Any) -> Any:
-        return original(*args, **kwargs).to(torch.bfloat16)
+        output = original(*args, **kwargs)
+        return output.to(torch.bfloat16) if torch.is_autocast_enabled(output.device.type) else output
 
     module.forward = forward
 

@@ -167,6 +167,34 @@ def _name_columns(new: dict[str, Any], taken: Collection[str]) -> pa.Table:
     return pa.table(named)
 
 
+def read_first_texts(
+    predictor: Predictor,
+    source: str | Path,
+    count: int,
+    *,
+    form: FileForm | None = None,
+    reading: ReadOptions | None = None,
+) -> tuple[list[str], list[str] | None, bool]:
+    """Return texts and second texts of the first rows that have a text, and whether there are more rows.
+
+    Raises DataError for unreadable rows, and where there is no text.
+    """
+    form = form or FileForm()
+    texts: list[str] = []
+    pairs: list[str] | None = None
+    for piece in stream_kept(source, reading or ReadOptions(), _ROWS_PER_PIECE):
+        found, seconds = _texts_of(piece, predictor, form.text, form.text_pair)
+        rows = [i for i, text in enumerate(found) if text is not None]
+        texts += [found[i] or "" for i in rows]
+        if seconds is not None:
+            pairs = [*(pairs or []), *(seconds[i] for i in rows)]
+        if len(texts) > count:
+            break
+    if not texts:
+        raise DataError(f"{source}: there are no rows with a text")
+    return texts[:count], None if pairs is None else pairs[:count], len(texts) > count
+
+
 def list_writable() -> tuple[str, ...]:
     """Return the endings of the files that `predict_file` writes."""
     return tuple(WRITERS)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textune.evaluation import ConfidentError
 from textune.evaluation.slices import SliceSearch
+from textune.explain import Explanation
 from textune.files import write_text_atomically
 from textune.progress import format_seconds
 from textune.report.charts import describe_coincidence, draw_losses, draw_scores
 from textune.report.confusion_crop import Crop, crop_confusion, sum_up_classes
+from textune.report.highlight import highlight
 from textune.report.trust import describe_trust
 from textune.report.verdict import difference_between, judge
 from textune.report.wording import (
@@ -53,7 +55,7 @@ class ReportInput:
         prediction) and, if known, ``difference`` (Difference: the tuned model's headline metric minus this
         row's). The verdict knows the names `TUNED`, `BASE`, `PROBE`, `TFIDF` and `MAJORITY`.
     history: the lines of metrics.jsonl. reload_lines: Python that loads the run. slices: where it errs most, if known.
-    best_step: of the checkpoint that was kept, if known.
+    best_step: of the checkpoint that was kept, if known. explanations: of confident errors, by row number.
     """
 
     title: str
@@ -71,6 +73,7 @@ class ReportInput:
     reload_lines: str
     slices: SliceSearch | None = None
     best_step: int | None = None
+    explanations: Mapping[int, Explanation] = field(default_factory=dict)
 
 
 def render_report(report: ReportInput) -> str:
@@ -99,6 +102,7 @@ def render_report(report: ReportInput) -> str:
             trust=describe_trust(evaluation, report.split),
             warnings=cut_warnings(report.warnings),
             errors=report.confident_errors[:_MOST_ERRORS_SHOWN],
+            explained={row: highlight(explanation) for row, explanation in report.explanations.items()},
             heat_map=len(evaluation.classes) <= MOST_CLASSES_IN_HEAT_MAP,
             crop=None if confusions is None else _crop(evaluation),
             confusions=confusions,

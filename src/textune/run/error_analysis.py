@@ -27,8 +27,11 @@ from textune.evaluation.conditions import (
 )
 from textune.evaluation.slices import Condition, SliceSearch, choose_fewest_rows, find_slices
 from textune.evaluation.words_apart import ConfusedPair, find_confused_pairs
+from textune.explain import Explanation
+from textune.explain.api import open_predictor
 from textune.inference import LoadOptions
 from textune.progress import Progress, Silent
+from textune.run.explained_errors import MOST_EXPLAINED, explain_errors
 from textune.run.neighbours import Neighbour, TrainingSpace, open_space, read_training_rows
 from textune.run.predicted_rows import PredictedRows, add_own_table, predict_table, read_stored
 from textune.run.predictions import joined_texts
@@ -48,6 +51,7 @@ class ErrorAnalysis:
     split: which rows: test, validation, or the name of a table. source: where rows and columns come from.
     slices, confused: their examples are row numbers. excerpts: the beginnings of these rows' texts.
     nearest: for the rows of confident errors, the nearest training rows, if they were asked for.
+    explanations: likewise, how much each word spoke for the wrong answer.
     review: the rows whose labels look wrong, if they were asked for; review_file: where they were written.
     """
 
@@ -59,6 +63,7 @@ class ErrorAnalysis:
     confident: tuple[ConfidentError, ...]
     excerpts: dict[int, str]
     nearest: dict[int, list[Neighbour]] = field(default_factory=dict)
+    explanations: dict[int, Explanation] = field(default_factory=dict)
     review: tuple[ReviewRow, ...] = ()
     review_file: str | None = None
     notes: tuple[str, ...] = ()
@@ -84,7 +89,9 @@ class ErrorAnalysis:
             "slices": self.slices.to_dict(),
             "confused": [pair.to_dict() for pair in self.confused],
             "confident_errors": [
-                vars(e) | ({"nearest": [n.to_dict() for n in self.nearest[e.row]]} if e.row in self.nearest else {})
+                vars(e)
+                | ({"nearest": [n.to_dict() for n in self.nearest[e.row]]} if e.row in self.nearest else {})
+                | ({"explanation": self.explanations[e.row].to_dict()} if e.row in self.explanations else {})
                 for e in self.confident
             ],
             "excerpts": {str(row): text for row, text in self.excerpts.items()},
@@ -99,6 +106,7 @@ def find_errors(
     data: Any = None,
     *,
     nearest: bool = False,
+    explain: bool = False,
     review: str | Path | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -107,6 +115,7 @@ def find_errors(
     """Return where a finished run errs: on its own evaluation rows, or on the labelled rows of another table.
 
     nearest: also find the training rows nearest to the most confident errors, which embeds the training rows.
+    explain: also find which words spoke for the wrong answer in the most confident errors.
     review: a CSV file to write, with the rows whose labels look wrong; `train(..., fixes=FILE)` takes it back.
     settings: text=, label=, encoding= and so on, for `data`; backbone=, trust=, device= and precision= as for `train`.
     Raises BundleError, ConfigError, DataError or ModelError.
@@ -123,6 +132,10 @@ def find_errors(
     else:
         rows = predict_table(folder, manifest, data, config, options)
     analysis = analyse(folder, manifest, rows)
+    if explain and analysis.confident:
+        progress.say(f"explaining {min(len(analysis.confident), MOST_EXPLAINED)} errors")
+        predictor = open_predictor(folder, **vars(options) | {"engine": "reference", "precision": "fp32"})
+        analysis = replace(analysis, explanations=explain_errors(predictor, rows.examples, analysis.confident))
     if not nearest and place is None:
         return analysis
     task, space, notes = task_of(manifest), None, list(analysis.notes)

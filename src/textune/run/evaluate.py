@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 from textune.bundle import SETTINGS, Manifest
 from textune.data import Examples
+from textune.errors import TextuneError
 from textune.evaluation import ConfidentError, SeenRows
 from textune.evaluation.slices import SliceSearch
+from textune.explain import Explanation
 from textune.files import read_json_lines, write_text_atomically
 from textune.inference import Predictor
 from textune.progress import Progress
@@ -24,6 +26,7 @@ from textune.report import CardInput, ReportInput, judge, render_card, write_rep
 from textune.report.snippets import name_library, reload_by_textune, reload_without_textune
 from textune.run.costs import Costs, describe_run, peak_memory_mb
 from textune.run.error_analysis import search_slices
+from textune.run.explained_errors import count_explained, explain_errors
 from textune.run.fit import SolvedHead
 from textune.run.other_rows import measure_some
 from textune.run.predictions import collect_errors, joined_texts, write_predictions
@@ -77,7 +80,7 @@ class Figures:
     """All classifiers on one split, the tuned one last, and its most confident errors.
 
     seen: test rows that the run was trained on; None where it was not looked for. slices: where it errs most.
-    best_step: of `Training`.
+    best_step: of `Training`. explanations: of the first errors, by row number.
     """
 
     split: str
@@ -87,6 +90,7 @@ class Figures:
     seen: SeenRows | None = None
     slices: SliceSearch | None = None
     best_step: int | None = None
+    explanations: Mapping[int, Explanation] = field(default_factory=dict)
 
     @property
     def tuned(self) -> AnyEvaluation:
@@ -125,16 +129,33 @@ def evaluate(prepared: Prepared, training: Training, folder: Path, manifest: Man
     write_predictions(folder / "evaluation" / "predictions.parquet", examples, figures.probabilities, predictor)
     figures = replace(figures, slices=search_slices(folder, manifest, split, examples, figures.probabilities))
     whole = training.started_at is not None
+    memory = peak_memory_mb() if whole else None  # before gradients flow again, which no use of the model needs
+    figures = replace(figures, explanations=_explain(predictor, examples, figures.errors, progress))
     costs = Costs(
         training.seconds,
         time.monotonic() - training.started_at if training.started_at is not None else None,
-        peak_memory_mb() if whole else None,
+        memory,
         weight_megabytes(folder),
     )
     write_evaluation(prepared, replace(figures, best_step=training.best_step), costs, folder, manifest)
     update_manifest(folder, metrics=summarize_figures(split, figures.tuned), test_reads=count_test_reads(folder))
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # only now is there nothing left to resume
     return figures
+
+
+def _explain(
+    predictor: Predictor, examples: Examples, errors: Sequence[ConfidentError], progress: Progress
+) -> dict[int, Explanation]:
+    """Return explanations of the first errors; none where the model cannot be explained, which is said."""
+    most = min(count_explained(len(examples)), len(errors))
+    if not most:
+        return {}
+    progress.say(f"explaining the {most} most confident errors")
+    try:
+        return explain_errors(predictor, examples, errors, most)
+    except TextuneError as error:
+        progress.say(f"the report explains no errors: {str(error).splitlines()[0]}")
+        return {}
 
 
 def _find_seen(figures: Figures, predictor: Predictor, examples: Examples, folder: Path) -> SeenRows | None:
@@ -252,6 +273,7 @@ def write_evaluation(prepared: Prepared, figures: Figures, costs: Costs, folder:
             reload_lines=reload_by_textune(folder.name),
             slices=figures.slices,
             best_step=figures.best_step,
+            explanations=figures.explanations,
         ),
         report,
     )

@@ -27,6 +27,8 @@ from textune.tasks.shown import BASE, MAJORITY, PROBE, TFIDF, TUNED, AnyEvaluati
 from textune.tokens.batches import Batch, EncodedSplit, Padding, collate
 
 if TYPE_CHECKING:
+    import torch
+
     from textune.data import DataFacts, Examples, Labels
     from textune.tokens import Tokenized
 
@@ -186,6 +188,10 @@ class Task:
     def probabilities(self, logits: Array) -> Floats:
         """Return probabilities, float64 [rows, labels]."""
         raise NotImplementedError
+
+    def log_odds(self, logits: torch.Tensor, label: int) -> torch.Tensor:
+        """Return log(p / (1 - p)) of a label's probability p: [rows]. Explanations attribute it to words."""
+        raise ConfigError(f"the task {self.name} has no labels to explain")
 
     def decide(self, probabilities: Array) -> NDArray[np.bool_]:
         """Return which labels each row is given: bool [rows, labels]. A task without it has answers of another kind."""
