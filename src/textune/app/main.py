@@ -22,7 +22,7 @@ PAGES = (
 
 def run() -> None:
     """Draw the page that the visitor chose."""
-    st.set_page_config(page_title="textune", page_icon=":material/tune:", layout="wide")
+    st.set_page_config(page_title="textune", page_icon="🎛️", layout="wide")
     if not ask_password():
         return
     pages = [
