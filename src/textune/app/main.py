@@ -25,12 +25,13 @@ def run() -> None:
     st.set_page_config(page_title="textune", page_icon="🎛️", layout="wide")
     if not ask_password():
         return
-    pages = [
-        st.Page(draw, title=title, icon=icon, url_path=address, default=address == "try")
+    pages = {
+        address: st.Page(draw, title=title, icon=icon, url_path=address, default=address == "try")
         for draw, title, icon, address in PAGES
-    ]
+    }
+    st.session_state["pages"] = pages
     with guard_page():
-        st.navigation(pages).run()
+        st.navigation(list(pages.values())).run()
 
 
 if __name__ == "__main__":

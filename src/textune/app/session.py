@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
@@ -80,6 +81,25 @@ def name_run_folder(folder: str | Path) -> str:
     """Return the name by which a run is shown: without the folder `runs`, in which most are."""
     path = Path(folder)
     return str(path.relative_to(DEFAULT_FOLDER)) if path.is_relative_to(DEFAULT_FOLDER) else str(path)
+
+
+def list_pages() -> dict[str, Any]:
+    """Return the pages by their addresses; empty where a page is drawn by itself."""
+    pages: dict[str, Any] = st.session_state.get("pages", {})
+    return pages
+
+
+def offer_page(label: str, address: str, key: str, **state: Any) -> None:
+    """Draw a button that leads to another page. state: what is chosen there, by the keys of its widgets."""
+    page = list_pages().get(address)
+    if page is None:
+        return
+
+    def choose() -> None:
+        st.session_state.update(state)
+
+    if st.button(label, key=key, on_click=choose):
+        st.switch_page(page)
 
 
 def show_error(error: BaseException) -> None:
