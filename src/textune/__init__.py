@@ -18,6 +18,7 @@ from textune.version import __version__
 
 if TYPE_CHECKING:
     from textune.compare.api import compare
+    from textune.explain.api import explain
     from textune.export.api import export
     from textune.inference import Predictor, load
     from textune.peft_import.importer import import_adapter
@@ -34,6 +35,7 @@ __all__ = [
     "__version__",
     "compare",
     "evaluate",
+    "explain",
     "export",
     "find_errors",
     "import_adapter",
@@ -51,6 +53,7 @@ _HOMES = {
     "Sweep": "search.sweep",
     "compare": "compare.api",
     "evaluate": "run.other_rows",
+    "explain": "explain.api",
     "find_errors": "run.error_analysis",
     "export": "export.api",
     "import_adapter": "peft_import.importer",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import torch
 
     from textune.backbones import Backbone
-    from textune.engine import Engine, OnnxEngine
+    from textune.engine import Engine, OnnxEngine, ReferenceEngine
 
 _TEXTS_PER_CHUNK = 10_000
 _CHOICES = {
@@ -201,14 +201,31 @@ class Predictor:
         model: torch.nn.Module = self._engine.model
         return model
 
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer of the tokenizers library; `encode` sets its truncation."""
+        return self._tokenizer
+
+    def open_reference(self) -> ReferenceEngine:
+        """Return the engine that runs the Hugging Face model itself, whose gradients are defined everywhere.
+
+        Raises ModelError where the model was exported to ONNX.
+        """
+        from textune.engine import Precision, ReferenceEngine
+
+        if isinstance(self._engine, ReferenceEngine):
+            return self._engine
+        engine = ReferenceEngine(self.model, Precision("fp32", "as set"), equal_lengths=self.equal_lengths)
+        return engine.eval()
+
     def encode(self, texts: Iterable[str], pairs: Iterable[str] | None = None) -> Tokenized:
         """Tokenize texts as in training; raise DataError for what is no text."""
-        return self._encode(*self._list(texts, pairs))
+        return self._encode(*self.list_texts(texts, pairs))
 
     def _encode(self, first: list[str], second: list[str] | None) -> Tokenized:
         return encode_texts(self._tokenizer, first, second, self.manifest.max_length, self.manifest.long_text)
 
-    def _list(self, texts: Iterable[str], pairs: Iterable[str] | None) -> tuple[list[str], list[str] | None]:
+    def list_texts(self, texts: Iterable[str], pairs: Iterable[str] | None) -> tuple[list[str], list[str] | None]:
         """Return texts and second texts as lists in the order they came in, checked."""
         first = list_texts(texts)
         second = list_pairs(first, pairs)
@@ -234,7 +251,7 @@ class Predictor:
     def _predict_logits(self, texts: Iterable[str], pairs: Iterable[str] | None) -> NDArray[Any]:
         from textune.engine import predict_logits
 
-        first, second = self._list(texts, pairs)
+        first, second = self.list_texts(texts, pairs)
 
         def run(split: EncodedSplit) -> NDArray[Any]:
             return predict_logits(self._engine, split, self.padding)

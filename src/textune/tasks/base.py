@@ -187,6 +187,10 @@ class Task:
         """Return probabilities, float64 [rows, labels]."""
         raise NotImplementedError
 
+    def log_odds(self, logits: torch.Tensor, label: int) -> torch.Tensor:
+        """Return log(p / (1 - p)) of a label's probability p: [rows]. Explanations attribute it to words."""
+        raise ConfigError(f"the task {self.name} has no labels to explain")
+
     def decide(self, probabilities: Array) -> NDArray[np.bool_]:
         """Return which labels each row is given: bool [rows, labels]. A task without it has answers of another kind."""
         raise NotImplementedError

@@ -34,6 +34,8 @@ from textune.tasks.objective import Objective, ProbeLoss
 from textune.tasks.shown import Column, describe_wrong_sets
 
 if TYPE_CHECKING:
+    import torch
+
     from textune.data import DataFacts, Examples, Labels
 
 Array = NDArray[Any]
@@ -152,6 +154,10 @@ class MultiLabel(Task):
     def cuts(self, labels: int) -> NDArray[np.float64]:
         """Return the threshold of each label."""
         return np.asarray(self.thresholds if self.thresholds is not None else (UNTUNED,) * labels, np.float64)
+
+    def log_odds(self, logits: torch.Tensor, label: int) -> torch.Tensor:
+        """Return the label's logit: [rows]."""
+        return logits[:, label]
 
     def decide(self, probabilities: Array) -> NDArray[np.bool_]:
         """Return which labels reach their thresholds."""

@@ -98,6 +98,13 @@ class SingleLabel(Task):
         """Return probabilities by the softmax: each row sums to 1."""
         return softmax(logits)
 
+    def log_odds(self, logits: torch.Tensor, label: int) -> torch.Tensor:
+        """Return the label's logit minus those of all others together: [rows]; with two labels the difference."""
+        import torch
+
+        others = torch.cat([logits[:, :label], logits[:, label + 1 :]], dim=1)
+        return logits[:, label] - others.logsumexp(1)
+
     def decide(self, probabilities: Array) -> NDArray[np.bool_]:
         """Mark the most probable label of each row."""
         return np.asarray(probabilities.argmax(1)[:, None] == np.arange(probabilities.shape[1]))

@@ -1,0 +1,166 @@
+"""Explanations of texts: which words speak for a label, and which against it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textune.bundle import AnyRun, refuse_exported
+from textune.errors import ConfigError, suggest
+from textune.explain.attribution import MOST_STEPS, Attribution, Attributor, Window
+from textune.explain.explanation import Explanation, WordScore
+from textune.explain.words import TokenSpans, join_words, locate_tokens
+from textune.inference import Predictor
+from textune.tokens.batches import collate
+
+if TYPE_CHECKING:
+    from textune.tokens import Tokenized
+
+
+@overload
+def explain(
+    run: AnyRun | Predictor, texts: str, label: str | None = None, *, pairs: str | None = None, **options: Any
+) -> Explanation: ...
+@overload
+def explain(
+    run: AnyRun | Predictor,
+    texts: Iterable[str],
+    label: str | None = None,
+    *,
+    pairs: Iterable[str] | None = None,
+    **options: Any,
+) -> list[Explanation]: ...
+def explain(
+    run: AnyRun | Predictor,
+    texts: Iterable[str],
+    label: str | None = None,
+    *,
+    pairs: Iterable[str] | None = None,
+    **options: Any,
+) -> Any:
+    """Return how much each word of a text speaks for its label: one `Explanation` per text, or that of one string.
+
+    run: a folder, a `Run`, the name of a run in the folder `runs`, or a loaded `Predictor`. label: which label is
+    explained; None: the most probable of each text. options: as for `Predictor.load`.
+    Raises BundleError for an ONNX export, ConfigError for an unknown label, DataError for empty texts.
+    """
+    if isinstance(run, Predictor):
+        if options:
+            raise ConfigError(f"{', '.join(options)}: the model is loaded already", hint="give the run instead")
+        predictor = run
+    else:
+        predictor = Predictor.load(run, **({"engine": "reference", "precision": "fp32"} | options))
+    found = explain_texts(predictor, texts, label, pairs=pairs)
+    return found[0] if isinstance(texts, str) else found
+
+
+def explain_texts(
+    predictor: Predictor,
+    texts: Iterable[str],
+    label: str | None = None,
+    *,
+    pairs: Iterable[str] | None = None,
+    most_steps: int = MOST_STEPS,
+) -> list[Explanation]:
+    """Return one explanation per text, in their order. Texts are explained one by one, so memory stays bounded.
+
+    label: which label is explained; None: the most probable of each text. most_steps: fewer are quicker and less
+    exact. Raises as `explain`.
+    """
+    labels = list(predictor.labels)
+    if label is not None and label not in labels:
+        raise ConfigError(
+            f"label '{label}': the model does not know it{suggest(label, labels)}",
+            hint=f"its labels are {', '.join(labels[:20])}{', ...' if len(labels) > 20 else ''}",
+        )
+    refuse_exported("this model", predictor.manifest)
+    first, second = predictor.list_texts(texts, pairs)
+    if not first:
+        return []
+    probabilities = predictor.predict_proba(first, second)
+    log_odds, temperature = predictor.task.log_odds, predictor.manifest.temperature
+    attributor = Attributor(
+        predictor.open_reference(),
+        lambda logits, number: log_odds(logits / temperature, number),
+        _find_mask(predictor),
+        most_steps,
+    )
+    found = []
+    for i, text in enumerate(first):
+        number = labels.index(label) if label is not None else int(np.argmax(probabilities[i]))
+        pair = None if second is None else second[i]
+        read = predictor.encode([text], None if pair is None else [pair])
+        spans = locate_tokens(predictor.tokenizer, text, pair, read, predictor.manifest.long_text)
+        attribution = attributor.attribute(_list_windows(predictor, read, spans), number)
+        probability = float(probabilities[i, number])
+        found.append(_build((text, pair), labels[number], probability, attribution, spans, _describe(read)))
+    return found
+
+
+def _list_windows(predictor: Predictor, read: Tokenized, spans: Sequence[TokenSpans]) -> list[Window]:
+    """Return the tokens of each window, without padding: texts and windows are run one length at a time."""
+    batch = collate(read, [0], predictor.padding)
+    windows = []
+    for row, place in enumerate(spans):
+        tokens = batch.attention_mask[row].astype(bool)
+        types = None if batch.token_type_ids is None else batch.token_type_ids[row][tokens]
+        windows.append(Window(batch.input_ids[row][tokens], types, place.side >= 0))
+    return windows
+
+
+def _find_mask(predictor: Predictor) -> int:
+    """Return the token that stands for a missing word: the mask if the model has one, else padding."""
+    special = {token.content for token in predictor.tokenizer.get_added_tokens_decoder().values() if token.special}
+    found = [predictor.tokenizer.token_to_id(name) for name in ("[MASK]", "<mask>") if name in special]
+    return int(found[0]) if found else predictor.padding.pad_token_id
+
+
+def _describe(read: Tokenized) -> tuple[str, ...]:
+    """Return what the model does not read of a text."""
+    capacity, tokens = read.capacity or read.max_length, int(read.full_lengths[0])
+    if tokens <= capacity:
+        return ()
+    return (f"the model reads {capacity:,} of more than {tokens - 1:,} tokens; unread words have no score",)
+
+
+def _build(
+    texts: tuple[str, str | None],
+    label: str,
+    probability: float,
+    attribution: Attribution,
+    spans: Sequence[TokenSpans],
+    notes: tuple[str, ...],
+) -> Explanation:
+    scores = np.concatenate(attribution.scores)
+    words = []
+    for number, text in enumerate(texts):
+        chosen = np.concatenate([place.side == number for place in spans])
+        starts, ends = (np.concatenate([getattr(place, end) for place in spans])[chosen] for end in ("starts", "ends"))
+        words.append(_score_words(text or "", starts.tolist(), ends.tolist(), scores[chosen]))
+    if not attribution.complete:
+        missed = f"the scores miss the log-odds by {attribution.gap:.2f} after {attribution.steps} steps"
+        notes = (*notes, f"{missed}: take them as rough")
+    return Explanation(
+        text=texts[0],
+        label=label,
+        probability=probability,
+        words=words[0],
+        completeness_gap=attribution.gap,
+        log_odds=attribution.log_odds,
+        empty_log_odds=attribution.empty_log_odds,
+        steps=attribution.steps,
+        complete=attribution.complete,
+        pair=texts[1],
+        pair_words=words[1],
+        notes=notes,
+    )
+
+
+def _score_words(text: str, starts: list[int], ends: list[int], scores: NDArray[np.float64]) -> tuple[WordScore, ...]:
+    words = join_words(text, starts, ends)
+    totals = np.bincount(words.of_token, weights=scores, minlength=len(words.spans)) if len(scores) else []
+    pairs = zip(words.spans, totals, strict=False)
+    return tuple(WordScore(start, end, text[start:end], float(total)) for (start, end), total in pairs)
