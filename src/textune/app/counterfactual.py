@@ -119,7 +119,12 @@ def list_edits(before: str, after: str, most: int = MOST_EDITS) -> list[Edit]:
     old_at, new_at = ([0, *np.cumsum([len(word) for word in words]).tolist()] for words in (old, new))
     return [
         Edit(
-            old_at[i1], old_at[i2], new_at[j1], new_at[j2], before[old_at[i1] : old_at[i2]], after[new_at[j1] : new_at[j2]]
+            old_at[i1],
+            old_at[i2],
+            new_at[j1],
+            new_at[j2],
+            before[old_at[i1] : old_at[i2]],
+            after[new_at[j1] : new_at[j2]],
         )
         for i1, i2, j1, j2 in joined
     ]

@@ -22,7 +22,7 @@ MOST_MODELS = 4
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model that one visitor at a time uses: its tokenizer must not be set up anew while another one reads with it."""
+    """A model that one visitor at a time uses: a tokenizer is not set up anew while someone reads with it."""
 
     predictor: Predictor
     lock: threading.Lock = field(default_factory=threading.Lock)

@@ -40,8 +40,8 @@ class Update:
         """Return what the update saves, in one sentence."""
         if self.trained >= self.full:
             return (
-                f"At rank {self.rank}, B and A have {self.trained:,} parameters, no fewer than the weight's {self.full:,}: "
-                "nothing is saved."
+                f"At rank {self.rank}, B and A have {self.trained:,} parameters, no fewer than the {self.full:,} "
+                "of the weight: nothing is saved."
             )
         return f"{self.trained:,} trained parameters instead of {self.full:,}: {self.share:.2%}."
 

@@ -87,7 +87,9 @@ def write_marked(text: str, marks: Sequence[Mark]) -> str:
 def _write_mark(part: str, mark: Mark) -> str:
     strength = min(abs(mark.score), 1.0)
     color, line = (_FOR, "solid") if mark.score >= 0 else (_AGAINST, "dotted")
-    style = f"background:rgba({color},{0.08 + 0.5 * strength:.3f});border-bottom:2px {line} rgba({color},{strength:.3f})"
+    style = (
+        f"background:rgba({color},{0.08 + 0.5 * strength:.3f});border-bottom:2px {line} rgba({color},{strength:.3f})"
+    )
     return (
         f'<span title="{escape_html(mark.note)}" style="{style};border-radius:.2rem;padding:.1rem .05rem">'
         f"{escape_html(part)}</span>"

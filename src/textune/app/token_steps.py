@@ -45,13 +45,11 @@ class Steps:
 
 
 def follow_text(tokenizer: Tokenizer, text: str, length: int, pad: tuple[str, int]) -> Steps:
-    """Return what a tokenizer does with a text. length: of the row that the model gets. pad: token and id of padding."""
+    """Return what a tokenizer does with a text. length: of the row for the model. pad: token and id of padding."""
     text = text[:MOST_CHARACTERS]
     normalizer, splitter = tokenizer.normalizer, tokenizer.pre_tokenizer
     cleaned = text if normalizer is None else str(normalizer.normalize_str(text))
     words = [cleaned] if splitter is None else [word for word, _ in splitter.pre_tokenize_str(cleaned)]
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
     whole = tokenizer.encode(text)
     special = [bool(each) for each in whole.special_tokens_mask]
     room = max(length - sum(special), 0)
@@ -71,9 +69,9 @@ def follow_text(tokenizer: Tokenizer, text: str, length: int, pad: tuple[str, in
 
 @st.cache_resource(max_entries=4, show_spinner="Loading the tokenizer")
 def open_tokenizer(place: str | None) -> tuple[Tokenizer, tuple[str, int], str]:
-    """Return a tokenizer, its padding token with its id, and the model's name. place: of a run; None: the default model.
+    """Return a tokenizer, its padding token with its id, and the model's name. place: of a run; None: the default.
 
-    Callers share it: whoever uses it sets truncation and padding first.
+    It neither truncates nor pads. Callers share it and must not change that.
     """
     from textune.tokens import load_tokenizer
 
@@ -90,5 +88,4 @@ def open_tokenizer(place: str | None) -> tuple[Tokenizer, tuple[str, int], str]:
         manifest = read_manifest(place, verify=False)
         folder, name, number = Path(place), manifest.base_model.id, manifest.pad_token_id
     tokenizer = load_tokenizer(folder)
-    token = tokenizer.id_to_token(number) if number is not None else None
-    return tokenizer, (token or "padding", number or 0), name
+    return tokenizer, (tokenizer.id_to_token(number) or "padding", number), name
