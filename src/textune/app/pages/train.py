@@ -104,9 +104,9 @@ def _draw_settings() -> dict[str, str]:
 def _draw_fields(fields: Sequence[Field]) -> dict[str, str]:
     """Draw a widget for each field and return what stands in them."""
     typed: dict[str, str] = {}
-    places = st.columns(3)
-    for at, field in enumerate(fields):
-        typed[field.name] = _draw_field(places[at % 3], field)
+    for at in range(0, len(fields), 3):  # row by row, so that narrow screens and the Tab key keep their order
+        for place, field in zip(st.columns(3), fields[at : at + 3], strict=False):
+            typed[field.name] = _draw_field(place, field)
     return typed
 
 
