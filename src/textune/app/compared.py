@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from textune.app.curves import draw_lines, list_compared_rows, list_scores
+from textune.app.curves import COLORS, draw_lines, list_compared_rows, list_scores
 from textune.app.frame import wrap_page
 from textune.app.plain import escape
 from textune.app.session import name_run_folder, show_error
 from textune.app.watching import read_course
-from textune.errors import TextuneError, show_command
+from textune.errors import DataError, TextuneError, show_command
 from textune.report.comparison import COSTS, FRONTS, Comparison, conclude, format_cost, note
 from textune.report.comparison_page import format_mcnemar, format_p, list_cells, list_header, list_legend
 from textune.report.wording import points
@@ -35,6 +35,9 @@ def draw_comparison(folders: Sequence[Path]) -> None:
     st.subheader("Comparison", anchor=False)
     try:
         comparison = _compare(tuple(map(str, folders)), tuple(_stamp(folder) for folder in folders))
+    except DataError as error:  # nothing is broken: these runs cannot be told apart by the same rows
+        st.warning(escape(error), icon=":material/rule:")
+        return
     except TextuneError as error:
         show_error(error)
         return
@@ -124,7 +127,8 @@ def draw_front(rows: Sequence[dict[str, Any]], cost: str, figure: str) -> altair
     front = (
         base.transform_filter(alt.datum.front == "Pareto-optimal").mark_line(interpolate="step-after").encode(y=score)
     )
-    colors = alt.Color("front:N", title=None, legend=alt.Legend(orient="bottom"), sort=["Pareto-optimal", "beaten"])
+    scale = alt.Scale(domain=["Pareto-optimal", "beaten"], range=COLORS[:2])
+    colors = alt.Color("front:N", title=None, legend=alt.Legend(orient="bottom"), scale=scale)
     dots = base.mark_point(filled=True, size=90, opacity=1).encode(y=score, color=colors)
     names = base.mark_text(dy=-12, limit=220).encode(y=score, text="name:N", color=colors)
     return (spans + front + dots + names).properties(height=300)

@@ -34,7 +34,7 @@ def draw() -> None:
     if error := st.session_state.pop("start error", None):
         st.error(escape(error), icon=":material/error:")
     if draw_trainings():
-        with st.expander("Train another", expanded=False, icon=":material/add:"):
+        if st.toggle("Train another", key="train another"):
             _draw_form()
     else:
         st.text("Turn labelled texts into a classifier, and see whether it beats the simple baselines.")
@@ -158,4 +158,4 @@ def _start(request: Request, upload: Path | None) -> None:
         st.session_state["start error"] = describe_error(error)
         return
     st.session_state["watched"] = job.name
-    st.session_state["run name"] = ""
+    st.session_state["run name"], st.session_state["train another"] = "", False
