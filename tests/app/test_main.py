@@ -12,9 +12,10 @@ pytest.importorskip("streamlit")
 from streamlit.testing.v1 import AppTest
 
 from textune.app import main
+from textune.app.launch import SCRIPT
 from textune.app.session import AppOptions, set_options
 
-MAIN = str(Path(main.__file__))
+MAIN = str(SCRIPT)
 
 
 @pytest.fixture(autouse=True)

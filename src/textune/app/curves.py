@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import altair
 
+COLORS = ("#2f7ed8", "#e07b00", "#2a9d5c", "#c2408c", "#8a63d2", "#b08900", "#009aa6", "#d1495b")
+"""Of the lines of a chart: told apart on light and on dark paper."""
 MOST_POINTS = 300
 """Of one line of a chart; more are averaged."""
 _NOT_SCORES = ("kind", "step", "epoch", "loss", "train_loss")
@@ -145,11 +147,13 @@ def draw_lines(
 
     lines = list(dict.fromkeys(str(row["line"]) for row in rows))
     few = {line: sum(row["line"] == line for row in rows) <= 40 for line in lines}
-    axis = alt.Axis(format=".0%") if percent else alt.Axis()
+    axis = alt.Axis(format=".0%", tickCount=5) if percent else alt.Axis(tickCount=5)
+    colors = alt.Scale(domain=lines, range=[COLORS[at % len(COLORS)] for at in range(len(lines))])
+    legend = alt.Legend(orient="bottom", labelLimit=240, columns=3)
     base = alt.Chart(alt.Data(values=[dict(row) for row in rows])).encode(
-        x=alt.X("epoch:Q", title="epoch"),
+        x=alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickCount=6, format="~g")),
         y=alt.Y("value:Q", title=title, axis=axis, scale=alt.Scale(zero=False)),
-        color=alt.Color("line:N", title=None, sort=lines, legend=alt.Legend(orient="bottom", labelLimit=240)),
+        color=alt.Color("line:N", title=None, scale=colors, legend=legend),
         tooltip=[
             alt.Tooltip("line:N", title=" "),
             alt.Tooltip("epoch:Q", format=".2f"),

@@ -20,7 +20,7 @@ UPLOAD_MEGABYTES = 50
 """The largest file that a page takes. Larger ones are read from the disk, by their path."""
 PASSWORD = "TEXTUNE_APP_PASSWORD"
 """The environment variable that holds the password; unlike an argument, other users of the machine cannot see it."""
-MAIN = Path(__file__).with_name("main.py")
+SCRIPT = Path(__file__).with_name("script") / "textune_app.py"
 
 
 def start_app(
@@ -51,7 +51,7 @@ def start_app(
     settings = list_server_settings(address, port, local=options.password is None)
     flags = {name.replace(".", "_"): value for name, value in settings.items() if _knows_option(name)}
     bootstrap.load_config_options(flags)
-    bootstrap.run(str(MAIN), False, [], flags)
+    bootstrap.run(str(SCRIPT), False, [], flags)
 
 
 def _knows_option(name: str) -> bool:

@@ -1,9 +1,6 @@
-"""The script that Streamlit runs for each visitor and each change: the password, the navigation, the chosen page."""
+"""What is drawn for each visitor and each change: the password, the navigation, the chosen page."""
 
 from __future__ import annotations
-
-import sys
-from pathlib import Path
 
 import streamlit as st
 
@@ -32,9 +29,3 @@ def run() -> None:
     st.session_state["pages"] = pages
     with guard_page():
         st.navigation(list(pages.values())).run()
-
-
-if __name__ == "__main__":
-    # Streamlit puts the script's folder first, where its modules would hide others of the same name.
-    sys.path[:] = [place for place in sys.path if Path(place) != Path(__file__).parent]
-    run()

@@ -34,7 +34,7 @@ def draw() -> None:
     if error := st.session_state.pop("start error", None):
         st.error(escape(error), icon=":material/error:")
     if draw_trainings():
-        with st.expander("Train another", expanded=False, icon=":material/add:"):
+        if st.toggle("Train another", key="train another"):
             _draw_form()
     else:
         st.text("Turn labelled texts into a classifier, and see whether it beats the simple baselines.")
@@ -104,9 +104,9 @@ def _draw_settings() -> dict[str, str]:
 def _draw_fields(fields: Sequence[Field]) -> dict[str, str]:
     """Draw a widget for each field and return what stands in them."""
     typed: dict[str, str] = {}
-    places = st.columns(3)
-    for at, field in enumerate(fields):
-        typed[field.name] = _draw_field(places[at % 3], field)
+    for at in range(0, len(fields), 3):  # row by row, so that narrow screens and the Tab key keep their order
+        for place, field in zip(st.columns(3), fields[at : at + 3], strict=False):
+            typed[field.name] = _draw_field(place, field)
     return typed
 
 
@@ -158,4 +158,4 @@ def _start(request: Request, upload: Path | None) -> None:
         st.session_state["start error"] = describe_error(error)
         return
     st.session_state["watched"] = job.name
-    st.session_state["run name"] = ""
+    st.session_state["run name"], st.session_state["train another"] = "", False
