@@ -124,7 +124,7 @@ class Checks:
             ("rows", f"{self.rows:,}"),
             ("without text", f"{self.without_text:,}"),
             ("repeated texts", f"{self.repeated:,}"),
-            ("longest text", f"{self.longest:,} characters"),
+            ("characters of the longest", f"{self.longest:,}"),
         ]
 
 

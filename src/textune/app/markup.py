@@ -10,7 +10,7 @@ from textune.progress import show_controls
 
 _FOR, _AGAINST = "29, 112, 199", "214, 108, 20"
 """Blue and orange, which stay apart on light and dark paper and for most colour-blind readers."""
-_GRID = "display:grid;grid-template-columns:minmax(4rem,32%) 1fr 4.2rem;gap:.6rem;align-items:center;margin:.3rem 0"
+_GRID = "display:grid;grid-template-columns:fit-content(45%) minmax(3rem,1fr) auto;gap:.45rem .8rem;align-items:center"
 _CHIP = (
     "display:inline-block;padding:.15rem .45rem;margin:.15rem .2rem .15rem 0;border-radius:.3rem;"
     "border:1px solid rgba(128,128,128,.45);font-family:'Source Code Pro',monospace;font-size:.875rem;"
@@ -54,7 +54,7 @@ def escape_html(text: object) -> str:
 
 def write_bars(bars: Sequence[Bar]) -> str:
     """Return horizontal bars with their labels and values."""
-    return "".join(_write_bar(bar) for bar in bars)
+    return f'<div style="{_GRID}">{"".join(_write_bar(bar) for bar in bars)}</div>'
 
 
 def _write_bar(bar: Bar) -> str:
@@ -62,11 +62,11 @@ def _write_bar(bar: Bar) -> str:
     weight, alpha = (600, ".95") if bar.strong else (400, ".45")
     label, value = escape_html(bar.label), escape_html(bar.value)
     return (
-        f'<div style="{_GRID}"><span style="overflow-wrap:anywhere;font-weight:{weight}">{label}</span>'
+        f'<span style="overflow-wrap:anywhere;font-weight:{weight}">{label}</span>'
         f'<span role="img" aria-label="{value}" style="background:rgba(128,128,128,.18);border-radius:.35rem">'
         f'<span style="display:block;height:.7rem;border-radius:.35rem;min-width:2px;width:{width:.2f}%;'
         f'background:rgba({_FOR},{alpha})"></span></span>'
-        f'<span style="text-align:right;font-variant-numeric:tabular-nums;font-weight:{weight}">{value}</span></div>'
+        f'<span style="text-align:right;font-variant-numeric:tabular-nums;font-weight:{weight}">{value}</span>'
     )
 
 

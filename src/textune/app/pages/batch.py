@@ -119,8 +119,9 @@ def _choose_columns(loaded: Loaded, start: Start) -> Choice | None:
 
 def _draw_checks(checks: Checks) -> None:
     """Show what is in the table."""
-    for place, (name, value) in zip(st.columns(4), checks.list_facts(), strict=True):
-        place.metric(name, value)
+    with st.container(horizontal=True, gap="large"):
+        for name, value in checks.list_facts():
+            st.metric(name, value, width="content")
     if checks.without_text:
         st.warning(f"{checks.without_text:,} rows have no text. They are kept and get no label.")
     for note in checks.notes:

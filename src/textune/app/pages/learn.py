@@ -14,6 +14,8 @@ from textune.app.token_steps import MOST_CHARACTERS, Steps, Token, follow_text, 
 
 EXAMPLE = "I heart Generative AI"
 _DEFAULT = "the default base model"
+_CELL = 9
+"""Pixels of a cell in a heat map."""
 _TOPICS = ("Tokens", "LoRA", "Methods", "Baselines")
 
 
@@ -101,10 +103,10 @@ def _draw_lora() -> None:
     rows = second.slider("Rows of W", 64, 4096, 768, 64, key="learn rows")
     columns = third.slider("Columns of W", 64, 4096, 768, 64, key="learn columns")
     update = Update(rows, columns, rank)
-    first, second, third = st.columns(3)
-    first.metric(f"W, {rows:,} × {columns:,}", f"{update.full:,}")
-    second.metric(f"B and A, rank {rank}", f"{update.trained:,}")
-    third.metric("Trained share", f"{update.share:.2%}")
+    with st.container(horizontal=True, gap="large"):
+        st.metric(f"W, {rows:,} × {columns:,}", f"{update.full:,}", width="content")
+        st.metric(f"B and A, rank {rank}", f"{update.trained:,}", width="content")
+        st.metric("Trained share", f"{update.share:.2%}", width="content")
     st.caption(escape(update.describe()))
     matrices = draw_matrices(update)
     names = (f"B  {rows:,} × {rank}", f"A  {rank} × {columns:,}", f"BA  {rows:,} × {columns:,}")
@@ -135,7 +137,7 @@ def _draw_heat(matrix: Any) -> Any:
             color=alt.Color("value:Q", scale=scale, legend=None),
             tooltip=[alt.Tooltip("value:Q", format=".2f")],
         )
-        .properties(height=max(9 * height, 24), width=9 * width)
+        .properties(height=_CELL * max(height, min(2 * height, 8)), width=_CELL * width)
         .configure_view(stroke=None)
     )
 
@@ -154,13 +156,17 @@ def _draw_methods() -> None:
         cls = methods.get(name)
         title = f"**{escape(name)}** {escape(cls.summary)}"
         with st.expander(title, expanded=name == DEFAULT_METHOD):
-            st.text(f"When: {cls.when}.")
-            kept = "Merged into the weights afterwards: no cost in use" if cls.mergeable else "Stays a part of its own"
-            st.text(f"{kept}. Default learning rate {cls.learning_rate:g}.")
-            for option in dataclasses.fields(cls.options_type):
-                value = "" if option.default is None else f" (default {option.default})"
-                st.caption(escape(f"method.{option.name}{value}: {option.metadata.get('help', '')}"))
+            st.text(f"{cls.when[:1].upper()}{cls.when[1:]}.")
+            kept = "It is merged into the weights afterwards" if cls.mergeable else "It stays a part of its own"
+            st.text(f"{kept}. Its default learning rate is {cls.learning_rate:g}.")
+            if options := [_describe_option(option) for option in dataclasses.fields(cls.options_type)]:
+                st.caption(escape("\n".join(options)))
             st.link_button("Paper", cls.paper, icon=":material/open_in_new:")
+
+
+def _describe_option(option: Any) -> str:
+    value = "" if option.default is None else f" (default {option.default})"
+    return f"method.{option.name}{value}: {option.metadata['help']}"
 
 
 _BASELINES = (

@@ -60,8 +60,9 @@ def _draw_one(folders: list[str]) -> None:
     paired = any(loaded is not None and is_paired(loaded.predictor) for _, loaded in opened)
     _draw_examples(chosen[0])
     text, second = _ask_text(paired)
-    first, third = st.columns(2)
-    explain = first.toggle("Highlight words", key="try explain", help="Computed for each run, which takes a moment.")
+    first, second_place, third = st.columns([1, 2, 2], vertical_alignment="center")
+    first.button("Classify", type="primary", key="try classify")  # leaving the text has sent it already
+    explain = second_place.toggle("Highlight words", key="try explain", help="Computed on demand: it takes a moment.")
     base = third.toggle(
         "Beside the base model",
         key="try base",
@@ -114,7 +115,6 @@ def _ask_text(paired: bool) -> tuple[str, str]:
         )
         for place, name in zip(places, names, strict=True)
     ]
-    st.button("Classify", type="primary", key="try classify")  # leaving the text has sent it already
     return typed[0] or "", (typed[1] or "") if paired else ""
 
 
