@@ -215,7 +215,7 @@ def read_end(log: Path) -> tuple[str, str]:
     return (FAILED, message) if kind == "error" else (STOPPED, message)
 
 
-_STEPS = re.compile(r"^training: ([\d,]+)/([\d,]+)(?:, (.+? left))?", re.MULTILINE)
+_STEPS = re.compile(r"^training: ([\d,]*\d)/([\d,]*\d)(?:, (.+? left))?", re.MULTILINE)
 
 
 @dataclass(frozen=True)
