@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -55,14 +55,8 @@ def answer_text(predictor: Predictor, text: str, second: str | None = None) -> A
     """Return what the model answers; second: the second text of a pair. Raises DataError."""
     pairs = None if second is None else [second]
     probabilities = predictor.predict_proba([text], pairs)
-    return replace_note(
-        show_answer(predictor.task, predictor.labels, probabilities[0]), _note_length(predictor, text, second)
-    )
-
-
-def replace_note(answered: Answered, note: str) -> Answered:
-    """Return an answer with a note."""
-    return Answered(answered.answer, answered.bars, answered.more, note)
+    answered = show_answer(predictor.task, predictor.labels, probabilities[0])
+    return replace(answered, note=_note_length(predictor, text, second))
 
 
 def show_answer(task: Task, labels: Sequence[str], probabilities: NDArray[np.float64]) -> Answered:
@@ -72,6 +66,13 @@ def show_answer(task: Task, labels: Sequence[str], probabilities: NDArray[np.flo
     given = prediction.answer.keys()
     bars = tuple(Bar(label, share, task.format_value(share), label in given) for label, share in ranked[:MOST_BARS])
     return Answered(", ".join(given) or NO_ANSWER, bars, max(len(ranked) - MOST_BARS, 0))
+
+
+def order_bars(answered: Answered, like: Answered) -> Answered:
+    """Return an answer with its bars in the order of another answer's, to be read side by side."""
+    order = {bar.label: at for at, bar in enumerate(like.bars)}
+    bars = sorted(answered.bars, key=lambda bar: order.get(bar.label, len(order)))
+    return replace(answered, bars=tuple(bars))
 
 
 def _note_length(predictor: Predictor, text: str, second: str | None) -> str:

@@ -13,6 +13,7 @@ from textune.app.answers import (
     check_text,
     is_paired,
     mark_words,
+    order_bars,
     require_second,
 )
 from textune.app.counterfactual import Comparison, compare_versions
@@ -154,11 +155,12 @@ def _draw_answer(folder: Path, loaded: Loaded, text: str, second: str, *, explai
     except Exception as error:
         show_error(error)
         return
-    _draw_bars(answered)
+    if base:
+        _draw_beside(folder, answered, text, other)
+    else:
+        _draw_bars(answered)
     if explain:
         _draw_words(loaded, text, other)
-    if base:
-        _draw_base(folder, text, other)
 
 
 def _draw_bars(answered: Answered) -> None:
@@ -188,19 +190,24 @@ def _draw_words(loaded: Loaded, text: str, second: str | None) -> None:
         st.caption(escape(note))
 
 
-def _draw_base(folder: Path, text: str, second: str | None) -> None:
-    """Draw the answers of the base model as it was before tuning."""
+def _draw_beside(folder: Path, answered: Answered, text: str, second: str | None) -> None:
+    """Draw the tuned model's answer beside those of the base model as it was before tuning."""
     from textune.app.base_model import open_base
 
+    places = st.columns(3)
+    with places[0]:
+        st.caption("tuned model")
+        _draw_bars(answered)
     try:
         answers = open_base(folder).answer(text, second)
     except Exception as error:
-        show_error(error)
+        with places[1]:
+            show_error(error)
         return
-    for name, answered in answers:
-        st.divider()
-        st.caption(escape(name))
-        _draw_bars(answered)
+    for place, (name, other) in zip(places[1:], answers, strict=False):
+        with place:
+            st.caption(escape(name))
+            _draw_bars(order_bars(other, answered))
 
 
 def _draw_versions() -> None:
@@ -228,7 +235,7 @@ def _draw_versions() -> None:
     with loaded.hold() as predictor:
         answers = [answer_text(predictor, text) for text in (before, after)]
         found = compare_versions(lambda texts: answer_many(predictor, texts), before, after)
-    for place, answered in zip((left, right), answers, strict=True):
+    for place, answered in zip(st.columns(2), answers, strict=True):
         with place.container(border=True):
             _draw_bars(answered)
     _draw_edits(found, before, after)
@@ -249,6 +256,7 @@ def _draw_edits(found: Comparison, before: str, after: str) -> None:
     with right:
         st.html(write_marked(after, [Mark(e.new_start, e.new_end, s) for e, s in zip(edits, scores, strict=True)]))
     first = shorten(found.before[0], 40)
+    st.caption(escape(f"Orange: the edit alone makes '{first}' less probable. Blue: more probable."))
     st.dataframe(
         {
             "first version": [shorten(edit.old) or "(nothing)" for edit in edits],
