@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from textune.cli import (
+    app_command,
     cache,
     catalogue,
     compare,
@@ -75,6 +76,7 @@ app.command("explain", cls=TextCommand)(explain.explain)
 app.command("import", cls=SettingsCommand)(peft_import.import_adapter)
 app.command("export")(export.export)
 app.command("push")(export.push)
+app.command("app")(app_command.app)
 app.command("methods")(catalogue.methods)
 app.command("backbones")(catalogue.backbones)
 app.command("settings")(catalogue.settings)

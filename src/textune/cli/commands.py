@@ -70,7 +70,9 @@ _GUESSES = {
     "upload": "textune push RUN HUB-ID",
     "publish": "textune push RUN HUB-ID",
     "serve": "textune predict RUN - (answers lines of standard input; there is no server yet)",
-    "app": "textune report RUN (there is no app yet)",
+    "ui": "textune app",
+    "gui": "textune app",
+    "web": "textune app",
 }
 """Names of other tools' commands -> what does it here."""
 

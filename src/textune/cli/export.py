@@ -23,7 +23,10 @@ def export(
         None, metavar="[FORM] [KEY=VALUE]...", help="The form, as --to; backbone=, trust="
     ),
     to: str = typer.Option(
-        None, "--to", "--format", help="merged (for transformers, the default), or onnx or onnx-int8 (no torch needed)."
+        None,
+        "--to",
+        "--format",
+        help="merged (for transformers, the default), onnx, onnx-int8 (no torch), or space.",
     ),
     output: Path = typer.Option(None, "--output", "-o", help="Output folder; default: RUN-FORM."),
     backbone: str = typer.Option(None, "--backbone", help="Path of the base model, if it was a local folder."),
@@ -36,7 +39,7 @@ def export(
     from textune.bundle import find_run, read_manifest
     from textune.config import parse_settings
     from textune.errors import ConfigError
-    from textune.export.api import MERGED, check_request, export_run
+    from textune.export.api import MERGED, SPACE, check_request, export_run
 
     forms = list(dict.fromkeys([*(word for word in words or [] if "=" not in word), *([] if to is None else [to])]))
     if len(forms) > 1:
@@ -48,6 +51,8 @@ def export(
     exported = export_run(folder, output, request, overwrite=overwrite)
     if exported.form == MERGED:
         _print_merged(exported, read_manifest(folder, verify=False), json_output)
+    elif exported.form == SPACE:
+        _print_space(exported.folder, json_output)
     else:
         _print_onnx(exported, folder, json_output)
 
@@ -76,6 +81,22 @@ def _print_merged(exported: Exported, manifest: Manifest, json_output: bool) -> 
         )
 
 
+def _print_space(folder: Path, json_output: bool) -> None:
+    """Print where the Space is, how to open it here, and how to publish it."""
+    from textune.errors import show_command
+    from textune.export.space import describe_space
+
+    summary = describe_space(folder)
+    if json_output:
+        print_json(summary)
+        return
+    place = shlex.quote(str(folder))
+    typer.echo(f"{folder} ({summary['megabytes']} MB): a Space with its {summary['model']} model. To open it here:")
+    typer.echo(f"  python -m venv space-env && space-env/bin/pip install -r {place}/requirements.txt")
+    typer.echo(f"  space-env/bin/python {place}/app.py")
+    typer.echo(f"To publish it: {show_command('push', folder, 'OWNER/NAME')}")
+
+
 def _print_onnx(exported: Exported, run: Path, json_output: bool) -> None:
     """Print where the graph is, what int8 cost, and the commands that classify with it."""
     from textune.bundle import read_manifest
@@ -98,12 +119,12 @@ def _print_onnx(exported: Exported, run: Path, json_output: bool) -> None:
 
 
 def push(
-    folder: str = typer.Argument(..., metavar="RUN", help="A run, or a folder written by export --to merged."),
+    folder: str = typer.Argument(..., metavar="RUN", help="A run, or a folder written by export --to merged or space."),
     hub_id: str = typer.Argument(..., metavar="HUB-ID", help="owner/name"),
     public: bool = typer.Option(False, "--public", help="Make it public; default: private."),
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
-    """Upload a run or merged model to the Hugging Face hub.
+    """Upload a run, a merged model or a Space to the Hugging Face hub.
 
     Texts from the data, logs and checkpoints are not uploaded.
     """

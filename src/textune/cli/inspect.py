@@ -33,23 +33,12 @@ def inspect(
             return
         if _inspect_other(folder, json_output):
             return
-    from textune.backbones import resolve_backbone
     from textune.config import build_config
-    from textune.config.defaults import choose_backbone, choose_long_text, choose_max_length, choose_method
-    from textune.methods import resolve
     from textune.progress import open_progress
-    from textune.run.facts import describe_data, describe_facts
-    from textune.run.tables import prepare_data, tokenize
-    from textune.tokens import load_tokenizer
+    from textune.run.inspection import inspect_data
 
-    config = build_config(gather_settings(settings or [], data))
-    resolve(choose_method(config), config.method.options)  # a wrong option is named before anything is read
-    prepared = prepare_data(config)
-    backbone = resolve_backbone(choose_backbone(config), trust=config.model.trust)
-    config, _ = choose_max_length(config, backbone.max_positions)
-    config, long_text, _ = choose_long_text(config)
-    tokens = tokenize(prepared.train, load_tokenizer(backbone.folder), config.tokens.max_length or 0, long_text)
-    facts = [*describe_data(prepared, tokens, long_text), *describe_facts(prepared)]
+    found = inspect_data(build_config(gather_settings(settings or [], data)))
+    prepared, tokens, facts = found.prepared, found.tokens, found.facts
     progress = open_progress()
     if json_output:
         lengths = {

@@ -15,8 +15,8 @@ from textune.progress import Progress, open_progress
 if TYPE_CHECKING:
     from textune.export.onnx import Quality
 
-MERGED, QUANTIZED = "merged", "onnx-int8"
-FORMS = (MERGED, *EXPORTED_FORMS)
+MERGED, QUANTIZED, SPACE = "merged", "onnx-int8", "space"
+FORMS = (MERGED, *EXPORTED_FORMS, SPACE)
 _LOADING = ("backbone", "trust")
 
 
@@ -43,7 +43,8 @@ def export(
     """Write a run in another form, checked by loading it again; return the new folder.
 
     run: a folder, a `Run`, or the name of a run in the folder `runs`. output: default: RUN-FORM, beside the run.
-    to: "merged" for transformers, "onnx" or "onnx-int8" for onnxruntime alone. overwrite: replace an earlier export.
+    to: "merged" for transformers, "onnx" or "onnx-int8" for onnxruntime alone, "space" for Hugging Face Spaces.
+    overwrite: replace an earlier export.
     data, force: of onnx-int8: labelled rows to evaluate it on (default: the run's validation rows); accept a model that
     is less accurate or could not be evaluated.
     loading: backbone= and trust= as for `textune.load`.
@@ -95,6 +96,8 @@ def export_run(
     with hold_place(target):
         if request.form == MERGED:
             return _export_merged(run, target, request, overwrite, progress)
+        if request.form == SPACE:
+            return _export_space(run, target, request, overwrite, progress)
         return _export_onnx(run, target, request, overwrite, progress)
 
 
@@ -112,6 +115,14 @@ def _export_merged(run: Path, target: Path, request: Request, overwrite: bool, p
     if losses:
         progress.warn(losses)
     return Exported(target, request.form, losses=losses)
+
+
+def _export_space(run: Path, target: Path, request: Request, overwrite: bool, progress: Progress) -> Exported:
+    from textune.export.space import export_space
+
+    for note in export_space(run, target, backbone=request.backbone, trust=request.trust, overwrite=overwrite):
+        progress.warn(note)
+    return Exported(target, request.form)
 
 
 def _export_onnx(run: Path, target: Path, request: Request, overwrite: bool, progress: Progress) -> Exported:

@@ -27,6 +27,13 @@ def read_marker(folder: Path) -> list[str]:
     return files
 
 
+def is_space(folder: Path) -> bool:
+    """Return whether a folder was exported as a Hugging Face Space."""
+    return (folder / MARKER).is_file() and read_json(folder / MARKER, "the list of exported files").get(
+        "form"
+    ) == "space"
+
+
 def check_output(output: Path, overwrite: bool) -> None:
     """Raise BundleError if the folder exists and must not be replaced: it holds more than textune exported there.
 

@@ -19,7 +19,7 @@ from textune.bundle import MANIFEST, SETTINGS, Manifest, read_manifest, refuse_e
 from textune.config import TRUNCATE, build_config, load_settings, write_settings
 from textune.engine.same_logits import PROBES, pair_probes, require_same
 from textune.errors import BundleError, ModelError
-from textune.export.marker import MARKER, check_output, read_marker, write_marker
+from textune.export.marker import MARKER, check_output, is_space, read_marker, write_marker
 from textune.export.readme import README, write_merged_readme
 from textune.files import confined_path, hash_file, write_folder
 from textune.inference import Predictor
@@ -142,18 +142,20 @@ def _check_merged(folder: Path, predictor: Predictor, expected: NDArray[Any]) ->
 
 
 def push_folder(folder: str | Path, hub_id: str, *, private: bool = True, api: Any = None) -> str:
-    """Publish a bundle or a merged folder as a hub repository; return its address.
+    """Publish a bundle, a merged folder or a Space as a hub repository; return its address.
 
     Evaluation texts, logs and checkpoints are not uploaded. Raises BundleError or ModelError.
     """
     folder = Path(folder)
     names = _list_published(folder)
+    kind = {"repo_type": "space"} if is_space(folder) else {}
+    sdk = {"space_sdk": "gradio"} if kind else {}
     if api is None:
         import huggingface_hub
 
         api = huggingface_hub.HfApi()
     try:
-        address = api.create_repo(hub_id, private=private, exist_ok=True)
+        address = api.create_repo(hub_id, private=private, exist_ok=True, **kind, **sdk)
         with tempfile.TemporaryDirectory(prefix="textune-push-") as place:
             staged = Path(place) / "run"
             for name in names:
@@ -166,6 +168,7 @@ def push_folder(folder: str | Path, hub_id: str, *, private: bool = True, api: A
                 repo_id=hub_id,
                 folder_path=str(staged),
                 commit_message="Upload a classifier trained with textune",
+                **kind,
             )
     except Exception as error:  # the hub's client passes on its transport's errors
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -180,7 +183,9 @@ def _list_published(folder: Path) -> list[str]:
 
     Raises BundleError for what is neither, and for a link in the place of a file.
     """
-    if (folder / MANIFEST).is_file():
+    if is_space(folder):
+        names = read_marker(folder)
+    elif (folder / MANIFEST).is_file():
         manifest = read_manifest(folder)
         refuse_exported(folder, manifest)
         names = [MANIFEST, *manifest.files]

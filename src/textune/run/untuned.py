@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from textune.training.probe import Probe
 
 Logits = NDArray[np.float32]
+_MOST_SETS = 4
+"""Of rows whose features are remembered; the app asks for text after text."""
 
 
 class UntunedBackbone:
@@ -65,12 +67,19 @@ class UntunedBackbone:
 
     def _compute(self, examples: Examples) -> NDArray[Any]:
         if id(examples) not in self._features:
+            while len(self._features) >= _MOST_SETS:
+                self._features.pop(next(iter(self._features)))
             self._features[id(examples)] = examples, self._network.compute_features(self._encode(examples))
         return self._features[id(examples)][1]
 
 
-def open_untuned(prepared: Prepared, head: SolvedHead) -> UntunedBackbone:
-    """Return the backbone as it was before tuning. head: how the run's own head started."""
+def open_untuned(
+    prepared: Prepared, head: SolvedHead, encode: Callable[[Examples], EncodedSplit] | None = None
+) -> UntunedBackbone:
+    """Return the backbone as it was before tuning. head: how the run's own head started.
+
+    encode: tokenizes the rows that are asked for; default: as those of training.
+    """
     from textune.engine import probe_precision
     from textune.inference import choose_device
     from textune.training.head import MOST_ROWS, Network
@@ -90,4 +99,4 @@ def open_untuned(prepared: Prepared, head: SolvedHead) -> UntunedBackbone:
         return solve_head(prepared, network, MOST_ROWS, choose_strength=True)
 
     probe, seconds = (head.probe, head.probe_seconds) if same else (None, 0.0)
-    return UntunedBackbone(network, prepared.encode, solve, probe, seconds)
+    return UntunedBackbone(network, encode or prepared.encode, solve, probe, seconds)

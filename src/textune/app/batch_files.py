@@ -1,0 +1,288 @@
+"""Uploaded tables to classify: checked, classified and given back. Each step stores the file only while it reads it."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textune.app.loading import Loaded
+from textune.app.plain import shorten
+from textune.app.uploads import MEGABYTES, find_ending
+from textune.bundle import name_run
+from textune.data import ReadOptions, reuse_columns, stream_tables
+from textune.data.roles import NamedColumns
+from textune.errors import DataError, TextuneError
+from textune.inference.predictor import Predictor
+from textune.inference.writers import WRITERS, escape_formula
+
+if TYPE_CHECKING:
+    from textune.data import Table
+    from textune.inference.files import FilePrediction
+
+READING = ReadOptions(max_rows=1_000_000, max_bytes=2**30)
+"""An upload may unpack to no more than this."""
+MOST_SHOWN, _LETTERS, _HEAD_ROWS = 5_000, 300, 5
+_LONGEST_NAME = 180
+_ROWS_IN_TURN = 250
+"""Classified before other visitors get their turn, and before the progress bar moves."""
+
+
+@dataclass(frozen=True)
+class Upload:
+    """An uploaded file, as the browser named it."""
+
+    name: str
+    content: bytes
+
+    @property
+    def shown(self) -> str:
+        """The name without folders."""
+        return self.name.replace("\\", "/").rpartition("/")[2]
+
+    @property
+    def stem(self) -> str:
+        """The name without its ending; only letters of it where it could trouble a file system."""
+        stem = self.shown[: -len(find_ending(self.shown))]
+        plain = stem.isprintable() and len(stem.encode("utf-8", "replace")) < _LONGEST_NAME
+        return stem if plain else name_run(stem)
+
+
+@contextmanager
+def store_briefly(upload: Upload) -> Iterator[Path]:
+    """Yield the file in a folder that only this user reads and that is gone afterwards; raise DataError if unfit."""
+    ending = find_ending(upload.shown)
+    if not upload.content:
+        raise DataError(f"{upload.shown}: the file is empty")
+    if len(upload.content) > MEGABYTES * 2**20:
+        raise DataError(
+            f"{upload.shown}: is larger than {MEGABYTES} MB",
+            hint="classify it on this machine with: textune predict RUN FILE",
+        )
+    with tempfile.TemporaryDirectory(prefix="textune-batch-") as folder:
+        path = Path(folder) / f"{upload.stem}{ending.lower()}"
+        path.write_bytes(upload.content)
+        path.chmod(0o600)
+        yield path
+
+
+@dataclass(frozen=True)
+class Start:
+    """The beginning of a table: its columns, and its first rows with long cells cut."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def read_start(upload: Upload) -> Start:
+    """Read the beginning of an uploaded table; raise what reading it raises."""
+    with store_briefly(upload) as path:
+        table = next(iter(stream_tables(path, READING, chunk_rows=50)))
+        return Start(tuple(table.columns), tuple(_cut_rows(table, _HEAD_ROWS)))
+
+
+def _cut_rows(table: Table, count: int) -> Iterator[tuple[str, ...]]:
+    cells = [table.arrow.column(name).slice(0, count).to_pylist() for name in table.columns]
+    return ((*(shorten(cell or "", _LETTERS) for cell in row),) for row in zip(*cells, strict=True))
+
+
+def find_columns(start: Start, predictor: Predictor) -> tuple[tuple[str, ...], str | None]:
+    """Return the columns that a run was trained on where the table has them: texts, and second text."""
+    trained = predictor.manifest.columns
+    texts = trained.text if set(trained.text) <= set(start.columns) else ()
+    return texts, trained.text_pair if trained.text_pair in start.columns else None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The columns that are read."""
+
+    text: tuple[str, ...]
+    text_pair: str | None = None
+
+
+@dataclass(frozen=True)
+class Checks:
+    """What is in a table. without_text: rows that get no label. repeated: rows whose text came before."""
+
+    rows: int
+    without_text: int
+    repeated: int
+    longest: int
+    notes: tuple[str, ...]
+
+    def list_facts(self) -> list[tuple[str, str]]:
+        """Return names and values."""
+        return [
+            ("rows", f"{self.rows:,}"),
+            ("without text", f"{self.without_text:,}"),
+            ("repeated texts", f"{self.repeated:,}"),
+            ("characters of the longest", f"{self.longest:,}"),
+        ]
+
+
+def check_upload(upload: Upload, predictor: Predictor, choice: Choice) -> Checks:
+    """Read an uploaded table to its end; raise what reading it raises."""
+    rows = without_text = repeated = longest = 0
+    seen: set[int] = set()
+    notes: Sequence[str] = ()
+    with store_briefly(upload) as path:
+        for table in stream_tables(path, READING):
+            for text in _list_texts(table, predictor, choice):
+                rows += 1
+                without_text += not text.strip()
+                repeated += bool(text.strip()) and hash(text) in seen
+                seen.add(hash(text))
+                longest = max(longest, len(text))
+            notes = table.notes
+    return Checks(rows, without_text, repeated, longest, tuple(notes))
+
+
+def _list_texts(table: Table, predictor: Predictor, choice: Choice) -> Iterator[str]:
+    trained = predictor.manifest.columns
+    named = NamedColumns(choice.text, choice.text_pair, guess=False)
+    columns = reuse_columns(table, trained, named, need_label=False)
+    parts = [table.arrow.column(name).to_pylist() for name in columns.text]
+    return (trained.joiner.join(p for p in row if p and p.strip()) for row in zip(*parts, strict=True))
+
+
+@dataclass(frozen=True)
+class Form:
+    """How the result is written. ending: of the file. probabilities: one column per label."""
+
+    ending: str
+    probabilities: bool = False
+
+
+def choose_ending(upload: Upload) -> str:
+    """Return the ending of the result: that of the upload where it can be written, else CSV."""
+    ending = find_ending(upload.shown).removesuffix(".gz")
+    return ending if ending in WRITERS else ".csv"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The first rows of a result, with long cells cut.
+
+    answers: the labels of each row. probabilities: of the answers, float64 [rows], NaN where they are not known.
+    """
+
+    columns: dict[str, list[str]]
+    answers: tuple[tuple[str, ...], ...]
+    probabilities: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.answers)
+
+    def filter(self, labels: Collection[str], most: float, words: str) -> NDArray[np.int64]:
+        """Return the rows of these labels (none: all), of at most this probability, that hold the words."""
+        rows = np.arange(len(self))
+        keep = np.ones(len(self), bool)
+        if labels:
+            keep &= np.array([not set(labels).isdisjoint(answer) for answer in self.answers], bool)
+        if most < 1:
+            keep &= self.probabilities <= most
+        if words.strip():
+            wanted = words.casefold().strip()
+            cells = zip(*self.columns.values(), strict=True)
+            keep &= np.array([any(wanted in cell.casefold() for cell in row) for row in cells], bool)
+        return np.asarray(rows[keep], np.int64)
+
+
+@dataclass(frozen=True)
+class Result:
+    """A classified file. content: to download as `name`."""
+
+    name: str
+    ending: str
+    content: bytes
+    rows: int
+    without_text: int
+    escaped_cells: int
+    label_counts: dict[str, int]
+    shown: Shown
+
+
+def classify_upload(
+    loaded: Loaded, upload: Upload, choice: Choice, form: Form, advance: Callable[[int], None] = lambda rows: None
+) -> Result:
+    """Classify an uploaded table as `textune predict` does; raise what that raises.
+
+    advance: is called with the rows that were classified since its last call.
+    """
+    from textune.inference.files import FileForm, predict_file
+
+    predictor = InTurn(loaded, advance)
+    with store_briefly(upload) as path:
+        output = path.with_name(f"{upload.stem}.predicted{form.ending}")
+        wanted = FileForm(choice.text, choice.text_pair, form.probabilities)
+        done = predict_file(predictor, path, output, form=wanted, reading=READING)
+        return Result(
+            output.name,
+            form.ending,
+            output.read_bytes(),
+            done.rows,
+            done.without_text,
+            done.escaped_cells,
+            done.label_counts,
+            _read_shown(done, predictor),
+        )
+
+
+def _read_shown(done: FilePrediction, predictor: Predictor) -> Shown:
+    """Return the first rows of a result; none where it cannot be read back, which loses only the view."""
+    delimiter = {".csv": ",", ".tsv": "\t"}.get(done.output.suffix)
+    reading = READING if delimiter is None else replace(READING, delimiter=delimiter, encoding="utf-8")
+    try:
+        table = next(iter(stream_tables(done.output, reading, chunk_rows=MOST_SHOWN)))
+    except TextuneError:
+        return Shown({}, (), np.zeros(0))
+    rows = [*_cut_rows(table, MOST_SHOWN)]
+    added = [table.arrow.column(escape_formula(name)).slice(0, MOST_SHOWN).to_pylist() for name in done.columns_added]
+    answers = tuple(split_answer(cell or "", predictor) for cell in added[0])
+    probabilities = np.full(len(rows), np.nan)
+    if not predictor.task.reads_sets and len(added) > 1:
+        probabilities = np.array([float(value) if value else np.nan for value in added[1]])
+    columns = {name: [row[at] for row in rows] for at, name in enumerate(table.columns)}
+    return Shown(columns, answers, probabilities)
+
+
+def split_answer(cell: str, predictor: Predictor) -> tuple[str, ...]:
+    """Return the labels in a cell of a result, as the run names them."""
+    names = {escape_formula(label): label for label in predictor.labels} | {label: label for label in predictor.labels}
+    if not cell:
+        return ()
+    if not predictor.task.reads_sets:
+        return (names.get(cell, cell),)
+    try:
+        listed: Any = json.loads(cell) if cell.startswith("[") else None
+    except ValueError:
+        listed = None
+    if not isinstance(listed, list):
+        listed = cell.removeprefix("'").split(predictor.manifest.columns.label_separator)
+    return tuple(names.get(str(each), str(each)) for each in listed)
+
+
+class InTurn(Predictor):
+    """A shared model that classifies many texts in small portions, between which others have their turn."""
+
+    def __init__(self, loaded: Loaded, advance: Callable[[int], None]) -> None:
+        vars(self).update(vars(loaded.predictor))
+        self._loaded, self._advance = loaded, advance
+
+    def predict_proba(self, texts: Any, pairs: Any = None) -> NDArray[Any]:
+        """Return probabilities: float64 [texts, labels]."""
+        parts = [np.zeros((0, len(self.labels)))]
+        for start in range(0, len(texts), _ROWS_IN_TURN):
+            rows = slice(start, start + _ROWS_IN_TURN)
+            with self._loaded.hold() as predictor:
+                parts.append(predictor.predict_proba(texts[rows], None if pairs is None else pairs[rows]))
+            self._advance(len(texts[rows]))
+        return np.concatenate(parts)

@@ -1,0 +1,247 @@
+"""Trainings that the app started: each is `textune train` in a process of its own, known by a small file on the disk.
+
+So a training outlives the page and the app, every page shows the same, and only Stop ends it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from textune.app.processes import find_start, send_signal, start_process
+from textune.bundle import MANIFEST, has_begun, read_manifest, run_path
+from textune.errors import BundleError, TextuneError, show_command
+from textune.files import hold_place, read_json, remove_folder, write_text_atomically
+
+FOLDER = ".textune-app"
+"""In the folder of the runs: what the app knows of its trainings, and files that were uploaded for them."""
+_JOB, _LOG = "job.json", "log.txt"
+_TAIL_BYTES = 65_536
+TRAINING, STOPPING, FINISHED, STOPPED, FAILED = "training", "stopping", "finished", "stopped", "failed"
+LIVE = (TRAINING, STOPPING)
+_PASSWORD = "TEXTUNE_APP_PASSWORD"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training. words: of its first command, after `textune`. pid, start: of the process that last worked on it.
+
+    started_at: seconds since 1970. stops: how often Stop was asked for since then. upload: an uploaded file that it
+    reads.
+    """
+
+    name: str
+    runs_dir: str
+    words: tuple[str, ...]
+    pid: int | None = None
+    start: str = ""
+    started_at: float = 0.0
+    stops: int = 0
+    upload: str | None = None
+
+    @property
+    def run(self) -> Path:
+        """The run's folder."""
+        return run_path(self.runs_dir, self.name)
+
+    @property
+    def folder(self) -> Path:
+        """Where the app keeps the log and what it knows of the process."""
+        return jobs_folder(self.runs_dir) / self.name
+
+    @property
+    def log(self) -> Path:
+        """What the commands printed."""
+        return self.folder / _LOG
+
+    @property
+    def command(self) -> str:
+        """The command that started it, ready to be pasted."""
+        return show_command(*self.words)
+
+
+@dataclass(frozen=True)
+class State:
+    """How a training stands. kind: one of the five above. message: why it failed, or what to do."""
+
+    kind: str
+    message: str = ""
+    resumable: bool = False
+
+    @property
+    def live(self) -> bool:
+        """Whether a process is at work."""
+        return self.kind in LIVE
+
+
+def jobs_folder(runs_dir: str | Path) -> Path:
+    """Return where the app keeps its own files for these runs."""
+    return Path(runs_dir) / FOLDER
+
+
+def start_job(name: str, runs_dir: str | Path, words: Sequence[str], upload: Path | None = None) -> Job:
+    """Start `textune WORDS`, which trains the run of this name; raise BundleError if one of this name is at work."""
+    run_path(str(runs_dir), name)
+    job = Job(name, str(runs_dir), tuple(words), upload=None if upload is None else str(upload))
+    _make_private(jobs_folder(runs_dir))
+    with hold_place(job.folder):
+        refuse_live(name, runs_dir)
+        job.folder.mkdir(mode=0o700, exist_ok=True)
+        job.log.write_bytes(b"")
+        return _launch(job, words)
+
+
+def resume_job(job: Job) -> Job:
+    """Continue a stopped training; raise BundleError if it is at work or cannot go on."""
+    with hold_place(job.folder):
+        refuse_live(job.name, job.runs_dir)
+        if not find_state(job).resumable:
+            raise BundleError(f"{job.run}: has no checkpoint to go on from", hint="start it again")
+        return _launch(job, ["resume", str(job.run)])
+
+
+def _launch(job: Job, words: Sequence[str]) -> Job:
+    environment = {name: value for name, value in os.environ.items() if name != _PASSWORD}
+    command = [sys.executable, "-P", "-m", "textune", *words]
+    _write(replace(job, pid=None, start="", started_at=time.time(), stops=0))  # before there is a process to lose
+    pid = start_process(command, job.log, environment)
+    started = replace(job, pid=pid, start=find_start(pid) or "", started_at=time.time(), stops=0)
+    _write(started)
+    return started
+
+
+def _make_private(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+
+
+def _write(job: Job) -> None:
+    write_text_atomically(job.folder / _JOB, json.dumps(asdict(job), indent=1) + "\n", shared=True)
+
+
+def read_job(name: str, runs_dir: str | Path) -> Job | None:
+    """Return what is known of the training of this name, or None."""
+    path = jobs_folder(runs_dir) / name / _JOB
+    try:
+        content = read_json(path, "the app's note of a training")
+        fields: dict[str, Any] = {key: content[key] for key in Job.__dataclass_fields__ if key in content}
+        return Job(**fields | {"name": name, "runs_dir": str(runs_dir), "words": tuple(map(str, fields["words"]))})
+    except (TextuneError, TypeError, KeyError):
+        return None
+
+
+def list_jobs(runs_dir: str | Path) -> list[Job]:
+    """Return the trainings that the app started for these runs, the latest first."""
+    folder = jobs_folder(runs_dir)
+    if not folder.is_dir():
+        return []
+    found = [read_job(path.name, runs_dir) for path in folder.iterdir() if (path / _JOB).is_file()]
+    return sorted((job for job in found if job is not None), key=lambda job: (-job.started_at, job.name))
+
+
+def find_state(job: Job) -> State:
+    """Return how a training stands, from its process, its folder and its log."""
+    if job.pid is not None and job.start and find_start(job.pid) == job.start:
+        return State(STOPPING if job.stops else TRAINING)
+    if is_finished(job.run):
+        return State(FINISHED)
+    resumable = has_begun(job.run) and (job.run / "checkpoints").is_dir()
+    kind, message = read_end(job.log)
+    if kind == STOPPED or (kind == "" and job.stops):
+        return State(STOPPED, "" if resumable else "It was stopped before the first step: nothing was kept.", resumable)
+    if kind == FAILED:
+        return State(FAILED, message, resumable)
+    lost = "The process ended without a word: it was killed, or the machine was restarted or out of memory."
+    return State(FAILED, lost, resumable)
+
+
+def is_finished(run: Path) -> bool:
+    """Return whether a run is whole: the manifest gets its metrics last."""
+    try:
+        return (run / MANIFEST).is_file() and bool(read_manifest(run, verify=False).metrics)
+    except (TextuneError, OSError):
+        return False
+
+
+def stop_job(job: Job) -> Job:
+    """Ask a training to stop: it finishes its step and writes a checkpoint; asked again, it stops at once."""
+    if job.pid is None or not send_signal(job.pid, job.start):
+        return job
+    stopped = replace(job, stops=job.stops + 1)
+    _write(stopped)
+    return stopped
+
+
+def refuse_live(name: str, runs_dir: str | Path) -> None:
+    """Raise BundleError if a training of this name is at work."""
+    job = read_job(name, runs_dir)
+    if job is not None and find_state(job).live:
+        raise BundleError(f"{job.run}: is being trained", hint="stop it, or wait until it has finished")
+
+
+def forget_job(name: str, runs_dir: str | Path) -> None:
+    """Remove what the app knows of a training that has ended; its run stays."""
+    refuse_live(name, runs_dir)
+    folder = jobs_folder(runs_dir) / name
+    if (folder / _JOB).is_file() and not folder.is_symlink():
+        remove_folder(folder)
+
+
+def read_tail(path: Path) -> str:
+    """Return the end of a log."""
+    try:
+        with path.open("rb") as stream:
+            stream.seek(0, os.SEEK_END)
+            stream.seek(max(stream.tell() - _TAIL_BYTES, 0))
+            return stream.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def read_end(log: Path) -> tuple[str, str]:
+    """Return how the last command in a log ended, if it says so: stopped or failed, and its message."""
+    tail = read_tail(log)
+    starts = [found.start() for found in re.finditer(r"^(?:error: |stopped(?:: |$))", tail, re.MULTILINE)]
+    if not starts:
+        return "", ""
+    kind, _, message = tail[starts[-1] :].strip().partition(": ")
+    return (FAILED, message) if kind == "error" else (STOPPED, message)
+
+
+_STEPS = re.compile(r"^training: ([\d,]*\d)/([\d,]*\d)(?:, (.+? left))?", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a training is. stage: the last line that it printed. share: of its steps, or None before the first."""
+
+    stage: str
+    share: float | None = None
+    left: str = ""
+
+
+def read_progress(job: Job, step: int, epoch: float) -> Progress:
+    """Return how far a training is. step, epoch: the last that its metrics tell of."""
+    tail = read_tail(job.log)
+    lines = [line for line in tail.splitlines() if line.strip()]
+    stage = lines[-1].strip() if lines else "starting"
+    steps = _STEPS.findall(tail)
+    total = int(steps[-1][1].replace(",", "")) if steps else _count_steps(job.run, step, epoch)
+    share = min(step / total, 1.0) if total and step else None
+    return Progress(stage, share, steps[-1][2] if steps else "")
+
+
+def _count_steps(run: Path, step: int, epoch: float) -> int:
+    """Return the steps of the whole training, from those so far and the epochs of the plan; 0 if not known."""
+    try:
+        epochs = float(read_json(run / "plan.json", "the run's plan")["settings"]["epochs"])
+    except (TextuneError, KeyError, TypeError, ValueError):
+        return 0
+    return round(step / epoch * epochs) if epoch else 0

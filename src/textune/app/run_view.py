@@ -1,0 +1,228 @@
+"""One run on the page Runs: its report, its curves, where it errs, its labels, exports, and how it is deleted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from textune.app.curves import draw_lines, list_loss_rows, list_score_rows
+from textune.app.frame import read_page, wrap_page
+from textune.app.jobs import is_finished
+from textune.app.marks import (
+    WrongRow,
+    count_marks,
+    list_wrong_rows,
+    mark_row,
+    place_review,
+    read_marks,
+    show_training,
+)
+from textune.app.plain import escape, shorten
+from textune.app.removal import plan_removal, remove
+from textune.app.session import offer_page, show_error
+from textune.app.watching import read_course
+from textune.errors import TextuneError, show_command, show_resume
+from textune.report.wording import percent, span
+from textune.run.listing import Entry
+
+REPORT, CURVES, SLICES, LABELS, EXPORT, DELETE = "Report", "Curves", "Errors", "Labels", "Export", "Delete"
+_ROWS_AT_ONCE = 10
+_LONGEST_TEXT = 2_000
+
+
+def draw_run(entry: Entry) -> None:
+    """Draw one run, sweep or comparison."""
+    folder = Path(entry.folder)
+    parts = list_parts(entry)
+    part = st.segmented_control(
+        "Part", parts, default=parts[0], key=f"part {entry.folder}", label_visibility="collapsed"
+    )
+    draw = {
+        REPORT: _draw_report,
+        CURVES: _draw_curves,
+        SLICES: _draw_slices,
+        LABELS: _draw_labels,
+        EXPORT: _draw_export,
+        DELETE: _draw_delete,
+    }
+    try:
+        draw[part or parts[0]](folder, entry)
+    except (TextuneError, OSError) as error:
+        show_error(error)
+
+
+def list_parts(entry: Entry) -> list[str]:
+    """Return which parts there are for what lies in a folder."""
+    if entry.kind == "run" and is_finished(Path(entry.folder)):
+        return [REPORT, CURVES, SLICES, LABELS, EXPORT, DELETE]
+    if entry.kind in ("sweep", "comparison"):
+        return [REPORT, DELETE]
+    return [CURVES, DELETE] if entry.kind == "run" else [DELETE]
+
+
+def _draw_report(folder: Path, entry: Entry) -> None:
+    inside = folder / "evaluation" / "report.html"
+    path = inside if inside.is_file() else folder / "report.html"
+    if entry.state and not path.is_file():
+        st.info(escape(entry.state), icon=":material/pause:")
+        return
+    page = read_page(path)
+    with st.container(horizontal=True):
+        st.download_button("Download the report", page, f"{entry.name}.html", "text/html", key=f"report {entry.folder}")
+        if entry.kind == "run":
+            offer_page("Try it", "try", f"try {entry.folder}")
+    st.iframe(wrap_page(page, f"Report of {entry.name}"), height=1000, alt=f"Report of {entry.name}")
+
+
+def _draw_curves(folder: Path, entry: Entry) -> None:
+    if entry.state:
+        st.info(escape(entry.state), icon=":material/pause:")
+    course = read_course(folder)
+    losses, scores = list_loss_rows(course), list_score_rows(course)
+    if not losses and not scores:
+        st.info("This run keeps no log of its training.")
+        return
+    left, right = st.columns(2)
+    if losses:
+        left.altair_chart(draw_lines(losses, "loss", height=320), width="stretch")
+    if scores:
+        right.altair_chart(draw_lines(scores, "on validation rows", percent=True, height=320), width="stretch")
+    for warning in course.warnings[:10]:
+        st.warning(escape(warning), icon=":material/warning:")
+
+
+@st.cache_resource(max_entries=8, show_spinner="Looking for where it errs")
+def _analyse(folder: str, stamp: float) -> Any:
+    from textune.run.error_analysis import find_errors
+
+    return find_errors(folder)
+
+
+def _stamp(folder: Path) -> float:
+    path = folder / "evaluation" / "predictions.parquet"
+    return path.stat().st_mtime if path.is_file() else 0.0
+
+
+def _draw_slices(folder: Path, entry: Entry) -> None:
+    found = _analyse(str(folder), _stamp(folder))
+    st.text(f"{found.errors:,} of {found.rows:,} rows are wrong: {found.source}")
+    if found.slices.slices:
+        st.markdown("**Rows with more errors than chance explains**")
+        st.dataframe(
+            {
+                "rows where": [each.description for each in found.slices.slices],
+                "rows": [each.rows for each in found.slices.slices],
+                "errors": [each.errors for each in found.slices.slices],
+                "error rate": [percent(each.error_rate) for each in found.slices.slices],
+                "95% interval": [span(each.interval) for each in found.slices.slices],
+                "lift": [f"{each.lift:.1f}x" for each in found.slices.slices],
+                "p (corrected)": [f"{each.adjusted_p:.2g}" for each in found.slices.slices],
+            },
+            hide_index=True,
+        )
+    else:
+        st.info("No kind of row has more errors than chance explains.")
+    st.caption(escape(found.slices.describe()))
+    if found.confused:
+        st.markdown("**Classes most often confused**")
+        st.dataframe(
+            {
+                "class": [pair.a for pair in found.confused],
+                "other class": [pair.b for pair in found.confused],
+                "class given as the other": [pair.a_as_b for pair in found.confused],
+                "the reverse": [pair.b_as_a for pair in found.confused],
+            },
+            hide_index=True,
+        )
+
+
+@st.cache_resource(max_entries=8, show_spinner="Reading the rows that it gets wrong")
+def _list_wrong(folder: str, stamp: float) -> list[WrongRow]:
+    return list_wrong_rows(Path(folder))
+
+
+def _draw_labels(folder: Path, entry: Entry) -> None:
+    rows = _list_wrong(str(folder), _stamp(folder))
+    if not rows:
+        st.success("There is no row whose label differs from the answer.")
+        return
+    review = place_review(folder)
+    marks = read_marks(review)
+    st.text("Where the label differs from the answer, most confident first. Is the label wrong? One click marks it.")
+    pages = -(-len(rows) // _ROWS_AT_ONCE)
+    page = 1 if pages == 1 else int(st.number_input(f"Page, 1 to {pages:,}", 1, pages, key=f"page {folder}", width=160))
+    for row in rows[(page - 1) * _ROWS_AT_ONCE : page * _ROWS_AT_ONCE]:
+        _draw_wrong(review, row, marks.get((row.table, row.row)))
+    if marks:
+        st.success(escape(f"{count_marks(marks)} in {review}"), icon=":material/check:")
+        st.text("Train again with them:")
+        st.code(show_training(folder, review), language="bash", wrap_lines=True)
+
+
+def _draw_wrong(review: Path, row: WrongRow, mark: str | None) -> None:
+    key = f"{review} {row.table} {row.row}"
+    with st.container(border=True):
+        text = row.text if row.text_pair is None else f"{row.text}\n{row.text_pair}"
+        st.text(text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…")
+        st.caption(
+            escape(
+                f"{row.table} row {row.row:,}: labelled '{row.label}', answer '{row.predicted}' {row.probability:.1%}"
+            )
+        )
+        with st.container(horizontal=True, vertical_alignment="center"):
+            if mark is None:
+                right = escape(shorten(f"Wrong: it is '{row.predicted or 'no label'}'", 60))
+                if row.predicted:
+                    st.button(right, key=f"mark {key}", on_click=_mark, args=(review, row, row.predicted))
+                st.button("Take the row out", key=f"drop {key}", on_click=_mark, args=(review, row, "-"))
+            else:
+                what = "the row is taken out" if mark == "-" else f"marked as '{shorten(mark, 40)}'"
+                st.badge(escape(what), icon=":material/check:", color="green")
+                st.button("Undo", key=f"undo {key}", on_click=_mark, args=(review, row, None))
+
+
+def _mark(review: Path, row: WrongRow, correct: str | None) -> None:
+    try:
+        mark_row(review, row, correct)
+    except (TextuneError, OSError) as error:
+        st.session_state["runs error"] = str(error)
+
+
+def _draw_export(folder: Path, entry: Entry) -> None:
+    from textune.export.api import FORMS
+    from textune.process.child import explain_failure, run_child
+
+    form = st.radio("Form", FORMS, key=f"form {folder}", horizontal=True, format_func=_describe_form)
+    words = ["export", str(folder), "--to", form]
+    st.code(show_command("export", folder, "--to", form), language="bash", wrap_lines=True)
+    if st.button("Export", key=f"export {folder}", type="primary"):
+        with st.spinner("Exporting, and loading it again to check it"):
+            done = run_child(words, quiet=True)
+        if done.code:
+            raise explain_failure("export", done)
+        st.success("Exported.")
+        st.code(done.output.strip(), language=None, wrap_lines=True)
+
+
+def _describe_form(form: str) -> str:
+    about = {
+        "merged": "merged, for transformers",
+        "onnx": "onnx, without torch",
+        "onnx-int8": "onnx-int8, a quarter as large",
+    }
+    return about.get(form, form)
+
+
+def _draw_delete(folder: Path, entry: Entry) -> None:
+    if entry.state.startswith("interrupted"):
+        st.text(f"It can go on: {show_resume(folder, search=entry.kind == 'sweep')}")
+    plan = plan_removal(folder)
+    st.warning(escape(f"Deletes {folder}: {plan.files:,} files, {plan.size / 1e6:,.1f} MB. There is no way back."))
+    with st.form(f"delete {folder}", width=480):
+        typed = st.text_input(escape(f"Type {folder.name} to delete it"), key=f"typed {folder}")
+        if st.form_submit_button("Delete", icon=":material/delete:"):
+            remove(folder, typed.strip())
+            st.session_state["runs note"] = f"{folder} was deleted"
+            st.rerun()

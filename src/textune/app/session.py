@@ -1,0 +1,154 @@
+"""What the pages share: the options of the command, the runs to choose from, the password, and how errors look."""
+
+from __future__ import annotations
+
+import contextlib
+import hmac
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from textune.app.plain import escape
+from textune.bundle import MANIFEST, find_run
+from textune.errors import TextuneError
+from textune.run.listing import Entry, list_runs, read_entry
+
+DEFAULT_FOLDER = Path("runs")
+
+
+@dataclass(frozen=True)
+class AppOptions:
+    """What `textune app` was started with. runs: folders of runs, or runs. password: None on this machine alone."""
+
+    runs: tuple[Path, ...] = ()
+    password: str | None = None
+    debug: bool = False
+
+
+_current = {"options": AppOptions()}
+
+
+def set_options(options: AppOptions) -> None:
+    """Set the options of this process."""
+    _current["options"] = options
+
+
+def get_options() -> AppOptions:
+    """Return the options of this process."""
+    return _current["options"]
+
+
+def list_entries() -> list[Entry]:
+    """Return all runs, sweeps and comparisons: those of the command's arguments, then those in `runs`, newest first."""
+    found: dict[Path, Entry] = {}
+    for argument in get_options().runs:
+        folder = find_run(argument)
+        entry = read_entry(folder) if folder.is_dir() else None
+        for one in [entry] if entry is not None else list_runs(folder):
+            found.setdefault(Path(one.folder).resolve(), one)
+    if DEFAULT_FOLDER.is_dir():
+        for one in list_runs(DEFAULT_FOLDER):
+            found.setdefault(Path(one.folder).resolve(), one)
+    return list(found.values())
+
+
+def list_run_folders() -> list[Path]:
+    """Return the folders of finished runs, exports and sweeps' winners, which can classify."""
+    folders = [Path(entry.folder) for entry in list_entries()]
+    candidates = [place for folder in folders for place in (folder, folder / "winner")]
+    return [folder for folder in candidates if (folder / MANIFEST).is_file()]
+
+
+def choose_run(label: str, key: str) -> Path | None:
+    """Draw a choice of a finished run and return its folder; None, with what to do, if there is none."""
+    folders = list_run_folders()
+    if not folders:
+        st.info("There is no finished run yet. Train one on the page Train, or start the app with the folder of a run.")
+        return None
+    names = {str(folder): folder for folder in folders}
+    if st.session_state.get(key) not in names:
+        st.session_state.pop(key, None)
+    chosen = st.selectbox(escape(label), list(names), key=key, format_func=name_run_folder)
+    return names.get(chosen) if chosen else None
+
+
+def name_run_folder(folder: str | Path) -> str:
+    """Return the name by which a run is shown: without the folder `runs`, in which most are."""
+    path = Path(folder)
+    return str(path.relative_to(DEFAULT_FOLDER)) if path.is_relative_to(DEFAULT_FOLDER) else str(path)
+
+
+def list_pages() -> dict[str, Any]:
+    """Return the pages by their addresses; empty where a page is drawn by itself."""
+    pages: dict[str, Any] = st.session_state.get("pages", {})
+    return pages
+
+
+def offer_page(label: str, address: str, key: str, **state: Any) -> None:
+    """Draw a button that leads to another page. state: what is chosen there, by the keys of its widgets."""
+    page = list_pages().get(address)
+    if page is None:
+        return
+
+    def choose() -> None:
+        st.session_state.update(state)
+
+    if st.button(label, key=key, on_click=choose):
+        st.switch_page(page)
+
+
+def show_error(error: BaseException) -> None:
+    """Show an error as plain text: textune's own message and hint, the system's reason, or that this is a bug."""
+    st.error(escape(describe_error(error)), icon=":material/error:")
+
+
+def describe_error(error: BaseException) -> str:
+    """Return an error's message: what is wrong and where, and what to do."""
+    if isinstance(error, TextuneError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "out of memory\nuse less data, or a smaller model"
+    if isinstance(error, OSError) and error.errno is not None:
+        place = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+        return f"{place}{(error.strerror or str(error)).lower()}"
+    reason = (str(error).splitlines() or [""])[0]
+    return f"this is a bug in textune: {type(error).__name__}: {reason}\ntextune app --debug shows the traceback"
+
+
+@contextlib.contextmanager
+def guard_page() -> Iterator[None]:
+    """Show what a page raises as an error on the page; Streamlit's own stops and reruns pass."""
+    try:
+        yield
+    except Exception as error:
+        if get_options().debug and not isinstance(error, TextuneError):
+            raise
+        show_error(error)
+
+
+_WRONG_SECONDS = 1.0
+"""How long a wrong password waits for its answer."""
+
+
+def ask_password() -> bool:
+    """Return whether this visitor may see the pages; if not, draw the question."""
+    wanted = get_options().password
+    if wanted is None or st.session_state.get("unlocked"):
+        return True
+    st.title("textune")
+    with st.form("password", width=400):
+        given = st.text_input("Password", type="password", autocomplete="current-password")
+        sent = st.form_submit_button("Open")
+    if not sent:
+        return False
+    if hmac.compare_digest(given.encode(), wanted.encode()):
+        st.session_state["unlocked"] = True
+        st.rerun()
+    time.sleep(_WRONG_SECONDS)
+    st.error("The password is wrong.")
+    return False

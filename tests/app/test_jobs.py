@@ -1,0 +1,186 @@
+"""A training outlives whoever started it, is found again by anyone, and is ended by Stop alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from textune.app import jobs
+from textune.app.jobs import FAILED, FINISHED, STOPPED, STOPPING, TRAINING, Job, find_state, list_jobs, read_job
+from textune.errors import BundleError, ConfigError
+from textune.run import Run
+from tiny import as_words, settings_for, write_reviews
+
+SLEEP = (
+    "import signal, time; signal.signal(signal.SIGINT, lambda *_: exit(0)); print('ready', flush=True); time.sleep(60)"
+)
+
+
+@pytest.fixture
+def sleeping(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a job be a process that only waits."""
+    start = jobs.start_process
+    monkeypatch.setattr(jobs, "start_process", lambda words, log, env: start([sys.executable, "-c", SLEEP], log, env))
+
+
+def wait_for(what: Callable[[], bool], seconds: float = 120.0) -> None:
+    until = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def end(job: Job) -> None:
+    if job.pid is not None:
+        jobs.send_signal(job.pid, job.start, signal.SIGKILL)
+        wait_for(lambda: not find_state(job).live)
+
+
+def test_it_is_found_again_by_another_process_and_no_second_starts(sleeping: None, work: Path) -> None:
+    job = jobs.start_job("it", "runs", ["train", "x.csv"])
+    try:
+        assert find_state(job).kind == TRAINING and list_jobs("runs") == [job]
+        code = (
+            "from textune.app.jobs import *; job = list_jobs('runs')[0]; print(job.name, job.pid, find_state(job).kind)"
+        )
+        found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert found.stdout.split() == ["it", str(job.pid), TRAINING]
+        with pytest.raises(BundleError, match="is being trained"):
+            jobs.start_job("it", "runs", ["train", "x.csv"])
+        with pytest.raises(BundleError, match="is being trained"):
+            jobs.forget_job("it", "runs")
+        wait_for(lambda: "ready" in jobs.read_tail(job.log))
+        stopping = jobs.stop_job(job)
+        assert stopping.stops == 1 and read_job("it", "runs") == stopping
+        wait_for(lambda: find_state(stopping).kind == STOPPED)
+        assert "nothing was kept" in find_state(stopping).message
+        jobs.forget_job("it", "runs")
+        assert list_jobs("runs") == []
+    finally:
+        end(job)
+
+
+def test_a_number_given_to_another_process_is_no_training_and_gets_no_signal(sleeping: None, work: Path) -> None:
+    job = jobs.start_job("it", "runs", ["train", "x.csv"])
+    try:
+        other = replace(job, start="another boot 1")
+        assert not find_state(other).live and jobs.stop_job(other) == other
+        assert find_state(job).kind == TRAINING
+        assert find_state(replace(job, stops=1)).kind == STOPPING
+    finally:
+        end(job)
+    assert find_state(job).kind == FAILED and "killed" in find_state(job).message
+
+
+def test_password_stays_out_of_the_training(sleeping: None, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEXTUNE_APP_PASSWORD", "sesame")
+    job = jobs.start_job("it", "runs", ["train", "x.csv"])
+    try:
+        environment = Path(f"/proc/{job.pid}/environ")
+        if environment.exists():
+            wait_for(lambda: "ready" in jobs.read_tail(job.log))
+            assert b"sesame" not in environment.read_bytes()
+        assert "sesame" not in (job.folder / "job.json").read_text()
+        assert job.folder.parent.stat().st_mode & 0o777 == 0o700, "logs quote texts"
+    finally:
+        end(job)
+
+
+@pytest.mark.parametrize(
+    ("log", "kind", "message"),
+    [
+        ("rows: 3\nerror: x.csv: no such file\n  check the path\n", FAILED, "x.csv: no such file\n  check the path"),
+        ("step 3/9\nstopped: stopped after step 3\n  resume it\n", STOPPED, "stopped after step 3\n  resume it"),
+        ("stopped\n", STOPPED, ""),
+        ("error: old\nloading\n", FAILED, "old\nloading"),
+        ("training: 3/9\n", "", ""),
+        ("", "", ""),
+    ],
+)
+def test_the_log_says_how_it_ended(log: str, kind: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "log").write_text(log)
+    assert jobs.read_end(tmp_path / "log") == (kind, message)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"pid": 1}', '{"words": 3}'])
+def test_a_damaged_note_is_no_training(content: str, work: Path) -> None:
+    folder = work / "runs" / jobs.FOLDER / "it"
+    folder.mkdir(parents=True)
+    (folder / "job.json").write_text(content)
+    assert list_jobs("runs") == []
+
+
+def test_a_note_names_no_other_folder(work: Path) -> None:
+    folder = work / "runs" / jobs.FOLDER / "it"
+    folder.mkdir(parents=True)
+    (folder / "job.json").write_text(json.dumps({"name": "../../x", "runs_dir": "/elsewhere", "words": ["train"]}))
+    assert [(job.name, job.runs_dir) for job in list_jobs("runs")] == [("it", "runs")]
+    with pytest.raises(ConfigError):
+        jobs.start_job("../x", "runs", ["train"])
+
+
+def test_a_finished_run_is_finished_whatever_its_log_says(finished: Run, work: Path) -> None:
+    job = Job(finished.folder.name, str(finished.folder.parent), ("train",), stops=1)
+    assert find_state(job).kind == FINISHED
+
+
+@pytest.mark.parametrize(
+    ("log", "step", "epoch", "share", "left"),
+    [
+        ("training: 5/20, 3 s left  loss 0.3\n", 8, 1.0, 0.4, "3 s left"),
+        ("training: 1,000/2,000\n", 1_500, 1.0, 0.75, ""),
+        ("loading\n", 0, 0.0, None, ""),
+        ("training: 20/20  loss 0.3\nmeasuring\n", 20, 2.0, 1.0, ""),
+    ],
+)
+def test_progress_comes_from_log_and_metrics(
+    log: str, step: int, epoch: float, share: float | None, left: str, work: Path
+) -> None:
+    job = Job("it", "runs", ("train",))
+    job.folder.mkdir(parents=True)
+    job.log.write_text(log)
+    progress = jobs.read_progress(job, step, epoch)
+    assert (progress.share, progress.left) == (share, left)
+    assert progress.stage == log.strip().splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_a_real_training_is_stopped_resumed_and_finished(backbone: Path, work: Path) -> None:
+    """The process that started it is killed in the middle; another one stops it, a third resumes it."""
+    data = write_reviews(work / "reviews.csv", rows=80)
+    settings = settings_for(data, backbone, Path("runs/it")) | {"epochs": 20, "eval_every_steps": 5}
+    words = ["train", *as_words(settings)]
+    code = (
+        "import os, signal, sys\nfrom textune.app.jobs import start_job\n"
+        f"start_job('it', 'runs', {words!r})\nos.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=False, env=os.environ, timeout=60)
+    (job,) = list_jobs("runs")
+    metrics = job.run / "metrics.jsonl"
+    try:
+        wait_for(lambda: (metrics.is_file() and metrics.read_bytes().count(b"\n") > 8) or not find_state(job).live)
+        assert find_state(job).kind == TRAINING, jobs.read_tail(job.log)
+        stopping = jobs.stop_job(job)
+        wait_for(lambda: not find_state(stopping).live)
+        state = find_state(stopping)
+        assert state.kind == STOPPED and state.resumable, jobs.read_tail(job.log)
+        assert (job.run / "checkpoints").is_dir()
+        steps = metrics.read_bytes().count(b'"step", ')
+        job = jobs.resume_job(stopping)
+        assert job.stops == 0 and find_state(job).live
+        wait_for(lambda: not find_state(job).live, 240)
+        assert find_state(job).kind == FINISHED, jobs.read_tail(job.log)
+        assert metrics.read_bytes().count(b'"step", ') > steps
+        with pytest.raises(BundleError, match="no checkpoint"):
+            jobs.resume_job(job)
+    finally:
+        end(job)
