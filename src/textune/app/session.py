@@ -65,7 +65,10 @@ def list_run_folders() -> list[Path]:
 
 
 def choose_run(label: str, key: str) -> Path | None:
-    """Draw a choice of a finished run and return its folder; None, with what to do, if there is none."""
+    """Draw a choice of a finished run and return its folder; None, with what to do, if there is none.
+
+    label: of the page's own, since screen readers read it as it is, with marks that would keep Markdown away.
+    """
     folders = list_run_folders()
     if not folders:
         st.info("There is no finished run yet. Train one on the page Train, or start the app with the folder of a run.")
@@ -73,7 +76,7 @@ def choose_run(label: str, key: str) -> Path | None:
     names = {str(folder): folder for folder in folders}
     if st.session_state.get(key) not in names:
         st.session_state.pop(key, None)
-    chosen = st.selectbox(escape(label), list(names), key=key, format_func=name_run_folder)
+    chosen = st.selectbox(label, list(names), key=key, format_func=name_run_folder)
     return names.get(chosen) if chosen else None
 
 

@@ -111,7 +111,7 @@ def _draw_fields(fields: Sequence[Field]) -> dict[str, str]:
 
 
 def _draw_field(place: Any, field: Field) -> str:
-    label, key, about = escape(field.name.removeprefix("method.")), f"set {field.name}", escape(field.help)
+    label, key, about = field.name.removeprefix("method."), f"set {field.name}", escape(field.help)
     if field.switch:
         return str(place.checkbox(label, value=field.default == "true", key=key, help=about)).lower()
     if field.choices:
