@@ -181,9 +181,10 @@ def _test(wrong: NDArray[np.bool_], tested: list[tuple[Condition, list[str]]]) -
     support = np.array([len(condition.rows) for condition, _ in tested])
     errors = np.array([int(wrong[condition.rows].sum()) for condition, _ in tested])
     rows, total = len(wrong), int(wrong.sum())
-    p = hypergeom.sf(errors - 1, rows, total, support)
-    adjusted = adjust_by_subject(p, [condition.subject for condition, _ in tested])
     excess = errors - support * (total / rows)
+    counts, at = np.unique(np.stack([errors, support], axis=1), axis=0, return_inverse=True)  # many have the same
+    p = hypergeom.sf(counts[:, 0] - 1, rows, total, counts[:, 1])[at]
+    adjusted = adjust_by_subject(p, [condition.subject for condition, _ in tested])
     called = np.flatnonzero((adjusted < SIGNIFICANT) & (excess > 0))
     called = called[np.array([_adds_to_parts(wrong, tested[i][0], len(called)) for i in called], bool)]
     ranked = called[np.argsort(-excess[called], kind="stable")]

@@ -24,6 +24,7 @@ from textune.evaluation.conditions import (
     list_negations,
     list_values,
     list_words,
+    split_texts,
 )
 from textune.evaluation.slices import Condition, SliceSearch, choose_fewest_rows, find_slices
 from textune.evaluation.words_apart import ConfusedPair, find_confused_pairs
@@ -210,10 +211,11 @@ def _number(search: SliceSearch, numbers: NDArray[Any]) -> SliceSearch:
 
 def _list_text_conditions(texts: Sequence[str]) -> list[Condition]:
     scripts = [script or None for script in dominant_scripts(texts)]
-    found = [*list_lengths(texts), *list_negations(texts)]
+    split = split_texts(texts)
+    found = [*list_lengths(texts), *list_negations(split)]
     if len(set(scripts)) > 1:
         found += list_values("script", "script", scripts, "text in {} script")
-    return [*found, *list_words(texts, choose_fewest_rows(len(texts)))]
+    return [*found, *list_words(split, choose_fewest_rows(len(texts)))]
 
 
 def _list_columns(rows: PredictedRows, manifest: Manifest) -> list[Condition]:
