@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,8 @@ import yaml
 
 from textune.evaluation.slices import SliceSearch
 from textune.report.confusion_crop import sum_up_classes
+from textune.report.markdown import build_table, fence
+from textune.report.markdown import escape_markdown as escape_markdown
 from textune.report.slices import HEADER, describe_slices, list_slice_rows
 from textune.report.trust import describe_calibration
 from textune.report.verdict import judge
@@ -66,7 +67,7 @@ def render_card(card: CardInput) -> str:
         *_classes(card, verdict.evaluation),
         *_slices(card.slices),
         "## Training details",
-        _table(("", ""), card.facts) if card.facts else "",
+        build_table(("", ""), card.facts) if card.facts else "",
         f"Created with textune {escape_markdown(card.textune_version)}.",
     ]
     return clean_text("\n\n".join(section for section in sections if section)) + "\n"
@@ -83,28 +84,13 @@ def render_unmeasured_card(card: CardInput, headline: str) -> str:
         LOADING,
         fence(card.reload_lines, "python"),
         f"## {plural(len(card.labels), 'class').capitalize()}",
-        _table(("id", "label"), [(str(i), clip(label, 200)) for i, label in enumerate(shown)]),
+        build_table(("id", "label"), [(str(i), clip(label, 200)) for i, label in enumerate(shown)]),
         f"and {plural(more, 'more class')}, listed in textune.json." if more > 0 else "",
         "## Training details",
-        _table(("", ""), card.facts),
+        build_table(("", ""), card.facts),
         f"Created with textune {escape_markdown(card.textune_version)}.",
     ]
     return clean_text("\n\n".join(section for section in sections if section)) + "\n"
-
-
-def escape_markdown(text: str) -> str:
-    """Return one line that Markdown and HTML show literally: no markup, no links, no table cell breaks."""
-    line = " ".join(text.split())
-    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    line = re.sub(r"([\\`*_{}\[\]#!|~])", r"\\\1", line)
-    line = re.sub(r"(?i)(:(?=//)|@|\bwww(?=\.))", _stop_link, line)
-    line = re.sub(r"^([-+=])", r"\\\1", line)
-    return re.sub(r"^(\d+)([.)])(?=\s|$)", r"\1\\\2", line)  # would start a list
-
-
-def _stop_link(match: re.Match[str]) -> str:
-    """Keep GitHub from turning addresses into links: ``https://``, ``a@b`` and ``www.``."""
-    return match.group() + "&#8203;" if match.group().isalpha() else "\\" + match.group()
 
 
 def _front_matter(card: CardInput) -> str:
@@ -130,13 +116,6 @@ def _one_line(value: Any) -> Any:
     return " ".join(value.split()) if isinstance(value, str) else [_one_line(item) for item in value]
 
 
-def fence(code: str, language: str) -> str:
-    """Return a code block whose fence is longer than any run of backticks in the code."""
-    longest = max((len(run) for run in re.findall(r"`+", code)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"{fence}{language}\n{code.rstrip()}\n{fence}"
-
-
 def _comparison(comparison: Sequence[Mapping[str, Any]]) -> str:
     rows = []
     for row in comparison:
@@ -149,7 +128,7 @@ def _comparison(comparison: Sequence[Mapping[str, Any]]) -> str:
             )
         )
     one = comparison[0]["evaluation"]
-    return _table(("model", *(f.name for f in (one.headline, *one.further)), "log loss"), rows)
+    return build_table(("model", *(f.name for f in (one.headline, *one.further)), "log loss"), rows)
 
 
 def _classes(card: CardInput, evaluation: AnyEvaluation) -> list[str]:
@@ -171,7 +150,7 @@ def _classes(card: CardInput, evaluation: AnyEvaluation) -> list[str]:
         for i, f in enumerate(shown)
     ]
     headings = (column.heading for column in columns)
-    table = _table(("id", "label", "precision", "recall", "F1", "rows", *headings), rows)
+    table = build_table(("id", "label", "precision", "recall", "F1", "rows", *headings), rows)
     more = sum_up_classes(classes[_MOST_CLASSES_SHOWN:])
     rest = [f"{more}; all are listed in textune.json."] if more else []
     return [f"## {plural(len(card.labels), 'class').capitalize()}", table, *rest]
@@ -182,9 +161,4 @@ def _slices(search: SliceSearch | None) -> list[str]:
     rows = [] if search is None else list_slice_rows(search)
     if search is None or not rows:
         return []
-    return ["## Where it errs most", _table(HEADER, rows), escape_markdown(describe_slices(search))]
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *([escape_markdown(cell) for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return ["## Where it errs most", build_table(HEADER, rows), escape_markdown(describe_slices(search))]

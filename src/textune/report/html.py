@@ -1,13 +1,17 @@
-"""One self-contained HTML page about a run: no scripts, no external resources, every text escaped."""
+"""One self-contained HTML page about a run: one script of its own, no external resources, every text escaped."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
 
 from textune.evaluation import ConfidentError
 from textune.evaluation.slices import SliceSearch
@@ -130,6 +134,14 @@ def finish_page(page: str) -> str:
     return clean_text(re.sub(r'<h[1-6][^>]*>(.*?)</h[1-6]>|<div class="scroll">', name, page, flags=re.S))
 
 
+def _read_script() -> dict[str, Any]:
+    """Return the script that sorts tables, and a policy that lets a browser run it alone and load nothing."""
+    script = (Path(__file__).parent / "sort.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    rules = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; base-uri 'none'"
+    return {"sort_script": Markup(script), "policy": f"{rules}; form-action 'none'"}
+
+
 def write_report(report: ReportInput, path: str | Path) -> None:
     """Write the page atomically."""
     write_page(render_report(report), path)
@@ -155,6 +167,7 @@ def open_templates() -> Environment:
     filters: tuple[Any, ...] = (percent, span, points, number, plural, shorten, clip, format_seconds)
     filters += (format_date, name_setting)
     environment.filters |= {function.__name__: function for function in filters}
+    environment.globals |= _read_script()
     return environment
 
 
