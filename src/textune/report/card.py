@@ -14,7 +14,7 @@ from textune.report.markdown import build_table, fence
 from textune.report.markdown import escape_markdown as escape_markdown
 from textune.report.slices import HEADER, describe_slices, list_slice_rows
 from textune.report.trust import describe_calibration
-from textune.report.verdict import judge
+from textune.report.verdict import judge, list_more
 from textune.report.wording import clean_text, clip, cut_warnings, number, percent, plural, span
 from textune.tasks import AnyEvaluation, find_task
 
@@ -56,7 +56,7 @@ def render_card(card: CardInput) -> str:
         _front_matter(card),
         f"# {escape_markdown(card.title)}",
         escape_markdown(" ".join(verdict.answer)),
-        escape_markdown(" ".join([verdict.headline, *(s for s in verdict.judgement if s not in verdict.answer)])),
+        escape_markdown(" ".join([verdict.headline, *list_more(verdict)])),
         *(f"- {escape_markdown(note)}" for note in (*verdict.notes, *cut_warnings(card.warnings))),
         LOADING,
         fence(card.reload_lines, "python"),

@@ -20,7 +20,7 @@ from textune.progress import format_seconds
 from textune.report.charts import describe_coincidence, draw_losses, draw_scores
 from textune.report.confusion_crop import Crop, crop_confusion, sum_up_classes
 from textune.report.trust import describe_trust
-from textune.report.verdict import difference_between, judge
+from textune.report.verdict import difference_between, format_p, judge, list_more
 from textune.report.wording import (
     clean_text,
     clip,
@@ -99,6 +99,8 @@ def render_report(report: ReportInput) -> str:
             losses=draw_losses(report.history, report.best_step),
             scores=draw_scores(report.history, names, report.best_step),
             coincidence=describe_coincidence(report.history, names),
+            more_judgement=list_more(verdict),
+            has_slices=report.slices is not None and report.slices.looks and report.slices.errors,
             task=task,
             trust=describe_trust(evaluation, report.split),
             warnings=cut_warnings(report.warnings),
@@ -139,7 +141,7 @@ def _read_script() -> dict[str, Any]:
     script = (Path(__file__).parent / "sort.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     rules = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; base-uri 'none'"
-    return {"sort_script": Markup(script), "policy": f"{rules}; form-action 'none'"}
+    return {"sort_script": Markup(script), "policy": Markup(f"{rules}; form-action 'none'")}
 
 
 def write_report(report: ReportInput, path: str | Path) -> None:
@@ -165,7 +167,7 @@ def open_templates() -> Environment:
         lstrip_blocks=True,
     )
     filters: tuple[Any, ...] = (percent, span, points, number, plural, shorten, clip, format_seconds)
-    filters += (format_date, name_setting)
+    filters += (format_date, name_setting, format_p)
     environment.filters |= {function.__name__: function for function in filters}
     environment.globals |= _read_script()
     return environment

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from textune.report.markdown import build_table, escape_markdown
 from textune.report.slices import HEADER, MOST_SHOWN, describe_slices, format_slice
 from textune.report.trust import describe_trust
-from textune.report.verdict import Verdict, difference_between, judge
+from textune.report.verdict import Verdict, difference_between, judge, list_more
 from textune.report.wording import clean_text, clip, cut_warnings, format_date, number, percent, points, span
 from textune.tasks import build_task
 
@@ -24,7 +24,7 @@ def render_report_markdown(report: ReportInput) -> str:
     sections = [
         f"## {escape_markdown(clip(report.title, 200))}",
         f"**{escape_markdown(verdict.answer[0])}** {escape_markdown(' '.join(verdict.answer[1:]))}",
-        escape_markdown(" ".join([verdict.headline, *(s for s in verdict.judgement if s not in verdict.answer)])),
+        escape_markdown(" ".join([verdict.headline, *list_more(verdict)])),
         _list([*verdict.notes, *cut_warnings(report.warnings, _MOST_NOTES)]),
         *_compare(report, verdict),
         *_list_slices(report),

@@ -31,7 +31,7 @@ function sortBy(table, header) {
   header.setAttribute("aria-sort", down ? "descending" : "ascending");
 }
 for (const table of document.querySelectorAll("table:not(.matrix, .league)")) {
-  if (!table.tHead || !table.tBodies.length || table.tBodies[0].rows.length < 3) continue;
+  if (!table.tHead || !table.tBodies.length || table.tBodies[0].rows.length < 4) continue;
   for (const header of table.tHead.rows[0].cells) {
     if (header.querySelector(".axis") || !header.textContent.trim()) continue;
     const button = document.createElement("button");
