@@ -121,9 +121,7 @@ def test_without_the_script_the_page_reads_the_same(browser: Any, folder: Path) 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_no_page_is_wider_than_its_window(browser: Any, folder: Path, width: int, theme: str) -> None:
     for name in PAGES:
-        page = open_page(
-            browser, folder / f"{name}.html", viewport={"width": width, "height": 800}, color_scheme=theme
-        )
+        page = open_page(browser, folder / f"{name}.html", viewport={"width": width, "height": 800}, color_scheme=theme)
         assert page.evaluate("document.documentElement.scrollWidth") <= width, name
 
 

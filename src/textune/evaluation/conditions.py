@@ -200,9 +200,7 @@ def list_labels(kind: str, labels: Sequence[str], marks: NDArray[np.bool_]) -> l
     order = np.argsort(columns, kind="stable")
     ends = np.cumsum(np.bincount(columns, minlength=len(labels)))
     by_label = np.split(rows[order].astype(np.int64), ends[:-1])
-    return [
-        Condition(kind, kind, f"{kind} is '{show_name(label)}'", by_label[i]) for i, label in enumerate(labels)
-    ]
+    return [Condition(kind, kind, f"{kind} is '{show_name(label)}'", by_label[i]) for i, label in enumerate(labels)]
 
 
 def list_words(texts: Sequence[str] | SplitTexts, fewest_rows: int) -> list[Condition]:

@@ -9,6 +9,13 @@ from textune.bundle import check_writable
 from textune.errors import ConfigError, flag
 from textune.files import write_text_atomically
 from textune.report.comparison import COSTS, FRONTS, Candidate, Comparison, Pair, conclude, format_cost, note
+from textune.report.contrast import (
+    SLICE_HEADER,
+    describe_contrast,
+    describe_groups,
+    list_contrast_sections,
+    list_slice_cells,
+)
 from textune.report.html import finish_page, open_templates, write_page
 from textune.report.markdown import build_table, escape_markdown
 from textune.report.pareto import draw_pareto
@@ -61,6 +68,10 @@ def render_comparison(comparison: Comparison, version: str) -> str:
             many=len(comparison.pairs) > _MOST_PAIRS_SHOWN,
             pair_of=lambda a, b: by_names[a, b],
             lead_of=lambda a, b: by_names[a, b].test.lead.mean * (1 if by_names[a, b].a == a else -1),
+            describe_contrast=describe_contrast,
+            describe_groups=describe_groups,
+            list_slice_cells=list_slice_cells,
+            slice_header=SLICE_HEADER,
             floor=floor,
             position=lambda share: f"{100 * (share - floor) / (1 - floor):.2f}",
         )
@@ -98,6 +109,7 @@ def render_comparison_markdown(comparison: Comparison, version: str) -> str:
         build_table(("pair", f"lead in {comparison.figure}, points", "McNemar", "p", "p (Holm)", "verdict"), pairs)
         if pairs
         else "",
+        *([] if comparison.contrast is None else list_contrast_sections(comparison.contrast)),
         "## Runs",
         build_table(("run", "candidate", "seed", comparison.figure, "macro F1", "test reads"), runs),
         f"Created with textune {escape_markdown(version)}.",

@@ -32,7 +32,7 @@ def render_report_markdown(report: ReportInput) -> str:
         *_describe_trust(report, verdict),
         "### Run",
         build_table(("", ""), [(name, clip(value, 300)) for name, value in (*report.task_summary, *report.data_facts)]),
-        f"Created {escape_markdown(format_date(report.created))} with textune {escape_markdown(report.textune_version)}.",
+        escape_markdown(f"Created {format_date(report.created)} with textune {report.textune_version}."),
     ]
     return clean_text("\n\n".join(section for section in sections if section)) + "\n"
 
@@ -84,7 +84,9 @@ def _list_errors(report: ReportInput, verdict: Verdict) -> list[str]:
         parts.append(build_table(("true", "predicted", "rows", "share of class"), rows))
     weak = sorted((f for f in evaluation.classes if f.support), key=lambda f: (f.f1, -f.support))[:_MOST_CLASSES]
     if len(evaluation.classes) > 2 and weak:
-        rows = [(clip(f.label, 60), percent(f.f1), percent(f.precision), percent(f.recall), number(f.support)) for f in weak]
+        rows = [
+            (clip(f.label, 60), percent(f.f1), percent(f.precision), percent(f.recall), number(f.support)) for f in weak
+        ]
         parts.append(build_table(("class with the lowest F1", "F1", "precision", "recall", "rows"), rows))
     if report.confident_errors:
         highest = max(error.probability for error in report.confident_errors)
@@ -101,7 +103,9 @@ def _describe_trust(report: ReportInput, verdict: Verdict) -> list[str]:
     trust = describe_trust(verdict.evaluation, report.split)
     if trust is None:
         return []
-    show = [f"{value} ({interval})" if interval else value for row in trust.calibration for value, interval in (row.after,)]
+    show = [
+        f"{value} ({interval})" if interval else value for row in trust.calibration for value, interval in (row.after,)
+    ]
     before = [row.before[0] for row in trust.calibration]
     names = [row.name for row in trust.calibration]
     rows = [(n, b, a) if trust.has_before else (n, a) for n, b, a in zip(names, before, show, strict=True)]
