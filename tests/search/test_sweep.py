@@ -13,8 +13,8 @@ import yaml
 from markupsafe import escape
 
 import textune
-from sweeps import GRID, RATES, by_rate, check, play, sweep_tiny
 from reports import take_script_away
+from sweeps import GRID, RATES, by_rate, check, play, sweep_tiny
 from textune.config import build_config
 from textune.data import split_folds
 from textune.errors import BundleError, ConfigError, DataError, MissingExtraError, TrainingError

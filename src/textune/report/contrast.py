@@ -36,9 +36,9 @@ class Side:
 
 @dataclass(frozen=True)
 class Contrast:
-    """The best two candidates, one run of each. seeds: of the two runs. both, neither: rows that both or none get right.
+    """The best two candidates, one run of each. seeds: of the two runs.
 
-    looks: the groups that were tested for each side.
+    both, neither: rows that both get right, or none of them. looks: the groups that were tested for each side.
     """
 
     first: Side
