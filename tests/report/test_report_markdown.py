@@ -63,7 +63,16 @@ def check_plain(markdown: str) -> None:
     """Assert that nothing in a page is markup but what the report writes itself."""
     tokens = PARSER.parse(markdown)
     kinds = {token.type for token in tokens} | {child.type for token in tokens for child in token.children or ()}
-    assert not kinds & {"html_block", "html_inline", "link_open", "image", "code_block", "fence", "blockquote_open", "hr"}
+    assert not kinds & {
+        "html_block",
+        "html_inline",
+        "link_open",
+        "image",
+        "code_block",
+        "fence",
+        "blockquote_open",
+        "hr",
+    }
     widths: list[int] = []
     for token in tokens:
         if token.type == "tr_open":

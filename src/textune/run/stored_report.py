@@ -70,10 +70,9 @@ def choose_form(form: str | None, path: Path | None) -> str:
     named = form if form is not None or path is None else SUFFIXES.get(path.suffix.lower())
     if named in FORMS:
         return str(named)
-    choices = " or ".join(FORMS)
     if path is not None and form is None:
         raise ConfigError(f"{path}: a report is HTML or Markdown", hint="give it a name that ends in .html or .md")
-    raise ConfigError(f"{flag('format', '')} {form}: must be {choices}")
+    raise ConfigError(f"{flag('format', form or '')}: must be {' or '.join(FORMS)}")
 
 
 def check_report_path(path: str | Path, *, overwrite: bool) -> Path:
