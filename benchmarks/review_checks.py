@@ -36,16 +36,16 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--runs", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--rows", type=int, default=1500, help="training rows, validation rows included")
-    parser.add_argument("--test-rows", type=int, default=1000)
+    parser.add_argument("--rows", type=int, default=1000, help="training rows, validation rows included")
+    parser.add_argument("--test-rows", type=int, default=500)
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
     done = set()
     if arguments.output.is_file():
         lines = map(json.loads, arguments.output.read_text(encoding="utf-8").splitlines())
         done = {(line["data"], line["seed"]) for line in lines}
-    for name in DATA_SETS:
-        for seed in range(arguments.seeds):
+    for seed in range(arguments.seeds):
+        for name in DATA_SETS:
             if (name, seed) in done:
                 continue
             line = json.dumps(measure(name, seed, arguments))
