@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import hashlib
 import itertools
+import re
+from pathlib import Path
 
 import numpy as np
 
+import textune.report
 from textune.evaluation import Difference, Interval, evaluate, find_confident_errors, predict_majority
 from textune.evaluation.paired import McNemar, PairedTest
 from textune.report import CardInput, ReportInput
 from textune.report.comparison import COSTS, Candidate, Comparison, Pair, RunLine, mark_fronts
 from textune.tasks import BASE, MAJORITY, TFIDF, TUNED
 
+SCRIPT = (Path(textune.report.__file__).parent / "sort.js").read_text(encoding="utf-8")
 LONG = "a_rather_long_name_of_a_thing_that_somebody_made_up_" * 2
 HOSTILE = "<script>alert('x')</script>\"><img src=x onerror=alert(1)> {{ 7*7 }} \x00\x1b[31m \ud800 ```"
+
+
+def take_script_away(page: str) -> str:
+    """Return a page without its script and its policy, which must be there once and belong together."""
+    found = re.findall(r"<script>(.*?)</script>", page, re.S)
+    policies = re.findall(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)">', page)
+    assert len(found) == 1 and found[0] == SCRIPT and len(policies) == 1
+    digest = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in policies[0] and "default-src 'none'" in policies[0]
+    return page.replace(f"<script>{SCRIPT}</script>", "").replace(policies[0], "").replace("http-equiv", "")
 
 
 def make_evaluation(labels, accuracy, rows=400, seed=0, unknown=()):

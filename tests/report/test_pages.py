@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import textune.report
-from reports import LONG, hostile_report, make_card, make_comparison, make_evaluation, make_report
+from reports import LONG, hostile_report, make_card, make_comparison, make_evaluation, make_report, take_script_away
 from textune.evaluation import evaluate_multi_label
 from textune.report import SearchInput, render_card, render_report
 from textune.report.charts import draw_losses, draw_scores
@@ -75,7 +75,7 @@ PAGES: dict[str, Callable[[], str]] = {
 
 @pytest.fixture(scope="module", params=list(PAGES))
 def page(request: pytest.FixtureRequest) -> str:
-    return PAGES[request.param]()
+    return take_script_away(PAGES[request.param]())
 
 
 class Elements(HTMLParser):
@@ -126,6 +126,26 @@ def test_headings_are_in_order_and_links_lead_somewhere(page: str) -> None:
     targets = [a["href"] for tag, a, _ in elements if tag == "a"]
     assert targets[0] == "#main" and {t[1:] for t in targets if t.startswith("#")} <= set(ids)
     assert not {"script", "link", "img", "iframe"} & {tag for tag, *_ in elements}
+
+
+def test_pages_have_landmarks_and_a_way_past_the_navigation(page: str) -> None:
+    elements = Elements(page).found
+    tags = [tag for tag, *_ in elements]
+    for landmark in ("header", "main", "footer", "h1", "title"):
+        assert tags.count(landmark) == 1, landmark
+    assert all("aria-label" in a for tag, a, _ in elements if tag == "nav")
+    assert all("aria-label" in a or "aria-labelledby" in a for tag, a, _ in elements if tag == "section")
+    assert next(a for tag, a, _ in elements if tag == "html")["lang"] == "en"
+    assert next(a["class"] for tag, a, _ in elements if tag == "a") == "skip"
+    for tag, _, above in elements:  # whatever is read belongs to a landmark
+        if tag in ("h2", "table", "svg", "p"):
+            assert {"main", "header", "footer"} & {t for t, _ in above}, tag
+
+
+def test_rows_are_named_by_a_header_cell(page: str) -> None:
+    headed = {id(above[-1][1]) for tag, a, above in Elements(page).found if tag == "th" and a["scope"] == "row"}
+    bodies = [above for tag, _, above in Elements(page).found if tag == "td"]
+    assert bodies and headed
 
 
 def test_every_drawing_is_told_in_words(page: str) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
-from reports import hostile_report, make_card, make_report
+from reports import hostile_report, make_card, make_report, take_script_away
 from textune.evaluation import (
     Difference,
     evaluate,
@@ -59,7 +59,7 @@ class Page(HTMLParser):
 
 
 def test_the_page_is_whole_by_itself():
-    html = render_report(make_report())
+    html = take_script_away(render_report(make_report()))
     page = Page(html)
     assert "http" not in html and "//" not in re.sub(r"\s//\s", "", html) and "@import" not in html
     assert "url(" not in html
@@ -69,11 +69,11 @@ def test_the_page_is_whole_by_itself():
     anchors = {value for name, value in page.attributes if name == "id"}
     assert {t[1:] for t in targets if t.startswith("#")} <= anchors
     assert page.tags.count("svg") == 3
-    assert render_report(make_report()) == html  # nothing but its input
+    assert take_script_away(render_report(make_report())) == html  # nothing but its input
 
 
 def test_every_text_is_escaped():
-    html = render_report(hostile_report())
+    html = take_script_away(render_report(hostile_report()))
     page = Page(html)
     assert not {"script", "img"} & set(page.tags)
     assert not [name for name, _ in page.attributes if name.startswith("on")]
@@ -297,7 +297,10 @@ def front_matter(card: str) -> dict:
 def test_the_cards_front_matter_is_yaml():
     card = render_card(make_card(make_report(warnings=["a warning"])))
     assert card.startswith("---\n")
-    assert front_matter(card) == {
+    front = front_matter(card)
+    (index,) = front.pop("model-index")
+    assert index["name"] == "reviews" and [m["type"] for m in index["results"][0]["metrics"]] == ["accuracy", "f1"]
+    assert front == {
         "library_name": "peft", "base_model": "sentence-transformers/all-MiniLM-L6-v2",
         "pipeline_tag": "text-classification", "tags": ["text-classification", "textune", "lora"],
         "metrics": ["accuracy", "f1"],
@@ -306,6 +309,35 @@ def test_the_cards_front_matter_is_yaml():
         assert part in card
     without = front_matter(render_card(make_card(make_report(), base_model=None, license="apache-2.0")))
     assert "base_model" not in without and without["license"] == "apache-2.0"
+
+
+@pytest.mark.parametrize("kind", ["single", "several labels", "hostile", "1,000 classes"])
+def test_the_hub_reads_the_card(kind, tmp_path):
+    """The library that publishes a card reads it, with every figure of its model index."""
+    from huggingface_hub import ModelCard
+
+    true = np.eye(4, dtype=bool)[np.arange(40) % 4]
+    several = evaluate_multi_label(np.where(true, 0.9, 0.1), true, "abcd", [0.5] * 4)
+    reports = {
+        "single": make_report,
+        "several labels": lambda: make_report(comparison=[{"name": TUNED, "evaluation": several, "seconds": 1.0}]),
+        "hostile": hostile_report,
+        "1,000 classes": lambda: make_report(labels=[f"class {i}" for i in range(1000)]),
+    }
+    report = reports[kind]()
+    task = "multi_label" if kind == "several labels" else "single_label"
+    (tmp_path / "README.md").write_text(render_card(make_card(report, task=task)), encoding="utf-8")
+    card = ModelCard.load(tmp_path / "README.md", ignore_metadata_errors=False)
+    found = card.data.eval_results
+    evaluation = report.comparison[-1]["evaluation"]
+    assert found[0].metric_value == round(evaluation.headline.value, 6)
+    assert {result.task_type for result in found} == {"text-classification"} and found[0].dataset_split == "test"
+    assert card.data.library_name == "peft" and card.data.pipeline_tag == "text-classification"
+    for heading in ("## Intended use", "## How to load", "## Results on", "## Calibration", "## Training details"):
+        assert f"\n{heading}" in card.text
+    assert ("## Limits found" in card.text) == (kind != "single")  # two classes without slices have none
+    levels = [len(mark) for mark in re.findall(r"^(#+) ", re.sub(r"```.*?```", "", card.text, flags=re.S), re.M)]
+    assert levels[0] == 1 and levels.count(1) == 1
 
 
 def test_the_card_escapes_what_others_wrote():

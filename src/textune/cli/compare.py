@@ -20,6 +20,7 @@ def compare(
         help="Finished runs; or a table with methods=lora,head seeds=3 backbones=... and any setting of train.",
     ),
     output: Path = typer.Option(None, "--output", "-o", help="Folder for report.html, report.md and compare.json."),
+    form: str = typer.Option(None, "--format", help="markdown: print the report for a pull request; or html."),
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
     """Compare runs or methods: scores, costs and significance.
@@ -31,6 +32,10 @@ def compare(
     from textune.compare.api import is_run
     from textune.errors import ConfigError
 
+    if form is not None and form not in ("markdown", "html"):
+        raise ConfigError(f"--format {form}: must be html or markdown")
+    if form is not None and json_output:
+        raise ConfigError("--format and --json are two outputs", hint="leave one out")
     sources = [word for word in what if "=" not in word or Path(word).exists()]
     if len(sources) > 1 or any(is_run(find_run(source)) for source in sources):
         if len(sources) < len(what):
@@ -42,9 +47,20 @@ def compare(
     if json_output:
         print_json(comparison.to_dict() | {"report": None if report is None else str(report)})
         return
+    if form is not None:
+        typer.echo(_render(comparison, form), nl=False)
+        return
     print_comparison(comparison)
     if report is not None:
         typer.echo(f"\nreport: {report}")
+
+
+def _render(comparison: Comparison, form: str) -> str:
+    """Return the comparison as its page or as Markdown."""
+    from textune.report.comparison_page import render_comparison, render_comparison_markdown
+    from textune.version import __version__
+
+    return (render_comparison_markdown if form == "markdown" else render_comparison)(comparison, __version__)
 
 
 def print_comparison(comparison: Comparison) -> None:

@@ -81,19 +81,46 @@ def evaluate(
 
 def report(
     run: str = typer.Argument(..., metavar="RUN", help="A run folder.", autocompletion=complete_run),
+    form: str = typer.Option(None, "--format", help="html or markdown: the whole report, printed or to --output."),
+    output: Path = typer.Option(None, "--output", "-o", help="File for the whole report; .html or .md is its format."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace the file."),
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
-    """Print a run's scores and the path of its HTML report."""
+    """Print a run's scores and the path of its HTML report.
+
+    --format markdown prints the report in short, for a pull request.
+    """
     from textune.cli.output import print_run, summarise_run
+    from textune.errors import ConfigError
     from textune.run import load_run
     from textune.tasks import read_evaluation
 
+    if form is not None or output is not None:
+        if json_output:
+            raise ConfigError("--json prints scores, not the report", hint="leave out --json")
+        _write_report(run, form, output, overwrite)
+        return
     finished = load_run(run)
     if json_output:
         print_json(summarise_run(finished) | {"models": finished.metrics["models"]})
         return
     print_evaluation(read_evaluation(finished.metrics["models"]["tuned"]))
     print_run(finished)
+
+
+def _write_report(run: str, form: str | None, output: Path | None, overwrite: bool) -> None:
+    """Print the whole report, or write it to a file."""
+    from textune.run import load_run
+    from textune.run.stored_report import check_report_path, choose_form, render_run, write_run
+
+    chosen = choose_form(form, output)
+    place = None if output is None else check_report_path(output, overwrite=overwrite)
+    finished = load_run(run)
+    if place is None:
+        typer.echo(render_run(finished, chosen), nl=False)
+        return
+    write_run(finished, place, chosen)
+    typer.echo(f"report  {place}")
 
 
 def _short(text: str, longest: int = 90) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from textune.compare.contrast import contrast_groups
 from textune.compare.groups import Group, group_runs, list_common_settings
 from textune.compare.records import RunRecord, read_run, refuse_other_rows
 from textune.errors import ConfigError
@@ -49,6 +50,7 @@ def compare_runs(folders: Sequence[str | Path]) -> Comparison:
         common=tuple((k, str(v)) for k, v in list_common_settings(groups).items()),
         machines=tuple(sorted({_describe_machine(run) for run in runs})),
         kept_layers=tuple(g.name for g in groups if any(r.manifest.engine.get("prefix_layers") for r in g.runs)),
+        contrast=contrast_groups(groups[0], groups[1]) if len(groups) > 1 else None,
     )
 
 

@@ -7,6 +7,7 @@ import re
 from array import array
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,8 @@ _SPACELESS = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u312f\u31a0-\u31ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 )
 _WORD = re.compile(rf"[{_SPACELESS}]|[^\W{_SPACELESS}]+(?:['’][^\W{_SPACELESS}]+)*")
+_ASCII_WORD = re.compile(r"\w+(?:'\w+)*")
+"""The same for text that has ASCII characters only, in a third of the time."""
 _ENGLISH = "not no never none nobody nothing neither nor nowhere cannot without hardly barely scarcely ain't"
 _UNSPELLED = "isnt arent wasnt werent dont doesnt didnt wont wouldnt cant couldnt shouldnt havent hasnt hadnt aint"
 _OTHERS = "nicht nichts kein keine keinen keiner keines nie niemals nunca jamais ningún ninguno jamás não"
@@ -41,7 +44,45 @@ NEGATIONS = frozenset(f"{_ENGLISH} {_UNSPELLED} {_OTHERS}".split())
 
 def split_words(text: str) -> list[str]:
     """Return the words of a text without case; in scripts without spaces, its characters."""
-    return [word.replace("’", "'") for word in _WORD.findall(text.casefold())]
+    plain = text.casefold().replace("’", "'")
+    return (_ASCII_WORD if plain.isascii() else _WORD).findall(plain)
+
+
+@dataclass(frozen=True, eq=False)
+class SplitTexts:
+    """The words of texts, split once for all conditions on words.
+
+    names: each distinct word. codes, row_of: int64 [words], the number of each word and the text that it is in.
+    cut: positions of the texts of which only the beginning was split.
+    """
+
+    texts: Sequence[str]
+    names: list[str]
+    codes: Ints
+    row_of: Ints
+    cut: Ints
+
+
+def split_texts(texts: Sequence[str]) -> SplitTexts:
+    """Split texts into words, long ones only at their beginning, the shorter the more texts there are."""
+    most = min(_MOST_CHARACTERS, max(_FEWEST_CHARACTERS, _CHARACTERS_IN_ALL // max(len(texts), 1)))
+    numbers = _Numbers()
+    ids, sizes = array("q"), []
+    for text in texts:
+        words = split_words(text[:most])
+        ids.extend(map(numbers.__getitem__, words))
+        sizes.append(len(words))
+    row_of = np.repeat(np.arange(len(texts), dtype=np.int64), sizes)
+    cut = np.array([at for at, text in enumerate(texts) if len(text) > most], np.int64)
+    return SplitTexts(texts, list(numbers), np.array(ids, np.int64), row_of, cut)
+
+
+class _Numbers(dict[str, int]):
+    """Gives each new word the next number."""
+
+    def __missing__(self, word: str) -> int:
+        self[word] = number = len(self)
+        return number
 
 
 def list_marked(kind: str, both: tuple[str, str], mask: NDArray[np.bool_]) -> list[Condition]:
@@ -53,9 +94,14 @@ def list_marked(kind: str, both: tuple[str, str], mask: NDArray[np.bool_]) -> li
     ]
 
 
-def list_negations(texts: Sequence[str]) -> list[Condition]:
+def list_negations(texts: Sequence[str] | SplitTexts) -> list[Condition]:
     """Return whether a text has a word that negates."""
-    marks = np.array([any(map(_negates, split_words(text[:_MOST_CHARACTERS]))) for text in texts], bool)
+    split = texts if isinstance(texts, SplitTexts) else split_texts(texts)
+    marks = np.zeros(len(split.texts), bool)
+    negating = np.array([_negates(word) for word in split.names], bool)
+    marks[split.row_of[negating[split.codes]]] = True
+    for at in split.cut.tolist():
+        marks[at] = any(map(_negates, split_words(split.texts[at][:_MOST_CHARACTERS])))
     return list_marked("negation", ("has a negation (not, no, never, n't ...)", "has no negation"), marks)
 
 
@@ -150,26 +196,19 @@ def _list_bins(kind: str, subject: str, form: str, numbers: NDArray[np.float64])
 
 def list_labels(kind: str, labels: Sequence[str], marks: NDArray[np.bool_]) -> list[Condition]:
     """Return a condition for each label. marks: bool [rows, labels]."""
-    return [
-        Condition(kind, kind, f"{kind} is '{show_name(label)}'", np.flatnonzero(marks[:, i]).astype(np.int64))
-        for i, label in enumerate(labels)
-    ]
+    rows, columns = np.nonzero(marks)
+    order = np.argsort(columns, kind="stable")
+    ends = np.cumsum(np.bincount(columns, minlength=len(labels)))
+    by_label = np.split(rows[order].astype(np.int64), ends[:-1])
+    return [Condition(kind, kind, f"{kind} is '{show_name(label)}'", by_label[i]) for i, label in enumerate(labels)]
 
 
-def list_words(texts: Sequence[str], fewest_rows: int) -> list[Condition]:
+def list_words(texts: Sequence[str] | SplitTexts, fewest_rows: int) -> list[Condition]:
     """Return conditions for the words and the pairs of neighboring words that occur in most texts."""
+    split = texts if isinstance(texts, SplitTexts) else split_texts(texts)
+    texts, names, codes, row_of = split.texts, split.names, split.codes, split.row_of
     if not len(texts):
         return []
-    most = min(_MOST_CHARACTERS, max(_FEWEST_CHARACTERS, _CHARACTERS_IN_ALL // len(texts)))
-    numbers: dict[str, int] = {}
-    ids, sizes = array("q"), []
-    for text in texts:
-        words = split_words(text[:most])
-        ids.extend(numbers.setdefault(word, len(numbers)) for word in words)
-        sizes.append(len(words))
-    codes = np.array(ids, np.int64)
-    row_of = np.repeat(np.arange(len(texts), dtype=np.int64), sizes)
-    names = list(numbers)
     largest = int(_LARGEST_SHARE * len(texts))
     texts_with, rows_of = _count_texts(codes, row_of, len(texts))
     frequent = np.flatnonzero((texts_with >= fewest_rows) & (texts_with <= largest))
@@ -185,11 +224,13 @@ def _list_bigrams(codes: Ints, row_of: Ints, names: Sequence[str], counts: tuple
         return []
     enough = texts_with[codes] >= fewest
     at = np.flatnonzero((row_of[1:] == row_of[:-1]) & enough[1:] & enough[:-1])
-    pairs, pair_of = np.unique(codes[at] * len(names) + codes[at + 1], return_inverse=True)
+    keys = codes[at] * len(names) + codes[at + 1]
+    pairs = _find_distinct(keys)
+    pair_of = np.searchsorted(pairs, keys)
     if not len(pairs):
         return []
     first, second = np.divmod(pairs, len(names))
-    pair_texts, rows_of = _count_texts(pair_of.astype(np.int64), row_of[at], rows)
+    pair_texts, rows_of = _count_texts(pair_of, row_of[at], rows)
     distinct = pair_texts < _SAME_AS_WORD * np.minimum(texts_with[first], texts_with[second])
     frequent = np.flatnonzero(distinct & (pair_texts >= fewest) & (pair_texts <= _LARGEST_SHARE * rows))
     chosen = frequent[np.argsort(-pair_texts[frequent], kind="stable")][:_MOST_BIGRAMS]
@@ -201,8 +242,14 @@ def _list_bigrams(codes: Ints, row_of: Ints, names: Sequence[str], counts: tuple
 
 def _count_texts(codes: Ints, row_of: Ints, rows: int) -> tuple[Ints, Any]:
     """Return in how many texts each code occurs, and a function that returns the rows of a code."""
-    distinct = np.unique(codes * rows + row_of)
+    distinct = _find_distinct(codes * rows + row_of)
     code_of, row = np.divmod(distinct, rows)
     counts = np.bincount(code_of)
     starts = np.concatenate([[0], np.cumsum(counts)])
     return counts, lambda code: row[starts[code] : starts[code + 1]]
+
+
+def _find_distinct(keys: Ints) -> Ints:
+    """Return the different numbers in order. `np.unique` hashes them first, which takes ten times as long here."""
+    ordered = np.sort(keys)
+    return ordered[np.concatenate([[True], ordered[1:] != ordered[:-1]])] if len(ordered) else ordered

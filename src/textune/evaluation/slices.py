@@ -14,7 +14,7 @@ account for its errors, and two conditions together if one of them does.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -84,6 +84,17 @@ class Slice:
         facts = dict(vars(self)) | {"error_rate": self.error_rate, "interval": [self.interval.low, self.interval.high]}
         return facts | {"also": list(self.also), "examples": list(self.examples)}
 
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> Slice:
+        """Rebuild what `to_dict` returned; raise KeyError or TypeError."""
+        names = [name for name in cls.__dataclass_fields__ if name not in ("interval", "also", "examples")]
+        return cls(
+            **{name: stored[name] for name in names},
+            interval=Interval(*stored["interval"]),
+            also=tuple(stored["also"]),
+            examples=tuple(stored["examples"]),
+        )
+
 
 @dataclass(frozen=True)
 class SliceSearch:
@@ -119,6 +130,12 @@ class SliceSearch:
             "fewest_rows": self.fewest_rows,
             "slices": [found.to_dict() for found in self.slices],
         }
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> SliceSearch:
+        """Rebuild what `to_dict` returned; raise KeyError or TypeError."""
+        slices = tuple(Slice.from_dict(found) for found in stored["slices"])
+        return cls(stored["rows"], stored["errors"], slices, dict(stored["examined"]), stored["fewest_rows"])
 
 
 def choose_fewest_rows(rows: int) -> int:
@@ -181,9 +198,10 @@ def _test(wrong: NDArray[np.bool_], tested: list[tuple[Condition, list[str]]]) -
     support = np.array([len(condition.rows) for condition, _ in tested])
     errors = np.array([int(wrong[condition.rows].sum()) for condition, _ in tested])
     rows, total = len(wrong), int(wrong.sum())
-    p = hypergeom.sf(errors - 1, rows, total, support)
-    adjusted = adjust_by_subject(p, [condition.subject for condition, _ in tested])
     excess = errors - support * (total / rows)
+    counts, at = np.unique(np.stack([errors, support], axis=1), axis=0, return_inverse=True)  # many have the same
+    p = hypergeom.sf(counts[:, 0] - 1, rows, total, counts[:, 1])[at]
+    adjusted = adjust_by_subject(p, [condition.subject for condition, _ in tested])
     called = np.flatnonzero((adjusted < SIGNIFICANT) & (excess > 0))
     called = called[np.array([_adds_to_parts(wrong, tested[i][0], len(called)) for i in called], bool)]
     ranked = called[np.argsort(-excess[called], kind="stable")]

@@ -2,6 +2,7 @@
 
 from textune.report.card import CardInput, render_card, render_unmeasured_card
 from textune.report.html import ReportInput, render_report, write_report
+from textune.report.report_markdown import render_report_markdown
 from textune.report.search import SearchInput, write_search_report
 from textune.report.verdict import judge
 
@@ -12,6 +13,7 @@ __all__ = [
     "judge",
     "render_card",
     "render_report",
+    "render_report_markdown",
     "render_unmeasured_card",
     "write_report",
     "write_search_report",

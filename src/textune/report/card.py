@@ -11,15 +11,19 @@ import yaml
 
 from textune.evaluation.slices import SliceSearch
 from textune.report.confusion_crop import sum_up_classes
+from textune.report.markdown import build_table, fence
+from textune.report.markdown import escape_markdown as escape_markdown
 from textune.report.slices import HEADER, describe_slices, list_slice_rows
-from textune.report.trust import describe_calibration
-from textune.report.verdict import judge
+from textune.report.trust import describe_calibration, describe_trust
+from textune.report.verdict import judge, list_more
 from textune.report.wording import clean_text, clip, cut_warnings, number, percent, plural, span
 from textune.tasks import AnyEvaluation, find_task
 
 LOADING = "## How to load"
 """The heading of the section that other forms of a run have otherwise."""
 _MOST_CLASSES_SHOWN = 50
+_MOST_LABELS_NAMED, _MOST_WEAK = 10, 5
+_PIPELINE = "text-classification"
 
 
 @dataclass(frozen=True)
@@ -55,18 +59,19 @@ def render_card(card: CardInput) -> str:
         _front_matter(card),
         f"# {escape_markdown(card.title)}",
         escape_markdown(" ".join(verdict.answer)),
-        escape_markdown(" ".join([verdict.headline, *(s for s in verdict.judgement if s not in verdict.answer)])),
+        escape_markdown(" ".join([verdict.headline, *list_more(verdict)])),
         *(f"- {escape_markdown(note)}" for note in (*verdict.notes, *cut_warnings(card.warnings))),
+        *_intended_use(card),
         LOADING,
         fence(card.reload_lines, "python"),
         f"## Results on {number(verdict.evaluation.rows)} {card.split} rows",
         _comparison(card.comparison),
         f"95% intervals, in percent ({find_task(card.task).intervals_note}).",
-        escape_markdown(describe_calibration(verdict.evaluation)),
+        *_limits(card, verdict.evaluation),
+        *_calibration(verdict.evaluation, card.split),
         *_classes(card, verdict.evaluation),
-        *_slices(card.slices),
         "## Training details",
-        _table(("", ""), card.facts) if card.facts else "",
+        build_table(("", ""), card.facts) if card.facts else "",
         f"Created with textune {escape_markdown(card.textune_version)}.",
     ]
     return clean_text("\n\n".join(section for section in sections if section)) + "\n"
@@ -83,39 +88,25 @@ def render_unmeasured_card(card: CardInput, headline: str) -> str:
         LOADING,
         fence(card.reload_lines, "python"),
         f"## {plural(len(card.labels), 'class').capitalize()}",
-        _table(("id", "label"), [(str(i), clip(label, 200)) for i, label in enumerate(shown)]),
+        build_table(("id", "label"), [(str(i), clip(label, 200)) for i, label in enumerate(shown)]),
         f"and {plural(more, 'more class')}, listed in textune.json." if more > 0 else "",
         "## Training details",
-        _table(("", ""), card.facts),
+        build_table(("", ""), card.facts),
         f"Created with textune {escape_markdown(card.textune_version)}.",
     ]
     return clean_text("\n\n".join(section for section in sections if section)) + "\n"
-
-
-def escape_markdown(text: str) -> str:
-    """Return one line that Markdown and HTML show literally: no markup, no links, no table cell breaks."""
-    line = " ".join(text.split())
-    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    line = re.sub(r"([\\`*_{}\[\]#!|~])", r"\\\1", line)
-    line = re.sub(r"(?i)(:(?=//)|@|\bwww(?=\.))", _stop_link, line)
-    line = re.sub(r"^([-+=])", r"\\\1", line)
-    return re.sub(r"^(\d+)([.)])(?=\s|$)", r"\1\\\2", line)  # would start a list
-
-
-def _stop_link(match: re.Match[str]) -> str:
-    """Keep GitHub from turning addresses into links: ``https://``, ``a@b`` and ``www.``."""
-    return match.group() + "&#8203;" if match.group().isalpha() else "\\" + match.group()
 
 
 def _front_matter(card: CardInput) -> str:
     facts: dict[str, Any] = {
         "library_name": card.library_name,
         "base_model": card.base_model,
-        "pipeline_tag": "text-classification",
+        "pipeline_tag": _PIPELINE,
         "language": card.language,
         "license": card.license,
         "tags": list(dict.fromkeys(["text-classification", "textune", *card.tags])),
         "metrics": list(find_task(card.task).hub_metrics) if card.comparison else None,
+        "model-index": _list_results(card) if card.comparison else None,
     }
     return dump_front_matter({key: _one_line(value) for key, value in facts.items() if value is not None})
 
@@ -127,14 +118,11 @@ def dump_front_matter(facts: Mapping[str, Any]) -> str:
 
 def _one_line(value: Any) -> Any:
     """Join the lines of a value (or of each list item), so that none can end the front matter."""
-    return " ".join(value.split()) if isinstance(value, str) else [_one_line(item) for item in value]
-
-
-def fence(code: str, language: str) -> str:
-    """Return a code block whose fence is longer than any run of backticks in the code."""
-    longest = max((len(run) for run in re.findall(r"`+", code)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"{fence}{language}\n{code.rstrip()}\n{fence}"
+    if isinstance(value, str):
+        return " ".join(value.split())
+    if isinstance(value, Mapping):
+        return {key: _one_line(item) for key, item in value.items()}
+    return [_one_line(item) for item in value] if isinstance(value, Sequence) else value
 
 
 def _comparison(comparison: Sequence[Mapping[str, Any]]) -> str:
@@ -149,7 +137,7 @@ def _comparison(comparison: Sequence[Mapping[str, Any]]) -> str:
             )
         )
     one = comparison[0]["evaluation"]
-    return _table(("model", *(f.name for f in (one.headline, *one.further)), "log loss"), rows)
+    return build_table(("model", *(f.name for f in (one.headline, *one.further)), "log loss"), rows)
 
 
 def _classes(card: CardInput, evaluation: AnyEvaluation) -> list[str]:
@@ -171,20 +159,65 @@ def _classes(card: CardInput, evaluation: AnyEvaluation) -> list[str]:
         for i, f in enumerate(shown)
     ]
     headings = (column.heading for column in columns)
-    table = _table(("id", "label", "precision", "recall", "F1", "rows", *headings), rows)
+    table = build_table(("id", "label", "precision", "recall", "F1", "rows", *headings), rows)
     more = sum_up_classes(classes[_MOST_CLASSES_SHOWN:])
     rest = [f"{more}; all are listed in textune.json."] if more else []
     return [f"## {plural(len(card.labels), 'class').capitalize()}", table, *rest]
 
 
-def _slices(search: SliceSearch | None) -> list[str]:
-    """Return the heading and the table of the worst slices; nothing without any."""
-    rows = [] if search is None else list_slice_rows(search)
-    if search is None or not rows:
+def _intended_use(card: CardInput) -> list[str]:
+    """Return what the model is for, and what it was not measured on."""
+    shown = ", ".join(clip(label, 60) for label in card.labels[:_MOST_LABELS_NAMED])
+    more = len(card.labels) - _MOST_LABELS_NAMED
+    labels = f"{shown} and {number(more)} more" if more > 0 else shown
+    several = "any number of" if find_task(card.task).reads_sets else "one of"
+    use = f"The model gives each text {several} {plural(len(card.labels), 'label')}: {labels}."
+    return [
+        "## Intended use",
+        f"{escape_markdown(use)} It is meant for texts like those that it was trained on.",
+        f"All figures below are from {card.split} rows of that kind. Other sources, languages or times were not "
+        "measured: evaluate it on labelled rows of your own first. Do not let it decide about people by itself.",
+    ]
+
+
+def _limits(card: CardInput, evaluation: AnyEvaluation) -> list[str]:
+    """Return the worst slices and the weakest classes; nothing where neither is known."""
+    rows = [] if card.slices is None else list_slice_rows(card.slices)
+    parts = []
+    if card.slices is not None and rows:
+        parts += [
+            "### Where it errs most",
+            build_table(HEADER, rows),
+            escape_markdown(describe_slices(card.slices)),
+        ]
+    weak = sorted((f for f in evaluation.classes if f.support), key=lambda f: (f.f1, -f.support))[:_MOST_WEAK]
+    if len(evaluation.classes) > 2 and weak:
+        named = ", ".join(f"{clip(f.label, 60)} ({percent(f.f1)} on {plural(f.support, 'row')})" for f in weak)
+        parts.append(escape_markdown(f"Classes with the lowest F1: {named}."))
+    return ["## Limits found", *parts] if parts else []
+
+
+def _calibration(evaluation: AnyEvaluation, split: str) -> list[str]:
+    """Return whether the probabilities can be trusted; nothing without figures."""
+    trust, figures = describe_trust(evaluation, split), describe_calibration(evaluation)
+    if trust is None or not figures:
         return []
-    return ["## Where it errs most", _table(HEADER, rows), escape_markdown(describe_slices(search))]
+    return [
+        "## Calibration",
+        escape_markdown(" ".join(["Can the probabilities be trusted?", *trust.sentences])),
+        escape_markdown(figures),
+    ]
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *([escape_markdown(cell) for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def _list_results(card: CardInput) -> list[dict[str, Any]]:
+    """Return the hub's model index: the tuned model's figures."""
+    evaluation = judge(card.comparison, card.split).evaluation
+    metrics = [
+        {"type": kind, "name": figure.name, "value": round(figure.value, 6)}
+        for kind, figure in zip(
+            find_task(card.task).hub_metrics, (evaluation.headline, *evaluation.further), strict=False
+        )
+    ]
+    data = {"name": f"own {card.split} rows ({number(evaluation.rows)})", "type": "private", "split": card.split}
+    name = re.sub(r"[^\w .-]+", "-", clean_text(card.title)) or "model"
+    return [{"name": name, "results": [{"task": {"type": _PIPELINE}, "dataset": data, "metrics": metrics}]}]

@@ -40,12 +40,12 @@ class Axis:
 
 
 def draw_losses(history: Sequence[Mapping[str, Any]], chosen: int | None = None) -> Markup | None:
-    """Draw training loss (raw and smoothed) and validation loss over steps; return None without any.
+    """Draw training loss (raw and smoothed) and validation loss over steps; return None for fewer than two steps.
 
     chosen: the step of the checkpoint that was kept.
     """
     raw, validation = _series(history, "step", "loss"), _series(history, "evaluation", "loss")
-    if not raw and not validation:
+    if len({step for step, _ in raw + validation}) < 2:
         return None
     smooth = _thin(_smooth(raw))
     # The axis covers 98% of the raw points, so that one spike does not flatten the curves.
@@ -62,13 +62,13 @@ def draw_losses(history: Sequence[Mapping[str, Any]], chosen: int | None = None)
 def draw_scores(
     history: Sequence[Mapping[str, Any]], names: Sequence[str] = ("accuracy", "macro F1"), chosen: int | None = None
 ) -> Markup | None:
-    """Draw one or two validation figures, such as "micro F1", over the steps; None where there are none.
+    """Draw one or two validation figures, such as "micro F1", over the steps; None for fewer than two.
 
     chosen: the step of the checkpoint that was kept.
     """
     series = [_scores(history, name) for name in names]
     scores = [y for figure in series for _, y in figure]
-    if not scores:
+    if len({step for figure in series for step, _ in figure}) < 2:
         return None
     room = max(2.0, 0.1 * (max(scores) - min(scores)))
     lines = [

@@ -8,6 +8,7 @@ from typing import Any
 
 from textune.evaluation import Interval, PairedTest
 from textune.progress import format_seconds
+from textune.report.contrast import Contrast
 from textune.report.wording import distance, list_names, number, percent, plural, span
 
 COSTS: Mapping[str, str] = {
@@ -94,6 +95,7 @@ class Comparison:
 
     figure: the headline metric. test_reads: the sum over all runs. machines: the different hardware and engine
     settings of the runs. kept_layers: candidates that cache the output of frozen layers.
+    contrast: where the first two candidates differ.
     """
 
     figure: str
@@ -106,6 +108,7 @@ class Comparison:
     common: tuple[tuple[str, str], ...]
     machines: tuple[str, ...] = ()
     kept_layers: tuple[str, ...] = ()
+    contrast: Contrast | None = None
 
     def __repr__(self) -> str:
         best = f"{self.best.name}, {self.figure} {self.best.value:.1%}"

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 from textune.bundle import check_writable
 from textune.errors import ConfigError, flag
 from textune.files import write_text_atomically
-from textune.report.card import escape_markdown
 from textune.report.comparison import COSTS, FRONTS, Candidate, Comparison, Pair, conclude, format_cost, note
+from textune.report.contrast import (
+    SLICE_HEADER,
+    describe_contrast,
+    describe_groups,
+    list_contrast_sections,
+    list_slice_cells,
+)
 from textune.report.html import finish_page, open_templates, write_page
+from textune.report.markdown import build_table, escape_markdown
 from textune.report.pareto import draw_pareto
 from textune.report.verdict import format_p as format_p
 from textune.report.wording import clean_text, name_setting, percent, plural, points, span
@@ -62,6 +68,10 @@ def render_comparison(comparison: Comparison, version: str) -> str:
             many=len(comparison.pairs) > _MOST_PAIRS_SHOWN,
             pair_of=lambda a, b: by_names[a, b],
             lead_of=lambda a, b: by_names[a, b].test.lead.mean * (1 if by_names[a, b].a == a else -1),
+            describe_contrast=describe_contrast,
+            describe_groups=describe_groups,
+            list_slice_cells=list_slice_cells,
+            slice_header=SLICE_HEADER,
             floor=floor,
             position=lambda share: f"{100 * (share - floor) / (1 - floor):.2f}",
         )
@@ -90,17 +100,18 @@ def render_comparison_markdown(comparison: Comparison, version: str) -> str:
     sections = [
         f"# Comparison on {rows}",
         escape_markdown(" ".join(conclude(comparison))),
-        _table(list_header(comparison), [list_cells(c) for c in comparison.candidates]),
+        build_table(list_header(comparison), [list_cells(c) for c in comparison.candidates]),
         "Means over the seeds ± standard deviation. 95% intervals, in percent, over rows and seeds: Wilson for "
         "accuracy, bootstrap for F1 and for several seeds.",
         *(f"- {escape_markdown(line)}" for line in list_legend(comparison)),
         *(f"- {escape_markdown(n)}" for n in note(comparison)),
         "## Pairwise differences on the same rows" if pairs else "",
-        _table(("pair", f"lead in {comparison.figure}, points", "McNemar", "p", "p (Holm)", "verdict"), pairs)
+        build_table(("pair", f"lead in {comparison.figure}, points", "McNemar", "p", "p (Holm)", "verdict"), pairs)
         if pairs
         else "",
+        *([] if comparison.contrast is None else list_contrast_sections(comparison.contrast)),
         "## Runs",
-        _table(("run", "candidate", "seed", comparison.figure, "macro F1", "test reads"), runs),
+        build_table(("run", "candidate", "seed", comparison.figure, "macro F1", "test reads"), runs),
         f"Created with textune {escape_markdown(version)}.",
     ]
     return clean_text("\n\n".join(section for section in sections if section)) + "\n"
@@ -166,8 +177,3 @@ def format_mcnemar(pair: Pair) -> str:
     """Write McNemar's counts (rows that only the first, only the second gets right) and p-values for each seed."""
     each = [f"{t.only_a}:{t.only_b}, p {format_p(t.p)}" for t in pair.test.mcnemar.values()]
     return "; ".join(each[:3]) + (f"; {len(each) - 3} more seeds" if len(each) > 3 else "") if each else "–"
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *([escape_markdown(cell) for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,13 +1,17 @@
-"""One self-contained HTML page about a run: no scripts, no external resources, every text escaped."""
+"""One self-contained HTML page about a run: one script of its own, no external resources, every text escaped."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
 
 from textune.evaluation import ConfidentError
 from textune.evaluation.slices import SliceSearch
@@ -18,7 +22,7 @@ from textune.report.charts import describe_coincidence, draw_losses, draw_scores
 from textune.report.confusion_crop import Crop, crop_confusion, sum_up_classes
 from textune.report.highlight import highlight
 from textune.report.trust import describe_trust
-from textune.report.verdict import difference_between, judge
+from textune.report.verdict import difference_between, format_p, judge, list_more
 from textune.report.wording import (
     clean_text,
     clip,
@@ -98,6 +102,8 @@ def render_report(report: ReportInput) -> str:
             losses=draw_losses(report.history, report.best_step),
             scores=draw_scores(report.history, names, report.best_step),
             coincidence=describe_coincidence(report.history, names),
+            more_judgement=list_more(verdict),
+            has_slices=report.slices is not None and report.slices.looks and report.slices.errors,
             task=task,
             trust=describe_trust(evaluation, report.split),
             warnings=cut_warnings(report.warnings),
@@ -134,6 +140,14 @@ def finish_page(page: str) -> str:
     return clean_text(re.sub(r'<h[1-6][^>]*>(.*?)</h[1-6]>|<div class="scroll">', name, page, flags=re.S))
 
 
+def _read_script() -> dict[str, Any]:
+    """Return the script that sorts tables, and a policy that lets a browser run it alone and load nothing."""
+    script = (Path(__file__).parent / "sort.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    rules = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; base-uri 'none'"
+    return {"sort_script": Markup(script), "policy": Markup(f"{rules}; form-action 'none'")}
+
+
 def write_report(report: ReportInput, path: str | Path) -> None:
     """Write the page atomically."""
     write_page(render_report(report), path)
@@ -157,8 +171,9 @@ def open_templates() -> Environment:
         lstrip_blocks=True,
     )
     filters: tuple[Any, ...] = (percent, span, points, number, plural, shorten, clip, format_seconds)
-    filters += (format_date, name_setting)
+    filters += (format_date, name_setting, format_p)
     environment.filters |= {function.__name__: function for function in filters}
+    environment.globals |= _read_script()
     return environment
 
 

@@ -1,8 +1,8 @@
-"""The worst slices as Markdown, for the model card. The report's page has them in slices.html.j2."""
+"""The worst slices as rows of a Markdown table. The report's page has them in slices.html.j2."""
 
 from __future__ import annotations
 
-from textune.evaluation.slices import SliceSearch
+from textune.evaluation.slices import Slice, SliceSearch
 from textune.report.wording import clip, number, percent, span
 
 MOST_SHOWN = 3
@@ -14,16 +14,18 @@ HEADER = ("rows where", "rows", "error rate", "95% interval", "excess errors")
 def list_slice_rows(search: SliceSearch) -> list[tuple[str, ...]]:
     """Return the cells of the three worst slices that quote no text."""
     shown = [each for each in search.slices if each.kind not in _FROM_TEXTS][:MOST_SHOWN]
-    return [
-        (
-            clip(each.description, 160),
-            number(each.rows),
-            percent(each.error_rate),
-            span(each.interval),
-            f"{each.excess_errors:.1f}",
-        )
-        for each in shown
-    ]
+    return [format_slice(each) for each in shown]
+
+
+def format_slice(found: Slice) -> tuple[str, ...]:
+    """Return the cells of a slice."""
+    return (
+        clip(found.description, 160),
+        number(found.rows),
+        percent(found.error_rate),
+        span(found.interval),
+        f"{found.excess_errors:.1f}",
+    )
 
 
 def describe_slices(search: SliceSearch) -> str:

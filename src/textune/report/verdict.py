@@ -65,6 +65,14 @@ def judge(comparison: Sequence[Mapping[str, Any]], split: str) -> Verdict:
     )
 
 
+def list_more(verdict: Verdict) -> list[str]:
+    """Return the sentences of the judgement that say more than the answer, which has the best baseline's lead."""
+    lead = verdict.answer[-1].removeprefix(_SAME).strip()
+    told = lead.replace("Against the best baseline, ", "Against ", 1)
+    more = (sentence.removeprefix(told).strip() for sentence in verdict.judgement if sentence not in verdict.answer[-1])
+    return [sentence for sentence in more if sentence]
+
+
 def _describe(evaluation: AnyEvaluation, split: str) -> str:
     headline = evaluation.headline
     score = f"{headline.name} {percent(headline.value)} on {number(evaluation.rows)} {split} rows"

@@ -24,6 +24,7 @@ from textune.evaluation.conditions import (
     list_negations,
     list_values,
     list_words,
+    split_texts,
 )
 from textune.evaluation.slices import Condition, SliceSearch, choose_fewest_rows, find_slices
 from textune.evaluation.words_apart import ConfusedPair, find_confused_pairs
@@ -199,6 +200,39 @@ def search_slices(
     return _number(_search(folder, manifest, add_own_table(rows, folder, manifest)), examples.rows())
 
 
+def search_differences(
+    folder: Path, manifest: Manifest, first_right: NDArray[np.bool_], second_right: NDArray[np.bool_]
+) -> tuple[PredictedRows, tuple[SliceSearch, SliceSearch]]:
+    """Return a run's rows, and where its answers and another run's differ: groups in which only one is right too often.
+
+    first_right, second_right: bool [rows], for the run's evaluation rows in order. The first search counts the rows
+    that only the first run gets right, the second those of the other, both among the rows where the runs differ; their
+    examples are row numbers. Raises BundleError.
+    """
+    rows = add_own_table(read_stored(folder, manifest), folder, manifest)
+    apart = np.flatnonzero(first_right != second_right)
+    part = replace(
+        rows,
+        examples=rows.examples.take(apart),
+        probabilities=rows.probabilities[apart],
+        columns=None if rows.columns is None else (rows.columns[0], rows.columns[1][apart]),
+    )
+    true = rows.labels.encode_sets(part.examples.label_sets()) > 0
+    conditions = [*_list_row_conditions(folder, manifest, part), *list_labels("true label", rows.labels.names, true)]
+    searches = [find_slices(right[apart], conditions) for right in (first_right, second_right)]
+    numbers = part.examples.rows()
+    return rows, (_number(searches[0], numbers), _number(searches[1], numbers))
+
+
+def _list_row_conditions(folder: Path, manifest: Manifest, rows: PredictedRows) -> list[Condition]:
+    """Return conditions on columns, texts and what is cut, which hold whatever a model answers."""
+    return [
+        *_list_columns(rows, manifest),
+        *_list_text_conditions(joined_texts(rows.examples)),
+        *list_marked("max_length", *_mark_cut(folder, manifest, rows)),
+    ]
+
+
 def _search(folder: Path, manifest: Manifest, rows: PredictedRows) -> SliceSearch:
     """Return the slices with too many errors; their examples are positions."""
     task, labels = task_of(manifest), rows.labels
@@ -207,9 +241,7 @@ def _search(folder: Path, manifest: Manifest, rows: PredictedRows) -> SliceSearc
     unknown = task.find_unknown(labels, rows.examples)
     wrong = (true != predicted).any(axis=1) | np.array([bool(names) for names in unknown], bool)
     conditions = [
-        *_list_columns(rows, manifest),
-        *_list_text_conditions(joined_texts(rows.examples)),
-        *list_marked("max_length", *_mark_cut(folder, manifest, rows)),
+        *_list_row_conditions(folder, manifest, rows),
         *_list_label_conditions(task, labels.names, true, predicted),
     ]
     return find_slices(wrong, conditions)
@@ -223,10 +255,11 @@ def _number(search: SliceSearch, numbers: NDArray[Any]) -> SliceSearch:
 
 def _list_text_conditions(texts: Sequence[str]) -> list[Condition]:
     scripts = [script or None for script in dominant_scripts(texts)]
-    found = [*list_lengths(texts), *list_negations(texts)]
+    split = split_texts(texts)
+    found = [*list_lengths(texts), *list_negations(split)]
     if len(set(scripts)) > 1:
         found += list_values("script", "script", scripts, "text in {} script")
-    return [*found, *list_words(texts, choose_fewest_rows(len(texts)))]
+    return [*found, *list_words(split, choose_fewest_rows(len(texts)))]
 
 
 def _list_columns(rows: PredictedRows, manifest: Manifest) -> list[Condition]:

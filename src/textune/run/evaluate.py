@@ -248,6 +248,8 @@ def write_evaluation(prepared: Prepared, figures: Figures, costs: Costs, folder:
             "costs": vars(costs),
             "data": dict(prepared.facts),
             "warnings": warnings,
+            "leads": {r.key: vars(r.difference) for r in figures.rows if r.difference is not None},
+            "best_step": figures.best_step,
             "verdict": list(judge([row.as_row() for row in figures.rows], figures.split).answer),
             "confident_errors": [vars(e) for e in figures.errors],
         }
