@@ -46,6 +46,15 @@ def _list_contradictions(content: Mapping[str, Any]) -> list[str]:
         wrong.append(f"there are {len(labels)} labels and {len(content['label_values'])} label_values")
     if thresholds is not None and len(thresholds) != len(labels):
         wrong.append(f"there are {len(labels)} labels and {len(thresholds)} thresholds")
+    decisions = content.get("decisions", {})
+    if (decisions.get("label") or 0) >= len(labels):
+        wrong.append(f"there are {len(labels)} labels and a threshold for number {decisions['label']}")
+    if any(len(each) not in (1, len(labels)) for each in decisions.get("quantiles", {}).values()):
+        wrong.append(f"there are {len(labels)} labels and another number of quantiles")
+    widths = (len(labels), 2) if thresholds is not None else (len(labels),)
+    costs = decisions.get("costs")
+    if costs is not None and (len(costs) != len(labels) or any(len(row) not in widths for row in costs)):
+        wrong.append(f"there are {len(labels)} labels and costs of another number")
     if content["trainable_parameters"] > content["total_parameters"]:
         wrong.append("trainable_parameters is larger than total_parameters")
     return wrong
@@ -88,6 +97,35 @@ def _is_thresholds(value: Any) -> bool:
     return value is None or (
         isinstance(value, list) and all(type(v) in (int, float) and 0 <= v <= 1 for v in value)
     )  # a NaN is not between 0 and 1
+
+
+def _is_decisions(value: Any) -> bool:
+    """Return whether numbers and shapes are possible; the labels are counted by `_list_contradictions`."""
+    if not _is_mapping(value):
+        return False
+    quantiles, costs, label = value.get("quantiles", {}), value.get("costs"), value.get("label")
+    below = value.get("abstain_below")
+    return (
+        all(value.get(key) is None or _is_text(value[key]) for key in ("rule", "abstain_rule"))
+        and (label is None or _is_count(label))
+        and all(_is_thresholds([v]) for v in (value.get("cutoff"), below, value.get("coverage", 0.9)) if v is not None)
+        and (costs is None or (isinstance(costs, list) and all(_is_costs(row) for row in costs)))
+        and _is_mapping(quantiles)
+        and all(isinstance(each, list) and _is_thresholds(each) for each in quantiles.values())
+        and all(_is_coverage(name) for name in quantiles)
+        and _is_count(value.get("set_rows", 0))
+    )
+
+
+def _is_costs(row: Any) -> bool:
+    return isinstance(row, list) and all(type(v) in (int, float) and 0 <= v < math.inf for v in row)
+
+
+def _is_coverage(name: str) -> bool:
+    try:
+        return 0 < float(name) < 1
+    except ValueError:
+        return False
 
 
 def _is_digests(value: Any) -> bool:
@@ -147,6 +185,7 @@ OPTIONAL: Mapping[str, Check] = {
     "pooling": (lambda value: value in POOLINGS, f"one of {', '.join(str(p) for p in POOLINGS[1:])} or null"),
     "temperature": (_is_temperature, "a finite number above 0"),
     "thresholds": (_is_thresholds, "null or a list of numbers from 0 to 1"),
+    "decisions": (_is_decisions, "an object of rules, costs, quantiles and confidences"),
     "imported": _MAPPING,
     "exported": (_is_exported, f"empty, or an object whose form is {' or '.join(EXPORTED_FORMS)}"),
     "fixes": _MAPPING,

@@ -66,6 +66,8 @@ class Manifest:
     the architecture's default.
     random_weights: modules besides the head that the checkpoint lacked and that were allowed to start at random.
     needs_trust: whether the base model has code of its own or pickled weights, which each call must trust by name.
+    decisions: rules and numbers by which probabilities become answers (`textune.evaluation.decisions.Decisions`); empty
+    in older bundles.
     fixes: how many labels a review file changed, and rows it removed; empty without one.
     exported: form, padding and measured quality of an ONNX export; empty for a run.
     """
@@ -94,6 +96,7 @@ class Manifest:
     pooling: str | None = None
     temperature: float = 1.0
     thresholds: tuple[float, ...] | None = None
+    decisions: Mapping[str, Any] = field(default_factory=dict)
     imported: Mapping[str, str] = field(default_factory=dict)
     exported: Mapping[str, Any] = field(default_factory=dict)
     fixes: Mapping[str, Any] = field(default_factory=dict)

@@ -85,7 +85,7 @@ class SettingsCommand(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Put what was typed into the form that the command reads."""
         flags = [
-            Flag((*p.opts, *p.secondary_opts), not (p.is_flag or p.count))
+            Flag((*p.opts, *p.secondary_opts), not (p.is_flag or p.count), str(p.metavar or "").startswith("["))
             for p in self.get_params(ctx)
             if isinstance(p, TyperOption)
         ]

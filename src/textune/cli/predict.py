@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,11 +22,12 @@ from textune.cli.output import (
     print_json,
     print_table,
 )
+from textune.cli.words import OWN_VALUE
 
 if TYPE_CHECKING:
     from textune.config import RunConfig
-    from textune.inference import Predictor
-    from textune.tasks import AnyPrediction
+    from textune.inference import Choices, Decided, Predictor
+    from textune.inference.files import FileForm
 
 
 def predict(
@@ -38,6 +40,12 @@ def predict(
     table: str | None = typer.Option(None, "--file", "--data", help="Same as FILE."),
     output: Path | None = typer.Option(None, "--output", "-o", help="Output file: .csv, .tsv, .jsonl or .parquet."),
     probabilities: bool = typer.Option(False, "--probabilities", help="Show the probability of every class."),
+    abstain: str | None = typer.Option(
+        None, "--abstain", metavar="[P]", help="No label below this confidence; without P: that of abstain_for=."
+    ),
+    sets: str | None = typer.Option(
+        None, "--sets", metavar="[P]", help="Sets of labels that hold the true one in this share; default: 0.9."
+    ),
     exact: bool = typer.Option(False, "--exact", help="Do not escape cells that a spreadsheet would run as formulas."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace the output file."),
     device: str = typer.Option("auto", "--device", help=DEVICE_HELP),
@@ -61,6 +69,7 @@ def predict(
     if file is None and output is not None:
         raise ConfigError("--output only applies to a file of texts", hint="leave it out, or name a FILE")
     target = None if file is None else _choose_output(file, output, overwrite)
+    choices = _read_choices(folder, abstain, sets)  # refused before the model is loaded
     from textune.engine.session import begin_session
 
     begin_session(folder)
@@ -74,13 +83,29 @@ def predict(
         trust=config.model.trust,
     )
     if file is not None and target is not None:
-        _predict_file(predictor, file, target, config, probabilities, exact, json_output)
-    elif texts and texts != ["-"]:
-        _print(predictor, texts, probabilities, json_output)
+        from textune.inference.files import FileForm
+
+        form = FileForm(config.data.text, config.data.text_pair, probabilities, exact, choices)
+        _predict_file(predictor, file, target, config, form, json_output)
+        return
+    shown = Shown(predictor, choices, probabilities)
+    if texts and texts != ["-"]:
+        _print(shown, texts, json_output)
     elif not texts and sys.stdin.isatty():
-        _converse(predictor, probabilities)
+        _converse(shown)
     else:
-        _answer_lines(predictor, probabilities, json_output)
+        _answer_lines(shown, json_output)
+
+
+def _read_choices(folder: Path, abstain: str | None, sets: str | None) -> Choices:
+    from textune.bundle import read_manifest
+    from textune.inference import Choices, read_choices
+    from textune.tasks import task_of
+
+    if abstain is None and sets is None:
+        return Choices()
+    below, coverage = (True if value == OWN_VALUE else value for value in (abstain, sets))
+    return read_choices(task_of(read_manifest(folder, verify=False)), below, coverage)
 
 
 _USED = ("backbone", "precision", "trust", "text", "text_pair", "encoding", "delimiter")
@@ -119,26 +144,53 @@ def _count_after_dashes(what: list[str]) -> int:
     return min(after, len(what))
 
 
-def _answer_lines(predictor: Predictor, probabilities: bool, json_output: bool) -> None:
+@dataclass(frozen=True)
+class Shown:
+    """How answers are shown. probabilities: of every class, instead of those of the labels given."""
+
+    predictor: Predictor
+    choices: Choices
+    probabilities: bool
+
+    @property
+    def header(self) -> tuple[str, ...]:
+        """The names of the cells."""
+        values = tuple(self.predictor.labels) if self.probabilities else ("probability",)
+        return ("label", *values, *(["set"] if self.choices.coverage is not None else []))
+
+    def list_cells(self, decided: Decided | None) -> tuple[str, ...]:
+        """Return the cells of an answer; empty ones without one."""
+        from textune.evaluation import NO_LABEL
+        from textune.inference import ABSTAINED
+
+        if decided is None:
+            return ("",) * len(self.header)
+        prediction, show = decided.prediction, self.predictor.task.format_value
+        label = ABSTAINED if decided.abstained else ", ".join(prediction.answer) or NO_LABEL
+        values = tuple(map(show, (prediction.probabilities if self.probabilities else prediction.answer).values()))
+        cells = (label, *values) if self.probabilities else (label, ", ".join(values))
+        return cells if decided.label_set is None else (*cells, f"{{{', '.join(decided.label_set)}}}")
+
+
+def _answer_lines(shown: Shown, json_output: bool) -> None:
     """Print an answer for every line of standard input, blank ones too, as soon as it has arrived."""
     from textune.errors import DataError
     from textune.inference.lines import LineReader
     from textune.progress import open_progress
 
     reader, rows = LineReader(sys.stdin.buffer), 0
-    header = ("label", *predictor.labels, "text") if probabilities else ("label", "probability", "text")
     for lines in reader.batches():
         filled = [line for line in lines if line.strip()]
-        answers = iter(predictor.classify(filled) if filled else ())
-        predictions = [next(answers) if line.strip() else None for line in lines]
+        answers = iter(shown.predictor.decide(filled, shown.choices) if filled else ())
+        decided = [next(answers) if line.strip() else None for line in lines]
         if not rows and not json_output:
-            typer.echo("\t".join(header))
-        for line, prediction in zip(lines, predictions, strict=True):
+            typer.echo("\t".join((*shown.header, "text")))
+        for line, one in zip(lines, decided, strict=True):
             if json_output:  # one object in all, an answer on every line of it
-                answer = {"text": line} | ({"label": None} if prediction is None else vars(prediction))
+                answer = {"text": line} | ({"label": None} if one is None else one.to_dict())
                 typer.echo((", " if rows else '{"predictions": [') + format_json(answer))
             else:
-                typer.echo("\t".join((*_show(predictor, prediction, probabilities), line)))
+                typer.echo("\t".join((*shown.list_cells(one), line)))
             rows += 1
     if not rows:
         raise DataError("standard input contains no text", hint="give one text per line")
@@ -146,19 +198,6 @@ def _answer_lines(predictor: Predictor, probabilities: bool, json_output: bool) 
         typer.echo("]}")
     if reader.foreign:
         open_progress().warn(f"{reader.foreign:,} lines are not UTF-8; they were read as Windows-1252")
-
-
-def _show(predictor: Predictor, prediction: AnyPrediction | None, probabilities: bool) -> tuple[str, ...]:
-    """Return the cells of an answer: the label, and one probability or that of every class."""
-    from textune.evaluation import NO_LABEL
-
-    if prediction is None:
-        return ("",) * (1 + (len(predictor.labels) if probabilities else 1))
-    show = predictor.task.format_value
-    shown = prediction.probabilities if probabilities else prediction.answer
-    label = ", ".join(prediction.answer) or NO_LABEL
-    values = tuple(map(show, shown.values()))
-    return (label, *values) if probabilities else (label, ", ".join(values))
 
 
 def find_file(texts: list[str], literal: Sequence[str] = ()) -> Path | None:
@@ -215,26 +254,15 @@ def _choose_output(file: Path, output: Path | None, overwrite: bool) -> Path:
 
 
 def _predict_file(
-    predictor: Predictor,
-    file: Path,
-    target: Path,
-    config: RunConfig,
-    probabilities: bool,
-    exact: bool,
-    json_output: bool,
+    predictor: Predictor, file: Path, target: Path, config: RunConfig, form: FileForm, json_output: bool
 ) -> None:
-    from textune.inference.files import FileForm, predict_file
+    from textune.inference.files import predict_file
     from textune.progress import open_progress
     from textune.run.tables import read_options
 
     progress = open_progress()
     done = predict_file(
-        predictor,
-        file,
-        target,
-        form=FileForm(config.data.text, config.data.text_pair, probabilities, exact),
-        reading=read_options(config.data),
-        advance=_count(progress.say),
+        predictor, file, target, form=form, reading=read_options(config.data), advance=_count(progress.say)
     )
     if json_output:
         print_json(vars(done) | {"output": str(done.output)})
@@ -243,6 +271,8 @@ def _predict_file(
     typer.echo(f"{done.rows:,} rows: {counts}")
     if done.without_text:
         typer.echo(f"{done.without_text:,} rows without text got no label")
+    if done.abstained is not None:
+        typer.echo(f"{done.abstained:,} rows abstained: their label is empty")
     if done.escaped_cells:
         typer.echo(
             f"{done.escaped_cells:,} cells that look like formulas got an apostrophe (--exact keeps them unchanged)"
@@ -263,30 +293,19 @@ def _count(say: Callable[[str], None]) -> Callable[[int], None]:
     return advance
 
 
-def _print(predictor: Predictor, texts: list[str], probabilities: bool, json_output: bool) -> None:
-    from textune.evaluation import NO_LABEL
-
-    predictions, show = predictor.classify(texts), predictor.task.format_value
+def _print(shown: Shown, texts: list[str], json_output: bool) -> None:
+    decided = shown.predictor.decide(texts, shown.choices)
     if json_output:
-        print_json({"predictions": [{"text": t} | vars(p) for t, p in zip(texts, predictions, strict=True)]})
+        print_json({"predictions": [{"text": t} | one.to_dict() for t, one in zip(texts, decided, strict=True)]})
         return
-    if probabilities:
-        header = ("label", *predictor.labels, "text")
-        rows = [
-            (", ".join(p.answer) or NO_LABEL, *map(show, p.probabilities.values()), t)
-            for t, p in zip(texts, predictions, strict=True)
-        ]
-        print_table(header, rows, right=range(1, len(header) - 1))
-        return
-    rows = [
-        (", ".join(p.answer) or NO_LABEL, ", ".join(map(show, p.answer.values())), t)
-        for t, p in zip(texts, predictions, strict=True)
-    ]
-    print_table(("label", "probability", "text"), rows, right=(1,))
+    rows = [(*shown.list_cells(one), text) for text, one in zip(texts, decided, strict=True)]
+    numbers = len(shown.predictor.labels) if shown.probabilities else 1
+    print_table((*shown.header, "text"), rows, right=range(1, 1 + numbers))
 
 
-def _converse(predictor: Predictor, probabilities: bool) -> None:
+def _converse(shown: Shown) -> None:
     from textune.evaluation import NO_LABEL
+    from textune.inference import ABSTAINED
 
     typer.echo("type a text and press Enter; an empty line or Ctrl-D quits", err=True)
     while True:
@@ -297,8 +316,9 @@ def _converse(predictor: Predictor, probabilities: bool) -> None:
             return
         if not text.strip():
             return
-        best = predictor.classify([text])[0]
-        shown = best.probabilities if probabilities else best.answer
-        typer.echo(
-            "  ".join(f"{label} {predictor.task.format_value(value)}" for label, value in shown.items()) or NO_LABEL
-        )
+        best = shown.predictor.decide([text], shown.choices)[0]
+        values = best.prediction.probabilities if shown.probabilities else best.prediction.answer
+        format_value = shown.predictor.task.format_value
+        line = "  ".join(f"{label} {format_value(value)}" for label, value in values.items()) or NO_LABEL
+        line = f"{ABSTAINED}  {line}" if best.abstained else line
+        typer.echo(line if best.label_set is None else f"{line}  {{{', '.join(best.label_set)}}}")

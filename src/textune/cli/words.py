@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from textune.errors import ConfigError, suggest
 
@@ -20,10 +21,11 @@ EXTRA_SETTINGS = {
 
 @dataclass(frozen=True)
 class Flag:
-    """An option that a command declares. names: with their dashes."""
+    """An option that a command declares. names: with their dashes. optional: its value may be left out."""
 
     names: tuple[str, ...]
     takes_value: bool
+    optional: bool = False
 
 
 def translate_words(
@@ -44,7 +46,10 @@ def translate_words(
         if name in declared or name.replace("_", "-") in declared:
             name = name if name in declared else name.replace("_", "-")
             done.append(f"{name}{equals}{value}")
-            if declared[name].takes_value and not equals:
+            if declared[name].optional and not equals:
+                rest, value = _take_share(rest)
+                done[-1] = f"{name}={value}"
+            elif declared[name].takes_value and not equals:
                 done += _take(rest)
         elif name.startswith("--"):
             done.append(_read_setting(name, value if equals else None, rest, declared, settings))
@@ -53,6 +58,21 @@ def translate_words(
         else:
             done.append(word)
     return done
+
+
+OWN_VALUE = "own"
+"""Stands for the value that was left out."""
+
+
+def _take_share(rest: Iterator[str]) -> tuple[Iterator[str], str]:
+    """Return the words left, and the next one where it is a number from 0 to 1: any other word is a text."""
+    following = next(rest, None)
+    try:
+        if following is not None and 0 <= float(following) <= 1:
+            return rest, following
+    except ValueError:
+        pass
+    return (rest if following is None else chain([following], rest)), OWN_VALUE
 
 
 def _take(rest: Iterator[str]) -> list[str]:

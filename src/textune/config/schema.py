@@ -16,6 +16,7 @@ from typing import Any
 from textune.config.aliases import resolve_aliases
 from textune.config.class_weights import ClassWeights, parse_class_weights
 from textune.config.long_text import LONG_TEXT_FORMS
+from textune.config.rules import Costs, parse_abstain_rule, parse_costs, parse_threshold_rule
 from textune.config.values import LabelPairs, RatePairs, coerce_option, parse_labels, parse_rates, show_value
 from textune.errors import ConfigError, show_command, suggest
 
@@ -162,6 +163,25 @@ class TrainingConfig:
         "probability at which a label is assigned (multi-label); default: one per label, tuned on the validation rows",
         low=0,
         high=1,
+    )
+    threshold_for: str | None = option(
+        None,
+        "what thresholds are tuned for on the validation rows: f1, precision:0.95 (at least that precision) or "
+        "recall:0.9; default: f1 with several labels per text, none with one",
+    )
+    threshold_label: str | None = option(
+        None, "label that threshold_for= is about, with one label per text; default: the second of two"
+    )
+    costs: Costs | None = option(
+        None,
+        "costs of errors, true:predicted (ham:spam=5,spam:ham=1) or, with several labels per text, label:missed and "
+        "label:wrong; or a .yaml, .json or .csv file; an error without a cost costs 1",
+    )
+    abstain_for: str | None = option(
+        None, "accuracy that predict --abstain keeps (accuracy:0.95), reached on the validation rows; default: none"
+    )
+    set_coverage: float | None = option(
+        None, "share of true labels in the prediction sets of predict --sets; default: 0.9", low=0.5, high=0.999
     )
     metric: str | None = option(
         None, "validation metric that selects the best checkpoint", choices=("accuracy", "macro_f1", "micro_f1", "loss")
@@ -331,5 +351,8 @@ _PARSERS: Mapping[str, Callable[[Any], Any]] = {
     "labels": parse_labels,
     "layer_rates": parse_rates,
     "class_weights": parse_class_weights,
+    "threshold_for": parse_threshold_rule,
+    "costs": parse_costs,
+    "abstain_for": parse_abstain_rule,
 }
 """Parsers of settings with their own syntax."""

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textune.errors import BundleError, DataError, ModelError
+from textune.evaluation.decisions import DecisionFigures, describe_decisions, read_decision_figures, store_decisions
 from textune.evaluation.intervals import Interval, bootstrap_intervals
 from textune.evaluation.probability_figures import (
     ProbabilityFigures,
@@ -80,6 +81,7 @@ class Evaluation:
     log_loss: nats per row, over the rows with a known label; None without any.
     unknown_labels: labels that the model does not know, with their row counts; each such row is an error.
     probability_figures: calibration and ranking of the probabilities; None for figures stored without them.
+    decision_figures: how thresholds, costs, sets and abstaining did; None for figures stored without them.
     seen: which rows the run was trained on, and the figures on the others, where that was looked for.
     """
 
@@ -95,6 +97,7 @@ class Evaluation:
     log_loss: float | None
     unknown_labels: dict[str, int]
     probability_figures: ProbabilityFigures | None = None
+    decision_figures: DecisionFigures | None = None
     seen: SeenRows | None = field(default=None, compare=False, repr=False)
 
     def __repr__(self) -> str:
@@ -137,12 +140,13 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain lists, dicts and numbers for JSON, without loss."""
-        flat = asdict(replace(self, seen=None, probability_figures=None))
+        flat = asdict(replace(self, seen=None, probability_figures=None, decision_figures=None))
         flat["classes"] = list(flat["classes"])
         if len(self.classes) > _MOST_CLASSES_STORED_DENSE:
             flat["confusion"] = {"classes": len(self.classes), "counts": _list_counts(self.confusion)}
         else:
             flat["confusion"] = [list(row) for row in self.confusion]
+        flat = store_decisions(flat, self.decision_figures)
         return add_seen(store_figures(flat, self.probability_figures, self.mcc), self.seen)
 
     @classmethod
@@ -160,6 +164,7 @@ class Evaluation:
                 log_loss=stored["log_loss"],
                 unknown_labels=dict(stored["unknown_labels"]),
                 probability_figures=read_figures(stored),
+                decision_figures=read_decision_figures(stored),
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise BundleError(
@@ -179,17 +184,19 @@ def evaluate(
     *,
     seed: int = 0,
     unknown: Sequence[str] = (),
+    predicted: NDArray[np.int64] | None = None,
 ) -> Evaluation:
     """Return all metrics of one model on one set of rows.
 
     probabilities: float [rows, classes]; targets: int64 [rows], -1 for a label that the model does not know.
     labels: the model's labels, in order. unknown: the labels of the rows at -1, in row order.
+    predicted: int64 [rows], the labels given; default: the most probable.
     Raises DataError without rows, ModelError if a probability is not finite, ValueError on wrong shapes.
     """
     scores = np.asarray(probabilities, dtype=np.float64)
     true = np.asarray(targets, dtype=np.int64)
     _check(scores, true, labels)
-    predicted = scores.argmax(axis=1).astype(np.int64)
+    predicted = (scores.argmax(axis=1) if predicted is None else predicted).astype(np.int64)
     known = true >= 0
     unknown_labels = _count_unknown(int((~known).sum()), unknown)
 
@@ -331,6 +338,7 @@ def _format_notes(evaluation: Evaluation) -> list[str]:
     return [
         *notes,
         *describe_probabilities(evaluation.probability_figures, evaluation.mcc),
+        *describe_decisions(evaluation.decision_figures),
         *format_label_notes(
             evaluation.unknown_labels, (f.label for f in evaluation.classes if not f.support and not f.predicted)
         ),

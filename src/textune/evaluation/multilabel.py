@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textune.errors import BundleError, DataError, ModelError
+from textune.evaluation.decisions import DecisionFigures, describe_decisions, read_decision_figures, store_decisions
 from textune.evaluation.intervals import (
     RESAMPLES,
     Difference,
@@ -71,6 +72,7 @@ class MultiLabelEvaluation:
     unknown_labels: labels that the model does not know, with their row counts.
     samples_f1: the mean F1 of a row's labels; 1 for a row that has none and is given none. None in older figures.
     probability_figures: calibration and ranking of the probabilities; None for figures stored without them.
+    decision_figures: how thresholds, costs, sets and abstaining did; None for figures stored without them.
     seen: which rows the run was trained on, and the figures on the others, where that was looked for.
     """
 
@@ -89,6 +91,7 @@ class MultiLabelEvaluation:
     unknown_labels: dict[str, int]
     samples_f1: float | None = None
     probability_figures: ProbabilityFigures | None = None
+    decision_figures: DecisionFigures | None = None
     seen: SeenRows | None = field(default=None, compare=False, repr=False)
 
     def __repr__(self) -> str:
@@ -129,8 +132,9 @@ class MultiLabelEvaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain lists, dicts and numbers for JSON, without loss."""
-        flat = {"task": self.task} | asdict(replace(self, seen=None, probability_figures=None))
+        flat = {"task": self.task} | asdict(replace(self, seen=None, probability_figures=None, decision_figures=None))
         flat["classes"] = list(flat["classes"])
+        flat = store_decisions(flat, self.decision_figures)
         return add_seen(store_figures(flat, self.probability_figures, self.mcc), self.seen)
 
     @classmethod
@@ -148,6 +152,7 @@ class MultiLabelEvaluation:
                 unknown_labels=dict(stored["unknown_labels"]),
                 samples_f1=stored.get("samples_f1"),
                 probability_figures=read_figures(stored),
+                decision_figures=read_decision_figures(stored),
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise BundleError(
@@ -368,6 +373,7 @@ def format_multi_label(evaluation: MultiLabelEvaluation) -> str:
         notes.append(f"samples F1: {percent(evaluation.samples_f1)}")
     notes.append(f"log loss: {evaluation.log_loss:.4f} per decision")
     notes += describe_probabilities(evaluation.probability_figures, evaluation.mcc, ranked=False)
+    notes += describe_decisions(evaluation.decision_figures)
     return "\n".join(
         [
             *lines,

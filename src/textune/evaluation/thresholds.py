@@ -61,3 +61,81 @@ def find_best_threshold(scores: Floats, true: Bools) -> float | None:
 def _log_odds(probability: float) -> float:
     clipped = min(max(probability, _LOWEST), _HIGHEST)
     return float(np.log(clipped / (1 - clipped)))
+
+
+def tune_floors(
+    probabilities: NDArray[np.floating[Any]], targets: NDArray[Any], figure: str, floor: float
+) -> tuple[tuple[float, ...], tuple[int, ...]]:
+    """Return each label's threshold for a floor of precision or recall, and the labels that do not reach it.
+
+    probabilities, targets (0 or 1): [rows, labels]. A label with fewer than 10 positive rows gets the threshold that
+    reaches the floor over all decisions.
+    """
+    scores, true = np.asarray(probabilities, dtype=np.float64), np.asarray(targets) > 0
+    common, _ = find_floor_threshold(scores.ravel(), true.ravel(), figure, floor)
+    thresholds, missed = [], []
+    for column in range(scores.shape[1]):
+        rare = int(true[:, column].sum()) < _PRIOR_ROWS
+        found, reached = find_floor_threshold(scores[:, column], true[:, column], figure, floor)
+        thresholds.append(common if rare else found)
+        if not (reached or rare):
+            missed.append(column)
+    return tuple(thresholds), tuple(missed)
+
+
+def find_floor_threshold(scores: Floats, true: Bools, figure: str, floor: float) -> tuple[float, bool]:
+    """Return the threshold that reaches a floor and gives up least of the other figure, and whether one reaches it.
+
+    figure: "precision" (then the highest recall) or "recall" (then the highest precision). Of equally good thresholds,
+    the highest one. Where no threshold reaches a precision, the one of the highest precision.
+    """
+    precision, recall, cuts = _list_cuts(scores, true)
+    wanted, other = (precision, recall) if figure == "precision" else (recall, precision)
+    fits = wanted >= floor - 1e-12
+    if fits.any():
+        return float(cuts[int(np.argmax(np.where(fits, other, -1.0)))]), True
+    return float(cuts[int(np.argmax(wanted))]), False
+
+
+def _list_cuts(scores: Floats, true: Bools) -> tuple[Floats, Floats, Floats]:
+    """Return precision, recall and threshold of every cut between different scores, highest threshold first."""
+    order = np.argsort(-scores, kind="stable")
+    ranked, hits = scores[order], np.cumsum(true[order])
+    last = np.flatnonzero(np.append(ranked[1:] < ranked[:-1], True))
+    following = np.append(ranked[last[:-1] + 1], ranked[-1])
+    positives = max(int(true.sum()), 1)
+    return hits[last] / (last + 1), hits[last] / positives, (ranked[last] + following) / 2
+
+
+def tune_costs(
+    probabilities: NDArray[np.floating[Any]], targets: NDArray[Any], costs: NDArray[np.float64]
+) -> tuple[float, ...]:
+    """Return each label's threshold of the lowest cost.
+
+    costs: float64 [labels, 2], of a label that is missed and of one that is wrongly given. As for F1, a label with few
+    positive rows keeps near a prior: the threshold that is best for calibrated probabilities, wrong / (wrong + missed)
+    (Elkan 2001, IJCAI).
+    """
+    scores, true = np.asarray(probabilities, dtype=np.float64), np.asarray(targets) > 0
+    thresholds = []
+    for column, (missed, wrong) in enumerate(np.asarray(costs, np.float64)):
+        prior = wrong / (wrong + missed) if wrong + missed > 0 else UNTUNED
+        rows = int(true[:, column].sum())
+        share = rows / (rows + _PRIOR_ROWS)
+        best = find_cost_threshold(scores[:, column], true[:, column], missed, wrong) if len(scores) else prior
+        odds = share * _log_odds(best) + (1 - share) * _log_odds(prior)
+        thresholds.append(float(np.clip(1 / (1 + np.exp(-odds)), _LOWEST, _HIGHEST)))
+    return tuple(thresholds)
+
+
+def find_cost_threshold(scores: Floats, true: Bools, missed: float, wrong: float) -> float:
+    """Return the threshold with the lowest cost of missed and wrongly given rows; 1 where giving none is cheapest."""
+    order = np.argsort(-scores, kind="stable")
+    ranked, hits = scores[order], np.cumsum(true[order])
+    last = np.flatnonzero(np.append(ranked[1:] < ranked[:-1], True))
+    cost = missed * (true.sum() - hits[last]) + wrong * (last + 1 - hits[last])
+    best = int(np.argmin(cost))
+    if missed * true.sum() <= cost[best]:
+        return 1.0
+    at = int(last[best])
+    return float(ranked[at] if at + 1 == len(ranked) else (ranked[at] + ranked[at + 1]) / 2)

@@ -1,5 +1,15 @@
 """Predictions with a finished run: of texts, and of whole files."""
 
+from textune.inference.choices import ABSTAINED, Choices, Decided, read_choices
 from textune.inference.predictor import LoadOptions, Predictor, choose_device, load
 
-__all__ = ["LoadOptions", "Predictor", "choose_device", "load"]
+__all__ = [
+    "ABSTAINED",
+    "Choices",
+    "Decided",
+    "LoadOptions",
+    "Predictor",
+    "choose_device",
+    "load",
+    "read_choices",
+]

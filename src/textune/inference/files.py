@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from textune.data import KeptRows, NamedColumns, ReadOptions, find_types, reuse_columns, stream_kept
 from textune.errors import ConfigError, DataError
 from textune.files import write_file
+from textune.inference.choices import Choices, find_abstained, list_sets
 from textune.inference.predictor import Predictor
 from textune.inference.writers import WRITERS, CsvWriter, ParquetWriter, Writer
 from textune.tasks import Answer, FileCells
@@ -26,7 +28,10 @@ _ROWS_PER_PIECE = 5_000
 
 @dataclass(frozen=True)
 class FilePrediction:
-    """What became of a file. without_text: rows that were passed on with an empty label."""
+    """What became of a file. without_text: rows that were passed on with an empty label.
+
+    abstained: rows with text and an empty label; None where abstaining was not asked for.
+    """
 
     output: Path
     rows: int
@@ -34,6 +39,7 @@ class FilePrediction:
     label_counts: dict[str, int]
     columns_added: tuple[str, ...]
     escaped_cells: int
+    abstained: int | None = None
 
 
 @dataclass(frozen=True)
@@ -41,13 +47,15 @@ class FileForm:
     """What is read of a file and written to it.
 
     text, text_pair: columns to read; default: those of training, else found by looking. probabilities: one column per
-    class. exact: CSV cells that a spreadsheet would run as formulas are written unchanged, not escaped.
+    class. exact: CSV cells that a spreadsheet would run as formulas are written unchanged, not escaped. choices: a
+    column `abstained`, whose rows get an empty label, and a column `set`.
     """
 
     text: Sequence[str] | None = None
     text_pair: str | None = None
     probabilities: bool = False
     exact: bool = False
+    choices: Choices = Choices()
 
 
 def predict_file(
@@ -69,14 +77,16 @@ def predict_file(
     check_output(output)
     form, writer_type = form or FileForm(), WRITERS[output.suffix.lower()]
     options, counts = reading or ReadOptions(), dict.fromkeys(predictor.labels, 0)
-    rows = without_text = 0
+    rows = without_text = unanswered = 0
     added: tuple[str, ...] = ()
     with write_file(output) as partial:
         writer: Writer | None = None
         for piece in stream_kept(source, options, _ROWS_PER_PIECE):
             texts, pairs = _texts_of(piece, predictor, form.text, form.text_pair)
             answers, scores = _predict_piece(predictor, texts, pairs)
-            listed = _list_columns(predictor, answers, scores, form.probabilities, as_text=writer_type is CsvWriter)
+            as_text, without_text = writer_type is CsvWriter, without_text + answers.count(None)
+            listed = _list_columns(predictor, answers, scores, form.probabilities, as_text=as_text)
+            answers = _add_choices(predictor, listed, answers, scores, form.choices, as_text=as_text)
             new = _name_columns(listed, piece.columns)
             added = tuple(new.column_names)
             if writer is None:
@@ -85,15 +95,16 @@ def predict_file(
                 writer = writer_type(partial, form.exact, types)
             writer.write(piece, new)
             rows += len(piece)
+            unanswered += answers.count(None)
             for answer in answers:
-                without_text += answer is None
                 for label in () if answer is None else predictor.task.labels_in(answer):
                     counts[label] += 1
             advance(len(piece))
         if writer is None:
             raise DataError(f"{source}: there are no rows to classify")
         writer.close()
-    return FilePrediction(output, rows, without_text, counts, added, writer.escaped_cells)
+    abstained = None if form.choices.abstain is None else unanswered - without_text
+    return FilePrediction(output, rows, without_text, counts, added, writer.escaped_cells, abstained)
 
 
 def check_output(output: Path) -> None:
@@ -135,6 +146,38 @@ def _predict_piece(
         for i, answer in zip(chosen, predictor.task.answer(scores[chosen], predictor.labels), strict=True):
             answers[i] = answer
     return answers, scores
+
+
+def _add_choices(
+    predictor: Predictor,
+    columns: dict[str, Any],
+    answers: list[Answer | None],
+    scores: NDArray[Any],
+    choices: Choices,
+    *,
+    as_text: bool,
+) -> list[Answer | None]:
+    """Add the columns of what was asked for, and empty the labels of abstained rows; return the answers left."""
+    import pyarrow as pa
+
+    filled = np.array([answer is not None for answer in answers], bool)
+    if (sets := list_sets(predictor.task, scores[filled], predictor.labels, choices)) is not None:
+        rest = iter(sets)
+        rows = [list(next(rest)) if with_text else None for with_text in filled]
+        text = [None if row is None else json.dumps(row, ensure_ascii=False) for row in rows]
+        columns["set"] = pa.array(text, pa.large_string()) if as_text else pa.array(rows, pa.list_(pa.large_string()))
+    abstained = find_abstained(predictor.task, scores[filled], choices)
+    if abstained is None:
+        return answers
+    left_out = np.zeros(len(filled), bool)
+    left_out[filled] = abstained
+    cells = [bool(out) if with_text else None for out, with_text in zip(left_out, filled, strict=True)]
+    words = [None if cell is None else str(cell).lower() for cell in cells]
+    columns["abstained"] = pa.array(words, pa.large_string()) if as_text else pa.array(cells, pa.bool_())
+    labels = columns["label"].to_pylist()
+    kept = [None if out else label for out, label in zip(left_out, labels, strict=True)]
+    columns["label"] = pa.array(kept, columns["label"].type)
+    return [None if out else answer for out, answer in zip(left_out, answers, strict=True)]
 
 
 def _list_columns(

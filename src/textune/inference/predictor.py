@@ -14,6 +14,7 @@ from textune.backbones.pooling import Pooling
 from textune.bundle import AnyRun, BaseModel, Manifest, find_run, read_manifest
 from textune.errors import BundleError, ConfigError, DataError, ModelError, flag, suggest
 from textune.files import read_json
+from textune.inference.choices import Choices, Decided, decide_rows, find_abstained, list_sets, read_choices
 from textune.inference.texts import list_pairs, list_texts
 from textune.tasks import AnyPrediction, task_of
 from textune.tokens import Tokenized, encode_texts, load_tokenizer
@@ -274,17 +275,57 @@ class Predictor:
         return self.task.probabilities(self._predict_logits(texts, pairs) / self.manifest.temperature)
 
     @overload
-    def predict(self, texts: str, pairs: str | None = None) -> Any: ...
+    def predict(
+        self, texts: str, pairs: str | None = None, *, abstain: float | bool | None = None, sets: Any = None
+    ) -> Any: ...
     @overload
-    def predict(self, texts: Iterable[str], pairs: Iterable[str] | None = None) -> list[Any]: ...
-    def predict(self, texts: Iterable[str], pairs: Iterable[str] | None = None) -> Any:
+    def predict(
+        self,
+        texts: Iterable[str],
+        pairs: Iterable[str] | None = None,
+        *,
+        abstain: float | bool | None = None,
+        sets: float | bool | None = None,
+    ) -> list[Any]: ...
+    def predict(
+        self,
+        texts: Iterable[str],
+        pairs: Iterable[str] | None = None,
+        *,
+        abstain: float | bool | None = None,
+        sets: float | bool | None = None,
+    ) -> Any:
         """Return a list with the label of each text, or the label of one string.
 
-        A label is the most probable one (str); with several labels per text all that reach their thresholds (tuple of
-        str, which may be empty).
+        A label is the most probable one (str), or what the run's threshold or costs decide; with several labels per
+        text all that reach their thresholds (tuple of str, which may be empty).
+        abstain: None instead of an answer below this confidence; True: the run's own (abstain_for=).
+        sets: a tuple of labels instead of each answer, as `predict_sets` returns it.
+        Raises ConfigError where the run has no such confidence or coverage.
         """
-        answers = list(self.task.answer(self._predict_proba(texts, pairs), self.labels))
+        choices = read_choices(self.task, abstain, sets)
+        probabilities = self._predict_proba(texts, pairs)
+        listed = list_sets(self.task, probabilities, self.labels, choices)
+        answers = list(self.task.answer(probabilities, self.labels)) if listed is None else list[Any](listed)
+        abstained = find_abstained(self.task, probabilities, choices)
+        if abstained is not None:
+            answers = [None if left_out else answer for answer, left_out in zip(answers, abstained, strict=True)]
         return answers[0] if isinstance(texts, str) else answers
+
+    def predict_sets(
+        self, texts: Iterable[str], pairs: Iterable[str] | None = None, *, coverage: float | None = None
+    ) -> Any:
+        """Return the prediction set of each text, or of one string: a tuple of labels, most probable first.
+
+        The true label (each true label, with several per text) is in its set with a probability of `coverage`, on
+        texts like the validation rows; default: the run's set_coverage.
+        Raises ConfigError where the run has no such coverage.
+        """
+        return self.predict(texts, pairs, sets=True if coverage is None else coverage)
+
+    def decide(self, texts: Iterable[str], choices: Choices) -> list[Decided]:
+        """Return each text's prediction with whether it is abstained from, and its set, as `read_choices` has it."""
+        return decide_rows(self.task, self._predict_proba(texts, None), self.labels, choices)
 
     @overload
     def classify(self, texts: str, pairs: str | None = None) -> AnyPrediction: ...  # type: ignore[overload-overlap]

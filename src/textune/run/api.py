@@ -76,16 +76,16 @@ class Run:
         return Predictor.load(self.folder, **options)
 
     @overload
-    def predict(self, texts: str, pairs: str | None = None) -> Any: ...
+    def predict(self, texts: str, pairs: str | None = None, **choices: Any) -> Any: ...
     @overload
-    def predict(self, texts: Iterable[str], pairs: Iterable[str] | None = None) -> list[Any]: ...
-    def predict(self, texts: Iterable[str], pairs: Iterable[str] | None = None) -> Any:
+    def predict(self, texts: Iterable[str], pairs: Iterable[str] | None = None, **choices: Any) -> list[Any]: ...
+    def predict(self, texts: Iterable[str], pairs: Iterable[str] | None = None, **choices: Any) -> Any:
         """Return a list with the label of each text, or the label of one string; tuples of labels for several per text.
 
-        pairs: the second texts, for runs on pairs.
+        pairs: the second texts, for runs on pairs. choices: abstain= and sets=, as for `Predictor.predict`.
         This loads the model at each call. Keep the result of `load()` for many calls.
         """
-        return self.load().predict(texts, pairs)
+        return self.load().predict(texts, pairs, **choices)
 
     def evaluate(self, data: Any, **settings: Any) -> AnyEvaluation:
         """Evaluate the model on other labelled rows."""

@@ -1,25 +1,31 @@
-"""Between logits and answers: a temperature, and thresholds where a text may have several labels."""
+"""Between logits and answers: a temperature, thresholds, and what else decides on answers."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from textune.evaluation.decisions import Decisions
 from textune.progress import Progress
 from textune.run.fit import Fitted, solve_head
 from textune.run.prepare import Prepared
-from textune.tasks import Task
+from textune.tasks import Task, find_decisions
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """temperature: logits are divided by it. thresholds: of each label, with several labels per text."""
+    """temperature: logits are divided by it. thresholds: of each label, with several labels per text.
+
+    decisions: as the manifest keeps them.
+    """
 
     temperature: float = 1.0
     thresholds: tuple[float, ...] | None = None
+    decisions: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,7 @@ class HeldOut:
 
 def calibrate(prepared: Prepared, fitted: Fitted, progress: Progress) -> Calibration:
     """Fit the temperature, and thresholds for several labels per text, on rows that training did not see."""
-    return fit_calibration(prepared.task, predict_held_out(prepared, fitted), progress)
+    return fit_calibration(prepared.task, predict_held_out(prepared, fitted), progress, prepared.data.labels.names)
 
 
 def predict_held_out(prepared: Prepared, fitted: Fitted) -> HeldOut:
@@ -54,16 +60,30 @@ def predict_held_out(prepared: Prepared, fitted: Fitted) -> HeldOut:
     return HeldOut(nothing, nothing)
 
 
-def fit_calibration(task: Task, held_out: HeldOut, progress: Progress) -> Calibration:
-    """Fit the temperature by the log loss of the rows (Guo and others 2017, arXiv:1706.04599), then the thresholds."""
+def fit_calibration(task: Task, held_out: HeldOut, progress: Progress, labels: Sequence[str] = ()) -> Calibration:
+    """Fit the temperature by the log loss of the rows (Guo and others 2017, arXiv:1706.04599), then the decisions."""
     rows = len(held_out.logits)
     temperature = task.fit_temperature(held_out.logits, held_out.targets) if rows else 1.0
     where = f"{rows:,} {held_out.source}"
     if temperature != 1.0:
         progress.say(f"temperature: {temperature:.2f} (fitted on {where})")
-    tuned = task.tune(lambda: task.probabilities(held_out.logits / temperature), held_out.targets)
+    if not task.gives_labels:
+        return Calibration(temperature, task.thresholds)
+    probabilities = task.probabilities(held_out.logits / temperature)
+    tuned = task.tune(lambda: probabilities, held_out.targets)
     if tuned.thresholds is not None:
         tuned_on = f"tuned on {where}" if rows else "there are no validation rows to tune them on"
         how = tuned_on if task.tunes else "as set"
         progress.say(f"thresholds: {min(tuned.thresholds):.2f} to {max(tuned.thresholds):.2f} ({how})")
-    return Calibration(temperature, tuned.thresholds)
+    elif tuned.decisions.cutoff is not None:
+        name = labels[tuned.decisions.label or 0]
+        progress.say(
+            f"threshold of '{name}': {tuned.decisions.cutoff:.2f} (tuned for {task.decisions.rule} on {where})"
+        )
+    found = find_decisions(tuned, probabilities, held_out.targets)
+    for note in found.notes:
+        progress.say(note)
+    for warning in (*tuned.describe_tuning(probabilities, held_out.targets, labels), *found.warnings):
+        progress.warn(warning)
+    decisions = {} if found.decisions == Decisions() else found.decisions.to_dict()
+    return Calibration(temperature, tuned.thresholds, decisions)

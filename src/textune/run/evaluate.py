@@ -35,7 +35,7 @@ from textune.run.save import update_manifest, weight_megabytes
 from textune.run.seen_rows import find_seen_rows
 from textune.run.test_reads import count_test_reads, note_test_read
 from textune.run.untuned import UntunedBackbone, open_untuned
-from textune.tasks import AnyEvaluation, Task, build_task
+from textune.tasks import AnyEvaluation, Task
 from textune.version import __version__
 
 Probabilities = NDArray[Any]
@@ -207,11 +207,11 @@ def _list_rivals(prepared: Prepared, task: Task, untuned: UntunedBackbone) -> li
     data, seed = prepared.data, prepared.config.training.seed
     labels, classes, examples = data.labels, prepared.classes, data.evaluation[1]
     train_targets, rows = task.encode_targets(labels, data.train), len(examples)
-    held_out = None if task.thresholds is None else data.validation
+    held_out = data.validation if task.thresholds is not None or task.tunes else None
     held_out_targets = np.zeros((0, classes)) if held_out is None else task.encode_targets(labels, held_out)
 
     def tune(probabilities: Probabilities) -> Task:
-        return build_task(task.name).tune(lambda: probabilities, held_out_targets)
+        return task.as_rival().tune(lambda: probabilities, held_out_targets)
 
     def run_tfidf() -> tuple[Task, Probabilities]:
         texts = joined_texts(examples) if held_out is None else joined_texts(held_out) + joined_texts(examples)

@@ -28,7 +28,7 @@ from textune.progress import Progress
 from textune.run.facts import advise_on_cuts, describe_data
 from textune.run.start import resolve_model
 from textune.run.tables import PreparedData, encode_split, prepare_data
-from textune.tasks import Objective, ProbeLoss, Task, build_task
+from textune.tasks import Objective, ProbeLoss, Task, build_task, refuse_few_rows, request_decisions
 from textune.tokens import load_tokenizer
 from textune.tokens.batches import EncodedSplit, Padding
 
@@ -93,7 +93,8 @@ class Prepared:
     @property
     def task(self) -> Task:
         """What is learned, with nothing tuned yet."""
-        return build_task(self.data.task, fixed=self.config.training.threshold)
+        task = build_task(self.data.task, fixed=self.config.training.threshold)
+        return task.with_decisions(request_decisions(task, self.config.training, self.data.labels))
 
     @property
     def objective(self) -> Objective:
@@ -133,6 +134,8 @@ def prepare(
         progress.warn(warning)
     task = build_task(data.task)
     task.check_settings(config.training)
+    asked = task.with_decisions(request_decisions(task, config.training, data.labels))
+    refuse_few_rows(asked, config.training, _list_unseen_targets(asked, method, data), data.labels.names)
     method = method.for_task(task)
     config, decisions = choose_max_length(config, longest_text(method, backbone))
     config, long_text, about_length = choose_long_text(config)
@@ -180,6 +183,14 @@ def prepare(
         validation=validation,
         facts=facts,
     )
+
+
+def _list_unseen_targets(task: Task, method: Method, data: PreparedData) -> NDArray[Any]:
+    """Return the targets of rows that training does not see: validation rows, or those of a head out of fold."""
+    examples = data.train if data.validation is None and not method.trains_body else data.validation
+    if examples is None:
+        return np.zeros((0, len(data.labels)) if task.reads_sets else 0)
+    return task.encode_targets(data.labels, examples)
 
 
 def read_rows(config: RunConfig, shared: Shared, sample: Sample) -> PreparedData:

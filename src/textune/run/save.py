@@ -64,6 +64,7 @@ class BundleFacts:
     random_weights: tuple[str, ...] = ()
     temperature: float = 1.0
     thresholds: tuple[float, ...] | None = None
+    decisions: Mapping[str, Any] = field(default_factory=dict)
     fixes: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -100,6 +101,7 @@ def save(
         random_weights=prepared.config.model.random_weights or (),
         temperature=calibration.temperature,
         thresholds=calibration.thresholds,
+        decisions=calibration.decisions,
         fixes={} if data.fixed is None else vars(data.fixed),
     )
     return write_bundle(folder, model, facts, prove=prove, written=write_row_hashes(folder, prepared))

@@ -16,6 +16,7 @@ from textune.tasks.base import (
     task_of,
     tasks,
 )
+from textune.tasks.decided import find_decisions, refuse_few_rows, request_decisions
 from textune.tasks.multi_label import SetPrediction
 from textune.tasks.objective import Objective, ProbeLoss
 from textune.tasks.shown import BASE, MAJORITY, PROBE, TFIDF, TUNED, AnyEvaluation, AnyPrediction, Column
@@ -41,9 +42,12 @@ __all__ = [
     "build_task",
     "default_task",
     "find_by_problem_type",
+    "find_decisions",
     "find_task",
     "read_evaluation",
+    "refuse_few_rows",
     "register",
+    "request_decisions",
     "task_of",
     "tasks",
 ]

@@ -20,8 +20,10 @@ from textune.config.defaults import TaskDefaults
 from textune.config.schema import TASKS
 from textune.errors import BundleError, ConfigError
 from textune.evaluation import ConfidentError, Counts, Difference, ProbabilityFigures, add_before, fit_temperature
+from textune.evaluation.decisions import Decisions
 from textune.evaluation.text import percent
 from textune.registry import Registry
+from textune.tasks.deciding import Deciding
 from textune.tasks.objective import Objective, ProbeLoss
 from textune.tasks.shown import BASE, MAJORITY, PROBE, TFIDF, TUNED, AnyEvaluation, AnyPrediction, Column
 from textune.tokens.batches import Batch, EncodedSplit, Padding, collate
@@ -40,7 +42,7 @@ Answer = Any
 """One label (str), labels (tuple of str), or whatever else a task answers."""
 
 
-class Task:
+class Task(Deciding):
     """What every task inherits: a classifier by transformers' sequence classification, with one logit per label.
 
     targets: as `encode_targets` gives them. unknown: row by row, labels that the model does not know.
@@ -375,6 +377,7 @@ def build_task(name: str, thresholds: tuple[float, ...] | None = None, fixed: fl
 def task_of(manifest: Manifest) -> Task:
     """Return the task of a finished run; raise BundleError where it is not known or the labels do not suffice."""
     task = build_task(manifest.task, manifest.thresholds).with_temperature(manifest.temperature)
+    task = task.with_decisions(Decisions.from_dict(manifest.decisions))
     if len(manifest.labels) < task.fewest_labels:
         raise BundleError(f"the manifest is damaged: {manifest.task} needs {task.fewest_labels} labels")
     return task

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from textune.config import TrainingConfig
 from textune.config.class_weights import ClassWeights, weigh_classes
 from textune.config.defaults import TaskDefaults
+from textune.config.rules import split_rule
 from textune.evaluation import (
     ConfidentError,
     Counts,
@@ -26,8 +27,9 @@ from textune.evaluation import (
     sigmoid,
     tune_thresholds,
 )
+from textune.evaluation.decisions import Decisions
 from textune.evaluation.text import percent, quote_names
-from textune.evaluation.thresholds import UNTUNED
+from textune.evaluation.thresholds import UNTUNED, tune_costs, tune_floors
 from textune.tasks.base import Answer, EvaluatedRows, FileCells, Task, Unknown, register
 from textune.tasks.binary_loss import BinaryCrossEntropy, SigmoidLoss
 from textune.tasks.objective import Objective, ProbeLoss
@@ -70,6 +72,7 @@ class MultiLabel(Task):
     thresholds: tuple[float, ...] | None = None
     fixed: float | None = None
     temperature: float | None = None
+    decisions: Decisions = Decisions()
 
     problem_type: ClassVar[str] = "multi_label_classification"
     reads_sets: ClassVar[bool] = True
@@ -103,6 +106,10 @@ class MultiLabel(Task):
     def with_temperature(self, temperature: float | None) -> Task:
         """Return the task for probabilities of logits divided by the temperature."""
         return replace(self, temperature=temperature)
+
+    def with_decisions(self, decisions: Decisions) -> Task:
+        """Return the task with decisions."""
+        return replace(self, decisions=decisions)
 
     @property
     def tunes(self) -> bool:
@@ -204,7 +211,12 @@ class MultiLabel(Task):
         if self.fixed is not None or not len(targets):
             value = UNTUNED if self.fixed is None else self.fixed
             return replace(self, thresholds=(value,) * targets.shape[1])
-        return replace(self, thresholds=tune_thresholds(predict(), targets))
+        if self.decisions.costs is not None:
+            return replace(self, thresholds=tune_costs(predict(), targets, np.asarray(self.decisions.costs)))
+        figure, floor = split_rule(self.decisions.rule or "f1")
+        if floor is None:
+            return replace(self, thresholds=tune_thresholds(predict(), targets))
+        return replace(self, thresholds=tune_floors(predict(), targets, figure, floor)[0])
 
     def untuned(self, labels: int) -> Task:
         """Return the task with thresholds of 0.5."""
@@ -216,6 +228,8 @@ class MultiLabel(Task):
         """Return micro, macro and weighted F1, the figures of each label and the rest."""
         cuts = self.cuts(len(labels)).tolist()
         evaluation = evaluate_multi_label(probabilities, targets, labels, cuts, seed=seed, unknown=unknown)
+        unknown_rows = np.array([bool(names) for names in unknown] or [False] * len(targets))
+        evaluation = self.add_decisions(evaluation, probabilities, targets, labels, unknown_rows, seed)
         return self.add_before(evaluation, probabilities, targets, seed)
 
     def answer_figures(self, evaluation: Any) -> list[tuple[str, float | None]]:
@@ -242,7 +256,7 @@ class MultiLabel(Task):
     def predict_majority(self, train_targets: Array, rows: int, classes: int) -> tuple[Task, NDArray[np.float64]]:
         """Return the training shares of the labels, and thresholds that give the most frequent."""
         scores, thresholds = predict_prevalence(train_targets, rows)
-        return replace(self, thresholds=thresholds, temperature=None), scores
+        return MultiLabel(thresholds=thresholds), scores
 
     def predict_tfidf(
         self, train_texts: Sequence[str], train_targets: Array, texts: Sequence[str], classes: int, seed: int

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from textune.config import TrainingConfig
 from textune.config.class_weights import ClassWeights, weigh_classes
+from textune.config.rules import split_rule
 from textune.errors import DataError
 from textune.evaluation import (
     ConfidentError,
@@ -28,7 +29,9 @@ from textune.evaluation import (
     predict_tfidf,
     softmax,
 )
+from textune.evaluation.decisions import Decisions
 from textune.evaluation.text import percent
+from textune.evaluation.thresholds import find_best_threshold, find_floor_threshold
 from textune.tasks.base import Answer, EvaluatedRows, FileCells, Task, Unknown, register
 from textune.tasks.objective import CLEARLY_BETTER, Objective, ProbeLoss, apply_weights
 from textune.tasks.shown import Column, describe_wrong_classes
@@ -58,9 +61,13 @@ class Prediction:
 @register("single_label")
 @dataclass(frozen=True)
 class SingleLabel(Task):
-    """One label per text: the most probable. targets: int64 [rows], -1 for a label that the model does not know."""
+    """One label per text: the most probable, unless decisions say otherwise.
+
+    targets: int64 [rows], -1 for a label that the model does not know.
+    """
 
     temperature: float | None = None
+    decisions: Decisions = Decisions()
 
     problem_type: ClassVar[str] = "single_label_classification"
     hub_metrics: ClassVar[tuple[str, ...]] = ("accuracy", "f1")
@@ -69,6 +76,15 @@ class SingleLabel(Task):
     def with_temperature(self, temperature: float | None) -> Task:
         """Return the task for probabilities of logits divided by the temperature."""
         return replace(self, temperature=temperature)
+
+    def with_decisions(self, decisions: Decisions) -> Task:
+        """Return the task with decisions."""
+        return replace(self, decisions=decisions)
+
+    @property
+    def tunes(self) -> bool:
+        """Whether one label's threshold is tuned."""
+        return self.decisions.label is not None
 
     def check_training_rows(self, labels: Labels, train: Examples, source: str) -> list[str]:
         """Raise DataError where all rows have the same label."""
@@ -105,16 +121,43 @@ class SingleLabel(Task):
         others = torch.cat([logits[:, :label], logits[:, label + 1 :]], dim=1)
         return logits[:, label] - others.logsumexp(1)
 
+    def choose(self, probabilities: Array) -> NDArray[np.int64]:
+        """Return the number of each row's label: int64 [rows].
+
+        By the lowest expected cost; or one label from its threshold on, else the most probable other; or the most
+        probable.
+        """
+        asked = self.decisions
+        if asked.costs is not None:
+            return np.asarray((np.asarray(probabilities, np.float64) @ np.asarray(asked.costs)).argmin(1))
+        if asked.cutoff is not None and asked.label is not None:
+            others = np.array(probabilities, np.float64)
+            others[:, asked.label] = -1
+            return np.where(probabilities[:, asked.label] >= asked.cutoff, asked.label, others.argmax(1))
+        return np.asarray(probabilities.argmax(1))
+
     def decide(self, probabilities: Array) -> NDArray[np.bool_]:
-        """Mark the most probable label of each row."""
-        return np.asarray(probabilities.argmax(1)[:, None] == np.arange(probabilities.shape[1]))
+        """Mark the label of each row."""
+        return np.asarray(self.choose(probabilities)[:, None] == np.arange(probabilities.shape[1]))
 
     def answer(self, probabilities: Array, labels: Sequence[str]) -> Sequence[Answer]:
-        """Return the most probable label of each row."""
-        return [labels[i] for i in probabilities.argmax(1)]
+        """Return the label of each row."""
+        return [labels[i] for i in self.choose(probabilities)]
+
+    def tune(self, predict: Callable[[], Array], targets: Array) -> Task:
+        """Return the task with the threshold of its label tuned on the rows; without rows as it is."""
+        asked = self.decisions
+        if asked.label is None or asked.rule is None or not len(targets):
+            return self
+        (figure, floor), scores = split_rule(asked.rule), np.asarray(predict(), np.float64)[:, asked.label]
+        if floor is None:
+            cutoff = find_best_threshold(scores, targets == asked.label)
+        else:
+            cutoff = find_floor_threshold(scores, targets == asked.label, figure, floor)[0]
+        return replace(self, decisions=replace(asked, cutoff=cutoff))
 
     def classify(self, probabilities: Array, labels: Sequence[str]) -> Sequence[Prediction]:
-        """Return the most probable label of each row, with all probabilities."""
+        """Return the label of each row, with all probabilities."""
         each = [dict(zip(labels, map(float, row), strict=True)) for row in probabilities]
         answers = self.answer(probabilities, labels)
         return [Prediction(answer, shares[answer], shares) for answer, shares in zip(answers, each, strict=True)]
@@ -127,18 +170,22 @@ class SingleLabel(Task):
         """Return the label and its probability."""
         import pyarrow as pa
 
-        top = [None if a is None else float(v) for a, v in zip(answers, scores.max(1), strict=True)]
+        place = {label: i for i, label in enumerate(form.labels)}
+        top = [None if a is None else float(row[place[a]]) for a, row in zip(answers, scores, strict=True)]
         return {"label": pa.array(answers, pa.large_string()), "probability": pa.array(top, pa.float64())}
 
     def prediction_columns(self, examples: Examples, probabilities: Array, answers: Sequence[Answer]) -> dict[str, Any]:
         """Return both labels and the probability of the answer."""
-        return {"label": examples.labels(), "predicted_label": list(answers), "probability": probabilities.max(1)}
+        shares = probabilities[np.arange(len(probabilities)), self.choose(probabilities)]
+        return {"label": examples.labels(), "predicted_label": list(answers), "probability": shares}
 
     def evaluate(
         self, probabilities: Array, targets: Array, labels: Sequence[str], *, seed: int, unknown: Unknown
     ) -> Evaluation:
         """Return accuracy, F1, confusion matrix and the rest."""
-        evaluation = evaluate(probabilities, targets, labels, seed=seed, unknown=_flatten(unknown))
+        given, names = self.choose(np.asarray(probabilities)), _flatten(unknown)
+        evaluation = evaluate(probabilities, targets, labels, seed=seed, unknown=names, predicted=given)
+        evaluation = self.add_decisions(evaluation, probabilities, targets, labels, targets < 0, seed)
         return self.add_before(evaluation, probabilities, targets, seed)
 
     def read_evaluation(self, stored: Mapping[str, Any]) -> Evaluation:
@@ -149,7 +196,7 @@ class SingleLabel(Task):
         self, targets: Array, mine: Array, theirs: Array, other: Task, unknown: Unknown, seed: int
     ) -> Difference:
         """Return the lead in accuracy."""
-        return paired_difference(mine.argmax(1) == targets, theirs.argmax(1) == targets, seed)
+        return paired_difference(self.choose(mine) == targets, other.decide(theirs).argmax(1) == targets, seed)
 
     def count_earned(self, true: Array, given: Sequence[Array], missed: Array) -> Counts:
         """Return the right answers."""
@@ -157,7 +204,7 @@ class SingleLabel(Task):
 
     def predict_majority(self, train_targets: Array, rows: int, classes: int) -> tuple[Task, NDArray[np.float64]]:
         """Return the training shares of the classes, the largest of which is the answer."""
-        return self.with_temperature(None), predict_majority(train_targets, rows, classes)
+        return SingleLabel(), predict_majority(train_targets, rows, classes)
 
     def predict_tfidf(
         self, train_texts: Sequence[str], train_targets: Array, texts: Sequence[str], classes: int, seed: int
@@ -170,7 +217,16 @@ class SingleLabel(Task):
     ) -> list[ConfidentError]:
         """Return the wrong answers of the highest probability."""
         unknown = _flatten(rows.unknown)
-        return find_confident_errors(probabilities, targets, labels, rows.texts, rows.numbers, count, unknown=unknown)
+        return find_confident_errors(
+            probabilities,
+            targets,
+            labels,
+            rows.texts,
+            rows.numbers,
+            count,
+            unknown=unknown,
+            predicted=self.choose(probabilities),
+        )
 
     def describe_errors(self, evaluation: Any, split: str) -> str:
         """Return how many rows are misclassified, and the confusion that most of them are."""

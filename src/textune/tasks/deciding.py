@@ -1,0 +1,94 @@
+"""What every task inherits about decisions: confidence, prediction sets, and how both did on labelled rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textune.evaluation.conformal import find_sets
+from textune.evaluation.decisions import DecisionFigures, Decisions
+from textune.tasks.decided import describe_missed, measure_decisions
+
+Array = NDArray[Any]
+Floats = NDArray[np.float64]
+E = TypeVar("E")
+
+
+class Deciding:
+    """The part of a task that follows from its probabilities and from which labels it gives."""
+
+    reads_sets: ClassVar[bool] = False
+
+    @classmethod
+    def open(cls, thresholds: tuple[float, ...] | None = None, fixed: float | None = None) -> Any:
+        """Return the task."""
+        raise NotImplementedError
+
+    def decide(self, probabilities: Array) -> NDArray[np.bool_]:
+        """Return which labels each row is given: bool [rows, labels]."""
+        raise NotImplementedError
+
+    @property
+    def temperature(self) -> float | None:
+        """By which the logits of the probabilities were divided; None where that is not known."""
+        return None
+
+    @property
+    def decisions(self) -> Decisions:
+        """How probabilities become answers beyond the task's own rule; what a task without labels has stays empty."""
+        return Decisions()
+
+    def with_decisions(self, decisions: Decisions) -> Any:
+        """Return the task with decisions, as settings ask for them or as a manifest keeps them."""
+        return self
+
+    def as_rival(self) -> Any:
+        """Return the task for a simpler classifier: tuned by the same rule, with nothing found yet."""
+        asked = self.decisions
+        return type(self).open().with_decisions(Decisions(asked.rule, asked.label, costs=asked.costs))
+
+    def confidence(self, probabilities: Array) -> Floats:
+        """Return the probability that a row's least certain decision is right: float64 [rows]."""
+        given, scores = self.decide(probabilities), np.asarray(probabilities, np.float64)
+        if self.reads_sets:
+            return np.asarray(np.where(given, scores, 1 - scores).min(axis=1))
+        return np.asarray(scores[np.arange(len(scores)), given.argmax(axis=1)])
+
+    def find_sets(self, probabilities: Array, coverage: str) -> NDArray[np.bool_]:
+        """Return which labels are in each row's prediction set: bool [rows, labels]. coverage: of those kept."""
+        return find_sets(probabilities, self.decisions.quantiles[coverage], never_empty=not self.reads_sets)
+
+    def describe_tuning(self, probabilities: Array, targets: Array, labels: Sequence[str]) -> list[str]:
+        """Return warnings of floors that the tuned task does not reach on the rows it was tuned on."""
+        figure, _, floor = (self.decisions.rule or "").partition(">=")
+        if not floor or not len(targets):
+            return []
+        given = self.decide(probabilities)
+        true = targets > 0 if self.reads_sets else targets[:, None] == np.arange(len(labels))
+        chosen = range(len(labels)) if self.decisions.label is None else [self.decisions.label]
+        whole = given if figure == "precision" else true
+        hits, counts = (true & given).sum(axis=0), whole.sum(axis=0)
+        missed = [labels[i] for i in chosen if hits[i] < float(floor) * counts[i] - 1e-9]
+        return [describe_missed(str(self.decisions.rule), missed)] if missed else []
+
+    def add_decisions(
+        self, evaluation: E, probabilities: Array, targets: Array, labels: Sequence[str], unknown: Array, seed: int
+    ) -> E:
+        """Return an evaluation of this task with how its decisions did, where it is a run's and no rival's.
+
+        unknown: bool [rows], rows with a label that the model does not know.
+        """
+        if self.temperature is None:
+            return evaluation
+        figures = measure_decisions(self, probabilities, targets, labels, unknown, seed)
+        changed: E = replace(cast(Any, evaluation), decision_figures=figures)
+        return changed
+
+    def decision_figures(self, evaluation: Any) -> DecisionFigures | None:
+        """Return how the decisions did; None where the task or older figures have none."""
+        figures: DecisionFigures | None = getattr(evaluation, "decision_figures", None)
+        return figures
