@@ -75,6 +75,8 @@ def explain_texts(
     exact. Raises as `explain`.
     """
     refuse_exported("this model", predictor.manifest)
+    if not predictor.task.gives_labels:
+        raise ConfigError(f"the task {predictor.task.name} gives no labels that could be explained")
     labels = list(predictor.labels)
     check_label(predictor, label)
     first, second = predictor.list_texts(texts, pairs)
