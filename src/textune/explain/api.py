@@ -133,7 +133,7 @@ def _describe(read: Tokenized) -> tuple[str, ...]:
     capacity, tokens = read.capacity or read.max_length, int(read.full_lengths[0])
     if tokens <= capacity:
         return ()
-    return (f"the model reads {capacity:,} of more than {tokens - 1:,} tokens; unread words have no score",)
+    return (f"the model reads {capacity:,} of at least {tokens:,} tokens; unread words have no score",)
 
 
 def _build(
