@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -40,7 +39,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     },
     "rotten_tomatoes": {"max_length": 48, "method": "head", "sample": 800},
 }
-COMMON = {"seed": 42}
+COMMON: dict[str, Any] = {"seed": 42}
 SHARES = (0.1, 0.2)
 SEEDS = (0, 1, 2)
 FEWEST_WORDS = 5
@@ -171,4 +170,4 @@ def summarize(values: NDArray[np.float64]) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

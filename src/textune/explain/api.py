@@ -171,6 +171,8 @@ def _build(
 
 def _score_words(text: str, starts: list[int], ends: list[int], scores: NDArray[np.float64]) -> tuple[WordScore, ...]:
     words = join_words(text, starts, ends)
-    totals = np.bincount(words.of_token, weights=scores, minlength=len(words.spans)) if len(scores) else []
-    pairs = zip(words.spans, totals, strict=False)
-    return tuple(WordScore(start, end, text[start:end], float(total)) for (start, end), total in pairs)
+    totals = np.zeros(len(words.spans), np.float64)
+    if len(words.spans):
+        np.add.at(totals, words.of_token, scores)
+    pairs = zip(words.spans, totals.tolist(), strict=True)
+    return tuple(WordScore(start, end, text[start:end], total) for (start, end), total in pairs)
