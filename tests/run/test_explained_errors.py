@@ -48,7 +48,7 @@ def test_errors_are_explained_for_the_wrong_answer(capsys: Any, finished: Run, f
 
 
 def test_a_report_explains_few_errors_and_only_among_many_rows() -> None:
-    assert [count_explained(rows) for rows in (0, 49, 50, 499, 500, 100_000)] == [0, 0, 1, 9, 10, 10]
+    assert [count_explained(rows) for rows in (0, 99, 100, 499, 500, 100_000)] == [0, 0, 1, 4, 5, 5]
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_a_report_goes_on_without_explanations_and_says_why(
         raise ModelError("this model's answers cannot be explained")
 
     monkeypatch.setattr(explained_errors, "explain_texts", fail)
-    examples = Examples(pa.table({"row": range(60), "text": ["good"] * 60, "label": ["positive"] * 60}), "table")
+    examples = Examples(pa.table({"row": range(120), "text": ["good"] * 120, "label": ["positive"] * 120}), "table")
     errors, progress = [ConfidentError(3, "good", "negative", "positive", 0.9)], StopAt()
     assert evaluate._explain(finished.load(device="cpu"), examples, errors, progress) == {}
     assert progress.said[-1] == "the report explains no errors: this model's answers cannot be explained"
