@@ -95,7 +95,7 @@ def test_every_label_of_several_has_its_own_explanation_over_windows(several: Ru
     assert textune.explain(predictor, text).label == predictor.labels[int(probabilities.argmax())]
     (note,) = found[0].notes
     read = max(word.end for word in found[0].words)
-    assert "of more than" in note and 12 < read < len(text), "more than a window is read, and less than all"
+    assert "of at least" in note and 12 < read < len(text), "more than a window is read, and less than all"
 
 
 def test_both_texts_of_a_pair_are_explained(pairs_run: Run) -> None:
@@ -154,6 +154,12 @@ def test_an_explanation_prints_its_text_with_signs() -> None:
         3, 2, 1, 0, 0, 0, -1, -2, -3,
     ]  # fmt: skip
     assert rank_strength(0.0, 0.0) == 0
+    assert [WordScore(0, 3, text, 1.0).shown for text in ("don't", "...", "a\nb", "好")] == [
+        "don't",
+        '"..."',
+        "a b",
+        "好",
+    ]
 
 
 class Page(HTMLParser):

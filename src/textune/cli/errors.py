@@ -132,7 +132,7 @@ def _describe_text(error: ConfidentError, explanation: Explanation | None) -> li
     lines = _wrap(_clip(" ".join(explanation.marked().split()), _LONGEST_MARKED), 2)
     for name, words in (("for", explanation.supporting(5)), ("against", explanation.opposing(5))):
         if words:
-            lines += _wrap(_clip(f"{name}: {', '.join(f'{w.text} {w.score:+.2f}' for w in words)}", 2 * _WIDTH), 2)
+            lines += _wrap(_clip(f"{name}: {', '.join(f'{w.shown} {w.score:+.2f}' for w in words)}", 2 * _WIDTH), 2)
     return lines
 
 

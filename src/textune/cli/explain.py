@@ -174,4 +174,4 @@ def _print(explanation: Explanation, *, first: bool) -> None:
 
 
 def _list(words: Iterable[WordScore]) -> str:
-    return ", ".join(f"{' '.join(word.text.split())} {word.score:+.2f}" for word in words)
+    return ", ".join(f"{word.shown} {word.score:+.2f}" for word in words)

@@ -75,6 +75,8 @@ def explain_texts(
     exact. Raises as `explain`.
     """
     refuse_exported("this model", predictor.manifest)
+    if not predictor.task.gives_labels:
+        raise ConfigError(f"the task {predictor.task.name} gives no labels that could be explained")
     labels = list(predictor.labels)
     check_label(predictor, label)
     first, second = predictor.list_texts(texts, pairs)
@@ -131,7 +133,7 @@ def _describe(read: Tokenized) -> tuple[str, ...]:
     capacity, tokens = read.capacity or read.max_length, int(read.full_lengths[0])
     if tokens <= capacity:
         return ()
-    return (f"the model reads {capacity:,} of more than {tokens - 1:,} tokens; unread words have no score",)
+    return (f"the model reads {capacity:,} of at least {tokens:,} tokens; unread words have no score",)
 
 
 def _build(
@@ -169,6 +171,8 @@ def _build(
 
 def _score_words(text: str, starts: list[int], ends: list[int], scores: NDArray[np.float64]) -> tuple[WordScore, ...]:
     words = join_words(text, starts, ends)
-    totals = np.bincount(words.of_token, weights=scores, minlength=len(words.spans)) if len(scores) else []
-    pairs = zip(words.spans, totals, strict=False)
-    return tuple(WordScore(start, end, text[start:end], float(total)) for (start, end), total in pairs)
+    totals = np.zeros(len(words.spans), np.float64)
+    if len(words.spans):
+        np.add.at(totals, words.of_token, scores)
+    pairs = zip(words.spans, totals.tolist(), strict=True)
+    return tuple(WordScore(start, end, text[start:end], total) for (start, end), total in pairs)

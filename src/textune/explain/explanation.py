@@ -25,6 +25,12 @@ class WordScore:
     text: str
     score: float
 
+    @property
+    def shown(self) -> str:
+        """The word on one line, in quotes if it has no letter or digit, as in a list of words."""
+        text = " ".join(self.text.split())
+        return text if any(character.isalnum() for character in text) else f'"{text}"'
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON."""
         return dict(vars(self))

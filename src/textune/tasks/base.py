@@ -193,7 +193,7 @@ class Task(Deciding):
 
     def log_odds(self, logits: torch.Tensor, label: int) -> torch.Tensor:
         """Return log(p / (1 - p)) of a label's probability p: [rows]. Explanations attribute it to words."""
-        raise ConfigError(f"the task {self.name} has no labels to explain")
+        raise NotImplementedError
 
     def decide(self, probabilities: Array) -> NDArray[np.bool_]:
         """Return which labels each row is given: bool [rows, labels]. A task without it has answers of another kind."""
