@@ -110,17 +110,21 @@ def page(browser: Any) -> Iterator[Any]:
     context.close()
 
 
-def test_a_training_survives_reload_and_kill_of_the_app(app: App, folder: Path, page: Any) -> None:
+def test_a_training_survives_reload_and_kill_of_the_app(app: App, folder: Path, backbone: Path, page: Any) -> None:
     page.goto(f"{app.url}/train")
-    page.get_by_role("textbox", name="sample", exact=True).fill("60")
-    page.get_by_role("textbox", name="sample", exact=True).press("Enter")
-    page.get_by_role("textbox", name="epochs", exact=True).fill("3")
-    page.get_by_role("textbox", name="epochs", exact=True).press("Enter")
-    page.get_by_role("textbox", name="max_length", exact=True).fill("32")
-    page.get_by_role("textbox", name="max_length", exact=True).press("Enter")
-    page.get_by_role("textbox", name="Name of the run", exact=True).fill("reviews")
-    page.get_by_role("textbox", name="Name of the run", exact=True).press("Enter")
-    page.get_by_text(re.compile("epochs=3.*max_length=32.*name=reviews")).first.wait_for()
+    page.get_by_text("All other settings").click()
+    values = {
+        "sample": "60",
+        "epochs": "3",
+        "max_length": "32",
+        "backbone": str(backbone),
+        "Name of the run": "reviews",
+    }
+    for name, value in values.items():
+        box = page.get_by_role("textbox", name=name, exact=True)
+        box.fill(value)
+        box.press("Enter")
+    page.get_by_text(re.compile("epochs=3.*max_length=32.*sample=60.*backbone=.*name=reviews")).first.wait_for()
     page.get_by_role("button", name="Start training").click()
     page.get_by_role("button", name="Stop", exact=True).wait_for()
     (job,) = list_jobs(folder / "runs")

@@ -9,14 +9,16 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
 from textune.app.plain import escape
 from textune.bundle import MANIFEST, find_run
 from textune.errors import TextuneError
-from textune.run.listing import Entry, list_runs, read_entry
+
+if TYPE_CHECKING:
+    from textune.run.listing import Entry
 
 DEFAULT_FOLDER = Path("runs")
 
@@ -45,6 +47,8 @@ def get_options() -> AppOptions:
 
 def list_entries() -> list[Entry]:
     """Return all runs, sweeps and comparisons: those of the command's arguments, then those in `runs`, newest first."""
+    from textune.run.listing import list_runs, read_entry  # which brings much that the first page can do without
+
     found: dict[Path, Entry] = {}
     for argument in get_options().runs:
         folder = find_run(argument)
