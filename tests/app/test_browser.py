@@ -135,7 +135,7 @@ def test_a_training_survives_reload_and_kill_of_the_app(app: App, folder: Path, 
     app.start()
     page.goto(f"{app.url}/train")
     page.get_by_role("heading", name="reviews", exact=True).wait_for()
-    page.get_by_text("finished", exact=True).wait_for(timeout=4 * SECONDS)
+    page.get_by_role("button", name="See it on the page Runs").wait_for(timeout=4 * SECONDS)
     assert find_state(job).kind == FINISHED
     page.get_by_role("button", name="See it on the page Runs").click()
     page.get_by_role("heading", name="Runs", exact=True).wait_for()
