@@ -13,15 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from textune.app.session import AppOptions, set_options
+from textune.app.options import PASSWORD, UPLOAD_MEGABYTES, AppOptions, set_options
 from textune.errors import ConfigError
 
 LOOPBACK = "127.0.0.1"
 FIRST_PORT, PORTS_TRIED = 8501, 50
-UPLOAD_MEGABYTES = 50
-"""The largest file that a page takes. Larger ones are read from the disk, by their path."""
-PASSWORD = "TEXTUNE_APP_PASSWORD"
-"""The environment variable that holds the password; unlike an argument, other users of the machine cannot see it."""
 _FIRST_PAGE_SECONDS = 2.0
 SCRIPT = Path(__file__).with_name("script") / "textune_app.py"
 

@@ -23,9 +23,10 @@ from textune.app.jobs import (
     resume_job,
     stop_job,
 )
+from textune.app.options import DEFAULT_FOLDER
 from textune.app.plain import escape
 from textune.app.results import find_verdict, list_results, open_run
-from textune.app.session import DEFAULT_FOLDER, guard_page, offer_page, show_error
+from textune.app.session import guard_page, offer_page, show_error
 from textune.app.uploads import clean_uploads
 from textune.errors import TextuneError
 
