@@ -39,7 +39,8 @@ class Source:
 
 def read_head(data: str) -> Head:
     """Read the beginning of a table; raise what reading it raises."""
-    return _read_head(name_source(data), _stamp(data))
+    head: Head = _read_head(name_source(data), _stamp(data))
+    return head
 
 
 def _stamp(data: str) -> tuple[float, int]:
@@ -51,7 +52,7 @@ def _stamp(data: str) -> tuple[float, int]:
     return (facts.st_mtime, facts.st_size)
 
 
-@st.cache_data(max_entries=16, ttl=600, show_spinner="Reading the table")
+@st.cache_data(max_entries=16, ttl=600, show_spinner="Reading the table")  # type: ignore[untyped-decorator]
 def _read_head(source: str, stamp: tuple[float, int]) -> Head:
     chunks = stream_tables(source, chunk_rows=50)
     table = next(iter(chunks), None)

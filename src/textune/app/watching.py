@@ -41,14 +41,15 @@ _BADGES = {
 }
 
 
-@st.cache_resource
+@st.cache_resource  # type: ignore[untyped-decorator]
 def _reader() -> CourseReader:
     return CourseReader()
 
 
 def read_course(run: Path) -> Course:
     """Return the course of a run's training so far."""
-    return _reader().read(run / "metrics.jsonl")
+    reader: CourseReader = _reader()
+    return reader.read(run / "metrics.jsonl")
 
 
 def draw_trainings() -> bool:
@@ -82,6 +83,7 @@ def _draw_whole(name: str, live: bool) -> None:
     state = None if job is None else find_state(job)
     if job is None or state is None or state.live != live:
         st.rerun()
+        return
     course = read_course(job.run)
     _draw_head(job, state, course)
     if state.message:
