@@ -64,6 +64,11 @@ def test_rows_of_the_charts() -> None:
         course.add(line)
     assert [(row["line"], row["value"]) for row in list_loss_rows(course)] == [("training", 0.7), ("validation", 0.6)]
     assert {row["line"] for row in list_score_rows(course)} == {"accuracy", "macro f1"}
+    course.evaluations[0]["micro_f1"] = course.evaluations[0]["accuracy"]  # as it is with one label per text
+    assert {row["line"] for row in list_score_rows(Course(evaluations=course.evaluations[:1]))} == {
+        "accuracy",
+        "macro f1",
+    }
     assert list_scores({"a": course, "b": Course()}) == ["accuracy", "macro_f1", "loss"]
     assert list_compared_rows({"a": course}, "accuracy") == [{"epoch": 0.5, "value": 0.8, "line": "a"}]
 

@@ -18,7 +18,7 @@ from streamlit.testing.v1 import AppTest
 from textune.app import jobs, main
 from textune.app.launch import SCRIPT
 from textune.app.marks import read_marks
-from textune.app.session import AppOptions, set_options
+from textune.app.options import AppOptions, set_options
 from textune.run import Run
 from tiny import make_rows, train_tiny, write_reviews
 

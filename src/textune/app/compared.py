@@ -53,7 +53,7 @@ def _stamp(folder: Path) -> float:
     return path.stat().st_mtime if path.is_file() else 0.0
 
 
-@st.cache_resource(max_entries=8, show_spinner="Comparing the runs row by row")
+@st.cache_resource(max_entries=8, show_spinner="Comparing the runs row by row")  # type: ignore[untyped-decorator]
 def _compare(folders: tuple[str, ...], stamps: tuple[float, ...]) -> Comparison:
     from textune.compare.comparison import compare_runs
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 COLORS = ("#2f7ed8", "#e07b00", "#2a9d5c", "#c2408c", "#8a63d2", "#b08900", "#009aa6", "#d1495b")
 """Of the lines of a chart: told apart on light and on dark paper."""
-MOST_POINTS = 300
+MOST_POINTS = 120
 """Of one line of a chart; more are averaged."""
 _NOT_SCORES = ("kind", "step", "epoch", "loss", "train_loss")
 
@@ -103,12 +103,18 @@ def list_loss_rows(course: Course) -> list[dict[str, Any]]:
 
 
 def list_score_rows(course: Course) -> list[dict[str, Any]]:
-    """Return the points of the chart of the validation's scores."""
+    """Return the points of the chart of the validation's scores; of scores that are always equal, only the first."""
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for e in course.evaluations:
+        for name in e:
+            if name not in _NOT_SCORES and _is(e, name):
+                lines.setdefault(name, []).append((e["epoch"], e[name]))
+    different = {tuple(points): name for name, points in reversed(lines.items())}
     return [
-        {"epoch": e["epoch"], "value": e[name], "line": name.replace("_", " ")}
-        for e in course.evaluations
-        for name in e
-        if name not in _NOT_SCORES and _is(e, name)
+        {"epoch": epoch, "value": value, "line": name.replace("_", " ")}
+        for name, points in lines.items()
+        if different[tuple(points)] == name
+        for epoch, value in points
     ]
 
 

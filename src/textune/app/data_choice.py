@@ -8,10 +8,11 @@ from pathlib import Path
 
 import streamlit as st
 
+from textune.app.options import DEFAULT_FOLDER, UPLOAD_MEGABYTES
 from textune.app.plain import escape, shorten
-from textune.app.session import DEFAULT_FOLDER, describe_error
+from textune.app.session import describe_error
 from textune.app.settings_form import Request, name_source
-from textune.app.uploads import MEGABYTES, list_endings, remove_upload, store_upload
+from textune.app.uploads import list_endings, remove_upload, store_upload
 from textune.data import stream_tables
 from textune.data.embedded import EMBEDDED
 from textune.errors import TextuneError
@@ -38,7 +39,8 @@ class Source:
 
 def read_head(data: str) -> Head:
     """Read the beginning of a table; raise what reading it raises."""
-    return _read_head(name_source(data), _stamp(data))
+    head: Head = _read_head(name_source(data), _stamp(data))
+    return head
 
 
 def _stamp(data: str) -> tuple[float, int]:
@@ -50,7 +52,7 @@ def _stamp(data: str) -> tuple[float, int]:
     return (facts.st_mtime, facts.st_size)
 
 
-@st.cache_data(max_entries=16, ttl=600, show_spinner="Reading the table")
+@st.cache_data(max_entries=16, ttl=600, show_spinner="Reading the table")  # type: ignore[untyped-decorator]
 def _read_head(source: str, stamp: tuple[float, int]) -> Head:
     chunks = stream_tables(source, chunk_rows=50)
     table = next(iter(chunks), None)
@@ -86,7 +88,7 @@ def choose_source() -> Source | None:
 def _take_upload() -> Source | None:
     """Draw the upload; store a new file where a training can read it, and remove the one before."""
     file = st.file_uploader(
-        f"A table of at most {MEGABYTES} MB: {' '.join(list_endings()[::2])}",
+        f"A table of at most {UPLOAD_MEGABYTES} MB: {' '.join(list_endings()[::2])}",
         key="upload",
         help="It is kept in a private folder beside the runs while a training needs it, and removed afterwards.",
     )

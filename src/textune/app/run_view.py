@@ -93,7 +93,7 @@ def _draw_curves(folder: Path, entry: Entry) -> None:
         st.warning(escape(warning), icon=":material/warning:")
 
 
-@st.cache_resource(max_entries=8, show_spinner="Looking for where it errs")
+@st.cache_resource(max_entries=8, show_spinner="Looking for where it errs")  # type: ignore[untyped-decorator]
 def _analyse(folder: str, stamp: float) -> Any:
     from textune.run.error_analysis import find_errors
 
@@ -138,7 +138,7 @@ def _draw_slices(folder: Path, entry: Entry) -> None:
         )
 
 
-@st.cache_resource(max_entries=8, show_spinner="Reading the rows that it gets wrong")
+@st.cache_resource(max_entries=8, show_spinner="Reading the rows that it gets wrong")  # type: ignore[untyped-decorator]
 def _list_wrong(folder: str, stamp: float) -> list[WrongRow]:
     return list_wrong_rows(Path(folder))
 
