@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("streamlit")
 
 from textune.app import launch
-from textune.app.session import AppOptions
+from textune.app.options import PASSWORD, UPLOAD_MEGABYTES, AppOptions
 from textune.errors import ConfigError
 from tiny import call_here
 
@@ -28,7 +28,7 @@ def test_loopback_needs_none(address: str) -> None:
 
 
 def test_an_empty_password_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(launch.PASSWORD, "")
+    monkeypatch.setenv(PASSWORD, "")
     with pytest.raises(ConfigError, match="password is empty"):
         launch.start_app(AppOptions(password=launch.read_password(None)))
     assert launch.read_password("given") == "given"
@@ -58,7 +58,7 @@ def test_the_server_sends_nothing_and_caps_uploads(monkeypatch: pytest.MonkeyPat
     launch.start_app(AppOptions(), tell=lambda url: None)
     flags = started[0][3]
     assert flags["browser_gatherUsageStats"] is False and flags["server_showEmailPrompt"] is False
-    assert flags["server_headless"] is True and flags["server_maxUploadSize"] == launch.UPLOAD_MEGABYTES
+    assert flags["server_headless"] is True and flags["server_maxUploadSize"] == UPLOAD_MEGABYTES
     assert flags["server_address"] == "127.0.0.1" and "localhost" in flags["server_allowedHosts"]
     assert not [name for name in flags if name.startswith("theme")], "the pages follow the system's theme"
     for name in launch.list_server_settings("127.0.0.1", 1, local=True):

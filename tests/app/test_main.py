@@ -13,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 
 from textune.app import main
 from textune.app.launch import SCRIPT
-from textune.app.session import AppOptions, set_options
+from textune.app.options import AppOptions, set_options
 
 MAIN = str(SCRIPT)
 

@@ -28,7 +28,7 @@ REFUSED = {
     "empty": ("a.csv", b"", "the file is empty"),
     "no table": ("a.exe", b"MZ", "not a kind of table"),
     "no name": (".csv", b"x", "not a kind of table"),
-    "too large": ("a.csv", b"x" * (uploads.MEGABYTES * 2**20 + 1), "larger than 50 MB"),
+    "too large": ("a.csv", b"x" * (uploads.UPLOAD_MEGABYTES * 2**20 + 1), "larger than 50 MB"),
 }
 MISREAD = {
     "binary": ("a.csv", b"\x00\x01\x02\xff" * 100),

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import streamlit as st
 
+from textune.app.options import DEFAULT_FOLDER, UPLOAD_MEGABYTES
 from textune.app.plain import escape, shorten
-from textune.app.session import DEFAULT_FOLDER, describe_error
+from textune.app.session import describe_error
 from textune.app.settings_form import Request, name_source
-from textune.app.uploads import MEGABYTES, list_endings, remove_upload, store_upload
+from textune.app.uploads import list_endings, remove_upload, store_upload
 from textune.data import stream_tables
 from textune.data.embedded import EMBEDDED
 from textune.errors import TextuneError
@@ -86,7 +87,7 @@ def choose_source() -> Source | None:
 def _take_upload() -> Source | None:
     """Draw the upload; store a new file where a training can read it, and remove the one before."""
     file = st.file_uploader(
-        f"A table of at most {MEGABYTES} MB: {' '.join(list_endings()[::2])}",
+        f"A table of at most {UPLOAD_MEGABYTES} MB: {' '.join(list_endings()[::2])}",
         key="upload",
         help="It is kept in a private folder beside the runs while a training needs it, and removed afterwards.",
     )

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from textune.app.options import PASSWORD
 from textune.app.processes import find_start, send_signal, start_process
 from textune.bundle import MANIFEST, has_begun, read_manifest, run_path
 from textune.errors import BundleError, TextuneError, show_command
@@ -26,7 +27,6 @@ _JOB, _LOG = "job.json", "log.txt"
 _TAIL_BYTES = 65_536
 TRAINING, STOPPING, FINISHED, STOPPED, FAILED = "training", "stopping", "finished", "stopped", "failed"
 LIVE = (TRAINING, STOPPING)
-_PASSWORD = "TEXTUNE_APP_PASSWORD"
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def resume_job(job: Job) -> Job:
 
 
 def _launch(job: Job, words: Sequence[str]) -> Job:
-    environment = {name: value for name, value in os.environ.items() if name != _PASSWORD}
+    environment = {name: value for name, value in os.environ.items() if name != PASSWORD}
     command = [sys.executable, "-P", "-m", "textune", *words]
     _write(replace(job, pid=None, start="", started_at=time.time(), stops=0))  # before there is a process to lose
     pid = start_process(command, job.log, environment)

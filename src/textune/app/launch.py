@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import ipaddress
 import os
 import socket
@@ -11,15 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from textune.app.session import AppOptions, set_options
+from textune.app.options import PASSWORD, UPLOAD_MEGABYTES, AppOptions, set_options
 from textune.errors import ConfigError
 
 LOOPBACK = "127.0.0.1"
 FIRST_PORT, PORTS_TRIED = 8501, 50
-UPLOAD_MEGABYTES = 50
-"""The largest file that a page takes. Larger ones are read from the disk, by their path."""
-PASSWORD = "TEXTUNE_APP_PASSWORD"
-"""The environment variable that holds the password; unlike an argument, other users of the machine cannot see it."""
+_FIRST_PAGE_SECONDS = 2.0
 SCRIPT = Path(__file__).with_name("script") / "textune_app.py"
 
 
@@ -140,9 +139,17 @@ def _tell_when_up(address: str, port: int, tell: Callable[[], None], seconds: fl
         try:
             with socket.create_connection((reached, port), timeout=1):
                 tell()
-                return
+                break
         except OSError:
             time.sleep(0.05)
+    _preload()
+
+
+def _preload() -> None:
+    """Import what pages need, while a person still looks at the first."""
+    with contextlib.suppress(Exception):  # whoever opens the page is told
+        time.sleep(_FIRST_PAGE_SECONDS)
+        importlib.import_module("textune.run.listing")
 
 
 def read_password(given: str | None) -> str | None:

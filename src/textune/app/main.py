@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Callable
+
 import streamlit as st
 
-from textune.app.pages import batch, learn, runs, train, try_text
 from textune.app.session import ask_password, guard_page
 
+
+def _draw_later(module: str) -> Callable[[], None]:
+    """Return what draws a page; its module, and all that it needs, is imported when it is drawn first."""
+
+    def draw() -> None:
+        importlib.import_module(f"textune.app.pages.{module}").draw()
+
+    return draw
+
+
 PAGES = (
-    (try_text.draw, "Try", ":material/edit_note:", "try"),
-    (batch.draw, "Batch", ":material/table_view:", "batch"),
-    (train.draw, "Train", ":material/model_training:", "train"),
-    (runs.draw, "Runs", ":material/leaderboard:", "runs"),
-    (learn.draw, "Learn", ":material/school:", "learn"),
+    (_draw_later("try_text"), "Try", ":material/edit_note:", "try"),
+    (_draw_later("batch"), "Batch", ":material/table_view:", "batch"),
+    (_draw_later("train"), "Train", ":material/model_training:", "train"),
+    (_draw_later("runs"), "Runs", ":material/leaderboard:", "runs"),
+    (_draw_later("learn"), "Learn", ":material/school:", "learn"),
 )
 """What draws each page, its title, its icon and its address, in the order of the navigation."""
 

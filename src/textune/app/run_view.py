@@ -221,7 +221,7 @@ def _draw_delete(folder: Path, entry: Entry) -> None:
     plan = plan_removal(folder)
     st.warning(escape(f"Deletes {folder}: {plan.files:,} files, {plan.size / 1e6:,.1f} MB. There is no way back."))
     with st.form(f"delete {folder}", width=480):
-        typed = st.text_input(escape(f"Type {folder.name} to delete it"), key=f"typed {folder}")
+        typed = st.text_input("Type its name to delete it", key=f"typed {folder}", placeholder=folder.name)
         if st.form_submit_button("Delete", icon=":material/delete:"):
             remove(folder, typed.strip())
             st.session_state["runs note"] = f"{folder} was deleted"

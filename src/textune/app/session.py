@@ -7,44 +7,26 @@ import hmac
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from textune.app.options import DEFAULT_FOLDER, get_options
+from textune.app.options import AppOptions as AppOptions
+from textune.app.options import set_options as set_options
 from textune.app.plain import escape
 from textune.bundle import MANIFEST, find_run
 from textune.errors import TextuneError
-from textune.run.listing import Entry, list_runs, read_entry
 
-DEFAULT_FOLDER = Path("runs")
-
-
-@dataclass(frozen=True)
-class AppOptions:
-    """What `textune app` was started with. runs: folders of runs, or runs. password: None on this machine alone."""
-
-    runs: tuple[Path, ...] = ()
-    password: str | None = None
-    debug: bool = False
-
-
-_current = {"options": AppOptions()}
-
-
-def set_options(options: AppOptions) -> None:
-    """Set the options of this process."""
-    _current["options"] = options
-
-
-def get_options() -> AppOptions:
-    """Return the options of this process."""
-    return _current["options"]
+if TYPE_CHECKING:
+    from textune.run.listing import Entry
 
 
 def list_entries() -> list[Entry]:
     """Return all runs, sweeps and comparisons: those of the command's arguments, then those in `runs`, newest first."""
+    from textune.run.listing import list_runs, read_entry  # which brings much that the first page can do without
+
     found: dict[Path, Entry] = {}
     for argument in get_options().runs:
         folder = find_run(argument)
@@ -65,7 +47,10 @@ def list_run_folders() -> list[Path]:
 
 
 def choose_run(label: str, key: str) -> Path | None:
-    """Draw a choice of a finished run and return its folder; None, with what to do, if there is none."""
+    """Draw a choice of a finished run and return its folder; None, with what to do, if there is none.
+
+    label: of the page's own, since screen readers read it as it is, with marks that would keep Markdown away.
+    """
     folders = list_run_folders()
     if not folders:
         st.info("There is no finished run yet. Train one on the page Train, or start the app with the folder of a run.")
@@ -73,7 +58,7 @@ def choose_run(label: str, key: str) -> Path | None:
     names = {str(folder): folder for folder in folders}
     if st.session_state.get(key) not in names:
         st.session_state.pop(key, None)
-    chosen = st.selectbox(escape(label), list(names), key=key, format_func=name_run_folder)
+    chosen = st.selectbox(label, list(names), key=key, format_func=name_run_folder)
     return names.get(chosen) if chosen else None
 
 

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from textune.app.jobs import find_state, jobs_folder, list_jobs
+from textune.app.options import UPLOAD_MEGABYTES
 from textune.bundle import name_run
 from textune.data import list_readable
 from textune.errors import DataError
@@ -16,7 +17,6 @@ from textune.files import remove_folder
 _FOLDER = "uploads"
 _KEPT_SECONDS = 24 * 3600.0
 """How long a file stays that no training reads: a page may still be open."""
-MEGABYTES = 50
 
 
 def store_upload(name: str, content: bytes, runs_dir: str | Path) -> Path:
@@ -28,9 +28,9 @@ def store_upload(name: str, content: bytes, runs_dir: str | Path) -> Path:
     ending = find_ending(shown)
     if not content:
         raise DataError(f"{shown}: the file is empty")
-    if len(content) > MEGABYTES * 2**20:
+    if len(content) > UPLOAD_MEGABYTES * 2**20:
         raise DataError(
-            f"{shown}: is larger than {MEGABYTES} MB", hint="save it on this machine and give its path instead"
+            f"{shown}: is larger than {UPLOAD_MEGABYTES} MB", hint="save it on this machine and give its path instead"
         )
     uploads = jobs_folder(runs_dir) / _FOLDER
     uploads.mkdir(parents=True, exist_ok=True)

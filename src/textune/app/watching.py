@@ -23,9 +23,10 @@ from textune.app.jobs import (
     resume_job,
     stop_job,
 )
+from textune.app.options import DEFAULT_FOLDER
 from textune.app.plain import escape
 from textune.app.results import find_verdict, list_results, open_run
-from textune.app.session import DEFAULT_FOLDER, offer_page, show_error
+from textune.app.session import guard_page, offer_page, show_error
 from textune.app.uploads import clean_uploads
 from textune.errors import TextuneError
 
@@ -72,6 +73,11 @@ def draw_trainings() -> bool:
 
 def _draw_training(name: str, live: bool) -> None:
     """Draw one training. live: whether it was at work when the whole page was drawn."""
+    with guard_page():  # the page's own guard does not hold when this part is drawn again
+        _draw_whole(name, live)
+
+
+def _draw_whole(name: str, live: bool) -> None:
     job = next((job for job in list_jobs(DEFAULT_FOLDER) if job.name == name), None)
     state = None if job is None else find_state(job)
     if job is None or state is None or state.live != live:

@@ -41,7 +41,7 @@ def app(
     except ImportError:
         raise MissingExtraError("textune app needs Streamlit", hint="pip install 'textune[app]'") from None
     from textune.app.launch import read_password, start_app
-    from textune.app.session import AppOptions
+    from textune.app.options import AppOptions
 
     options = AppOptions(folders, read_password(password), debug="--debug" in sys.argv)
     start_app(options, address=address, port=port, tell=_tell)

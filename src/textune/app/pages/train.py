@@ -10,8 +10,9 @@ import streamlit as st
 
 from textune.app.data_choice import Source, choose_source, draw_checks, draw_preview, read_head
 from textune.app.jobs import start_job
+from textune.app.options import DEFAULT_FOLDER
 from textune.app.plain import escape
-from textune.app.session import DEFAULT_FOLDER, describe_error, show_error
+from textune.app.session import describe_error, show_error
 from textune.app.settings_form import (
     FIRST,
     Field,
@@ -111,7 +112,7 @@ def _draw_fields(fields: Sequence[Field]) -> dict[str, str]:
 
 
 def _draw_field(place: Any, field: Field) -> str:
-    label, key, about = escape(field.name.removeprefix("method.")), f"set {field.name}", escape(field.help)
+    label, key, about = field.name.removeprefix("method."), f"set {field.name}", escape(field.help)
     if field.switch:
         return str(place.checkbox(label, value=field.default == "true", key=key, help=about)).lower()
     if field.choices:
