@@ -107,10 +107,7 @@ def test_a_title_is_text(title: str) -> None:
 
 
 def test_a_model_that_has_no_graph_is_merged(finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: Any, **__: Any) -> None:
-        raise ModelError("the exporter cannot write this model: no reason")
-
-    monkeypatch.setattr("textune.export.space.export_onnx", refuse)
+    monkeypatch.setattr("textune.export.space.export_onnx", refuse_graph)
     notes = export_space(finished.folder, tmp_path / "page")
     assert "merged model" in notes[0]
     assert (tmp_path / "page" / "requirements.txt").read_text("utf-8").split()[1].startswith("torch==")
@@ -120,20 +117,25 @@ def test_a_model_that_has_no_graph_is_merged(finished: Run, tmp_path: Path, monk
         assert probabilities == pytest.approx(wanted.probabilities, abs=1e-4)
 
 
-def test_several_labels_and_pairs(tmp_path: Path, backbone: Path) -> None:
-    rows = [f"{text},{text[::-1]},{label if i % 3 else 'positive|negative'}\n" for i, (text, label) in enumerate(
-        tiny.make_rows(40))]  # fmt: skip
-    (tmp_path / "tags.csv").write_text("text,second,label\n" + "".join(rows), encoding="utf-8")
-    run = tiny.train_tiny(
-        tmp_path / "tags.csv", backbone, tmp_path / "run", task="multi_label", text_pair="second", epochs=1
-    )
-    textune.export(run, tmp_path / "page", to="space", backbone=str(backbone))
+def refuse_graph(*_: Any, **__: Any) -> None:
+    raise ModelError("the exporter cannot write this model: no reason")
+
+
+def test_several_labels_and_pairs(tmp_path: Path, backbone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [(text, label if i % 3 else "positive|negative") for i, (text, label) in enumerate(tiny.make_rows(40))]
+    lines = [f"{text},{text[::-1]},{label}\n" for text, label in rows]
+    (tmp_path / "tags.csv").write_text("text,second,label\n" + "".join(lines), encoding="utf-8")
+    settings = {"task": "multi_label", "text_pair": "second", "epochs": 1}
+    run = tiny.train_tiny(tmp_path / "tags.csv", backbone, tmp_path / "run", **settings)
     predictor = Predictor.load(run.folder, backbone=str(backbone), precision="fp32")
-    answers = ask(tmp_path / "page", ["good", "bad"], ["good", ""])
     expected = predictor.classify("good", "bad")
-    assert answers[0][0] == (", ".join(expected.answer) or "no label")
-    assert answers[0][1] == pytest.approx(expected.probabilities, abs=1e-4)
-    assert answers[1] == ["Type two texts.", {}]
+    for form, blocked in (("graph", ("torch", "transformers")), ("merged", ("peft", "onnxruntime"))):
+        textune.export(run, tmp_path / form, to="space", backbone=str(backbone))
+        answers = ask(tmp_path / form, ["good", "bad"], ["good", ""], blocked=("textune", *blocked))
+        assert answers[0][0] == (", ".join(expected.answer) or "no label")
+        assert answers[0][1] == pytest.approx(expected.probabilities, abs=1e-4)
+        assert answers[1] == ["Type two texts.", {}]
+        monkeypatch.setattr("textune.export.space.export_onnx", refuse_graph)
 
 
 def test_what_cannot_be_a_space_leaves_nothing_behind(tmp_path: Path, backbone: Path, reviews: Path) -> None:
