@@ -36,7 +36,8 @@ from textune.app.batch_files import (
     store_briefly,
 )
 from textune.app.loading import Loaded
-from textune.app.session import AppOptions, describe_error, set_options
+from textune.app.options import UPLOAD_MEGABYTES, AppOptions, set_options
+from textune.app.session import describe_error
 from textune.errors import TextuneError
 from textune.inference.files import FileForm, predict_file
 from textune.run import Run
@@ -136,7 +137,7 @@ REFUSED: dict[str, tuple[str, bytes, str]] = {
     "binary": ("reviews.csv", bytes(range(256)) * 40, "reviews.csv"),
     "a picture": ("photo.png", b"\x89PNG\r\n\x1a\n" + b"\0" * 40, "not a kind of table that textune reads"),
     "a pickle": ("model.pkl", b"\x80\x04}.", "not a kind of table that textune reads"),
-    "too large": ("big.csv", b"text\n" + b"x" * (batch_files.MEGABYTES * 2**20), "is larger than 50 MB"),
+    "too large": ("big.csv", b"text\n" + b"x" * (UPLOAD_MEGABYTES * 2**20), "is larger than 50 MB"),
     "not a parquet": ("reviews.parquet", b"PAR1 nothing", "reviews.parquet"),
     "not an excel": ("reviews.xlsx", b"PK nothing", "reviews.xlsx"),
     "broken json": ("reviews.jsonl", b'{"text": "a"}\n{"text": \n', "line 2"),

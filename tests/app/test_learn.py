@@ -16,7 +16,7 @@ pytest.importorskip("streamlit")
 from streamlit.testing.v1 import AppTest
 
 from textune.app.lora_figures import MOST_CELLS, Update, draw_matrices, list_cells
-from textune.app.session import AppOptions, set_options
+from textune.app.options import AppOptions, set_options
 from textune.app.token_steps import follow_text, open_tokenizer
 from textune.methods import methods
 from textune.run import Run

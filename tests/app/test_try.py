@@ -28,7 +28,7 @@ from textune.app.counterfactual import apply_edits, compare_versions, list_edits
 from textune.app.example_rows import list_examples, pick_examples
 from textune.app.loading import open_run
 from textune.app.markup import Bar, Chip, Mark, write_bars, write_chips, write_marked
-from textune.app.session import AppOptions, set_options
+from textune.app.options import AppOptions, set_options
 from textune.progress import show_controls
 from textune.run import Run
 

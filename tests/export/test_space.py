@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -76,12 +76,25 @@ def test_what_is_no_text_is_answered_by_a_sentence(space: Path) -> None:
         assert sentence.endswith(".") and probabilities == {}
 
 
-def test_the_page_can_be_built_where_gradio_is(space: Path) -> None:
-    if importlib.util.find_spec("gradio") is None:
-        pytest.skip("gradio is not installed beside textune: it needs an older pillow")
-    code = "import app; page = app.build_page(); print(type(page).__name__)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=space)
-    assert done.stdout.strip() == "Blocks", done.stderr
+def test_the_page_answers_where_gradio_is(space: Path, finished: Run) -> None:
+    """GRADIO_PYTHON names the interpreter of an environment made with the folder's requirements.txt."""
+    python = os.environ.get("GRADIO_PYTHON", sys.executable)
+    if subprocess.run([python, "-c", "import gradio"], capture_output=True, check=False).returncode:
+        pytest.skip("gradio is not installed beside textune, as it needs an older pillow: set GRADIO_PYTHON")
+    code = (
+        "import sys, json; sys.path.insert(0, '.'); import app; page = app.build_page()\n"
+        "_, url, _ = page.launch(prevent_thread_lock=True, quiet=True)\n"
+        "from gradio_client import Client\n"
+        "print('answer', json.dumps(Client(url, verbose=False).predict('a good film', api_name='/classify')))"
+    )
+    environment = os.environ | {"GRADIO_ANALYTICS_ENABLED": "False", "PYTHONPATH": ""}
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False, cwd=space, env=environment)
+    assert not done.returncode, done.stderr
+    label, shown = json.loads(done.stdout.split("answer ")[-1])
+    expected = Predictor.load(finished.folder, precision="fp32").classify("a good film")
+    assert label in expected.answer
+    values = {each["label"]: each["confidence"] for each in shown["confidences"]}
+    assert values == pytest.approx(expected.probabilities, abs=1e-4)
 
 
 @pytest.mark.parametrize("title", ['</h1><script>"', "a 'quoted' name", "**bold** \\n", "TITLE_HERE"])
@@ -94,10 +107,7 @@ def test_a_title_is_text(title: str) -> None:
 
 
 def test_a_model_that_has_no_graph_is_merged(finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: Any, **__: Any) -> None:
-        raise ModelError("the exporter cannot write this model: no reason")
-
-    monkeypatch.setattr("textune.export.space.export_onnx", refuse)
+    monkeypatch.setattr("textune.export.space.export_onnx", refuse_graph)
     notes = export_space(finished.folder, tmp_path / "page")
     assert "merged model" in notes[0]
     assert (tmp_path / "page" / "requirements.txt").read_text("utf-8").split()[1].startswith("torch==")
@@ -107,20 +117,25 @@ def test_a_model_that_has_no_graph_is_merged(finished: Run, tmp_path: Path, monk
         assert probabilities == pytest.approx(wanted.probabilities, abs=1e-4)
 
 
-def test_several_labels_and_pairs(tmp_path: Path, backbone: Path) -> None:
-    rows = [f"{text},{text[::-1]},{label if i % 3 else 'positive|negative'}\n" for i, (text, label) in enumerate(
-        tiny.make_rows(40))]  # fmt: skip
-    (tmp_path / "tags.csv").write_text("text,second,label\n" + "".join(rows), encoding="utf-8")
-    run = tiny.train_tiny(
-        tmp_path / "tags.csv", backbone, tmp_path / "run", task="multi_label", text_pair="second", epochs=1
-    )
-    textune.export(run, tmp_path / "page", to="space", backbone=str(backbone))
+def refuse_graph(*_: Any, **__: Any) -> None:
+    raise ModelError("the exporter cannot write this model: no reason")
+
+
+def test_several_labels_and_pairs(tmp_path: Path, backbone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [(text, label if i % 3 else "positive|negative") for i, (text, label) in enumerate(tiny.make_rows(40))]
+    lines = [f"{text},{text[::-1]},{label}\n" for text, label in rows]
+    (tmp_path / "tags.csv").write_text("text,second,label\n" + "".join(lines), encoding="utf-8")
+    settings = {"task": "multi_label", "text_pair": "second", "epochs": 1}
+    run = tiny.train_tiny(tmp_path / "tags.csv", backbone, tmp_path / "run", **settings)
     predictor = Predictor.load(run.folder, backbone=str(backbone), precision="fp32")
-    answers = ask(tmp_path / "page", ["good", "bad"], ["good", ""])
     expected = predictor.classify("good", "bad")
-    assert answers[0][0] == (", ".join(expected.answer) or "no label")
-    assert answers[0][1] == pytest.approx(expected.probabilities, abs=1e-4)
-    assert answers[1] == ["Type two texts.", {}]
+    for form, blocked in (("graph", ("torch", "transformers")), ("merged", ("peft", "onnxruntime"))):
+        textune.export(run, tmp_path / form, to="space", backbone=str(backbone))
+        answers = ask(tmp_path / form, ["good", "bad"], ["good", ""], blocked=("textune", *blocked))
+        assert answers[0][0] == (", ".join(expected.answer) or "no label")
+        assert answers[0][1] == pytest.approx(expected.probabilities, abs=1e-4)
+        assert answers[1] == ["Type two texts.", {}]
+        monkeypatch.setattr("textune.export.space.export_onnx", refuse_graph)
 
 
 def test_what_cannot_be_a_space_leaves_nothing_behind(tmp_path: Path, backbone: Path, reviews: Path) -> None:

@@ -44,10 +44,14 @@ class BaseModel:
 
 def open_base(folder: Path) -> BaseModel:
     """Return the base model of a run, which reads the run's rows once; raise what that raises."""
-    return _open(str(folder.absolute()), stamp_bundle(folder), folder)
+    base: BaseModel = _open(str(folder.absolute()), stamp_bundle(folder), folder)
+    return base
 
 
-@st.cache_resource(max_entries=1, show_spinner="Reading the run's rows to rebuild its base model, which is done once")
+_WAIT = "Reading the run's rows to rebuild its base model, which is done once"
+
+
+@st.cache_resource(max_entries=1, show_spinner=_WAIT)  # type: ignore[untyped-decorator]
 def _open(place: str, stamp: tuple[int, int, int], _folder: Path) -> BaseModel:
     from textune.bundle import read_manifest
     from textune.progress import Silent

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textune.app.loading import Loaded
+from textune.app.options import UPLOAD_MEGABYTES
 from textune.app.plain import shorten
-from textune.app.uploads import MEGABYTES, find_ending
+from textune.app.uploads import find_ending
 from textune.bundle import name_run
 from textune.data import ReadOptions, reuse_columns, stream_tables
 from textune.data.roles import NamedColumns
@@ -61,9 +62,9 @@ def store_briefly(upload: Upload) -> Iterator[Path]:
     ending = find_ending(upload.shown)
     if not upload.content:
         raise DataError(f"{upload.shown}: the file is empty")
-    if len(upload.content) > MEGABYTES * 2**20:
+    if len(upload.content) > UPLOAD_MEGABYTES * 2**20:
         raise DataError(
-            f"{upload.shown}: is larger than {MEGABYTES} MB",
+            f"{upload.shown}: is larger than {UPLOAD_MEGABYTES} MB",
             hint="classify it on this machine with: textune predict RUN FILE",
         )
     with tempfile.TemporaryDirectory(prefix="textune-batch-") as folder:

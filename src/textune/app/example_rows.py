@@ -33,10 +33,11 @@ class ExampleRow:
 
 def list_examples(folder: Path, count: int = COUNT) -> tuple[ExampleRow, ...]:
     """Return some rows that the run was evaluated on, wrong and right ones in turn; none where it kept none."""
-    return _list_examples(str(folder.absolute()), stamp_bundle(folder), count)
+    rows: tuple[ExampleRow, ...] = _list_examples(str(folder.absolute()), stamp_bundle(folder), count)
+    return rows
 
 
-@st.cache_data(max_entries=16, show_spinner=False)
+@st.cache_data(max_entries=16, show_spinner=False)  # type: ignore[untyped-decorator]
 def _list_examples(place: str, stamp: tuple[int, int, int], count: int) -> tuple[ExampleRow, ...]:
     import pyarrow as pa
 

@@ -36,7 +36,8 @@ class Loaded:
 
 def open_run(folder: Path) -> Loaded:
     """Return the model of a run, loaded once; raise what loading it raises."""
-    return _load(str(folder.absolute()), stamp_bundle(folder), folder)
+    loaded: Loaded = _load(str(folder.absolute()), stamp_bundle(folder), folder)
+    return loaded
 
 
 def stamp_bundle(folder: Path) -> tuple[int, int, int]:
@@ -48,7 +49,7 @@ def stamp_bundle(folder: Path) -> tuple[int, int, int]:
     return (facts.st_mtime_ns, facts.st_size, facts.st_ino)
 
 
-@st.cache_resource(max_entries=MOST_MODELS, show_spinner="Loading the model")
+@st.cache_resource(max_entries=MOST_MODELS, show_spinner="Loading the model")  # type: ignore[untyped-decorator]
 def _load(place: str, stamp: tuple[int, int, int], _folder: Path) -> Loaded:
     from textune.inference import Predictor
 

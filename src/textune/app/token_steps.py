@@ -67,7 +67,7 @@ def follow_text(tokenizer: Tokenizer, text: str, length: int, pad: tuple[str, in
     return Steps(cleaned, tuple(words), tokens, row, padding, (1,) * (len(row) - padding) + (0,) * padding)
 
 
-@st.cache_resource(max_entries=4, show_spinner="Loading the tokenizer")
+@st.cache_resource(max_entries=4, show_spinner="Loading the tokenizer")  # type: ignore[untyped-decorator]
 def open_tokenizer(place: str | None) -> tuple[Tokenizer, tuple[str, int], str]:
     """Return a tokenizer, its padding token with its id, and the model's name. place: of a run; None: the default.
 

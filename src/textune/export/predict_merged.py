@@ -51,10 +51,9 @@ class Classifier:
             answer: dict[str, Any] = {"label": self.labels[best], "probability": float(values[best])}
         else:
             values = logits.sigmoid()
-            reached = [
-                name for name, value in zip(self.labels, values.tolist(), strict=True) if self._reaches(name, value)
-            ]
-            answer = {"labels": reached}
+            least = [self._thresholds[name] for name in self.labels]
+            given = [name for name, value, low in zip(self.labels, values.tolist(), least, strict=True) if value >= low]
+            answer = {"labels": given}
         return answer | {"probabilities": dict(zip(self.labels, values.tolist(), strict=True))}
 
 

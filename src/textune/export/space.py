@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from textune.bundle import Manifest, read_manifest, refuse_exported
+from textune.config import TRUNCATE
 from textune.engine.same_logits import PROBES, pair_probes
 from textune.engine.session import GRAPH
 from textune.errors import BundleError, ModelError, flag
@@ -94,8 +96,9 @@ def _complete_merged(run: Path, folder: Path, manifest: Manifest, options: LoadO
     lines = [f"{name}=={version.partition('+')[0]}" for name, version in pinned.items()]
     (folder / REQUIREMENTS).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     (folder / PAIRS).write_text(json.dumps({"pairs": manifest.columns.text_pair is not None}) + "\n", encoding="utf-8")
-    loading = {"backbone": options.backbone, "trust": options.trust, "device": "cpu", "precision": "fp32"}
-    predictor, classifier = Predictor.load(run, **loading), Classifier(folder)
+    predictor = Predictor.from_manifest(run, manifest, replace(options, device="cpu", precision="fp32"))
+    predictor.manifest = replace(manifest, long_text=TRUNCATE)
+    classifier = Classifier(folder)
     for number, text in enumerate(PROBES):
         second = None if (seconds := pair_probes(classifier.pairs)) is None else seconds[number]
         answer = classifier.classify(*((text,) if second is None else (text, second)))

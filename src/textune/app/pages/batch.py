@@ -24,9 +24,10 @@ from textune.app.batch_files import (
 )
 from textune.app.loading import Loaded, open_run
 from textune.app.markup import Bar, write_bars
+from textune.app.options import UPLOAD_MEGABYTES
 from textune.app.plain import escape
 from textune.app.session import choose_run, offer_page, show_error
-from textune.app.uploads import MEGABYTES, list_endings
+from textune.app.uploads import list_endings
 from textune.inference.files import list_writable
 
 T = TypeVar("T")
@@ -76,7 +77,7 @@ def _ask_upload() -> Upload | None:
     """Draw the upload, and what to upload while there is nothing."""
     endings = " ".join(list_endings()[::2])
     file = st.file_uploader(
-        f"A table of at most {MEGABYTES} MB", key="batch file", help="Text formats may also be packed as .gz."
+        f"A table of at most {UPLOAD_MEGABYTES} MB", key="batch file", help="Text formats may also be packed as .gz."
     )
     if file is None:
         for name in _MEMORIES:
