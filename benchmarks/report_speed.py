@@ -2,7 +2,7 @@
 
     python benchmarks/report_speed.py --output results/report.jsonl [--chromium /usr/bin/chromium]
 
-Each line: a made-up run of so many rows and classes, the processor seconds to render its page, its bytes with and
+Each line: a made-up run of so many rows and classes, the seconds to render its page, its bytes with and
 without gzip, and the median time of five cold openings in Chromium: to the first paint of text, to the load event, and
 to sort the longest table. `slices` is the search for slices on so many texts of 25 words, which every run does once.
 """
@@ -61,9 +61,9 @@ def main() -> None:
 def measure_page(rows: int, classes: int, chromium: str) -> dict[str, Any]:
     """Render a page and open it."""
     report = build_report(rows, classes)
-    started_at = time.process_time()
+    started_at = time.perf_counter()
     page = render_report(report)
-    seconds = time.process_time() - started_at
+    seconds = time.perf_counter() - started_at
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "report.html"
         path.write_text(page, encoding="utf-8")
@@ -73,7 +73,7 @@ def measure_page(rows: int, classes: int, chromium: str) -> dict[str, Any]:
         "check": "page",
         "rows": rows,
         "classes": classes,
-        "render_cpu_seconds": round(seconds, 3),
+        "render_seconds": round(seconds, 3),
         "bytes": len(content),
         "gzip_bytes": len(gzip.compress(content)),
         "markdown_bytes": len(render_report_markdown(report).encode()),
@@ -160,7 +160,7 @@ def measure_search(rows: int, classes: int) -> dict[str, Any]:
     predicted = np.where(wrong, (true + 1 + random.integers(0, 3, rows)) % classes, true)
     names = [f"class {i}" for i in range(classes)]
     column = random.choice(["a", "b", "c", "d"], rows).tolist()
-    started_at = time.process_time()
+    started_at = time.perf_counter()
     split = split_texts(texts)
     conditions = [
         *list_column("domain", column),
@@ -171,13 +171,13 @@ def measure_search(rows: int, classes: int) -> dict[str, Any]:
         *list_labels("predicted label", names, mark(predicted, classes)),
     ]
     search = find_slices(wrong, conditions)
-    seconds = round(time.process_time() - started_at, 2)
+    seconds = round(time.perf_counter() - started_at, 2)
     found = len(search.slices)
     return {
         "check": "slices",
         "rows": rows,
         "classes": classes,
-        "cpu_seconds": seconds,
+        "seconds": seconds,
         "conditions": search.looks,
         "found": found,
     }
