@@ -2,9 +2,9 @@
 
     python benchmarks/report_speed.py --output results/report.jsonl [--chromium /usr/bin/chromium]
 
-Each line: a made-up run of so many rows and classes, the seconds to render its page, its bytes with and without gzip,
-and the median time of five cold openings in Chromium: to the first paint of text, to the load event, and to sort the
-longest table. `slices` is the time of the search for slices on so many texts of 25 words, which every run does once.
+Each line: a made-up run of so many rows and classes, the seconds to render its page, its bytes with and
+without gzip, and the median time of five cold openings in Chromium: to the first paint of text, to the load event, and
+to sort the longest table. `slices` is the search for slices on so many texts of 25 words, which every run does once.
 """
 
 from __future__ import annotations

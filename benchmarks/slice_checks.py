@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from textune.bundle import read_manifest
 from textune.cli.environment import tune_libraries
-from textune.evaluation import wilson_interval
 from textune.evaluation.conditions import list_column, list_lengths, list_negations, list_words, split_texts
+from textune.evaluation.intervals import wilson_interval
 from textune.evaluation.slices import choose_fewest_rows, find_slices
 from textune.run.error_analysis import find_errors
 from textune.run.predictions import read_predictions

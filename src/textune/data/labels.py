@@ -41,8 +41,11 @@ class Labels:
     def encode_sets(self, sets: Sequence[Sequence[str]]) -> NDArray[np.float32]:
         """Return 1 for each label of a row and 0 for the others, float32 [rows, labels]; unknown labels are ignored."""
         marks = np.zeros((len(sets), len(self)), dtype=np.float32)
-        for row, labels in enumerate(sets):
-            marks[row, [self._numbers[label] for label in labels if label in self._numbers]] = 1.0
+        known = [
+            (row, self._numbers[each]) for row, labels in enumerate(sets) for each in labels if each in self._numbers
+        ]
+        if known:
+            marks[tuple(np.array(known, np.int64).T)] = 1.0
         return marks
 
     def encode_examples(self, examples: Examples) -> NDArray[Any]:
