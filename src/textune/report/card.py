@@ -11,6 +11,7 @@ import yaml
 
 from textune.evaluation.slices import SliceSearch
 from textune.report.confusion_crop import sum_up_classes
+from textune.report.decisions import describe_promises
 from textune.report.slices import HEADER, describe_slices, list_slice_rows
 from textune.report.trust import describe_calibration
 from textune.report.verdict import judge
@@ -63,6 +64,7 @@ def render_card(card: CardInput) -> str:
         _comparison(card.comparison),
         f"95% intervals, in percent ({find_task(card.task).intervals_note}).",
         escape_markdown(describe_calibration(verdict.evaluation)),
+        "\n".join(f"- {escape_markdown(line)}" for line in describe_promises(verdict.evaluation)),
         *_classes(card, verdict.evaluation),
         *_slices(card.slices),
         "## Training details",
