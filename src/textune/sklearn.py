@@ -104,10 +104,39 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             self._predictor = load(self.run_folder_, trust=(self.settings or {}).get("trust"))
         return np.asarray(self._predictor.predict_proba(_list_texts(X)))
 
-    def predict(self, X: Sequence[str]) -> NDArray[Any]:  # noqa: N803
-        """Return the class of each text."""
-        check_is_fitted(self, "run_folder_")
-        return np.asarray(self.classes_[self.predict_proba(X).argmax(1)])
+    def predict(self, X: Sequence[str], abstain: float | bool | None = None) -> NDArray[Any]:  # noqa: N803
+        """Return the class of each text, by the threshold or the costs of `settings` where there are any.
+
+        abstain: None instead of a class below this confidence, in an array of objects; True: that of abstain_for=.
+        """
+        from textune.inference.choices import find_abstained, read_choices
+
+        probabilities, task = self.predict_proba(X), self._task()
+        choices = read_choices(task, abstain)
+        classes = np.asarray(self.classes_[task.decide(probabilities).argmax(1)])
+        abstained = find_abstained(task, probabilities, choices)
+        if abstained is None:
+            return classes
+        answers = classes.astype(object)
+        answers[abstained] = None
+        return answers
+
+    def predict_sets(self, X: Sequence[str], coverage: float | None = None) -> list[NDArray[Any]]:  # noqa: N803
+        """Return the classes that cannot be ruled out for each text, most probable first.
+
+        coverage: the share of texts whose class is in its set; default: set_coverage= of `settings`, or 0.9.
+        """
+        from textune.inference.choices import list_sets, read_choices
+
+        probabilities, task = self.predict_proba(X), self._task()
+        choices = read_choices(task, sets=True if coverage is None else coverage)
+        numbers = [str(number) for number in range(len(self.classes_))]
+        sets = list_sets(task, probabilities, numbers, choices) or []
+        return [self.classes_[[int(number) for number in each]] for each in sets]
+
+    def _task(self) -> Any:
+        """Return the run's task, which decides on answers; `predict_proba` has loaded it."""
+        return self._predictor.task
 
     def score(self, X: Sequence[str], y: Sequence[Any], sample_weight: Any = None) -> float:  # noqa: N803
         """Return the accuracy on texts X and labels y.

@@ -39,7 +39,7 @@ def translate_words(
     """
     declared = {name: flag for flag in flags for name in flag.names}
     rest, done = iter(words), list[str]()
-    for word in rest:
+    while (word := next(rest, None)) is not None:
         name, equals, value = word.partition("=")
         if word == "--":
             return [*done, word, *rest]

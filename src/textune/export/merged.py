@@ -85,12 +85,19 @@ def refuse_unmergeable(run: str | Path, manifest: Manifest) -> None:
 
 def describe_losses(manifest: Manifest) -> str | None:
     """Return how a merged model differs from the run, or None if it does not."""
-    if manifest.long_text.form == "truncate":
-        return None
-    return (
-        f"long_text={manifest.long_text.form} is not exported: with truncation=True the merged model truncates texts "
-        f"after {manifest.max_length} tokens, so its predictions for longer texts may differ"
-    )
+    losses = []
+    if manifest.long_text.form != "truncate":
+        losses.append(
+            f"long_text={manifest.long_text.form} is not exported: with truncation=True the merged model truncates "
+            f"texts after {manifest.max_length} tokens, so its predictions for longer texts may differ"
+        )
+    if any(manifest.decisions.get(name) is not None for name in ("cutoff", "costs")) and manifest.thresholds is None:
+        rule = manifest.decisions["rule"]
+        losses.append(
+            f"the run decides by {'its costs' if rule == 'costs' else f'a threshold for {rule}'}, the merged model by "
+            "the highest probability"
+        )
+    return "; ".join(losses) or None
 
 
 def _second(predictor: Predictor) -> tuple[str, ...] | None:

@@ -2,6 +2,7 @@
 
 python predict.py "a text to classify" "another text"
 python predict.py --json < texts.txt
+python predict.py --abstain 0.9 --sets 0.9 "a text to classify"
 
 One text per argument or line. A model of text pairs takes two arguments each, or two texts per line with a tab between.
 """
@@ -9,6 +10,7 @@ One text per argument or line. A model of text pairs takes two arguments each, o
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import sys
@@ -27,6 +29,7 @@ class Classifier:
     def __init__(self, folder: str | Path, threads: int = 0) -> None:
         path = Path(folder)
         model = self._manifest = json.loads((path / "textune.json").read_text(encoding="utf-8"))
+        self._decisions = model.get("decisions", {})
         self.labels, self.pairs = model["labels"], model["columns"]["text_pair"] is not None
         self._long, self._max_length = model["long_text"], model["max_length"]
         self._tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
@@ -43,8 +46,15 @@ class Classifier:
         self._session = onnxruntime.InferenceSession(str(path / "model.onnx"), options, ["CPUExecutionProvider"])
         self._inputs = [graph_input.name for graph_input in self._session.get_inputs()]
 
-    def classify(self, *texts: str) -> dict[str, Any]:
-        """Return the label, or the labels, of a text or a pair, with all probabilities; ValueError for no such text."""
+    def classify(
+        self, *texts: str, abstain: float | bool | None = None, sets: float | bool | None = None
+    ) -> dict[str, Any]:
+        """Return the label, or the labels, of a text or a pair, with all probabilities; ValueError for no such text.
+
+        abstain: the confidence below which the label is None. sets: the coverage of a set of labels. True: as the model
+        was trained for.
+        """
+        below, quantiles = self._read_abstain(abstain), self._read_quantiles(sets)
         if len(texts) != 1 + self.pairs:
             raise ValueError(f"expected {'two texts' if self.pairs else 'one text'}, not {len(texts)}")
         if not all(text.strip() for text in texts):
@@ -54,13 +64,61 @@ class Classifier:
         if self._manifest["thresholds"] is None:
             values = np.exp((logits - logits.max()).astype(np.float64))
             values /= values.sum()
-            best = int(values.argmax())
+            best = self._choose(values)
+            confidence = values[best]
             answer: dict[str, Any] = {"label": self.labels[best], "probability": float(values[best])}
         else:
             with np.errstate(over="ignore"):
                 values = 1 / (1 + np.exp(-logits.astype(np.float64)))
-            answer = {"labels": [self.labels[i] for i in np.flatnonzero(values >= self._manifest["thresholds"])]}
-        return answer | {"probabilities": dict(zip(self.labels, values.tolist(), strict=True))}
+            given = values >= self._manifest["thresholds"]
+            confidence = np.where(given, values, 1 - values).min()
+            answer = {"labels": [self.labels[i] for i in np.flatnonzero(given)]}
+        answer["probabilities"] = dict(zip(self.labels, values.tolist(), strict=True))
+        if below is not None:
+            answer["abstained"] = bool(confidence < below)
+            if answer["abstained"]:
+                answer["label" if "label" in answer else "labels"] = None
+        if quantiles is not None:
+            answer["set"] = self._list_set(values, quantiles)
+        return answer
+
+    def _choose(self, values: Any) -> int:
+        """Return the number of the label that costs, or one label's threshold, or the highest probability decide on."""
+        costs, label, cutoff = (self._decisions.get(name) for name in ("costs", "label", "cutoff"))
+        if costs is not None:
+            return int((values @ np.asarray(costs, np.float64)).argmin())
+        if label is None or cutoff is None:
+            return int(values.argmax())
+        if values[label] >= cutoff:
+            return int(label)
+        others = values.copy()
+        others[label] = -1
+        return int(others.argmax())
+
+    def _read_abstain(self, value: float | bool | None) -> float | None:
+        if value is None or value is False:
+            return None
+        below = self._decisions.get("abstain_below") if value is True else float(value)
+        if below is None:
+            raise ValueError("the model has no confidence to abstain below; give a probability, such as 0.9")
+        return float(below)
+
+    def _read_quantiles(self, value: float | bool | None) -> list[float] | None:
+        if value is None or value is False:
+            return None
+        kept = self._decisions.get("quantiles", {})
+        name = f"{float(self._decisions.get('coverage', 0.9) if value is True else value):g}"
+        if name not in kept:
+            raise ValueError(f"the model has no sets of coverage {name}; it has {', '.join(kept) or 'none'}")
+        return list(kept[name])
+
+    def _list_set(self, values: Any, quantiles: list[float]) -> list[str]:
+        """Return the labels that cannot be ruled out, most probable first; with one label per text at least one."""
+        inside = 1 - values <= np.asarray(quantiles, np.float64)
+        if self._manifest["thresholds"] is None:
+            inside[values.argmax()] = True
+        chosen = np.flatnonzero(inside)
+        return [self.labels[i] for i in chosen[np.argsort(-values[chosen], kind="stable")]]
 
     def _predict_logits(self, first: str, second: str | None = None) -> Any:
         """Return the logits, averaged over the windows of a long text: float32 [labels]."""
@@ -118,14 +176,47 @@ def read_lines() -> Iterator[str]:
                 continue
 
 
+def read_shares(words: list[str]) -> list[str]:
+    """Return the words with --abstain and --sets joined to the number after them, if there is one."""
+    joined: list[str] = []
+    for place, word in enumerate(words):
+        last = joined[-1] if joined else ""
+        if "--" not in words[:place] and last in ("--abstain", "--sets") and is_share(word):
+            joined[-1] = f"{last}={word}"
+        else:
+            joined.append(word)
+    end = joined.index("--") if "--" in joined else len(joined)
+    return [f"{w}=own" if w in ("--abstain", "--sets") and i < end else w for i, w in enumerate(joined)]
+
+
+def is_share(word: str) -> bool:
+    """Return whether a word is a number from 0 to 1."""
+    try:
+        return 0 <= float(word) <= 1
+    except ValueError:
+        return False
+
+
+def read_share(word: str) -> float | bool:
+    """Return the number, or True for a value that was left out; ValueError for anything else."""
+    if word == "own":
+        return True
+    if not is_share(word):
+        raise ValueError(word)
+    return float(word)
+
+
 def main() -> None:
     """Print label and probability of every text, or all probabilities as JSON; nothing for a blank line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print one JSON object per text, with all probabilities")
+    parser.add_argument("--abstain", type=read_share, metavar="[P]", help="no label below this confidence")
+    parser.add_argument("--sets", type=read_share, metavar="[P]", help="sets that hold the true label in this share")
     parser.add_argument("texts", nargs="*", metavar="TEXT", help="default: the lines of standard input")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(read_shares(sys.argv[1:]))
     # for a few texts more threads take longer to start than they save
     classifier = Classifier(Path(__file__).parent, threads=1 if arguments.texts else 0)
+    classify = functools.partial(classifier.classify, abstain=arguments.abstain, sets=arguments.sets)
     given, step = arguments.texts, 1 + classifier.pairs
     rows: Any = [given[i : i + step] for i in range(0, len(given), step)] or (
         line.split("\t", 1) if classifier.pairs else [line] for line in read_lines()
@@ -133,7 +224,7 @@ def main() -> None:
     for number, row in enumerate(rows, 1):
         try:
             blank = not given and not "".join(row).strip()
-            answer: dict[str, Any] = {"label": None} if blank else classifier.classify(*row)
+            answer: dict[str, Any] = {"label": None} if blank else classify(*row)
         except ValueError as error:
             sys.exit(f"error: text {number}: {error}")
         shown = {"text": row[0]} | ({"text_pair": row[1]} if len(row) > 1 else {}) | answer
@@ -142,6 +233,8 @@ def main() -> None:
         else:
             names = answer.get("labels") or [name for name in [answer.get("label")] if name]
             line = ", ".join(names) + "\t" + ", ".join(f"{answer['probabilities'][name]:.4f}" for name in names)
+            line = "(abstained)\t" if answer.get("abstained") else line
+            line += f"\t{{{', '.join(answer['set'])}}}" if "set" in answer else ""
         sys.stdout.buffer.write(line.encode() + b"\n")
         sys.stdout.buffer.flush()
 

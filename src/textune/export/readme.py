@@ -80,12 +80,18 @@ def _answers_alike(folder: Path, predictor: Predictor) -> bool:
     task, classifier, exported = predictor.task, Classifier(folder), Predictor.load(folder)
     for number, text in enumerate(PROBES):
         second = None if (seconds := pair_probes(classifier.pairs)) is None else seconds[number]
-        answer = classifier.classify(*((text,) if second is None else (text, second)))
+        texts = (text,) if second is None else (text, second)
+        answer = classifier.classify(*texts)
         shares = np.array([list(answer["probabilities"].values())])
         expected = exported.predict_proba([text], None if second is None else [second])
         labels = task.labels_in(task.answer(shares, predictor.labels)[0])
         if not np.allclose(shares, expected, atol=1e-4) or list(labels) != answer.get("labels", [answer.get("label")]):
             return False
+        for name in predictor.task.decisions.quantiles:
+            inside = task.find_sets(shares, name)[0]
+            named = {label for label, mark in zip(predictor.labels, inside, strict=True) if mark}
+            if named != set(classifier.classify(*texts, sets=float(name))["set"]):
+                return False
     return True
 
 

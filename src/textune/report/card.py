@@ -11,6 +11,7 @@ import yaml
 
 from textune.evaluation.slices import SliceSearch
 from textune.report.confusion_crop import sum_up_classes
+from textune.report.decisions import describe_promises
 from textune.report.markdown import build_table, fence
 from textune.report.markdown import escape_markdown as escape_markdown
 from textune.report.slices import HEADER, describe_slices, list_slice_rows
@@ -69,6 +70,7 @@ def render_card(card: CardInput) -> str:
         f"95% intervals, in percent ({find_task(card.task).intervals_note}).",
         *_limits(card, verdict.evaluation),
         *_calibration(verdict.evaluation, card.split),
+        "\n".join(f"- {escape_markdown(line)}" for line in describe_promises(verdict.evaluation)),
         *_classes(card, verdict.evaluation),
         "## Training details",
         build_table(("", ""), card.facts) if card.facts else "",

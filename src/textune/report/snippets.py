@@ -92,7 +92,7 @@ def reload_merged(manifest: Manifest, name: str, folder: Path) -> str:
         f'probabilities = {{row["label"]: row["score"] for row in classify([{inputs}])[0]}}',
     ]
     if manifest.thresholds is None:
-        return "\n".join([*lines, "print(probabilities)"])
+        return "\n".join([*lines, *_note_decision(manifest), "print(probabilities)"])
     cuts = ", ".join(f"{label!r}: {cut!r}" for label, cut in zip(manifest.labels, manifest.thresholds, strict=True))
     lines += [
         f"thresholds = {{{cuts}}}",
@@ -131,6 +131,7 @@ def reload_onnx(manifest: Manifest, name: str, folder: Path) -> str:
         lines += [
             "shares = numpy.exp(logits - logits.max())",
             "probabilities = dict(zip(labels, (shares / shares.sum()).tolist()))",
+            *_note_decision(manifest),
             "print(probabilities)",
         ]
     else:
@@ -140,6 +141,17 @@ def reload_onnx(manifest: Manifest, name: str, folder: Path) -> str:
             "print([label for label, cut in zip(labels, thresholds) if probabilities[label] >= cut])",
         ]
     return "\n".join(lines)
+
+
+def _note_decision(manifest: Manifest) -> list[str]:
+    """Return a comment where the run does not give the most probable label."""
+    decisions = manifest.decisions
+    if decisions.get("cutoff") is not None:
+        label = manifest.labels[decisions["label"]]
+        return [
+            f"# the run gives {label!r} from a probability of {decisions['cutoff']!r} on, else the most probable other"
+        ]
+    return [] if decisions.get("costs") is None else ["# the run gives the label of the lowest expected cost"]
 
 
 def quote(text: str) -> str:
@@ -242,7 +254,7 @@ def _classify(manifest: Manifest, folder: Path | None) -> list[str]:
     logits = f"model.eval()(**{inputs}).logits[0]"
     lines = [f"logits = {logits}", f"probabilities = (logits{_cool(manifest)}).{scores}.tolist()"]
     if manifest.thresholds is None:
-        return [*lines, "print(dict(zip(model.config.id2label.values(), probabilities)))"]
+        return [*lines, *_note_decision(manifest), "print(dict(zip(model.config.id2label.values(), probabilities)))"]
     return [
         f"thresholds = {list(manifest.thresholds)!r}  # one per label, in order",
         *lines,

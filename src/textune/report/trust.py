@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 from textune.evaluation import CalibrationFigures, Curve, ProbabilityFigures, ReliabilityBin
+from textune.report.decisions import Choices, describe_choices
 from textune.report.wording import clip, number, percent, span
 from textune.tasks import AnyEvaluation, build_task
 
@@ -47,7 +48,7 @@ class Trust:
 
     others: (name, value) of ranking and answers. classes: lowest average precision first.
     bins: the diagram as a table. unit, counted: what it counts, at length and in short. observed: which share of it.
-    curves: small drawings.
+    curves: small drawings. choices: abstaining and prediction sets, where they were measured.
     """
 
     sentences: tuple[str, ...]
@@ -63,6 +64,7 @@ class Trust:
     more_classes: int
     curves: tuple[Markup, ...]
     more_curves: tuple[Markup, ...]
+    choices: Choices | None = None
 
 
 def describe_trust(evaluation: AnyEvaluation, split: str) -> Trust | None:
@@ -94,6 +96,7 @@ def describe_trust(evaluation: AnyEvaluation, split: str) -> Trust | None:
         more_classes=len(ranked) - len(shown),
         curves=tuple(curves[:_CURVES_OPEN]),
         more_curves=tuple(curves[_CURVES_OPEN:]),
+        choices=describe_choices(evaluation),
     )
 
 
