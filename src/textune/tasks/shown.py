@@ -14,6 +14,8 @@ TFIDF = "TF-IDF + logistic regression"
 PROBE = "frozen embeddings + logistic regression"
 BASE = "base model before tuning"
 TUNED = "tuned model"
+FREQUENT = "most frequent training answer"
+NEAREST = "nearest training row's answer"
 
 
 class AnyEvaluation(Protocol):
