@@ -43,7 +43,7 @@ def predict(
     device: str = typer.Option("auto", "--device", help=DEVICE_HELP),
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
-    """Classify texts, a file, standard input or typed texts."""
+    """Classify texts, or answer prompts: given ones, a file, standard input or typed texts."""
     from textune.config import build_config, known_settings
     from textune.errors import ConfigError
 
@@ -73,7 +73,21 @@ def predict(
         precision=config.training.precision,
         trust=config.model.trust,
     )
-    if file is not None and target is not None:
+    if predictor.generator is not None:
+        if probabilities:
+            raise ConfigError("--probabilities: this model writes answers and knows no classes", hint="leave it out")
+        from textune.cli import write
+
+        write.set_sampling(predictor.generator, config, words)
+        if file is not None and target is not None:
+            write.write_file(predictor, file, target, config, exact, json_output)
+        elif texts and texts != ["-"]:
+            write.write_answers(predictor, texts, json_output)
+        elif not texts and sys.stdin.isatty():
+            write.converse(predictor)
+        else:
+            write.answer_lines(predictor, json_output)
+    elif file is not None and target is not None:
         _predict_file(predictor, file, target, config, probabilities, exact, json_output)
     elif texts and texts != ["-"]:
         _print(predictor, texts, probabilities, json_output)
@@ -84,6 +98,7 @@ def predict(
 
 
 _USED = ("backbone", "precision", "trust", "text", "text_pair", "encoding", "delimiter")
+_USED += ("prompt", "max_new_tokens", "temperature", "top_p", "seed")  # of models that write
 """The settings that mean something to a prediction."""
 _SETTING = re.compile(r"([A-Za-z_][A-Za-z_.-]*)=")
 

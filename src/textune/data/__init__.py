@@ -22,6 +22,7 @@ from textune.data.checks import (
     inspect_examples,
 )
 from textune.data.columns import Columns, Leak, choose_columns, find_leaks
+from textune.data.dialogues import Message, check_messages, format_messages, read_prompt
 from textune.data.examples import Examples, build_examples, sample_examples
 from textune.data.kept import KeptRows, find_types, refuse_bytes, stream_kept
 from textune.data.label_sets import (
@@ -32,7 +33,6 @@ from textune.data.label_sets import (
     refuse_part_of_columns,
 )
 from textune.data.labels import Labels, build_labels
-from textune.data.dialogues import Message, check_messages, format_messages, read_prompt
 from textune.data.roles import NamedColumns, build_labelled, build_rows, choose_task, find_columns, reuse_columns
 from textune.data.row_hashes import HashedRows, compute_probe, hash_rows, list_keys, match_rows
 from textune.data.source import Location, ReadOptions, list_readable, read_table, stream_tables

@@ -14,7 +14,6 @@ from textune.data.label_sets import LabelForm, choose_form, match_label_columns,
 from textune.data.table import Table
 from textune.errors import DataError
 
-
 GENERATION = "generation"
 
 

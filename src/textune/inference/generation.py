@@ -138,6 +138,10 @@ class Generator:
         outputs["written"][chosen] = True
         return outputs
 
+    def encode(self, prompts: Sequence[str]) -> list[list[int]]:
+        """Return the ids after which the answers begin."""
+        return self._encode(prompts, 1)
+
     def _encode(self, prompts: Sequence[str], new_tokens: int) -> list[list[int]]:
         room = min(self._manifest.max_length, self._max_positions - new_tokens)
         if room < 1:

@@ -337,6 +337,13 @@ class Predictor:
         )
         return self.generator.write(first, sampling, on_text)
 
+    def answer_texts(self, texts: list[str], pairs: list[str] | None) -> tuple[Sequence[Any], NDArray[Any]]:
+        """Return the answer to each text, and the probabilities: float64 [texts, labels], NaN where a model writes."""
+        if self.generator is not None:
+            return [each.text for each in self.generate(texts)], np.full((len(texts), len(self.labels)), np.nan)
+        scores = self.predict_proba(texts, pairs)
+        return self.task.answer(scores, self.labels), scores
+
     def answer_examples(self, examples: Examples) -> NDArray[Any]:
         """Return what figures are computed from: probabilities, or the answers and losses of a model that writes."""
         if self.generator is not None:

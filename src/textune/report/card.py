@@ -111,10 +111,10 @@ def _front_matter(card: CardInput) -> str:
     facts: dict[str, Any] = {
         "library_name": card.library_name,
         "base_model": card.base_model,
-        "pipeline_tag": "text-classification",
+        "pipeline_tag": find_task(card.task).pipeline,
         "language": card.language,
         "license": card.license,
-        "tags": list(dict.fromkeys(["text-classification", "textune", *card.tags])),
+        "tags": list(dict.fromkeys([find_task(card.task).pipeline, "textune", *card.tags])),
         "metrics": list(find_task(card.task).hub_metrics) if card.comparison else None,
     }
     return dump_front_matter({key: _one_line(value) for key, value in facts.items() if value is not None})

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 T = TypeVar("T")
+_OF_HEADS = ("head_init", "head_learning_rate", "contrast_steps")
+"""Settings that a model without a new head has no use for."""
 
 
 class Shared:
@@ -161,6 +163,8 @@ def prepare(
         solved=not method.trains_body,
         task=task.defaults,
     )
+    if task.writes:
+        about_training = [d for d in about_training if d.setting not in _OF_HEADS]
     config = replace(config, data=replace(config.data, task=data.task))
     class_weights = _weigh_classes(config, data, progress)
     tokenizer, dialogues, train, validation = _tokenize(config, data, backbone, long_text, shared)

@@ -74,6 +74,8 @@ class Task:
         "base": BASE,
         "tuned": TUNED,
     }
+    pipeline: ClassVar[str] = "text-classification"
+    """What transformers and the hub call such models."""
     hub_metrics: ClassVar[tuple[str, ...]] = ()
     class_columns: ClassVar[tuple[Column, ...]] = ()
     """Columns of the report's table of labels, after precision, recall and rows."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from textune.config import RunConfig, TrainingConfig
 from textune.config.defaults import TaskDefaults
 from textune.errors import ConfigError, ModelError
-from textune.evaluation import Difference, GenerationEvaluation, evaluate_generation, measure_difference
+from textune.evaluation import Counts, Difference, GenerationEvaluation, evaluate_generation, measure_difference
 from textune.evaluation.generation import exponentiate as to_perplexity
 from textune.evaluation.generation import rouge_l
 from textune.evaluation.text import percent
@@ -71,6 +71,7 @@ class Generation(Task):
         "base": BASE,
         "tuned": TUNED,
     }
+    pipeline: ClassVar[str] = "text-generation"
     hub_metrics: ClassVar[tuple[str, ...]] = ("rouge", "exact_match")
     intervals_note: ClassVar[str] = "bootstrap over rows for ROUGE-L, Wilson for the shares"
 
@@ -228,6 +229,13 @@ class Generation(Task):
             for rows in (mine, theirs)
         )
         return measure_difference(second, first, seed=seed)
+
+    def count_earned(self, true: Array, given: Sequence[Array], missed: Array) -> Counts:
+        """Raise ConfigError: answers earn shares of a word, which no exact test counts."""
+        raise ConfigError(
+            "models that write answers cannot be compared yet",
+            hint="each run's report compares its answers with those of the base model on the same rows",
+        )
 
     def answer_figures(self, evaluation: Any) -> list[tuple[str, float | None]]:
         """Return loss and perplexity."""
