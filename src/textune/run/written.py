@@ -64,7 +64,7 @@ def open_base(prepared: Prepared, folder: Path, manifest: Manifest) -> Predictor
 
     training = prepared.config.training
     device = choose_device(training.device)
-    module, _ = build_model(prepared, bare=True)
+    module, _ = build_model(prepared)  # a method starts as the identity
     module.eval().requires_grad_(False)
     engine, _ = open_engine(prepared, module.to(device), probe_precision(training.precision, device))
     return Predictor.from_engine(folder, manifest, engine.eval(), prepared.backbone)

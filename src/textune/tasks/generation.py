@@ -102,7 +102,7 @@ class Generation(Task):
     def check_settings(self, config: TrainingConfig) -> None:
         """Raise ConfigError for settings of classifiers."""
         for name, reason in _NOT_USED.items():
-            if getattr(config, name) not in (None, "random"):
+            if getattr(config, name) not in (None, "random", 0):
                 raise ConfigError(f"{name}=: {reason}", hint=f"leave {name}= out")
         if config.metric not in (None, "loss"):
             raise ConfigError(
