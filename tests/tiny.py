@@ -85,6 +85,18 @@ def build_backbone(family: str, folder: Path, seed: int = 0) -> Path:
     return folder
 
 
+def build_causal(folder: Path, family: str = "llama", seed: int = 0) -> Path:
+    """Save a random causal model with its output layer and its tokenizer; return the folder."""
+    import torch
+    import transformers
+
+    torch.manual_seed(seed)
+    config = transformers.AutoConfig.for_model(family, **FAMILIES[family])
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(str(folder))
+    build_byte_pairs().save_pretrained(str(folder))
+    return folder
+
+
 class Backbones(dict[str, Path]):
     """Family -> folder of its tiny model, built when it is first asked for."""
 

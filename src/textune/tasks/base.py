@@ -23,7 +23,7 @@ from textune.evaluation import ConfidentError, Counts, Difference, ProbabilityFi
 from textune.evaluation.text import percent
 from textune.registry import Registry
 from textune.tasks.objective import Objective, ProbeLoss
-from textune.tasks.shown import BASE, MAJORITY, PROBE, TFIDF, TUNED, AnyEvaluation, AnyPrediction, Column
+from textune.tasks.shown import BASE, LIKELIHOOD, MAJORITY, PROBE, TFIDF, TUNED, AnyEvaluation, AnyPrediction, Column
 from textune.tokens.batches import Batch, EncodedSplit, Padding, collate
 
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ class Task:
     reads_sets: ClassVar[bool] = False
     """Whether a row has a set of labels instead of one."""
     fewest_labels: ClassVar[int] = 2
+    chooses_one: ClassVar[bool] = False
+    """Whether a text has exactly one label, so that a causal model can choose it by its likelihood."""
     needs_validation: ClassVar[bool] = False
     """Whether validation rows decide more than the checkpoint, so that few rows still hold some out."""
     defaults: ClassVar[TaskDefaults] = TaskDefaults()
@@ -69,6 +71,7 @@ class Task:
         "tfidf": TFIDF,
         "probe": PROBE,
         "base": BASE,
+        "likelihood": LIKELIHOOD,
         "tuned": TUNED,
     }
     hub_metrics: ClassVar[tuple[str, ...]] = ()

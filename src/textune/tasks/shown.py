@@ -13,6 +13,7 @@ MAJORITY = "majority class"
 TFIDF = "TF-IDF + logistic regression"
 PROBE = "frozen embeddings + logistic regression"
 BASE = "base model before tuning"
+LIKELIHOOD = "label likelihood without tuning"
 TUNED = "tuned model"
 
 
