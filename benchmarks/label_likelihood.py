@@ -1,9 +1,9 @@
 """Classification by label likelihood, without tuning, beside the rungs of the ladder on the same test rows.
 
-   python benchmarks/label_likelihood.py --data FOLDER_OF_DATA_SETS --runs FOLDER --output results/label_likelihood.jsonl
+    python benchmarks/label_likelihood.py --data FOLDER --runs FOLDER --output results/label_likelihood.jsonl
 
-The ladder is that of MiniLM with LoRA on `--train-rows` training rows; SmolLM2-135M chooses among the labels on the same
-`--rows` test rows, with each template. A line of JSON for each model and data set; one that is in --output is kept.
+The ladder is that of MiniLM with LoRA on `--train-rows` training rows; SmolLM2-135M chooses among the labels on the
+same `--rows` test rows, with each template. A line of JSON for each model and data set; what is in --output is kept.
 """
 
 from __future__ import annotations
