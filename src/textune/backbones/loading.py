@@ -289,7 +289,7 @@ def load_classifier(
     model_class: str = "AutoModelForSequenceClassification",
     random_weights: Sequence[str] = (),
 ) -> tuple[torch.nn.Module, tuple[str, ...]]:
-    """Load the backbone in fp32 with a new head that has one output per label.
+    """Load the backbone in fp32 with a new head that has one output per label, or without one if there are none.
 
     model_class: of transformers, as the task names it. pooling: how the head reads the tokens; None: the
     architecture's default. random_weights: modules besides the head that the checkpoint may lack.
@@ -301,6 +301,8 @@ def load_classifier(
     from safetensors import SafetensorError
 
     label_names = dict(enumerate(labels))
+    outputs: dict[str, Any] = {"num_labels": len(labels), "id2label": label_names}
+    outputs["label2id"] = {name: i for i, name in label_names.items()}
     defaults = transformers.AutoConfig.for_model(backbone.config["model_type"])  # config.json may omit defaults
     settings: dict[str, Any] = {key: dropout for key in backbone.family.dropouts if hasattr(defaults, key)}
     if pooling is not None:
@@ -309,9 +311,6 @@ def load_classifier(
         with quiet_transformers():
             model, info = getattr(transformers, model_class).from_pretrained(
                 str(backbone.folder),
-                num_labels=len(labels),
-                id2label=label_names,
-                label2id={name: i for i, name in label_names.items()},
                 dtype=torch.float32,
                 attn_implementation=backbone.family.attention or "sdpa",
                 local_files_only=True,
@@ -319,6 +318,7 @@ def load_classifier(
                 use_safetensors=None if backbone.trusted else True,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,
+                **(outputs if labels else {}),
                 **settings,
                 **(load_kwargs or {}),
             )
@@ -327,7 +327,8 @@ def load_classifier(
     names = [name for name, _ in model.named_parameters()]
     check_loaded(backbone.id, backbone.family, info, names, random_weights)
     model.config.pad_token_id = backbone.pad_token_id
-    model.config.problem_type = "single_label_classification"
+    if labels:
+        model.config.problem_type = "single_label_classification"
     if pooling is not None:
         attach_pooling(model, backbone.family, pooling)
     # a head in the checkpoint has other classes: parameters of mismatched size are reinitialized, too

@@ -4,6 +4,7 @@ from textune.config.long_text import TRUNCATE, LongText
 from textune.config.schema import (
     POOLINGS,
     DataConfig,
+    GenerationConfig,
     ModelConfig,
     RunConfig,
     TokenConfig,
@@ -26,6 +27,7 @@ from textune.config.values import parse_labels
 
 __all__ = [
     "DataConfig",
+    "GenerationConfig",
     "LongText",
     "ModelConfig",
     "POOLINGS",

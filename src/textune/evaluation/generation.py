@@ -108,6 +108,34 @@ class GenerationEvaluation:
         return tuple(Headline(name, getattr(self, key), self.intervals[key]) for key, name in names.items())
 
     @property
+    def classes(self) -> tuple[Any, ...]:
+        """Nothing: answers have no classes."""
+        return ()
+
+    @property
+    def log_loss(self) -> float | None:
+        """Nats per token of the expected answers."""
+        return self.loss
+
+    @property
+    def unknown_labels(self) -> dict[str, int]:
+        """Nothing: every answer can be written."""
+        return {}
+
+    def report_text(self) -> str:
+        """Return every figure as plain text."""
+        lines = [f"rows with answers: {self.rows:,}"]
+        if self.loss is not None and self.perplexity is not None:
+            lines.append(
+                f"loss {self.loss:.4f} nats per token, perplexity {self.perplexity:.4g} ({self.tokens:,} tokens)"
+            )
+        for name in _SHARES:
+            spread = self.intervals[name]
+            value = f"{getattr(self, name):.1%} ({spread.low:.1%} to {spread.high:.1%})"
+            lines.append(f"{name.replace('_', ' ')}: {value}")
+        return "\n".join(lines)
+
+    @property
     def summary(self) -> dict[str, float]:
         """The figures that a manifest keeps."""
         loss = (

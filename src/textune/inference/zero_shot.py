@@ -56,7 +56,7 @@ class ZeroShot(Predictor):
         longest = min(max_length or MAX_LENGTH, found.max_positions)
         encode_prompts(tokenizer, [""], choices, longest)  # raises before the weights are read
         place = choose_device(device)
-        model, _ = load_classifier(found, tuple(labels), model_class="AutoModelForCausalLM")
+        model, _ = load_classifier(found, (), model_class="AutoModelForCausalLM")
         model.eval().requires_grad_(False)
         scorer = LabelScorer(model.to(place), choices.labels, probe_precision(precision, place), found.pad_token_id)
         made = cls(_describe(found, tuple(labels), longest, model), scorer, tokenizer, found.padding)  # type: ignore[arg-type]

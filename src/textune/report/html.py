@@ -53,7 +53,8 @@ class ReportInput:
         prediction) and, if known, ``difference`` (Difference: the tuned model's headline metric minus this
         row's). The verdict knows the names `TUNED`, `BASE`, `PROBE`, `TFIDF` and `MAJORITY`.
     history: the lines of metrics.jsonl. reload_lines: Python that loads the run. slices: where it errs most, if known.
-    best_step: of the checkpoint that was kept, if known.
+    best_step: of the checkpoint that was kept, if known. samples: prompts with the expected answer and those of the base
+        and the tuned model.
     """
 
     title: str
@@ -71,6 +72,7 @@ class ReportInput:
     reload_lines: str
     slices: SliceSearch | None = None
     best_step: int | None = None
+    samples: Sequence[Any] = ()
 
 
 def render_report(report: ReportInput) -> str:

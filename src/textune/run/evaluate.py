@@ -33,6 +33,7 @@ from textune.run.save import update_manifest, weight_megabytes
 from textune.run.seen_rows import find_seen_rows
 from textune.run.test_reads import count_test_reads, note_test_read
 from textune.run.untuned import UntunedBackbone, open_untuned
+from textune.run.written import Sample, collect_samples, list_written_rivals, time_call
 from textune.tasks import AnyEvaluation, Task, build_task
 from textune.version import __version__
 
@@ -78,7 +79,7 @@ class Figures:
     """All classifiers on one split, the tuned one last, and its most confident errors.
 
     seen: test rows that the run was trained on; None where it was not looked for. slices: where it errs most.
-    best_step: of `Training`.
+    best_step: of `Training`. samples: rows as a model that writes answers them before and after tuning.
     """
 
     split: str
@@ -88,6 +89,7 @@ class Figures:
     seen: SeenRows | None = None
     slices: SliceSearch | None = None
     best_step: int | None = None
+    samples: tuple[Sample, ...] = ()
 
     @property
     def tuned(self) -> AnyEvaluation:
@@ -120,7 +122,11 @@ def evaluate(prepared: Prepared, training: Training, folder: Path, manifest: Man
     )
     if split == "test":
         note_test_read(folder, examples, "train")
-    figures = measure_ladder(prepared, training, predictor)
+    figures = (
+        measure_written(prepared, training, predictor, folder)
+        if predictor.task.writes
+        else measure_ladder(prepared, training, predictor)
+    )
     if split == "test":
         figures = replace(figures, seen=_find_seen(figures, predictor, examples, folder))
     write_predictions(folder / "evaluation" / "predictions.parquet", examples, figures.probabilities, predictor)
@@ -141,7 +147,9 @@ def evaluate(prepared: Prepared, training: Training, folder: Path, manifest: Man
 def _find_seen(figures: Figures, predictor: Predictor, examples: Examples, folder: Path) -> SeenRows | None:
     """Return the test rows that training saw, with the figures on the others; None where the run keeps no hashes."""
 
-    def measure(rows: NDArray[np.int64]) -> AnyEvaluation:
+    def measure(rows: NDArray[np.int64]) -> AnyEvaluation | None:
+        if not predictor.task.has_figures(figures.probabilities[rows]):
+            return None
         return measure_some(predictor, examples.take(rows), figures.probabilities[rows])
 
     seen = find_seen_rows(folder, predictor.manifest, examples, measure)
@@ -193,6 +201,23 @@ def _measure_likelihood(prepared: Prepared, predictor: Predictor, tuned: Probabi
     some = "" if len(chosen) == len(tuned) else f" ({len(chosen)} of {len(tuned):,} rows)"
     name, seconds = f"{task.model_names['likelihood']}{some}", time.monotonic() - started_at
     return [Measured(name, "likelihood", evaluation, seconds, difference)]
+
+
+def measure_written(prepared: Prepared, training: Training, predictor: Predictor, folder: Path) -> Figures:
+    """Measure the answers of two baselines, of the base model and of the tuned model on the same rows."""
+    data, task, manifest = prepared.data, predictor.task, predictor.manifest
+    split, examples = data.evaluation
+    targets, labels = task.encode_targets(data.labels, examples), data.labels.names
+    tuned, tuned_seconds = time_call(lambda: predictor.answer_examples(examples))
+    rows, base = [], tuned
+    for key, answer in list_written_rivals(prepared, tuned, folder, manifest):
+        base, seconds = time_call(answer)
+        evaluation = task.evaluate(base, targets, labels, seed=manifest.seed, unknown=())
+        difference = task.compare(targets, tuned, base, task, (), manifest.seed)
+        rows.append(Measured(task.model_names[key], key, evaluation, seconds, difference))
+    evaluation = task.evaluate(tuned, targets, labels, seed=manifest.seed, unknown=())
+    rows.append(Measured(task.model_names["tuned"], "tuned", evaluation, training.seconds + tuned_seconds))
+    return Figures(split, tuple(rows), (), tuned, samples=tuple(collect_samples(examples, base, tuned)))
 
 
 @dataclass(frozen=True)
@@ -253,6 +278,7 @@ def write_evaluation(prepared: Prepared, figures: Figures, costs: Costs, folder:
             "confident_errors": [vars(e) for e in figures.errors],
         }
         | ({} if figures.slices is None else {"slices": figures.slices.to_dict()})
+        | ({} if not figures.samples else {"samples": [vars(sample) for sample in figures.samples]})
     )
     write_text_atomically(target / "metrics.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     report = target / "report.html"
@@ -274,6 +300,7 @@ def write_evaluation(prepared: Prepared, figures: Figures, costs: Costs, folder:
             reload_lines=reload_by_textune(folder.name),
             slices=figures.slices,
             best_step=figures.best_step,
+            samples=figures.samples,
         ),
         report,
     )
@@ -310,5 +337,6 @@ def list_warnings(prepared: Prepared, folder: Path) -> list[str]:
 def summarize_figures(split: str, tuned: AnyEvaluation) -> dict[str, Any]:
     """Return what the manifest keeps of the tuned model's figures."""
     figures = tuned.summary
-    intervals = {f"{name}_interval": list(vars(tuned.intervals[name]).values()) for name in figures}
+    known = [name for name in figures if name in tuned.intervals]  # a loss on a single row has none
+    intervals = {f"{name}_interval": list(vars(tuned.intervals[name]).values()) for name in known}
     return {"split": split, "rows": tuned.rows, **figures, **intervals}

@@ -29,7 +29,8 @@ from textune.evaluation import (
     softmax,
 )
 from textune.evaluation.text import percent
-from textune.tasks.base import Answer, EvaluatedRows, FileCells, Task, Unknown, register
+from textune.tasks.base import Answer, EvaluatedRows, FileCells, Task, Unknown
+from textune.tasks.catalogue import register
 from textune.tasks.objective import CLEARLY_BETTER, Objective, ProbeLoss, apply_weights
 from textune.tasks.shown import Column, describe_wrong_classes
 
