@@ -11,7 +11,11 @@ import pytest
 
 from recipes import answers
 from recipes import run as recipes
+from textune.config import build_config
 from textune.errors import ConfigError, DataError
+from textune.progress import Silent
+from textune.run import train_config
+from tiny import FAST, build_causal
 
 FOLDER = Path(__file__).parents[2] / "recipes"
 
@@ -82,6 +86,25 @@ def test_offline_rows_stand_in_and_it_is_said(name: str, tmp_path: Path, monkeyp
     assert not {row["prompt"] for row in train} & {row["prompt"] for row in test}
     assert any("say nothing about this data" in note for note in plan.notes)
     assert plan.settings["backbone"] == "smollm2-135m"
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_runs_end_to_end(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On random weights of the same architecture, made tiny: it trains, saves, reloads, measures and writes."""
+    monkeypatch.chdir(tmp_path)
+    source, columns, _ = SOURCES[name]
+    cells = [
+        {"text": f"where is it {i}", "label": ("card", "pin")[i % 2], "title": f"ok {i}", "content": f"it is {i}"}
+        for i in range(24)
+    ]
+    write_source(tmp_path, source, columns, [tuple(cell[column] for column in columns) for cell in cells])
+    causal = build_causal(tmp_path / "tiny-causal")
+    plan = recipes.plan_recipe(FOLDER / name / "better.yaml", data=tmp_path, backbone=str(causal))
+    small = {"epochs": 1, "max_length": 60, "max_new_tokens": 4, "answer_rows": 3, "sample": 20, "test_sample": 8}
+    small = FAST | small | {"learning_rate": None, "contrast_steps": None}
+    run = train_config(build_config(plan.settings | small), progress=Silent())
+    assert set(run.metrics["models"]) == {"frequent", "nearest", "base", "tuned"}
+    assert isinstance(run.predict("where is my card"), str)
 
 
 def test_tables_without_a_pair_are_refused(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ class LabelScorer:
     def _build_masks(self, positions: NDArray[Any], segments: NDArray[Any], device: torch.device) -> Any:
         """Return the attention mask in the form that the model takes; one for each kind of layer where it has two."""
         config = self.model.config
-        eager = config._attn_implementation == "eager"
+        eager = getattr(config, "_attn_implementation", None) == "eager"
 
         def build(window: int | None) -> torch.Tensor:
             mask = torch.from_numpy(build_choices_mask(positions, segments, window)).to(device)

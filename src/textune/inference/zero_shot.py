@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
 from numpy.typing import NDArray
 
 from textune.backbones import Backbone, load_classifier, resolve_backbone
 from textune.bundle import BaseModel, Manifest, TextColumns
-from textune.errors import ModelError
+from textune.errors import DataError, ModelError
 from textune.inference.predictor import Predictor, choose_device
+from textune.inference.texts import list_texts
 from textune.tasks import default_task
 from textune.tokens import load_tokenizer
+from textune.tokens.batches import Padding
 from textune.tokens.choices import DEFAULT_TEMPLATE, Choices, build_choices, encode_prompts
 from textune.version import __version__
 
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+    from textune.engine.label_likelihood import LabelScorer
+
 MAX_LENGTH = 512
+"""Tokens of a prompt with its label, unless max_length= says otherwise."""
 
 
 class ZeroShot(Predictor):
@@ -59,11 +66,12 @@ class ZeroShot(Predictor):
         model, _ = load_classifier(found, (), model_class="AutoModelForCausalLM")
         model.eval().requires_grad_(False)
         scorer = LabelScorer(model.to(place), choices.labels, probe_precision(precision, place), found.pad_token_id)
-        made = cls(_describe(found, tuple(labels), longest, model), scorer, tokenizer, found.padding)  # type: ignore[arg-type]
-        made._choices = choices
-        return made
+        manifest = _describe(found, tuple(labels), longest, model)
+        return cls(manifest, scorer, tokenizer, choices)
 
-    _choices: Choices
+    def __init__(self, manifest: Manifest, scorer: LabelScorer, tokenizer: Tokenizer, choices: Choices) -> None:
+        super().__init__(manifest, cast(Any, scorer), tokenizer, Padding(manifest.pad_token_id))
+        self._scorer, self._words, self._choices = scorer, tokenizer, choices
 
     @property
     def device(self) -> str:
@@ -77,11 +85,12 @@ class ZeroShot(Predictor):
 
     def encode_prompts(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of each text's prompt."""
-        return encode_prompts(self._tokenizer, texts, self._choices, self.manifest.max_length)
+        return encode_prompts(self._words, texts, self._choices, self.manifest.max_length)
 
     def _predict_logits(self, texts: Iterable[str], pairs: Iterable[str] | None) -> NDArray[Any]:
-        first, _ = self._list(texts, pairs)
-        return np.asarray(self._engine.score(self.encode_prompts(first)), np.float64)
+        if pairs is not None:
+            raise DataError("label likelihood reads single texts, but second texts are given", hint="leave them out")
+        return self._scorer.score(self.encode_prompts(list_texts(texts)))
 
 
 def explain_not_causal(backbone: Backbone) -> str | None:
