@@ -93,12 +93,12 @@ CHAT_TEMPLATE = (
 WORDS = ("red", "blue", "green", "cold")
 
 
-def build_causal(family: str, folder: Path, template: str | None = None) -> Path:
-    """Save a random causal language model with a tokenizer of bytes; return the folder."""
+def build_causal(folder: Path, family: str = "llama", template: str | None = None, seed: int = 0) -> Path:
+    """Save a random causal model with its output layer and a tokenizer of bytes; return the folder."""
     import torch
     import transformers
 
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     settings = {k: v for k, v in FAMILIES[family].items() if k != "num_labels"} | {"eos_token_id": 2}
     config = transformers.AutoConfig.for_model(family, **settings)
     transformers.AutoModelForCausalLM.from_config(config).save_pretrained(str(folder), safe_serialization=True)

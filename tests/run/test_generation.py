@@ -56,7 +56,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def llama(place: Path) -> Path:
-    return build_causal("llama", place / "llama", CHAT_TEMPLATE)
+    return build_causal(place / "llama", template=CHAT_TEMPLATE)
 
 
 @pytest.fixture(scope="module")
@@ -223,7 +223,7 @@ def test_reloaded_and_merged_models_answer_alike(
     """The run's own reload test compares logits; here the merged folder, by transformers alone."""
     import transformers
 
-    backbone = place / family if (place / family).is_dir() else build_causal(family, place / family, CHAT_TEMPLATE)
+    backbone = place / family if (place / family).is_dir() else build_causal(place / family, family, CHAT_TEMPLATE)
     made = train(data, backbone, tmp_path / "run", method={"name": method, **options}, epochs=1)
     model = textune.load(made, precision="fp32", device="cpu", merge=False)
     if method == "adapter":

@@ -40,6 +40,10 @@ def predict(
     probabilities: bool = typer.Option(False, "--probabilities", help="Show the probability of every class."),
     exact: bool = typer.Option(False, "--exact", help="Do not escape cells that a spreadsheet would run as formulas."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace the output file."),
+    zero_shot: str | None = typer.Option(
+        None, "--zero-shot", metavar="LABELS", help="Choose among labels without tuning: RUN is a causal model."
+    ),
+    template: str | None = typer.Option(None, "--template", help="Prompt of --zero-shot, with {text} and {labels}."),
     device: str = typer.Option("auto", "--device", help=DEVICE_HELP),
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
@@ -53,25 +57,20 @@ def predict(
         raise ConfigError("no run: name its folder", hint="textune runs lists the runs in runs/")
     from textune.bundle import find_run
 
-    folder = find_run(run)
-    words, texts = _sort_words(what or [], known_settings(), folder)
+    if zero_shot is None and template is not None:
+        raise ConfigError("--template only applies with --zero-shot", hint="leave it out")
+    folder = find_run(run) if zero_shot is None else Path(run)
+    words, texts = _sort_words(what or [], known_settings(), folder, _USED if zero_shot is None else _USED_ZERO_SHOT)
     config = build_config(gather_settings(words))
     file = _find_file([*texts, *([] if table is None else [table])], literal=text or [])
     texts += text or []
     if file is None and output is not None:
         raise ConfigError("--output only applies to a file of texts", hint="leave it out, or name a FILE")
     target = None if file is None else _choose_output(file, output, overwrite)
-    from textune.engine.session import begin_session
-
-    begin_session(folder)
-    from textune.inference import Predictor
-
-    predictor = Predictor.load(
-        folder,
-        backbone=config.model.backbone,
-        device=device,
-        precision=config.training.precision,
-        trust=config.model.trust,
+    predictor = (
+        _load(folder, config, device)
+        if zero_shot is None
+        else _open_zero_shot(run, zero_shot, template, config, device)
     )
     if predictor.generator is not None:
         if probabilities:
@@ -97,13 +96,53 @@ def predict(
         _answer_lines(predictor, probabilities, json_output)
 
 
+def _load(folder: Path, config: RunConfig, device: str) -> Predictor:
+    """Load a run."""
+    from textune.engine.session import begin_session
+
+    begin_session(folder)
+    from textune.inference import Predictor
+
+    return Predictor.load(
+        folder,
+        backbone=config.model.backbone,
+        device=device,
+        precision=config.training.precision,
+        trust=config.model.trust,
+    )
+
+
+def _open_zero_shot(name: str, labels: str, template: str | None, config: RunConfig, device: str) -> Predictor:
+    """Load a causal model that chooses among labels."""
+    from textune.errors import ConfigError
+    from textune.inference.zero_shot import ZeroShot
+    from textune.tokens.choices import DEFAULT_TEMPLATE, read_labels
+
+    if config.model.backbone is not None:
+        raise ConfigError(
+            f"backbone={config.model.backbone}: with --zero-shot, RUN names the model", hint="leave it out"
+        )
+    return ZeroShot.open(
+        name,
+        read_labels(labels),
+        template=DEFAULT_TEMPLATE if template is None else template,
+        max_length=config.tokens.max_length,
+        device=device,
+        precision=config.training.precision,
+        trust=config.model.trust,
+    )
+
+
 _USED = ("backbone", "precision", "trust", "text", "text_pair", "encoding", "delimiter")
 _USED += ("prompt", "max_new_tokens", "temperature", "top_p", "seed")  # of models that write
 """The settings that mean something to a prediction."""
+_USED_ZERO_SHOT = (*_USED, "max_length")
 _SETTING = re.compile(r"([A-Za-z_][A-Za-z_.-]*)=")
 
 
-def _sort_words(what: list[str], known: Collection[str], run: Path) -> tuple[list[str], list[str]]:
+def _sort_words(
+    what: list[str], known: Collection[str], run: Path, used: Collection[str] = _USED
+) -> tuple[list[str], list[str]]:
     """Return settings and texts; what comes after -- is text. Raises ConfigError for what may be meant as a setting."""
     from textune.errors import ConfigError, show_command, suggest
 
@@ -114,7 +153,7 @@ def _sort_words(what: list[str], known: Collection[str], run: Path) -> tuple[lis
         found = None if place >= len(what) - literal else _SETTING.match(word)
         key = found[1].replace("-", "_") if found else ""
         as_text = f"if it is a text, put -- before it: {show_command('predict', run, '--', word)}"
-        if key in _USED:
+        if key in used:
             words.append(word)
         elif key in known:
             raise ConfigError(f"{key}=: is not a setting of predict", hint=as_text)

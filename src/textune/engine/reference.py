@@ -125,7 +125,7 @@ class ReferenceEngine(torch.nn.Module):
     def _set_dtypes(self, family: Family) -> None:
         for name, module in self.model.named_modules():
             if any(name == head or name.endswith(f".{head}") for head in family.head_modules):
-                self._restore.append(_run_in_fp32(module))
+                self._restore.append(run_in_fp32(module))
             elif name.endswith(tuple(f".{rounded}" for rounded in family.rounded_modules)):
                 self._restore.append(_round_output(module))
 
@@ -144,7 +144,7 @@ def _find_switchable_configs(model: torch.nn.Module) -> list[Any]:
     return [c for c in configs.values() if getattr(c, "_attn_implementation", None) == "sdpa"]
 
 
-def _run_in_fp32(module: torch.nn.Module) -> Callable[[], None]:
+def run_in_fp32(module: torch.nn.Module) -> Callable[[], None]:
     """Make a module compute in fp32 inside an autocast region; return a function that undoes it."""
     original = module.forward
 

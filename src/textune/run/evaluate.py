@@ -25,6 +25,7 @@ from textune.report.snippets import name_library, reload_by_textune, reload_with
 from textune.run.costs import Costs, describe_run, peak_memory_mb
 from textune.run.error_analysis import search_slices
 from textune.run.fit import SolvedHead
+from textune.run.likelihood import predict_by_likelihood
 from textune.run.other_rows import measure_some
 from textune.run.predictions import collect_errors, joined_texts, write_predictions
 from textune.run.prepare import Prepared
@@ -158,6 +159,7 @@ def _find_seen(figures: Figures, predictor: Predictor, examples: Examples, folde
 def measure_ladder(prepared: Prepared, training: Training, predictor: Predictor) -> Figures:
     """Measure majority class, TF-IDF, linear probe, untuned model and the tuned model on the same rows.
 
+    Label likelihood, of a causal backbone, is slow and measured on some of them.
     With several labels per text the thresholds of each are tuned on the validation rows.
     """
     data, seed = prepared.data, prepared.config.training.seed
@@ -167,6 +169,7 @@ def measure_ladder(prepared: Prepared, training: Training, predictor: Predictor)
     started_at = time.monotonic()
     tuned = predictor.predict_proba(examples.texts(), examples.text_pairs())
     tuned_seconds = training.seconds + time.monotonic() - started_at
+    likelihood = _measure_likelihood(prepared, predictor, tuned)
     untuned = open_untuned(prepared, training.head)
     rows = []
     for rival in _list_rivals(prepared, task, untuned):
@@ -176,9 +179,28 @@ def measure_ladder(prepared: Prepared, training: Training, predictor: Predictor)
         evaluation = rival_task.evaluate(probabilities, targets, labels.names, seed=seed, unknown=unknown)
         difference = task.compare(targets, tuned, probabilities, rival_task, unknown, seed)
         rows.append(Measured(rival.name, rival.key, evaluation, seconds, difference))
+    rows += likelihood
     evaluation = task.evaluate(tuned, targets, labels.names, seed=seed, unknown=unknown)
     rows.append(Measured(task.model_names["tuned"], "tuned", evaluation, tuned_seconds))
     return Figures(split, tuple(rows), tuple(collect_errors(predictor, tuned, examples)), tuned)
+
+
+def _measure_likelihood(prepared: Prepared, predictor: Predictor, tuned: Probabilities) -> list[Measured]:
+    """Return label likelihood on some of the rows, or nothing where it does not apply."""
+    started_at = time.monotonic()
+    found = predict_by_likelihood(prepared, predictor)
+    if found is None:
+        return []
+    chosen, probabilities = found
+    data, seed, task = prepared.data, prepared.config.training.seed, predictor.task
+    examples = data.evaluation[1].take(chosen)
+    targets, unknown = task.encode_targets(data.labels, examples), task.find_unknown(data.labels, examples)
+    plain = build_task(task.name)
+    evaluation = plain.evaluate(probabilities, targets, data.labels.names, seed=seed, unknown=unknown)
+    difference = task.compare(targets, tuned[chosen], probabilities, plain, unknown, seed)
+    some = "" if len(chosen) == len(tuned) else f" ({len(chosen)} of {len(tuned):,} rows)"
+    name, seconds = f"{task.model_names['likelihood']}{some}", time.monotonic() - started_at
+    return [Measured(name, "likelihood", evaluation, seconds, difference)]
 
 
 def measure_written(prepared: Prepared, training: Training, predictor: Predictor, folder: Path) -> Figures:

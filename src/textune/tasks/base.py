@@ -20,7 +20,7 @@ from textune.errors import ConfigError
 from textune.evaluation import ConfidentError, Counts, Difference, ProbabilityFigures, add_before, fit_temperature
 from textune.evaluation.text import percent
 from textune.tasks.objective import Objective, ProbeLoss
-from textune.tasks.shown import BASE, MAJORITY, PROBE, TFIDF, TUNED, AnyEvaluation, AnyPrediction, Column
+from textune.tasks.shown import BASE, LIKELIHOOD, MAJORITY, PROBE, TFIDF, TUNED, AnyEvaluation, AnyPrediction, Column
 from textune.tokens.batches import Batch, EncodedSplit, Padding, collate
 
 if TYPE_CHECKING:
@@ -60,6 +60,8 @@ class Task:
     reads_sets: ClassVar[bool] = False
     """Whether a row has a set of labels instead of one."""
     fewest_labels: ClassVar[int] = 2
+    chooses_one: ClassVar[bool] = False
+    """Whether a text has exactly one label, so that a causal model can choose it by its likelihood."""
     needs_validation: ClassVar[bool] = False
     """Whether validation rows decide more than the checkpoint, so that few rows still hold some out."""
     defaults: ClassVar[TaskDefaults] = TaskDefaults()
@@ -72,6 +74,7 @@ class Task:
         "tfidf": TFIDF,
         "probe": PROBE,
         "base": BASE,
+        "likelihood": LIKELIHOOD,
         "tuned": TUNED,
     }
     pipeline: ClassVar[str] = "text-classification"

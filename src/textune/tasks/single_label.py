@@ -64,6 +64,7 @@ class SingleLabel(Task):
     temperature: float | None = None
 
     problem_type: ClassVar[str] = "single_label_classification"
+    chooses_one: ClassVar[bool] = True
     hub_metrics: ClassVar[tuple[str, ...]] = ("accuracy", "f1")
     class_columns: ClassVar[tuple[Column, ...]] = (Column("predicted", lambda figures, rows: f"{figures.predicted:,}"),)
 
