@@ -87,8 +87,8 @@ def build_backbone(family: str, folder: Path, seed: int = 0) -> Path:
 
 
 CHAT_TEMPLATE = (
-    "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% if m['role'] == 'assistant' %}{{ eos_token }}{% endif %}"
-    "\n{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
+    "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% if m['role'] == 'assistant' %}{{ eos_token }}"
+    "{% endif %}\n{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
 )
 WORDS = ("red", "blue", "green", "cold")
 

@@ -1,4 +1,4 @@
-"""Tables of prompts and chats: every way of writing them gives the same rows, and no prompt is on both sides of a split."""
+"""Tables of prompts and chats: every form gives the same rows, and no prompt is on both sides of a split."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from textune.config import DataConfig, GenerationConfig
+from textune.config import DataConfig, WritingConfig
 from textune.data import Examples, ReadOptions, build_rows, find_columns, read_table, split_examples, split_folds
 from textune.data.dialogues import PAIRS, read_prompt
 from textune.errors import DataError
@@ -35,7 +35,7 @@ CHATS = [
 
 def read(source: Any, **generation: Any) -> Examples:
     table = read_table(source, ReadOptions())
-    settings = GenerationConfig(**generation)
+    settings = WritingConfig(**generation)
     columns = find_columns(table, DataConfig(task="generation"), settings)
     return build_rows(table, columns, "generation", "|")[0]
 
@@ -112,7 +112,7 @@ def test_no_prompt_is_in_two_parts(rows: list[tuple[str, str]], seed: int) -> No
         for i, (text, group) in enumerate(rows)
     ]
     table = read_table(cells, ReadOptions())
-    columns = find_columns(table, DataConfig(task="generation", group="group"), GenerationConfig())
+    columns = find_columns(table, DataConfig(task="generation", group="group"), WritingConfig())
     examples = build_rows(table, columns, "generation", "|")[0]
     try:
         parts = split_examples(examples, validation_fraction=0.2, test_fraction=0.2, seed=seed, grouped=False)

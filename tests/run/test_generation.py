@@ -196,7 +196,7 @@ def test_chats_continue_as_a_string_does(run: Run) -> None:
 
 @pytest.mark.parametrize("refused", ["predict_proba", "find_errors", "onnx", "compare"])
 def test_what_only_classifiers_can_is_refused(run: Run, data: Path, refused: str, tmp_path: Path) -> None:
-    with pytest.raises(TextuneError, match="writ|generation"):
+    with pytest.raises(TextuneError, match=r"writ|generation"):
         if refused == "predict_proba":
             textune.load(run).predict_proba(["red"])
         elif refused == "find_errors":

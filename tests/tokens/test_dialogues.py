@@ -82,7 +82,8 @@ def test_every_answer_of_a_chat_is_learned(folder: Path) -> None:
 
 
 def test_a_template_that_rewrites_answers_is_refused(folder: Path) -> None:
-    rewriting = "{% for m in messages %}{{ m.content }}{{ messages | length }}{% endfor %}{% if add_generation_prompt %}>{% endif %}"
+    rewriting = "{% for m in messages %}{{ m.content }}{{ messages | length }}{% endfor %}"
+    rewriting += "{% if add_generation_prompt %}>{% endif %}"
     dialogues = open_dialogues(folder, load_tokenizer(folder), (), rewriting)
     with pytest.raises(ModelError, match="chat template"):
         dialogues.encode_rows(["a"], ["b"], 50)

@@ -75,7 +75,7 @@ class Manifest:
     the architecture's default.
     random_weights: modules besides the head that the checkpoint lacked and that were allowed to start at random.
     needs_trust: whether the base model has code of its own or pickled weights, which each call must trust by name.
-    generation: how a model that writes is used: max_new_tokens, stop_token_ids, temperature, top_p; else empty.
+    writing: how a model that writes is used: max_new_tokens, stop_token_ids, temperature, top_p; else empty.
     fixes: how many labels a review file changed, and rows it removed; empty without one.
     exported: form, padding and measured quality of an ONNX export; empty for a run.
     """
@@ -107,7 +107,7 @@ class Manifest:
     imported: Mapping[str, str] = field(default_factory=dict)
     exported: Mapping[str, Any] = field(default_factory=dict)
     fixes: Mapping[str, Any] = field(default_factory=dict)
-    generation: Mapping[str, Any] = field(default_factory=dict)
+    writing: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     test_reads: int = 0
     files: Mapping[str, str] = field(default_factory=dict)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def set_sampling(generator: Generator, config: RunConfig, words: list[str]) -> None:
     """Take limits and sampling from the command's settings. words: key=value, as given."""
-    wanted = config.generation
+    wanted = config.writing
     given = {word.partition("=")[0].replace("-", "_") for word in words}
     generator.sampling = generator.sampling.with_settings(
         max_new_tokens=wanted.max_new_tokens,
@@ -106,7 +106,7 @@ def write_file(
     from textune.progress import open_progress
     from textune.run.tables import read_options
 
-    prompt = config.data.text or ((config.generation.prompt,) if config.generation.prompt else None)
+    prompt = config.data.text or ((config.writing.prompt,) if config.writing.prompt else None)
     done = predict_file(
         predictor,
         file,

@@ -73,7 +73,7 @@ def train_runs(settings: Mapping[str, Any], progress: Progress) -> list[Path]:
     """
     settings = dict(settings)
     asked = build_config({k: settings[k] for k in ("task", "prompt", "completion", "messages") if k in settings})
-    task = choose_task(asked.data, asked.generation)
+    task = choose_task(asked.data, asked.writing)
     if task is not None and find_task(task).writes:
         raise ConfigError(
             f"compare does not train models of task={task} yet",

@@ -4,11 +4,11 @@ from textune.config.long_text import TRUNCATE, LongText
 from textune.config.schema import (
     POOLINGS,
     DataConfig,
-    GenerationConfig,
     ModelConfig,
     RunConfig,
     TokenConfig,
     TrainingConfig,
+    WritingConfig,
     build_config,
     known_settings,
     option,
@@ -27,7 +27,7 @@ from textune.config.values import parse_labels
 
 __all__ = [
     "DataConfig",
-    "GenerationConfig",
+    "WritingConfig",
     "LongText",
     "ModelConfig",
     "POOLINGS",

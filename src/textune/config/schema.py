@@ -192,7 +192,7 @@ class TrainingConfig:
 
 
 @dataclass(frozen=True)
-class GenerationConfig:
+class WritingConfig:
     """Settings of models that write their answers (task=generation); None: by rule, as with every other task."""
 
     prompt: str | None = option(None, "column of prompts (task=generation); default: detected")
@@ -238,7 +238,7 @@ class RunConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     method: MethodConfig = field(default_factory=MethodConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
-    generation: GenerationConfig = field(default_factory=GenerationConfig)
+    writing: WritingConfig = field(default_factory=WritingConfig)
     name: str | None = None
     runs_dir: str = "runs"
 
@@ -250,9 +250,9 @@ class RunConfig:
     def to_dict(self) -> dict[str, Any]:
         """Return flat settings for `build_config` and YAML."""
         flat: dict[str, Any] = {}
-        for group in (name for name in _GROUPS if name != "generation"):
+        for group in (name for name in _GROUPS if name != "writing"):
             flat |= {f.name: getattr(getattr(self, group), f.name) for f in _fields_of(group)}
-        written = {f.name: getattr(self.generation, f.name) for f in dataclasses.fields(GenerationConfig)}
+        written = {f.name: getattr(self.writing, f.name) for f in dataclasses.fields(WritingConfig)}
         flat |= {key: value for key, value in written.items() if value is not None}
         named = {} if self.method.name is None else {"name": self.method.name}
         flat["method"] = {**named, **self.method.options} or None
@@ -273,7 +273,7 @@ _GROUPS: dict[str, type] = {
     "tokens": TokenConfig,
     "model": ModelConfig,
     "training": TrainingConfig,
-    "generation": GenerationConfig,
+    "writing": WritingConfig,
 }
 _TOP_LEVEL = ("name", "runs_dir")
 NEVER_STORED = ("trust",)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from textune.config import DataConfig, GenerationConfig
+from textune.config import DataConfig, WritingConfig
 from textune.data.columns import Columns, choose_columns
 from textune.data.dialogues import build_dialogues, choose_dialogue_columns
 from textune.data.examples import Examples, build_examples
@@ -45,26 +45,26 @@ class NamedColumns:
     text: Sequence[str] | None = None
     text_pair: str | None = None
     label: Sequence[str] | None = None
-    generation: GenerationConfig = GenerationConfig()
+    writing: WritingConfig = WritingConfig()
     label_setting: str | None = "label"
     guess: bool = True
 
 
-def choose_task(data: DataConfig, generation: GenerationConfig) -> str | None:
+def choose_task(data: DataConfig, writing: WritingConfig) -> str | None:
     """Return the task as set, or that which the named columns are for; None: to be detected from the labels."""
-    named = (generation.prompt, generation.completion, generation.messages)
+    named = (writing.prompt, writing.completion, writing.messages)
     return GENERATION if data.task is None and any(named) else data.task
 
 
-def find_columns(table: Table, data: DataConfig, generation: GenerationConfig) -> Columns:
+def find_columns(table: Table, data: DataConfig, writing: WritingConfig) -> Columns:
     """Return the columns of a training table: those named, else found. Raises DataError."""
-    if choose_task(data, generation) == GENERATION:
+    if choose_task(data, writing) == GENERATION:
         text, label = (names[0] if names else None for names in (data.text, data.label))
         return choose_dialogue_columns(
             table,
-            prompt=generation.prompt or text,
-            completion=generation.completion or label,
-            messages=generation.messages,
+            prompt=writing.prompt or text,
+            completion=writing.completion or label,
+            messages=writing.messages,
             group=data.group,
         )
     return choose_columns(
@@ -90,7 +90,7 @@ def build_rows(
 
 def _reuse_dialogue_columns(table: Table, trained: _TrainedColumns, named: NamedColumns) -> Columns:
     """Return the columns of prompts and completions in another table."""
-    wanted, group = named.generation, _keep_existing((trained.group,) if trained.group else (), table)
+    wanted, group = named.writing, _keep_existing((trained.group,) if trained.group else (), table)
     prompt = wanted.prompt or (named.text[0] if named.text else None)
     completion = wanted.completion or (named.label[0] if named.label else None)
     if not any((prompt, completion, wanted.messages)):

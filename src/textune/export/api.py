@@ -92,9 +92,9 @@ def export_run(
     target = _default_target(run, request.form) if output is None else Path(output)
     progress = progress or open_progress()
     check_output(target, overwrite)
-    if request.form != MERGED and read_manifest(run, verify=False).generation:
+    if request.form != MERGED and read_manifest(run, verify=False).writing:
         raise BundleError(
-            f"{run}: a model that writes cannot be exported to ONNX: for each token its graph would read the whole text "
+            f"{run}: a model that writes cannot be exported to ONNX: each token would read the whole text "
             "again",
             hint=f"use {flag('to', MERGED)}, which transformers and other servers load",
         )

@@ -63,7 +63,7 @@ def _check(folder: Path, predictor: Predictor, expected: NDArray[Any]) -> None:
 
 def _check_template(folder: Path, predictor: Predictor, tokenizer: Any, prompt: str, ids: list[int]) -> None:
     """Raise BundleError where transformers would write a chat otherwise."""
-    if predictor.manifest.generation["chat_template"] is None:
+    if predictor.manifest.writing["chat_template"] is None:
         return
     message = [{"role": "user", "content": prompt}]
     theirs = tokenizer.apply_chat_template(message, add_generation_prompt=True, return_dict=True)["input_ids"]

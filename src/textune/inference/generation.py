@@ -74,7 +74,7 @@ class Generator:
     def __init__(
         self, manifest: Manifest, engine: Engine, dialogues: Dialogues, padding: Padding, task: Task, max_positions: int
     ) -> None:
-        stored = manifest.generation
+        stored = manifest.writing
         self.sampling = Sampling().with_settings(
             max_new_tokens=stored.get("max_new_tokens"),
             temperature=stored.get("temperature"),

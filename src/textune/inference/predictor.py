@@ -159,7 +159,7 @@ class Predictor:
         """Return the predictor of a model that is loaded already. folder: of the run, which has its tokenizer."""
         made = cls(manifest, engine, load_tokenizer(folder), backbone.padding)
         if made.task.writes:
-            stored = manifest.generation
+            stored = manifest.writing
             dialogues = open_dialogues(
                 folder, made._tokenizer, stored.get("stop_token_ids") or (), stored.get("chat_template") or PLAIN
             )

@@ -36,7 +36,7 @@ def reload_without_textune(manifest: Manifest, name: str, folder: Path | None = 
 
     name: what the lines call the folder. folder: where it is, whose tokenizer says how pairs of texts are joined.
     """
-    if manifest.generation:
+    if manifest.writing:
         return reload_writer(manifest, name) or _reload_by_textune_alone(manifest, name)
     by_peft = "adapter_config.json" in manifest.files
     if not by_peft and not _is_plain(manifest):
@@ -81,7 +81,7 @@ def reload_merged(manifest: Manifest, name: str, folder: Path) -> str:
 
     name: what the lines call its folder. folder: of the run or the merged model, for its tokenizer.
     """
-    if manifest.generation:
+    if manifest.writing:
         return reload_merged_writer(manifest, name)
     family = _find_family(manifest)
     in_the_layers = manifest.pooling != MEAN or family is None or can_add_layer(family)

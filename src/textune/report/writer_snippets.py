@@ -37,7 +37,7 @@ def _answer(manifest: Manifest) -> list[str]:
     options = ", ".join(f"{name}={value!r}" for name, value in list_options(manifest).items())
     prompt = json.dumps(PROMPT)
     inputs = f'tokenizer({prompt} + "\\n", return_tensors="pt")'
-    if manifest.generation["chat_template"] is not None:
+    if manifest.writing["chat_template"] is not None:
         message = f'[{{"role": "user", "content": {prompt}}}]'
         more = 'add_generation_prompt=True, return_dict=True, return_tensors="pt"'
         inputs = f"tokenizer.apply_chat_template({message}, {more})"
@@ -51,7 +51,7 @@ def _answer(manifest: Manifest) -> list[str]:
 
 def list_options(manifest: Manifest) -> dict[str, object]:
     """Return the arguments of transformers' generate that write as the run does."""
-    stored = manifest.generation
+    stored = manifest.writing
     options: dict[str, object] = {"max_new_tokens": stored.get("max_new_tokens", 256), "do_sample": False}
     if stored.get("temperature"):
         options |= {"do_sample": True, "temperature": stored["temperature"], "top_p": stored.get("top_p") or 1.0}
@@ -63,7 +63,7 @@ def list_options(manifest: Manifest) -> dict[str, object]:
 def reload_merged_writer(manifest: Manifest, name: str) -> str:
     """Return the lines that load a merged model with transformers and answer a prompt."""
     prompt = json.dumps(PROMPT)
-    if manifest.generation["chat_template"] is not None:
+    if manifest.writing["chat_template"] is not None:
         prompt = f'[{{"role": "user", "content": {prompt}}}]'
     else:
         prompt += ' + "\\n"'

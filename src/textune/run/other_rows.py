@@ -153,7 +153,7 @@ def read_labelled(manifest: Manifest, data: Any, config: RunConfig) -> Examples:
 
 def label_table(manifest: Manifest, table: Table, config: RunConfig) -> Examples:
     """Return the labelled rows of a table, read by the run's columns or by those that settings name."""
-    named = NamedColumns(config.data.text, config.data.text_pair, config.data.label, config.generation, guess=False)
+    named = NamedColumns(config.data.text, config.data.text_pair, config.data.label, config.writing, guess=False)
     known = (*manifest.label_values, *manifest.labels)
     return build_labelled(table, manifest.columns, named, manifest.task, manifest.columns.label_separator, known)[0]
 

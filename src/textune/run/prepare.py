@@ -249,7 +249,7 @@ def _tokenize(
 
         return tokenizer, dialogues, encode(data.train), None if data.validation is None else encode(data.validation)
 
-    form = (length, long_text, data.task, config.generation.chat_template)
+    form = (length, long_text, data.task, config.writing.chat_template)
     return shared.keep(f"tokens {list_fingerprints(data)} {backbone.folder} {form}", tokenize)
 
 
@@ -257,11 +257,11 @@ def choose_answer_length(
     config: RunConfig, dialogues: Dialogues | None, train: EncodedSplit, max_positions: int
 ) -> tuple[RunConfig, list[Decision]]:
     """Decide max_new_tokens of a model that writes: the longest training answer and a quarter more."""
-    if dialogues is None or config.generation.max_new_tokens is not None:
+    if dialogues is None or config.writing.max_new_tokens is not None:
         return config, []
     longest = int(train.targets.max(initial=1))
     value = max(min(longest + longest // 4 + 8, max_positions - 1), 1)
-    decided = replace(config, generation=replace(config.generation, max_new_tokens=value))
+    decided = replace(config, writing=replace(config.writing, max_new_tokens=value))
     return decided, [Decision("max_new_tokens", value, f"the longest training answer has {longest} tokens")]
 
 

@@ -65,7 +65,7 @@ class BundleFacts:
     temperature: float = 1.0
     thresholds: tuple[float, ...] | None = None
     fixes: Mapping[str, Any] = field(default_factory=dict)
-    generation: Mapping[str, Any] = field(default_factory=dict)
+    writing: Mapping[str, Any] = field(default_factory=dict)
 
 
 def save(
@@ -102,7 +102,7 @@ def save(
         temperature=calibration.temperature,
         thresholds=calibration.thresholds,
         fixes={} if data.fixed is None else vars(data.fixed),
-        generation=describe_generation(prepared),
+        writing=describe_writing(prepared),
     )
     return write_bundle(folder, model, facts, prove=prove, written=write_row_hashes(folder, prepared))
 
@@ -123,8 +123,8 @@ def write_bundle(
     backbone = model.backbone
     names = model.method.write_weights(model.module, folder, backbone)
     names += write_tokenizer(tokenizer or backbone, folder, facts.max_length)
-    if facts.generation:
-        _write_template(folder, facts.generation["chat_template"])
+    if facts.writing:
+        _write_template(folder, facts.writing["chat_template"])
     (folder / "backbone").mkdir(exist_ok=True)
     config = {k: v for k, v in backbone.config.items() if k not in ("_name_or_path", "auto_map")}
     (folder / "backbone" / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
@@ -151,9 +151,9 @@ def write_bundle(
     return manifest
 
 
-def describe_generation(prepared: Prepared) -> dict[str, Any]:
+def describe_writing(prepared: Prepared) -> dict[str, Any]:
     """Return what the manifest says of a model that writes; nothing for a classifier."""
-    dialogues, settings = prepared.dialogues, prepared.config.generation
+    dialogues, settings = prepared.dialogues, prepared.config.writing
     if dialogues is None:
         return {}
     names = ("max_new_tokens", "temperature", "top_p", "answer_rows")

@@ -115,9 +115,9 @@ def prepare_data(
         raise DataError("no data", hint="give a table, or set data= in the YAML file")
     options = read_options(data)
     table = read_table(sources["data"], options)
-    columns = find_columns(table, data, config.generation)
+    columns = find_columns(table, data, config.writing)
     listed = [word for pair in data.labels or () for word in pair]
-    examples, form = build_rows(table, columns, choose_task(data, config.generation), data.label_separator, listed)
+    examples, form = build_rows(table, columns, choose_task(data, config.writing), data.label_separator, listed)
     fixes = None if data.fixes is None else read_fixes(data.fixes)
     if fixes is not None:
         fixes.require_tables([name for name, source in sources.items() if source is not None])

@@ -147,7 +147,7 @@ class Task:
 
     def check_run(self, config: RunConfig) -> None:
         """Raise ConfigError for a setting outside training that makes no sense for the task."""
-        named = [name for name, value in vars(config.generation).items() if value is not None]
+        named = [name for name, value in vars(config.writing).items() if value is not None]
         if named:
             raise ConfigError(
                 f"{named[0]}=: only applies to a task that writes answers", hint="leave it out, or set task=generation"

@@ -131,7 +131,7 @@ class Generation(Task):
 
     def open_dialogues(self, config: RunConfig, open_form: Callable[[str | None], Dialogues]) -> Dialogues | None:
         """Return the chat template, as set or that of the tokenizer."""
-        return open_form(config.generation.chat_template)
+        return open_form(config.writing.chat_template)
 
     def describe_rows(self, facts: DataFacts) -> list[tuple[str, str]]:
         """Return how many answers differ."""
