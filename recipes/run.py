@@ -29,6 +29,9 @@ from textune.errors import ConfigError, DataError, TextuneError, address_shell, 
 from textune.files import read_json, write_text_atomically
 
 HERE = Path(__file__).parent
+sys.path.append(str(HERE.parent))  # of a script, only its own folder is there
+from recipes.answers import ANSWERS, write_answers, write_stand_ins  # noqa: E402
+
 NAMES = tuple(sorted(p.name for p in HERE.iterdir() if (p / "README.md").is_file()))
 QUERY = "q_lin"
 """The one layer that two of the write-ups adapt, by DistilBERT's name for it."""
@@ -58,6 +61,7 @@ STANDS = {
         {"data": "amazon_reviews/train.csv", "test": "amazon_reviews/test.csv"},
         "other Amazon reviews, labelled in the same way: figures do not compare with Amazon Polarity's",
     ),
+    "hub:mteb/banking77": Stand({"data": "banking77/train.csv", "test": "banking77/test.csv"}, "Banking77", same=True),
 }
 
 
@@ -89,16 +93,19 @@ def plan_recipe(
 ) -> Plan:  # fmt: skip
     """Decide where backbone and data come from; raise TextuneError where something named is not there."""
     plan = Plan(file, flags=["--overwrite"] if overwrite else [])
+    writes = file.parent.name in ANSWERS
     if data is not None:
         _take_local(plan, data)
-    elif offline:
+    elif offline and not writes:
         words = _take_embedded(plan, words)
     if backbone is not None:
         plan.words.append(f"backbone={backbone}")
-    elif offline and plan.settings["backbone"] != "minilm":
+    elif offline and plan.settings["backbone"] not in ("minilm", "smollm2-135m"):
         plan.notes.append(f"backbone: the embedded minilm in the place of {plan.settings['backbone']}")
         plan.words.append("backbone=minilm")
     plan.words += words
+    if writes:
+        _take_answers(plan, stand_in=offline and data is None)
     _rename_targets(plan)
     return plan
 
@@ -142,6 +149,24 @@ def _take_embedded(plan: Plan, words: Sequence[str]) -> list[str]:
     return [word for word in words if not word.startswith(obeyed)]
 
 
+def _take_answers(plan: Plan, stand_in: bool) -> None:
+    """Write the prompts and answers of a recipe that tunes a model to write, and take those as its data."""
+    name, settings = plan.file.parent.name, plan.settings
+    answers, folder = ANSWERS[name], Path(settings.get("runs_dir", "runs")) / ".answers"
+    train, test = (folder / f"{name}-{part}.jsonl" for part in ("train", "test"))
+    if stand_in:
+        rows = write_stand_ins(answers, train, test)
+        what = f"{answers.stand_in}: film reviews stand in, so the figures say nothing about this data"
+    else:
+        rows = (
+            write_answers(str(settings["data"]), answers.build, train),
+            write_answers(str(settings["test"]), answers.build, test),
+        )
+        what = f"made of {settings['data']} and {settings['test']}"
+    plan.notes.append(f"prompts and answers: {rows[0]:,} + {rows[1]:,} rows, {what}; see {train}")
+    plan.words += [f"data={train}", f"test={test}"]
+
+
 def _read_sample(setting: str, value: Any, by_rule: int) -> int:
     """Return the number of rows of "500" or "first:500"; by the rule where none is set."""
     if value in (None, "none"):
@@ -179,6 +204,8 @@ def list_files(name: str, original: bool, only: Sequence[str] = ()) -> list[Path
     if name not in NAMES:
         raise ConfigError(f"there is no recipe '{name}'{suggest(name, NAMES)}", hint=f"recipes: {', '.join(NAMES)}")
     form = "original" if original else "better"
+    if original and not any((HERE / name).glob("original*")):
+        raise ConfigError(f"{name} has no --original: it repeats no write-up's settings", hint="leave --original out")
     single = HERE / name / f"{form}.yaml"
     if single.is_file():
         if only:
@@ -211,7 +238,7 @@ def run_one(plan: Plan) -> int:
 
 def _what_to_give(stand: Stand, backbone: str) -> str:
     files = " and ".join(name for key, name in stand.local.items() if key != "test_text")
-    model = "" if backbone == "minilm" else f", --backbone FOLDER with {backbone}"
+    model = "" if backbone in ("minilm", "smollm2-135m") else f", --backbone FOLDER with {backbone}"
     return f"without the hub: --data FOLDER with {files}{model}; or --offline for what comes with the package"
 
 

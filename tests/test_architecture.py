@@ -203,7 +203,7 @@ def test_nothing_names_a_machine_or_an_index() -> None:
     assert not found, "\n".join(found)
 
 
-TASK_NAMES = frozenset({"single_label", "multi_label", "SINGLE", "MULTI"})
+TASK_NAMES = frozenset({"single_label", "multi_label", "generation", "SINGLE", "MULTI", "GENERATION"})
 MAY_COMPARE_TASKS = ("tasks/", "data/roles.py", "data/label_sets.py")
 """Where task names may be compared: label_sets.py has one line, which says whether a cell holds a set of labels."""
 
@@ -219,7 +219,7 @@ def test_only_tasks_ask_which_task_it_is() -> None:
         elif name == "data/label_sets.py":
             assert len(found) <= 1, found
     for path in sorted(SOURCE.rglob("*.j2")):
-        if re.search(r"\b(single_label|multi_label)\b", path.read_text(encoding="utf-8")):
+        if re.search(r"\b(single_label|multi_label|generation)\b", path.read_text(encoding="utf-8")):
             wrong.append(f"{path.relative_to(SOURCE)}: names a task")
     assert not wrong, "\n".join([*wrong, "ask the task instead: give `textune.tasks.Task` a method or a property"])
 
@@ -244,7 +244,9 @@ def find_task_checks(tree: ast.AST) -> Iterator[tuple[int, str]]:
 
 
 NAMES = (ast.Name, ast.Attribute)
-TASK_CLASSES = frozenset({"SingleLabel", "MultiLabel", "MultiLabelEvaluation", "LabelFigures"})
+TASK_CLASSES = frozenset(
+    {"SingleLabel", "MultiLabel", "Generation", "MultiLabelEvaluation", "GenerationEvaluation", "LabelFigures"}
+)
 TASK_CHECKS = """
 a = task == "multi_label", MULTI != task, task in ("single_label", "multi_label"), task in (data.SINGLE,)
 b = {"single_label": 1}[task]

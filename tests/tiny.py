@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib
 import itertools
+import json
 import multiprocessing
 import os
 import signal
@@ -83,6 +84,39 @@ def build_backbone(family: str, folder: Path, seed: int = 0) -> Path:
         tokenizer.backend_tokenizer.normalizer = normalizers.NFC()
     tokenizer.save_pretrained(str(folder))
     return folder
+
+
+CHAT_TEMPLATE = (
+    "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% if m['role'] == 'assistant' %}{{ eos_token }}"
+    "{% endif %}\n{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
+)
+WORDS = ("red", "blue", "green", "cold")
+
+
+def build_causal(folder: Path, family: str = "llama", template: str | None = None, seed: int = 0) -> Path:
+    """Save a random causal model with its output layer and a tokenizer of bytes; return the folder."""
+    import torch
+    import transformers
+
+    torch.manual_seed(seed)
+    settings = {k: v for k, v in FAMILIES[family].items() if k != "num_labels"} | {"eos_token_id": 2}
+    config = transformers.AutoConfig.for_model(family, **settings)
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(str(folder), safe_serialization=True)
+    tokenizer = build_byte_pairs()
+    tokenizer.chat_template = template
+    tokenizer.save_pretrained(str(folder), save_jinja_files=False)
+    return folder
+
+
+def make_prompts(rows: int) -> list[dict[str, str]]:
+    """Return prompts, no two alike, whose answer is told by their first word."""
+    return [{"prompt": f"{WORDS[i % 4]} {i}", "completion": WORDS[(i + 1) % 4]} for i in range(rows)]
+
+
+def write_prompts(path: Path, rows: int = 40) -> Path:
+    """Write prompts and answers as JSON lines."""
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in make_prompts(rows)), encoding="utf-8")
+    return path
 
 
 class Backbones(dict[str, Path]):

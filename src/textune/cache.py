@@ -47,10 +47,16 @@ def prefix_cache_dir() -> Path:
     return cache_dir() / "prefixes"
 
 
+def model_cache_dir() -> Path:
+    """Return the folder of converted models."""
+    return cache_dir() / "models"
+
+
 def list_entries() -> list[CacheEntry]:
-    """Return the tokenized tables and the outputs of frozen layers, least recently used first."""
+    """Return tokenized tables, outputs of frozen layers and converted models, least recently used first."""
     entries = []
-    folders = [folder for folder in (token_cache_dir(), prefix_cache_dir()) if folder.is_dir()]
+    every = (token_cache_dir(), prefix_cache_dir(), model_cache_dir())
+    folders = [folder for folder in every if folder.is_dir()]
     for path in (path for folder in folders for path in folder.iterdir()):
         try:
             size = sum(f.stat().st_size for f in path.iterdir()) if path.is_dir() else path.stat().st_size

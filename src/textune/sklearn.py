@@ -25,6 +25,7 @@ from textune.evaluation import Headline
 from textune.evaluation.intervals import wilson_interval
 from textune.files import confined_path
 from textune.inference.texts import is_missing, is_table, list_texts, take_column
+from textune.tasks import find_task
 
 _OF_PROCESS = ("_folder", "_predictor", "run_folder_")
 _FILES = "_files"
@@ -87,6 +88,8 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             "task": "single_label",
         }
         config = build_config(fixed | settings | {"runs_dir": self._folder.name, "name": "run"})
+        if find_task(config.data.task).writes:
+            raise ConfigError(f"task={config.data.task}: TextClassifier gives labels", hint="use textune.train")
         _refuse_other_labels(config.data.labels or (), values)
         rows = [{"text": text, "label": values[code]} for text, code in zip(texts, codes, strict=True)]
         run = train_only(config, Silent(), {"data": rows})

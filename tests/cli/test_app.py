@@ -200,7 +200,7 @@ def test_cache_is_shown_and_cleaned(
     before = json.loads(call_here(capsys, "cache", "--json")[1])
     assert before["entries"] == 1 and before["bytes"] > 0 and before["folder"] == str(tmp_path / "cache")
     assert json.loads(call_here(capsys, "cache", "--clean", "--json")[1])["freed_bytes"] == before["bytes"]
-    assert "0 tokenized tables" in call_here(capsys, "cache")[1]
+    assert "0 entries" in call_here(capsys, "cache")[1]
 
 
 def test_doctor_tells_versions(capsys: pytest.CaptureFixture[str]) -> None:

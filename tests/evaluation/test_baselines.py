@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from textune.errors import DataError
-from textune.evaluation import baselines, predict_majority, predict_tfidf
+from textune.evaluation import answer_most_frequent, answer_nearest, baselines, predict_majority, predict_tfidf
 
 WORDS = {0: "dull slow awful", 1: "great fun clever", 2: "rain sun wind"}
 
@@ -91,3 +91,22 @@ def test_prediction_in_parts_is_prediction(monkeypatch):
     monkeypatch.setattr(baselines, "_ROWS_AT_ONCE", 7)
     assert predict_tfidf(texts, targets, texts, 2, seed=0) == pytest.approx(whole)
     assert predict_tfidf(texts, targets, [], 2, seed=0).shape == (0, 2)
+
+
+def test_the_most_frequent_answer_is_the_first_of_several() -> None:
+    assert answer_most_frequent(["b", "a", "a", "b"], 2) == ["b", "b"]
+    with pytest.raises(DataError):
+        answer_most_frequent([], 2)
+
+
+def test_the_nearest_prompt_gives_its_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    prompts = ["where is my card", "the card was stolen", "top up by bank transfer", "hello", "hello"]
+    answers = ["card", "stolen", "top-up", "often", "often"]
+    asked = [*prompts, "my card is not here: where", "xyz", "a transfer"]
+    expected = [*answers, "card", "often", "top-up"]  # "often" is what a prompt without a known word gets
+    assert answer_nearest(prompts, answers, asked, seed=0) == expected
+    monkeypatch.setattr(baselines, "_MOST_SIMILARITIES", 7)
+    assert answer_nearest(prompts, answers, asked, seed=0) == expected, "in any block size"
+    assert answer_nearest(["!", "?"], ["a", "b"], ["!"], seed=0) == ["a"], "no words at all"
+    with pytest.raises(DataError):
+        answer_nearest([], [], ["a"], seed=0)

@@ -23,7 +23,9 @@ from tiny import Command, call_textune, train_tiny, write_reviews
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "recipes"
-FILES = sorted(FOLDER.rglob("*.yaml"))
+WRITERS = ("chat-smollm", "titles-smollm")
+"""Recipes that tune a model to write: test_answers.py has what is theirs."""
+FILES = sorted(path for path in FOLDER.rglob("*.yaml") if path.parent.name not in WRITERS)
 SWEEPS = [path for path in FILES if "sweep" in load_settings(path)]
 FAMILIES = {
     "distilbert-base-uncased": "distilbert", "bert-base-uncased": "bert", "bert-base-cased": "bert", "minilm": "bert",
@@ -90,7 +92,7 @@ def test_originals_say_what_the_write_ups_did() -> None:
 def test_every_recipe_has_both_forms_a_page_and_a_name_of_its_own() -> None:
     names = [load_settings(path)["name"] for path in FILES]
     assert len(set(names)) == len(names)
-    for name in recipes.NAMES:
+    for name in (name for name in recipes.NAMES if name not in WRITERS):
         originals, better = (recipes.list_files(name, original) for original in (True, False))
         assert [p.stem for p in originals] == [p.stem for p in better] or len(originals) == len(better) == 1
         page = (FOLDER / name / "README.md").read_text(encoding="utf-8")

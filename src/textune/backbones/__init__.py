@@ -8,11 +8,13 @@ from textune.backbones.loading import (
     resolve_same,
 )
 from textune.backbones.local import recall_local, remember_local
+from textune.backbones.smollm import SMOLLM2
 
 __all__ = [
     "Backbone",
     "EMBEDDED",
     "MINILM",
+    "SMOLLM2",
     "find_embedded",
     "load_classifier",
     "recall_local",

@@ -36,6 +36,7 @@ class Family:
     hidden_layer: the head's layer between the pooled vector and the output layer, and its activation; empty: none.
     pooling_setting: config key with which the model itself switches between first-token and mean pooling.
     quirk: a peculiarity, for the docs.
+    output: modules that turn states into words, for models that write; they are never quantized.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Family:
     hidden_layer: tuple[str, str] = ("", "")
     pooling_setting: str | None = None
     quirk: str = ""
+    output: tuple[str, ...] = ()
     guessed: bool = field(default=False, compare=False)
 
     def find_first_position(self, pad_token_id: int | None) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from textune.backbones.embedded import EMBEDDED, EmbeddedModel, find_embedded
 from textune.backbones.families import Family, families, guess_family
 from textune.backbones.pooling import Pooling, attach_pooling, pooling_settings
 from textune.backbones.quiet import quiet_transformers
+from textune.backbones.smollm import SMOLLM2, GgufModel, open_converted, read_sha256
 from textune.backbones.trust import is_trusted, list_weight_files, looks_like_path, refuse_untrusted
 from textune.errors import ConfigError, ModelError, suggest
 from textune.files import hash_file, read_json
@@ -35,6 +37,7 @@ _TOKENIZER_FILES = (
     *VOCABULARY_FILES,
 )
 _HUB_TIMEOUT_SECONDS = 5
+_NAMES = (*EMBEDDED, SMOLLM2.name)
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,7 @@ class Backbone:
 
 
 def resolve_backbone(name: str, *, trust: str | None = None, sha256: str | None = None) -> Backbone:
-    """Find a backbone by `minilm`, folder or hub id, and check it before any weight is read.
+    """Find a backbone by `minilm`, `smollm2-135m`, folder or hub id, and check it before any weight is read.
 
     sha256: the expected hash of its weights, if a bundle names one.
     Raises ModelError: not found, no network, gated, pickle weights, custom code, unknown family, different weights.
@@ -127,12 +130,14 @@ def resolve_backbone(name: str, *, trust: str | None = None, sha256: str | None 
     trusted = is_trusted(name, trust)
     if (embedded := find_embedded(name)) is not None:
         backbone = _find_embedded(embedded, trusted)
+    elif name == SMOLLM2.name:
+        backbone = _find_converted(SMOLLM2)
     elif looks_like_path(name):
         folder = Path(name).expanduser()
         if not folder.is_dir():
             raise ModelError(
                 f"backbone={name}: no such folder",
-                hint=f"give a model's folder, a hub id, or {', '.join(EMBEDDED)}",
+                hint=f"give a model's folder, a hub id, or {', '.join(_NAMES)}",
             )
         found = Backbone(_local_id(folder), folder, *_check_folder(folder, name, _local_id(folder), trusted))
         backbone = replace(found, local=True, trusted=trusted)
@@ -187,6 +192,17 @@ def _find_embedded(model: EmbeddedModel, trusted: bool) -> Backbone:
     return backbone
 
 
+def _find_converted(model: GgufModel) -> Backbone:
+    """Return a model from the cache of converted ones; it is converted anew where its weights were damaged."""
+    for _ in range(2):
+        folder = open_converted(model)
+        backbone = Backbone(model.name, folder, *_check_folder(folder, model.name, model.name, False), local=True)
+        if backbone.sha256 == read_sha256(model):
+            return backbone
+        shutil.rmtree(folder, ignore_errors=True)
+    raise ModelError(f"{folder}: the converted weights change on disk", hint="check the disk, or set TEXTUNE_CACHE")
+
+
 def _fetch_from_hub(name: str, trusted: bool) -> tuple[Path, str | None]:
     """Return the local snapshot folder of a hub model and its revision; download missing files."""
     import huggingface_hub
@@ -215,7 +231,7 @@ def _fetch_from_hub(name: str, trusted: bool) -> tuple[Path, str | None]:
             hint="check the spelling; for a private model, set HF_TOKEN",
         ) from error
     except errors.HFValidationError as error:
-        raise ModelError(f"backbone={name}: neither a folder nor a hub id{suggest(name, EMBEDDED)}") from error
+        raise ModelError(f"backbone={name}: neither a folder nor a hub id{suggest(name, _NAMES)}") from error
     except Exception as error:  # the hub client does not wrap transport errors
         reason = type(error).__name__
         raise ModelError(
@@ -273,7 +289,7 @@ def load_classifier(
     model_class: str = "AutoModelForSequenceClassification",
     random_weights: Sequence[str] = (),
 ) -> tuple[torch.nn.Module, tuple[str, ...]]:
-    """Load the backbone in fp32 with a new head that has one output per label.
+    """Load the backbone in fp32 with a new head that has one output per label, or without one if there are none.
 
     model_class: of transformers, as the task names it. pooling: how the head reads the tokens; None: the
     architecture's default. random_weights: modules besides the head that the checkpoint may lack.
@@ -285,6 +301,8 @@ def load_classifier(
     from safetensors import SafetensorError
 
     label_names = dict(enumerate(labels))
+    outputs: dict[str, Any] = {"num_labels": len(labels), "id2label": label_names}
+    outputs["label2id"] = {name: i for i, name in label_names.items()}
     defaults = transformers.AutoConfig.for_model(backbone.config["model_type"])  # config.json may omit defaults
     settings: dict[str, Any] = {key: dropout for key in backbone.family.dropouts if hasattr(defaults, key)}
     if pooling is not None:
@@ -293,9 +311,6 @@ def load_classifier(
         with quiet_transformers():
             model, info = getattr(transformers, model_class).from_pretrained(
                 str(backbone.folder),
-                num_labels=len(labels),
-                id2label=label_names,
-                label2id={name: i for i, name in label_names.items()},
                 dtype=torch.float32,
                 attn_implementation=backbone.family.attention or "sdpa",
                 local_files_only=True,
@@ -303,6 +318,7 @@ def load_classifier(
                 use_safetensors=None if backbone.trusted else True,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,
+                **(outputs if labels else {}),
                 **settings,
                 **(load_kwargs or {}),
             )
@@ -311,7 +327,8 @@ def load_classifier(
     names = [name for name, _ in model.named_parameters()]
     check_loaded(backbone.id, backbone.family, info, names, random_weights)
     model.config.pad_token_id = backbone.pad_token_id
-    model.config.problem_type = "single_label_classification"
+    if labels:
+        model.config.problem_type = "single_label_classification"
     if pooling is not None:
         attach_pooling(model, backbone.family, pooling)
     # a head in the checkpoint has other classes: parameters of mismatched size are reinitialized, too

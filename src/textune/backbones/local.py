@@ -10,6 +10,7 @@ from typing import Any
 
 from textune import cache
 from textune.backbones.loading import Backbone
+from textune.backbones.smollm import SMOLLM2
 
 _FOLDERS = "backbones.json"
 _MOST_FOLDERS = 8
@@ -17,7 +18,7 @@ _MOST_FOLDERS = 8
 
 def remember_local(backbone: Backbone) -> None:
     """Store the folder of a local backbone, if the cache can be written."""
-    if not backbone.local:
+    if not backbone.local or backbone.sha256 == SMOLLM2.sha256:
         return
     folder = str(backbone.folder.resolve())
 
@@ -30,7 +31,9 @@ def remember_local(backbone: Backbone) -> None:
 
 
 def recall_local(sha256: str) -> str | None:
-    """Return a stored folder of a local backbone that still exists, or None."""
+    """Return a stored folder of a local backbone that still exists, or None; a packaged model's name is known."""
+    if sha256 == SMOLLM2.sha256:
+        return SMOLLM2.name
     folders = _parse(cache.read_facts(_FOLDERS)).get(sha256, ())
     return next((folder for folder in folders if (Path(folder) / "config.json").is_file()), None)
 

@@ -189,6 +189,7 @@ OPTIONAL: Mapping[str, Check] = {
     "imported": _MAPPING,
     "exported": (_is_exported, f"empty, or an object whose form is {' or '.join(EXPORTED_FORMS)}"),
     "fixes": _MAPPING,
+    "writing": _MAPPING,
     "metrics": _MAPPING,
     "test_reads": _COUNT,
 }

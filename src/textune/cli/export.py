@@ -71,6 +71,11 @@ def _print_merged(exported: Exported, manifest: Manifest, json_output: bool) -> 
     paired = manifest.columns.text_pair is not None
     text = '{"text": "a text", "text_pair": "a second text"}' if paired else f'"{TEXT}"'
     place = json.dumps(str(exported.folder), ensure_ascii=False)
+    if manifest.writing:
+        from textune.report.writer_snippets import reload_merged_writer
+
+        typer.echo("\n".join(f"  {line}" for line in reload_merged_writer(manifest, str(exported.folder)).splitlines()))
+        return
     typer.echo(
         "  from transformers import pipeline\n"
         f'  pipeline("text-classification", {place}, truncation=True{top_k})({text})'

@@ -102,13 +102,13 @@ def print_run(run: Run, trust: str | None = None) -> None:
     from textune.tasks import task_of
 
     names = task_of(run.manifest).model_names
-    rows = []
+    rows, total = [], run.metrics["models"]["tuned"]["rows"]
     for key, model in run.metrics["models"].items():
         seconds = model["seconds"]
         evaluation = _read(model)
         rows.append(
             (
-                names[key],
+                names[key] if evaluation.rows == total else f"{names[key]} ({evaluation.rows} of these rows)",
                 percent(evaluation.headline.value),
                 _show_interval(evaluation.headline),
                 *(percent(figure.value) for figure in evaluation.further),
@@ -117,7 +117,7 @@ def print_run(run: Run, trust: str | None = None) -> None:
         )
     typer.echo()
     header = (
-        f"on {run.metrics['models']['tuned']['rows']:,} {run.metrics['split']} rows",
+        f"on {total:,} {run.metrics['split']} rows",
         evaluation.headline.name,
         "95% interval",
         *(figure.name for figure in evaluation.further),

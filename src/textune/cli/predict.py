@@ -48,10 +48,14 @@ def predict(
     ),
     exact: bool = typer.Option(False, "--exact", help="Do not escape cells that a spreadsheet would run as formulas."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace the output file."),
+    zero_shot: str | None = typer.Option(
+        None, "--zero-shot", metavar="LABELS", help="Choose among labels without tuning: RUN is a causal model."
+    ),
+    template: str | None = typer.Option(None, "--template", help="Prompt of --zero-shot, with {text} and {labels}."),
     device: str = typer.Option("auto", "--device", help=DEVICE_HELP),
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
-    """Classify texts, a file, standard input or typed texts."""
+    """Classify texts, or answer prompts: given ones, a file, standard input or typed texts."""
     from textune.config import build_config, known_settings
     from textune.errors import ConfigError
 
@@ -61,27 +65,41 @@ def predict(
         raise ConfigError("no run: name its folder", hint="textune runs lists the runs in runs/")
     from textune.bundle import find_run
 
-    folder = find_run(run)
-    words, texts = sort_words(what or [], known_settings(), folder)
+    if zero_shot is None and template is not None:
+        raise ConfigError("--template only applies with --zero-shot", hint="leave it out")
+    folder = find_run(run) if zero_shot is None else Path(run)
+    words, texts = sort_words(
+        what or [], known_settings(), folder, used=_USED if zero_shot is None else _USED_ZERO_SHOT
+    )
     config = build_config(gather_settings(words))
     file = find_file([*texts, *([] if table is None else [table])], literal=text or [])
     texts += text or []
     if file is None and output is not None:
         raise ConfigError("--output only applies to a file of texts", hint="leave it out, or name a FILE")
     target = None if file is None else _choose_output(file, output, overwrite)
+    if zero_shot is not None and not (abstain is None and sets is None):
+        raise ConfigError("--abstain and --sets need a tuned run, not --zero-shot", hint="leave them out")
     choices = _read_choices(folder, abstain, sets)  # refused before the model is loaded
-    from textune.engine.session import begin_session
-
-    begin_session(folder)
-    from textune.inference import Predictor
-
-    predictor = Predictor.load(
-        folder,
-        backbone=config.model.backbone,
-        device=device,
-        precision=config.training.precision,
-        trust=config.model.trust,
+    predictor = (
+        _load(folder, config, device)
+        if zero_shot is None
+        else _open_zero_shot(run, zero_shot, template, config, device)
     )
+    if predictor.generator is not None:
+        if probabilities:
+            raise ConfigError("--probabilities: this model writes answers and knows no classes", hint="leave it out")
+        from textune.cli import write
+
+        write.set_sampling(predictor.generator, config, words)
+        if file is not None and target is not None:
+            write.write_file(predictor, file, target, config, exact, json_output)
+        elif texts and texts != ["-"]:
+            write.write_answers(predictor, texts, json_output)
+        elif not texts and sys.stdin.isatty():
+            write.converse(predictor)
+        else:
+            write.answer_lines(predictor, json_output)
+        return
     if file is not None and target is not None:
         from textune.inference.files import FileForm
 
@@ -108,13 +126,56 @@ def _read_choices(folder: Path, abstain: str | None, sets: str | None) -> Choice
     return read_choices(task_of(read_manifest(folder, verify=False)), below, coverage)
 
 
+def _load(folder: Path, config: RunConfig, device: str) -> Predictor:
+    """Load a run."""
+    from textune.engine.session import begin_session
+
+    begin_session(folder)
+    from textune.inference import Predictor
+
+    return Predictor.load(
+        folder,
+        backbone=config.model.backbone,
+        device=device,
+        precision=config.training.precision,
+        trust=config.model.trust,
+    )
+
+
+def _open_zero_shot(name: str, labels: str, template: str | None, config: RunConfig, device: str) -> Predictor:
+    """Load a causal model that chooses among labels."""
+    from textune.errors import ConfigError
+    from textune.inference.zero_shot import ZeroShot
+    from textune.tokens.choices import DEFAULT_TEMPLATE, read_labels
+
+    if config.model.backbone is not None:
+        raise ConfigError(
+            f"backbone={config.model.backbone}: with --zero-shot, RUN names the model", hint="leave it out"
+        )
+    return ZeroShot.open(
+        name,
+        read_labels(labels),
+        template=DEFAULT_TEMPLATE if template is None else template,
+        max_length=config.tokens.max_length,
+        device=device,
+        precision=config.training.precision,
+        trust=config.model.trust,
+    )
+
+
 _USED = ("backbone", "precision", "trust", "text", "text_pair", "encoding", "delimiter")
+_USED += ("prompt", "max_new_tokens", "temperature", "top_p", "seed")  # of models that write
 """The settings that mean something to a prediction."""
+_USED_ZERO_SHOT = (*_USED, "max_length")
 _SETTING = re.compile(r"([A-Za-z_][A-Za-z_.-]*)=")
 
 
 def sort_words(
-    what: list[str], known: Collection[str], run: Path, command: str = "predict"
+    what: list[str],
+    known: Collection[str],
+    run: Path,
+    command: str = "predict",
+    used: Collection[str] = _USED,
 ) -> tuple[list[str], list[str]]:
     """Return settings and texts; what comes after -- is text. Raises ConfigError for what may be meant as a setting."""
     from textune.errors import ConfigError, show_command, suggest
@@ -126,7 +187,7 @@ def sort_words(
         found = None if place >= len(what) - literal else _SETTING.match(word)
         key = found[1].replace("-", "_") if found else ""
         as_text = f"if it is a text, put -- before it: {show_command(command, run, '--', word)}"
-        if key in _USED:
+        if key in used:
             words.append(word)
         elif key in known:
             raise ConfigError(f"{key}=: is not a setting of {command}", hint=as_text)

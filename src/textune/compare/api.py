@@ -12,12 +12,14 @@ from textune.compare.comparison import compare_runs
 from textune.compare.missing import list_configs, train_missing
 from textune.config import build_config
 from textune.config.values import coerce_value
+from textune.data import choose_task
 from textune.errors import ConfigError, in_shell
 from textune.files import hold_place
 from textune.methods.requested import split_list, take_methods
 from textune.progress import Progress, open_progress
 from textune.report.comparison import Comparison
 from textune.report.comparison_page import check_output, write_comparison
+from textune.tasks import find_task
 from textune.version import __version__
 
 
@@ -70,6 +72,13 @@ def train_runs(settings: Mapping[str, Any], progress: Progress) -> list[Path]:
     Raises ConfigError where they ask for one run only.
     """
     settings = dict(settings)
+    asked = build_config({k: settings[k] for k in ("task", "prompt", "completion", "messages") if k in settings})
+    task = choose_task(asked.data, asked.writing)
+    if task is not None and find_task(task).writes:
+        raise ConfigError(
+            f"compare does not train models of task={task} yet",
+            hint="train them one by one: each report compares with the base model",
+        )
     methods: list[str | None] = [*take_methods(settings)]
     configured = build_config({k: v for k, v in settings.items() if k in ("method", "backbone")})
     methods = methods or [configured.method.name]

@@ -8,6 +8,7 @@ from textune.config.schema import (
     RunConfig,
     TokenConfig,
     TrainingConfig,
+    WritingConfig,
     build_config,
     known_settings,
     option,
@@ -26,6 +27,7 @@ from textune.config.values import parse_labels
 
 __all__ = [
     "DataConfig",
+    "WritingConfig",
     "LongText",
     "ModelConfig",
     "POOLINGS",

@@ -34,12 +34,15 @@ class TaskDefaults:
 
     metric: the validation score that ranks checkpoints; metric_reason: for the log, where it is worth a line.
     no_contrast: why contrastive steps make no sense, or nothing. solves_head: whether a new head can be solved.
+    most_epochs: that the rule gives. most_tokens: of one pass, where its output takes more memory than its layers.
     """
 
     metric: str = "accuracy"
     metric_reason: str = ""
     no_contrast: str = ""
     solves_head: bool = True
+    most_epochs: int = MAX_EPOCHS
+    most_tokens: int | None = None
 
 
 @dataclass(frozen=True)
@@ -172,7 +175,7 @@ def choose_training(
     assert training.batch_size is not None
     refine = probe and few and many
     epochs = (choose_short_epochs if refine else choose_epochs)(rows, classes, training.batch_size)
-    decide("epochs", epochs, f"{rows:,} rows, {classes} classes")
+    decide("epochs", min(epochs, task.most_epochs), f"{rows:,} rows, {classes} classes")
     decide("learning_rate", method_rate, "the method's default")
     assert training.learning_rate is not None
     if probe:
@@ -183,6 +186,8 @@ def choose_training(
     else:
         decide("head_learning_rate", head_rate, "the method's default for the head")
     decide("dropout", 0.0, "few trained parameters and few epochs")
+    if task.most_tokens is not None:
+        decide("max_tokens", task.most_tokens, "logits over the whole vocabulary take memory")
     if task.metric_reason:
         decide("metric", task.metric, task.metric_reason)
     training = replace(training, metric=training.metric or task.metric)

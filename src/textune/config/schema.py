@@ -30,7 +30,7 @@ def option(
 
 HEAD_INITS = ("probe", "random")
 POOLINGS = ("first", "mean")
-TASKS = ["single_label", "multi_label"]
+TASKS = ["single_label", "multi_label", "generation"]
 """What task= takes. `textune.tasks` has them by these names, and adds the name of each task registered there."""
 
 
@@ -45,7 +45,7 @@ class DataConfig:
     text_pair: str | None = option(None, "second text column of a sentence pair; default: none")
     task: str | None = option(
         None,
-        "one label per text, or any number; default: detected from the labels",
+        "one label per text, any number, or an answer to write (generation); default: detected from the labels",
         choices=TASKS,
     )
     label: tuple[str, ...] | None = option(
@@ -212,6 +212,36 @@ class TrainingConfig:
 
 
 @dataclass(frozen=True)
+class WritingConfig:
+    """Settings of models that write their answers (task=generation); None: by rule, as with every other task."""
+
+    prompt: str | None = option(None, "column of prompts (task=generation); default: detected")
+    completion: str | None = option(None, "column of answers to learn (task=generation); default: detected")
+    messages: str | None = option(
+        None, "column of chats, lists of {role, content} (task=generation); default: detected"
+    )
+    chat_template: str | None = option(
+        None,
+        "chat template: a file, or Jinja text; plain: none, prompt and answer as they are; default: the tokenizer's",
+    )
+    max_new_tokens: int | None = option(
+        None, "most tokens of a written answer; default: the longest training answer and some more", low=1, high=100_000
+    )
+    temperature: float | None = option(
+        None, "temperature of sampled answers; default: 0, the most likely token each time", low=0, high=100
+    )
+    top_p: float | None = option(
+        None, "sample from the most likely tokens that have this share of the probability", low=0.001, high=1
+    )
+    answer_rows: int | None = option(
+        None,
+        "evaluation rows for which answers are written; the loss is over all rows; default: 100",
+        low=1,
+        high=10**9,
+    )
+
+
+@dataclass(frozen=True)
 class MethodConfig:
     """The tuning method's name and options, unchecked until `textune.methods.resolve`. name: None if open."""
 
@@ -228,6 +258,7 @@ class RunConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     method: MethodConfig = field(default_factory=MethodConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    writing: WritingConfig = field(default_factory=WritingConfig)
     name: str | None = None
     runs_dir: str = "runs"
 
@@ -239,8 +270,10 @@ class RunConfig:
     def to_dict(self) -> dict[str, Any]:
         """Return flat settings for `build_config` and YAML."""
         flat: dict[str, Any] = {}
-        for group in _GROUPS:
+        for group in (name for name in _GROUPS if name != "writing"):
             flat |= {f.name: getattr(getattr(self, group), f.name) for f in _fields_of(group)}
+        written = {f.name: getattr(self.writing, f.name) for f in dataclasses.fields(WritingConfig)}
+        flat |= {key: value for key, value in written.items() if value is not None}
         named = {} if self.method.name is None else {"name": self.method.name}
         flat["method"] = {**named, **self.method.options} or None
         flat |= {"name": self.name, "runs_dir": self.runs_dir}
@@ -260,6 +293,7 @@ _GROUPS: dict[str, type] = {
     "tokens": TokenConfig,
     "model": ModelConfig,
     "training": TrainingConfig,
+    "writing": WritingConfig,
 }
 _TOP_LEVEL = ("name", "runs_dir")
 NEVER_STORED = ("trust",)

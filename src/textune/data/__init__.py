@@ -22,6 +22,7 @@ from textune.data.checks import (
     inspect_examples,
 )
 from textune.data.columns import Columns, Leak, choose_columns, find_leaks
+from textune.data.dialogues import Message, check_messages, format_messages, read_prompt
 from textune.data.examples import Examples, build_examples, sample_examples
 from textune.data.kept import KeptRows, find_types, refuse_bytes, stream_kept
 from textune.data.label_sets import (
@@ -32,7 +33,7 @@ from textune.data.label_sets import (
     refuse_part_of_columns,
 )
 from textune.data.labels import Labels, build_labels
-from textune.data.roles import NamedColumns, build_labelled, reuse_columns
+from textune.data.roles import NamedColumns, build_labelled, build_rows, choose_task, find_columns, reuse_columns
 from textune.data.row_hashes import HashedRows, compute_probe, hash_rows, list_keys, match_rows
 from textune.data.source import Location, ReadOptions, list_readable, read_table, stream_tables
 from textune.data.spelling import describe_hidden, describe_near, describe_twins, find_label_twins
@@ -50,6 +51,7 @@ __all__ = [
     "Labels",
     "Leak",
     "Location",
+    "Message",
     "NamedColumns",
     "OddScript",
     "Overlap",
@@ -59,18 +61,23 @@ __all__ = [
     "build_examples",
     "build_labelled",
     "build_labels",
+    "build_rows",
     "build_table",
+    "check_messages",
     "choose_columns",
     "choose_form",
+    "choose_task",
     "compute_probe",
     "count_shared_groups",
     "describe_hidden",
     "describe_near",
     "describe_twins",
+    "find_columns",
     "find_label_twins",
     "find_leaks",
     "find_overlap",
     "find_types",
+    "format_messages",
     "hash_rows",
     "inspect_examples",
     "join_set",
@@ -78,6 +85,7 @@ __all__ = [
     "list_readable",
     "match_label_columns",
     "match_rows",
+    "read_prompt",
     "read_table",
     "refuse_bytes",
     "refuse_part_of_columns",

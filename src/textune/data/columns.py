@@ -74,6 +74,11 @@ class Columns:
         """The label column or columns."""
         return (self.label,) if self.label is not None else self.indicators
 
+    @property
+    def chat(self) -> bool:
+        """Whether one column holds whole chats, text and label at once."""
+        return self.text == (self.label,)
+
 
 @dataclass(frozen=True)
 class Leak:

@@ -33,7 +33,8 @@ class LabelForm:
 
     column_labels: with "columns", the label of each column if it is not the column's name. task: what the rows are
     labelled for: the task that was set, else the first that reads such labels. warning: why the labels may be written
-    in another way than they are read.
+    in another way than they are read. free: labels are free text, which no split is stratified by; rows with the same
+    text stay in one part instead.
     """
 
     form: str = "one"
@@ -42,6 +43,7 @@ class LabelForm:
     column_labels: tuple[str, ...] = ()
     task: str = SINGLE
     warning: str = ""
+    free: bool = False
 
     @property
     def sets(self) -> bool:

@@ -6,11 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from textune.config import DataConfig, WritingConfig
 from textune.data.columns import Columns, choose_columns
+from textune.data.dialogues import build_dialogues, choose_dialogue_columns
 from textune.data.examples import Examples, build_examples
 from textune.data.label_sets import LabelForm, choose_form, match_label_columns, refuse_part_of_columns
 from textune.data.table import Table
 from textune.errors import DataError
+
+GENERATION = "generation"
 
 
 class _TrainedColumns(Protocol):
@@ -41,8 +45,65 @@ class NamedColumns:
     text: Sequence[str] | None = None
     text_pair: str | None = None
     label: Sequence[str] | None = None
+    writing: WritingConfig = WritingConfig()
     label_setting: str | None = "label"
     guess: bool = True
+
+
+def choose_task(data: DataConfig, writing: WritingConfig) -> str | None:
+    """Return the task as set, or that which the named columns are for; None: to be detected from the labels."""
+    named = (writing.prompt, writing.completion, writing.messages)
+    return GENERATION if data.task is None and any(named) else data.task
+
+
+def find_columns(table: Table, data: DataConfig, writing: WritingConfig) -> Columns:
+    """Return the columns of a training table: those named, else found. Raises DataError."""
+    if choose_task(data, writing) == GENERATION:
+        text, label = (names[0] if names else None for names in (data.text, data.label))
+        return choose_dialogue_columns(
+            table,
+            prompt=writing.prompt or text,
+            completion=writing.completion or label,
+            messages=writing.messages,
+            group=data.group,
+        )
+    return choose_columns(
+        table,
+        text=data.text,
+        text_pair=data.text_pair,
+        label=data.label,
+        group=data.group,
+        joiner=data.joiner,
+    )
+
+
+def build_rows(
+    table: Table, columns: Columns, task: str | None, separator: str, known_labels: Sequence[str] = ()
+) -> tuple[Examples, LabelForm]:
+    """Return the labelled rows, and how the table writes its labels. known_labels: as for `build_labelled`."""
+    if task == GENERATION:
+        form = LabelForm("one", separator, task=GENERATION, free=True)
+        return build_dialogues(table, columns, form), form
+    form = choose_form(table, columns, task, separator)
+    return build_examples(table, columns, form, known_labels), form
+
+
+def _reuse_dialogue_columns(table: Table, trained: _TrainedColumns, named: NamedColumns) -> Columns:
+    """Return the columns of prompts and completions in another table."""
+    wanted, group = named.writing, _keep_existing((trained.group,) if trained.group else (), table)
+    prompt = wanted.prompt or (named.text[0] if named.text else None)
+    completion = wanted.completion or (named.label[0] if named.label else None)
+    if not any((prompt, completion, wanted.messages)):
+        kept = _keep_existing((*trained.text, trained.label or trained.text[0]), table)
+        if kept is not None:
+            return Columns(trained.text, None, trained.label, group[0] if group else None, " ", ())
+        if not named.guess:
+            _require(table, trained.text, "prompt", "prompt")
+            _require(table, (trained.label,) if trained.label else (), "completion", "completion")
+    else:
+        prompt = prompt or (trained.text[0] if wanted.messages is None else None)
+        completion = completion or (trained.label if wanted.messages is None else None)
+    return choose_dialogue_columns(table, prompt=prompt, completion=completion, messages=wanted.messages)
 
 
 def reuse_columns(table: Table, trained: _TrainedColumns, named: NamedColumns, *, need_label: bool = True) -> Columns:
@@ -92,6 +153,10 @@ def build_labelled(
     task: of training. separator: stands between the labels of one cell. known_labels: of training; a label that prints
     like one of them is read as it. Raises DataError.
     """
+    if task == GENERATION:
+        columns = _reuse_dialogue_columns(table, trained, named)
+        examples, form = build_rows(table, columns, task, separator)
+        return examples, columns, form
     setting = named.label_setting
     if named.label is None:
         hint = (

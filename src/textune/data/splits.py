@@ -48,6 +48,7 @@ def split_examples(
     number_of = {name: number for number, name in enumerate(names)}
     classes = np.fromiter((number_of[stratum] for stratum in strata), dtype=np.int64, count=len(strata))
     rng = np.random.default_rng([seed, _SPLIT_STREAM])
+    grouped = grouped or examples.form.free
     if grouped:
         part = _assign_groups(_group_numbers(examples), classes, fractions, rng)
     else:
@@ -68,7 +69,7 @@ def split_folds(examples: Examples, folds: int, seed: int, *, grouped: bool = Fa
     strata = _strata(examples)
     classes = np.unique(np.asarray(strata, dtype=object).astype(str), return_inverse=True)[1]
     rng = np.random.default_rng([seed, _SPLIT_STREAM])
-    if grouped:
+    if grouped or examples.form.free:
         fold = _assign_groups(_group_numbers(examples), classes, np.full(folds, 1 / folds), rng, alike=True)
     else:
         shuffled = rng.permutation(len(classes))
@@ -82,7 +83,7 @@ def split_folds(examples: Examples, folds: int, seed: int, *, grouped: bool = Fa
 
 def _strata(examples: Examples) -> list[str]:
     """Return the stratum of each row: its label, or the rarest of its labels, which a split misses most easily."""
-    sets = examples.label_sets()
+    sets = [] if examples.form.free else examples.label_sets()
     counts = Counter(label for labels in sets for label in labels)
     return [min(labels, key=lambda v: (counts[v], v), default="") for labels in sets] or [""] * len(examples)
 
@@ -126,13 +127,36 @@ def _apportion(ideal: Array, free: Array, total: int, rng: np.random.Generator) 
 
 
 def _group_numbers(examples: Examples) -> Array:
-    """Return the group number of each row; a row without a group is its own group."""
+    """Return the group number of each row; a row without a group is its own group.
+
+    Where labels are free text, rows with the same text are in one group, and so are groups that share a text.
+    """
     groups = examples.groups()
+    if examples.form.free:
+        return _join_groups([text.casefold().split() for text in examples.texts()], groups)
     if groups is None:
         raise DataError(f"{examples.name}: no group column was read", hint="set group= to the column")
     numbers: dict[object, int] = {}
     keys = (group if group is not None else (row,) for row, group in enumerate(groups))
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
+
+
+def _join_groups(texts: list[list[str]], groups: list[str | None] | None) -> Array:
+    """Return the number of each row's group: rows with an equal text or an equal group are connected."""
+    parent = list(range(len(texts)))
+
+    def find(row: int) -> int:
+        while parent[row] != row:
+            parent[row] = parent[parent[row]]
+            row = parent[row]
+        return row
+
+    first: dict[object, int] = {}
+    for row, words in enumerate(texts):
+        group = None if groups is None else groups[row]
+        for key in (tuple(words), *(() if group is None else (group,))):
+            parent[find(row)] = find(first.setdefault(key, row))
+    return np.unique([find(row) for row in range(len(texts))], return_inverse=True)[1].astype(np.int64)
 
 
 def _assign_groups(
@@ -186,6 +210,8 @@ def _refuse_empty(part: Array, fractions: Array, rows: int, grouped: bool, spare
 
 
 def _notes(examples: Examples, names: list[str], classes: Array, part: Array, fractions: Array) -> list[str]:
+    if examples.form.free:
+        return []
     if examples.form.sets:
         return _notes_on_sets(examples, part, fractions)
     counts = np.bincount(classes, minlength=len(names))

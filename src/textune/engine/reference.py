@@ -64,12 +64,14 @@ class ReferenceEngine(torch.nn.Module):
 
     def _run(self, batch: Batch) -> torch.Tensor:
         """Return the logits of every window: float32 [windows, classes]."""
-        inputs = {
+        inputs: dict[str, Any] = {
             "input_ids": self._tensor(batch.input_ids),
             "attention_mask": self._tensor(batch.attention_mask),
         }
         if batch.token_type_ids is not None:
             inputs["token_type_ids"] = self._tensor(batch.token_type_ids)
+        if batch.columns is not None:
+            inputs |= {"logits_to_keep": self._tensor(batch.columns), "use_cache": False}
         if self.device.type == "cpu":
             form = "eager" if batch.input_ids.shape[1] <= _LONGEST_FOR_PLAIN_ATTENTION else "sdpa"
             for config in self._configs:
@@ -77,6 +79,26 @@ class ReferenceEngine(torch.nn.Module):
         with self._autocast():
             logits: torch.Tensor = self.model(**inputs).logits
         return logits.float()
+
+    def write(self, ids: Any, mask: Any, options: Mapping[str, Any], streamer: Any = None) -> Any:
+        """Return the tokens that continue prompts padded on the left: int64 [prompts, tokens].
+
+        options: of transformers' GenerationConfig.
+        """
+        import transformers
+
+        for config in self._configs:
+            config._attn_implementation = "sdpa"
+        settings = transformers.GenerationConfig(**options)
+        model: Any = self.model
+        with torch.inference_mode(), self._autocast():
+            written = model.eval().generate(
+                input_ids=self._tensor(ids),
+                attention_mask=self._tensor(mask),
+                generation_config=settings,
+                streamer=streamer,
+            )
+        return written[:, ids.shape[1] :].cpu().numpy()
 
     def adopt(self, probes: Mapping[str, Any]) -> None:
         """Do nothing: the form of attention depends on the length of each batch."""
@@ -103,7 +125,7 @@ class ReferenceEngine(torch.nn.Module):
     def _set_dtypes(self, family: Family) -> None:
         for name, module in self.model.named_modules():
             if any(name == head or name.endswith(f".{head}") for head in family.head_modules):
-                self._restore.append(_run_in_fp32(module))
+                self._restore.append(run_in_fp32(module))
             elif name.endswith(tuple(f".{rounded}" for rounded in family.rounded_modules)):
                 self._restore.append(_round_output(module))
 
@@ -122,7 +144,7 @@ def _find_switchable_configs(model: torch.nn.Module) -> list[Any]:
     return [c for c in configs.values() if getattr(c, "_attn_implementation", None) == "sdpa"]
 
 
-def _run_in_fp32(module: torch.nn.Module) -> Callable[[], None]:
+def run_in_fp32(module: torch.nn.Module) -> Callable[[], None]:
     """Make a module compute in fp32 inside an autocast region; return a function that undoes it."""
     original = module.forward
 

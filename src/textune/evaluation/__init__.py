@@ -1,6 +1,8 @@
 """Metrics, thresholds, intervals, baselines and errors from arrays of probabilities. No torch."""
 
 from textune.evaluation.baselines import (
+    answer_most_frequent,
+    answer_nearest,
     best_constant_f1,
     predict_majority,
     predict_prevalence,
@@ -14,6 +16,14 @@ from textune.evaluation.errors import (
     count_confusions,
     find_confident_errors,
     find_confident_set_errors,
+)
+from textune.evaluation.generation import (
+    GenerationEvaluation,
+    evaluate_generation,
+    measure_difference,
+    measure_perplexity,
+    normalise_answer,
+    rouge_l,
 )
 from textune.evaluation.intervals import Difference, Interval
 from textune.evaluation.metrics import Averages, ClassFigures, Evaluation, Headline, evaluate
@@ -63,6 +73,7 @@ __all__ = [
     "Curve",
     "Difference",
     "Evaluation",
+    "GenerationEvaluation",
     "Headline",
     "Interval",
     "LabelFigures",
@@ -75,6 +86,8 @@ __all__ = [
     "SeenRows",
     "add_before",
     "adjust_holm",
+    "answer_most_frequent",
+    "answer_nearest",
     "apply_mcnemar",
     "best_constant_f1",
     "compare_pair",
@@ -84,6 +97,7 @@ __all__ = [
     "estimate_interval",
     "estimate_macro_f1",
     "evaluate",
+    "evaluate_generation",
     "evaluate_multi_label",
     "explain_not_learning",
     "explain_not_learning_labels",
@@ -92,14 +106,18 @@ __all__ = [
     "find_confident_set_errors",
     "matthews_correlation",
     "measure_calibration",
+    "measure_difference",
+    "measure_perplexity",
     "measure_probabilities",
     "measure_ranking",
+    "normalise_answer",
     "paired_difference",
     "paired_f1_difference",
     "predict_majority",
     "predict_prevalence",
     "predict_tfidf",
     "predict_tfidf_sets",
+    "rouge_l",
     "sigmoid",
     "softmax",
     "tune_thresholds",

@@ -1,9 +1,13 @@
-"""Baselines for the tuned model: the majority class, and TF-IDF with logistic regression."""
+"""Baselines for the tuned model: the majority class, and TF-IDF with logistic regression.
+
+For generated answers: the most frequent training answer, and that of the nearest training prompt.
+"""
 
 from __future__ import annotations
 
 import re
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any
@@ -26,6 +30,7 @@ _MOST_WEIGHTS = 4_000_000
 _ROWS_AT_ONCE = 10_000
 _MOST_DECISIONS = 2_000_000
 _FEWEST_ROWS = 2_000
+_MOST_SIMILARITIES = 4_000_000
 
 _LONGEST_MEAN_WORD = 12
 """Letters; a longer mean means a script without spaces, for which character n-grams work better."""
@@ -138,6 +143,41 @@ def predict_tfidf_sets(
         for label, model in models.items():
             probabilities[part, label] = model.predict_proba(part_features)[:, 1]
     return probabilities
+
+
+def answer_most_frequent(train_answers: Sequence[str], rows: int) -> list[str]:
+    """Return the most frequent training answer for every row; of several, the one that comes first.
+
+    Raises DataError without training answers.
+    """
+    if not train_answers:
+        raise DataError("the baseline of the most frequent answer needs training rows")
+    return [Counter(train_answers).most_common(1)[0][0]] * rows
+
+
+def answer_nearest(
+    train_prompts: Sequence[str], train_answers: Sequence[str], prompts: Sequence[str], seed: int
+) -> list[str]:
+    """Return the answer of the nearest training prompt for each prompt, by the cosine of their TF-IDF.
+
+    Large data is bounded as in `predict_tfidf`. A prompt that shares no word with a training prompt gets the most
+    frequent answer; of prompts equally near, the first counts. Raises DataError without training rows.
+    """
+    answers = answer_most_frequent(train_answers, len(prompts))
+    sample = _sample_rows(train_prompts, np.zeros(len(train_prompts), np.int64), seed)
+    vectorizer = _build_vectorizer([train_prompts[row] for row in sample[:200]], 1)
+    try:
+        known = vectorizer.fit_transform(train_prompts[row][:_LONGEST_TEXT] for row in sample)
+    except ValueError:  # scikit-learn's "empty vocabulary": no prompt contains a word
+        return answers
+    block = max(1, _MOST_SIMILARITIES // len(sample))
+    for start in range(0, len(prompts), block):
+        asked = vectorizer.transform(prompt[:_LONGEST_TEXT] for prompt in prompts[start : start + block])
+        similarities = (asked @ known.T).toarray()
+        for row, nearest in enumerate(similarities.argmax(axis=1)):
+            if similarities[row, nearest] > 0:
+                answers[start + row] = train_answers[sample[nearest]]
+    return answers
 
 
 def _sample_rows(texts: Sequence[str], targets: Ints, seed: int) -> Ints:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textune.bundle import EXPORTED_FORMS, AnyRun, find_run, read_manifest
-from textune.errors import ConfigError, flag, suggest
+from textune.errors import BundleError, ConfigError, flag, suggest
 from textune.files import hold_place
 from textune.progress import Progress, open_progress
 
@@ -93,6 +93,11 @@ def export_run(
     target = _default_target(run, request.form) if output is None else Path(output)
     progress = progress or open_progress()
     check_output(target, overwrite)
+    if request.form != MERGED and read_manifest(run, verify=False).writing:
+        raise BundleError(
+            f"{run}: a model that writes cannot be exported to ONNX: each token would read the whole text again",
+            hint=f"use {flag('to', MERGED)}, which transformers and other servers load",
+        )
     with hold_place(target):
         if request.form == MERGED:
             return _export_merged(run, target, request, overwrite, progress)

@@ -20,6 +20,7 @@ from textune.config import TRUNCATE, build_config, load_settings, write_settings
 from textune.engine.same_logits import PROBES, pair_probes, require_same
 from textune.errors import BundleError, ModelError
 from textune.export.marker import MARKER, check_output, is_space, read_marker, write_marker
+from textune.export.merged_writer import write_merged_writer
 from textune.export.readme import README, write_merged_readme
 from textune.files import confined_path, hash_file, write_folder
 from textune.inference import Predictor
@@ -48,6 +49,8 @@ def export_merged(
     refuse_exported(run, manifest)
     refuse_unmergeable(run, manifest)
     predictor = Predictor.load(run, backbone=backbone, device="cpu", precision="fp32", trust=trust, merge=True)
+    if predictor.generator is not None:
+        return write_merged_writer(Path(run), output, predictor)
     predictor.manifest = dataclasses.replace(predictor.manifest, long_text=TRUNCATE)
     expected = predictor.predict_logits(PROBES, _second(predictor)) / predictor.manifest.temperature
     model: Any = predictor.model
@@ -231,7 +234,7 @@ def describe_export(folder: Path) -> dict[str, Any]:
     return {
         "folder": str(folder),
         "megabytes": round(size / 1e6, 1),
-        "labels": list(config["id2label"].values()),
+        "labels": list(config.get("id2label", {}).values()),
         "problem_type": config.get("problem_type"),
         "thresholds": str(thresholds) if thresholds.is_file() else None,
     }

@@ -15,6 +15,7 @@ from textune.inference import Predictor
 from textune.report.card import fence
 from textune.report.card_forms import change_card, split_card
 from textune.report.snippets import reload_by_textune, reload_merged, reload_onnx
+from textune.tasks import find_task
 
 PREDICT, REQUIREMENTS, README = "predict.py", "requirements.txt", "README.md"
 
@@ -103,7 +104,7 @@ def _write_card(folder: Path, run: Path, manifest: Manifest, facts: dict[str, An
     known = {
         "base_model": base,
         "base_model_relation": base and "finetune",
-        "pipeline_tag": "text-classification",
+        "pipeline_tag": find_task(manifest.task).pipeline,
         "tags": list(dict.fromkeys([*(tags if isinstance(tags, list) else ["textune"]), *facts.pop("tags", [])])),
     }
     (folder / README).write_text(change_card(card, facts | known, "\n\n".join(loading)), encoding="utf-8")

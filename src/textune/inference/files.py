@@ -142,8 +142,8 @@ def _predict_piece(
     answers: list[Answer | None] = [None] * len(texts)
     if chosen:
         found = [texts[i] or "" for i in chosen]
-        scores[chosen] = predictor.predict_proba(found, None if pairs is None else [pairs[i] for i in chosen])
-        for i, answer in zip(chosen, predictor.task.answer(scores[chosen], predictor.labels), strict=True):
+        given, scores[chosen] = predictor.answer_texts(found, None if pairs is None else [pairs[i] for i in chosen])
+        for i, answer in zip(chosen, given, strict=True):
             answers[i] = answer
     return answers, scores
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -15,15 +15,18 @@ from textune.bundle import AnyRun, BaseModel, Manifest, find_run, read_manifest
 from textune.errors import BundleError, ConfigError, DataError, ModelError, flag, suggest
 from textune.files import read_json
 from textune.inference.choices import Choices, Decided, decide_rows, find_abstained, list_sets, read_choices
+from textune.inference.generation import Generator, Sampling, Written
 from textune.inference.texts import list_pairs, list_texts
 from textune.tasks import AnyPrediction, task_of
 from textune.tokens import Tokenized, encode_texts, load_tokenizer
 from textune.tokens.batches import EncodedSplit, Padding
+from textune.tokens.dialogues import PLAIN, open_dialogues
 
 if TYPE_CHECKING:
     import torch
 
     from textune.backbones import Backbone
+    from textune.data import Examples
     from textune.engine import Engine, OnnxEngine, ReferenceEngine
 
 _TEXTS_PER_CHUNK = 10_000
@@ -55,6 +58,7 @@ class Predictor:
         self.task = task_of(manifest)
         self.padding = padding
         self.equal_lengths = False
+        self.generator: Generator | None = None
         self._engine: Any = engine
         self._tokenizer = tokenizer
 
@@ -123,12 +127,13 @@ class Predictor:
         found = find_backbone(manifest.base_model, options.backbone, options.trust)
         _refuse_other_config(folder, found)
         task = task_of(manifest)
+        found = replace(found, family=task.fit_family(found.family))
         method = resolve_saved(manifest.method, manifest.method_options).for_task(task)
         with torch.random.fork_rng(devices=[]):  # the head's first weights are overwritten at once
             pooling = None if manifest.pooling is None else Pooling(manifest.pooling, method.tokens_before_text)
             model, new_modules = load_classifier(
                 found,
-                manifest.labels,
+                () if task.writes else manifest.labels,
                 load_kwargs=method.load_kwargs(found.family),
                 pooling=pooling,
                 model_class=task.model_class,
@@ -146,8 +151,20 @@ class Predictor:
             equal_lengths=method.needs_equal_lengths(found.family),
             wanted=options.engine,
         )
-        made = cls(manifest, opened.eval(), load_tokenizer(folder), found.padding)
+        made = cls.from_engine(folder, manifest, opened.eval(), found)
         made.equal_lengths = method.needs_equal_lengths(found.family)
+        return made
+
+    @classmethod
+    def from_engine(cls, folder: Path, manifest: Manifest, engine: Engine, backbone: Backbone) -> Predictor:
+        """Return the predictor of a model that is loaded already. folder: of the run, which has its tokenizer."""
+        made = cls(manifest, engine, load_tokenizer(folder), backbone.padding)
+        if made.task.writes:
+            stored = manifest.writing
+            dialogues = open_dialogues(
+                folder, made._tokenizer, stored.get("stop_token_ids") or (), stored.get("chat_template") or PLAIN
+            )
+            made.generator = Generator(manifest, engine, dialogues, backbone.padding, made.task, backbone.max_positions)
         return made
 
     @classmethod
@@ -240,6 +257,8 @@ class Predictor:
     def predict_logits(self, texts: Iterable[str], pairs: Iterable[str] | None = None) -> NDArray[Any]:
         """Return logits before the temperature: float32 [texts, labels]; float32 [labels] for one string.
 
+        Of a model that writes, those of the answers' first tokens: float32 [prompts, vocabulary].
+
         texts: a list, array, Series or other iterable of strings; answers are in its order. Or one string.
         pairs: the second texts, in the same form, for a model of pairs.
         Raises DataError for tables, missing and empty texts, and pairs of another length.
@@ -251,6 +270,8 @@ class Predictor:
         from textune.engine import predict_logits
 
         first, second = self.list_texts(texts, pairs)
+        if self.generator is not None:
+            return self.generator.predict_next(first)
 
         def run(split: EncodedSplit) -> NDArray[Any]:
             return predict_logits(self._engine, split, self.padding)
@@ -268,6 +289,10 @@ class Predictor:
 
         Those of a text sum to 1 where it has one label.
         """
+        if self.generator is not None:
+            raise ConfigError(
+                "this model writes answers and gives no probabilities of labels", hint="use predict or generate"
+            )
         probabilities = self._predict_proba(texts, pairs)
         return probabilities[0] if isinstance(texts, str) else probabilities
 
@@ -298,12 +323,16 @@ class Predictor:
         """Return a list with the label of each text, or the label of one string.
 
         A label is the most probable one (str), or what the run's threshold or costs decide; with several labels per
-        text all that reach their thresholds (tuple of str, which may be empty).
+        text all that reach their thresholds (tuple of str, which may be empty). A model that writes gives the text of
+        its answer.
         abstain: None instead of an answer below this confidence; True: the run's own (abstain_for=).
         sets: a tuple of labels instead of each answer, as `predict_sets` returns it.
         Raises ConfigError where the run has no such confidence or coverage.
         """
         choices = read_choices(self.task, abstain, sets)
+        if self.generator is not None:
+            written = [each.text for each in self.generate(texts)]
+            return written[0] if isinstance(texts, str) else written
         probabilities = self._predict_proba(texts, pairs)
         listed = list_sets(self.task, probabilities, self.labels, choices)
         answers = list(self.task.answer(probabilities, self.labels)) if listed is None else list[Any](listed)
@@ -333,8 +362,50 @@ class Predictor:
     def classify(self, texts: Iterable[str], pairs: Iterable[str] | None = None) -> Sequence[AnyPrediction]: ...
     def classify(self, texts: Iterable[str], pairs: Iterable[str] | None = None) -> Any:
         """Return label, or labels, and probabilities of each text, or of one string."""
+        if self.generator is not None:
+            answers = self.generate(texts)
+            return answers[0] if isinstance(texts, str) else answers
         predictions = self.task.classify(self._predict_proba(texts, pairs), self.labels)
         return predictions[0] if isinstance(texts, str) else predictions
+
+    def generate(
+        self,
+        prompts: Iterable[str],
+        *,
+        max_new_tokens: int | None = None,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        seed: int | None = None,
+        on_text: Callable[[str], None] | None = None,
+    ) -> list[Written]:
+        """Return the answer to each prompt: its text, its tokens, and whether the limit ended it.
+
+        prompts: texts, or chats as JSON lists of {role, content}. temperature: 0 takes the most likely token each time;
+        default: as the run was trained. on_text: called with each new piece of the answer to a single prompt.
+        Raises ConfigError for a model that classifies.
+        """
+        if self.generator is None:
+            raise ConfigError("this model classifies texts and writes none", hint="use predict or predict_proba")
+        first, _ = self._list(prompts, None)
+        if on_text is not None and len(first) != 1:
+            raise ConfigError(f"on_text: follows one answer, and there are {len(first)} prompts")
+        sampling: Sampling = self.generator.sampling.with_settings(
+            max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed
+        )
+        return self.generator.write(first, sampling, on_text)
+
+    def answer_texts(self, texts: list[str], pairs: list[str] | None) -> tuple[Sequence[Any], NDArray[Any]]:
+        """Return the answer to each text, and the probabilities: float64 [texts, labels], NaN where a model writes."""
+        if self.generator is not None:
+            return [each.text for each in self.generate(texts)], np.full((len(texts), len(self.labels)), np.nan)
+        scores = self.predict_proba(texts, pairs)
+        return self.task.answer(scores, self.labels), scores
+
+    def answer_examples(self, examples: Examples) -> NDArray[Any]:
+        """Return what figures are computed from: probabilities, or the answers and losses of a model that writes."""
+        if self.generator is not None:
+            return self.generator.answer(examples)
+        return self.predict_proba(examples.texts(), examples.text_pairs())
 
 
 def load(run: AnyRun, **options: Any) -> Predictor:

@@ -67,10 +67,22 @@ class Method:
         self.options = options
 
     def for_task(self, task: Task) -> Self:
-        """Return a copy of the method that trains models of this task."""
+        """Return a copy of the method that trains models of this task; raise ModelError where it cannot."""
+        if task.writes and (reason := self.explain_no_writing()):
+            raise ModelError(
+                f"method {self.key} does not support task={task.name}: {reason}", hint="choose method=lora"
+            )
         method = copy.copy(self)
         method.peft_task_type = task.peft_task_type
         return method
+
+    def explain_no_writing(self) -> str | None:
+        """Return why the method cannot tune a model that writes texts, or None."""
+        if not self.trains_body:
+            return "it trains a classifier's head, and a model that writes has none"
+        if self.virtual_tokens:
+            return "padded prompts of different length would get different answers"
+        return None
 
     @classmethod
     def refusal(cls, family: Family) -> str | None:

@@ -68,14 +68,15 @@ class Lora(TargetMethod):
         from peft import LoraConfig
 
         saved = list_saved_modules(family, new_modules)
+        excluded = [*saved, *self._list_excluded_modules(model, family)]
         return LoraConfig(
             task_type=self.peft_task_type,
             r=self.options.r,
             lora_alpha=self.options.alpha,
             lora_dropout=self.options.dropout,
             target_modules=self.targets(family),
-            exclude_modules=module_pattern([*saved, *self._list_excluded_modules(model, family)]),
-            modules_to_save=saved,
+            exclude_modules=module_pattern(excluded) if excluded else None,
+            modules_to_save=saved or None,
             use_dora=self.options.dora,
             use_rslora=self.options.rslora,
             fan_in_fan_out=uses_conv1d(model),

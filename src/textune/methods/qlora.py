@@ -63,7 +63,7 @@ class QLora(Lora):
             "load_in_4bit": True,
             "bnb_4bit_quant_type": self.options.quant_type,
             "bnb_4bit_use_double_quant": self.options.double_quant,
-            "llm_int8_skip_modules": [module_pattern((*family.head_modules, "pooler"))],
+            "llm_int8_skip_modules": [module_pattern((*family.head_modules, *family.output, "pooler"))],
         }
 
     def apply(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> torch.nn.Module:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from textune.backbones import Backbone, find_embedded, remember_local, resolve_backbone
+from textune.backbones import SMOLLM2, Backbone, find_embedded, remember_local, resolve_backbone
 from textune.backbones.quiet import quiet_bitsandbytes
 from textune.bundle import SETTINGS, Manifest, TextColumns, name_run, run_path
 from textune.config import RunConfig, build_config, write_settings
@@ -111,7 +111,8 @@ def _find_base(adapter: ForeignAdapter, backbone: str | None, trust: str | None,
     hint = f"name the model it was trained on with {flag('backbone', '')}: a hub id, a folder or minilm"
     if adapter.base is None:
         raise ModelError(f"{adapter.folder}: the adapter does not say what its base model is", hint=hint)
-    if find_embedded(adapter.base) is None and not _is_here(adapter.base):
+    packaged = adapter.base == SMOLLM2.name or find_embedded(adapter.base) is not None
+    if not packaged and not _is_here(adapter.base):
         raise ModelError(f"{adapter.folder}: its base model '{adapter.base}' is not on this machine", hint=hint)
     found = resolve_backbone(adapter.base, trust=trust)
     progress.say(f"backbone: {found.id} (what the adapter names)")

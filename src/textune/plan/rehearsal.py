@@ -239,7 +239,7 @@ def _rehearse_evaluation(rehearsal: _Rehearsal, budget: float) -> float:
         part = replace(split, tokens=split.tokens.take(sample), targets=split.targets[sample])
         for some in np.array_split(np.arange(rows), max(rows // _FEW_ROWS, 1)):
             frozen.compute(part.tokens, some)
-        return _time(lambda: predict_logits(rehearsal.opened.engine, part, padding))[1]
+        return _time(lambda: predict_logits(rehearsal.opened.engine, part, padding, rehearsal.prepared.task))[1]
 
     run(min(_FEW_ROWS, len(split)))
     rows, seconds = time_growing(run, len(split), budget)

@@ -24,7 +24,6 @@ LOADING = "## How to load"
 """The heading of the section that other forms of a run have otherwise."""
 _MOST_CLASSES_SHOWN = 50
 _MOST_LABELS_NAMED, _MOST_WEAK = 10, 5
-_PIPELINE = "text-classification"
 
 
 @dataclass(frozen=True)
@@ -103,10 +102,10 @@ def _front_matter(card: CardInput) -> str:
     facts: dict[str, Any] = {
         "library_name": card.library_name,
         "base_model": card.base_model,
-        "pipeline_tag": _PIPELINE,
+        "pipeline_tag": find_task(card.task).pipeline,
         "language": card.language,
         "license": card.license,
-        "tags": list(dict.fromkeys(["text-classification", "textune", *card.tags])),
+        "tags": list(dict.fromkeys([find_task(card.task).pipeline, "textune", *card.tags])),
         "metrics": list(find_task(card.task).hub_metrics) if card.comparison else None,
         "model-index": _list_results(card) if card.comparison else None,
     }
@@ -222,4 +221,9 @@ def _list_results(card: CardInput) -> list[dict[str, Any]]:
     ]
     data = {"name": f"own {card.split} rows ({number(evaluation.rows)})", "type": "private", "split": card.split}
     name = re.sub(r"[^\w .-]+", "-", clean_text(card.title)) or "model"
-    return [{"name": name, "results": [{"task": {"type": _PIPELINE}, "dataset": data, "metrics": metrics}]}]
+    return [
+        {
+            "name": name,
+            "results": [{"task": {"type": find_task(card.task).pipeline}, "dataset": data, "metrics": metrics}],
+        }
+    ]

@@ -60,6 +60,7 @@ class ReportInput:
         row's). The verdict knows the names `TUNED`, `BASE`, `PROBE`, `TFIDF` and `MAJORITY`.
     history: the lines of metrics.jsonl. reload_lines: Python that loads the run. slices: where it errs most, if known.
     best_step: of the checkpoint that was kept, if known. explanations: of confident errors, by row number.
+    samples: prompts with the expected answer and those of the base model and the tuned one.
     """
 
     title: str
@@ -78,6 +79,7 @@ class ReportInput:
     slices: SliceSearch | None = None
     best_step: int | None = None
     explanations: Mapping[int, Explanation] = field(default_factory=dict)
+    samples: Sequence[Any] = ()
 
 
 def render_report(report: ReportInput) -> str:

@@ -11,6 +11,7 @@ from textune.backbones.pooling_layer import can_add_layer
 from textune.bundle import Manifest
 from textune.methods import resolve_saved
 from textune.methods.base import DELTA_FILE
+from textune.report.writer_snippets import reload_merged_writer, reload_writer
 from textune.tokens import load_tokenizer, text_between
 
 TEXT, SECOND_TEXT = "a text to classify", "a second text"
@@ -35,6 +36,8 @@ def reload_without_textune(manifest: Manifest, name: str, folder: Path | None = 
 
     name: what the lines call the folder. folder: where it is, whose tokenizer says how pairs of texts are joined.
     """
+    if manifest.writing:
+        return reload_writer(manifest, name) or _reload_by_textune_alone(manifest, name)
     by_peft = "adapter_config.json" in manifest.files
     if not by_peft and not _is_plain(manifest):
         return _reload_by_textune_alone(manifest, name)
@@ -78,6 +81,8 @@ def reload_merged(manifest: Manifest, name: str, folder: Path) -> str:
 
     name: what the lines call its folder. folder: of the run or the merged model, for its tokenizer.
     """
+    if manifest.writing:
+        return reload_merged_writer(manifest, name)
     family = _find_family(manifest)
     in_the_layers = manifest.pooling != MEAN or family is None or can_add_layer(family)
     inputs = quote(TEXT)

@@ -39,6 +39,8 @@ class HeldOut:
 
 def calibrate(prepared: Prepared, fitted: Fitted, progress: Progress) -> Calibration:
     """Fit the temperature, and thresholds for several labels per text, on rows that training did not see."""
+    if prepared.task.writes:
+        return Calibration()
     return fit_calibration(prepared.task, predict_held_out(prepared, fitted), progress, prepared.data.labels.names)
 
 

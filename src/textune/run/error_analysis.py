@@ -14,7 +14,7 @@ from textune.bundle import Manifest, read_manifest, refuse_exported
 from textune.config import build_config
 from textune.data import Examples, Labels
 from textune.data.scripts import dominant_scripts
-from textune.errors import TextuneError
+from textune.errors import ConfigError, TextuneError
 from textune.evaluation import ConfidentError
 from textune.evaluation.conditions import (
     list_column,
@@ -126,6 +126,11 @@ def find_errors(
     config = build_config(settings)
     manifest = read_manifest(folder)
     refuse_exported(folder, manifest)
+    if task_of(manifest).writes:
+        raise ConfigError(
+            f"{folder}: a model that writes answers has no classes to confuse",
+            hint="see the answers side by side in its report, and evaluation/predictions.parquet",
+        )
     training = config.training
     options = LoadOptions(config.model.backbone, training.device, training.precision, config.model.trust)
     if data is None:

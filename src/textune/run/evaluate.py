@@ -28,6 +28,7 @@ from textune.run.costs import Costs, describe_run, peak_memory_mb
 from textune.run.error_analysis import search_slices
 from textune.run.explained_errors import count_explained, explain_errors
 from textune.run.fit import SolvedHead
+from textune.run.likelihood import predict_by_likelihood
 from textune.run.other_rows import measure_some
 from textune.run.predictions import collect_errors, joined_texts, write_predictions
 from textune.run.prepare import Prepared
@@ -35,7 +36,8 @@ from textune.run.save import update_manifest, weight_megabytes
 from textune.run.seen_rows import find_seen_rows
 from textune.run.test_reads import count_test_reads, note_test_read
 from textune.run.untuned import UntunedBackbone, open_untuned
-from textune.tasks import AnyEvaluation, Task
+from textune.run.written import Sample, collect_samples, list_written_rivals, time_call
+from textune.tasks import AnyEvaluation, Task, build_task
 from textune.version import __version__
 
 Probabilities = NDArray[Any]
@@ -80,7 +82,8 @@ class Figures:
     """All classifiers on one split, the tuned one last, and its most confident errors.
 
     seen: test rows that the run was trained on; None where it was not looked for. slices: where it errs most.
-    best_step: of `Training`. explanations: of the first errors, by row number.
+    best_step: of `Training`. explanations: of the first errors, by row number. samples: rows as a model that writes
+    answers them before and after tuning.
     """
 
     split: str
@@ -91,6 +94,7 @@ class Figures:
     slices: SliceSearch | None = None
     best_step: int | None = None
     explanations: Mapping[int, Explanation] = field(default_factory=dict)
+    samples: tuple[Sample, ...] = ()
 
     @property
     def tuned(self) -> AnyEvaluation:
@@ -123,7 +127,11 @@ def evaluate(prepared: Prepared, training: Training, folder: Path, manifest: Man
     )
     if split == "test":
         note_test_read(folder, examples, "train")
-    figures = measure_ladder(prepared, training, predictor)
+    figures = (
+        measure_written(prepared, training, predictor, folder)
+        if predictor.task.writes
+        else measure_ladder(prepared, training, predictor)
+    )
     if split == "test":
         figures = replace(figures, seen=_find_seen(figures, predictor, examples, folder))
     write_predictions(folder / "evaluation" / "predictions.parquet", examples, figures.probabilities, predictor)
@@ -161,7 +169,9 @@ def _explain(
 def _find_seen(figures: Figures, predictor: Predictor, examples: Examples, folder: Path) -> SeenRows | None:
     """Return the test rows that training saw, with the figures on the others; None where the run keeps no hashes."""
 
-    def measure(rows: NDArray[np.int64]) -> AnyEvaluation:
+    def measure(rows: NDArray[np.int64]) -> AnyEvaluation | None:
+        if not predictor.task.has_figures(figures.probabilities[rows]):
+            return None
         return measure_some(predictor, examples.take(rows), figures.probabilities[rows])
 
     seen = find_seen_rows(folder, predictor.manifest, examples, measure)
@@ -171,6 +181,7 @@ def _find_seen(figures: Figures, predictor: Predictor, examples: Examples, folde
 def measure_ladder(prepared: Prepared, training: Training, predictor: Predictor) -> Figures:
     """Measure majority class, TF-IDF, linear probe, untuned model and the tuned model on the same rows.
 
+    Label likelihood, of a causal backbone, is slow and measured on some of them.
     With several labels per text the thresholds of each are tuned on the validation rows.
     """
     data, seed = prepared.data, prepared.config.training.seed
@@ -180,6 +191,7 @@ def measure_ladder(prepared: Prepared, training: Training, predictor: Predictor)
     started_at = time.monotonic()
     tuned = predictor.predict_proba(examples.texts(), examples.text_pairs())
     tuned_seconds = training.seconds + time.monotonic() - started_at
+    likelihood = _measure_likelihood(prepared, predictor, tuned)
     untuned = open_untuned(prepared, training.head)
     rows = []
     for rival in _list_rivals(prepared, task, untuned):
@@ -189,9 +201,45 @@ def measure_ladder(prepared: Prepared, training: Training, predictor: Predictor)
         evaluation = rival_task.evaluate(probabilities, targets, labels.names, seed=seed, unknown=unknown)
         difference = task.compare(targets, tuned, probabilities, rival_task, unknown, seed)
         rows.append(Measured(rival.name, rival.key, evaluation, seconds, difference))
+    rows += likelihood
     evaluation = task.evaluate(tuned, targets, labels.names, seed=seed, unknown=unknown)
     rows.append(Measured(task.model_names["tuned"], "tuned", evaluation, tuned_seconds))
     return Figures(split, tuple(rows), tuple(collect_errors(predictor, tuned, examples)), tuned)
+
+
+def _measure_likelihood(prepared: Prepared, predictor: Predictor, tuned: Probabilities) -> list[Measured]:
+    """Return label likelihood on some of the rows, or nothing where it does not apply."""
+    started_at = time.monotonic()
+    found = predict_by_likelihood(prepared, predictor)
+    if found is None:
+        return []
+    chosen, probabilities = found
+    data, seed, task = prepared.data, prepared.config.training.seed, predictor.task
+    examples = data.evaluation[1].take(chosen)
+    targets, unknown = task.encode_targets(data.labels, examples), task.find_unknown(data.labels, examples)
+    plain = build_task(task.name)
+    evaluation = plain.evaluate(probabilities, targets, data.labels.names, seed=seed, unknown=unknown)
+    difference = task.compare(targets, tuned[chosen], probabilities, plain, unknown, seed)
+    some = "" if len(chosen) == len(tuned) else f" ({len(chosen)} of {len(tuned):,} rows)"
+    name, seconds = f"{task.model_names['likelihood']}{some}", time.monotonic() - started_at
+    return [Measured(name, "likelihood", evaluation, seconds, difference)]
+
+
+def measure_written(prepared: Prepared, training: Training, predictor: Predictor, folder: Path) -> Figures:
+    """Measure the answers of two baselines, of the base model and of the tuned model on the same rows."""
+    data, task, manifest = prepared.data, predictor.task, predictor.manifest
+    split, examples = data.evaluation
+    targets, labels = task.encode_targets(data.labels, examples), data.labels.names
+    tuned, tuned_seconds = time_call(lambda: predictor.answer_examples(examples))
+    rows, base = [], tuned
+    for key, answer in list_written_rivals(prepared, tuned, folder, manifest):
+        base, seconds = time_call(answer)
+        evaluation = task.evaluate(base, targets, labels, seed=manifest.seed, unknown=())
+        difference = task.compare(targets, tuned, base, task, (), manifest.seed)
+        rows.append(Measured(task.model_names[key], key, evaluation, seconds, difference))
+    evaluation = task.evaluate(tuned, targets, labels, seed=manifest.seed, unknown=())
+    rows.append(Measured(task.model_names["tuned"], "tuned", evaluation, training.seconds + tuned_seconds))
+    return Figures(split, tuple(rows), (), tuned, samples=tuple(collect_samples(examples, base, tuned)))
 
 
 @dataclass(frozen=True)
@@ -254,6 +302,7 @@ def write_evaluation(prepared: Prepared, figures: Figures, costs: Costs, folder:
             "confident_errors": [vars(e) for e in figures.errors],
         }
         | ({} if figures.slices is None else {"slices": figures.slices.to_dict()})
+        | ({} if not figures.samples else {"samples": [vars(sample) for sample in figures.samples]})
     )
     write_text_atomically(target / "metrics.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     report = target / "report.html"
@@ -276,6 +325,7 @@ def write_evaluation(prepared: Prepared, figures: Figures, costs: Costs, folder:
             slices=figures.slices,
             best_step=figures.best_step,
             explanations=figures.explanations,
+            samples=figures.samples,
         ),
         report,
     )
@@ -312,5 +362,6 @@ def list_warnings(prepared: Prepared, folder: Path) -> list[str]:
 def summarize_figures(split: str, tuned: AnyEvaluation) -> dict[str, Any]:
     """Return what the manifest keeps of the tuned model's figures."""
     figures = tuned.summary
-    intervals = {f"{name}_interval": list(vars(tuned.intervals[name]).values()) for name in figures}
+    known = [name for name in figures if name in tuned.intervals]  # a loss on a single row has none
+    intervals = {f"{name}_interval": list(vars(tuned.intervals[name]).values()) for name in known}
     return {"split": split, "rows": tuned.rows, **figures, **intervals}

@@ -28,6 +28,8 @@ def advise_on_cuts(tokens: Tokenized, long_text: LongText) -> str | None:
     if tokens.cut_share <= _LARGE_CUT_SHARE or tokens.second_starts is not None:
         return None
     description = describe_long_texts(tokens, long_text)
+    if tokens.learned is not None:
+        return f"{description}. A larger max_length= reads more of their prompts"
     if long_text.form == "window":
         return f"{description}. A larger max_windows= reads more of them"
     if long_text.form == "head_tail":
@@ -59,7 +61,7 @@ def describe_data(
             if len(data.columns.text) == 1
             else f"{' + '.join(data.columns.text)} joined by {data.columns.joiner!r}",
         ),
-        ("labels", f"{len(data.labels.names)}: {balance}{more}"),
+        *([] if task.writes else [("labels", f"{len(data.labels.names)}: {balance}{more}")]),
         (
             "words",
             f"mean {words['mean']:.0f}, median {words['median']:.0f}, 95% at most {words['p95']:.0f}, "

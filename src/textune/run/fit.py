@@ -190,7 +190,7 @@ def build_model(prepared: Prepared, *, bare: bool = False) -> tuple[torch.nn.Mod
     torch.manual_seed(training.seed)
     module, new_modules = load_classifier(
         prepared.backbone,
-        prepared.data.labels.names,
+        prepared.output_names,
         dropout=training.dropout or 0.0,
         load_kwargs=prepared.method.load_kwargs(family),
         pooling=replace(prepared.pooling, skip=0) if bare else prepared.pooling,

@@ -86,9 +86,11 @@ def measure_rows(predictor: Predictor, examples: Examples, run: Path, output: Pa
     reading.
     """
     unwritten = _note_read(run, examples, output)
-    probabilities = predictor.predict_proba(examples.texts(), examples.text_pairs())
+    probabilities = predictor.answer_examples(examples)
 
-    def measure(rows: NDArray[np.int64]) -> AnyEvaluation:
+    def measure(rows: NDArray[np.int64]) -> AnyEvaluation | None:
+        if not predictor.task.has_figures(probabilities[rows]):
+            return None
         return measure_some(predictor, examples.take(rows), probabilities[rows])
 
     seen = find_seen_rows(run, predictor.manifest, examples, measure)
@@ -151,7 +153,7 @@ def read_labelled(manifest: Manifest, data: Any, config: RunConfig) -> Examples:
 
 def label_table(manifest: Manifest, table: Table, config: RunConfig) -> Examples:
     """Return the labelled rows of a table, read by the run's columns or by those that settings name."""
-    named = NamedColumns(config.data.text, config.data.text_pair, config.data.label, guess=False)
+    named = NamedColumns(config.data.text, config.data.text_pair, config.data.label, config.writing, guess=False)
     known = (*manifest.label_values, *manifest.labels)
     return build_labelled(table, manifest.columns, named, manifest.task, manifest.columns.label_separator, known)[0]
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from textune.backbones import find_embedded, recall_local
+from textune.backbones import SMOLLM2, find_embedded, recall_local
 from textune.bundle import SWEEP
 from textune.config import RunConfig
 from textune.errors import BundleError, ConfigError, TextuneError, show_resume, suggest
@@ -87,7 +87,9 @@ def _list_candidates(
 
 def _exists(name: str, value: str) -> bool:
     """Return whether a setting names a file or a folder of this machine."""
-    if value.startswith(("hub:", "embedded:")) or (name == "backbone" and find_embedded(value) is not None):
+    if value.startswith(("hub:", "embedded:")):
+        return False
+    if name == "backbone" and (find_embedded(value) is not None or value == SMOLLM2.name):
         return False
     path = Path(value).expanduser()
     if name in ("backbone", "init"):

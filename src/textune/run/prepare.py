@@ -27,15 +27,18 @@ from textune.methods import Method, longest_text
 from textune.progress import Progress
 from textune.run.facts import advise_on_cuts, describe_data
 from textune.run.start import resolve_model
-from textune.run.tables import PreparedData, encode_split, prepare_data
+from textune.run.tables import PreparedData, encode_dialogues, encode_split, prepare_data
 from textune.tasks import Objective, ProbeLoss, Task, build_task, refuse_few_rows, request_decisions
 from textune.tokens import load_tokenizer
 from textune.tokens.batches import EncodedSplit, Padding
+from textune.tokens.dialogues import Dialogues, list_stops, open_dialogues
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 T = TypeVar("T")
+_OF_HEADS = ("head_init", "head_learning_rate", "contrast_steps")
+"""Settings that a model without a new head has no use for."""
 
 
 class Shared:
@@ -65,7 +68,8 @@ class Prepared:
     """Everything a run is made of before its first step.
 
     config: with every open setting decided. train, validation: tokenized. class_weights: float32 [classes], or
-    [classes, 2] with several labels per text. facts: what a report says of the data.
+    [classes, 2] with several labels per text. facts: what a report says of the data. dialogues: how a model that writes
+    reads prompts and answers.
     """
 
     config: RunConfig
@@ -79,11 +83,17 @@ class Prepared:
     train: EncodedSplit
     validation: EncodedSplit | None
     facts: list[tuple[str, str]]
+    dialogues: Dialogues | None = None
 
     @property
     def classes(self) -> int:
         """The number of labels."""
         return len(self.data.labels)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """The labels that a new head gives; none for a model that writes."""
+        return () if self.task.writes else self.data.labels.names
 
     @property
     def padding(self) -> Padding:
@@ -109,6 +119,8 @@ class Prepared:
     def encode(self, examples: Examples) -> EncodedSplit:
         """Tokenize other rows as those of training."""
         length = self.config.tokens.max_length or 0
+        if self.dialogues is not None:
+            return encode_dialogues(examples, self.dialogues, length)
         return encode_split(examples, self.data.labels, self.tokenizer, length, self.long_text)
 
 
@@ -137,10 +149,12 @@ def prepare(
     asked = task.with_decisions(request_decisions(task, config.training, data.labels))
     refuse_few_rows(asked, config.training, _list_unseen_targets(asked, method, data), data.labels.names)
     method = method.for_task(task)
+    task.check_run(config)
+    backbone = replace(backbone, family=task.fit_family(backbone.family))
     config, decisions = choose_max_length(config, longest_text(method, backbone))
     config, long_text, about_length = choose_long_text(config)
     form, reason = choose_pooling(config.model.pooling, backbone.family, backbone.config, backbone.folder)
-    about_pooling = [Decision("pooling", form, reason)] if config.model.pooling is None else []
+    about_pooling = [Decision("pooling", form, reason)] if config.model.pooling is None and not task.writes else []
     if form in POOLINGS:
         config = replace(config, model=replace(config.model, pooling=form))
     config, about_training = choose_training(
@@ -152,9 +166,12 @@ def prepare(
         solved=not method.trains_body,
         task=task.defaults,
     )
+    if task.writes:
+        about_training = [d for d in about_training if d.setting not in _OF_HEADS]
     config = replace(config, data=replace(config.data, task=data.task))
     class_weights = _weigh_classes(config, data, progress)
-    tokenizer, train, validation = _tokenize(config, data, backbone, long_text, shared)
+    tokenizer, dialogues, train, validation = _tokenize(config, data, backbone, long_text, shared)
+    config, about_answers = choose_answer_length(config, dialogues, train, backbone.max_positions)
     if names := config.model.random_weights:
         notice = f"{', '.join(names)}: from random weights, which random_weights= allows; the rest is pretrained"
         progress.warn(notice)
@@ -165,7 +182,7 @@ def prepare(
     facts = describe_data(data, train.tokens, long_text)
     for name, value in facts:
         progress.say(f"{name}: {value}")
-    for decision in (*decisions, *about_length, *about_pooling, *about_training):
+    for decision in (*decisions, *about_length, *about_pooling, *about_training, *about_answers):
         progress.say(f"{decision.setting}: {decision} ({decision.reason})")
     if advice := advise_on_cuts(train.tokens, long_text):
         progress.warn(advice)
@@ -182,6 +199,7 @@ def prepare(
         train=train,
         validation=validation,
         facts=facts,
+        dialogues=dialogues,
     )
 
 
@@ -224,20 +242,38 @@ def _weigh_classes(config: RunConfig, data: PreparedData, progress: Progress) ->
 
 def _tokenize(
     config: RunConfig, data: PreparedData, backbone: Backbone, long_text: LongText, shared: Shared
-) -> tuple[Tokenizer, EncodedSplit, EncodedSplit | None]:
-    length = config.tokens.max_length or 0
+) -> tuple[Tokenizer, Dialogues | None, EncodedSplit, EncodedSplit | None]:
+    length, task = config.tokens.max_length or 0, build_task(data.task)
 
-    def tokenize() -> tuple[Tokenizer, EncodedSplit, EncodedSplit | None]:
+    def tokenize() -> tuple[Tokenizer, Dialogues | None, EncodedSplit, EncodedSplit | None]:
         tokenizer = load_tokenizer(backbone.folder)
         check_tokenizer(backbone.id, backbone.family, backbone.config, tokenizer)
-        train, validation = (
-            None if split is None else encode_split(split, data.labels, tokenizer, length, long_text)
-            for split in (data.train, data.validation)
+        stops = list_stops(backbone.config, backbone.folder)
+        dialogues = task.open_dialogues(
+            config, lambda template: open_dialogues(backbone.folder, tokenizer, stops, template)
         )
-        assert train is not None
-        return tokenizer, train, validation
 
-    return shared.keep(f"tokens {list_fingerprints(data)} {backbone.folder} {length} {long_text}", tokenize)
+        def encode(split: Examples) -> EncodedSplit:
+            if dialogues is not None:
+                return encode_dialogues(split, dialogues, length)
+            return encode_split(split, data.labels, tokenizer, length, long_text)
+
+        return tokenizer, dialogues, encode(data.train), None if data.validation is None else encode(data.validation)
+
+    form = (length, long_text, data.task, config.writing.chat_template)
+    return shared.keep(f"tokens {list_fingerprints(data)} {backbone.folder} {form}", tokenize)
+
+
+def choose_answer_length(
+    config: RunConfig, dialogues: Dialogues | None, train: EncodedSplit, max_positions: int
+) -> tuple[RunConfig, list[Decision]]:
+    """Decide max_new_tokens of a model that writes: the longest training answer and a quarter more."""
+    if dialogues is None or config.writing.max_new_tokens is not None:
+        return config, []
+    longest = int(train.targets.max(initial=1))
+    value = max(min(longest + longest // 4 + 8, max_positions - 1), 1)
+    decided = replace(config, writing=replace(config.writing, max_new_tokens=value))
+    return decided, [Decision("max_new_tokens", value, f"the longest training answer has {longest} tokens")]
 
 
 def list_fingerprints(data: PreparedData) -> list[str | None]:

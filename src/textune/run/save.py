@@ -66,6 +66,7 @@ class BundleFacts:
     thresholds: tuple[float, ...] | None = None
     decisions: Mapping[str, Any] = field(default_factory=dict)
     fixes: Mapping[str, Any] = field(default_factory=dict)
+    writing: Mapping[str, Any] = field(default_factory=dict)
 
 
 def save(
@@ -103,6 +104,7 @@ def save(
         thresholds=calibration.thresholds,
         decisions=calibration.decisions,
         fixes={} if data.fixed is None else vars(data.fixed),
+        writing=describe_writing(prepared),
     )
     return write_bundle(folder, model, facts, prove=prove, written=write_row_hashes(folder, prepared))
 
@@ -123,6 +125,8 @@ def write_bundle(
     backbone = model.backbone
     names = model.method.write_weights(model.module, folder, backbone)
     names += write_tokenizer(tokenizer or backbone, folder, facts.max_length)
+    if facts.writing:
+        _write_template(folder, facts.writing["chat_template"])
     (folder / "backbone").mkdir(exist_ok=True)
     config = {k: v for k, v in backbone.config.items() if k not in ("_name_or_path", "auto_map")}
     (folder / "backbone" / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
@@ -147,6 +151,26 @@ def write_bundle(
     prove(manifest)
     write_manifest(folder, manifest)
     return manifest
+
+
+def describe_writing(prepared: Prepared) -> dict[str, Any]:
+    """Return what the manifest says of a model that writes; nothing for a classifier."""
+    dialogues, settings = prepared.dialogues, prepared.config.writing
+    if dialogues is None:
+        return {}
+    names = ("max_new_tokens", "temperature", "top_p", "answer_rows")
+    return {name: value for name in names if (value := getattr(settings, name)) is not None} | {
+        "stop_token_ids": list(dialogues.stops),
+        "chat_template": dialogues.template,
+    }
+
+
+def _write_template(folder: Path, template: str | None) -> None:
+    """Keep the chat template with the tokenizer, where transformers looks for it."""
+    path = folder / "tokenizer_config.json"
+    settings = {k: v for k, v in json.loads(path.read_text(encoding="utf-8")).items() if k != "chat_template"}
+    settings |= {} if template is None else {"chat_template": template}
+    path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _let_others_read(folder: Path, names: Sequence[str]) -> None:
@@ -186,8 +210,13 @@ def check_reload(folder: Path, manifest: Manifest, model: TrainedModel, prepared
     exact = Precision("fp32", "self-test")
     equal_lengths = model.method.needs_equal_lengths(backbone.family)
     engine = ReferenceEngine(model.module, exact, equal_lengths=equal_lengths)
-    subset = dataclasses.replace(split, tokens=split.tokens.take(rows), targets=split.targets[rows])
-    trained = predict_logits(engine, subset, backbone.padding)
+    examples = prepared.data.train.take(rows)
+    if prepared.task.writes:
+        as_trained = Predictor.from_engine(folder, manifest, engine, backbone)
+        trained = as_trained.predict_logits(examples.texts())
+    else:
+        subset = dataclasses.replace(split, tokens=split.tokens.take(rows), targets=split.targets[rows])
+        trained = predict_logits(engine, subset, backbone.padding)
     # The local folder that training read is given, so that the test works before anyone has noted where it is.
     options = LoadOptions(
         backbone=str(backbone.folder) if backbone.local else None,
@@ -198,7 +227,6 @@ def check_reload(folder: Path, manifest: Manifest, model: TrainedModel, prepared
         engine="reference",
     )
     fresh = Predictor.from_manifest(folder, manifest, options)
-    examples = prepared.data.train.take(rows)
     reloaded = fresh.predict_logits(examples.texts(), examples.text_pairs())
     return require_same(
         trained,

@@ -24,14 +24,14 @@ from textune.data import (
     Overlap,
     ReadOptions,
     Table,
-    build_examples,
     build_labelled,
-    choose_columns,
-    choose_form,
+    build_rows,
+    choose_task,
     count_shared_groups,
     describe_hidden,
     describe_near,
     describe_twins,
+    find_columns,
     find_leaks,
     find_overlap,
     inspect_examples,
@@ -45,6 +45,7 @@ from textune.evaluation.text import quote_names
 from textune.tasks import Task, build_task
 from textune.tokens import Tokenized, encode_cached
 from textune.tokens.batches import EncodedSplit
+from textune.tokens.dialogues import Dialogues, count_learned
 
 _FEWEST_ROWS = 4
 
@@ -114,17 +115,9 @@ def prepare_data(
         raise DataError("no data", hint="give a table, or set data= in the YAML file")
     options = read_options(data)
     table = read_table(sources["data"], options)
-    columns = choose_columns(
-        table,
-        text=data.text,
-        text_pair=data.text_pair,
-        label=data.label,
-        group=data.group,
-        joiner=data.joiner,
-    )
-    form = choose_form(table, columns, data.task, data.label_separator)
+    columns = find_columns(table, data, config.writing)
     listed = [word for pair in data.labels or () for word in pair]
-    examples = build_examples(table, columns, form, listed)
+    examples, form = build_rows(table, columns, choose_task(data, config.writing), data.label_separator, listed)
     fixes = None if data.fixes is None else read_fixes(data.fixes)
     if fixes is not None:
         fixes.require_tables([name for name, source in sources.items() if source is not None])
@@ -134,8 +127,9 @@ def prepare_data(
     facts = inspect_examples(examples, table)
     task = build_task(form.task)
     labels = _build_labels(task, examples, columns, data)
-    warnings += [*describe_twins(facts.label_counts, listed), *describe_hidden(facts.label_counts)]
-    leaks = find_leaks(table, columns)
+    if not task.writes:
+        warnings += [*describe_twins(facts.label_counts, listed), *describe_hidden(facts.label_counts)]
+    leaks = [] if task.writes else find_leaks(table, columns)
     warnings += [leak.note for leak in leaks]
     every, examples = examples, sample_examples(examples, data.sample, seed)
     used = facts if len(examples) == len(every) else inspect_examples(examples, table)
@@ -174,7 +168,7 @@ def prepare_data(
     test = others["test"] if others["test"] is not None else None if hold_test else parts.test
     found, overlap = _check_splits(train, {"validation": validation, "test": test}, labels, task)
     warnings += task.check_training_rows(labels, train, table.name)
-    warnings += found + _warn_about_rows(facts, table)
+    warnings += found + _warn_about_rows(facts, table, task)
     notes += _note_unused_samples(data, sources, len(examples), {"validation": validation, "test": test})
     text_columns = TextColumns(
         columns.text,
@@ -234,7 +228,9 @@ def _read_other(
 ) -> tuple[Examples, list[str]]:
     data = config.data
     table, test = read_table(source, read_options(data)), name == "test"
-    named = NamedColumns(data.test_text, data.test_text_pair, data.test_label, "test_label" if test else None)
+    named = NamedColumns(
+        data.test_text, data.test_text_pair, data.test_label, label_setting="test_label" if test else None
+    )
     examples, own, form = build_labelled(
         table,
         columns,
@@ -328,12 +324,14 @@ def _describe_overlap(overlap: Overlap, name: str) -> str:
     )
 
 
-def _warn_about_rows(facts: DataFacts, table: Table) -> list[str]:
+def _warn_about_rows(facts: DataFacts, table: Table, task: Task) -> list[str]:
     warnings = []
     if facts.no_text:
-        warnings.append(f"{table.name}: {facts.no_text} rows without text were skipped")
+        what = "a prompt" if task.writes else "text"
+        warnings.append(f"{table.name}: {facts.no_text} rows without {what} were skipped")
     if facts.no_label:
-        warnings.append(f"{table.name}: {facts.no_label} rows without label were skipped")
+        what = "an answer" if task.writes else "label"
+        warnings.append(f"{table.name}: {facts.no_label} rows without {what} were skipped")
     warnings += [f"{table.name}: {odd}" for odd in facts.odd_texts]
     return warnings
 
@@ -341,6 +339,12 @@ def _warn_about_rows(facts: DataFacts, table: Table) -> list[str]:
 def _fingerprint(data: PreparedData) -> str:
     parts = [e.fingerprint for e in (data.train, data.validation, data.test) if e is not None]
     return hashlib.sha256("|".join([*parts, *data.labels.values, *data.labels.names]).encode()).hexdigest()
+
+
+def encode_dialogues(examples: Examples, dialogues: Dialogues, max_length: int) -> EncodedSplit:
+    """Tokenize prompts and answers. The targets are the learned tokens of each row: int64 [rows]."""
+    tokens = dialogues.encode_rows(examples.texts(), examples.labels() or [], max_length)
+    return EncodedSplit(tokens, count_learned(tokens), np.asarray(examples.rows(), np.int64))
 
 
 def encode_split(

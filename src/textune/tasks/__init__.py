@@ -1,12 +1,13 @@
-"""Tasks: one label per text, or any number of them. One file each; nothing else asks which task it is."""
+"""Tasks: one label per text, any number of them, or a text to write. One file each; nothing else asks which it is."""
 
 # each of these registers its task; the first of a kind is taken where nobody names one
-from textune.tasks import single_label as single_label, multi_label as multi_label  # isort: skip
-from textune.tasks.base import (
-    Answer,
-    EvaluatedRows,
-    FileCells,
-    Task,
+from textune.tasks import (  # isort: skip
+    single_label as single_label,
+    multi_label as multi_label,
+    generation as generation,
+)
+from textune.tasks.base import Answer, EvaluatedRows, FileCells, Task
+from textune.tasks.catalogue import (
     build_task,
     default_task,
     find_by_problem_type,

@@ -13,26 +13,24 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from textune.bundle import Manifest
-from textune.config import TrainingConfig
+from textune.config import RunConfig, TrainingConfig
 from textune.config.class_weights import ClassWeights
 from textune.config.defaults import TaskDefaults
-from textune.config.schema import TASKS
-from textune.errors import BundleError, ConfigError
+from textune.errors import ConfigError
 from textune.evaluation import ConfidentError, Counts, Difference, ProbabilityFigures, add_before, fit_temperature
-from textune.evaluation.decisions import Decisions
 from textune.evaluation.text import percent
-from textune.registry import Registry
 from textune.tasks.deciding import Deciding
 from textune.tasks.objective import Objective, ProbeLoss
-from textune.tasks.shown import BASE, MAJORITY, PROBE, TFIDF, TUNED, AnyEvaluation, AnyPrediction, Column
+from textune.tasks.shown import BASE, LIKELIHOOD, MAJORITY, PROBE, TFIDF, TUNED, AnyEvaluation, AnyPrediction, Column
 from textune.tokens.batches import Batch, EncodedSplit, Padding, collate
 
 if TYPE_CHECKING:
     import torch
 
+    from textune.backbones.families import Family
     from textune.data import DataFacts, Examples, Labels
     from textune.tokens import Tokenized
+    from textune.tokens.dialogues import Dialogues
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -56,11 +54,15 @@ class Task(Deciding):
     model_class: ClassVar[str] = "AutoModelForSequenceClassification"
     """The class of transformers that loads the backbone with its head."""
     peft_task_type: ClassVar[str] = "SEQ_CLS"
+    writes: ClassVar[bool] = False
+    """Whether answers are texts that the model writes: it has no new head, and a row is a prompt and its answer."""
 
     # What the data and the settings must hold.
     reads_sets: ClassVar[bool] = False
     """Whether a row has a set of labels instead of one."""
     fewest_labels: ClassVar[int] = 2
+    chooses_one: ClassVar[bool] = False
+    """Whether a text has exactly one label, so that a causal model can choose it by its likelihood."""
     needs_validation: ClassVar[bool] = False
     """Whether validation rows decide more than the checkpoint, so that few rows still hold some out."""
     defaults: ClassVar[TaskDefaults] = TaskDefaults()
@@ -73,8 +75,11 @@ class Task(Deciding):
         "tfidf": TFIDF,
         "probe": PROBE,
         "base": BASE,
+        "likelihood": LIKELIHOOD,
         "tuned": TUNED,
     }
+    pipeline: ClassVar[str] = "text-classification"
+    """What transformers and the hub call such models."""
     hub_metrics: ClassVar[tuple[str, ...]] = ()
     class_columns: ClassVar[tuple[Column, ...]] = ()
     """Columns of the report's table of labels, after precision, recall and rows."""
@@ -141,6 +146,22 @@ class Task(Deciding):
                 hint="leave threshold= out, or set task=multi_label",
             )
 
+    def check_run(self, config: RunConfig) -> None:
+        """Raise ConfigError for a setting outside training that makes no sense for the task."""
+        named = [name for name, value in vars(config.writing).items() if value is not None]
+        if named:
+            raise ConfigError(
+                f"{named[0]}=: only applies to a task that writes answers", hint="leave it out, or set task=generation"
+            )
+
+    def fit_family(self, family: Family) -> Family:
+        """Return what is known of the architecture with the output that this task trains; raise ModelError."""
+        return family
+
+    def open_dialogues(self, config: RunConfig, open_form: Callable[[str | None], Dialogues]) -> Dialogues | None:
+        """Return how rows become prompts and answers; None where a row is a text to classify."""
+        return None
+
     def total_labels(self, facts: DataFacts) -> int:
         """Return what the rows of each label are a share of."""
         return sum(facts.label_counts.values())
@@ -176,6 +197,10 @@ class Task(Deciding):
     def call_engine(self, engine: Any, batch: Batch) -> Any:
         """Return what the loss is computed from: logits, float32 [rows, classes]."""
         return engine(batch)
+
+    def sum_up(self, outputs: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Return what validation rows are scored by, float32 [rows, columns]. outputs: as of `call_engine`."""
+        return outputs
 
     # Prediction.
 
@@ -244,6 +269,10 @@ class Task(Deciding):
         return self
 
     # Figures.
+
+    def has_figures(self, probabilities: Array) -> bool:
+        """Return whether these rows suffice for figures."""
+        return True
 
     def evaluate(
         self, probabilities: Array, targets: Array, labels: Sequence[str], *, seed: int, unknown: Unknown
@@ -340,61 +369,3 @@ class EvaluatedRows:
     texts: Sequence[str]
     numbers: Array
     unknown: Unknown = ()
-
-
-tasks: Registry[type[Task]] = Registry("task")
-T = TypeVar("T", bound=type[Task])
-
-
-def register(name: str) -> Callable[[T], T]:
-    """Register a task class under its name, which `task=` then takes."""
-
-    def store(cls: T) -> T:
-        cls.name = name
-        tasks.register(name)(cls)
-        if name not in TASKS:
-            TASKS.append(name)
-        return cls
-
-    return store
-
-
-def find_task(name: object) -> type[Task]:
-    """Return the task class of a name; raise BundleError for one that is not known."""
-    if name not in tasks.names():
-        raise BundleError(f"the task '{name}' is not known to this version", hint="install a newer textune")
-    return tasks.get(str(name))
-
-
-def build_task(name: str, thresholds: tuple[float, ...] | None = None, fixed: float | None = None) -> Task:
-    """Return the task of a manifest or of prepared data; raise BundleError for a name that is not known.
-
-    fixed: one threshold for all labels, so that none is tuned.
-    """
-    return find_task(name).open(thresholds, fixed)
-
-
-def task_of(manifest: Manifest) -> Task:
-    """Return the task of a finished run; raise BundleError where it is not known or the labels do not suffice."""
-    task = build_task(manifest.task, manifest.thresholds).with_temperature(manifest.temperature)
-    task = task.with_decisions(Decisions.from_dict(manifest.decisions))
-    if len(manifest.labels) < task.fewest_labels:
-        raise BundleError(f"the manifest is damaged: {manifest.task} needs {task.fewest_labels} labels")
-    return task
-
-
-def find_by_problem_type(problem_type: object) -> type[Task] | None:
-    """Return the task that transformers calls by this name, or None."""
-    return next((cls for _, cls in tasks if cls.problem_type == problem_type), None)
-
-
-def default_task(*, reads_sets: bool) -> type[Task]:
-    """Return the first task for rows with one label each, or with sets of them."""
-    return next(cls for _, cls in tasks if cls.reads_sets == reads_sets)
-
-
-def read_evaluation(stored: Any) -> AnyEvaluation:
-    """Rebuild the figures that `to_dict` of any task's evaluation returned; raise BundleError."""
-    name = stored.get("task") if isinstance(stored, dict) else None
-    cls = default_task(reads_sets=False) if name is None else find_task(name)
-    return cls.open().read_evaluation(stored)

@@ -30,8 +30,9 @@ from textune.evaluation import (
 from textune.evaluation.decisions import Decisions
 from textune.evaluation.text import percent, quote_names
 from textune.evaluation.thresholds import UNTUNED, tune_costs, tune_floors
-from textune.tasks.base import Answer, EvaluatedRows, FileCells, Task, Unknown, register
+from textune.tasks.base import Answer, EvaluatedRows, FileCells, Task, Unknown
 from textune.tasks.binary_loss import BinaryCrossEntropy, SigmoidLoss
+from textune.tasks.catalogue import register
 from textune.tasks.objective import Objective, ProbeLoss
 from textune.tasks.shown import Column, describe_wrong_sets
 

@@ -31,6 +31,10 @@ class Objective:
         """Return the new head's first bias, float32 [classes], or None: as the library draws it."""
         return None
 
+    def count(self, targets: Array) -> int:
+        """Return what the loss of an optimizer step is divided by: its rows, or what else the loss is a sum over."""
+        return len(targets)
+
     def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Return the sum over rows of their losses. logits: [rows, classes]."""
         raise NotImplementedError

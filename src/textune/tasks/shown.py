@@ -13,7 +13,10 @@ MAJORITY = "majority class"
 TFIDF = "TF-IDF + logistic regression"
 PROBE = "frozen embeddings + logistic regression"
 BASE = "base model before tuning"
+LIKELIHOOD = "label likelihood without tuning"
 TUNED = "tuned model"
+FREQUENT = "most frequent training answer"
+NEAREST = "nearest training row's answer"
 
 
 class AnyEvaluation(Protocol):

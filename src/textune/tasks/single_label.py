@@ -32,7 +32,8 @@ from textune.evaluation import (
 from textune.evaluation.decisions import Decisions
 from textune.evaluation.text import percent
 from textune.evaluation.thresholds import find_best_threshold, find_floor_threshold
-from textune.tasks.base import Answer, EvaluatedRows, FileCells, Task, Unknown, register
+from textune.tasks.base import Answer, EvaluatedRows, FileCells, Task, Unknown
+from textune.tasks.catalogue import register
 from textune.tasks.objective import CLEARLY_BETTER, Objective, ProbeLoss, apply_weights
 from textune.tasks.shown import Column, describe_wrong_classes
 
@@ -70,6 +71,7 @@ class SingleLabel(Task):
     decisions: Decisions = Decisions()
 
     problem_type: ClassVar[str] = "single_label_classification"
+    chooses_one: ClassVar[bool] = True
     hub_metrics: ClassVar[tuple[str, ...]] = ("accuracy", "f1")
     class_columns: ClassVar[tuple[Column, ...]] = (Column("predicted", lambda figures, rows: f"{figures.predicted:,}"),)
 

@@ -24,6 +24,8 @@ class Batch:
     rows: int64 [rows], indices into the split.
     targets: int64 [rows]; 0/1 float32 [rows, labels] for multi-label data; None without labels.
     source: the token ids of the split that the rows were taken from, if any.
+    columns: int64 [columns], the token positions whose logits are needed; None: one vector for each text.
+    position_ids, segments: int64 [windows, tokens], of packed rows (`packed_rows`); None: not packed.
     """
 
     input_ids: NDArray[Any]
@@ -33,6 +35,9 @@ class Batch:
     targets: NDArray[Any] | None = None
     windows: NDArray[Any] | None = None
     source: Tokenized | None = None
+    columns: NDArray[Any] | None = None
+    position_ids: NDArray[Any] | None = None
+    segments: NDArray[Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,7 @@ class Tokenized:
     window_starts: int64 [rows + 1]; row i has the windows window_starts[i] to window_starts[i + 1] - 1;
     None: every row is one window.
     capacity: tokens of the longest text that is read completely; None: max_length.
+    learned: bool [tokens], the tokens that a model that writes learns to write; None: it classifies.
     """
 
     ids: NDArray[Any]
@@ -64,6 +65,7 @@ class Tokenized:
     max_length: int
     window_starts: NDArray[Any] | None = None
     capacity: int | None = None
+    learned: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.offsets if self.window_starts is None else self.window_starts) - 1
@@ -108,8 +110,10 @@ class Tokenized:
         """Return these rows, copied to memory."""
         windows = self.list_windows(rows)
         pieces = [self.ids[self.offsets[w] : self.offsets[w + 1]] for w in windows]
+        marks = None if self.learned is None else [self.learned[self.offsets[w] : self.offsets[w + 1]] for w in windows]
         return replace(
             self,
+            learned=np.concatenate(marks) if marks else self.learned,
             ids=np.concatenate(pieces) if pieces else self.ids[:0],
             offsets=_offsets([len(p) for p in pieces]),
             full_lengths=self.full_lengths[rows],

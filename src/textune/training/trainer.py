@@ -170,8 +170,8 @@ class Trainer:
                     state,
                     step=step,
                     seconds=time.monotonic() - started_at,
-                    running_loss=state.running_loss + loss * len(rows),
-                    running_rows=state.running_rows + len(rows),
+                    running_loss=state.running_loss + loss * self._count(rows),
+                    running_rows=state.running_rows + self._count(rows),
                 )
                 self._log.write(
                     {
@@ -221,7 +221,7 @@ class Trainer:
         local_rows = rows[accelerator.process_index :: accelerator.num_processes]
         weight = 1.0 if len(local_rows) else 0.0  # a process without rows must still exchange gradients
         local_rows = local_rows if len(local_rows) else rows[:1]
-        total = self._accumulate(local_rows, weight / len(rows))
+        total = self._accumulate(local_rows, weight / self._count(rows))
         value = float(accelerator.reduce(total, reduction="sum"))
         if not math.isfinite(value):
             self._fail_not_finite("loss", value, step, rows)
@@ -266,13 +266,17 @@ class Trainer:
         total = torch.zeros((), device=accelerator.device)
         for i, micro_batch in enumerate(micro_batches):
             batch = self._task.collate(tokens, micro_batch, self._padding, self._train.targets)
-            with _no_sync(accelerator, self._engine, i < len(micro_batches) - 1):
+            last = i == len(micro_batches) - 1
+            with contextlib.nullcontext() if last else accelerator.no_sync(self._engine):
                 targets = torch.from_numpy(batch.targets).to(accelerator.device)
                 loss = self._objective.loss(self._task.call_engine(self._engine, batch), targets) * weight
                 # DDP averages over processes, but the loss is a sum over rows.
                 accelerator.backward(loss * accelerator.num_processes)
             total += loss.detach()
         return total
+
+    def _count(self, rows: NDArray[Any]) -> int:
+        return self._objective.count(self._train.targets[rows])
 
     def _rate_factor(self, step: int) -> float:
         """Return the share of the peak rate at a step; steps count from 1."""
@@ -310,7 +314,7 @@ class Trainer:
     def measure(self) -> tuple[dict[str, float], NDArray[Any]]:
         """Return the scores on the validation rows, and the predictions."""
         assert self._validation is not None
-        logits = predict_logits(self._bare_engine, self._validation, self._padding)
+        logits = predict_logits(self._bare_engine, self._validation, self._padding, self._task)
         return self._objective.score(logits, self._validation.targets)
 
     def _evaluate(self, state: CheckpointState) -> CheckpointState:
@@ -392,7 +396,3 @@ class Trainer:
         stopped_early = state.step < self.total_steps and not paused
         result = (state.step, state.best_step, state.best_value, state.seconds, stopped_early)
         return TrainingResult(*result, self.total_steps, paused)
-
-
-def _no_sync(accelerator: Accelerator, engine: torch.nn.Module, active: bool) -> Any:
-    return accelerator.no_sync(engine) if active else contextlib.nullcontext()

@@ -1,0 +1,139 @@
+"""`textune predict` for models that write: answers stream to a terminal, and come whole anywhere else."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from textune.cli.output import format_json, print_json
+
+if TYPE_CHECKING:
+    from textune.config import RunConfig
+    from textune.inference import Predictor
+    from textune.inference.generation import Generator, Written
+
+
+def set_sampling(generator: Generator, config: RunConfig, words: list[str]) -> None:
+    """Take limits and sampling from the command's settings. words: key=value, as given."""
+    wanted = config.writing
+    given = {word.partition("=")[0].replace("-", "_") for word in words}
+    generator.sampling = generator.sampling.with_settings(
+        max_new_tokens=wanted.max_new_tokens,
+        temperature=wanted.temperature,
+        top_p=wanted.top_p,
+        seed=config.training.seed if "seed" in given else None,
+    )
+
+
+def write_answers(predictor: Predictor, prompts: list[str], json_output: bool) -> None:
+    """Print the answer to each prompt; a single one streams to a terminal."""
+    if json_output:
+        answers = predictor.generate(prompts)
+        print_json({"predictions": [describe(p, a) for p, a in zip(prompts, answers, strict=True)]})
+    elif len(prompts) == 1 and sys.stdout.isatty():
+        stream_answer(predictor, prompts[0])
+    else:
+        for answer in predictor.generate(prompts):
+            typer.echo(answer.text)
+
+
+def describe(prompt: str, answer: Written | None) -> dict[str, object]:
+    """Return an answer for JSON."""
+    if answer is None:
+        return {"prompt": prompt, "answer": None}
+    return {"prompt": prompt, "answer": answer.text, "tokens": answer.tokens, "endless": answer.endless}
+
+
+def stream_answer(predictor: Predictor, prompt: str) -> None:
+    """Print an answer piece by piece."""
+
+    def show(piece: str) -> None:
+        typer.echo(piece, nl=False)
+        sys.stdout.flush()
+
+    predictor.generate([prompt], on_text=show)
+    typer.echo()
+
+
+def converse(predictor: Predictor) -> None:
+    """Answer prompts that are typed, one after another."""
+    typer.echo("type a prompt and press Enter; an empty line or Ctrl-D quits", err=True)
+    while True:
+        try:
+            typer.echo("> ", nl=False)
+            prompt = input()
+        except EOFError:
+            return
+        if not prompt.strip():
+            return
+        stream_answer(predictor, prompt)
+
+
+def answer_lines(predictor: Predictor, json_output: bool) -> None:
+    """Print an answer for every line of standard input as soon as it is written; line breaks in it become spaces."""
+    from textune.errors import DataError
+    from textune.inference.lines import LineReader
+    from textune.progress import open_progress
+
+    reader, rows = LineReader(sys.stdin.buffer), 0
+    for lines in reader.batches():
+        filled = [line for line in lines if line.strip()]
+        answers = iter(predictor.generate(filled) if filled else ())
+        for line in lines:
+            answer = next(answers) if line.strip() else None
+            if json_output:
+                typer.echo((", " if rows else '{"predictions": [') + format_json(describe(line, answer)))
+            else:
+                typer.echo("" if answer is None else " ".join(answer.text.split()))
+            rows += 1
+    if not rows:
+        raise DataError("standard input contains no text", hint="give one prompt per line")
+    if json_output:
+        typer.echo("]}")
+    if reader.foreign:
+        open_progress().warn(f"{reader.foreign:,} lines are not UTF-8; they were read as Windows-1252")
+
+
+def write_file(
+    predictor: Predictor, file: Path, target: Path, config: RunConfig, exact: bool, json_output: bool
+) -> None:
+    """Add an answer to every row of a table."""
+    from textune.inference.files import FileForm, predict_file
+    from textune.progress import open_progress
+    from textune.run.tables import read_options
+
+    prompt = config.data.text or ((config.writing.prompt,) if config.writing.prompt else None)
+    done = predict_file(
+        predictor,
+        file,
+        target,
+        form=FileForm(prompt, exact=exact),
+        reading=read_options(config.data),
+        advance=_count(open_progress().say),
+    )
+    if json_output:
+        print_json({k: v for k, v in vars(done).items() if k != "label_counts"} | {"output": str(done.output)})
+        return
+    typer.echo(f"{done.rows:,} rows answered")
+    if done.without_text:
+        typer.echo(f"{done.without_text:,} rows without a prompt got no answer")
+    if done.escaped_cells:
+        typer.echo(
+            f"{done.escaped_cells:,} cells that look like formulas got an apostrophe (--exact keeps them unchanged)"
+        )
+    typer.echo(f"added columns {', '.join(done.columns_added)}: {done.output}")
+
+
+def _count(say: Callable[[str], None]) -> Callable[[int], None]:
+    rows = 0
+
+    def advance(more: int) -> None:
+        nonlocal rows
+        rows += more
+        say(f"{rows:,} rows answered")
+
+    return advance

@@ -1,0 +1,233 @@
+"""Writing answers: prompts in batches, greedy or sampled, with the limits and stop tokens of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textune.bundle import Manifest
+from textune.data import Examples
+from textune.errors import ConfigError
+from textune.tasks import Task
+from textune.tasks.generation import WRITTEN
+from textune.tokens.batches import Batch, EncodedSplit, Padding
+from textune.tokens.dialogues import Dialogues, count_learned
+
+if TYPE_CHECKING:
+    from textune.engine import Engine
+
+ANSWER_ROWS = 100
+"""Evaluation rows for which answers are written, unless answer_rows= says otherwise."""
+_TOKENS_PER_BATCH = 4_096
+_ROWS_PER_BATCH = 32
+_ANSWER_STREAM = 3  # the choice of rows uses another random stream than samples and splits
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How answers are written. temperature: 0 takes the most likely token each time."""
+
+    max_new_tokens: int = 256
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+
+    def with_settings(self, **changed: Any) -> Sampling:
+        """Return a copy with what was set; raise ConfigError for values that cannot be."""
+        made = replace(self, **{name: value for name, value in changed.items() if value is not None})
+        for name, fits in (
+            ("max_new_tokens", made.max_new_tokens >= 1),
+            ("temperature", made.temperature >= 0),
+            ("top_p", 0 < made.top_p <= 1),
+        ):
+            if not fits:
+                raise ConfigError(f"{name}={getattr(made, name)}: out of range")
+        return made
+
+
+@dataclass(frozen=True)
+class Written:
+    """One answer. tokens: how many were written. endless: whether the limit ended it, and no stop token."""
+
+    text: str
+    tokens: int
+    endless: bool
+
+    @property
+    def probabilities(self) -> dict[str, float]:
+        """Nothing: an answer has no classes."""
+        return {}
+
+    @property
+    def answer(self) -> dict[str, float]:
+        """Nothing: an answer has no classes."""
+        return {}
+
+
+class Generator:
+    """Writes answers with one model. max_positions: of the model."""
+
+    def __init__(
+        self, manifest: Manifest, engine: Engine, dialogues: Dialogues, padding: Padding, task: Task, max_positions: int
+    ) -> None:
+        stored = manifest.writing
+        self.sampling = Sampling().with_settings(
+            max_new_tokens=stored.get("max_new_tokens"),
+            temperature=stored.get("temperature"),
+            top_p=stored.get("top_p"),
+            seed=manifest.seed,
+        )
+        self.answer_rows = int(stored.get("answer_rows") or ANSWER_ROWS)
+        self._manifest, self._engine, self._dialogues = manifest, engine, dialogues
+        self._padding, self._task, self._max_positions = padding, task, max_positions
+
+    def write(
+        self, prompts: Sequence[str], sampling: Sampling | None = None, on_text: Callable[[str], None] | None = None
+    ) -> list[Written]:
+        """Return the answer to each prompt.
+
+        on_text: called with each new piece of text; for a single prompt.
+        """
+        sampling = sampling or self.sampling
+        encoded = self._encode(prompts, sampling.max_new_tokens)
+        found: dict[int, Written] = {}
+        for rows in _plan(encoded, sampling.max_new_tokens):
+            ids = self._continue([encoded[row] for row in rows], sampling, on_text)
+            for row, answer in zip(rows, ids, strict=True):
+                found[row] = self._read(answer)
+        return [found[row] for row in range(len(prompts))]
+
+    def predict_next(self, prompts: Sequence[str]) -> NDArray[Any]:
+        """Return the logits of the first token of each answer: float32 [prompts, vocabulary]."""
+        import torch
+
+        encoded = self._encode(prompts, 1)
+        lengths = np.array([len(ids) for ids in encoded], np.int64)
+        ids = np.full((len(encoded), int(lengths.max(initial=1))), self._padding.pad_token_id, np.int64)
+        for row, tokens in enumerate(encoded):
+            ids[row, : len(tokens)] = tokens
+        mask = (np.arange(ids.shape[1])[None] < lengths[:, None]).astype(np.int64)
+        columns, places = np.unique(lengths - 1, return_inverse=True)
+        batch = Batch(ids, mask, None, np.arange(len(encoded)), columns=columns)
+        self._engine.eval()
+        with torch.inference_mode():
+            logits = self._engine(batch)
+        return np.asarray(logits[torch.arange(len(encoded)), torch.from_numpy(places)].cpu().numpy(), np.float32)
+
+    def measure_losses(self, prompts: Sequence[str], answers: Sequence[str]) -> NDArray[Any]:
+        """Return the sum of the losses and the number of tokens of each expected answer: float32 [rows, 2]."""
+        from textune.engine import predict_logits
+
+        tokens = self._dialogues.encode_rows(prompts, answers, self._manifest.max_length)
+        split = EncodedSplit(tokens, count_learned(tokens), np.arange(len(tokens)))
+        return predict_logits(self._engine, split, self._padding, self._task)
+
+    def answer(self, examples: Examples) -> NDArray[Any]:
+        """Return losses of all rows, and answers to some of them: `WRITTEN` [rows]."""
+        prompts, expected = examples.texts(), examples.labels() or []
+        outputs = np.zeros(len(examples), WRITTEN)
+        losses = self.measure_losses(prompts, expected)
+        outputs["answer"], outputs["loss"], outputs["tokens"] = None, losses[:, 0], losses[:, 1]
+        chosen = choose_answered(len(examples), self.answer_rows, self._manifest.seed)
+        for row, written in zip(chosen, self.write([prompts[row] for row in chosen]), strict=True):
+            outputs["answer"][row], outputs["endless"][row] = written.text, written.endless
+        outputs["written"][chosen] = True
+        return outputs
+
+    def encode(self, prompts: Sequence[str]) -> list[list[int]]:
+        """Return the ids after which the answers begin."""
+        return self._encode(prompts, 1)
+
+    def _encode(self, prompts: Sequence[str], new_tokens: int) -> list[list[int]]:
+        room = min(self._manifest.max_length, self._max_positions - new_tokens)
+        if room < 1:
+            raise ConfigError(
+                f"max_new_tokens={new_tokens}: the model has only {self._max_positions} positions",
+                hint="set a smaller max_new_tokens=",
+            )
+        return self._dialogues.encode_prompts(prompts, room)
+
+    def _continue(
+        self, prompts: Sequence[list[int]], sampling: Sampling, on_text: Callable[[str], None] | None
+    ) -> list[list[int]]:
+        import torch
+
+        width = max(map(len, prompts))
+        ids = np.full((len(prompts), width), self._padding.pad_token_id, np.int64)
+        mask = np.zeros(ids.shape, np.int64)
+        for row, tokens in enumerate(prompts):
+            ids[row, width - len(tokens) :] = tokens
+            mask[row, width - len(tokens) :] = 1
+        options: dict[str, Any] = {
+            "max_new_tokens": sampling.max_new_tokens,
+            "do_sample": sampling.temperature > 0,
+            "eos_token_id": list(self._dialogues.stops) or None,
+            "pad_token_id": self._padding.pad_token_id,
+            "num_beams": 1,
+        }
+        if sampling.temperature > 0:
+            options |= {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
+        streamer = None if on_text is None else _Streamer(self._dialogues.decode, self._dialogues.stops, on_text)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(sampling.seed)
+            written = self._engine.write(ids, mask, options, streamer)
+        return [[int(token) for token in row] for row in written]
+
+    def _read(self, ids: Sequence[int]) -> Written:
+        stop = next((i for i, token in enumerate(ids) if token in self._dialogues.stops), None)
+        kept = list(ids) if stop is None else list(ids[:stop])
+        return Written(self._dialogues.decode(kept), len(kept), stop is None)
+
+
+class _Streamer:
+    """Passes on the text of one answer as its tokens come; half a character waits for its other half."""
+
+    def __init__(self, decode: Callable[[Sequence[int]], str], stops: Sequence[int], emit: Callable[[str], None]):
+        self._decode, self._stops, self._emit = decode, stops, emit
+        self._ids: list[int] = []
+        self._shown = ""
+        self._prompt = True
+
+    def put(self, value: Any) -> None:
+        """Take the prompt, then one token at a time."""
+        if self._prompt:
+            self._prompt = False
+            return
+        self._ids += [int(token) for token in value.flatten().tolist() if token not in self._stops]
+        text = self._decode(self._ids)
+        if not text.endswith("\N{REPLACEMENT CHARACTER}"):
+            self._show(text)
+
+    def end(self) -> None:
+        """Pass on what is left."""
+        self._show(self._decode(self._ids))
+
+    def _show(self, text: str) -> None:
+        if text.startswith(self._shown) and len(text) > len(self._shown):
+            self._emit(text[len(self._shown) :])
+            self._shown = text
+
+
+def choose_answered(rows: int, most: int, seed: int) -> NDArray[np.int64]:
+    """Return the rows for which answers are written: at most so many, drawn once by the seed, in order."""
+    if rows <= most:
+        return np.arange(rows)
+    drawn = np.random.default_rng([seed, _ANSWER_STREAM]).choice(rows, size=most, replace=False)
+    return np.sort(drawn)
+
+
+def _plan(prompts: Sequence[Sequence[int]], new_tokens: int) -> Iterator[list[int]]:
+    """Yield batches of prompts of like length."""
+    rows: list[int] = []
+    for row in sorted(range(len(prompts)), key=lambda row: len(prompts[row])):
+        tokens = (len(rows) + 1) * (len(prompts[row]) + new_tokens)
+        if rows and (tokens > _TOKENS_PER_BATCH or len(rows) == _ROWS_PER_BATCH):
+            yield rows
+            rows = []
+        rows.append(row)
+    if rows:
+        yield rows

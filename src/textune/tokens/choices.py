@@ -1,0 +1,131 @@
+"""Prompts that ask for one of several labels: template, tokens of the labels, texts cut to fit. No torch."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from textune.errors import ConfigError
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding, Tokenizer
+
+DEFAULT_TEMPLATE = "Text: {text}\nLabels: {labels}\nLabel:"
+_FIELDS = ("text", "labels")
+
+
+@dataclass(frozen=True)
+class Choices:
+    """A template filled with labels. head, tail: what stands before and after the text. labels: tokens of each."""
+
+    head: str
+    tail: str
+    labels: tuple[tuple[int, ...], ...]
+
+
+def read_labels(words: str) -> tuple[str, ...]:
+    """Return the labels of `spam,ham`; raise ConfigError for fewer than two, empty ones and repetitions."""
+    labels = tuple(word.strip() for word in words.split(","))
+    if len(labels) < 2 or not all(labels):
+        raise ConfigError(
+            f"--zero-shot {words}: at least two labels are needed, none of them empty",
+            hint='separate them by commas: --zero-shot "spam,ham"',
+        )
+    if len(set(labels)) < len(labels):
+        twice = next(label for label in labels if labels.count(label) > 1)
+        raise ConfigError(f"--zero-shot {words}: the label '{twice}' is there twice")
+    return labels
+
+
+def build_choices(tokenizer: Tokenizer, labels: Sequence[str], template: str = DEFAULT_TEMPLATE) -> Choices:
+    """Fill the labels into a template and tokenize them as they would follow it.
+
+    template: has {text} once, may have {labels}, and ends in words after the text, such as "Label:".
+    Raises ConfigError for a template that does not.
+    """
+    problem = _find_problem(template)
+    if problem is not None:
+        raise ConfigError(f"--template: {problem}", hint=f"for example: {DEFAULT_TEMPLATE!r}")
+    filled, listed = {"head": "", "tail": ""}, ", ".join(labels)
+    part = "head"
+    for literal, name, *_ in string.Formatter().parse(template):
+        filled[part] += literal
+        if name == "text":
+            part = "tail"
+        elif name == "labels":
+            filled[part] += listed
+    head, tail = filled["head"], filled["tail"]
+    # Tokenized with the words before it, a label gets the tokens that it has there: sentencepiece marks beginnings.
+    before = _encode(tokenizer, tail)
+    tokens = []
+    for label in labels:
+        whole = _encode(tokenizer, f"{tail} {label}")
+        shared = next((i for i, (a, b) in enumerate(zip(before, whole, strict=False)) if a != b), len(before))
+        if shared < len(before) or len(whole) == len(before):
+            raise ConfigError(
+                f"--template: its end and the label '{label}' share a token", hint="end it with a punctuation mark"
+            )
+        tokens.append(tuple(whole[len(before) :]))
+    return Choices(head, tail, tuple(tokens))
+
+
+def encode_prompts(tokenizer: Tokenizer, texts: Sequence[str], choices: Choices, max_length: int) -> list[list[int]]:
+    """Return the token ids of every prompt. A text that is too long loses its end; the words after it stay.
+
+    max_length: tokens of a prompt with its longest label. Raises ConfigError where the template alone is too long.
+    """
+    room = max_length - max(map(len, choices.labels))
+    empty = len(_strip(tokenizer.encode(choices.head + choices.tail)))
+    if empty >= room:
+        raise ConfigError(
+            f"the template and its labels have {empty} tokens, of at most {room} before the label",
+            hint="give a larger max_length=, fewer labels or a shorter --template",
+        )
+    return [_fit(tokenizer, text, choices, room) for text in texts]
+
+
+def _fit(tokenizer: Tokenizer, text: str, choices: Choices, room: int) -> list[int]:
+    begin = len(choices.head)
+    while True:
+        encoding = tokenizer.encode(choices.head + text + choices.tail)
+        ids = _strip(encoding)
+        if len(ids) <= room or not text:
+            return ids
+        end = begin + len(text)
+        ends = [stop for start, stop in encoding.offsets if begin < stop <= end and start < stop]
+        left = len(ends) - (len(ids) - room)
+        cut = ends[left - 1] - begin if left > 0 else 0
+        text = text[: min(cut, len(text) - 1)].rstrip()
+
+
+def _encode(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Return the ids without special tokens."""
+    return list(tokenizer.encode(text, add_special_tokens=False).ids)
+
+
+def _strip(encoding: Encoding) -> list[int]:
+    """Return the ids without special tokens at the end: a label follows, not the end of the text."""
+    ids, special = list(encoding.ids), encoding.special_tokens_mask
+    while ids and special[len(ids) - 1]:
+        ids.pop()
+    return ids
+
+
+def _find_problem(template: str) -> str | None:
+    """Return what is wrong with a template, or None."""
+    try:
+        fields = [name for _, name, *_ in string.Formatter().parse(template) if name is not None]
+    except ValueError:
+        return "its braces do not match; write {{ and }} for braces that are words of the prompt"
+    unknown = [name for name in fields if name not in _FIELDS]
+    if unknown:
+        return f"{{{unknown[0]}}} is not known; {{text}} and {{labels}} are"
+    if fields.count("text") != 1:
+        return "it must have {text} once"
+    if template.endswith("{text}") or not template.rpartition("{text}")[2].strip():
+        return "it must have words after {text}, to which a label is the answer"
+    if template != template.rstrip():
+        return "it must not end in a space, because one is put before the label"
+    return None

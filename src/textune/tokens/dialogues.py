@@ -1,0 +1,256 @@
+"""Prompts and answers as token ids: through a chat template or as plain text, with marks on what is learned.
+
+The parts of a row are tokenized one by one, so a prompt has the same ids in training and in use.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textune.data import Message, read_prompt
+from textune.errors import ConfigError, DataError, ModelError
+from textune.tokens.tokenize import Tokenized
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+PLAIN = "plain"
+TEMPLATE_FILE = "chat_template.jinja"
+_LEAST_PROMPT = 0.25
+"""A long answer leaves the prompt at least this share of max_length; its end is then cut off."""
+_SPECIAL = ("bos_token", "eos_token", "pad_token", "unk_token")
+Part = tuple[str, bool]
+"""Text of a row, and whether it is learned."""
+
+
+@dataclass(frozen=True)
+class Dialogues:
+    """How prompts and answers become token ids.
+
+    template: Jinja, or None for plain text. special: the texts of bos_token and the like, for the template.
+    leading: ids before a plain prompt. end: the id that ends an answer, if the tokenizer has one. stops: all ids that
+    end an answer, that one included.
+    """
+
+    tokenizer: Tokenizer
+    template: str | None
+    special: Mapping[str, str]
+    leading: tuple[int, ...]
+    end: int | None
+    stops: tuple[int, ...]
+
+    def encode_rows(self, prompts: Sequence[str], answers: Sequence[str], max_length: int) -> Tokenized:
+        """Tokenize rows and mark the answers. What is too long loses its beginning, then the end of its answer.
+
+        Raises DataError for a chat that the template refuses.
+        """
+        rows = [
+            self.split_row(prompt, answer, number)
+            for number, (prompt, answer) in enumerate(zip(prompts, answers, strict=True), 1)
+        ]
+        encoded = iter(self._encode([text for parts in rows for text, _ in parts]))
+        ids: list[int] = []
+        marks: list[bool] = []
+        offsets, full = [0], []
+        for parts in rows:
+            row, learned = self._join([(next(encoded), mark) for _, mark in parts])
+            full.append(len(row))
+            row, learned = self._cut(row, learned, max_length)
+            ids += row
+            marks += learned
+            offsets.append(len(ids))
+        dtype: Any = np.uint16 if self.tokenizer.get_vocab_size() <= 2**16 else np.int32
+        return Tokenized(
+            np.array(ids, dtype),
+            np.array(offsets, np.int64),
+            np.array(full, np.int32),
+            None,
+            max_length,
+            learned=np.array(marks, bool),
+        )
+
+    def encode_prompts(self, prompts: Sequence[str], max_length: int) -> list[list[int]]:
+        """Return the ids after which the answers begin; a prompt that is too long loses its beginning."""
+        texts = [self.write_prompt(prompt, number) for number, prompt in enumerate(prompts, 1)]
+        room = max(max_length - len(self.leading), 1)
+        return [[*self.leading, *ids[-room:]] for ids in self._encode(texts)]
+
+    def write_prompt(self, prompt: str, number: int = 1) -> str:
+        """Return the text after which the answer begins."""
+        if self.template is None:
+            return _end_line(prompt)
+        return self._render(_list_messages(prompt), number, ask=True)
+
+    def split_row(self, prompt: str, answer: str, number: int = 1) -> list[Part]:
+        """Return the parts of a row; in a chat every answer is learned that the template leaves as it was written."""
+        if self.template is None:
+            return [(_end_line(prompt), False), (answer, True)]
+        messages = [*_list_messages(prompt), {"role": "assistant", "content": answer}]
+        whole = self._render(messages, number)
+        parts: list[Part] = []
+        done = 0
+        for place, message in enumerate(messages):
+            if message["role"] != "assistant" or not place:
+                continue
+            head = self._render(messages[:place], number, ask=True)
+            tail = whole if place == len(messages) - 1 else self._render(messages[: place + 1], number)
+            if not (whole.startswith(tail) and tail.startswith(head) and len(head) >= done):
+                if place < len(messages) - 1:
+                    continue
+                raise ModelError(
+                    "the chat template writes a conversation otherwise when its answer is known, so the answer "
+                    "cannot be told from the prompt",
+                    hint="give another chat_template=, or chat_template=plain",
+                )
+            parts += [(whole[done : len(head)], False), (whole[len(head) : len(tail)], True)]
+            done = len(tail)
+        return parts
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return an answer as text, without the token that ends it."""
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    def _render(self, messages: Sequence[Message], number: int, *, ask: bool = False) -> str:
+        from jinja2 import TemplateError
+        from transformers.utils.chat_template_utils import render_jinja_template
+
+        try:
+            texts, _ = render_jinja_template(
+                conversations=[list(messages)],
+                chat_template=self.template,
+                add_generation_prompt=ask,
+                **self.special,
+            )
+        except TemplateError as error:
+            raise DataError(
+                f"row {number}: the chat template refuses this conversation: {error}",
+                hint="change the row, or give another chat_template=",
+            ) from error
+        return str(texts[0])
+
+    def _encode(self, texts: Sequence[str]) -> list[list[int]]:
+        self.tokenizer.no_truncation()
+        self.tokenizer.no_padding()
+        try:
+            return [e.ids for e in self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+        except (UnicodeEncodeError, TypeError) as error:
+            raise DataError("a prompt or an answer contains a lone surrogate, not a valid character") from error
+
+    def _join(self, parts: Sequence[tuple[list[int], bool]]) -> tuple[list[int], list[bool]]:
+        """Return the ids of a row and their marks: an answer is learned up to the token that ends it."""
+        row, learned = list(self.leading), [False] * len(self.leading)
+        for number, (ids, mark) in enumerate(parts, 1):
+            end = next((i for i, token in enumerate(ids, 1) if token in self.stops), None) if mark else None
+            if mark and number == len(parts):
+                ids = ids[:end] if end else [*ids, *([] if self.end is None else [self.end])]
+                end = len(ids)
+            row += ids
+            learned += [mark and (end is None or i < end) for i in range(len(ids))]
+        return row, learned
+
+    def _cut(self, row: list[int], learned: list[bool], max_length: int) -> tuple[list[int], list[bool]]:
+        if len(row) <= max_length:
+            return row, learned
+        answer = len(learned) - next((i for i in range(len(learned) - 1, -1, -1) if not learned[i]), -1) - 1
+        least = min(len(row) - answer, int(max_length * _LEAST_PROMPT))
+        excess = max(answer - (max_length - least), 0)
+        row, learned = row[: len(row) - excess], learned[: len(row) - excess]
+        kept, first = max_length - len(self.leading), len(self.leading)
+        if len(row) > max_length and kept > 0:
+            row, learned = row[:first] + row[-kept:], learned[:first] + learned[-kept:]
+        return row[-max_length:], learned[-max_length:]
+
+
+def _end_line(prompt: str) -> str:
+    """Return a plain prompt with white space at its end, a line break where it has none."""
+    return prompt if prompt[-1:].isspace() else f"{prompt}\n"
+
+
+def _list_messages(prompt: str) -> list[Message]:
+    return read_prompt(prompt) or [{"role": "user", "content": prompt}]
+
+
+def open_dialogues(
+    folder: Path, tokenizer: Tokenizer, stops: Sequence[int], chat_template: str | None = None
+) -> Dialogues:
+    """Return how the tokenizer in a folder writes dialogues.
+
+    stops: ids that the model's config names. chat_template: a file, Jinja text, "plain", or None for the tokenizer's.
+    Raises ConfigError for a template that cannot be read.
+    """
+    settings = _read_json(folder / "tokenizer_config.json")
+    special = {name: text for name in _SPECIAL if (text := _read_token(settings.get(name)))}
+    ids = {name: tokenizer.token_to_id(text) for name, text in special.items()}
+    end = ids.get("eos_token")
+    end = end if end is not None else next(iter(stops), None)
+    every = tuple(dict.fromkeys((*([] if end is None else [end]), *stops)))
+    template = read_template(folder, settings) if chat_template is None else _choose_template(chat_template)
+    leading: list[int] = []
+    if template is None:
+        for token in tokenizer.encode("", add_special_tokens=True).ids:
+            if token in every:
+                break
+            leading.append(token)
+    return Dialogues(tokenizer, template, special, tuple(leading), end, every)
+
+
+def list_stops(config: Mapping[str, Any], folder: Path) -> tuple[int, ...]:
+    """Return the ids that end a text, by a model's config.json and generation_config.json."""
+    found: list[int] = []
+    for content in (config, _read_json(folder / "generation_config.json")):
+        value = content.get("eos_token_id")
+        found += value if isinstance(value, list) else [] if value is None else [value]
+    return tuple(dict.fromkeys(int(token) for token in found))
+
+
+def read_template(folder: Path, settings: Mapping[str, Any] | None = None) -> str | None:
+    """Return the chat template that is saved with a tokenizer, or None."""
+    path = folder / TEMPLATE_FILE
+    if path.is_file():
+        return path.read_text(encoding="utf-8")
+    template = (_read_json(folder / "tokenizer_config.json") if settings is None else settings).get("chat_template")
+    if isinstance(template, list):  # several by name
+        named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
+        template = named.get("default", next(iter(named.values()), None))
+    return template if isinstance(template, str) and template else None
+
+
+def _choose_template(chat_template: str) -> str | None:
+    if chat_template == PLAIN:
+        return None
+    if "{" in chat_template:
+        return chat_template
+    path = Path(chat_template).expanduser()
+    if not path.is_file():
+        raise ConfigError(
+            f"chat_template={chat_template}: no such file, and no Jinja text",
+            hint="give a file, a template, or plain",
+        )
+    return path.read_text(encoding="utf-8")
+
+
+def _read_token(token: Any) -> str:
+    content = token.get("content") if isinstance(token, dict) else token
+    return content if isinstance(content, str) else ""
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def count_learned(tokens: Tokenized) -> NDArray[np.int64]:
+    """Return how many tokens of each row are learned: int64 [rows]."""
+    assert tokens.learned is not None
+    sums = np.concatenate([[0], np.cumsum(tokens.learned, dtype=np.int64)])
+    return np.asarray(sums[tokens.offsets[1:]] - sums[tokens.offsets[:-1]], np.int64)

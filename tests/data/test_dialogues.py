@@ -1,0 +1,130 @@
+"""Tables of prompts and chats: every form gives the same rows, and no prompt is on both sides of a split."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from textune.config import DataConfig, WritingConfig
+from textune.data import Examples, ReadOptions, build_rows, find_columns, read_table, split_examples, split_folds
+from textune.data.dialogues import PAIRS, read_prompt
+from textune.errors import DataError
+
+CHATS = [
+    [{"role": "user", "content": f"Question {i}?"}, {"role": "assistant", "content": f"Answer {i}."}] for i in range(3)
+] + [
+    [
+        {"role": "system", "content": "Be short."},
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Hello"},
+        {"role": "user", "content": "And now?"},
+        {"role": "assistant", "content": "Bye"},
+    ]
+]
+
+
+def read(source: Any, **generation: Any) -> Examples:
+    table = read_table(source, ReadOptions())
+    settings = WritingConfig(**generation)
+    columns = find_columns(table, DataConfig(task="generation"), settings)
+    return build_rows(table, columns, "generation", "|")[0]
+
+
+def write_chats(path: Path) -> Path:
+    if path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps({"messages": chat}) + "\n" for chat in CHATS), encoding="utf-8")
+    elif path.suffix == ".parquet":
+        pq.write_table(pa.table({"messages": CHATS}), path)
+    else:
+        with path.open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.writer(stream)
+            writer.writerow(["messages"])
+            writer.writerows([json.dumps(chat)] for chat in CHATS)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet", ".csv"])
+def test_chats_are_read_from_every_kind_of_file(tmp_path: Path, suffix: str) -> None:
+    examples = read(write_chats(tmp_path / f"chats{suffix}"))
+    assert examples.labels() == ["Answer 0.", "Answer 1.", "Answer 2.", "Bye"]
+    assert [read_prompt(text) for text in examples.texts()] == [chat[:-1] for chat in CHATS]
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=" ".join)
+def test_usual_names_of_columns_are_found(pair: tuple[str, str]) -> None:
+    rows = [{"id": str(i), pair[0]: f"p{i}", pair[1].title(): f"c{i}"} for i in range(3)]
+    examples = read(rows)
+    assert examples.texts() == ["p0", "p1", "p2"] and examples.labels() == ["c0", "c1", "c2"]
+
+
+def test_rows_without_prompt_or_answer_are_counted() -> None:
+    rows = [{"prompt": "a", "completion": "b"}, {"prompt": " ", "completion": "b"}, {"prompt": "c", "completion": ""}]
+    examples = read(rows)
+    assert len(examples) == 1 and examples.no_text == (2,) and examples.no_label == (3,)
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ("hello", "no valid JSON"),
+        ("[]", "no list of messages"),
+        ('[{"role": "robot", "content": "x"}]', "has the role 'robot'"),
+        ('[{"role": "user"}]', "no text as its content"),
+        ('["hi"]', "not an object"),
+    ],
+)
+def test_a_cell_that_is_no_chat_is_named(cell: str, message: str) -> None:
+    with pytest.raises(DataError, match=f"row 2: .*{message}"):
+        read([{"messages": json.dumps(CHATS[0])}, {"messages": cell}])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"prompt": "x"}, "no column 'x'"),
+        ({"messages": "m", "prompt": "a"}, "no column"),
+        ({}, "no columns of prompts"),
+    ],
+)
+def test_columns_that_are_missing_are_named(settings: dict[str, str], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        read([{"a": "1", "b": "2"}], **settings)
+
+
+PROMPTS = st.lists(st.tuples(st.sampled_from("abcdefgh"), st.sampled_from(["", "g1", "g2"])), min_size=12, max_size=40)
+
+
+@given(PROMPTS, st.integers(0, 50))
+@settings(max_examples=25, deadline=None)
+def test_no_prompt_is_in_two_parts(rows: list[tuple[str, str]], seed: int) -> None:
+    cells = [
+        {"prompt": text.upper() if i % 2 else f" {text} ", "completion": f"answer {i}", "group": group or None}
+        for i, (text, group) in enumerate(rows)
+    ]
+    table = read_table(cells, ReadOptions())
+    columns = find_columns(table, DataConfig(task="generation", group="group"), WritingConfig())
+    examples = build_rows(table, columns, "generation", "|")[0]
+    try:
+        parts = split_examples(examples, validation_fraction=0.2, test_fraction=0.2, seed=seed, grouped=False)
+    except DataError:
+        return  # too few groups
+    pieces = [part for part in (parts.train, parts.validation, parts.test) if part is not None]
+    assert sum(map(len, pieces)) == len(examples)
+    texts = [{text.strip().casefold() for text in part.texts()} for part in pieces]
+    groups = [set(part.groups() or ()) - {None} for part in pieces]
+    for keys in (texts, groups):
+        assert sum(map(len, keys)) == len(set().union(*keys))
+    with contextlib.suppress(DataError):
+        fold = split_folds(examples, 2, seed)
+        prompts = np.array([text.strip().casefold() for text in examples.texts()])
+        assert not set(prompts[fold == 0]) & set(prompts[fold == 1])

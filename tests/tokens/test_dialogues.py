@@ -1,0 +1,101 @@
+"""Prompts and answers as tokens: answers alone are learned, whatever the template and the length."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from textune.errors import ConfigError, DataError, ModelError
+from textune.tokens import load_tokenizer
+from textune.tokens.dialogues import Dialogues, open_dialogues
+from tiny import CHAT_TEMPLATE, build_byte_pairs
+
+WRITTEN = st.text("abc xyz", min_size=1, max_size=30).filter(str.strip)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("tokenizer")
+    build_byte_pairs().save_pretrained(str(place))
+    return place
+
+
+@pytest.fixture(scope="module", params=["plain", CHAT_TEMPLATE], ids=["plain", "chat"])
+def dialogues(folder: Path, request: Any) -> Dialogues:
+    return open_dialogues(folder, load_tokenizer(folder), (), request.param)
+
+
+def learned_texts(dialogues: Dialogues, tokens: Any) -> list[str]:
+    parts = [tokens.ids[a:b][tokens.learned[a:b]] for a, b in zip(tokens.offsets, tokens.offsets[1:], strict=False)]
+    return [dialogues.decode(part.tolist()) for part in parts]
+
+
+@given(st.lists(st.tuples(WRITTEN, WRITTEN), min_size=1, max_size=4))
+@settings(max_examples=15, deadline=None)
+def test_the_answer_and_its_end_are_learned_and_nothing_else(dialogues: Dialogues, rows: list[Any]) -> None:
+    prompts, answers = zip(*rows, strict=True)
+    tokens = dialogues.encode_rows(prompts, answers, 500)
+    assert learned_texts(dialogues, tokens) == list(answers)
+    for start, end, prompt in zip(tokens.offsets, tokens.offsets[1:], prompts, strict=False):
+        row, marks = tokens.ids[start:end], tokens.learned[start:end]
+        assert int(row[-1]) == dialogues.end and marks[-1], "the token that ends an answer is learned, too"
+        asked = dialogues.encode_prompts([prompt], 500)[0]
+        assert row[: len(asked)].tolist() == asked, "a prompt has the same ids in use"
+        assert not marks[: len(asked)].any() and marks[len(asked) :].all()
+
+
+@given(WRITTEN, WRITTEN, st.integers(6, 40))
+@settings(max_examples=20, deadline=None)
+def test_what_is_too_long_loses_the_beginning_of_its_prompt(
+    dialogues: Dialogues, prompt: str, answer: str, longest: int
+) -> None:
+    whole = dialogues.encode_rows([prompt], [answer], 500)
+    cut = dialogues.encode_rows([prompt], [answer], longest)
+    assert len(cut.ids) == min(len(whole.ids), longest)
+    assert cut.learned is not None and cut.learned.any() and whole.learned is not None
+    if whole.learned.sum() <= 0.7 * longest - 1:  # the answer leaves room for a prompt
+        assert cut.learned.sum() == whole.learned.sum()
+        assert cut.ids[cut.learned].tolist() == whole.ids[whole.learned].tolist()
+    assert int(cut.full_lengths[0]) == len(whole.ids)
+
+
+def test_every_answer_of_a_chat_is_learned(folder: Path) -> None:
+    dialogues = open_dialogues(folder, load_tokenizer(folder), (), CHAT_TEMPLATE)
+    chat = [
+        {"role": "system", "content": "be kind"},
+        {"role": "user", "content": "one"},
+        {"role": "assistant", "content": "two"},
+        {"role": "user", "content": "three"},
+    ]
+    tokens = dialogues.encode_rows([json.dumps(chat)], ["four"], 500)
+    assert tokens.learned is not None
+    edges = np.flatnonzero(np.diff(tokens.learned.astype(int)))
+    assert len(edges) == 3, "two spans, the last to the end"
+    assert learned_texts(dialogues, tokens) == ["twofour"]
+    assert (tokens.ids[tokens.learned] == dialogues.end).sum() == 2
+
+
+def test_a_template_that_rewrites_answers_is_refused(folder: Path) -> None:
+    rewriting = "{% for m in messages %}{{ m.content }}{{ messages | length }}{% endfor %}"
+    rewriting += "{% if add_generation_prompt %}>{% endif %}"
+    dialogues = open_dialogues(folder, load_tokenizer(folder), (), rewriting)
+    with pytest.raises(ModelError, match="chat template"):
+        dialogues.encode_rows(["a"], ["b"], 50)
+
+
+def test_a_conversation_that_the_template_refuses_is_named(folder: Path) -> None:
+    template = "{{ raise_exception('roles must alternate') }}"
+    dialogues = open_dialogues(folder, load_tokenizer(folder), (), template)
+    with pytest.raises(DataError, match=r"row 1: .*roles must alternate"):
+        dialogues.encode_prompts(["a"], 50)
+
+
+def test_a_template_that_is_no_file_is_refused(folder: Path) -> None:
+    with pytest.raises(ConfigError, match="no such file"):
+        open_dialogues(folder, load_tokenizer(folder), (), "missing.jinja")
