@@ -350,7 +350,9 @@ def test_dependencies_are_what_the_source_imports() -> None:
     called = {"pyyaml": "yaml", "scikit-learn": "sklearn"}
     names = {re.split(r"[<>=\[]", line)[0] for line in needed}
     declared = {called.get(name, name.replace("-", "_")) for name in names}
-    optional = {re.split(r"[<>=\[]", line)[0] for name in ("onnx", "qlora", "ray") for line in extras[name]}
+    optional = {
+        re.split(r"[<>=\[]", line)[0] for name in ("app", "onnx", "qlora", "ray", "smollm") for line in extras[name]
+    }
     imported = {
         name.partition(".")[0]
         for path in list_sources()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textune.backbones.pooling import Pooling
-from textune.bundle import AnyRun, BaseModel, Manifest, find_run, read_manifest
-from textune.errors import BundleError, ConfigError, DataError, ModelError, flag, suggest
-from textune.files import read_json
+from textune.bundle import AnyRun, Manifest, find_run, read_manifest
+from textune.errors import BundleError, ConfigError, DataError, ModelError, flag
 from textune.inference.choices import Choices, Decided, decide_rows, find_abstained, list_sets, read_choices
 from textune.inference.generation import Generator, Sampling, Written
+from textune.inference.loading import LoadOptions, check_choices, choose_device, find_backbone, refuse_other_config
 from textune.inference.texts import list_pairs, list_texts
 from textune.tasks import AnyPrediction, task_of
 from textune.tokens import Tokenized, encode_texts, load_tokenizer
@@ -30,23 +30,6 @@ if TYPE_CHECKING:
     from textune.engine import Engine, OnnxEngine, ReferenceEngine
 
 _TEXTS_PER_CHUNK = 10_000
-_CHOICES = {
-    "device": ("auto", "cpu", "cuda", "mps"),
-    "precision": ("auto", "fp32", "bf16"),
-    "engine": ("auto", "lean", "reference"),
-}
-
-
-@dataclass(frozen=True)
-class LoadOptions:
-    """How a bundle is loaded; the fields are the arguments of `Predictor.load`."""
-
-    backbone: str | None = None
-    device: str = "auto"
-    precision: str = "auto"
-    trust: str | None = None
-    merge: bool | None = None
-    engine: str = "auto"
 
 
 class Predictor:
@@ -99,11 +82,7 @@ class Predictor:
         """
         folder = find_run(run)
         manifest = read_manifest(folder, verify=False)
-        for name, value in (("device", device), ("precision", precision), ("engine", engine)):
-            if value not in _CHOICES[name]:
-                raise ConfigError(
-                    f"{name}={value}: must be one of {', '.join(_CHOICES[name])}{suggest(str(value), _CHOICES[name])}"
-                )
+        check_choices(device=device, precision=precision, engine=engine)
         if manifest.exported:
             if backbone is not None:
                 raise ConfigError(
@@ -125,7 +104,7 @@ class Predictor:
 
         place = choose_device(options.device)
         found = find_backbone(manifest.base_model, options.backbone, options.trust)
-        _refuse_other_config(folder, found)
+        refuse_other_config(folder, found)
         task = task_of(manifest)
         found = replace(found, family=task.fit_family(found.family))
         method = resolve_saved(manifest.method, manifest.method_options).for_task(task)
@@ -386,7 +365,7 @@ class Predictor:
         """
         if self.generator is None:
             raise ConfigError("this model classifies texts and writes none", hint="use predict or predict_proba")
-        first, _ = self._list(prompts, None)
+        first, _ = self.list_texts(prompts, None)
         if on_text is not None and len(first) != 1:
             raise ConfigError(f"on_text: follows one answer, and there are {len(first)} prompts")
         sampling: Sampling = self.generator.sampling.with_settings(
@@ -414,44 +393,3 @@ def load(run: AnyRun, **options: Any) -> Predictor:
     run: a folder, a `Run`, or the name of a run in the folder `runs`.
     """
     return Predictor.load(run, **options)
-
-
-def find_backbone(base: BaseModel, backbone: str | None, trust: str | None) -> Backbone:
-    """Find the base model of a bundle and check its hash; raise ModelError that says how to name it.
-
-    backbone: where the caller says it is; ConfigError for another model.
-    """
-    from textune.backbones import recall_local, resolve_backbone, resolve_same
-
-    if backbone is not None:
-        return resolve_same(backbone, base.id, base.sha256, trust=trust)
-    if not base.local:
-        return resolve_backbone(base.id, trust=trust, sha256=base.sha256)
-    folder = recall_local(base.sha256)
-    if folder is None:
-        raise ModelError(
-            f"the run's base model '{base.id}' was a local folder that this machine does not know",
-            hint="say where it is: backbone=FOLDER",
-        )
-    return resolve_backbone(folder, trust=folder if trust == base.id else trust, sha256=base.sha256)
-
-
-def _refuse_other_config(folder: Path, backbone: Backbone) -> None:
-    """Raise ModelError where the backbone's config.json is not the one that is stored in the bundle."""
-    from textune.backbones.checks import refuse_other_config
-
-    stored = folder / "backbone" / "config.json"
-    if stored.is_file():
-        refuse_other_config(backbone.id, read_json(stored, "the base model's config"), backbone.config)
-
-
-def choose_device(device: str) -> torch.device:
-    """Return the device for inference; raise ModelError if it is not available."""
-    import torch
-
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if device == "auto":
-        return torch.device(next(name for name, is_available in available.items() if is_available))
-    if not available.get(device, False):
-        raise ModelError(f"device={device}: not available here", hint="leave device out, or choose cpu")
-    return torch.device(device)

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from textune.backbones import Backbone, load_classifier, resolve_backbone
 from textune.bundle import BaseModel, Manifest, TextColumns
 from textune.errors import DataError, ModelError
-from textune.inference.predictor import Predictor, choose_device
+from textune.inference.loading import choose_device
+from textune.inference.predictor import Predictor
 from textune.inference.texts import list_texts
 from textune.tasks import default_task
 from textune.tokens import load_tokenizer

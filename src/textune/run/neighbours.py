@@ -170,7 +170,7 @@ def _open_frozen(manifest: Manifest, options: LoadOptions) -> Network:
     from textune.backbones import load_classifier
     from textune.backbones.pooling import Pooling
     from textune.engine import open_engine, probe_precision
-    from textune.inference.predictor import choose_device, find_backbone
+    from textune.inference.loading import choose_device, find_backbone
     from textune.methods import resolve_saved
     from textune.training.head import Network, straighten_hidden_layer
 
