@@ -201,16 +201,16 @@ def describe_decisions(figures: DecisionFigures | None) -> list[str]:
         name, _, floor = rule.rule.partition(">=")
         about = "" if rule.label is None else f" of '{show_name(rule.label)}'"
         first, second = ("recall", "precision") if name == "recall" else ("precision", "recall")
-        aim = f" (the floor was {percent(float(floor))})" if floor else " (the threshold was tuned for F1)"
-        lines.append(f"{first}{about}: {_show(rule.reached)}{aim}, {second} {_show(rule.other)}")
+        aim = f"floor {percent(float(floor))}" if floor else "tuned for F1"
+        lines.append(f"{first}{about}: {_show(rule.reached, aim)}, {second} {_show(rule.other)}")
     if (cost := figures.cost) is not None:
         between = f"95% interval {cost.interval.low:.3g} to {cost.interval.high:.3g}"
         lines.append(f"mean cost per row: {cost.mean:.3g} ({between}); decided without costs {cost.without:.3g}")
     if (abstain := figures.abstain) is not None:
-        kept = _show(abstain.kept)
+        kept, aim = _show(abstain.kept), f"floor {percent(float(abstain.rule.partition('>=')[2]))}"
         lines.append(
             f"abstaining below a confidence of {percent(abstain.below)} answers {kept} of the rows, with an accuracy "
-            f"of {_show(abstain.accuracy)} (the floor was {percent(float(abstain.rule.partition('>=')[2]))})"
+            f"of {_show(abstain.accuracy, aim)}"
         )
     for each in figures.sets:
         lines.append(
@@ -224,10 +224,12 @@ def describe_decisions(figures: DecisionFigures | None) -> list[str]:
     return lines
 
 
-def _show(share: Share) -> str:
+def _show(share: Share, more: str = "") -> str:
+    """Return a share with its interval. more: what else belongs in the brackets."""
     if share.value is None or share.interval is None:
         return "undefined (no such rows)"
-    return f"{percent(share.value)} (95% interval {percent(share.interval.low)} to {percent(share.interval.high)})"
+    between = f"95% interval {percent(share.interval.low)} to {percent(share.interval.high)}"
+    return f"{percent(share.value)} ({between}{f'; {more}' if more else ''})"
 
 
 def list_costs(costs: Sequence[Sequence[float]], true: NDArray[Any], given: NDArray[Any]) -> NDArray[np.float64]:

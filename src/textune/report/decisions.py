@@ -90,7 +90,7 @@ def draw_risk_coverage(curve: RiskCoverage) -> Markup:
     parts = [f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title)}">']
     for quarter in range(5):
         x, y = _place(quarter / 4, quarter / 4)
-        shown = f"{100 * top * quarter / 4:.{0 if top >= 0.2 else 2}f}".rstrip("0").rstrip(".") if quarter else "0"
+        shown = f"{100 * top * quarter / 4:g}"
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y}" y2="{y}"/>')
         parts.append(f'<text x="{_LEFT - 7}" y="{y + 4}" text-anchor="end">{shown}%</text>')
         parts.append(f'<text x="{x}" y="{_FLOOR + 18}" text-anchor="middle">{25 * quarter}%</text>')
