@@ -61,7 +61,9 @@ def _compare(folders: tuple[str, ...], stamps: tuple[float, ...]) -> Comparison:
 
 
 def _draw_tables(comparison: Comparison) -> None:
-    st.text("\n".join((*conclude(comparison), *note(comparison))))
+    st.text("\n".join(conclude(comparison)))
+    for line in note(comparison):
+        st.caption(escape(line))
     header = [name or f"on {comparison.rows:,} {comparison.split} rows" for name in list_header(comparison)]
     header = [f"{name} of macro F1" if name in header[:at] else name for at, name in enumerate(header)]
     cells = [list_cells(candidate) for candidate in comparison.candidates]
@@ -107,15 +109,23 @@ def _draw_fronts(comparison: Comparison) -> None:
     """Draw the score against each cost, with a line through what nothing beats."""
     charts = [(cost, rows) for cost in FRONTS if len(rows := list_priced(comparison, cost)) > 1]
     for place, (cost, rows) in zip(st.columns(max(len(charts), 1)), charts, strict=False):
-        place.altair_chart(draw_front(rows, COSTS[cost], comparison.figure), width="stretch")
+        seconds = cost.endswith("_seconds")
+        title = f"{COSTS[cost]}, seconds" if seconds else COSTS[cost]
+        chart = draw_front(rows, title, comparison.figure, "~g" if seconds else "~s")
+        place.altair_chart(chart, width="stretch")
 
 
-def draw_front(rows: Sequence[dict[str, Any]], cost: str, figure: str) -> altair.LayerChart:
-    """Return a chart of the score against a cost."""
+def draw_front(rows: Sequence[dict[str, Any]], cost: str, figure: str, form: str) -> altair.LayerChart:
+    """Return a chart of the score against a cost. form: how the cost's numbers are written."""
     import altair as alt
 
     base = alt.Chart(alt.Data(values=list(rows))).encode(
-        x=alt.X("cost:Q", title=cost, scale=alt.Scale(type="log", nice=False, padding=24), axis=alt.Axis(format="~s")),
+        x=alt.X(
+            "cost:Q",
+            title=cost,
+            scale=alt.Scale(type="log", nice=False, padding=24),
+            axis=alt.Axis(format=form, tickCount=6),
+        ),
         tooltip=[
             alt.Tooltip("name:N", title=" "),
             alt.Tooltip("score:Q", title=figure, format=".1%"),

@@ -57,15 +57,15 @@ def list_columns(entries: Sequence[Entry]) -> dict[str, list[Any]]:
     """Return the table of all runs by column; scores are percentages, so that they sort as numbers."""
     return {
         "name": [name_run_folder(entry.folder) for entry in entries],
-        "kind": [entry.kind for entry in entries],
-        "state": [_describe_state(entry) for entry in entries],
-        "made": [format_date(entry.created).removesuffix(" UTC") for entry in entries],
         "score": [None if entry.score is None else 100 * entry.score for entry in entries],
         "figure": [entry.figure for entry in entries],
         "rows": [entry.rows for entry in entries],
+        "state": [_describe_state(entry) for entry in entries],
+        "kind": [entry.kind for entry in entries],
         "method": [entry.method for entry in entries],
         "base model": [entry.backbone for entry in entries],
         "data": [entry.data for entry in entries],
+        "made": [format_date(entry.created).removesuffix(" UTC") for entry in entries],
     }
 
 
