@@ -23,8 +23,8 @@ from textune.export.readme import PREDICT, README, REQUIREMENTS
 from textune.export.space_app import GRADIO, write_page
 from textune.files import write_folder
 from textune.inference import LoadOptions, Predictor
-from textune.report.card import fence
 from textune.report.card_forms import change_card, split_card
+from textune.report.markdown import fence
 
 SPACE, APP, PAIRS = "space", "app.py", "space.json"
 _KEPT = ("license", "language", "tags")
