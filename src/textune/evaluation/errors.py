@@ -43,13 +43,11 @@ def find_confident_errors(
     count: int = 20,
     *,
     unknown: Sequence[str] = (),
-    predicted: NDArray[np.int64] | None = None,
 ) -> list[ConfidentError]:
     """Return the wrong predictions with the highest probability, most confident first.
 
     probabilities: float [rows, classes]; targets: int64 [rows], -1 for a label that the model does not know.
     rows: each row's number in the data. unknown: the labels of the rows at -1, in row order.
-    predicted: int64 [rows]; default: the most probable.
     Raises ValueError if the lengths differ.
     """
     scores, true = np.asarray(probabilities, dtype=np.float64), np.asarray(targets, dtype=np.int64)
@@ -57,8 +55,29 @@ def find_confident_errors(
         raise ValueError(f"{scores.shape} probabilities, {len(true)} targets, {len(texts)} texts, {len(rows)} rows")
     if not len(scores):
         return []
-    predicted = scores.argmax(axis=1) if predicted is None else predicted
-    confidence = scores[np.arange(len(scores)), predicted]
+    given = GivenLabels(scores.argmax(axis=1), scores.max(axis=1))
+    return list_errors(given, true, labels, texts, rows, count, unknown)
+
+
+@dataclass(frozen=True)
+class GivenLabels:
+    """The label given to each row, int64 [rows], and its probability, float64 [rows]."""
+
+    numbers: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+
+
+def list_errors(
+    given: GivenLabels,
+    true: NDArray[np.int64],
+    labels: Sequence[str],
+    texts: Sequence[str],
+    rows: Sequence[int] | NDArray[np.int64],
+    count: int,
+    unknown: Sequence[str],
+) -> list[ConfidentError]:
+    """Return the wrong labels given with the highest probability; arguments as for `find_confident_errors`."""
+    predicted, confidence = given.numbers, given.probabilities
     wrong = np.flatnonzero(predicted != true)
     ranked = wrong[np.argsort(-confidence[wrong], kind="stable")][:count]
     names = dict(zip(np.flatnonzero(true < 0).tolist(), unknown, strict=False))

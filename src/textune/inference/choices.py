@@ -43,7 +43,9 @@ class Decided:
         return content if self.label_set is None else content | {"set": list(self.label_set)}
 
 
-def read_choices(task: Task, abstain: float | str | None = None, sets: float | str | None = None) -> Choices:
+def read_choices(
+    task: Task, abstain: float | str | bool | None = None, sets: float | str | bool | None = None
+) -> Choices:
     """Return what is asked for. True: the run's own value. Raises ConfigError where the run has none."""
     asked = [name for name, value in (("abstain", abstain), ("sets", sets)) if value is not None and value is not False]
     if asked and not task.gives_labels:
@@ -51,7 +53,7 @@ def read_choices(task: Task, abstain: float | str | None = None, sets: float | s
     return Choices(_read_abstain(task, abstain), _read_coverage(task, sets))
 
 
-def _read_abstain(task: Task, value: float | str | None) -> float | None:
+def _read_abstain(task: Task, value: float | str | bool | None) -> float | None:
     if value is None or value is False:
         return None
     if value is not True:
@@ -67,7 +69,7 @@ def _read_abstain(task: Task, value: float | str | None) -> float | None:
     )
 
 
-def _read_coverage(task: Task, value: float | str | None) -> str | None:
+def _read_coverage(task: Task, value: float | str | bool | None) -> str | None:
     if value is None or value is False:
         return None
     kept = task.decisions.quantiles

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +38,6 @@ from textune.evaluation.text import percent, quote_names
 
 if TYPE_CHECKING:
     from textune.data import Labels
-    from textune.tasks.base import Task
 
 Array = NDArray[Any]
 COSTS = "costs"
@@ -48,7 +47,31 @@ _SETTINGS = ("threshold_for", "threshold_label", "costs", "abstain_for", "set_co
 _CELLS_AT_ONCE = 4_000_000
 
 
-def request_decisions(task: Task, training: TrainingConfig, labels: Labels) -> Decisions:
+class Decider(Protocol):
+    """What is needed of a task here."""
+
+    name: ClassVar[str]
+    reads_sets: ClassVar[bool]
+
+    @property
+    def gives_labels(self) -> bool:
+        """Whether answers are labels."""
+
+    @property
+    def decisions(self) -> Decisions:
+        """How probabilities become answers."""
+
+    def decide(self, probabilities: Array) -> NDArray[np.bool_]:
+        """Return which labels each row is given: bool [rows, labels]."""
+
+    def confidence(self, probabilities: Array) -> NDArray[np.float64]:
+        """Return the probability that a row's least certain decision is right."""
+
+    def find_sets(self, probabilities: Array, coverage: str) -> NDArray[np.bool_]:
+        """Return which labels are in each row's prediction set."""
+
+
+def request_decisions(task: Decider, training: TrainingConfig, labels: Labels) -> Decisions:
     """Return what the settings ask for, with nothing found yet; raise ConfigError for what makes no sense."""
     given = [name for name in _SETTINGS if getattr(training, name) is not None]
     if given and not task.gives_labels:
@@ -74,7 +97,7 @@ def request_decisions(task: Task, training: TrainingConfig, labels: Labels) -> D
     )
 
 
-def _find_threshold_label(task: Task, training: TrainingConfig, labels: Labels) -> int | None:
+def _find_threshold_label(task: Decider, training: TrainingConfig, labels: Labels) -> int | None:
     """Return the label that a threshold is for; None with several labels per text, which each have their own."""
     name = training.threshold_label
     if task.reads_sets:
@@ -104,7 +127,7 @@ def _list(labels: Labels) -> str:
     return f"labels: {', '.join(labels.names[:20])}{', ...' if len(labels) > 20 else ''}"
 
 
-def _build_costs(task: Task, training: TrainingConfig, labels: Labels) -> tuple[tuple[float, ...], ...]:
+def _build_costs(task: Decider, training: TrainingConfig, labels: Labels) -> tuple[tuple[float, ...], ...]:
     """Return the table of costs: 1 for an error without one, and 0 for a right answer."""
     kinds = {MISSED: 0, WRONG: 1}
     table = np.ones((len(labels), 2)) if task.reads_sets else 1 - np.eye(len(labels))
@@ -125,7 +148,7 @@ def _build_costs(task: Task, training: TrainingConfig, labels: Labels) -> tuple[
     return tuple(tuple(row) for row in table.tolist())
 
 
-def refuse_few_rows(task: Task, training: TrainingConfig, targets: Array, names: Sequence[str]) -> None:
+def refuse_few_rows(task: Decider, training: TrainingConfig, targets: Array, names: Sequence[str]) -> None:
     """Raise ConfigError where rows that training does not see are too few for what the settings ask.
 
     targets: of those rows, as the task encodes them; of no rows where there are none.
@@ -156,7 +179,7 @@ def refuse_few_rows(task: Task, training: TrainingConfig, targets: Array, names:
         )
 
 
-def _count_true(task: Task, targets: Array) -> int:
+def _count_true(task: Decider, targets: Array) -> int:
     return int((targets > 0).sum() if task.reads_sets else (targets >= 0).sum())
 
 
@@ -169,7 +192,7 @@ class Found:
     warnings: tuple[str, ...] = ()
 
 
-def find_decisions(task: Task, probabilities: Array, targets: Array) -> Found:
+def find_decisions(task: Decider, probabilities: Array, targets: Array) -> Found:
     """Return a tuned task's decisions with the confidence to abstain below, and the quantiles of sets.
 
     probabilities, targets: of validation rows, of which there may be none.
@@ -192,7 +215,7 @@ def find_decisions(task: Task, probabilities: Array, targets: Array) -> Found:
     return Found(replace(decisions, quantiles=quantiles, set_rows=len(targets)), tuple(notes), tuple(warnings))
 
 
-def _find_quantiles(task: Task, probabilities: Array, targets: Array, coverage: float) -> tuple[float, ...]:
+def _find_quantiles(task: Decider, probabilities: Array, targets: Array, coverage: float) -> tuple[float, ...]:
     if not len(targets) or not np.isfinite(probabilities).all():
         return ()
     if task.reads_sets:
@@ -212,7 +235,7 @@ def describe_missed(rule: str, names: Sequence[str]) -> str:
     )
 
 
-def _find_right(task: Task, probabilities: Array, targets: Array) -> NDArray[np.bool_]:
+def _find_right(task: Decider, probabilities: Array, targets: Array) -> NDArray[np.bool_]:
     """Return which rows' answers are right in all their labels."""
     given = task.decide(probabilities)
     if task.reads_sets:
@@ -221,7 +244,7 @@ def _find_right(task: Task, probabilities: Array, targets: Array) -> NDArray[np.
 
 
 def measure_decisions(
-    task: Task, probabilities: Array, targets: Array, labels: Sequence[str], unknown: Array, seed: int
+    task: Decider, probabilities: Array, targets: Array, labels: Sequence[str], unknown: Array, seed: int
 ) -> DecisionFigures | None:
     """Return how a run's decisions do on labelled rows; None without rows or with probabilities that are not finite.
 
@@ -247,7 +270,7 @@ def measure_decisions(
     )
 
 
-def _measure_sets(task: Task, probabilities: Array, targets: Array, coverage: str, seed: int) -> SetFigures:
+def _measure_sets(task: Decider, probabilities: Array, targets: Array, coverage: str, seed: int) -> SetFigures:
     rows = len(targets)
     hits, wholes, sizes = (np.zeros(rows, np.int64) for _ in range(3))
     step = max(1, _CELLS_AT_ONCE // probabilities.shape[1])
@@ -263,7 +286,7 @@ def _measure_sets(task: Task, probabilities: Array, targets: Array, coverage: st
 
 
 def _measure_rule(
-    task: Task, probabilities: Array, targets: Array, labels: Sequence[str], seed: int
+    task: Decider, probabilities: Array, targets: Array, labels: Sequence[str], seed: int
 ) -> RuleFigures | None:
     decisions = task.decisions
     if decisions.rule is None or decisions.rule == COSTS:
@@ -275,7 +298,7 @@ def _measure_rule(
     return measure_rule(decisions.rule, labels[decisions.label], true, given[:, [decisions.label]], seed)
 
 
-def _measure_cost(task: Task, probabilities: Array, targets: Array, seed: int) -> CostFigures | None:
+def _measure_cost(task: Decider, probabilities: Array, targets: Array, seed: int) -> CostFigures | None:
     costs = task.decisions.costs
     if costs is None:
         return None

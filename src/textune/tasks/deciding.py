@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Any, ClassVar, Self, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,13 @@ E = TypeVar("E")
 class Deciding:
     """The part of a task that follows from its probabilities and from which labels it gives."""
 
+    name: ClassVar[str]
     reads_sets: ClassVar[bool] = False
+
+    @property
+    def gives_labels(self) -> bool:
+        """Whether answers are labels."""
+        raise NotImplementedError
 
     @classmethod
     def open(cls, thresholds: tuple[float, ...] | None = None, fixed: float | None = None) -> Any:
@@ -42,14 +48,15 @@ class Deciding:
         """How probabilities become answers beyond the task's own rule; what a task without labels has stays empty."""
         return Decisions()
 
-    def with_decisions(self, decisions: Decisions) -> Any:
+    def with_decisions(self, decisions: Decisions) -> Self:
         """Return the task with decisions, as settings ask for them or as a manifest keeps them."""
         return self
 
-    def as_rival(self) -> Any:
+    def as_rival(self) -> Self:
         """Return the task for a simpler classifier: tuned by the same rule, with nothing found yet."""
         asked = self.decisions
-        return type(self).open().with_decisions(Decisions(asked.rule, asked.label, costs=asked.costs))
+        rival: Self = type(self).open()
+        return rival.with_decisions(Decisions(asked.rule, asked.label, costs=asked.costs))
 
     def confidence(self, probabilities: Array) -> Floats:
         """Return the probability that a row's least certain decision is right: float64 [rows]."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,7 +108,7 @@ class MultiLabel(Task):
         """Return the task for probabilities of logits divided by the temperature."""
         return replace(self, temperature=temperature)
 
-    def with_decisions(self, decisions: Decisions) -> Task:
+    def with_decisions(self, decisions: Decisions) -> Self:
         """Return the task with decisions."""
         return replace(self, decisions=decisions)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,13 +23,13 @@ from textune.evaluation import (
     count_correct,
     evaluate,
     explain_not_learning,
-    find_confident_errors,
     paired_difference,
     predict_majority,
     predict_tfidf,
     softmax,
 )
 from textune.evaluation.decisions import Decisions
+from textune.evaluation.errors import GivenLabels, list_errors
 from textune.evaluation.text import percent
 from textune.evaluation.thresholds import find_best_threshold, find_floor_threshold
 from textune.tasks.base import Answer, EvaluatedRows, FileCells, Task, Unknown
@@ -79,7 +79,7 @@ class SingleLabel(Task):
         """Return the task for probabilities of logits divided by the temperature."""
         return replace(self, temperature=temperature)
 
-    def with_decisions(self, decisions: Decisions) -> Task:
+    def with_decisions(self, decisions: Decisions) -> Self:
         """Return the task with decisions."""
         return replace(self, decisions=decisions)
 
@@ -219,16 +219,9 @@ class SingleLabel(Task):
     ) -> list[ConfidentError]:
         """Return the wrong answers of the highest probability."""
         unknown = _flatten(rows.unknown)
-        return find_confident_errors(
-            probabilities,
-            targets,
-            labels,
-            rows.texts,
-            rows.numbers,
-            count,
-            unknown=unknown,
-            predicted=self.choose(probabilities),
-        )
+        numbers = self.choose(probabilities)
+        given = GivenLabels(numbers, np.asarray(probabilities[np.arange(len(numbers)), numbers], np.float64))
+        return list_errors(given, targets, labels, rows.texts, rows.numbers, count, unknown)
 
     def describe_errors(self, evaluation: Any, split: str) -> str:
         """Return how many rows are misclassified, and the confusion that most of them are."""
