@@ -69,7 +69,7 @@ def test_rows_of_the_charts() -> None:
         "accuracy",
         "macro f1",
     }
-    assert list_scores({"a": course, "b": Course()}) == ["accuracy", "macro_f1", "loss"]
+    assert list_scores({"a": course, "b": Course()}) == ["accuracy", "macro_f1", "micro_f1", "loss"]
     assert list_compared_rows({"a": course}, "accuracy") == [{"epoch": 0.5, "value": 0.8, "line": "a"}]
 
 

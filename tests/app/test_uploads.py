@@ -76,6 +76,14 @@ def test_a_file_stays_as_long_as_a_training_needs_it(work: Path, monkeypatch: py
     assert needed.exists() and open_page.exists() and not free.parent.exists() and not old.parent.exists()
 
 
+def test_what_the_app_stored_goes_when_it_ends(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    needed, free = store_upload("needed.csv", b"x", "runs"), store_upload("free.csv", b"x", "runs")
+    monkeypatch.setattr(uploads, "list_jobs", lambda runs_dir: [Job("it", "runs", (), upload=str(needed))])
+    monkeypatch.setattr(uploads, "find_state", lambda job: type("State", (), {"live": True, "resumable": False}))
+    uploads.remove_own_uploads()
+    assert needed.exists() and not free.parent.exists()
+
+
 def test_nothing_else_is_removed(work: Path) -> None:
     other = work / "kept" / "reviews.csv"
     other.parent.mkdir()

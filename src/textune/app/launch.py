@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from textune.app.options import PASSWORD, UPLOAD_MEGABYTES, AppOptions, set_options
+from textune.app.options import DEFAULT_FOLDER, PASSWORD, UPLOAD_MEGABYTES, AppOptions, set_options
 from textune.errors import ConfigError
 
 LOOPBACK = "127.0.0.1"
@@ -50,7 +50,12 @@ def start_app(
     settings = list_server_settings(address, port, local=options.password is None)
     flags = {name.replace(".", "_"): value for name, value in settings.items() if _knows_option(name)}
     bootstrap.load_config_options(flags)
-    bootstrap.run(str(SCRIPT), False, [], flags)
+    try:
+        bootstrap.run(str(SCRIPT), False, [], flags)
+    finally:
+        from textune.app.uploads import remove_own_uploads
+
+        remove_own_uploads()
 
 
 def _knows_option(name: str) -> bool:
@@ -150,6 +155,9 @@ def _preload() -> None:
     with contextlib.suppress(Exception):  # whoever opens the page is told
         time.sleep(_FIRST_PAGE_SECONDS)
         importlib.import_module("textune.run.listing")
+        from textune.app.uploads import clean_uploads
+
+        clean_uploads(DEFAULT_FOLDER)
 
 
 def read_password(given: str | None) -> str | None:

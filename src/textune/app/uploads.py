@@ -15,6 +15,8 @@ from textune.errors import DataError
 from textune.files import remove_folder
 
 _FOLDER = "uploads"
+_STORED_HERE: list[tuple[Path, Path]] = []
+"""Each file that this process stored, and the folder of its runs."""
 _KEPT_SECONDS = 24 * 3600.0
 """How long a file stays that no training reads: a page may still be open."""
 
@@ -40,6 +42,7 @@ def store_upload(name: str, content: bytes, runs_dir: str | Path) -> Path:
     path = folder / f"{name_run(shown[: -len(ending)])}{ending}"
     path.write_bytes(content)
     path.chmod(0o600)
+    _STORED_HERE.append((path.absolute(), Path(runs_dir).absolute()))
     return path
 
 
@@ -68,11 +71,19 @@ def remove_upload(path: Path, runs_dir: str | Path) -> None:
 def is_needed(path: Path, runs_dir: str | Path) -> bool:
     """Return whether a training reads an uploaded file, or could go on with it."""
     for job in list_jobs(runs_dir):
-        if job.upload is not None and Path(job.upload) == path:
+        if job.upload is not None and Path(job.upload).absolute() == path.absolute():
             state = find_state(job)
             if state.live or state.resumable:
                 return True
     return False
+
+
+def remove_own_uploads() -> None:
+    """Remove what this process stored and no training needs; call it when the app ends."""
+    while _STORED_HERE:
+        path, runs_dir = _STORED_HERE.pop()
+        if path.exists() and not is_needed(path, runs_dir):
+            remove_upload(path, runs_dir)
 
 
 def clean_uploads(runs_dir: str | Path, keep: Collection[Path] = ()) -> None:
