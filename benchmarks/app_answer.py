@@ -73,10 +73,13 @@ def measure(run: Path, environment: dict[str, str], place: Path, browser_path: s
                     page.goto(f"http://127.0.0.1:{PORT}")
                     break
                 except Error:
+                    if not psutil.pid_exists(number) or psutil.Process(number).status() == psutil.STATUS_ZOMBIE:
+                        raise SystemExit("the app ended before it answered") from None
                     time.sleep(0.05)
             page.get_by_role("heading", name="Try").wait_for(timeout=60_000)
             first_page = time.perf_counter() - started
-            box = page.get_by_label("Text", exact=True)
+            box = page.locator("textarea").first
+            box.wait_for(timeout=120_000)
             box.fill("a first text, while the model is loaded")
             box.press("Control+Enter")
             page.locator("[data-testid=stHtml]").first.wait_for(timeout=120_000)

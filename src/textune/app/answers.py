@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from textune.app.markup import Bar, Mark
-from textune.errors import DataError
+from textune.errors import DataError, TextuneError
 
 if TYPE_CHECKING:
     from textune.explain import WordScore
@@ -49,6 +50,16 @@ def check_text(text: str) -> str | None:
 def is_paired(predictor: Predictor) -> bool:
     """Return whether a model reads two texts."""
     return predictor.manifest.columns.text_pair is not None
+
+
+def reads_pairs(folder: Path) -> bool:
+    """Return whether a run reads two texts, before it is loaded; False if that cannot be read."""
+    from textune.bundle import read_manifest
+
+    try:
+        return read_manifest(folder, verify=False).columns.text_pair is not None
+    except (TextuneError, OSError):
+        return False
 
 
 def answer_text(predictor: Predictor, text: str, second: str | None = None) -> Answered:

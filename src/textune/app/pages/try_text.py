@@ -14,6 +14,7 @@ from textune.app.answers import (
     is_paired,
     mark_words,
     order_bars,
+    reads_pairs,
     require_second,
 )
 from textune.app.counterfactual import Comparison, compare_versions
@@ -57,10 +58,8 @@ def _draw_one(folders: list[str]) -> None:
     if not chosen:
         st.info("Choose at least one run.", icon=":material/touch_app:")
         return
-    opened = [(folder, _open(folder)) for folder in chosen]
-    paired = any(loaded is not None and is_paired(loaded.predictor) for _, loaded in opened)
     _draw_examples(chosen[0])
-    text, second = _ask_text(paired)
+    text, second = _ask_text(any(reads_pairs(folder) for folder in chosen))
     first, second_place, third = st.columns([1, 2, 2], vertical_alignment="center")
     first.button("Classify", type="primary", key="try classify")  # leaving the text has sent it already
     explain = second_place.toggle("Highlight words", key="try explain", help="Computed on demand: it takes a moment.")
@@ -69,6 +68,7 @@ def _draw_one(folders: list[str]) -> None:
         key="try base",
         help="What the model answered before tuning. The first time, the rows of the run are read again.",
     )
+    opened = [(folder, _open(folder)) for folder in chosen]  # below the text, which can be typed meanwhile
     if not text.strip():
         st.info("The answer appears here as soon as there is a text.", icon=":material/edit:")
         return
