@@ -158,8 +158,10 @@ def _take_answers(plan: Plan, stand_in: bool) -> None:
         rows = write_stand_ins(answers, train, test)
         what = f"{answers.stand_in}: film reviews stand in, so the figures say nothing about this data"
     else:
-        rows = tuple(write_answers(str(settings[key]), answers.build, target)
-                     for key, target in (("data", train), ("test", test)))  # fmt: skip
+        rows = (
+            write_answers(str(settings["data"]), answers.build, train),
+            write_answers(str(settings["test"]), answers.build, test),
+        )
         what = f"made of {settings['data']} and {settings['test']}"
     plan.notes.append(f"prompts and answers: {rows[0]:,} + {rows[1]:,} rows, {what}; see {train}")
     plan.words += [f"data={train}", f"test={test}"]

@@ -92,7 +92,8 @@ class LabelScorer:
         sources[starts] = 0  # sources: of `logits`, whose first column is the prompt's last token
         predicted = logits[:, torch.from_numpy(sources).to(device)].log_softmax(-1)
         found = predicted.gather(-1, tokens[:, -count:, None])[..., 0].double().cpu().numpy()
-        return np.add.reduceat(found, starts, axis=1) / np.array(list(map(len, labels)))
+        sums = np.add.reduceat(found, starts, axis=1)
+        return np.asarray(sums / np.array(list(map(len, labels))), np.float64)
 
     def _build_masks(self, positions: NDArray[Any], segments: NDArray[Any], device: torch.device) -> Any:
         """Return the attention mask in the form that the model takes; one for each kind of layer where it has two."""

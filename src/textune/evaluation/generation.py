@@ -186,7 +186,7 @@ def evaluate_generation(
     pairs = list(zip(answers, references, strict=True))
     equal = np.array([normalise_answer(a) == normalise_answer(r) for a, r in pairs])
     overlap = np.array([rouge_l(a, r) for a, r in pairs])
-    shares = {
+    shares: dict[str, Any] = {
         "exact_match": float(equal.mean()),
         "empty": float(np.mean([not answer.strip() for answer in answers])),
         "endless": float(np.mean(np.asarray(endless, dtype=bool))),

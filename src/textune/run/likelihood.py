@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from textune.run.prepare import Prepared
 
 if TYPE_CHECKING:
     from textune.inference import Predictor
+    from textune.inference.zero_shot import ZeroShot
 
 MOST_ROWS, FEWEST_ROWS = 200, 10
 _MOST_WORK = {"cpu": 4e12, "cuda": 4e14}
@@ -58,8 +59,8 @@ def choose_rows(rows: int, work: float, device: str, seed: int) -> NDArray[np.in
     return np.sort(np.random.default_rng(seed).permutation(rows)[:limit])
 
 
-def _count_work(zero_shot: Any, texts: list[str]) -> float:
+def _count_work(zero_shot: ZeroShot, texts: list[str]) -> float:
     """Return the parameters times the tokens of an average row."""
     sample = texts[:50]
     tokens = np.mean([len(prompt) for prompt in zero_shot.encode_prompts(sample)]) + zero_shot.label_tokens
-    return float(tokens) * zero_shot.manifest.total_parameters
+    return float(tokens * zero_shot.manifest.total_parameters)

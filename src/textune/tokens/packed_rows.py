@@ -95,4 +95,4 @@ def build_block_mask(segments: Ints, window: int | None = None) -> NDArray[np.bo
     distance = tokens[:, None] - tokens[None, :]
     near = distance >= 0 if window is None else (distance >= 0) & (distance < window)
     same = (segments[:, :, None] == segments[:, None, :]) & (segments[:, :, None] > 0)
-    return ((same & near) | (distance == 0))[:, None]
+    return np.asarray((same & near) | (distance == 0))[:, None]
