@@ -46,6 +46,7 @@ WRONG: dict[str, list[Any]] = {
     "imported": [None, []],
     "exported": [None, {"form": "pickle"}, {"padding": 1}],
     "fixes": [None, 3],
+    "writing": [None, 3],
     "metrics": [None, 3],
     "test_reads": [-1, "1", None],
 }

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from textune.config import (
     RunConfig,
     TrainingConfig,
+    WritingConfig,
     build_config,
     known_settings,
     load_settings,
@@ -190,7 +191,10 @@ def test_settings_are_laid_over_others() -> None:
 
 def test_every_setting_has_a_help_text() -> None:
     assert all(known_settings().values())
-    assert set(RunConfig().to_dict()) == set(known_settings())
+    of_writing = {field.name for field in dataclasses.fields(WritingConfig)}
+    assert set(RunConfig().to_dict()) == set(known_settings()) - of_writing, "stored only where a model writes"
+    config = build_config({"prompt": "a", "max_new_tokens": 5, "temperature": 0.5})
+    assert build_config(config.to_dict()) == config and config.to_dict()["max_new_tokens"] == 5
 
 
 @pytest.mark.parametrize(("rows", "validation", "test"), [(20, 4, 4), (100, 20, 20), (2_000, 200, 400),

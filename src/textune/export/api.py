@@ -94,8 +94,7 @@ def export_run(
     check_output(target, overwrite)
     if request.form != MERGED and read_manifest(run, verify=False).writing:
         raise BundleError(
-            f"{run}: a model that writes cannot be exported to ONNX: each token would read the whole text "
-            "again",
+            f"{run}: a model that writes cannot be exported to ONNX: each token would read the whole text again",
             hint=f"use {flag('to', MERGED)}, which transformers and other servers load",
         )
     with hold_place(target):

@@ -171,10 +171,11 @@ class Generator:
         }
         if sampling.temperature > 0:
             options |= {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
+        engine: Any = self._engine  # the reference engine: the lean one takes no model that writes
         streamer = None if on_text is None else _Streamer(self._dialogues.decode, self._dialogues.stops, on_text)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(sampling.seed)
-            written = self._engine.write(ids, mask, options, streamer)
+            written = engine.write(ids, mask, options, streamer)
         return [[int(token) for token in row] for row in written]
 
     def _read(self, ids: Sequence[int]) -> Written:

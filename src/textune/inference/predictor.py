@@ -69,10 +69,11 @@ class Predictor:
     def __str__(self) -> str:
         """Return what it classifies into and how, in a few lines."""
         more = ", ..." if len(self.labels) > 8 else ""
+        labels = "" if self.manifest.writing else f"\nlabels: {', '.join(self.labels[:8])}{more}"
         return (
             f"{self.manifest.exported.get('form') or self.manifest.method} on {self.manifest.base_model.id}, "
-            f"{self.precision}\ntask: {self.manifest.task}, texts of at most {self.manifest.max_length} tokens\n"
-            f"labels: {', '.join(self.labels[:8])}{more}"
+            f"{self.precision}\ntask: {self.manifest.task}, texts of at most {self.manifest.max_length} tokens"
+            f"{labels}"
         )
 
     @classmethod

@@ -67,8 +67,8 @@ class Run:
             f"{self.folder}: {self.manifest.method} on {self.manifest.base_model.id}\n"
             f"{headline.name} {percent(headline.value)} (95% interval {percent(low)} to {percent(high)}) "
             f"on {tuned['rows']:,} {self.metrics['split']} rows\n"
-            f"labels: {', '.join(self.manifest.labels[:8])}{', ...' if len(self.manifest.labels) > 8 else ''}\n"
-            f"report: {self.report}"
+            + ("" if self.manifest.writing else f"labels: {_list_labels(self.manifest.labels)}\n")
+            + f"report: {self.report}"
         )
 
     def load(self, **options: Any) -> Predictor:
@@ -94,6 +94,10 @@ class Run:
     def find_errors(self, data: Any = None, **options: Any) -> ErrorAnalysis:
         """Return where the model errs, on its evaluation rows or on other labelled rows; options: `find_errors`."""
         return find_errors(self.folder, data, **options)
+
+
+def _list_labels(labels: tuple[str, ...]) -> str:
+    return f"{', '.join(labels[:8])}{', ...' if len(labels) > 8 else ''}"
 
 
 def train(
