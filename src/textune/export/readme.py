@@ -12,8 +12,8 @@ import numpy as np
 from textune.bundle import Manifest
 from textune.engine.same_logits import PROBES, pair_probes
 from textune.inference import Predictor
-from textune.report.card import fence
 from textune.report.card_forms import change_card, split_card
+from textune.report.markdown import fence
 from textune.report.snippets import reload_by_textune, reload_merged, reload_onnx
 
 PREDICT, REQUIREMENTS, README = "predict.py", "requirements.txt", "README.md"
