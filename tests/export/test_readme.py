@@ -25,8 +25,8 @@ from textune.export.merged import export_merged, push_folder
 from textune.export.onnx import export_onnx
 from textune.export.readme import list_requirements
 from textune.inference import Predictor
-from textune.report.card import fence
 from textune.report.card_forms import change_card, split_card
+from textune.report.markdown import fence
 from textune.report.snippets import SECOND_TEXT, TEXT, reload_without_textune
 from textune.run.save import update_manifest
 

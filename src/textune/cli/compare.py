@@ -20,7 +20,7 @@ def compare(
         help="Finished runs; or a table with methods=lora,head seeds=3 backbones=... and any setting of train.",
     ),
     output: Path = typer.Option(None, "--output", "-o", help="Folder for report.html, report.md and compare.json."),
-    form: str = typer.Option(None, "--format", help="markdown: print the report for a pull request; or html."),
+    form: str | None = typer.Option(None, "--format", help="markdown: print the report for a pull request; or html."),
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
     """Compare runs or methods: scores, costs and significance.

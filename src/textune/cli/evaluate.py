@@ -81,8 +81,12 @@ def evaluate(
 
 def report(
     run: str = typer.Argument(..., metavar="RUN", help="A run folder.", autocompletion=complete_run),
-    form: str = typer.Option(None, "--format", help="html or markdown: the whole report, printed or to --output."),
-    output: Path = typer.Option(None, "--output", "-o", help="File for the whole report; .html or .md is its format."),
+    form: str | None = typer.Option(
+        None, "--format", help="html or markdown: the whole report, printed or to --output."
+    ),
+    output: Path | None = typer.Option(
+        None, "--output", "-o", help="File for the whole report; .html or .md is its format."
+    ),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace the file."),
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:

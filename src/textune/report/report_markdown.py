@@ -75,6 +75,7 @@ def _list_errors(report: ReportInput, verdict: Verdict) -> list[str]:
     evaluation = verdict.evaluation
     task, parts = build_task(evaluation.task), list[str]()
     confusions = task.count_confusions(evaluation)
+    rows: list[tuple[str, ...]]
     if confusions:
         support = {figures.label: figures.support for figures in evaluation.classes}
         rows = [
