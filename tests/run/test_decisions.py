@@ -84,12 +84,7 @@ def test_a_run_keeps_and_shows_what_it_found(run: Run, tables: dict[str, Path], 
     assert [each["stated"] for each in figures["sets"]] == [0.8, 0.85, 0.9]
     assert figures["risk_coverage"]["area"] >= 0 and figures["abstain"]["rule"] == "accuracy>=0.6"
     report = run.report.read_text(encoding="utf-8")
-    assert (
-        "When to abstain" in report
-        and "Risk-coverage curve" in report
-        and "; floor 90.0%)" in report
-       
-    )
+    assert "When to abstain" in report and "Risk-coverage curve" in report and "; floor 90.0%)" in report
     card = (run.folder / "README.md").read_text(encoding="utf-8")
     assert "Sets of 85.0% coverage hold the true label in" in card and "Recall of 'negative'" in card
     settings = (run.folder / "config.yaml").read_text(encoding="utf-8")
