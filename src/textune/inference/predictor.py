@@ -14,7 +14,7 @@ from textune.backbones.pooling import Pooling
 from textune.bundle import AnyRun, Manifest, find_run, read_manifest
 from textune.errors import BundleError, ConfigError, DataError, ModelError, flag
 from textune.inference.choices import Choices, Decided, decide_rows, find_abstained, list_sets, read_choices
-from textune.inference.generation import Generator, Sampling, Written
+from textune.inference.generation import Generator, Written
 from textune.inference.loading import LoadOptions, check_choices, choose_device, find_backbone, refuse_other_config
 from textune.inference.texts import list_pairs, list_texts
 from textune.tasks import AnyPrediction, task_of
@@ -369,10 +369,8 @@ class Predictor:
         first, _ = self.list_texts(prompts, None)
         if on_text is not None and len(first) != 1:
             raise ConfigError(f"on_text: follows one answer, and there are {len(first)} prompts")
-        sampling: Sampling = self.generator.sampling.with_settings(
-            max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed
-        )
-        return self.generator.write(first, sampling, on_text)
+        changed = {"max_new_tokens": max_new_tokens, "temperature": temperature, "top_p": top_p, "seed": seed}
+        return self.generator.write(first, self.generator.sampling.with_settings(**changed), on_text)
 
     def answer_texts(self, texts: list[str], pairs: list[str] | None) -> tuple[Sequence[Any], NDArray[Any]]:
         """Return the answer to each text, and the probabilities: float64 [texts, labels], NaN where a model writes."""
