@@ -134,8 +134,8 @@ def _open_zero_shot(name: str, labels: str, template: str | None, config: RunCon
 
 
 _READING = ("backbone", "precision", "trust", "text", "text_pair", "encoding", "delimiter")
-_WRITING = ("prompt", "max_new_tokens", "temperature", "top_p", "seed")
-_USED = (*_READING, *_WRITING)
+_OF_WRITING = ("prompt", "max_new_tokens", "temperature", "top_p", "seed")
+_USED = (*_READING, *_OF_WRITING)
 """The settings that mean something to a prediction."""
 _USED_ZERO_SHOT = (*_READING, "max_length")
 _SETTING = re.compile(r"([A-Za-z_][A-Za-z_.-]*)=")
