@@ -81,12 +81,8 @@ def evaluate(
 
 def report(
     run: str = typer.Argument(..., metavar="RUN", help="A run folder.", autocompletion=complete_run),
-    form: str | None = typer.Option(
-        None, "--format", help="html or markdown: print the whole report."
-    ),
-    output: Path | None = typer.Option(
-        None, "--output", "-o", help="File for the report, .html or .md."
-    ),
+    form: str | None = typer.Option(None, "--format", help="html or markdown: print the whole report."),
+    output: Path | None = typer.Option(None, "--output", "-o", help="File for the report, .html or .md."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace the file."),
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
