@@ -45,6 +45,7 @@ WRONG: dict[str, list[Any]] = {
     "thresholds": [[math.nan, 0.5], [2.0, 0.5], "0.5", [0.5, None], [0.5]],
     "imported": [None, []],
     "exported": [None, {"form": "pickle"}, {"padding": 1}],
+    "decisions": [None, 3, {"cutoff": 2.0}, {"costs": [[0.0, -1.0], [1.0, 0.0]]}, {"quantiles": {"0.9": [math.nan]}}],
     "fixes": [None, 3],
     "writing": [None, 3],
     "metrics": [None, 3],

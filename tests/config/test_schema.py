@@ -111,6 +111,13 @@ def test_labels_that_cannot_be_told_apart_are_refused(value: str, reason: str) -
         parse_labels(value)
 
 
+RULES = {
+    "threshold_for": ("f1", "precision:0.95", "recall>=0.9", "precision>=90%"),
+    "abstain_for": ("accuracy:0.95", "accuracy>=99%"),
+    "threshold_label": ("spam", "1"),
+}
+
+
 def _values_of(f: dataclasses.Field[Any]) -> st.SearchStrategy[Any]:
     low, high, choices = f.metadata["low"], f.metadata["high"], f.metadata["choices"]
     kind = str(f.type)
@@ -118,6 +125,10 @@ def _values_of(f: dataclasses.Field[Any]) -> st.SearchStrategy[Any]:
         weight = st.floats(0.01, 100)
         pairs = st.dictionaries(PLAIN, weight, min_size=1, max_size=3)
         return st.just("balanced") | st.lists(weight, min_size=1, max_size=3) | pairs
+    if f.name in RULES:
+        return st.sampled_from(RULES[f.name])
+    if f.name == "costs":
+        return st.lists(st.tuples(PLAIN, PLAIN, st.floats(0, 100)), min_size=1, max_size=3, unique_by=lambda c: c[:2])
     if choices:
         return st.sampled_from(choices)
     if "bool" in kind:

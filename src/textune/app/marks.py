@@ -118,11 +118,14 @@ def _read_rows(path: Path) -> list[dict[str, str]]:
     """Return the rows of a review file by column; none if there is no file yet."""
     if not path.is_file():
         return []
-    csv.field_size_limit(2**31 - 1)
-    with path.open(encoding="utf-8-sig", newline="") as stream:
-        reader = csv.DictReader(stream, restval="")
-        rows = [{name: cell for name, cell in row.items() if name is not None} for row in reader]
-        header = reader.fieldnames or ()
+    limit = csv.field_size_limit(2**31 - 1)
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.DictReader(stream, restval="")
+            rows = [{name: cell for name, cell in row.items() if name is not None} for row in reader]
+            header = reader.fieldnames or ()
+    finally:
+        csv.field_size_limit(limit)  # the whole process has one limit, which the reader of tables sets
     if rows and not {ROW, CORRECT} <= set(header):
         raise BundleError(f"{path}: is not a review file", hint="move it away: the app writes one of that name")
     return rows

@@ -15,6 +15,7 @@ from textune.config import (
     RunConfig,
     TokenConfig,
     TrainingConfig,
+    WritingConfig,
     build_config,
     parse_settings,
 )
@@ -29,6 +30,13 @@ FIRST = ("epochs", "learning_rate", "batch_size", "max_length", "sample", "seed"
 """The settings that are changed most; the others are folded away."""
 _ELSEWHERE = ("data", "trust", "runs_dir", *COLUMNS, *FIRST)
 """Set by other parts of the page. trust is for the command line alone: it decides which code runs here."""
+_PARTS = {
+    "Data": DataConfig,
+    "Tokens": TokenConfig,
+    "Model": ModelConfig,
+    "Training": TrainingConfig,
+    "Models that write": WritingConfig,
+}
 _EXACT = ("joiner", "label_separator", "delimiter")
 """Settings whose spaces mean something."""
 
@@ -53,8 +61,7 @@ def list_fields(names: typing.Iterable[str]) -> list[Field]:
 def list_other_fields() -> dict[str, list[Field]]:
     """Return the fields that are folded away, by the part of a run that they are about."""
     known = _describe_all()
-    parts = {"Data": DataConfig, "Tokens": TokenConfig, "Model": ModelConfig, "Training": TrainingConfig}
-    names = {part: [f.name for f in dataclasses.fields(kind)] for part, kind in parts.items()}
+    names = {part: [f.name for f in dataclasses.fields(kind)] for part, kind in _PARTS.items()}
     return {part: [known[name] for name in there if name not in _ELSEWHERE] for part, there in names.items()}
 
 
@@ -65,8 +72,7 @@ def list_method_fields(method: str) -> list[Field]:
 
 def _describe_all() -> dict[str, Field]:
     defaults = fill_in_model(RunConfig()).to_dict()
-    kinds = (DataConfig, TokenConfig, ModelConfig, TrainingConfig)
-    return {field.name: field for kind in kinds for field in _describe(kind, "", defaults)}
+    return {field.name: field for kind in _PARTS.values() for field in _describe(kind, "", defaults)}
 
 
 def _describe(kind: type, prefix: str, defaults: Mapping[str, Any]) -> list[Field]:

@@ -173,6 +173,11 @@ _BASELINES = (
     ("majority", "Always the most frequent label of the training rows.", "Whether anything was learned at all."),
     ("tfidf", "Counts of words and word pairs, and a linear model on them.", "Whether word counts would have done."),
     ("probe", "The base model as it is, with a linear model on its output.", "Whether tuning the base model paid."),
+    (
+        "likelihood",
+        "A model that writes, asked which label it would write after the text.",
+        "Whether any training was needed. Only base models that write have this one.",
+    ),
     ("base", "The base model with a new head of random weights.", "Where the training started."),
     ("tuned", "The run itself.", "What all of this is about."),
 )
