@@ -36,9 +36,8 @@ def predict_logits(
         if task is None:
             logits = _run_sorted(lambda batch: engine(batch).cpu().numpy(), split, padding)
         else:
-            most = task.defaults.most_tokens or _TOKENS_PER_BATCH
             sums = lambda batch: task.sum_up(task.call_engine(engine, batch), batch).cpu().numpy()  # noqa: E731
-            logits = _run_sorted(sums, split, padding, task.collate, most)
+            logits = _run_sorted(sums, split, padding, task.collate, task.defaults.most_tokens)
     engine.train(was_training)
     return logits
 
@@ -48,12 +47,12 @@ def _run_sorted(
     split: EncodedSplit,
     padding: Padding,
     build: Collate = collate,
-    max_tokens: int = _TOKENS_PER_BATCH,
+    max_tokens: int | None = None,
 ) -> NDArray[Any]:
     rows: list[NDArray[Any]] = []
     logits: list[NDArray[Any]] = []
     sizes, windows = split.tokens.longest_windows, split.tokens.count_windows()
-    for batch in plan_inference(sizes, max_tokens, windows=windows):
+    for batch in plan_inference(sizes, max_tokens or _TOKENS_PER_BATCH, windows=windows):
         logits.append(forward(build(split.tokens, batch, padding)))
         rows.append(batch)
     ordered = np.zeros((len(split), logits[0].shape[1] if logits else 0), np.float32)

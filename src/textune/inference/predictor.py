@@ -14,13 +14,11 @@ from textune.backbones.pooling import Pooling
 from textune.bundle import AnyRun, Manifest, find_run, read_manifest
 from textune.errors import BundleError, ConfigError, DataError, ModelError, flag
 from textune.inference.choices import Choices, Decided, decide_rows, find_abstained, list_sets, read_choices
-from textune.inference.generation import Generator, Written
 from textune.inference.loading import LoadOptions, check_choices, choose_device, find_backbone, refuse_other_config
 from textune.inference.texts import list_pairs, list_texts
 from textune.tasks import AnyPrediction, task_of
 from textune.tokens import Tokenized, encode_texts, load_tokenizer
 from textune.tokens.batches import EncodedSplit, Padding
-from textune.tokens.dialogues import PLAIN, open_dialogues
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +26,7 @@ if TYPE_CHECKING:
     from textune.backbones import Backbone
     from textune.data import Examples
     from textune.engine import Engine, OnnxEngine, ReferenceEngine
+    from textune.inference.generation import Generator, Written
 
 _TEXTS_PER_CHUNK = 10_000
 
@@ -140,6 +139,9 @@ class Predictor:
         """Return the predictor of a model that is loaded already. folder: of the run, which has its tokenizer."""
         made = cls(manifest, engine, load_tokenizer(folder), backbone.padding)
         if made.task.writes:
+            from textune.inference.generation import Generator
+            from textune.tokens.dialogues import PLAIN, open_dialogues
+
             stored = manifest.writing
             dialogues = open_dialogues(
                 folder, made._tokenizer, stored.get("stop_token_ids") or (), stored.get("chat_template") or PLAIN
