@@ -59,9 +59,12 @@ def choose_packing(
     saving = None if reason or asked is False else measure_saving(tokens, config)
     packing = asked if asked is not None else saving is not None and saving.share >= _WORTH
     decided = replace(config, writing=replace(config.writing, packing=packing))
-    if saving is None and asked is not None:
+    if packing:
+        return decided, [Decision("packing", "true", str(saving))]
+    if asked is not None:
         return decided, []
-    return decided, [Decision("packing", "true" if packing else "false", reason or str(saving))]
+    saved = f"it would save {saving.share:.1%} of the tokens, too few" if saving is not None else ""
+    return decided, [Decision("packing", "false", reason or saved)]
 
 
 def explain_no_packing(family: Family, method: Method) -> str | None:
