@@ -20,7 +20,8 @@ from textune.progress import Silent
 from textune.run import resume
 from textune.run.fit import build_trainer, open_training
 from textune.run.prepare import Prepared, prepare
-from textune.tokens.packed_rows import PackedRows, pack_rows
+from textune.tasks import generation
+from textune.tokens.packed_rows import PackedRows, pack_rows, plan_packing
 from textune.training.checkpoint import CheckpointState
 from tiny import FAMILIES, WORDS, Backbones, StopAt, build_causal, hash_weights, settings_for, train_tiny, write_prompts
 
@@ -134,6 +135,31 @@ def test_packed_micro_batches_equal_the_whole_step(
 ) -> None:
     assert_same_training(data, causal("llama"), tmp_path, micro_batch_size=5)
     assert len(seen) > STEPS
+
+
+@pytest.mark.parametrize("row_length", [64, 512])
+def test_either_form_of_attention_takes_the_mask(
+    row_length: int,
+    causal: Callable[[str], Path],
+    data: Path,
+    tmp_path: Path,
+    seen: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Plain attention adds a mask to the scores, fused attention takes one of bools."""
+    monkeypatch.setattr(generation, "plan_tightly", lambda lengths: plan_packing(lengths, row_length))
+    assert_same_training(data, causal("qwen3"), tmp_path)
+    widths = {segments.shape[1] for segments in seen}
+    assert max(widths) <= 64 if row_length == 64 else max(widths) > 192
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "gemma3_text"])
+def test_packed_equals_unpacked_in_bf16_but_for_rounding(
+    family: str, causal: Callable[[str], Path], data: Path, tmp_path: Path, seen: list[Any]
+) -> None:
+    expected, _ = take_steps(data, causal(family), tmp_path / "unpacked", packing=False, precision="bf16")
+    found, _ = take_steps(data, causal(family), tmp_path / "packed", packing=True, precision="bf16")
+    assert found == pytest.approx(expected, rel=0.02) and seen
 
 
 def see_all(segments: Any, window: int | None = None) -> Any:
