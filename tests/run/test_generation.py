@@ -14,6 +14,7 @@ import torch
 
 import textune
 from textune.bundle import read_manifest
+from textune.cli.output import next_command
 from textune.config import build_config
 from textune.errors import ConfigError, ModelError, TextuneError
 from textune.export.api import export
@@ -294,6 +295,10 @@ def test_killed_runs_end_in_the_same_weights(run: Run, llama: Path, data: Path, 
 
 
 # ---- the command line ---------------------------------------------------------------------------------------------
+
+
+def test_the_next_command_asks_for_a_prompt(run: Run) -> None:
+    assert "a prompt" in next_command(run.folder, run.manifest)
 
 
 def test_predict_answers_prompts_lines_and_files(run: Run, tmp_path: Path, capsys: Any) -> None:

@@ -11,7 +11,15 @@ import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from textune.tokens.packed_rows import IGNORED, PackedRows, build_block_mask, pack_rows, plan_packing
+from textune.tokens.packed_rows import (
+    IGNORED,
+    PackedRows,
+    build_block_mask,
+    count_padded,
+    pack_rows,
+    plan_packing,
+    plan_tightly,
+)
 from tiny import FAMILIES
 
 CAUSAL = ("llama", "qwen2", "gemma", "qwen3", "gemma2", "gemma3_text", "gpt2")
@@ -162,3 +170,16 @@ def test_masks_equal_their_definition(rows: list[list[int]], window: int) -> Non
                 own = segments[row, query] == segments[row, key] > 0 and key <= query
                 assert mask[row, 0, query, key] == (own or query == key)
                 assert near[row, 0, query, key] == ((own and query - key < window) or query == key)
+
+
+@given(st.lists(st.integers(1, 40), max_size=40), st.integers(1, 120))
+@settings(max_examples=150, deadline=None)
+def test_tight_plans_never_have_more_tokens_than_padded_rows(lengths: list[int], row_length: int) -> None:
+    sizes = np.array(lengths, np.int64)
+    plan = plan_tightly(sizes, row_length)
+    assert sorted(i for row in plan for i in row.tolist()) == list(range(len(lengths)))
+    longest = max(lengths, default=0)
+    assert all(sizes[row].sum() <= max(longest, row_length) for row in plan)
+    assert sum(lengths) <= count_padded(sizes, plan) <= longest * len(lengths)
+    if sum(lengths) <= row_length:
+        assert count_padded(sizes, plan) == sum(lengths), "one row without any padding, or rows of equal length"

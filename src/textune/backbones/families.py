@@ -37,6 +37,7 @@ class Family:
     pooling_setting: config key with which the model itself switches between first-token and mean pooling.
     quirk: a peculiarity, for the docs.
     output: modules that turn states into words, for models that write; they are never quantized.
+    packs: whether examples in one row stay apart by mask and positions (tests/run/test_packing.py holds it).
     """
 
     name: str
@@ -63,6 +64,7 @@ class Family:
     pooling_setting: str | None = None
     quirk: str = ""
     output: tuple[str, ...] = ()
+    packs: bool = False
     guessed: bool = field(default=False, compare=False)
 
     def find_first_position(self, pad_token_id: int | None) -> int:
@@ -96,6 +98,7 @@ _LLAMA: dict[str, Any] = {
     "norms": ("input_layernorm", "post_attention_layernorm", "model.norm"),
     "head_modules": ("score",),
     "decoder": True,
+    "packs": True,
     "dropouts": ("attention_dropout",),
 }
 _BOTH_SIDES = ("pre_feedforward_layernorm", "post_feedforward_layernorm")
@@ -224,6 +227,7 @@ _add(
     head_modules=("score",),
     prompt_size="n_embd",
     decoder=True,
+    packs=True,
     dropouts=("resid_pdrop", "embd_pdrop", "attn_pdrop"),
     quirk="weights are stored transposed; pads on the right only",
 )

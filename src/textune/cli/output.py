@@ -163,7 +163,7 @@ def next_command(
     backbone: str | None = None,
     trust: str | None = None,
 ) -> str:
-    """Return a command that classifies with a run, ready to be pasted.
+    """Return a command that uses a run, ready to be pasted.
 
     trained: the run that an export was made from. backbone, trust: of this call's own command line; what a run's
     settings trust is never suggested.
@@ -179,7 +179,8 @@ def next_command(
     if place := _name_backbone(manifest, backbone or settings.get("backbone")):
         loading.append(f"backbone={place}")
     if manifest.columns.text_pair is None:
-        return show_command("predict", folder, TEXT, *loading) + trusted
+        text = "a prompt" if manifest.writing else TEXT
+        return show_command("predict", folder, text, *loading) + trusted
     for role in ("test", "data"):  # a pair cannot be typed, a table has both texts
         table = Path(str(settings.get(role) or ""))
         if table.is_file() and os.access(table.parent, os.W_OK) and not (role == "test" and _has_own_columns(settings)):

@@ -233,6 +233,11 @@ class WritingConfig:
     top_p: float | None = option(
         None, "sample from the most likely tokens that have this share of the probability", low=0.001, high=1
     )
+    packing: bool | None = option(
+        None,
+        "several short rows in one row of a forward pass, none of which sees the others (task=generation); "
+        "default: where it saves a tenth of the tokens",
+    )
     answer_rows: int | None = option(
         None,
         "evaluation rows for which answers are written; the loss is over all rows; default: 100",

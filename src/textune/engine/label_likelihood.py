@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from textune.engine.masks import form_masks
 from textune.engine.precision import Precision
 from textune.engine.reference import run_in_fp32
 
@@ -82,7 +83,9 @@ class LabelScorer:
             logits = self.model(
                 input_ids=tokens,
                 position_ids=torch.from_numpy(positions).to(device),
-                attention_mask=self._build_masks(positions, segments, device),
+                attention_mask=form_masks(
+                    self.model.config, lambda window: build_choices_mask(positions, segments, window), device
+                ),
                 use_cache=False,
                 logits_to_keep=count + 1,
             ).logits.float()
@@ -94,24 +97,6 @@ class LabelScorer:
         found = predicted.gather(-1, tokens[:, -count:, None])[..., 0].double().cpu().numpy()
         sums = np.add.reduceat(found, starts, axis=1)
         return np.asarray(sums / np.array(list(map(len, labels))), np.float64)
-
-    def _build_masks(self, positions: NDArray[Any], segments: NDArray[Any], device: torch.device) -> Any:
-        """Return the attention mask in the form that the model takes; one for each kind of layer where it has two."""
-        config = self.model.config
-        eager = getattr(config, "_attn_implementation", None) == "eager"
-
-        def build(window: int | None) -> torch.Tensor:
-            mask = torch.from_numpy(build_choices_mask(positions, segments, window)).to(device)
-            lowest = torch.finfo(torch.float32).min
-            return torch.zeros(mask.shape, device=device).masked_fill(~mask, lowest) if eager else mask
-
-        window = getattr(config, "sliding_window", None)
-        kinds = getattr(config, "layer_types", None)
-        if kinds is None:
-            return build(window)
-        if "sliding_attention" not in kinds:
-            return build(None)
-        return {"full_attention": build(None), "sliding_attention": build(window)}
 
 
 def lay_out(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,11 @@ import torch
 from numpy.typing import NDArray
 
 from textune.backbones.families import Family
+from textune.engine.masks import form_masks
 from textune.engine.pooling import pool_windows
 from textune.engine.precision import Precision
 from textune.tokens.batches import Batch
+from textune.tokens.packed_rows import build_block_mask
 
 _LONGEST_FOR_PLAIN_ATTENTION = 192
 """Longest text for which plain attention is faster than fused attention on a CPU. Its speed-up is 1.3 at 96 tokens and
@@ -25,7 +28,7 @@ class ReferenceEngine(torch.nn.Module):
 
     family: names the modules above the encoder, which compute in fp32 so that logits are not rounded to bf16's eight
     bits, and those whose output must be rounded. equal_lengths: a forward pass only contains texts of equal length,
-    for models whose logits depend on padding.
+    for models whose logits depend on padding; no batch may be packed then.
     """
 
     name = "reference"
@@ -70,12 +73,17 @@ class ReferenceEngine(torch.nn.Module):
         }
         if batch.token_type_ids is not None:
             inputs["token_type_ids"] = self._tensor(batch.token_type_ids)
+        if batch.segments is not None:
+            inputs["position_ids"] = self._tensor(batch.position_ids)
         if batch.columns is not None:
             inputs |= {"logits_to_keep": self._tensor(batch.columns), "use_cache": False}
         if self.device.type == "cpu":
             form = "eager" if batch.input_ids.shape[1] <= _LONGEST_FOR_PLAIN_ATTENTION else "sdpa"
             for config in self._configs:
                 config._attn_implementation = form
+        if batch.segments is not None:
+            mask = partial(build_block_mask, batch.segments)
+            inputs["attention_mask"] = form_masks(self.model.config, mask, self.device)
         with self._autocast():
             logits: torch.Tensor = self.model(**inputs).logits
         return logits.float()

@@ -26,6 +26,7 @@ from textune.data import Examples, split_folds
 from textune.methods import Method, longest_text
 from textune.progress import Progress
 from textune.run.facts import advise_on_cuts, describe_data
+from textune.run.packing import choose_packing
 from textune.run.start import resolve_model
 from textune.run.tables import PreparedData, encode_dialogues, encode_split, prepare_data
 from textune.tasks import Objective, ProbeLoss, Task, build_task, refuse_few_rows, request_decisions
@@ -104,6 +105,7 @@ class Prepared:
     def task(self) -> Task:
         """What is learned, with nothing tuned yet."""
         task = build_task(self.data.task, fixed=self.config.training.threshold)
+        task = task.with_packing(self.config.writing.packing)
         return task.with_decisions(request_decisions(task, self.config.training, self.data.labels))
 
     @property
@@ -172,6 +174,9 @@ def prepare(
     class_weights = _weigh_classes(config, data, progress)
     tokenizer, dialogues, train, validation = _tokenize(config, data, backbone, long_text, shared)
     config, about_answers = choose_answer_length(config, dialogues, train, backbone.max_positions)
+    if task.writes:
+        config, about_packing = choose_packing(config, backbone.family, method, train.tokens)
+        about_answers += about_packing
     if names := config.model.random_weights:
         notice = f"{', '.join(names)}: from random weights, which random_weights= allows; the rest is pretrained"
         progress.warn(notice)

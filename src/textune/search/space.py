@@ -21,6 +21,7 @@ Point = dict[str, Any]
 
 _OTHER_ROWS = "it changes the rows, so trials could not be compared"
 _NOT_WHAT_IS_LEARNT = "it changes where or how to compute, not what is learned"
+_HOW_ANSWERS_ARE_WRITTEN = "it changes how answers are written, not what is learned"
 NOT_SEARCHED = (
     dict.fromkeys(
         (
@@ -47,6 +48,9 @@ NOT_SEARCHED = (
             "seed",
             "split_seed",
             "init",
+            "prompt",
+            "completion",
+            "messages",
         ),
         _OTHER_ROWS,
     )
@@ -62,9 +66,12 @@ NOT_SEARCHED = (
             "trust",
             "name",
             "runs_dir",
+            "packing",
         ),
         _NOT_WHAT_IS_LEARNT,
     )
+    | dict.fromkeys(("max_new_tokens", "temperature", "top_p", "answer_rows"), _HOW_ANSWERS_ARE_WRITTEN)
+    | {"chat_template": "it changes which tokens the loss is over, so trials could not be compared"}
     | {"metric": "trials could not be compared; set it once for all trials"}
 )
 _RANGE = ("low", "high", "step", "log")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,8 +91,7 @@ def _summarize(ledger: Ledger, selection: Selection, run: Run) -> dict[str, Any]
             "trained_again": bool(selection.folds),
             "split": run.metrics["split"],
             "rows": tuned["rows"],
-            "accuracy": tuned["accuracy"],
-            "macro_f1": tuned["macro"]["f1"],
+            **_list_figures(tuned),
             "intervals": tuned["intervals"],
             "headline": {"name": headline.name, "value": headline.value, **vars(headline.interval)},
             "test_reads": count_test_reads(run.folder),
@@ -101,6 +101,13 @@ def _summarize(ledger: Ledger, selection: Selection, run: Run) -> dict[str, Any]
         "regret": _bound_regret(ledger, best, selection.metric),
         "seconds": ledger.add_seconds(),
     }
+
+
+def _list_figures(tuned: Mapping[str, Any]) -> dict[str, Any]:
+    """Return figures of the winner besides the first: those of answers that are labels, or of written ones."""
+    if "accuracy" in tuned:
+        return {"accuracy": tuned["accuracy"], "macro_f1": tuned["macro"]["f1"]}
+    return {name: tuned[name] for name in ("loss", "perplexity")}
 
 
 def _describe_trial(trial: Trial) -> dict[str, Any]:

@@ -157,6 +157,11 @@ def _inspect_data(
     point = next(iter(search.space.list_tried(every=False)))
     tried = build_config(settings_at(config.to_dict(), point))
     first = prepare(tried, progress, bench, Sample(hold_test=True))
+    if first.task.writes and search.metric not in (None, "loss"):
+        raise ConfigError(
+            f"sweep.metric={search.metric}: written answers have no such score during training",
+            hint="leave it out: trials are compared by the validation loss",
+        )
     data, validation = first.data, first.data.validation
     rows = len(data.train) + len(validation or ())
     if search.folds is None:

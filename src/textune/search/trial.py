@@ -23,6 +23,8 @@ T = TypeVar("T")
 Notice = Callable[[int, int], None]
 """Called with the steps taken and the total steps of the current training."""
 
+_SCORES = ("accuracy", "macro_f1", "micro_f1", "loss", "perplexity")
+"""Of classifiers, and of models that write."""
 DONE, FAILED, INTERRUPTED, STOPPED, DIED = "done", "failed", "interrupted", "stopped", "died"
 
 
@@ -146,7 +148,7 @@ def read_scores(folder: Path, step: int) -> dict[str, float]:
     """Return the validation scores of a step's weights."""
     log = read_json_lines(folder / "metrics.jsonl")
     line = next(line for line in reversed(log) if line["kind"] == "evaluation" and line["step"] == step)
-    return {k: float(line[k]) for k in ("accuracy", "macro_f1", "micro_f1", "loss")}
+    return {name: float(line[name]) for name in _SCORES if name in line}
 
 
 def _read_warnings(folder: Path, step: int) -> tuple[str, ...]:

@@ -191,8 +191,12 @@ class Task(Deciding):
     def collate(
         self, tokens: Tokenized, rows: Sequence[int] | Array, padding: Padding, targets: Array | None = None
     ) -> Batch:
-        """Return one padded batch of training rows."""
+        """Return one padded batch. targets: of training rows, where a batch may be packed; None: of other rows."""
         return collate(tokens, rows, padding, targets)
+
+    def with_packing(self, packing: bool | None) -> Task:
+        """Return the task that packs short training rows, or does not."""
+        return self
 
     def call_engine(self, engine: Any, batch: Batch) -> Any:
         """Return what the loss is computed from: logits, float32 [rows, classes]."""

@@ -22,7 +22,7 @@ from textune.tasks.catalogue import register
 from textune.tasks.objective import Objective
 from textune.tasks.shown import BASE, FREQUENT, NEAREST, TUNED
 from textune.tokens.batches import Batch, Padding, collate
-from textune.tokens.packed_rows import IGNORED
+from textune.tokens.packed_rows import IGNORED, Ints, pack_rows, plan_tightly
 
 if TYPE_CHECKING:
     import torch
@@ -49,7 +49,12 @@ _NOT_USED = {
 @register("generation")
 @dataclass(frozen=True)
 class Generation(Task):
-    """A prompt and the answer to it. Targets in training: how many tokens of each row are learned."""
+    """A prompt and the answer to it. Targets in training: how many tokens of each row are learned.
+
+    packing: whether short training rows share a row of a batch.
+    """
+
+    packing: bool = False
 
     problem_type: ClassVar[str] = "text_generation"
     model_class: ClassVar[str] = "AutoModelForCausalLM"
@@ -147,11 +152,22 @@ class Generation(Task):
     def collate(
         self, tokens: Tokenized, rows: Sequence[int] | Array, padding: Padding, targets: Array | None = None
     ) -> Batch:
-        """Return a padded batch whose targets are the tokens that follow: int64 [rows, columns]."""
-        batch = collate(tokens, rows, padding)
-        following = find_targets(tokens, batch)
+        """Return a padded batch whose targets are the tokens that follow: int64 [rows, columns].
+
+        Training rows are packed where that is set and saves tokens; the rows of input_ids are then the packed ones.
+        """
+        plan = plan_tightly(tokens.lengths[rows]) if self.packing and targets is not None else None
+        if plan is not None and len(plan) < len(rows):
+            batch, following = _collate_packed(tokens, np.asarray(rows, np.int64), padding, plan)
+        else:
+            batch = collate(tokens, rows, padding)
+            following = find_targets(tokens, batch)
         columns = np.flatnonzero((following != IGNORED).any(0))
         return replace(batch, targets=following[:, columns], columns=columns)
+
+    def with_packing(self, packing: bool | None) -> Generation:
+        """Return the task that packs short training rows, or does not."""
+        return replace(self, packing=bool(packing))
 
     def sum_up(self, outputs: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Return the sum of the losses and the number of tokens of each row: float32 [rows, 2]."""
@@ -333,3 +349,17 @@ def find_targets(tokens: Tokenized, batch: Batch) -> Array:
     following = np.full(marks.shape, IGNORED, np.int64)
     following[:, :-1] = np.where(marks[:, 1:], batch.input_ids[:, 1:], IGNORED)
     return following
+
+
+def _collate_packed(tokens: Tokenized, rows: Array, padding: Padding, plan: Sequence[Ints]) -> tuple[Batch, Array]:
+    """Return the rows as a packed batch, and the token that follows each: int64 [packed rows, tokens]."""
+    assert tokens.learned is not None
+    spans = [slice(tokens.offsets[row], tokens.offsets[row + 1]) for row in rows]
+    ids = [tokens.ids[span].astype(np.int64) for span in spans]
+    labels = [np.where(tokens.learned[span], own, IGNORED) for span, own in zip(spans, ids, strict=True)]
+    packed = pack_rows(ids, labels, plan, padding.pad_token_id)
+    following = np.full(packed.labels.shape, IGNORED, np.int64)
+    following[:, :-1] = packed.labels[:, 1:]
+    mask = (packed.segments > 0).astype(np.int64)
+    segments, positions = packed.segments, packed.position_ids
+    return Batch(packed.input_ids, mask, None, rows, position_ids=positions, segments=segments), following

@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 Ints = NDArray[np.int64]
 IGNORED = -100
 """The label of a token that has no loss, as torch and transformers have it."""
+ROW_LENGTH = 256
+"""Tokens of a packed row in training at most: every token is compared with all others of its row, allowed or not."""
+_LENGTHS_TRIED = 12
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,26 @@ def plan_packing(lengths: Sequence[int] | NDArray[Any], row_length: int) -> list
         rows[row].append(example)
         free[row] -= sizes[example]
     return [np.array(row, np.int64) for row in rows]
+
+
+def plan_tightly(lengths: Sequence[int] | NDArray[Any], row_length: int = ROW_LENGTH) -> list[Ints]:
+    """Return the examples of each row so that the padded rows have the fewest tokens; one by one where none fewer.
+
+    row_length: tokens of a row at most, or those of the longest example.
+    """
+    sizes = np.asarray(lengths, np.int64)
+    longest = int(sizes.max(initial=0))
+    best, fewest = [np.array([example], np.int64) for example in range(len(sizes))], longest * len(sizes)
+    for most in np.unique(np.linspace(longest, max(longest, row_length), _LENGTHS_TRIED).astype(np.int64)).tolist():
+        plan = plan_packing(sizes, most)
+        if (tokens := count_padded(sizes, plan)) < fewest:
+            best, fewest = plan, tokens
+    return best
+
+
+def count_padded(lengths: NDArray[Any], plan: Sequence[Ints]) -> int:
+    """Return the tokens of the rows of a plan, padding included. lengths: tokens of each example."""
+    return len(plan) * max((int(lengths[row].sum()) for row in plan), default=0)
 
 
 def pack_rows(
