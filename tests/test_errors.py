@@ -21,6 +21,7 @@ from textune.errors import READER, TextuneError, address_shell, flag, show_resum
 from textune.export.api import check_request, export
 from textune.export.marker import check_output as check_export
 from textune.inference.files import check_output as check_predictions
+from textune.inference.zero_shot import ZeroShot
 from textune.peft_import.importer import import_adapter
 from textune.process.child import run_child
 from textune.report.comparison_page import check_output as check_comparison
@@ -32,7 +33,7 @@ from tiny import call_here
 
 SOURCE = Path(__file__).parents[1] / "src" / "textune"
 RAW_FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
-OTHER_TOOLS = ("pip install", "--local-dir")
+OTHER_TOOLS = ("pip install", "--local-dir", "--force-reinstall")
 OTHER_PROGRAMS = ("export/predict.py", "export/readme.py")
 """A script that is copied into exports, and the page that shows how to call it."""
 WORDS_OF_A_CHILD = {"plan/api.py": {"--seconds", "--rehearse", "--launched"}}
@@ -40,7 +41,9 @@ WORDS_OF_A_CHILD = {"plan/api.py": {"--seconds", "--rehearse", "--launched"}}
 
 def list_library_sources() -> list[Path]:
     files = sorted(SOURCE.rglob("*.py"))
-    return [f for f in files if "cli" not in f.parts and f.relative_to(SOURCE).as_posix() not in OTHER_PROGRAMS]
+    return [
+        f for f in files if not {"cli", "app"} & set(f.parts) and f.relative_to(SOURCE).as_posix() not in OTHER_PROGRAMS
+    ]
 
 
 def list_texts(tree: ast.AST) -> Iterator[tuple[int, str]]:
@@ -83,7 +86,7 @@ def test_an_option_that_a_message_names_is_there_in_both(name: str) -> None:
     from textune.cli.app import app
 
     functions = [getattr(textune, n) for n in textune.__all__ if n not in ("__version__", "compare", "export", "plan")]
-    functions += [textune.Predictor.load, compare, export]
+    functions += [textune.Predictor.load, textune.Predictor.predict, ZeroShot.open, compare, export]
     assert any(name in inspect.signature(f).parameters for f in functions if callable(f)), name
     commands = get_command(app).commands.values()  # type: ignore[attr-defined]
     assert any(f"--{name}" in p.opts for command in commands for p in command.params), name

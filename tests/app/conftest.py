@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 
@@ -10,7 +11,9 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def main_module() -> Iterator[None]:
-    """Put the main module back: Streamlit leaves a page there, and processes that tests start later would run it."""
-    before = sys.modules["__main__"]
+    """Put main module and environment back: Streamlit leaves a page there, which processes started later would run."""
+    before, environment = sys.modules["__main__"], dict(os.environ)
     yield
     sys.modules["__main__"] = before
+    os.environ.clear()
+    os.environ.update(environment)

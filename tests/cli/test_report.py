@@ -52,7 +52,7 @@ def test_markdown_goes_to_the_terminal_or_to_a_file(run: Path, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--format", "pdf"], "format.{1,2}pdf.?: must be html or markdown"),
+        (["--format", "pdf"], "format is not .pdf.: must be html or markdown"),
         (["--output", "{place}/report.pdf"], "a report is HTML or Markdown"),
         (["--output", "{place}/none/report.md"], "its folder does not exist"),
         (["--output", "{place}"], "is HTML or Markdown"),

@@ -85,4 +85,4 @@ def test_explained_errors_are_marked_in_the_report_and_escaped() -> None:
     html = render_report(dataclasses.replace(report, explanations={row: found}))
     assert "<mark" not in before and html.count("<mark class=") == 2
     assert '<mark class="for s3" data-signs="+++">&lt;script&gt;</mark>' in html
-    assert "<script" not in html and "<img" not in html and "In the first 1 the words" in html
+    assert html.count("<script") == 1 and "<img" not in html and "In the first 1 the words" in html

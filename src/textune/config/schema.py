@@ -178,10 +178,11 @@ class TrainingConfig:
         "label:wrong; or a .yaml, .json or .csv file; an error without a cost costs 1",
     )
     abstain_for: str | None = option(
-        None, "accuracy that predict --abstain keeps (accuracy:0.95), reached on the validation rows; default: none"
+        None,
+        "accuracy that abstaining keeps in predictions (accuracy:0.95), reached on the validation rows; default: none",
     )
     set_coverage: float | None = option(
-        None, "share of true labels in the prediction sets of predict --sets; default: 0.9", low=0.5, high=0.999
+        None, "share of true labels that prediction sets hold; default: 0.9", low=0.5, high=0.999
     )
     metric: str | None = option(
         None, "validation metric that selects the best checkpoint", choices=("accuracy", "macro_f1", "micro_f1", "loss")
@@ -286,7 +287,9 @@ class RunConfig:
 
     def identity(self) -> dict[str, Any]:
         """Return the settings that decide what is trained, without name, folder, logging and trust."""
-        return {k: v for k, v in self.to_dict().items() if k not in _NOT_TRAINED}
+        flat = self.to_dict()
+        open_later = [name for name in _ADDED_LATER if flat[name] is None]
+        return {k: v for k, v in flat.items() if k not in _NOT_TRAINED and k not in open_later}
 
     def replace(self, **flat: Any) -> RunConfig:
         """Return a copy with flat settings replaced; raise ConfigError like `build_config`."""
@@ -303,6 +306,8 @@ _GROUPS: dict[str, type] = {
 _TOP_LEVEL = ("name", "runs_dir")
 NEVER_STORED = ("trust",)
 """Settings that only the call itself can set: a received file must not decide which code runs here."""
+_ADDED_LATER = ("threshold_for", "threshold_label", "costs", "abstain_for", "set_coverage")
+"""Settings that are left out of a run's identity while they are open, so that names of runs stay what they were."""
 _NOT_TRAINED = (*_TOP_LEVEL, "tensorboard", "row_hashes", *NEVER_STORED)
 
 

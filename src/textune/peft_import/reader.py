@@ -99,7 +99,7 @@ def read_adapter(folder: Path) -> ForeignAdapter:
             f"{folder / CONFIG}: peft_type={peft_type!r} cannot be imported",
             hint=f"can be imported: {', '.join(list_peft_types())}",
         )
-    if task is not None and task not in {cls.peft_task_type for _, cls in tasks}:
+    if task is not None and task not in {cls.peft_task_type for _, cls in tasks if not cls.writes}:
         raise BundleError(
             f"{folder / CONFIG}: task_type={task!r}: this adapter is not a text classifier",
             hint="textune imports adapters for sequence classification (task_type SEQ_CLS)",

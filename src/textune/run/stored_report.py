@@ -72,7 +72,7 @@ def choose_form(form: str | None, path: Path | None) -> str:
         return str(named)
     if path is not None and form is None:
         raise ConfigError(f"{path}: a report is HTML or Markdown", hint="give it a name that ends in .html or .md")
-    raise ConfigError(f"{flag('format', form or '')}: must be {' or '.join(FORMS)}")
+    raise ConfigError(f"a report's format is not {form!r}: must be {' or '.join(FORMS)}")
 
 
 def check_report_path(path: str | Path, *, overwrite: bool) -> Path:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from textune.errors import ConfigError
+from textune.errors import ConfigError, flag
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
@@ -30,12 +30,12 @@ def read_labels(words: str) -> tuple[str, ...]:
     labels = tuple(word.strip() for word in words.split(","))
     if len(labels) < 2 or not all(labels):
         raise ConfigError(
-            f"--zero-shot {words}: at least two labels are needed, none of them empty",
-            hint='separate them by commas: --zero-shot "spam,ham"',
+            f"the labels {words!r}: at least two are needed, none of them empty",
+            hint='separate them by commas, as in "spam,ham"',
         )
     if len(set(labels)) < len(labels):
         twice = next(label for label in labels if labels.count(label) > 1)
-        raise ConfigError(f"--zero-shot {words}: the label '{twice}' is there twice")
+        raise ConfigError(f"the labels {words!r}: '{twice}' is there twice")
     return labels
 
 
@@ -47,7 +47,7 @@ def build_choices(tokenizer: Tokenizer, labels: Sequence[str], template: str = D
     """
     problem = _find_problem(template)
     if problem is not None:
-        raise ConfigError(f"--template: {problem}", hint=f"for example: {DEFAULT_TEMPLATE!r}")
+        raise ConfigError(f"{flag('template', '')}: {problem}", hint=f"for example: {DEFAULT_TEMPLATE!r}")
     filled, listed = {"head": "", "tail": ""}, ", ".join(labels)
     part = "head"
     for literal, name, *_ in string.Formatter().parse(template):
@@ -65,7 +65,8 @@ def build_choices(tokenizer: Tokenizer, labels: Sequence[str], template: str = D
         shared = next((i for i, (a, b) in enumerate(zip(before, whole, strict=False)) if a != b), len(before))
         if shared < len(before) or len(whole) == len(before):
             raise ConfigError(
-                f"--template: its end and the label '{label}' share a token", hint="end it with a punctuation mark"
+                f"{flag('template', '')}: its end and the label '{label}' share a token",
+                hint="end it with a punctuation mark",
             )
         tokens.append(tuple(whole[len(before) :]))
     return Choices(head, tail, tuple(tokens))
@@ -81,7 +82,7 @@ def encode_prompts(tokenizer: Tokenizer, texts: Sequence[str], choices: Choices,
     if empty >= room:
         raise ConfigError(
             f"the template and its labels have {empty} tokens, of at most {room} before the label",
-            hint="give a larger max_length=, fewer labels or a shorter --template",
+            hint="give a larger max_length=, fewer labels or a shorter template",
         )
     return [_fit(tokenizer, text, choices, room) for text in texts]
 
