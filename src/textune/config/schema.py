@@ -1,8 +1,7 @@
 """Settings: their names, types and limits, and one frozen RunConfig built from them with all problems at once.
 
-Users see flat names (``learning_rate``, ``text``, ``test``); in code they are grouped by the part that uses them.
-A setting left at None is decided by rule (`textune.config.defaults`). A method's options, under ``method.*``, stay
-unparsed here; `textune.methods` checks them.
+Users see flat names (``learning_rate``, ``text``, ``test``); in code they are grouped by the part that uses them. A setting
+left at None is decided by rule (`textune.config.defaults`). A method's options (``method.*``) are for `textune.methods`.
 """
 
 from __future__ import annotations
@@ -288,8 +287,7 @@ class RunConfig:
     def identity(self) -> dict[str, Any]:
         """Return the settings that decide what is trained, without name, folder, logging and trust."""
         flat = self.to_dict()
-        open_later = [name for name in _ADDED_LATER if flat[name] is None]
-        return {k: v for k, v in flat.items() if k not in _NOT_TRAINED and k not in open_later}
+        return {k: v for k, v in flat.items() if k not in _NOT_TRAINED and (v is not None or k not in _ADDED_LATER)}
 
     def replace(self, **flat: Any) -> RunConfig:
         """Return a copy with flat settings replaced; raise ConfigError like `build_config`."""
