@@ -30,7 +30,7 @@ def read_labels(words: str) -> tuple[str, ...]:
     labels = tuple(word.strip() for word in words.split(","))
     if len(labels) < 2 or not all(labels):
         raise ConfigError(
-            f"the labels {words!r}: at least two are needed, none of them empty",
+            f"the labels {words!r}: at least two labels are needed, none of them empty",
             hint='separate them by commas, as in "spam,ham"',
         )
     if len(set(labels)) < len(labels):
