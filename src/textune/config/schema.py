@@ -1,7 +1,7 @@
 """Settings: their names, types and limits, and one frozen RunConfig built from them with all problems at once.
 
-Users see flat names (``learning_rate``, ``text``); in code they are grouped by the part that uses them. One left at None
-is decided by rule (`textune.config.defaults`). A method's options (``method.*``) are for `textune.methods`.
+Users see flat names (``learning_rate``, ``text``); in code they are grouped by the part that uses them. One left at
+None is decided by rule (`textune.config.defaults`). A method's options (``method.*``) are for `textune.methods`.
 """
 
 from __future__ import annotations
