@@ -36,7 +36,7 @@ def reply_to_request(row: Row) -> Pair | None:
 
 
 def reply_to_review(row: Row) -> Pair | None:
-    """Return a film review and a reply to its sentiment (label 0 or 1): what stands in where no requests are."""
+    """Return a film review and a reply to its sentiment (label 0 or 1), used offline instead of requests."""
     tone = {"0": "We are sorry that you did not like it.", "1": "We are glad that you liked it."}.get(row["label"])
     if tone is None or not row["text"].strip():
         return None
@@ -49,7 +49,7 @@ def title_review(row: Row) -> Pair | None:
 
 
 def title_film_review(row: Row) -> Pair | None:
-    """Return a film review without its first sentence, and that sentence: what stands in where no titles are."""
+    """Return a film review without its first sentence, and that sentence, used offline instead of a title."""
     first, *others = _SENTENCE.split(row["text"].replace("<br />", " ").strip(), maxsplit=1)
     return _ask_for_title(others[0], first) if others else None
 

@@ -134,7 +134,11 @@ def _take_embedded(plan: Plan, words: Sequence[str]) -> list[str]:
     whole = "none" in (given.get("sample"), given.get("test_sample"))
     train, test = (_read_sample(key, settings.get(key), rows)
                    for key, rows in (("sample", _ROWS), ("test_sample", _TEST_ROWS)))  # fmt: skip
-    what = "its embedded rows" if stand.same else "film reviews stand in, so the figures say nothing about this data"
+    what = (
+        "its embedded rows"
+        if stand.same
+        else "film reviews are used instead, so the scores say nothing about this data"
+    )
     rows = "all rows, a third of them for the test" if whole else f"{train:,} + {test:,} rows"
     train, test = (_ROWS, _TEST_ROWS) if whole else (train, test)
     plan.notes.append(f"data: {settings['data']} -> {stand.embedded}, {rows} ({what})")
@@ -156,7 +160,7 @@ def _take_answers(plan: Plan, stand_in: bool) -> None:
     train, test = (folder / f"{name}-{part}.jsonl" for part in ("train", "test"))
     if stand_in:
         rows = write_stand_ins(answers, train, test)
-        what = f"{answers.stand_in}: film reviews stand in, so the figures say nothing about this data"
+        what = f"{answers.stand_in}: film reviews are used instead, so the scores say nothing about this data"
     else:
         rows = (
             write_answers(str(settings["data"]), answers.build, train),

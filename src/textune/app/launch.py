@@ -152,7 +152,7 @@ def _tell_when_up(address: str, port: int, tell: Callable[[], None], seconds: fl
 
 def _preload() -> None:
     """Import what pages need, while a person still looks at the first."""
-    with contextlib.suppress(Exception):  # whoever opens the page is told
+    with contextlib.suppress(Exception):  # the page itself shows the error
         time.sleep(_FIRST_PAGE_SECONDS)
         importlib.import_module("textune.run.listing")
         from textune.app.uploads import clean_uploads

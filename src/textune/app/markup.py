@@ -20,7 +20,7 @@ _CHIP = (
 
 @dataclass(frozen=True)
 class Bar:
-    """A bar of a chart. share: its length, in 0..1. value: as it is written. strong: one of the answers."""
+    """A bar of a chart. share: its length, 0 to 1. value: the text beside it. strong: whether it is an answer."""
 
     label: str
     share: float
@@ -48,7 +48,7 @@ class Chip:
 
 
 def escape_html(text: object) -> str:
-    """Return a text that HTML shows as it is; control characters are shown as escapes."""
+    """Return a text escaped for HTML, with control characters as visible escapes."""
     return html.escape(show_controls(str(text)))
 
 

@@ -97,7 +97,9 @@ def _kind(token: Token) -> str:
 def _draw_lora() -> None:
     """Draw a low-rank update: its size against the weight's, and its matrices as pictures."""
     st.subheader("An update of low rank", anchor=False)
-    st.text("LoRA leaves a weight W as it is and learns a change to it: W + BA, where B and A are thin.")
+    st.text(
+        "LoRA freezes a weight matrix W and learns an update to it: W + BA, where B and A have few columns and rows."
+    )
     first, second, third = st.columns(3)
     rank = first.slider("Rank r", 1, 64, 4, key="learn rank")
     rows = second.slider("Rows of W", 64, 4096, 768, 64, key="learn rows")
@@ -172,7 +174,7 @@ def _describe_option(option: Any) -> str:
 _BASELINES = (
     ("majority", "Always the most frequent label of the training rows.", "Whether anything was learned at all."),
     ("tfidf", "Counts of words and word pairs, and a linear model on them.", "Whether word counts would have done."),
-    ("probe", "The base model as it is, with a linear model on its output.", "Whether tuning the base model paid."),
+    ("probe", "The frozen base model, with a linear model on its output.", "Whether tuning the base model paid."),
     (
         "likelihood",
         "A model that writes, asked which label it would write after the text.",
