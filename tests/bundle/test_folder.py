@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from textune.backbones import EMBEDDED, MINILM, resolve_backbone
+from textune.backbones import EMBEDDED, MINILM, remember_local, resolve_backbone
 from textune.bundle import BaseModel, Manifest, TextColumns, name_run, read_manifest, run_path, write_manifest
 from textune.bundle.checks import compute_digest
 from textune.config import LongText
@@ -286,6 +287,42 @@ def test_local_backbone_that_moved_is_asked_for_and_taken(
         load(finished.folder)
     assert "backbone=FOLDER" in (caught.value.hint or "")
     assert load(finished.folder, backbone=str(backbone)).predict(["a good film"])
+
+
+def break_config(folder: Path) -> None:
+    (folder / "config.json").write_text("{")
+
+
+def ask_for_other_words(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"vocab_size": config["vocab_size"] + 7}))
+
+
+def rename_a_word(folder: Path) -> None:
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    vocab = tokenizer["model"]["vocab"]
+    vocab["##never"] = vocab.pop(next(word for word in vocab if word.isalpha()))
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+
+
+@pytest.mark.parametrize("change", [break_config, ask_for_other_words, rename_a_word])
+def test_a_changed_copy_of_the_same_weights_does_not_hide_the_runs_own_model(
+    change: Callable[[Path], None],
+    finished: Run,
+    backbone: Path,
+    reviews: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TEXTUNE_CACHE", str(tmp_path / "cache"))
+    copy = shutil.copytree(backbone, tmp_path / "copy")
+    for folder in (backbone, copy):
+        remember_local(resolve_backbone(str(folder)))
+    change(copy)
+    assert load(finished.folder).predict(["a good film"])
+    more = train(str(reviews), init=str(finished.folder), name="more", runs_dir=str(tmp_path), epochs=1,
+                 device="cpu", precision="fp32", progress=Silent())  # fmt: skip
+    assert more.manifest.base_model.id == finished.manifest.base_model.id
 
 
 def test_minilm_is_checked_by_its_hash(monkeypatch: pytest.MonkeyPatch) -> None:

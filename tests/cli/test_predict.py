@@ -78,8 +78,8 @@ def test_lines_are_answered_as_they_arrive_in_whatever_encoding(
     words = ["predict", str(finished.folder), "-", *options]
     written = b""
     with subprocess.Popen(
-        [*COMMAND, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=place
-    ) as process:
+        [*COMMAND, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=place, bufsize=0
+    ) as process:  # without a buffer of our own, which could hold the answer that `select` waits for
         assert process.stdin is not None and process.stdout is not None and process.stderr is not None
         for line in (b"\xef\xbb\xbfa good film\n", CP1252 + b"\n", b"\n", b"bad\r\n"):
             process.stdin.write(line)

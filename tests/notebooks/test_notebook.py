@@ -31,6 +31,7 @@ def test_it_runs_from_tokens_to_export(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("TEXTUNE_NOTEBOOK_ROWS", "80")
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"), prepend=":")
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    monkeypatch.delenv("MPLBACKEND", raising=False)  # Streamlit sets it for the process that tests the app
     for form in (SCRIPT, NOTEBOOK):
         shutil.copy(form, tmp_path)
     notebook = jupytext.read(NOTEBOOK)

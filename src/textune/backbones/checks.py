@@ -117,14 +117,20 @@ def check_random_weights(model_id: str, random_weights: Sequence[str], new_modul
 
 def refuse_other_config(model_id: str, stored: Mapping[str, Any], found: Mapping[str, Any]) -> None:
     """Raise ModelError where the config of a run's base model has changed in what decides its answers."""
-    then, now = _with_defaults(stored), _with_defaults(found)
-    changed = [key for key in sorted(then.keys() | now.keys()) if then.get(key) != now.get(key) and _matters(key)]
+    changed = compare_configs(stored, found)
     if changed:
-        shown = ", ".join(f"{key} is {now.get(key)!r}, was {then.get(key)!r}" for key in changed[:3])
+        shown = ", ".join(f"{key} is {now!r}, was {then!r}" for key, then, now in changed[:3])
         raise ModelError(
             f"backbone {model_id}: its config.json is not the one that the run was trained with: {shown}",
             hint="give the model that the run was trained on with backbone=FOLDER",
         )
+
+
+def compare_configs(stored: Mapping[str, Any], found: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Return key, value then and value now of what decides a model's answers and differs."""
+    then, now = _with_defaults(stored), _with_defaults(found)
+    keys = sorted(then.keys() | now.keys())
+    return [(key, then.get(key), now.get(key)) for key in keys if then.get(key) != now.get(key) and _matters(key)]
 
 
 def _with_defaults(config: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -1,10 +1,12 @@
 """The folders of local backbones on this machine, by weight hash: stored in the cache, never in a bundle.
 
-A model may lie in several folders. All are remembered, so that deleting a copy does not lose the first.
+A model may lie in several folders. All are remembered, so that deleting a copy does not lose the first. Folders of the
+same weights may differ in config.json or tokenizer: who asks says what fits.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +32,19 @@ def remember_local(backbone: Backbone) -> None:
     cache.update_facts(_FOLDERS, add)  # where it cannot be stored, the folder can be named with backbone=
 
 
-def recall_local(sha256: str) -> str | None:
-    """Return a stored folder of a local backbone that still exists, or None; a packaged model's name is known."""
+def recall_local(sha256: str, fits: Callable[[Path], bool] | None = None) -> str | None:
+    """Return a stored folder of a local backbone that still exists, or None; a packaged model's name is known.
+
+    fits: says of a folder whether it is the model that is sought; asked where there are several. If none fits, the
+        newest is returned, for a refusal that says what differs.
+    """
     if sha256 == SMOLLM2.sha256:
         return SMOLLM2.name
     folders = _parse(cache.read_facts(_FOLDERS)).get(sha256, ())
-    return next((folder for folder in folders if (Path(folder) / "config.json").is_file()), None)
+    found = [folder for folder in folders if (Path(folder) / "config.json").is_file()]
+    if fits is not None and len(found) > 1:
+        found = [folder for folder in found if fits(Path(folder))] or found
+    return next(iter(found), None)
 
 
 def _parse(stored: dict[str, Any]) -> dict[str, list[str]]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from textune.bundle import BaseModel
-from textune.errors import ConfigError, ModelError, suggest
+from textune.errors import BundleError, ConfigError, ModelError, suggest
 from textune.files import read_json
 
 if TYPE_CHECKING:
@@ -43,18 +43,29 @@ def check_choices(**chosen: str) -> None:
             )
 
 
-def find_backbone(base: BaseModel, backbone: str | None, trust: str | None) -> Backbone:
-    """Find the base model of a bundle and check its hash; raise ModelError that says how to name it.
+def find_backbone(run: Path, base: BaseModel, backbone: str | None, trust: str | None) -> Backbone:
+    """Find the base model of a bundle and check its hash and config; raise ModelError that says how to name it.
 
+    run: the bundle's folder, which stores the config that it was trained with.
     backbone: where the caller says it is; ConfigError for another model.
     """
+    found = _resolve_backbone(run, base, backbone, trust)
+    stored = _read_config(run)
+    if stored is not None:
+        from textune.backbones.checks import refuse_other_config
+
+        refuse_other_config(found.id, stored, found.config)
+    return found
+
+
+def _resolve_backbone(run: Path, base: BaseModel, backbone: str | None, trust: str | None) -> Backbone:
     from textune.backbones import recall_local, resolve_backbone, resolve_same
 
     if backbone is not None:
         return resolve_same(backbone, base.id, base.sha256, trust=trust)
     if not base.local:
         return resolve_backbone(base.id, trust=trust, sha256=base.sha256)
-    folder = recall_local(base.sha256)
+    folder = recall_local(base.sha256, lambda folder: has_config_of(run, folder))
     if folder is None:
         raise ModelError(
             f"the run's base model '{base.id}' was a local folder that this machine does not know",
@@ -63,13 +74,21 @@ def find_backbone(base: BaseModel, backbone: str | None, trust: str | None) -> B
     return resolve_backbone(folder, trust=folder if trust == base.id else trust, sha256=base.sha256)
 
 
-def refuse_other_config(folder: Path, backbone: Backbone) -> None:
-    """Raise ModelError where the backbone's config.json is not the one that is stored in the bundle."""
-    from textune.backbones.checks import refuse_other_config as refuse_other
+def has_config_of(run: Path, folder: Path) -> bool:
+    """Return whether a backbone's folder has the config that a bundle was trained with, in what decides its answers."""
+    from textune.backbones.checks import compare_configs
 
-    stored = folder / "backbone" / "config.json"
-    if stored.is_file():
-        refuse_other(backbone.id, read_json(stored, "the base model's config"), backbone.config)
+    stored = _read_config(run)
+    try:
+        return stored is None or not compare_configs(stored, read_json(folder / "config.json", "a model's config"))
+    except BundleError:  # damaged since
+        return False
+
+
+def _read_config(run: Path) -> dict[str, Any] | None:
+    """Return the base model's config that a bundle stores; early bundles have none."""
+    stored = run / "backbone" / "config.json"
+    return read_json(stored, "the base model's config") if stored.is_file() else None
 
 
 def choose_device(device: str) -> torch.device:

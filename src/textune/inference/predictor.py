@@ -14,7 +14,7 @@ from textune.backbones.pooling import Pooling
 from textune.bundle import AnyRun, Manifest, find_run, read_manifest
 from textune.errors import BundleError, ConfigError, DataError, ModelError, flag
 from textune.inference.choices import Choices, Decided, decide_rows, find_abstained, list_sets, read_choices
-from textune.inference.loading import LoadOptions, check_choices, choose_device, find_backbone, refuse_other_config
+from textune.inference.loading import LoadOptions, check_choices, choose_device, find_backbone
 from textune.inference.texts import list_pairs, list_texts
 from textune.tasks import AnyPrediction, task_of
 from textune.tokens import Tokenized, encode_texts, load_tokenizer
@@ -103,8 +103,7 @@ class Predictor:
         from textune.methods import resolve_saved
 
         place = choose_device(options.device)
-        found = find_backbone(manifest.base_model, options.backbone, options.trust)
-        refuse_other_config(folder, found)
+        found = find_backbone(folder, manifest.base_model, options.backbone, options.trust)
         task = task_of(manifest)
         found = replace(found, family=task.fit_family(found.family))
         method = resolve_saved(manifest.method, manifest.method_options).for_task(task)

@@ -147,7 +147,7 @@ def open_space(folder: Path, manifest: Manifest, training: Examples, options: Lo
     """Embed the training rows with the frozen backbone; raise ModelError."""
     from textune.training.head import choose_rows
 
-    network = _open_frozen(manifest, options)
+    network = _open_frozen(folder, manifest, options)
     tokenizer, labels = load_tokenizer(folder), Labels(manifest.label_values, manifest.labels)
 
     def embed(examples: Examples) -> Floats:
@@ -163,7 +163,7 @@ def open_space(folder: Path, manifest: Manifest, training: Examples, options: Lo
     return TrainingSpace(examples, labels, features, _normalize(features - center), center, marks, embed)
 
 
-def _open_frozen(manifest: Manifest, options: LoadOptions) -> Network:
+def _open_frozen(folder: Path, manifest: Manifest, options: LoadOptions) -> Network:
     """Return the backbone as it was before tuning, with a new head whose input are the embeddings."""
     import torch
 
@@ -174,7 +174,7 @@ def _open_frozen(manifest: Manifest, options: LoadOptions) -> Network:
     from textune.methods import resolve_saved
     from textune.training.head import Network, straighten_hidden_layer
 
-    backbone = find_backbone(manifest.base_model, options.backbone, options.trust)
+    backbone = find_backbone(folder, manifest.base_model, options.backbone, options.trust)
     task = task_of(manifest)
     method = resolve_saved(manifest.method, manifest.method_options).for_task(task)
     with torch.random.fork_rng(devices=[]):

@@ -24,8 +24,9 @@ from textune.bundle import (
 )
 from textune.config import RunConfig, TokenConfig, build_config, merge_settings
 from textune.config.defaults import choose_backbone, choose_method, fill_in_model
-from textune.errors import BundleError, ConfigError, ModelError
+from textune.errors import BundleError, ConfigError, ModelError, TextuneError
 from textune.files import read_json
+from textune.inference.loading import has_config_of
 from textune.methods import Method, check_fit, resolve
 from textune.tokens import load_tokenizer
 
@@ -76,7 +77,7 @@ def adopt_init(config: RunConfig) -> RunConfig:
     if config.data.task not in (None, manifest.task):
         raise ConfigError(f"task={config.data.task}: the run of init= is {manifest.task}")
     base = manifest.base_model
-    known = recall_local(base.sha256) if base.local else base.id
+    known = recall_local(base.sha256, lambda folder: _has_parts_of(run, folder)) if base.local else base.id
     backbone = config.model.backbone or known or base.id
     if config.model.backbone is None:
         found = resolve_backbone(backbone, trust=config.model.trust, sha256=base.sha256)
@@ -94,6 +95,14 @@ def adopt_init(config: RunConfig) -> RunConfig:
         },
     )
     return build_config(adopted)
+
+
+def _has_parts_of(run: Path, folder: Path) -> bool:
+    """Return whether config and vocabulary of a model's folder are those that a run was trained with."""
+    try:
+        return has_config_of(run, folder) and load_tokenizer(run).get_vocab() == load_tokenizer(folder).get_vocab()
+    except TextuneError:  # a tokenizer that was damaged since
+        return False
 
 
 def _refuse_other_parts(backbone: Backbone, run: Path) -> None:
