@@ -1,4 +1,4 @@
-"""Children of textune's own (`process.child`) that need not import torch anew: forked from the tests' server."""
+"""Processes that need not import torch anew: forked from the tests' server, in the place of a new interpreter."""
 
 from __future__ import annotations
 
@@ -15,14 +15,28 @@ from tiny import open_forkserver
 
 
 class Forked:
-    """What `run_child` uses of `subprocess.Popen`, for a command that begins as `python -P -m textune`."""
+    """What textune and the tests use of `subprocess.Popen`, for `python -P -m textune ...` and `python SCRIPT ...`.
 
-    def __init__(self, command: Sequence[str], *, stdin: int, stdout: Any, stderr: Any, env: Mapping[str, str]) -> None:
-        assert list(command[1:4]) == ["-P", "-m", "textune"] and stdin == subprocess.DEVNULL
-        streams = _Streams(stdout.fileno(), stderr if isinstance(stderr, int) else (stderr or sys.stderr).fileno())
-        words, place = list(command[4:]), str(Path.cwd())
-        self._process: Any = open_forkserver().Process(target=_run, args=(words, place, dict(env), streams))
-        self._process.start()
+    Streams are files, or their numbers.
+    """
+
+    def __init__(
+        self, command: Sequence[str], *, stdin: Any, stdout: Any, stderr: Any, env: Mapping[str, str],
+        cwd: Path | None = None,
+    ) -> None:  # fmt: skip
+        words = list(command[1:] if command[1].endswith(".py") else command[3:])
+        assert words[0] == "textune" or len(words) == len(command) - 1, command
+        place = str((cwd or Path.cwd()).absolute())
+        with Path(os.devnull).open("rb") as nothing:
+            given = (
+                nothing if stdin == subprocess.DEVNULL else stdin,
+                stdout,
+                sys.stderr if stderr is None else stderr,
+            )
+            streams = _Streams(*(stream if isinstance(stream, int) else stream.fileno() for stream in given))
+            process = open_forkserver().Process(target=_run, args=(words, place, dict(env), streams))
+            process.start()
+        self._process: Any = process
 
     @property
     def pid(self) -> int:
@@ -46,17 +60,17 @@ class Forked:
 
 
 class _Streams:
-    """Standard output and standard error on their way to the other process."""
+    """The numbers of standard input, output and error on their way to the other process."""
 
-    def __init__(self, output: int, errors: int) -> None:
-        self.output, self.errors = output, errors
+    def __init__(self, *numbers: int) -> None:
+        self.numbers = numbers
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _receive, (reduction.DupFd(self.output), reduction.DupFd(self.errors))
+        return _receive, tuple(map(reduction.DupFd, self.numbers))
 
 
-def _receive(output: Any, errors: Any) -> _Streams:
-    return _Streams(output.detach(), errors.detach())
+def _receive(*numbers: Any) -> _Streams:
+    return _Streams(*(number.detach() for number in numbers))
 
 
 def _run(words: list[str], place: str, environment: dict[str, str], streams: _Streams) -> None:
@@ -66,10 +80,13 @@ def _run(words: list[str], place: str, environment: dict[str, str], streams: _St
     os.chdir(place)
     os.environ.clear()
     os.environ.update(environment)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    for number, mode, source in ((0, "r", nothing), (1, "w", streams.output), (2, "w", streams.errors)):
-        os.dup2(source, number)
-        stream = open(number, mode, encoding="utf-8", closefd=False, buffering=1)  # noqa: SIM115
-        setattr(sys, ("stdin", "stdout", "stderr")[number], stream)
-    sys.argv = ["textune", *words]
-    runpy.run_module("textune", run_name="__main__", alter_sys=False)
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        os.dup2(streams.numbers[number], number)
+        os.close(streams.numbers[number])
+        setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False, buffering=1))  # noqa: SIM115
+    sys.argv = words
+    if words[0].endswith(".py"):
+        sys.path.insert(0, place)
+        runpy.run_path(words[0], run_name="__main__")
+    else:
+        runpy.run_module(words[0], run_name="__main__")

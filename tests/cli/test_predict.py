@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import select
 import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from types import SimpleNamespace
+from typing import IO, Any
 
 import pytest
 
+from children import Forked
 from textune.run import Run
 from tiny import COMMAND, call_textune
 
@@ -75,12 +81,10 @@ def test_lines_are_answered_as_they_arrive_in_whatever_encoding(
     options: tuple[str, ...], finished: Run, place: Path
 ) -> None:
     """The command as a co-process: each answer is there before the next line is written."""
-    words = ["predict", str(finished.folder), "-", *options]
     written = b""
-    with subprocess.Popen(
-        [*COMMAND, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=place, bufsize=0
-    ) as process:  # without a buffer of our own, which could hold the answer that `select` waits for
-        assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+    with open_process(
+        ["predict", str(finished.folder), "-", *options], place, fresh="--json" in options[-1:]
+    ) as process:
         for line in (b"\xef\xbb\xbfa good film\n", CP1252 + b"\n", b"\n", b"bad\r\n"):
             process.stdin.write(line)
             process.stdin.flush()
@@ -99,6 +103,31 @@ def test_lines_are_answered_as_they_arrive_in_whatever_encoding(
         written += process.stdout.read()
         assert b"1 lines are not UTF-8" in process.stderr.read()
     assert "--json" not in options or len(json.loads(written)["predictions"]) == 4, "one JSON object in all"
+
+
+@contextmanager
+def open_process(words: list[str], cwd: Path, *, fresh: bool) -> Iterator[Any]:
+    """Yield a command with its three pipes; fresh: in an interpreter of its own, else forked from the tests' server.
+
+    The pipes have no buffer of our own, which could hold the answer that `select` waits for.
+    """
+    if fresh:
+        pipe = subprocess.PIPE
+        with subprocess.Popen([*COMMAND, *words], stdin=pipe, stdout=pipe, stderr=pipe, cwd=cwd, bufsize=0) as process:
+            yield process
+        return
+    (stdin, write), (read_output, stdout), (read_errors, stderr) = (os.pipe() for _ in range(3))
+    command = [sys.executable, "-P", "-m", "textune", *words]
+    process = Forked(command, stdin=stdin, stdout=stdout, stderr=stderr, env=os.environ, cwd=cwd)
+    for number in (stdin, stdout, stderr):
+        os.close(number)
+    with (
+        os.fdopen(write, "wb", 0) as ours,
+        os.fdopen(read_output, "rb", 0) as output,
+        os.fdopen(read_errors, "rb", 0) as errors,
+    ):
+        yield SimpleNamespace(stdin=ours, stdout=output, stderr=errors)
+    assert process.wait(120) == 0
 
 
 def read_line(stream: IO[bytes]) -> bytes:
