@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from textune.config import build_config
-from textune.plan import Forecast, rehearse
+from textune.plan import Forecast
+from textune.plan.rehearsal import rehearse
 from textune.progress import Silent
 from textune.run.prepare import prepare
 from tiny import build_causal, settings_for, write_prompts

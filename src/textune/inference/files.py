@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from textune.bundle import TextColumns
 from textune.data import KeptRows, NamedColumns, ReadOptions, find_types, reuse_columns, stream_kept
 from textune.errors import ConfigError, DataError
 from textune.files import write_file
@@ -82,7 +83,7 @@ def predict_file(
     with write_file(output) as partial:
         writer: Writer | None = None
         for piece in stream_kept(source, options, _ROWS_PER_PIECE):
-            texts, pairs = _texts_of(piece, predictor, form.text, form.text_pair)
+            texts, pairs = _texts_of(piece, predictor.manifest.columns, form)
             answers, scores = _predict_piece(predictor, texts, pairs)
             as_text, without_text = writer_type is CsvWriter, without_text + answers.count(None)
             listed = _list_columns(predictor, answers, scores, form.probabilities, as_text=as_text)
@@ -117,13 +118,23 @@ def check_output(output: Path) -> None:
         )
 
 
-def _texts_of(
-    piece: KeptRows, predictor: Predictor, text: Sequence[str] | None, text_pair: str | None
-) -> tuple[list[str | None], list[str] | None]:
+def check_columns(
+    trained: TextColumns, source: str | Path, *, form: FileForm | None = None, reading: ReadOptions | None = None
+) -> None:
+    """Raise DataError where a table cannot be read or lacks a column, before a model is loaded for it.
+
+    trained: the columns of the run.
+    """
+    for piece in stream_kept(source, reading or ReadOptions(), 1):
+        _texts_of(piece, trained, form or FileForm())
+        break
+
+
+def _texts_of(piece: KeptRows, trained: TextColumns, form: FileForm) -> tuple[list[str | None], list[str] | None]:
     """Return each row's text (None where it has none) and second text."""
-    trained = predictor.manifest.columns
-    table = piece.read_texts([*trained.text, *(text or ()), *filter(None, (trained.text_pair, text_pair))])
-    columns = reuse_columns(table, trained, NamedColumns(text, text_pair, guess=False), need_label=False)
+    named = NamedColumns(form.text, form.text_pair, guess=False)
+    table = piece.read_texts([*trained.text, *(form.text or ()), *filter(None, (trained.text_pair, form.text_pair))])
+    columns = reuse_columns(table, trained, named, need_label=False)
     parts = [table.arrow.column(name).to_pylist() for name in columns.text]
     texts = [trained.joiner.join(p for p in row if p and p.strip()) for row in zip(*parts, strict=True)]
     pairs = None
@@ -226,7 +237,7 @@ def read_first_texts(
     texts: list[str] = []
     pairs: list[str] | None = None
     for piece in stream_kept(source, reading or ReadOptions(), _ROWS_PER_PIECE):
-        found, seconds = _texts_of(piece, predictor, form.text, form.text_pair)
+        found, seconds = _texts_of(piece, predictor.manifest.columns, form)
         rows = [i for i, text in enumerate(found) if text is not None]
         texts += [found[i] or "" for i in rows]
         if seconds is not None:
