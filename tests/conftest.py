@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from preloaded import skip_flush
+from preloaded import RARE, skip_flush
 from textune.run import Run
 from tiny import Backbones, train_tiny, write_reviews
 
@@ -43,9 +43,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Spare the collector what stays to the end: modules and test items, a tenth of the suite's time."""
+    """Spare the collector what stays to the end, modules and test items, and let it look less often at the rest.
+
+    Each costs a tenth of the suite's time. Tests that wait for an object to go call gc.collect themselves.
+    """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(*RARE)
 
 
 def pytest_configure(config: pytest.Config) -> None:
