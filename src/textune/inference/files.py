@@ -23,8 +23,6 @@ from textune.tasks import Answer, FileCells
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from textune.inference.generation import Generator
-
 _ROWS_PER_PIECE = 5_000
 _PROMPTS_PER_PIECE = 200  # which are written one token after another
 
@@ -80,11 +78,11 @@ def predict_file(
     check_output(output)
     form, writer_type = form or FileForm(), WRITERS[output.suffix.lower()]
     options, counts = reading or ReadOptions(), dict.fromkeys(predictor.labels, 0)
-    piece_rows = _ROWS_PER_PIECE if predictor.generator is None else _PROMPTS_PER_PIECE
+    piece_rows = _PROMPTS_PER_PIECE if predictor.task.writes else _ROWS_PER_PIECE
     rows = without_text = unanswered = 0
     added: tuple[str, ...] = ()
-    if predictor.generator is not None:
-        _check_prompts(predictor, predictor.generator, source, form, options)
+    if predictor.task.writes:
+        _check_prompts(predictor, source, form, options)
     with write_file(output) as partial:
         writer: Writer | None = None
         for piece in stream_kept(source, options, piece_rows):
@@ -139,14 +137,13 @@ def _texts_of(
     return [t if t.strip() else None for t in texts], pairs
 
 
-def _check_prompts(
-    predictor: Predictor, generator: Generator, source: str | Path, form: FileForm, options: ReadOptions
-) -> None:
-    """Raise DataError for a chat that cannot be written before the first answer, which may take hours."""
+def _check_prompts(predictor: Predictor, source: str | Path, form: FileForm, options: ReadOptions) -> None:
+    """Raise DataError for a chat that cannot be written, before the answers, which may take hours."""
+    assert predictor.generator is not None
     for piece in stream_kept(source, options, _ROWS_PER_PIECE):
         prompts, _ = _texts_of(piece, predictor, form.text, form.text_pair)
         filled = [(text, f"{piece.name}, row {row}") for row, text in enumerate(prompts, piece.first_row) if text]
-        generator.check_prompts([text for text, _ in filled], [place for _, place in filled])
+        predictor.generator.check_prompts([text for text, _ in filled], [place for _, place in filled])
 
 
 def _predict_piece(
