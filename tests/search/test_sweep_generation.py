@@ -90,7 +90,7 @@ def measure_by_hand(folder: Path, rows: list[dict[str, str]]) -> tuple[float, fl
     nats, tokens, size = 0.0, 0, 0
     for row in rows:
         prompt = tokenizer(f"{row['prompt']}\n").input_ids[:-1]
-        answer = tokenizer(row["completion"], add_special_tokens=False).input_ids + [tokenizer.eos_token_id]
+        answer = [*tokenizer(row["completion"], add_special_tokens=False).input_ids, tokenizer.eos_token_id]
         with torch.no_grad():
             shares = model(torch.tensor([prompt + answer])).logits[0].log_softmax(-1)
         nats -= sum(float(shares[len(prompt) - 1 + i, token]) for i, token in enumerate(answer))
