@@ -208,41 +208,7 @@ def test_what_only_classifiers_can_is_refused(run: Run, data: Path, refused: str
             textune.compare(str(data), task="generation", methods=["lora", "full"])
 
 
-# ---- every method and family --------------------------------------------------------------------------------------
-
-CELLS = [
-    *(("llama", method, {}) for method in ("full", "qlora", "ia3", "vera", "ln_tuning", "adapter")),
-    ("llama", "lora", {"dora": True}),
-    *((family, "lora", {}) for family in ("qwen2", "qwen3", "gemma", "gpt2")),
-]
-
-
-@pytest.mark.parametrize(("family", "method", "options"), CELLS, ids=[f"{f}-{m}-{len(o)}" for f, m, o in CELLS])
-def test_reloaded_and_merged_models_answer_alike(
-    family: str, method: str, options: dict[str, Any], place: Path, data: Path, tmp_path: Path
-) -> None:
-    """The run's own reload test compares logits; here the merged folder, by transformers alone."""
-    import transformers
-
-    backbone = place / family if (place / family).is_dir() else build_causal(place / family, family, CHAT_TEMPLATE)
-    made = train(data, backbone, tmp_path / "run", method={"name": method, **options}, epochs=1)
-    model = textune.load(made, precision="fp32", device="cpu", merge=False)
-    if method == "adapter":
-        return
-    merged = export(made, tmp_path / "merged")
-    pipe = transformers.pipeline("text-generation", str(merged))
-    answer = pipe([{"role": "user", "content": "red 1"}], return_full_text=False)[0]["generated_text"]
-    alone = transformers.AutoModelForCausalLM.from_pretrained(str(merged))
-    assert not hasattr(alone.config, "quantization_config")
-    if method == "qlora":  # the merged weights are rounded no more, so an answer may differ
-        return
-    assert answer == model.predict("red 1")
-
-
-@pytest.mark.parametrize("method", ["head", "prompt", "p_tuning", "prefix"])
-def test_methods_that_cannot_write_say_why(method: str, data: Path, llama: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=f"method {method} does not support task=generation: "):
-        open_prepared(data, llama, tmp_path, method=method)
+# ---- what is refused ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

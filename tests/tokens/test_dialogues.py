@@ -92,7 +92,7 @@ def test_a_template_that_rewrites_answers_is_refused(folder: Path) -> None:
 def test_a_conversation_that_the_template_refuses_is_named(folder: Path) -> None:
     template = "{{ raise_exception('roles must alternate') }}"
     dialogues = open_dialogues(folder, load_tokenizer(folder), (), template)
-    with pytest.raises(DataError, match=r"row 1: .*roles must alternate"):
+    with pytest.raises(DataError, match=r"prompt 1: .*roles must alternate"):
         dialogues.encode_prompts(["a"], 50)
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _ROWS_PER_PIECE = 5_000
+_PROMPTS_PER_PIECE = 200  # which are written one token after another
 
 
 @dataclass(frozen=True)
@@ -78,11 +79,14 @@ def predict_file(
     check_output(output)
     form, writer_type = form or FileForm(), WRITERS[output.suffix.lower()]
     options, counts = reading or ReadOptions(), dict.fromkeys(predictor.labels, 0)
+    piece_rows = _PROMPTS_PER_PIECE if predictor.task.writes else _ROWS_PER_PIECE
     rows = without_text = unanswered = 0
     added: tuple[str, ...] = ()
+    if predictor.task.writes:
+        _check_prompts(predictor, source, form, options)
     with write_file(output) as partial:
         writer: Writer | None = None
-        for piece in stream_kept(source, options, _ROWS_PER_PIECE):
+        for piece in stream_kept(source, options, piece_rows):
             texts, pairs = _texts_of(piece, predictor.manifest.columns, form)
             answers, scores = _predict_piece(predictor, texts, pairs)
             as_text, without_text = writer_type is CsvWriter, without_text + answers.count(None)
@@ -142,6 +146,15 @@ def _texts_of(piece: KeptRows, trained: TextColumns, form: FileForm) -> tuple[li
         pairs = [p or "" for p in table.arrow.column(columns.text_pair).to_pylist()]
         texts = [t if p.strip() else "" for t, p in zip(texts, pairs, strict=True)]
     return [t if t.strip() else None for t in texts], pairs
+
+
+def _check_prompts(predictor: Predictor, source: str | Path, form: FileForm, options: ReadOptions) -> None:
+    """Raise DataError for a chat that cannot be written, before the answers, which may take hours."""
+    assert predictor.generator is not None
+    for piece in stream_kept(source, options, _ROWS_PER_PIECE):
+        prompts, _ = _texts_of(piece, predictor.manifest.columns, form)
+        filled = [(text, f"{piece.name}, row {row}") for row, text in enumerate(prompts, piece.first_row) if text]
+        predictor.generator.check_prompts([text for text, _ in filled], [place for _, place in filled])
 
 
 def _predict_piece(

@@ -118,6 +118,8 @@ class Generation(Task):
         """Raise ConfigError for settings of texts to classify."""
         if config.data.text_pair is not None:
             raise ConfigError("text_pair=: a prompt is one text", hint="join the two in one column")
+        if config.writing.top_p is not None and not config.writing.temperature:
+            raise ConfigError("top_p=: only applies where answers are sampled", hint="set temperature= as well")
         for name, value in vars(config.tokens).items():
             if name != "max_length" and value not in (None, "truncate"):
                 raise ConfigError(
