@@ -50,6 +50,7 @@ _MOST_CLASSES_IN_MATRIX = 50
 """With more, the classes with the most errors stand in a matrix of `MOST_CLASSES_IN_HEAT_MAP`."""
 _WORST_CLASSES_SHOWN = 10
 _MOST_CLASSES_IN_TABLE = 100
+_MOST_LABELS_LISTED = 40
 _MOST_ERRORS_SHOWN = 20
 
 
@@ -124,6 +125,7 @@ def render_report(report: ReportInput) -> str:
             ranked=ranked,
             worst=_WORST_CLASSES_SHOWN,
             shown_classes=_MOST_CLASSES_IN_TABLE,
+            shown_labels=_MOST_LABELS_LISTED,
             other_classes=sum_up_classes(ranked[_MOST_CLASSES_IN_TABLE:]),
             all_settings=list_settings(report.settings_yaml),
         )
