@@ -22,7 +22,8 @@ from textune.evaluation import (
 from textune.report import render_card, render_report, write_report
 from textune.report.card import escape_markdown
 from textune.report.charts import draw_losses, draw_scores
-from textune.report.verdict import format_p, judge
+from textune.report.leads import format_p
+from textune.report.verdict import judge
 from textune.report.wording import percent, points
 from textune.tasks import TFIDF, TUNED
 
@@ -202,6 +203,13 @@ def test_the_first_sentence_counts_what_is_wrong(pairs, told):
     evaluation = evaluate(np.where(np.arange(2) == given[:, None], 0.9, 0.1), true, "ab")
     comparison = [{"name": TUNED, "evaluation": evaluation, "seconds": None}]
     assert judge(comparison, "test").answer[0] == told
+
+
+def test_confusions_that_occur_once_are_not_called_frequent():
+    true, given = np.arange(40) % 10, np.where(np.arange(40) < 4, (np.arange(40) + 1) % 10, np.arange(40) % 10)
+    evaluation = evaluate(np.where(np.arange(10) == given[:, None], 0.9, 0.01), true, "abcdefghij")
+    told = judge([{"name": TUNED, "evaluation": evaluation, "seconds": None}], "test").answer[0]
+    assert told == "4 of 40 test rows are misclassified; no confusion occurs twice."
 
 
 def test_the_first_sentence_of_several_labels_counts_rows_and_names_the_worst_label():
