@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from textune.app.session import ask_password, guard_page
+from textune.app.password import ask_password
+from textune.app.session import guard_page
 
 
 def _draw_later(module: str) -> Callable[[], None]:
