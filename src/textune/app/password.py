@@ -23,29 +23,38 @@ _VISITS: dict[bytes, float] = {}
 """The hash of each token, and until when it holds."""
 
 
-def ask_password() -> bool:
-    """Return whether this visitor may see the pages; if not, draw the question."""
-    wanted = get_options().password
-    if wanted is None or st.session_state.get("unlocked"):
-        return True
-    if knows_visitor(_read_cookies()):
-        st.session_state["unlocked"] = True
-        return True
-    place = st.empty()
-    with place.container():
-        st.title("textune")
-        with st.form("password", width=400):
-            given = st.text_input("Password", type="password", autocomplete="current-password")
-            sent = st.form_submit_button("Open")
-        if not sent:
-            return False
-        if not hmac.compare_digest(given.encode(), wanted.encode()):
-            time.sleep(_WRONG_SECONDS)
-            st.error("The password is wrong.")
-            return False
-    st.session_state["unlocked"] = True
-    place.html(write_cookie(_COOKIE, remember_visitor()), unsafe_allow_javascript=True)
+def is_open() -> bool:
+    """Return whether this visitor may see the pages."""
+    if get_options().password is not None and not st.session_state.get("unlocked"):
+        st.session_state["unlocked"] = knows_visitor(_read_cookies())
+        return bool(st.session_state["unlocked"])
     return True
+
+
+def ask_password() -> None:
+    """Draw the question; a right answer opens the pages when they are drawn again."""
+    st.title("textune", anchor=False)
+    with st.form("password", width=400):
+        st.text_input("Password", type="password", autocomplete="current-password", key="password typed")
+        st.form_submit_button("Open", on_click=_check_password)
+    if st.session_state.pop("password wrong", False):
+        st.error("The password is wrong.")
+
+
+def _check_password() -> None:
+    typed, wanted = str(st.session_state.get("password typed") or ""), get_options().password or ""
+    if hmac.compare_digest(typed.encode("utf-8", "replace"), wanted.encode("utf-8", "replace")):
+        st.session_state["unlocked"], st.session_state["new visit"] = True, remember_visitor()
+    else:
+        time.sleep(_WRONG_SECONDS)
+        st.session_state["password wrong"] = True
+
+
+def keep_open() -> None:
+    """Give the browser of a visitor who has just typed the password a token that opens the pages again."""
+    token = st.session_state.pop("new visit", None)
+    if token is not None:
+        st.html(write_cookie(_COOKIE, token), unsafe_allow_javascript=True)
 
 
 def remember_visitor() -> str:
