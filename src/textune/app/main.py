@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from textune.app.session import ask_password, guard_page
+from textune.app.password import ask_password, is_open, keep_open
+from textune.app.session import guard_page
 
 
 def _draw_later(module: str) -> Callable[[], None]:
@@ -32,12 +33,16 @@ PAGES = (
 def run() -> None:
     """Draw the page that the visitor chose."""
     st.set_page_config(page_title="textune", page_icon="🎛️", layout="wide")
-    if not ask_password():
-        return
+    opened = is_open()
     pages = {
         address: st.Page(draw, title=title, icon=icon, url_path=address, default=address == "try")
         for draw, title, icon, address in PAGES
     }
+    chosen = st.navigation(list(pages.values()), position="sidebar" if opened else "hidden")  # keeps the address
+    if not opened:
+        ask_password()
+        return
     st.session_state["pages"] = pages
     with guard_page():
-        st.navigation(list(pages.values())).run()
+        chosen.run()
+    keep_open()  # last: what is drawn only once must not move what is drawn each time

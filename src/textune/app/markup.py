@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -110,3 +111,9 @@ def write_chips(chips: Sequence[Chip]) -> str:
         + "</span>"
         for chip in chips
     )
+
+
+def write_cookie(name: str, value: str) -> str:
+    """Return the one script of the pages: it sets a cookie for this site that goes when the browser is closed."""
+    cookie = json.dumps(f"{name}={value}; path=/; SameSite=Strict").replace("<", "\\u003c")
+    return f"<script>document.cookie={cookie}+(location.protocol==='https:'?'; Secure':'')</script>"

@@ -38,7 +38,7 @@ def predict(
     model: str | None = typer.Option(None, "--model", "--run", help="Same as RUN."),
     text: list[str] | None = typer.Option(None, "--text", help="A text, also one that looks like a file or a setting."),
     table: str | None = typer.Option(None, "--file", "--data", help="Same as FILE."),
-    output: Path | None = typer.Option(None, "--output", "-o", help="Output file: .csv, .tsv, .jsonl or .parquet."),
+    output: Path | None = typer.Option(None, "--output", "-o", help="Output: .csv, .tsv, .jsonl, .parquet or .xlsx."),
     probabilities: bool = typer.Option(False, "--probabilities", help="Show the probability of every class."),
     abstain: str | None = typer.Option(
         None, "--abstain", metavar="[P]", help="No label below this confidence; without P: that of abstain_for=."
@@ -318,9 +318,10 @@ def _choose_output(file: Path, output: Path | None, overwrite: bool) -> Path:
     """Return the file to write; raise ConfigError where it cannot be written or must not be replaced."""
     from textune.data import Location
     from textune.errors import ConfigError
-    from textune.inference.files import check_output, list_writable
+    from textune.inference.files import check_output
+    from textune.inference.writers import choose_ending
 
-    suffix = Location(file).suffix if Location(file).suffix in list_writable() else ".csv"
+    suffix = choose_ending(Location(file).suffix)
     target = output or file.with_name(f"{file.name.removesuffix('.gz').rpartition('.')[0]}.predicted{suffix}")
     check_output(target)
     if target.exists() and not overwrite:

@@ -18,6 +18,7 @@ from textune.errors import ConfigError, DataError
 from textune.files import write_file
 from textune.inference.choices import Choices, find_abstained, list_sets
 from textune.inference.predictor import Predictor
+from textune.inference.sheets import SheetWriter
 from textune.inference.writers import WRITERS, CsvWriter, ParquetWriter, Writer
 from textune.tasks import Answer, FileCells
 
@@ -71,9 +72,9 @@ def predict_file(
 ) -> FilePrediction:
     """Add label and probability (and one per class) to every row of a table of any size; all columns are kept.
 
-    They keep their values and types in JSON lines and Parquet, and their cells in CSV.
-    With several labels per text `label` holds a list, in CSV the labels with the run's separator between them, and
-    there is no single probability.
+    They keep their values and types in JSON lines and Parquet, and their cells in CSV and spreadsheets.
+    With several labels per text `label` holds a list, in CSV and spreadsheets the labels with the run's separator
+    between them, and there is no single probability.
     The output appears only when it is whole. Raises DataError for unreadable rows, ConfigError for the output.
     """
     check_output(output)
@@ -86,28 +87,31 @@ def predict_file(
         _check_prompts(predictor, source, form, options)
     with write_file(output) as partial:
         writer: Writer | None = None
-        for piece in stream_kept(source, options, piece_rows):
-            texts, pairs = _texts_of(piece, predictor.manifest.columns, form)
-            answers, scores = _predict_piece(predictor, texts, pairs)
-            as_text, without_text = writer_type is CsvWriter, without_text + answers.count(None)
-            listed = _list_columns(predictor, answers, scores, form.probabilities, as_text=as_text)
-            answers = _add_choices(predictor, listed, answers, scores, form.choices, as_text=as_text)
-            new = _name_columns(listed, piece.columns)
-            added = tuple(new.column_names)
+        try:
+            for piece in stream_kept(source, options, piece_rows):
+                texts, pairs = _texts_of(piece, predictor.manifest.columns, form)
+                answers, scores = _predict_piece(predictor, texts, pairs)
+                as_text, without_text = writer_type in (CsvWriter, SheetWriter), without_text + answers.count(None)
+                listed = _list_columns(predictor, answers, scores, form.probabilities, as_text=as_text)
+                answers = _add_choices(predictor, listed, answers, scores, form.choices, as_text=as_text)
+                new = _name_columns(listed, piece.columns)
+                added = tuple(new.column_names)
+                if writer is None:
+                    untyped = piece.objects is not None and writer_type is ParquetWriter
+                    types = find_types(stream_kept(source, options, _ROWS_PER_PIECE)) if untyped else None
+                    writer = writer_type(partial, form.exact, types)
+                writer.write(piece, new)
+                rows += len(piece)
+                unanswered += answers.count(None)
+                for answer in answers:
+                    for label in () if answer is None else predictor.task.labels_in(answer):
+                        counts[label] += 1
+                advance(len(piece))
             if writer is None:
-                untyped = piece.objects is not None and writer_type is ParquetWriter
-                types = find_types(stream_kept(source, options, _ROWS_PER_PIECE)) if untyped else None
-                writer = writer_type(partial, form.exact, types)
-            writer.write(piece, new)
-            rows += len(piece)
-            unanswered += answers.count(None)
-            for answer in answers:
-                for label in () if answer is None else predictor.task.labels_in(answer):
-                    counts[label] += 1
-            advance(len(piece))
-        if writer is None:
-            raise DataError(f"{source}: there are no rows to classify")
-        writer.close()
+                raise DataError(f"{source}: there are no rows to classify")
+        finally:
+            if writer is not None:
+                writer.close()
     abstained = None if form.choices.abstain is None else unanswered - without_text
     return FilePrediction(output, rows, without_text, counts, added, writer.escaped_cells, abstained)
 
