@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import datetime
 import math
-import re
-import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,58 +18,28 @@ if TYPE_CHECKING:
 MOST_ROWS, MOST_COLUMNS, LONGEST_CELL = 1_048_576, 16_384, 32_767
 """What Excel opens; it counts characters in UTF-16."""
 _LARGEST_INTEGER = 2**53
-_FIRST_DAY = datetime.datetime(1899, 12, 30)
-_LEAP_BUG_ENDS = datetime.datetime(1900, 3, 1)
-"""Excel counts a day before it that there never was."""
-_NOT_XML = re.compile(r"[\x00-\x08\x0b-\x1f\ufffe\uffff]|_(?=x[0-9a-fA-F]{4}_)")
-_PACKAGE = "http://schemas.openxmlformats.org/package/2006"
-_OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
-_MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
-_KIND = "application/vnd.openxmlformats-officedocument.spreadsheetml"
-_HEAD = '<?xml version="1.0" encoding="UTF-8" standalone="yes"?>\n'
-_DATE, _MOMENT, _TIME = 1, 2, 3
-"""Cell formats of the style sheet below; 0 is none."""
-_FORMATS = {_DATE: "yyyy\\-mm\\-dd", _MOMENT: "yyyy\\-mm\\-dd\\ hh:mm:ss", _TIME: "hh:mm:ss"}
-_PARTS = {
-    "[Content_Types].xml": f'<Types xmlns="{_PACKAGE}/content-types">'
-    '<Default Extension="rels" ContentType="application/vnd.openxmlformats-package.relationships+xml"/>'
-    f'<Override PartName="/xl/workbook.xml" ContentType="{_KIND}.sheet.main+xml"/>'
-    f'<Override PartName="/xl/worksheets/sheet1.xml" ContentType="{_KIND}.worksheet+xml"/>'
-    f'<Override PartName="/xl/styles.xml" ContentType="{_KIND}.styles+xml"/></Types>',
-    "_rels/.rels": f'<Relationships xmlns="{_PACKAGE}/relationships">'
-    f'<Relationship Id="rId1" Type="{_OFFICE}/officeDocument" Target="xl/workbook.xml"/></Relationships>',
-    "xl/workbook.xml": f'<workbook xmlns="{_MAIN}" xmlns:r="{_OFFICE}">'
-    '<sheets><sheet name="Sheet1" sheetId="1" r:id="rId1"/></sheets></workbook>',
-    "xl/_rels/workbook.xml.rels": f'<Relationships xmlns="{_PACKAGE}/relationships">'
-    f'<Relationship Id="rId1" Type="{_OFFICE}/worksheet" Target="worksheets/sheet1.xml"/>'
-    f'<Relationship Id="rId2" Type="{_OFFICE}/styles" Target="styles.xml"/></Relationships>',
-    "xl/styles.xml": f'<styleSheet xmlns="{_MAIN}"><numFmts count="{len(_FORMATS)}">'
-    + "".join(f'<numFmt numFmtId="{163 + at}" formatCode="{code}"/>' for at, code in _FORMATS.items())
-    + '</numFmts><fonts count="1"><font><sz val="11"/><name val="Calibri"/></font></fonts>'
-    '<fills count="2"><fill><patternFill patternType="none"/></fill><fill><patternFill patternType="gray125"/></fill>'
-    '</fills><borders count="1"><border><left/><right/><top/><bottom/><diagonal/></border></borders>'
-    '<cellStyleXfs count="1"><xf numFmtId="0" fontId="0" fillId="0" borderId="0"/></cellStyleXfs>'
-    f'<cellXfs count="{1 + len(_FORMATS)}"><xf numFmtId="0" fontId="0" fillId="0" borderId="0" xfId="0"/>'
-    + "".join(
-        f'<xf numFmtId="{163 + at}" fontId="0" fillId="0" borderId="0" xfId="0" applyNumberFormat="1"/>'
-        for at in _FORMATS
-    )
-    + '</cellXfs><cellStyles count="1"><cellStyle name="Normal" xfId="0" builtinId="0"/></cellStyles></styleSheet>',
+_FIRST_DAY = datetime.datetime(1900, 3, 1)
+"""Before it, Excel counts a day that there never was."""
+_OPTIONS = {
+    "constant_memory": True,
+    "strings_to_formulas": False,
+    "strings_to_numbers": False,
+    "strings_to_urls": False,
+    "default_date_format": "yyyy-mm-dd hh:mm:ss",
 }
-"""The files around the sheet, as ECMA-376 (Office Open XML) wants them."""
 
 
 class SheetWriter:
     """An .xlsx file with one sheet. Numbers and dates keep their type; a text stays a text, whatever it begins with."""
 
     def __init__(self, path: Path, exact: bool, types: pa.Schema | None) -> None:
+        from xlsxwriter import Workbook
+
         self.escaped_cells = 0
         self._rows = 0
-        self._archive = zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED)
-        for name, content in _PARTS.items():
-            self._archive.writestr(name, _HEAD + content)
-        self._sheet = self._archive.open("xl/worksheets/sheet1.xml", "w", force_zip64=True)
-        self._sheet.write(f'{_HEAD}<worksheet xmlns="{_MAIN}"><sheetData>'.encode())
+        self._book = Workbook(str(path), _OPTIONS)
+        self._sheet = self._book.add_worksheet()
+        self._day, self._time = (self._book.add_format({"num_format": form}) for form in ("yyyy-mm-dd", "hh:mm:ss"))
 
     def write(self, rows: KeptRows, new: pa.Table) -> None:
         """Write some rows, and the header above the first. Raises DataError for what Excel could not open."""
@@ -88,53 +56,43 @@ class SheetWriter:
 
     def close(self) -> None:
         """Finish the file."""
-        self._sheet.write(b"</sheetData></worksheet>")
-        self._sheet.close()
-        self._archive.close()
+        self._book.close()
 
     def _write_row(self, values: Any, where: str) -> None:
-        cells = "".join(_write_cell(value, where) for value in values)
-        self._sheet.write(f"<row>{cells}</row>".encode())
+        for column, value in enumerate(values):
+            self._write_cell(column, value, where)
         self._rows += 1
 
-
-def _write_cell(value: Any, where: str) -> str:
-    """Return a cell. Text is an inline string, which no program takes for a formula, a number or a link."""
-    if value is None or value == "":
-        return "<c/>"
-    if isinstance(value, bool):
-        return f'<c t="b"><v>{int(value)}</v></c>'
-    if isinstance(value, int | float):
-        if abs(value) <= _LARGEST_INTEGER or (isinstance(value, float) and math.isfinite(value)):
-            return f"<c><v>{value!r}</v></c>"
-        if value != value:
-            return "<c/>"
-    elif (counted := _count_days(value)) is not None:
-        return f'<c s="{counted[1]}"><v>{counted[0]!r}</v></c>'
-    text = cell_text(value) or ""
-    if len(text.encode("utf-16-le")) > 2 * LONGEST_CELL:
-        raise _refuse(where, f"a text is longer than the {LONGEST_CELL:,} characters of a spreadsheet's cell")
-    return f'<c t="inlineStr"><is><t xml:space="preserve">{_escape(text)}</t></is></c>'
+    def _write_cell(self, column: int, value: Any, where: str) -> None:
+        place = self._rows, column
+        if value is None or value == "" or value != value:
+            return
+        if isinstance(value, bool):
+            self._sheet.write_boolean(*place, value)
+        elif isinstance(value, int | float) and _is_number(value):
+            self._sheet.write_number(*place, value)
+        elif _is_moment(value):
+            form = self._time if isinstance(value, datetime.time) else self._day
+            self._sheet.write_datetime(*place, value, None if isinstance(value, datetime.datetime) else form)
+        else:
+            text = cell_text(value) or ""
+            if len(text.encode("utf-16-le")) > 2 * LONGEST_CELL:
+                raise _refuse(where, f"a text is longer than the {LONGEST_CELL:,} characters of a spreadsheet's cell")
+            self._sheet.write_string(*place, text)
 
 
-def _count_days(value: Any) -> tuple[float, int] | None:
-    """Return a date or time as Excel counts it, in days, with its format; None for what is none or has a time zone."""
+def _is_number(value: float) -> bool:
+    """Return whether a spreadsheet holds a number without loss."""
+    return abs(value) <= _LARGEST_INTEGER or (isinstance(value, float) and math.isfinite(value))
+
+
+def _is_moment(value: Any) -> bool:
+    """Return whether a spreadsheet has a type for a date or time: it knows no time zones and no early dates."""
     if isinstance(value, datetime.datetime):
-        if value.tzinfo is not None or value < _LEAP_BUG_ENDS:
-            return None
-        return (value - _FIRST_DAY) / datetime.timedelta(days=1), _MOMENT
+        return value.tzinfo is None and value >= _FIRST_DAY
     if isinstance(value, datetime.date):
-        moment = datetime.datetime.combine(value, datetime.time())
-        return None if moment < _LEAP_BUG_ENDS else ((moment - _FIRST_DAY).days, _DATE)
-    if isinstance(value, datetime.time) and value.tzinfo is None:
-        return (datetime.datetime.combine(_FIRST_DAY, value) - _FIRST_DAY) / datetime.timedelta(days=1), _TIME
-    return None
-
-
-def _escape(text: str) -> str:
-    """Return a text as XML; characters that XML cannot hold are written as Excel does, `_x0007_`."""
-    text = _NOT_XML.sub(lambda found: f"_x{ord(found[0]):04X}_", text)
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+        return value >= _FIRST_DAY.date()
+    return isinstance(value, datetime.time) and value.tzinfo is None
 
 
 def _list_kept(rows: KeptRows) -> Iterator[list[Any]]:
