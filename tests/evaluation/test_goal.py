@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import f1_score, precision_score, recall_score
 
 from textune.evaluation import Difference, Interval
-from textune.evaluation.decisions import list_costs, measure_ratio, measure_share
+from textune.evaluation.decisions import list_costs, measure_share
 from textune.evaluation.goal import (
     Goal,
     GoalFigure,
@@ -90,16 +90,3 @@ def test_it_is_kept_as_plain_data_and_knows_its_floor():
     assert costs.floor is None and costs.reaches(costs.own)
     with pytest.raises((KeyError, TypeError)):
         read_goal({"rule": "costs"})
-
-
-def test_a_ratio_of_sums_is_no_mean_of_ratios():
-    parts, wholes = np.array([1, 0, 9]), np.array([1, 1, 10])
-    share = measure_ratio(parts, wholes, 0)
-    assert share.value == pytest.approx(10 / 12) and share.rows == 12
-    random = np.random.default_rng(2)
-    wholes = random.integers(0, 9, 500)
-    parts = random.binomial(wholes, 0.7)
-    share = measure_ratio(parts, wholes, 0)
-    assert share.value == pytest.approx(parts.sum() / wholes.sum())
-    assert share.interval is not None and share.interval.low < 0.7 < share.interval.high
-    assert share.interval.high - share.interval.low == pytest.approx(2 * 1.96 * (0.21 / wholes.sum()) ** 0.5, rel=0.25)
