@@ -12,12 +12,18 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import gc
 import json
 import re
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import settings
 
+from children import Forked
+from graphs import Graphs
 from preloaded import RARE, skip_flush
+from textune.export.onnx import _write_graph as write_graph
 from textune.run import Run
 from tiny import Backbones, train_tiny, write_reviews
 
@@ -114,6 +120,24 @@ def _unlinked_environment(monkeypatch: pytest.MonkeyPatch, textune_cache: Path) 
     monkeypatch.setenv("TEXTUNE_CACHE", str(textune_cache))
     for name in ("HF_TOKEN", "COLUMNS", "LINES"):  # the last two come from whatever terminal started the tests
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_children() -> Iterator[None]:
+    """Fork what a command of this process starts. Commands in processes of their own start theirs as always."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("textune.process.child.subprocess", SimpleNamespace(**vars(subprocess) | {"Popen": Forked}))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _graphs_written_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Export the same model to the same ONNX graph only once, for all workers: it takes five seconds each time."""
+    place = tmp_path_factory.getbasetemp()
+    place = (place.parent if "PYTEST_XDIST_WORKER" in os.environ else place) / "graphs"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("textune.export.onnx._write_graph", Graphs(place, write_graph))
+        yield
 
 
 @pytest.fixture(scope="session")
