@@ -96,6 +96,13 @@ def test_a_conversation_that_the_template_refuses_is_named(folder: Path) -> None
         dialogues.encode_prompts(["a"], 50)
 
 
+def test_a_template_that_is_no_jinja_is_refused(folder: Path) -> None:
+    damaged = "{% for m in messages %}\n{{ m.content ]}{% endfor %}"
+    dialogues = open_dialogues(folder, load_tokenizer(folder), (), damaged)
+    with pytest.raises(ConfigError, match=r"not valid Jinja: line 2: unexpected '\]'"):
+        dialogues.encode_prompts(["a"], 50)
+
+
 def test_a_template_that_is_no_file_is_refused(folder: Path) -> None:
     with pytest.raises(ConfigError, match="no such file"):
         open_dialogues(folder, load_tokenizer(folder), (), "missing.jinja")

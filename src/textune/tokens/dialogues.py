@@ -5,6 +5,7 @@ The parts of a row are tokenized one by one, so a prompt has the same ids in tra
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -45,6 +46,11 @@ class Dialogues:
     leading: tuple[int, ...]
     end: int | None
     stops: tuple[int, ...]
+
+    @property
+    def template_sha256(self) -> str:
+        """Hash of the chat template, which a file may hold that changes."""
+        return hashlib.sha256((self.template or "").encode()).hexdigest()
 
     def encode_rows(
         self, prompts: Sequence[str], answers: Sequence[str], max_length: int, places: Sequence[str] | None = None
@@ -135,7 +141,7 @@ class Dialogues:
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
 
     def _render(self, messages: Sequence[Message], place: str, *, ask: bool = False) -> str:
-        from jinja2 import TemplateError
+        from jinja2 import TemplateError, TemplateSyntaxError
         from transformers.utils.chat_template_utils import render_jinja_template
 
         try:
@@ -145,6 +151,11 @@ class Dialogues:
                 add_generation_prompt=ask,
                 **self.special,
             )
+        except TemplateSyntaxError as error:
+            raise ConfigError(
+                f"the chat template is not valid Jinja: line {error.lineno}: {error.message}",
+                hint="correct it, or give another chat_template=",
+            ) from error
         except TemplateError as error:
             raise DataError(
                 f"{place}: the chat template refuses this conversation: {error}",
