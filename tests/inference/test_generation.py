@@ -171,6 +171,8 @@ def test_a_prompt_that_is_too_long_loses_its_beginning_and_a_note_says_so(
     assert answers[1] == model.generate("red 1", **settings)[0]
     with pytest.warns(Note):
         assert answers[0] == model.generate("blue " * 2 + long, **settings)[0], "the end is what counts"
+    with pytest.warns(Note, match="the prompt lost its beginning"):
+        model.generate(long)
 
 
 # ---- files ----------------------------------------------------------------------------------------------------------
