@@ -108,13 +108,13 @@ class Dialogues:
     def write_prompt(self, prompt: str, place: str = "the prompt") -> str:
         """Return the text after which the answer begins; raise DataError for a chat that cannot be written."""
         if self.template is None:
-            return _end_line(prompt)
+            return _end_line(_take_plain(prompt, place))
         return self._render(_list_messages(prompt, place), place, ask=True)
 
     def split_row(self, prompt: str, answer: str, place: str = "the row") -> list[Part]:
         """Return the parts of a row; in a chat every answer is learned that the template leaves as it was written."""
         if self.template is None:
-            return [(_end_line(prompt), False), (answer, True)]
+            return [(_end_line(_take_plain(prompt, place)), False), (answer, True)]
         messages = [*_list_messages(prompt, place), {"role": "assistant", "content": answer}]
         whole = self._render(messages, place)
         parts: list[Part] = []
@@ -206,6 +206,17 @@ class Dialogues:
 def _end_line(prompt: str) -> str:
     """Return a plain prompt with white space at its end, a line break where it has none."""
     return prompt if prompt[-1:].isspace() else f"{prompt}\n"
+
+
+def _take_plain(prompt: str, place: str) -> str:
+    """Return a prompt without a template: the words of one question; raise ConfigError for a longer chat."""
+    messages = _list_messages(prompt, place)
+    if [message["role"] for message in messages] != ["user"]:
+        raise ConfigError(
+            f"{place} is a chat of several messages, and there is no chat template to write it with",
+            hint="give one with chat_template=FILE",
+        )
+    return messages[0]["content"]
 
 
 def _list_messages(prompt: str, place: str) -> list[Message]:
