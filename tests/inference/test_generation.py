@@ -17,6 +17,7 @@ from textune.config import build_config
 from textune.errors import ConfigError, DataError, ModelError, Note, TextuneError
 from textune.inference import Predictor
 from textune.progress import Silent
+from textune.report.writer_snippets import PROMPT, reload_writer
 from textune.run import Run
 from textune.run.prepare import Prepared, prepare
 from tiny import CHAT_TEMPLATE, StopAt, build_causal, call_here, make_prompts, settings_for, train_tiny, write_prompts
@@ -81,6 +82,17 @@ def test_an_answer_is_the_most_likely_token_each_time_whatever_the_model_came_wi
     stop = written.index(2) if 2 in written else 12
     assert answer.tokens == stop and answer.endless is (stop == 12)
     assert model.generator is not None and answer.text == model.generator._dialogues.decode(written[:stop])
+
+
+def test_the_code_on_the_card_answers_as_the_run(
+    run: Run, llama: Path, model: Predictor, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = reload_writer(run.manifest, str(run.folder))
+    assert code is not None
+    monkeypatch.chdir(llama.parent)  # the adapter names its base as it was given
+    capsys.readouterr()
+    exec(code, {})
+    assert capsys.readouterr().out == f"{model.predict(PROMPT)}\n"
 
 
 @pytest.mark.parametrize("limit", [1, 2, 7])
@@ -171,6 +183,8 @@ def test_a_prompt_that_is_too_long_loses_its_beginning_and_a_note_says_so(
     assert answers[1] == model.generate("red 1", **settings)[0]
     with pytest.warns(Note):
         assert answers[0] == model.generate("blue " * 2 + long, **settings)[0], "the end is what counts"
+    with pytest.warns(Note, match="the prompt lost its beginning"):
+        model.generate(long)
 
 
 # ---- files ----------------------------------------------------------------------------------------------------------

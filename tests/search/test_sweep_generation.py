@@ -54,6 +54,7 @@ def test_the_lowest_loss_wins_and_answers(found: Sweep) -> None:
         (RATES, {"sweep_metric": "accuracy"}, "sweep.metric=accuracy: written answers have no such score"),
         ({"temperature": [0.5, 1.0]}, {}, "temperature cannot be searched: it changes how answers are written"),
         ({"packing": [True, False]}, {}, "packing cannot be searched: it changes where or how to compute"),
+        ({"method": ["lora", "prompt"]}, {}, "method prompt does not support task=generation"),
         ({"completion": ["prompt", "completion"]}, {}, "completion cannot be searched: it changes the rows"),
     ],
 )

@@ -147,7 +147,7 @@ def _read_answer(cell: str | None, table: Table, row: int) -> str | None:
         raise DataError(f"{table.name}, row {row}: the completion {error}", hint=CHAT_SHAPE) from None
     if [message["role"] for message in messages] != [ANSWERS]:
         raise DataError(
-            f"{table.name}, row {row}: the completion is a chat of {len(messages)} messages, not one answer",
+            f"{table.name}, row {row}: the completion is a chat, but not of one answer alone",
             hint="put all messages into one column, and name it with messages=",
         )
     return messages[0]["content"]

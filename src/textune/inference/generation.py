@@ -107,7 +107,8 @@ class Generator:
             reason = f"the run's max_length={room}"
             if room < self._manifest.max_length:
                 reason = f"max_new_tokens={sampling.max_new_tokens} and the model's {self._max_positions} positions"
-            note(f"{cut:,} of {len(prompts):,} prompts lost their beginning: {room:,} tokens are read ({reason})")
+            which = "the prompt lost its" if len(prompts) == 1 else f"{cut:,} of {len(prompts):,} prompts lost their"
+            note(f"{which} beginning: {room:,} tokens are read ({reason})")
         return self._write([self._dialogues.cut_prompt(ids, room) for ids in whole], sampling, on_text)
 
     def check_prompts(self, prompts: Sequence[str], places: Sequence[str]) -> None:

@@ -5,6 +5,7 @@ The parts of a row are tokenized one by one, so a prompt has the same ids in tra
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -45,6 +46,11 @@ class Dialogues:
     leading: tuple[int, ...]
     end: int | None
     stops: tuple[int, ...]
+
+    @property
+    def template_sha256(self) -> str:
+        """Hash of the chat template, which a file may hold that changes."""
+        return hashlib.sha256((self.template or "").encode()).hexdigest()
 
     def encode_rows(
         self, prompts: Sequence[str], answers: Sequence[str], max_length: int, places: Sequence[str] | None = None
@@ -102,13 +108,13 @@ class Dialogues:
     def write_prompt(self, prompt: str, place: str = "the prompt") -> str:
         """Return the text after which the answer begins; raise DataError for a chat that cannot be written."""
         if self.template is None:
-            return _end_line(prompt)
+            return _end_line(_take_plain(prompt, place))
         return self._render(_list_messages(prompt, place), place, ask=True)
 
     def split_row(self, prompt: str, answer: str, place: str = "the row") -> list[Part]:
         """Return the parts of a row; in a chat every answer is learned that the template leaves as it was written."""
         if self.template is None:
-            return [(_end_line(prompt), False), (answer, True)]
+            return [(_end_line(_take_plain(prompt, place)), False), (answer, True)]
         messages = [*_list_messages(prompt, place), {"role": "assistant", "content": answer}]
         whole = self._render(messages, place)
         parts: list[Part] = []
@@ -135,7 +141,7 @@ class Dialogues:
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
 
     def _render(self, messages: Sequence[Message], place: str, *, ask: bool = False) -> str:
-        from jinja2 import TemplateError
+        from jinja2 import TemplateError, TemplateSyntaxError
         from transformers.utils.chat_template_utils import render_jinja_template
 
         try:
@@ -145,6 +151,11 @@ class Dialogues:
                 add_generation_prompt=ask,
                 **self.special,
             )
+        except TemplateSyntaxError as error:
+            raise ConfigError(
+                f"the chat template is not valid Jinja: line {error.lineno}: {error.message}",
+                hint="correct it, or give another chat_template=",
+            ) from error
         except TemplateError as error:
             raise DataError(
                 f"{place}: the chat template refuses this conversation: {error}",
@@ -195,6 +206,17 @@ class Dialogues:
 def _end_line(prompt: str) -> str:
     """Return a plain prompt with white space at its end, a line break where it has none."""
     return prompt if prompt[-1:].isspace() else f"{prompt}\n"
+
+
+def _take_plain(prompt: str, place: str) -> str:
+    """Return a prompt without a template: the words of one question; raise ConfigError for a longer chat."""
+    messages = _list_messages(prompt, place)
+    if [message["role"] for message in messages] != ["user"]:
+        raise ConfigError(
+            f"{place} is a chat of several messages, and there is no chat template to write it with",
+            hint="give one with chat_template=FILE",
+        )
+    return messages[0]["content"]
 
 
 def _list_messages(prompt: str, place: str) -> list[Message]:
