@@ -3,20 +3,56 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
 
 
 @contextmanager
 def quiet_bitsandbytes() -> Iterator[None]:
-    """Hide warnings about optional kernels from a hub. peft imports bitsandbytes whenever it is installed."""
+    """Hide warnings about optional kernels from a hub, and keep the import of bitsandbytes short.
+
+    peft imports bitsandbytes whenever it is installed.
+    """
     logger = logging.getLogger("bitsandbytes")
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        yield
+        with nullcontext() if "bitsandbytes" in sys.modules else _compile_when_called():
+            yield
     finally:
         logger.setLevel(level)
+
+
+@contextmanager
+def _compile_when_called() -> Iterator[None]:
+    """Let `torch.compile` put off its work to the first call.
+
+    bitsandbytes compiles functions for 4-bit weights while it is imported, and that loads torch's compiler, which costs
+    2 seconds and is of no use without such weights.
+    """
+    import torch
+
+    compile_now = torch.compile
+
+    def compile_later(function: Any = None, **options: Any) -> Any:
+        if function is None:
+            return lambda decorated: compile_later(decorated, **options)
+        compiled: list[Callable[..., Any]] = []
+
+        def call(*arguments: Any, **named: Any) -> Any:
+            if not compiled:
+                compiled.append(compile_now(function, **options))
+            return compiled[0](*arguments, **named)
+
+        return call
+
+    torch.compile = compile_later  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        torch.compile = compile_now
 
 
 @contextmanager
