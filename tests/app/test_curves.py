@@ -82,6 +82,8 @@ def test_many_lines_are_told_apart_and_leave_room() -> None:
     assert len(set(looks)) == 12
     few = draw_lines(rows[:2], "accuracy").to_dict()
     assert chart["height"] - few["height"] >= 3 * 20, "three more lines of the legend"
+    long = draw_lines([row | {"line": f"a name of many letters {at}"} for at, row in enumerate(rows)], "accuracy")
+    assert long.to_dict()["layer"][0]["encoding"]["color"]["legend"]["columns"] == 1, "a narrow page shows them all"
 
 
 def test_rows_of_the_charts() -> None:

@@ -16,7 +16,8 @@ COLORS = ("#2f7ed8", "#e07b00", "#2a9d5c", "#c2408c", "#8a63d2", "#b08900", "#00
 """Of the lines of a chart: told apart on light and on dark paper."""
 _DASHES = ([1, 0], [6, 3], [2, 2])
 """Of the lines that have a color for the first, second and third time."""
-_LEGEND_COLUMNS, _LEGEND_PIXELS = 3, 24
+_NARROWEST, _LETTER_PIXELS, _KEY_PIXELS, _LEGEND_PIXELS = 300, 6.5, 32, 24
+"""Of a legend on a telephone: its width, and that of a letter and of a line's sign; the height of its lines."""
 MOST_POINTS = 120
 """Of one line of a chart; more are averaged."""
 _NOT_SCORES = ("kind", "step", "epoch", "loss", "train_loss")
@@ -167,10 +168,12 @@ def draw_lines(
     few = {line: sum(row["line"] == line for row in rows) <= 40 for line in lines}
     axis = alt.Axis(format=".0%", tickCount=5) if percent else alt.Axis(tickCount=5)
     colors = alt.Scale(domain=lines, range=[COLORS[at % len(COLORS)] for at in range(len(lines))])
-    legend = alt.Legend(orient="bottom", labelLimit=240, columns=_LEGEND_COLUMNS)
+    longest = _KEY_PIXELS + _LETTER_PIXELS * max(map(len, lines), default=0)
+    columns = max(min(int(_NARROWEST // longest), 3), 1)
+    legend = alt.Legend(orient="bottom", labelLimit=_NARROWEST - _KEY_PIXELS, columns=columns)
     dashes = alt.Scale(domain=lines, range=[_DASHES[at // len(COLORS) % len(_DASHES)] for at in range(len(lines))])
     base = alt.Chart(alt.Data(values=[dict(row) for row in rows])).encode(
-        x=alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickCount=6, format="~g")),
+        x=alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickCount=6, format="~g"), scale=alt.Scale(padding=8)),
         y=alt.Y("value:Q", title=title, axis=axis, scale=alt.Scale(zero=False)),
         color=alt.Color("line:N", title=None, scale=colors, legend=legend),
         tooltip=[
@@ -182,5 +185,5 @@ def draw_lines(
     dotted = [line for line in lines if few[line]]
     points = base.transform_filter(alt.FieldOneOfPredicate("line", dotted)).mark_point(filled=True, size=36)
     drawn = base.mark_line(strokeWidth=2).encode(strokeDash=alt.StrokeDash("line:N", scale=dashes, legend=legend))
-    below = _LEGEND_PIXELS * ((len(lines) - 1) // _LEGEND_COLUMNS)  # a chart's height is that of its legend, too
+    below = _LEGEND_PIXELS * ((len(lines) - 1) // columns)  # a chart's height is that of its legend, too
     return (drawn + points).properties(height=height + below)

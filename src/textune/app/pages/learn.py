@@ -106,7 +106,7 @@ def _draw_lora() -> None:
     rows = second.slider("Rows of W", 64, 4096, 768, 64, key="learn rows")
     columns = third.slider("Columns of W", 64, 4096, 768, 64, key="learn columns")
     update = Update(rows, columns, rank)
-    with st.container(horizontal=True, gap="large"):
+    with st.container(horizontal=True, gap="medium"):
         st.metric(f"W, {rows:,} × {columns:,}", f"{update.full:,}", width="content")
         st.metric(f"B and A, rank {rank}", f"{update.trained:,}", width="content")
         st.metric("Trained share", f"{update.share:.2%}", width="content")
