@@ -28,6 +28,8 @@ PAGES = (
     (_draw_later("learn"), "Learn", ":material/school:", "learn"),
 )
 """What draws each page, its title, its icon and its address, in the order of the navigation."""
+FIRST, _ROOT = "try", "start"
+"""The page that the app begins with has the app's own address, so that a hidden one has the page's."""
 
 
 def run() -> None:
@@ -35,10 +37,16 @@ def run() -> None:
     st.set_page_config(page_title="textune", page_icon="🎛️", layout="wide")
     opened = is_open()
     pages = {
-        address: st.Page(draw, title=title, icon=icon, url_path=address, default=address == "try")
+        address: st.Page(draw, title=title, icon=icon, url_path=address if address != FIRST else _ROOT)
         for draw, title, icon, address in PAGES
     }
-    chosen = st.navigation(list(pages.values()), position="sidebar" if opened else "hidden")  # keeps the address
+    others = [
+        st.Page(draw, title=title, url_path=address, visibility="hidden")
+        for draw, title, _, address in PAGES
+        if address == FIRST
+    ]
+    # listed also before the password is known: otherwise the address that was asked for is lost
+    chosen = st.navigation([*pages.values(), *others], position="sidebar" if opened else "hidden")
     if not opened:
         ask_password()
         return

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from textune.progress import show_controls
 
-_FOR, _AGAINST = "29, 112, 199", "214, 108, 20"
-"""Blue and orange, which stay apart on light and dark paper and for most colour-blind readers."""
+_FOR, _AGAINST = "52, 131, 212", "214, 108, 20"
+"""Blue and orange, with a contrast of at least 3.5 to light and dark paper, and apart for most colour-blind readers."""
 _GRID = "display:grid;grid-template-columns:fit-content(45%) minmax(3rem,1fr) auto;gap:.45rem .8rem;align-items:center"
 _CHIP = (
     "display:inline-block;padding:.15rem .45rem;margin:.15rem .2rem .15rem 0;border-radius:.3rem;"
@@ -60,7 +60,7 @@ def write_bars(bars: Sequence[Bar]) -> str:
 
 def _write_bar(bar: Bar) -> str:
     width = 100 * min(max(bar.share, 0.0), 1.0)
-    weight, alpha = (600, ".95") if bar.strong else (400, ".45")
+    weight, alpha = (600, "1") if bar.strong else (400, ".65")
     label, value = escape_html(bar.label), escape_html(bar.value)
     return (
         f'<span style="overflow-wrap:anywhere;font-weight:{weight}">{label}</span>'

@@ -120,7 +120,7 @@ def _choose_columns(loaded: Loaded, start: Start) -> Choice | None:
 
 def _draw_checks(checks: Checks) -> None:
     """Show what is in the table."""
-    with st.container(horizontal=True, gap="large"):
+    with st.container(horizontal=True, gap="medium"):
         for name, value in checks.list_facts():
             st.metric(name, value, width="content")
     if checks.without_text:
