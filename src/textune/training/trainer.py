@@ -383,7 +383,7 @@ class Trainer:
 
     def _stop(self, signal_number: int, step: int) -> None:
         raise RunInterrupted(
-            f"stopped at step {step} of {self.total_steps}; checkpoint saved",
+            f"at step {step} of {self.total_steps}; checkpoint saved",
             signal_number,
             hint=f"continue it with: {show_resume(self._folder)}",
         )
