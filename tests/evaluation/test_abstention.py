@@ -45,3 +45,15 @@ def test_abstaining_leaves_out_as_few_as_the_floor_allows(rows, floor):
     assert (below is None) == (not fits)
     if below is not None:
         assert (confidence >= below).sum() == max(fits)
+
+
+@pytest.mark.parametrize("answers", [19, 20, 21])
+def test_a_floor_that_is_just_reached_counts_from_twenty_answers_on(answers):
+    """Four of five are right among the first, and none of the others."""
+    confidence, right = np.linspace(1, 0.5, 60), (np.arange(60) < answers) & (np.arange(60) % 5 != 4)
+    share = float(right[:answers].mean())
+    below = find_confidence(confidence, right, share)
+    assert (below is None) == (answers < 20)
+    if below is not None:
+        assert (confidence >= below).sum() == answers
+        assert find_confidence(confidence, right, share + 1e-6) is None

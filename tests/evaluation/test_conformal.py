@@ -100,3 +100,22 @@ def test_rows_needed_grow_with_the_coverage():
 
 def test_no_rows_have_no_sets():
     assert find_sets(np.zeros((0, 3)), (0.5,), never_empty=True).shape == (0, 3)
+
+
+def test_a_score_that_equals_the_quantile_is_inside():
+    probabilities = np.array([[0.25, 0.75], [0.125, 0.875]])
+    assert find_sets(probabilities, (0.75,), never_empty=False).tolist() == [[True, True], [False, True]]
+    assert find_sets(probabilities, (0.75, 0.2), never_empty=False).tolist() == [[True, False], [False, True]]
+
+
+@pytest.mark.parametrize("second", [69, 70])
+def test_which_labels_share_a_quantile_is_decided_by_their_rows(second):
+    """At 90%, 100 rows suffice: the first label has them, the other two only together, and not with one row less."""
+    random = np.random.default_rng(5)
+    probabilities, true = random.random((400, 3)) * [0.2, 0.6, 1.0], np.zeros((400, 3), bool)
+    true[:100, 0] = true[100 : 100 + second, 1] = true[200:230, 2] = True
+    first, *others = find_label_quantiles(probabilities, true, 0.9)
+    scores = 1 - probabilities
+    assert first == find_quantile(scores[true[:, 0], 0], 0.9)
+    shared = scores[:, 1:][true[:, 1:]] if second == 70 else scores[true]
+    assert others == [find_quantile(shared, 0.9)] * 2

@@ -68,6 +68,25 @@ def test_a_better_model_comes_before_a_worse_one() -> None:
     assert better[0].score > 1.5 * worse[0].score > 0
 
 
+def test_a_label_is_suggested_from_what_its_own_rows_usually_get() -> None:
+    """Rows of the second label get 0.6: 0.65 for it raises a doubt, though rows of the first get 0.95."""
+    given = np.eye(2, dtype=bool)[[0] * 20 + [1] * 20]
+    probabilities = np.where(given, 0.95, 0.05)
+    probabilities[20:] = (0.4, 0.6)
+    probabilities[0], probabilities[20] = (0.35, 0.65), (0.8, 0.2)
+    (found,) = find_doubtful(given, probabilities, exclusive=True)
+    assert (found.row, found.label, found.confident) == (0, 1, True), "0.8 is less than the first label usually gets"
+
+
+def test_with_several_labels_missing_and_given_ones_have_thresholds_of_their_own() -> None:
+    """Rows with the label get 0.6, rows without it 0.05: 0.7 asks for it, and 0.3 does not take it away."""
+    given = np.array([[True]] * 10 + [[False]] * 20)
+    probabilities = np.where(given, 0.6, 0.05)
+    probabilities[0], probabilities[10] = 0.3, 0.7
+    (found,) = find_doubtful(given, probabilities, exclusive=False)
+    assert (found.row, found.label, found.suggested.tolist(), found.confident) == (10, 0, [True], True)
+
+
 def test_no_rows_have_no_doubts() -> None:
     nothing = np.zeros((0, 3))
     assert find_doubtful(nothing > 0, nothing, exclusive=True) == []

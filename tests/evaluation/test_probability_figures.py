@@ -301,3 +301,17 @@ def test_new_keys_leave_the_old_ones_alone():
         "mcc",
         "probability_figures",
     ]
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.2, -0.2])
+def test_decisions_that_go_together_count_once(shift):
+    """Labels that repeat each other tell no more than one of them, also where probabilities are off."""
+    random = np.random.default_rng(6)
+    scores = random.uniform(0.3, 0.7, (300, 1))
+    true = (random.random((300, 1)) < scores + shift).astype(np.float32)
+    once, repeated = (measure_calibration(np.tile(scores, k), np.tile(true, k), seed=0) for k in (1, 8))
+    apart = measure_calibration(np.tile(scores, (8, 1)), np.tile(true, (8, 1)), seed=0)
+    assert repeated.calibration_error == pytest.approx(once.calibration_error)
+    width, same, narrow = (each.interval.high - each.interval.low for each in (once, repeated, apart))
+    assert same == pytest.approx(width, rel=0.15) and repeated.chance == pytest.approx(once.chance, rel=0.15)
+    assert narrow < 0.6 * width or shift == 0

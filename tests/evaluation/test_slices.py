@@ -129,6 +129,17 @@ def test_what_another_slice_accounts_for_is_left_out() -> None:
     assert search.looks == 3, "the same rows are one look"
 
 
+def test_rows_of_two_slices_count_for_the_first() -> None:
+    """The rows that two slices share err as often as the first: those rows alone are no third slice."""
+    wrong = np.zeros(1000, bool)
+    wrong[[i for i in range(100) if i % 5]] = True  # 80% of the first
+    wrong[100:130] = True  # 30% of what the second has alone
+    wrong[200::20] = True
+    names = {"first": (0, 100), "second": (80, 200), "shared": (70, 100)}
+    found = find_slices(wrong, [condition(name, mark(1000, span)) for name, span in names.items()]).slices
+    assert [each.description for each in found] == ["first", "second"]
+
+
 def test_two_conditions_together_are_found_where_neither_is_to_blame() -> None:
     random = np.random.default_rng(0)
     old, loud = random.random((2, 800)) < 0.5
@@ -212,6 +223,13 @@ def test_words_and_their_pairs_are_counted_once_per_text() -> None:
     assert "has the word 'plain'" not in found, "too rare"
     assert "has the word 'good'" not in found, "in more than half of the texts"
     assert list_words([], 1) == [] and list_words(["", "!"], 1) == []
+
+
+def test_a_pair_of_words_that_is_as_good_as_one_of_them_is_left_out() -> None:
+    texts = ["very unique"] * 10 + ["very plain"] * 10 + ["quite plain"] * 30
+    found = shown(list_words(texts, 5))
+    assert "has the word 'unique'" in found and "has the words 'very unique'" not in found
+    assert "has the words 'very plain'" in found, "half of the texts with 'very' have it"
 
 
 def test_negations_of_several_kinds() -> None:

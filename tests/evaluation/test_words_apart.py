@@ -55,3 +55,14 @@ def test_with_several_labels_one_must_be_missing_and_another_given() -> None:
     given = np.array([[0, 1, 0], [0, 1, 1], [0, 1, 1], [0, 0, 0]], bool)
     (pair,) = find_confused_pairs(true, given, ("a", "b", "c"), list("wxyz"))
     assert (pair.a, pair.b, pair.a_as_b, pair.b_as_a) == ("a", "b", 2, 0), "too many and too few are no confusion"
+
+
+def test_the_words_of_a_pair_are_those_of_its_two_classes() -> None:
+    labels, true = ("cat", "dog", "bird"), np.eye(3, dtype=bool)[[0] * 40 + [1] * 40 + [2] * 40]
+    given = true.copy()
+    given[:3], given[40:42] = true[40], true[0]
+    texts = ["it purrs all day"] * 40 + ["it barks all night"] * 40 + ["it sings at dawn"] * 40
+    (pair,) = find_confused_pairs(true, given, labels, texts)
+    assert (pair.a, pair.b, pair.a_as_b, pair.b_as_a) == ("cat", "dog", 3, 2)
+    first, second = ([word for word, _ in words] for words in (pair.words.first, pair.words.second))
+    assert set(first) == {"purrs", "day"} and set(second) == {"barks", "night"}

@@ -15,6 +15,7 @@ import yaml
 from reports import hostile_report, make_card, make_report, take_script_away
 from textune.evaluation import (
     Difference,
+    Interval,
     evaluate,
     evaluate_multi_label,
     paired_difference,
@@ -22,7 +23,8 @@ from textune.evaluation import (
 from textune.report import render_card, render_report, write_report
 from textune.report.card import escape_markdown
 from textune.report.charts import draw_losses, draw_scores
-from textune.report.verdict import format_p, judge
+from textune.report.leads import difference_between, format_p
+from textune.report.verdict import judge
 from textune.report.wording import percent, points
 from textune.tasks import TFIDF, TUNED
 
@@ -144,6 +146,8 @@ def test_a_paired_difference_decides_before_the_intervals():
     ("low", "mean", "high", "told", "tone"),
     [
         (0.001, 0.02, 0.04, "higher by 2.0 points (95% interval 0.1 to 4.0)", "good"),
+        (0.0, 0.02, 0.04, "higher by 2.0 points (95% interval 0.0 to +4.0), which may be chance", "caution"),
+        (-0.04, -0.02, 0.0, "lower by 2.0 points (95% interval −4.0 to 0.0), which may be chance", "caution"),
         (-0.001, 0.02, 0.04, "higher by 2.0 points (95% interval −0.1 to +4.0), which may be chance", "caution"),
         (-0.04, -0.02, 0.001, "lower by 2.0 points (95% interval −4.0 to +0.1), which may be chance", "caution"),
         (-0.04, -0.02, -0.001, "lower by 2.0 points (95% interval 0.1 to 4.0)", "bad"),
@@ -161,6 +165,18 @@ def test_a_lead_says_its_direction_and_whether_it_may_be_chance(low, mean, high,
     report = dataclasses.replace(make_report(), comparison=comparison)
     card = render_card(make_card(report))
     assert told in "".join(Page(render_report(report)).text) and escape_markdown(told) in card
+
+
+def test_a_lead_from_two_intervals_takes_the_sides_that_face_each_other():
+    report = make_report()
+    made = [row["evaluation"] for row in (report.comparison[3], report.comparison[1])]
+    tuned, other = (
+        dataclasses.replace(each, accuracy=value, intervals=each.intervals | {"accuracy": interval})
+        for each, value, interval in zip(made, (0.9, 0.7), (Interval(0.8, 0.92), Interval(0.69, 0.75)), strict=True)
+    )
+    lead = difference_between(tuned, {"evaluation": other})
+    assert lead.mean == pytest.approx(0.2)
+    assert (lead.mean - lead.low, lead.high - lead.mean) == pytest.approx((np.hypot(0.1, 0.05), np.hypot(0.02, 0.01)))
 
 
 @pytest.mark.parametrize(
@@ -202,6 +218,13 @@ def test_the_first_sentence_counts_what_is_wrong(pairs, told):
     evaluation = evaluate(np.where(np.arange(2) == given[:, None], 0.9, 0.1), true, "ab")
     comparison = [{"name": TUNED, "evaluation": evaluation, "seconds": None}]
     assert judge(comparison, "test").answer[0] == told
+
+
+def test_confusions_that_occur_once_are_not_called_frequent():
+    true, given = np.arange(40) % 10, np.where(np.arange(40) < 4, (np.arange(40) + 1) % 10, np.arange(40) % 10)
+    evaluation = evaluate(np.where(np.arange(10) == given[:, None], 0.9, 0.01), true, "abcdefghij")
+    told = judge([{"name": TUNED, "evaluation": evaluation, "seconds": None}], "test").answer[0]
+    assert told == "4 of 40 test rows are misclassified; no confusion occurs twice."
 
 
 def test_the_first_sentence_of_several_labels_counts_rows_and_names_the_worst_label():

@@ -94,6 +94,23 @@ def test_a_thousand_classes_stay_small():
     assert "classes are in the run's metrics.json" in page
 
 
+def test_of_many_classes_those_that_are_ranked_without_a_fault_are_only_counted():
+    true = np.repeat(np.arange(30), 2)
+    probabilities = np.full((60, 30), 0.01)
+    probabilities[np.arange(60), true] = 0.9
+    probabilities[0] = np.roll(probabilities[0], 1)
+    for classes, listed, perfect in ((30, 2, 28), (10, 10, 0)):
+        labels, rows = [f"c{i}" for i in range(classes)], true < classes
+        task = build_task("single_label").with_temperature(1.0)
+        evaluation = task.evaluate(probabilities[rows][:, :classes], true[rows], labels, seed=0, unknown=())
+        trust = describe_trust(evaluation, "test")
+        assert trust is not None and (len(trust.classes), trust.perfect_classes) == (listed, perfect)
+        assert len(trust.curves) == min(listed, 6) and trust.more_classes == classes - listed
+    page = render(build_task("single_label").with_temperature(1.0).evaluate(
+        probabilities[1:], true[1:], [f"c{i}" for i in range(30)], seed=0, unknown=()))  # fmt: skip
+    assert "of 30 all rows come before those of other classes" in page and "Precision over recall" not in page
+
+
 def test_what_is_undefined_is_told_with_its_reason():
     task = build_task("single_label")
     evaluation = task.evaluate(np.full((3, 2), 0.5), np.full(3, -1), ("a", "b"), seed=0, unknown=[("new",)] * 3)

@@ -24,6 +24,7 @@ from textune.progress import Silent
 from textune.run import Run
 from textune.run.prepare import prepare
 from textune.tasks import build_task, find_decisions
+from textune.tasks.decided import measure_decisions
 from tiny import call_here, settings_for, train_tiny, write_reviews
 
 SINGLE = {"validation_fraction": 0.3}
@@ -179,6 +180,20 @@ def test_the_floor_is_kept_on_the_rows_it_was_tuned_on() -> None:
     wrong = 1 - probabilities  # the higher, the less true
     tuned = lost.tune(lambda: wrong, targets)
     assert "no threshold reaches it" in tuned.describe_tuning(wrong, targets, "abc")[0]
+
+
+def test_rows_at_the_confidence_are_answered_and_unknown_labels_are_wrong() -> None:
+    kept = Decisions(abstain_rule="accuracy>=0.5", abstain_below=0.75)
+    single = build_task("single_label").with_temperature(1.0).with_decisions(kept)
+    probabilities = np.array([[0.75, 0.25], [0.875, 0.125], [0.375, 0.625], [0.25, 0.75]])
+    found = measure_decisions(single, probabilities, np.array([0, 1, 1, -1]), ["a", "b"], np.zeros(4, bool), 0)
+    assert found is not None and found.abstain is not None
+    assert (found.abstain.kept.value, found.abstain.accuracy.value) == (0.75, pytest.approx(1 / 3))
+    several = build_task("multi_label", (0.5, 0.5)).with_temperature(1.0).with_decisions(kept)
+    true = np.array([[1, 0], [1, 0], [0, 1], [0, 1]])
+    for unknown, error in ((np.zeros(4, bool), 0.0), (np.array([True, False, False, False]), 0.25)):
+        found = measure_decisions(several, probabilities, true, ["a", "b"], unknown, 0)
+        assert found is not None and found.risk_coverage.error == error
 
 
 @pytest.mark.parametrize(

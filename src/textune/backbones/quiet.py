@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import logging
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 @contextmanager
@@ -14,9 +17,44 @@ def quiet_bitsandbytes() -> Iterator[None]:
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        yield
+        with _compile_when_called():
+            yield
     finally:
         logger.setLevel(level)
+
+
+@contextmanager
+def _compile_when_called() -> Iterator[None]:
+    """Let functions that bitsandbytes compiles on import wait for their first call.
+
+    `torch.compile` imports the whole compiler, which takes two seconds, and most runs call none of these functions.
+    """
+    torch: Any = sys.modules.get("torch")
+    if torch is None or "bitsandbytes" in sys.modules:
+        yield
+        return
+    compile_now: Callable[..., Any] = torch.compile
+
+    def compile_later(function: Callable[..., Any] | None = None, **options: Any) -> Any:
+        if function is None:
+            return functools.partial(compile_later, **options)
+
+        @functools.cache
+        def compiled() -> Callable[..., Any]:
+            compiled_now: Callable[..., Any] = compile_now(function, **options)
+            return compiled_now
+
+        @functools.wraps(function)
+        def call(*arguments: Any, **named: Any) -> Any:
+            return compiled()(*arguments, **named)
+
+        return call
+
+    torch.compile = compile_later
+    try:
+        yield
+    finally:
+        torch.compile = compile_now
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from textune.compare.contrast import contrast_groups
+from textune.compare.goal import compare_goals, share_goal
 from textune.compare.groups import Group, group_runs, list_common_settings
 from textune.compare.records import RunRecord, read_run, refuse_other_rows
 from textune.errors import ConfigError
@@ -51,6 +52,8 @@ def compare_runs(folders: Sequence[str | Path]) -> Comparison:
         machines=tuple(sorted({_describe_machine(run) for run in runs})),
         kept_layers=tuple(g.name for g in groups if any(r.manifest.engine.get("prefix_layers") for r in g.runs)),
         contrast=contrast_groups(groups[0], groups[1]) if len(groups) > 1 else None,
+        goal=compare_goals(groups),
+        one_goal=share_goal(groups),
     )
 
 

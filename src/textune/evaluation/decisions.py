@@ -178,16 +178,17 @@ def read_decision_figures(stored: Mapping[str, Any]) -> DecisionFigures | None:
     points = {name: tuple(curve[name]) for name in ("coverage", "risk", "confidence")}
     return DecisionFigures(
         RiskCoverage(**(curve | points)),
-        tuple(SetFigures(**(each | {"covered": _read_share(each["covered"])})) for each in figures["sets"]),
+        tuple(SetFigures(**(each | {"covered": read_share(each["covered"])})) for each in figures["sets"]),
         None
         if abstain is None
-        else AbstainFigures(**(abstain | {name: _read_share(abstain[name]) for name in ("kept", "accuracy")})),
-        None if rule is None else RuleFigures(**(rule | {n: _read_share(rule[n]) for n in ("reached", "other")})),
+        else AbstainFigures(**(abstain | {name: read_share(abstain[name]) for name in ("kept", "accuracy")})),
+        None if rule is None else RuleFigures(**(rule | {n: read_share(rule[n]) for n in ("reached", "other")})),
         None if cost is None else CostFigures(**(cost | {"interval": Interval(**cost["interval"])})),
     )
 
 
-def _read_share(stored: Mapping[str, Any]) -> Share:
+def read_share(stored: Mapping[str, Any]) -> Share:
+    """Rebuild a share of plain data; raise KeyError or TypeError."""
     interval = stored["interval"]
     return Share(**(dict(stored) | {"interval": None if interval is None else Interval(**interval)}))
 

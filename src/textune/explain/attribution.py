@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textune.errors import ModelError
+from textune.explain.captum_import import import_integrated_gradients
 from textune.tokens.batches import Batch
 
 if TYPE_CHECKING:
@@ -99,8 +100,8 @@ class Attributor:
 
     def _attribute(self, windows: Sequence[Window], label: int) -> Attribution:
         import torch
-        from captum.attr import IntegratedGradients
 
+        IntegratedGradients = import_integrated_gradients()  # noqa: N806
         with torch.inference_mode(False), torch.enable_grad():
             ends = [self._embed(windows, masked) for masked in (False, True)]
             with torch.no_grad():

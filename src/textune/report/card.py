@@ -9,11 +9,13 @@ from typing import Any
 
 import yaml
 
+from textune.evaluation.goal import Goal
 from textune.evaluation.slices import SliceSearch
 from textune.report.confusion_crop import sum_up_classes
 from textune.report.decisions import describe_promises
 from textune.report.markdown import build_table, fence
 from textune.report.markdown import escape_markdown as escape_markdown
+from textune.report.report_markdown import list_goal_sections
 from textune.report.slices import HEADER, describe_slices, list_slice_rows
 from textune.report.trust import describe_calibration, describe_trust
 from textune.report.verdict import judge, list_more
@@ -32,7 +34,8 @@ class CardInput:
 
     base_model: its hub id, or None if it has none (never a path). library_name: "peft" or "transformers".
     comparison, split, warnings: as in `ReportInput`. reload_lines: Python that loads the run without textune.
-    tags: extra hub tags, such as the method's key. language, license: the hub's codes, if known.
+    tags: extra hub tags, such as the method's key. language, license: the hub's codes, if known. goal: as in
+    `ReportInput`.
     """
 
     title: str
@@ -50,11 +53,12 @@ class CardInput:
     language: str | None = None
     license: str | None = None
     slices: SliceSearch | None = None
+    goal: Goal | None = None
 
 
 def render_card(card: CardInput) -> str:
     """Return Markdown with YAML front matter; raise ValueError if the comparison has no rows."""
-    verdict = judge(card.comparison, card.split)
+    verdict = judge(card.comparison, card.split, card.goal)
     sections = [
         _front_matter(card),
         f"# {escape_markdown(card.title)}",
@@ -64,6 +68,7 @@ def render_card(card: CardInput) -> str:
         *_intended_use(card),
         LOADING,
         fence(card.reload_lines, "python"),
+        *list_goal_sections(card.goal, 2),
         f"## Results on {number(verdict.evaluation.rows)} {card.split} rows",
         _comparison(card.comparison),
         f"95% intervals, in percent ({find_task(card.task).intervals_note}).",

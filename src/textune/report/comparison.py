@@ -7,8 +7,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from textune.evaluation import Interval, PairedTest
+from textune.evaluation.goal import Goal
 from textune.progress import format_seconds
 from textune.report.contrast import Contrast
+from textune.report.goal import describe_ranking
 from textune.report.wording import distance, list_names, number, percent, plural, span
 
 COSTS: Mapping[str, str] = {
@@ -95,7 +97,8 @@ class Comparison:
 
     figure: the headline metric. test_reads: the sum over all runs. machines: the different hardware and engine
     settings of the runs. kept_layers: candidates that cache the output of frozen layers.
-    contrast: where the first two candidates differ.
+    contrast: where the first two candidates differ. goal: the candidates in the terms that all were tuned for, the best
+    as `own`. one_goal: whether all were tuned for the same.
     """
 
     figure: str
@@ -109,6 +112,8 @@ class Comparison:
     machines: tuple[str, ...] = ()
     kept_layers: tuple[str, ...] = ()
     contrast: Contrast | None = None
+    goal: Goal | None = None
+    one_goal: bool = True
 
     def __repr__(self) -> str:
         best = f"{self.best.name}, {self.figure} {self.best.value:.1%}"
@@ -157,11 +162,15 @@ def _dominates(value: float, cost: float | None, other_value: float, other_cost:
 
 
 def conclude(comparison: Comparison) -> tuple[str, ...]:
-    """Return the opening sentences: the best candidate, what it beats, and what it may only match."""
+    """Return the opening sentences: the best candidate, what it beats, and what it may only match.
+
+    What all candidates were tuned for comes first.
+    """
     best, figure = comparison.best, comparison.figure
     tied = [c.name for c in comparison.candidates if c.value == best.value]
     subject = f"{best.name} has" if len(tied) == 1 else f"{list_names(tied, 8)} share"
-    sentences = [f"{subject} the highest {figure}: {percent(best.value)} (95% interval {span(best.interval)})."]
+    sentences = [] if comparison.goal is None else describe_ranking(comparison.goal)
+    sentences.append(f"{subject} the highest {figure}: {percent(best.value)} (95% interval {span(best.interval)}).")
     others = [(c, _find_pair(comparison.pairs, best.name, c.name)) for c in comparison.candidates[1:]]
     beaten = [(c, pair) for c, pair in others if pair.ahead == best.name]
     undecided = [c for c, pair in others if pair.ahead is None]
@@ -206,6 +215,11 @@ def note(comparison: Comparison) -> tuple[str, ...]:
         ]
     else:
         notes = ["The checkpoints were selected on these validation rows, so all scores are slightly optimistic."]
+    if not comparison.one_goal:
+        notes.append(
+            "The runs were tuned for different things (costs=, threshold_for= or neither), so their "
+            f"{comparison.figure} alone does not say which is better."
+        )
     single = [c.name for c in comparison.candidates if len(c.seeds) == 1]
     if single:
         notes.append(

@@ -16,10 +16,12 @@ from textune.report.contrast import (
     list_contrast_sections,
     list_slice_cells,
 )
+from textune.report.goal import build_goal_table
 from textune.report.html import finish_page, open_templates, write_page
+from textune.report.leads import format_p as format_p
 from textune.report.markdown import build_table, escape_markdown
 from textune.report.pareto import draw_pareto
-from textune.report.verdict import format_p as format_p
+from textune.report.report_markdown import list_goal_sections
 from textune.report.wording import clean_text, name_setting, percent, plural, points, span
 
 _MOST_PAIRS_SHOWN = 15
@@ -73,6 +75,7 @@ def render_comparison(comparison: Comparison, version: str) -> str:
             list_slice_cells=list_slice_cells,
             slice_header=SLICE_HEADER,
             floor=floor,
+            goal=build_goal_table(comparison.goal),
             position=lambda share: f"{100 * (share - floor) / (1 - floor):.2f}",
         )
     )
@@ -105,6 +108,7 @@ def render_comparison_markdown(comparison: Comparison, version: str) -> str:
         "accuracy, bootstrap for F1 and for several seeds.",
         *(f"- {escape_markdown(line)}" for line in list_legend(comparison)),
         *(f"- {escape_markdown(n)}" for n in note(comparison)),
+        *list_goal_sections(comparison.goal, 2),
         "## Pairwise differences on the same rows" if pairs else "",
         build_table(("pair", f"lead in {comparison.figure}, points", "McNemar", "p", "p (Holm)", "verdict"), pairs)
         if pairs

@@ -14,15 +14,18 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from textune.evaluation import ConfidentError
+from textune.evaluation.goal import Goal
 from textune.evaluation.slices import SliceSearch
 from textune.explain import Explanation
 from textune.files import write_text_atomically
 from textune.progress import format_seconds
 from textune.report.charts import describe_coincidence, draw_losses, draw_scores
 from textune.report.confusion_crop import Crop, crop_confusion, sum_up_classes
+from textune.report.goal import build_goal_table
 from textune.report.highlight import highlight
+from textune.report.leads import difference_between, format_p
 from textune.report.trust import describe_trust
-from textune.report.verdict import difference_between, format_p, judge, list_more
+from textune.report.verdict import judge, list_more
 from textune.report.wording import (
     clean_text,
     clip,
@@ -47,6 +50,7 @@ _MOST_CLASSES_IN_MATRIX = 50
 """With more, the classes with the most errors stand in a matrix of `MOST_CLASSES_IN_HEAT_MAP`."""
 _WORST_CLASSES_SHOWN = 10
 _MOST_CLASSES_IN_TABLE = 100
+_MOST_LABELS_LISTED = 40
 _MOST_ERRORS_SHOWN = 20
 
 
@@ -61,6 +65,7 @@ class ReportInput:
     history: the lines of metrics.jsonl. reload_lines: Python that loads the run. slices: where it errs most, if known.
     best_step: of the checkpoint that was kept, if known. explanations: of confident errors, by row number.
     samples: prompts with the expected answer and those of the base model and the tuned one.
+    goal: what the run was tuned for, if that is not its headline metric.
     """
 
     title: str
@@ -80,11 +85,12 @@ class ReportInput:
     best_step: int | None = None
     explanations: Mapping[int, Explanation] = field(default_factory=dict)
     samples: Sequence[Any] = ()
+    goal: Goal | None = None
 
 
 def render_report(report: ReportInput) -> str:
     """Return the page; raise ValueError if the comparison has no rows."""
-    verdict = judge(report.comparison, report.split)
+    verdict = judge(report.comparison, report.split, report.goal)
     evaluation = verdict.evaluation
     task = build_task(evaluation.task)
     floor = _axis_floor([row["evaluation"] for row in report.comparison])
@@ -100,6 +106,7 @@ def render_report(report: ReportInput) -> str:
             evaluation=evaluation,
             floor=floor,
             position=lambda share: f"{100 * (share - floor) / (1 - floor):.2f}",
+            goal=build_goal_table(report.goal),
             difference=lambda row: difference_between(evaluation, row),
             losses=draw_losses(report.history, report.best_step),
             scores=draw_scores(report.history, names, report.best_step),
@@ -118,6 +125,7 @@ def render_report(report: ReportInput) -> str:
             ranked=ranked,
             worst=_WORST_CLASSES_SHOWN,
             shown_classes=_MOST_CLASSES_IN_TABLE,
+            shown_labels=_MOST_LABELS_LISTED,
             other_classes=sum_up_classes(ranked[_MOST_CLASSES_IN_TABLE:]),
             all_settings=list_settings(report.settings_yaml),
         )

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from textune.evaluation.goal import Goal
+from textune.report.goal import describe_table, list_goal_table
+from textune.report.leads import difference_between
 from textune.report.markdown import build_table, escape_markdown
 from textune.report.slices import HEADER, MOST_SHOWN, describe_slices, format_slice
 from textune.report.trust import describe_trust
-from textune.report.verdict import Verdict, difference_between, judge, list_more
+from textune.report.verdict import Verdict, judge, list_more
 from textune.report.wording import clean_text, clip, cut_warnings, format_date, number, percent, points, span
 from textune.tasks import build_task
 
@@ -20,12 +23,13 @@ _MOST_CONFUSIONS, _MOST_CLASSES, _MOST_NOTES = 5, 5, 10
 
 def render_report_markdown(report: ReportInput) -> str:
     """Return the report as Markdown; raise ValueError if the comparison has no rows."""
-    verdict = judge(report.comparison, report.split)
+    verdict = judge(report.comparison, report.split, report.goal)
     sections = [
         f"## {escape_markdown(clip(report.title, 200))}",
         f"**{escape_markdown(verdict.answer[0])}** {escape_markdown(' '.join(verdict.answer[1:]))}",
         escape_markdown(" ".join([verdict.headline, *list_more(verdict)])),
         _list([*verdict.notes, *cut_warnings(report.warnings, _MOST_NOTES)]),
+        *list_goal_sections(report.goal),
         *_compare(report, verdict),
         *_list_slices(report),
         *_list_errors(report, verdict),
@@ -39,6 +43,14 @@ def render_report_markdown(report: ReportInput) -> str:
 
 def _list(lines: Sequence[str]) -> str:
     return "\n".join(f"- {escape_markdown(clip(line, 500))}" for line in lines)
+
+
+def list_goal_sections(goal: Goal | None, level: int = 3) -> list[str]:
+    """Return heading, table and note of what the run was tuned for; nothing where that is its headline metric."""
+    if goal is None:
+        return []
+    heading = f"{'#' * level} What it was tuned for"
+    return [heading, build_table(*list_goal_table(goal)), escape_markdown(describe_table(goal))]
 
 
 def _compare(report: ReportInput, verdict: Verdict) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from textune.backbones.families import Family, families
 from textune.backbones.pooling import EPSILON, MEAN, WITH_POOLER, Pooling, needs_hook, pooling_settings
 from textune.backbones.pooling_layer import can_add_layer
-from textune.bundle import Manifest
+from textune.bundle import MANIFEST, Manifest
 from textune.methods import resolve_saved
 from textune.methods.base import DELTA_FILE
 from textune.report.writer_snippets import reload_merged_writer, reload_writer
@@ -17,6 +17,8 @@ from textune.tokens import load_tokenizer, text_between
 TEXT, SECOND_TEXT = "a text to classify", "a second text"
 """What the lines classify."""
 _PLACE = "  # the path of this folder"
+_MOST_LABELS = 50
+"""Lists of more labels are read from the run's manifest instead of being written out."""
 
 
 def reload_by_textune(name: str) -> str:
@@ -43,8 +45,10 @@ def reload_without_textune(manifest: Manifest, name: str, folder: Path | None = 
         return _reload_by_textune_alone(manifest, name)
     family, imports = _find_family(manifest), ["transformers"]
     lines = [f"folder = {quote(name)}{_PLACE}, or its id on the hub"]
-    names = ", ".join(f"{i}: {label!r}" for i, label in enumerate(manifest.labels))
-    arguments = [f"id2label={{{names}}}", 'dtype="float32"']
+    arguments = [f"id2label={_name_labels(manifest)}", 'dtype="float32"']
+    if _has_many(manifest):
+        stored = f'transformers.utils.cached_file(folder, "{MANIFEST}")'
+        lines.append(f'run = json.load(open({stored}, encoding="utf-8"))')
     if family is not None:
         if family.decoder:  # few decoders define a pad token, and without one they take one text at a time
             arguments.append(f"pad_token_id={manifest.pad_token_id}")
@@ -73,7 +77,20 @@ def reload_without_textune(manifest: Manifest, name: str, folder: Path | None = 
         imports.insert(len(imports) - 1, "torch")
     cut = "" if manifest.long_text.form == "truncate" else "  # only textune handles texts longer than max_length"
     lines.append(f"tokenizer = transformers.AutoTokenizer.from_pretrained(folder){cut}")
+    if _has_many(manifest):
+        imports.insert(0, "json")
     return "\n".join([f"import {', '.join(imports)}", *lines, *pooled, *_classify(manifest, folder)])
+
+
+def _has_many(manifest: Manifest) -> bool:
+    return len(manifest.labels) > _MOST_LABELS
+
+
+def _name_labels(manifest: Manifest) -> str:
+    """Return each label's name by its number, as Python."""
+    if _has_many(manifest):
+        return 'dict(enumerate(run["labels"]))'
+    return f"{{{', '.join(f'{i}: {label!r}' for i, label in enumerate(manifest.labels))}}}"
 
 
 def reload_merged(manifest: Manifest, name: str, folder: Path) -> str:
@@ -260,8 +277,9 @@ def _classify(manifest: Manifest, folder: Path | None) -> list[str]:
     lines = [f"logits = {logits}", f"probabilities = (logits{_cool(manifest)}).{scores}.tolist()"]
     if manifest.thresholds is None:
         return [*lines, *_note_decision(manifest), "print(dict(zip(model.config.id2label.values(), probabilities)))"]
+    listed = 'run["thresholds"]' if _has_many(manifest) else f"{list(manifest.thresholds)!r}"
     return [
-        f"thresholds = {list(manifest.thresholds)!r}  # one per label, in order",
+        f"thresholds = {listed}  # one per label, in order",
         *lines,
         "print([model.config.id2label[i] for i, p in enumerate(probabilities) if p >= thresholds[i]])",
     ]

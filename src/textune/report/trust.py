@@ -48,7 +48,8 @@ class Trust:
 
     others: (name, value) of ranking and answers. classes: lowest average precision first.
     bins: the diagram as a table. unit, counted: what it counts, at length and in short. observed: which share of it.
-    curves: small drawings. choices: abstaining and prediction sets, where they were measured.
+    perfect_classes: those left out because their rows come before all others. curves: small drawings. choices:
+    abstaining and prediction sets, where they were measured.
     """
 
     sentences: tuple[str, ...]
@@ -62,6 +63,7 @@ class Trust:
     observed: str
     classes: tuple[ClassRow, ...]
     more_classes: int
+    perfect_classes: int
     curves: tuple[Markup, ...]
     more_curves: tuple[Markup, ...]
     choices: Choices | None = None
@@ -76,8 +78,10 @@ def describe_trust(evaluation: AnyEvaluation, split: str) -> Trust | None:
     labels = [f.label for f in evaluation.classes]
     unit, observed = _name_unit(evaluation, figures)
     ranked = _rank_classes(evaluation, figures)
-    shown = ranked if len(ranked) <= _FEW_CLASSES else ranked[:_WORST_CLASSES]
-    curves = [draw_curve(curve, labels[curve.label]) for curve in figures.curves]
+    many = len(ranked) > _FEW_CLASSES
+    shown = [row for row in ranked if row.average_precision != 1][:_WORST_CLASSES] if many else ranked
+    drawn = [curve for curve in figures.curves if not (many and set(curve.precision) == {1.0})]
+    curves = [draw_curve(curve, labels[curve.label]) for curve in drawn]
     values = [
         *((name, figures.undefined.get(name), getattr(figures.ranking, name)) for name in _RANKING_NAMES),
         *((name, None, value) for name, value in task.answer_figures(evaluation)),
@@ -94,6 +98,7 @@ def describe_trust(evaluation: AnyEvaluation, split: str) -> Trust | None:
         observed=observed,
         classes=tuple(shown),
         more_classes=len(ranked) - len(shown),
+        perfect_classes=sum(row.average_precision == 1 for row in ranked) if many else 0,
         curves=tuple(curves[:_CURVES_OPEN]),
         more_curves=tuple(curves[_CURVES_OPEN:]),
         choices=describe_choices(evaluation),

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from textune.evaluation import Difference
+from textune.evaluation.goal import Goal
 from textune.progress import format_seconds
-from textune.report.wording import distance, list_names, number, percent, plural, points, span
+from textune.report.goal import judge_goal
+from textune.report.leads import describe_lead, difference_between, is_clear
+from textune.report.wording import list_names, number, percent, plural, span
 from textune.tasks import BASE, MAJORITY, PROBE, TFIDF, TUNED, AnyEvaluation, build_task
 
 _FEW_ROWS = 200
 _CLOSE = 0.005
 """Below this lead in the headline metric, the cheaper model is recommended."""
-_LEVEL = 0.05
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class Verdict:
     answer: what a person reads first, in two sentences: how many rows are wrong and which, and the lead over the best
     baseline. headline: the headline metric with its interval. rivals: the same for every other model, in short.
     judgement: whether the model is clearly better than the others. tone: good, caution or bad.
-    notes: caveats that the headline does not show.
+    notes: caveats that the headline does not show. figure, figure_name: what stands large beside them, and what it is.
+    A run that was tuned for something else than its headline metric has answer, tone and figure in those terms.
     """
 
     subject: str
@@ -36,13 +38,16 @@ class Verdict:
     judgement: tuple[str, ...]
     tone: str
     notes: tuple[str, ...]
+    figure: str
+    figure_name: str
 
 
-def judge(comparison: Sequence[Mapping[str, Any]], split: str) -> Verdict:
+def judge(comparison: Sequence[Mapping[str, Any]], split: str, goal: Goal | None = None) -> Verdict:
     """Judge the tuned model (or the last row, without one) against the other rows.
 
     comparison: rows with ``name``, ``evaluation`` and, if the predictions were compared row by row,
-    ``difference``: a `Difference`, the tuned model's headline metric minus this row's.
+    ``difference``: a `Difference`, the tuned model's headline metric minus this row's. goal: what the run was tuned for
+    if that is something else.
     Raises ValueError if there are no rows.
     """
     if not comparison:
@@ -53,15 +58,25 @@ def judge(comparison: Sequence[Mapping[str, Any]], split: str) -> Verdict:
     name = subject["name"]
     headline = f"{name[:1].upper()}{name[1:]}: {_describe(evaluation, split)}."
     judgement, tone = _compare(evaluation, others)
+    errors = build_task(evaluation.task).describe_errors(evaluation, split)
+    answer: tuple[str, ...] = (errors, _sum_up(evaluation, others))
+    figure = percent(evaluation.headline.value)
+    figure_name = f"{evaluation.headline.name} on {number(evaluation.rows)} {split} rows"
+    if goal is not None:
+        judged = judge_goal(goal, evaluation.rows, split)
+        answer, tone, figure, figure_name = judged.answer, judged.tone, judged.figure, judged.figure_name
+        headline = f"{errors} {headline}"
     return Verdict(
         subject=name,
         evaluation=evaluation,
-        answer=(build_task(evaluation.task).describe_errors(evaluation, split), _sum_up(evaluation, others)),
+        answer=answer,
         headline=headline,
         rivals=tuple(f"{row['name']} {percent(row['evaluation'].headline.value)}" for row in others),
         judgement=tuple(judgement),
         tone=tone,
         notes=tuple(_note(evaluation, split)),
+        figure=figure,
+        figure_name=figure_name,
     )
 
 
@@ -79,21 +94,6 @@ def _describe(evaluation: AnyEvaluation, split: str) -> str:
     return f"{score} (95% interval {span(headline.interval)})"
 
 
-def difference_between(evaluation: AnyEvaluation, row: Mapping[str, Any]) -> Difference:
-    """Return the headline metric's lead over a row: the row's paired difference, or one made from intervals.
-
-    Without a row-by-row comparison, the two intervals are combined as if independent, which is conservative.
-    """
-    paired = row.get("difference")
-    if isinstance(paired, Difference):
-        return paired
-    tuned, other = evaluation.headline, row["evaluation"].headline
-    mean = tuned.value - other.value
-    down = math.hypot(tuned.value - tuned.interval.low, other.interval.high - other.value)
-    up = math.hypot(tuned.interval.high - tuned.value, other.value - other.interval.low)
-    return Difference(low=mean - down, high=mean + up, mean=mean)
-
-
 def _sum_up(evaluation: AnyEvaluation, others: Sequence[Mapping[str, Any]]) -> str:
     """Return the lead over the best of the others in a sentence."""
     if not others:
@@ -109,31 +109,6 @@ def _sum_up(evaluation: AnyEvaluation, others: Sequence[Mapping[str, Any]]) -> s
 
 def _is_same_model(name: str, lead: Difference) -> bool:
     return name == PROBE and lead.low == lead.mean == lead.high == 0
-
-
-def is_clear(lead: Difference) -> bool:
-    """Return whether a lead is more than chance: its interval has no 0, and the exact test agrees where there is one.
-
-    A bootstrap interval alone is too narrow on few rows.
-    """
-    return (lead.low > 0 or lead.high < 0) and (lead.p_value is None or lead.p_value < _LEVEL)
-
-
-def describe_lead(lead: Difference) -> str:
-    """Write a lead as ``lower by 20.8 points (95% interval 15.2 to 26.4)``; one that may be chance says so."""
-    clear = is_clear(lead)
-    if clear:
-        low, high = sorted((abs(lead.low), abs(lead.high)))
-        interval = f"{distance(low)} to {distance(high)}"
-    else:
-        interval = f"{points(lead.low)} to {points(lead.high)}"
-    p = "" if lead.p_value is None else format_p(lead.p_value)
-    test = "" if not p else f", p {p}" if p.startswith("<") else f", p = {p}"
-    direction = "higher" if lead.mean > 0 else "lower"
-    if not lead.mean:
-        return f"the same (95% interval of the difference {interval}{test})"
-    chance = "" if clear else ", which may be chance"
-    return f"{direction} by {distance(lead.mean)} points (95% interval {interval}{test}){chance}"
 
 
 def _compare(evaluation: AnyEvaluation, others: Sequence[Mapping[str, Any]]) -> tuple[list[str], str]:
@@ -165,11 +140,6 @@ def _compare(evaluation: AnyEvaluation, others: Sequence[Mapping[str, Any]]) -> 
     if not others:
         return ["No baseline was evaluated on these rows."], "caution"
     return sentences, "bad" if worse else "caution" if unclear else "good"
-
-
-def format_p(p: float) -> str:
-    """Return a p-value with two digits, or ``<0.001`` if it is smaller."""
-    return "<0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
 
 
 def _advise_on_probe(lead: Difference, seconds: float | None) -> str:

@@ -6,7 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from textune.bundle import SETTINGS, Manifest
 from textune.data import Examples
 from textune.errors import TextuneError
 from textune.evaluation import ConfidentError, SeenRows
+from textune.evaluation.goal import Goal
 from textune.evaluation.slices import SliceSearch
 from textune.explain import Explanation
 from textune.files import read_json_lines, write_text_atomically
@@ -38,6 +39,7 @@ from textune.run.test_reads import count_test_reads, note_test_read
 from textune.run.untuned import UntunedBackbone, open_untuned
 from textune.run.written import Sample, collect_samples, list_written_rivals, time_call
 from textune.tasks import AnyEvaluation, Task, build_task
+from textune.tasks.goal import Answered, GoalRows, measure_goal
 from textune.version import __version__
 
 Probabilities = NDArray[Any]
@@ -83,7 +85,7 @@ class Figures:
 
     seen: test rows that the run was trained on; None where it was not looked for. slices: where it errs most.
     best_step: of `Training`. explanations: of the first errors, by row number. samples: rows as a model that writes
-    answers them before and after tuning.
+    answers them before and after tuning. goal: all classifiers in the terms that the run was tuned for.
     """
 
     split: str
@@ -95,6 +97,7 @@ class Figures:
     best_step: int | None = None
     explanations: Mapping[int, Explanation] = field(default_factory=dict)
     samples: tuple[Sample, ...] = ()
+    goal: Goal | None = None
 
     @property
     def tuned(self) -> AnyEvaluation:
@@ -193,7 +196,7 @@ def measure_ladder(prepared: Prepared, training: Training, predictor: Predictor)
     tuned_seconds = training.seconds + time.monotonic() - started_at
     likelihood = _measure_likelihood(prepared, predictor, tuned)
     untuned = open_untuned(prepared, training.head)
-    rows = []
+    rows, answered = [], []
     for rival in _list_rivals(prepared, task, untuned):
         started_at = time.monotonic()
         rival_task, probabilities = rival.predict()
@@ -201,10 +204,14 @@ def measure_ladder(prepared: Prepared, training: Training, predictor: Predictor)
         evaluation = rival_task.evaluate(probabilities, targets, labels.names, seed=seed, unknown=unknown)
         difference = task.compare(targets, tuned, probabilities, rival_task, unknown, seed)
         rows.append(Measured(rival.name, rival.key, evaluation, seconds, difference))
+        answered.append(Answered(rival.name, rival_task, probabilities, evaluation))
     rows += likelihood
     evaluation = task.evaluate(tuned, targets, labels.names, seed=seed, unknown=unknown)
-    rows.append(Measured(task.model_names["tuned"], "tuned", evaluation, tuned_seconds))
-    return Figures(split, tuple(rows), tuple(collect_errors(predictor, tuned, examples)), tuned)
+    name, metric = task.model_names["tuned"], prepared.config.training.metric
+    rows.append(Measured(name, "tuned", evaluation, tuned_seconds))
+    goal_rows = GoalRows(targets, labels.names, metric, seed)
+    goal = measure_goal(Answered(name, task, tuned, evaluation), answered, goal_rows)
+    return Figures(split, tuple(rows), tuple(collect_errors(predictor, tuned, examples)), tuned, goal=goal)
 
 
 def _measure_likelihood(prepared: Prepared, predictor: Predictor, tuned: Probabilities) -> list[Measured]:
@@ -298,9 +305,10 @@ def write_evaluation(prepared: Prepared, figures: Figures, costs: Costs, folder:
             "warnings": warnings,
             "leads": {r.key: vars(r.difference) for r in figures.rows if r.difference is not None},
             "best_step": figures.best_step,
-            "verdict": list(judge([row.as_row() for row in figures.rows], figures.split).answer),
+            "verdict": list(judge([row.as_row() for row in figures.rows], figures.split, figures.goal).answer),
             "confident_errors": [vars(e) for e in figures.errors],
         }
+        | ({} if figures.goal is None else {"goal": asdict(figures.goal)})
         | ({} if figures.slices is None else {"slices": figures.slices.to_dict()})
         | ({} if not figures.samples else {"samples": [vars(sample) for sample in figures.samples]})
     )
@@ -326,6 +334,7 @@ def write_evaluation(prepared: Prepared, figures: Figures, costs: Costs, folder:
             best_step=figures.best_step,
             explanations=figures.explanations,
             samples=figures.samples,
+            goal=figures.goal,
         ),
         report,
     )
@@ -343,6 +352,7 @@ def write_evaluation(prepared: Prepared, figures: Figures, costs: Costs, folder:
         tags=[manifest.method],
         task=manifest.task,
         slices=figures.slices,
+        goal=figures.goal,
     )
     write_text_atomically(folder / "README.md", render_card(card))
     return report

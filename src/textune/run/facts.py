@@ -61,7 +61,7 @@ def describe_data(
             if len(data.columns.text) == 1
             else f"{' + '.join(data.columns.text)} joined by {data.columns.joiner!r}",
         ),
-        *([] if task.writes else [("labels", f"{len(data.labels.names)}: {balance}{more}")]),
+        *([] if task.writes else [("labels", f"{len(data.labels.names):,}: {balance}{more}")]),
         (
             "words",
             f"mean {words['mean']:.0f}, median {words['median']:.0f}, 95% at most {words['p95']:.0f}, "

@@ -8,6 +8,7 @@ from typing import Any
 from textune.bundle import SETTINGS
 from textune.errors import BundleError, ConfigError, flag
 from textune.evaluation import ConfidentError, Difference
+from textune.evaluation.goal import read_goal
 from textune.evaluation.slices import SliceSearch
 from textune.files import read_json_lines, write_text_atomically
 from textune.report import ReportInput, render_report, render_report_markdown
@@ -62,6 +63,7 @@ def _build_input(run: Run) -> ReportInput:
         reload_lines=reload_by_textune(run.folder.name),
         slices=SliceSearch.from_dict(stored["slices"]) if "slices" in stored else None,
         best_step=stored.get("best_step"),
+        goal=read_goal(stored.get("goal")),
     )
 
 

@@ -104,6 +104,8 @@ def describe_wrong_classes(evaluation: Evaluation, split: str) -> str:
         return f"{told}: {kinds[0]}." if wrong == 1 else f"{told}, most of them {kinds[0]} ({pairs[0][2]:,})."
     if len(classes) == 2 and len(pairs) == 2:
         return f"{told}: {pairs[0][2]:,} are {kinds[0]}, {pairs[1][2]:,} are {kinds[1]}."
+    if pairs and pairs[0][2] == 1:
+        return f"{told}; no confusion occurs twice."
     return f"{told}; the most frequent confusion is {kinds[0]} ({pairs[0][2]:,})." if pairs else f"{told}."
 
 

@@ -1,0 +1,74 @@
+"""Runs that were tuned for the same costs or the same rule, compared in these terms."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textune.compare.groups import Group
+from textune.compare.records import RunRecord
+from textune.evaluation.decisions import Decisions, list_costs, measure_costs, measure_ratio
+from textune.evaluation.goal import COSTS, Goal, GoalFigure, compare_costs, compare_ratios, count_rule
+from textune.tasks import task_of
+
+
+def compare_goals(groups: Sequence[Group]) -> Goal | None:
+    """Return the groups in the terms that all were tuned for, the best as `own`; None without common terms.
+
+    Each group counts with all its seeds. The intervals are over rows.
+    """
+    if not share_goal(groups):
+        return None
+    asked = _read_asked(groups[0].runs[0])
+    if asked.costs is None and (asked.rule is None or (asked.rule == "f1" and asked.label is None)):
+        return None
+    return _compare_costs(groups, asked) if asked.costs is not None else _compare_rule(groups, asked)
+
+
+def share_goal(groups: Sequence[Group]) -> bool:
+    """Return whether all runs were tuned for the same."""
+    asked = [_read_asked(run) for group in groups for run in group.runs]
+    return len({json.dumps([each.rule, each.label, each.costs]) for each in asked}) == 1
+
+
+def _read_asked(run: RunRecord) -> Decisions:
+    return Decisions.from_dict(run.manifest.decisions)
+
+
+def _compare_costs(groups: Sequence[Group], asked: Decisions) -> Goal:
+    def price(run: RunRecord) -> NDArray[np.float64]:
+        if task_of(run.manifest).reads_sets:
+            return list_costs(asked.costs or (), run.true, run.predicted)
+        true = np.where(run.true.any(axis=1), run.true.argmax(axis=1), -1)
+        return list_costs(asked.costs or (), true, run.predicted.argmax(axis=1))
+
+    each = {group.name: np.mean([price(run) for run in group.runs], axis=0) for group in groups}
+    ranked = sorted(each, key=lambda name: float(each[name].mean()))
+    figures = []
+    for name in ranked:
+        found = measure_costs(each[name], each[name], 0)
+        lead = None if name == ranked[0] else compare_costs(each[ranked[0]], each[name], 0)
+        figures.append(GoalFigure(name, found.mean, found.interval, lead=lead))
+    return Goal(COSTS, None, figures[0], tuple(figures[1:]))
+
+
+def _compare_rule(groups: Sequence[Group], asked: Decisions) -> Goal:
+    rule, chosen = str(asked.rule), slice(None) if asked.label is None else slice(asked.label, asked.label + 1)
+    label = None if asked.label is None else groups[0].runs[0].manifest.labels[asked.label]
+    parts = {}
+    for group in groups:
+        each = [count_rule(rule, run.true[:, chosen], run.predicted[:, chosen]) for run in group.runs]
+        parts[group.name] = tuple(np.sum([pair[i] for pair in each], axis=0) for i in (0, 1))
+    figures = []
+    for name, (best, floored) in parts.items():
+        share, below = (measure_ratio(each[:, 0], each[:, 1], 0) for each in (best, floored))
+        figures.append(GoalFigure(name, share.value, share.interval, below if ">=" in rule else None))
+    plain = Goal(rule, label, figures[0], ())
+    figures.sort(key=lambda one: (not plain.reaches(one), -(one.value or 0.0)))
+    own = figures[0]
+    others = (replace(one, lead=compare_ratios(parts[own.name][0], parts[one.name][0], 0)) for one in figures[1:])
+    return Goal(rule, label, own, tuple(others))

@@ -1,0 +1,131 @@
+"""What a run was tuned for, measured on the same rows as simpler answers: costs, a floor, or the F1 of one label."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textune.evaluation.decisions import Share, list_costs, read_share
+from textune.evaluation.intervals import RESAMPLES, Difference, Interval, percentile_interval
+
+COSTS, MACRO_F1 = "costs", "macro_f1"
+
+
+@dataclass(frozen=True)
+class GoalFigure:
+    """One model in the goal's terms.
+
+    value: the mean cost of a row, or the share that the rule maximizes; None where it is undefined. floored: the share
+    that has the floor. lead: the run's value minus this one's; None for the run itself, and where one is undefined.
+    """
+
+    name: str
+    value: float | None
+    interval: Interval | None
+    floored: Share | None = None
+    lead: Difference | None = None
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a run was tuned for, and how far it and simpler answers got.
+
+    rule: as in `Decisions`, or ``macro_f1``. label: whose recall, precision or F1 it is; None: of all labels.
+    """
+
+    rule: str
+    label: str | None
+    own: GoalFigure
+    others: tuple[GoalFigure, ...]
+
+    @property
+    def floor(self) -> float | None:
+        """The floor of the rule, if it has one."""
+        number = self.rule.partition(">=")[2]
+        return float(number) if number else None
+
+    def reaches(self, figure: GoalFigure) -> bool:
+        """Return whether a model reaches the floor; where there is none, every model does."""
+        if self.floor is None:
+            return True
+        reached = None if figure.floored is None else figure.floored.value
+        return reached is not None and reached >= self.floor - 1e-12
+
+
+def count_rule(rule: str, true: NDArray[Any], given: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return each row's part in what a rule maximizes, and in its floor: int64 [rows, 2], numerator and denominator.
+
+    rule: ``f1``, ``precision>=0.9`` (then recall is maximized) or ``recall>=0.9`` (then precision). true, given: bool
+    [rows, labels], of the rule's labels. A rule without a floor has the same numbers twice.
+    """
+    hits, of_true, of_given = (marks.sum(axis=1).astype(np.int64) for marks in (true & given, true, given))
+    recall, precision = np.stack([hits, of_true], axis=1), np.stack([hits, of_given], axis=1)
+    figure = rule.partition(">=")[0]
+    if figure == "precision":
+        return recall, precision
+    if figure == "recall":
+        return precision, recall
+    f1 = np.stack([2 * hits, of_true + of_given], axis=1)
+    return f1, f1
+
+
+def compare_ratios(mine: NDArray[np.int64], theirs: NDArray[np.int64], seed: int) -> Difference | None:
+    """Return one ratio of sums minus another, with its interval from rows drawn together; None where one is undefined.
+
+    mine, theirs: int64 [rows, 2], numerator and denominator.
+    """
+    if not mine[:, 1].sum() or not theirs[:, 1].sum():
+        return None
+    patterns, counts = np.unique(np.hstack([mine, theirs]), axis=0, return_counts=True)
+    draws = np.random.default_rng(seed).multinomial(len(mine), counts / len(mine), size=RESAMPLES)
+    sums = draws @ patterns
+    drawn = percentile_interval(_divide(sums[:, 0], sums[:, 1]) - _divide(sums[:, 2], sums[:, 3]))
+    total = mine.sum(axis=0), theirs.sum(axis=0)
+    return Difference(drawn.low, drawn.high, float(total[0][0] / total[0][1] - total[1][0] / total[1][1]))
+
+
+def _divide(parts: NDArray[Any], wholes: NDArray[Any]) -> NDArray[np.float64]:
+    return np.asarray(parts / np.maximum(wholes, 1), np.float64)
+
+
+def compare_costs(mine: NDArray[np.float64], theirs: NDArray[np.float64], seed: int) -> Difference:
+    """Return one mean cost minus another, with its interval from rows drawn together. Both: float64 [rows]."""
+    values, counts = np.unique(mine - theirs, return_counts=True)
+    draws = np.random.default_rng(seed).multinomial(len(mine), counts / len(mine), size=RESAMPLES)
+    drawn = percentile_interval(draws @ values / len(mine))
+    return Difference(drawn.low, drawn.high, float((mine - theirs).mean()))
+
+
+def find_cheapest_constant(costs: NDArray[np.float64], true: NDArray[Any]) -> NDArray[np.int64]:
+    """Return the answer that costs least if every row of these gets it: the numbers of its labels.
+
+    costs, true: as for `list_costs`. With several labels per text it may have none.
+    """
+    if true.ndim == 1:
+        each = [list_costs(costs.tolist(), true, np.full(len(true), label)).sum() for label in range(len(costs))]
+        return np.array([int(np.argmin(each))])
+    rows = true.sum(axis=0)
+    return np.flatnonzero(costs[:, 1] * (len(true) - rows) < costs[:, 0] * rows)
+
+
+def read_goal(stored: Mapping[str, Any] | None) -> Goal | None:
+    """Rebuild a goal of plain data; None of None. Raises KeyError, TypeError or ValueError for anything else."""
+    if stored is None:
+        return None
+    own, others = _read_figure(stored["own"]), tuple(map(_read_figure, stored["others"]))
+    return Goal(stored["rule"], stored["label"], own, others)
+
+
+def _read_figure(stored: Mapping[str, Any]) -> GoalFigure:
+    interval, floored, lead = stored["interval"], stored["floored"], stored["lead"]
+    return GoalFigure(
+        stored["name"],
+        stored["value"],
+        None if interval is None else Interval(**interval),
+        None if floored is None else read_share(floored),
+        None if lead is None else Difference(**lead),
+    )

@@ -1,0 +1,219 @@
+"""What a run was tuned for, in words: the first sentences of its report, and a table of all models in those terms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from textune.evaluation import Difference
+from textune.evaluation.decisions import Share
+from textune.evaluation.goal import COSTS, MACRO_F1, Goal, GoalFigure
+from textune.evaluation.intervals import Interval
+from textune.evaluation.text import show_name
+from textune.report.leads import describe_lead, is_clear
+from textune.report.wording import number, percent, points, span
+from textune.tasks import PROBE
+
+
+@dataclass(frozen=True)
+class GoalVerdict:
+    """answer: the first sentences. tone: good, caution or bad. figure, figure_name: what is shown large."""
+
+    answer: tuple[str, ...]
+    tone: str
+    figure: str
+    figure_name: str
+
+
+def judge_goal(goal: Goal, rows: int, split: str) -> GoalVerdict:
+    """Return the answer in the terms that the run was tuned for. rows: that all models were measured on."""
+    on = f"on {number(rows)} {split} rows"
+    first = f"{_begin(goal, on)}{_describe_floor(goal)}."
+    others = [other for other in goal.others if not _is_same(other)]
+    second, tone = _compare_costs(others) if goal.rule == COSTS else _compare_shares(goal, others)
+    if goal.floor is not None and not goal.reaches(goal.own):
+        high = goal.own.floored.interval.high if goal.own.floored and goal.own.floored.interval else 0.0
+        tone = "caution" if high >= goal.floor and tone != "bad" else "bad"
+    value = "–" if goal.own.value is None else _show(goal, goal.own.value)
+    return GoalVerdict((first, second), tone, value, f"{name_figure(goal)} {on}")
+
+
+def name_figure(goal: Goal) -> str:
+    """Return the name of what is compared, such as ``recall of 'spam'``."""
+    if goal.rule == COSTS:
+        return "mean cost of a row"
+    if goal.rule == MACRO_F1:
+        return "macro F1"
+    figure = {"precision": "recall", "recall": "precision"}.get(goal.rule.partition(">=")[0], "F1")
+    return _of_label(goal, figure)
+
+
+def _name_floored(goal: Goal) -> str:
+    return goal.rule.partition(">=")[0]
+
+
+def _of_label(goal: Goal, figure: str) -> str:
+    return figure if goal.label is None else f"{figure} of '{show_name(goal.label)}'"
+
+
+def list_goal_table(goal: Goal) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return the header and the rows of the table: every model in the goal's terms, the run last."""
+    name, floored = name_figure(goal), [] if goal.floor is None else [_of_label(goal, _name_floored(goal))]
+    figures = [cell for figure in (name, *floored) for cell in (figure, "95% interval")]
+    header = ("model", *figures, "this run's lead", "95% interval")
+    rows = []
+    for each in (*goal.others, goal.own):
+        value = "–" if each.value is None else _show(goal, each.value)
+        cells = [each.name, value, "–" if each.interval is None else _show_span(goal, each.interval)]
+        if floored:
+            cells += _show_floored(each.floored)
+        led = ("–", "–") if each.lead is None else _show_lead(goal, each.lead)
+        rows.append((*cells, *led))
+    return header, rows
+
+
+def build_goal_table(goal: Goal | None) -> tuple[tuple[str, ...], list[tuple[str, ...]], str] | None:
+    """Return header, rows and note of the table for a page; None without a goal."""
+    return None if goal is None else (*list_goal_table(goal), describe_table(goal))
+
+
+def describe_table(goal: Goal) -> str:
+    """Return the sentence below the table."""
+    if goal.rule == COSTS:
+        return "Costs are those of costs=, on average over the rows; a lead below 0 is a saving."
+    below = "Leads are in percentage points."
+    if goal.floor is None:
+        return below
+    return f"Each model was tuned on the validation rows for a {_name_floored(goal)} of {percent(goal.floor)}. {below}"
+
+
+def _show(goal: Goal, value: float) -> str:
+    return show_cost(value) if goal.rule == COSTS else percent(value)
+
+
+def show_cost(value: float) -> str:
+    """Write a cost with three digits, such as 0.123."""
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def _show_span(goal: Goal, interval: Interval) -> str:
+    if goal.rule == COSTS:
+        return f"{show_cost(interval.low)} to {show_cost(interval.high)}"
+    return span(interval)
+
+
+def _show_floored(share: Share | None) -> list[str]:
+    if share is None or share.value is None or share.interval is None:
+        return ["–", "–"]
+    return [percent(share.value), span(share.interval)]
+
+
+def _show_lead(goal: Goal, lead: Difference) -> tuple[str, str]:
+    if goal.rule == COSTS:
+        each = [f"{value:+.3g}".replace("-", "−") for value in (lead.mean, lead.low, lead.high)]
+        return each[0], f"{each[1]} to {each[2]}"
+    return points(lead.mean), f"{points(lead.low)} to {points(lead.high)}"
+
+
+def _begin(goal: Goal, on: str) -> str:
+    own, name = goal.own, _capital(name_figure(goal))
+    if own.value is None or own.interval is None:
+        return f"{name} is undefined {on}"
+    between = f"{on} (95% interval {_show_span(goal, own.interval)})"
+    if goal.rule == COSTS:
+        return f"An answer costs {show_cost(own.value)} on average {between}"
+    return f"{name} is {percent(own.value)} {between}"
+
+
+def _describe_floor(goal: Goal) -> str:
+    """Return what became of the floor; nothing where the rule has none."""
+    share = goal.own.floored
+    if goal.floor is None or share is None:
+        return ""
+    name, floor = _name_floored(goal), percent(goal.floor)
+    if share.value is None or share.interval is None:
+        return f"; its {name} is undefined, so the floor of {floor} cannot be checked"
+    told = f"; its {name} is {percent(share.value)} (95% interval {span(share.interval)})"
+    if goal.reaches(goal.own):
+        sure = "" if share.interval.low >= goal.floor else ", but other rows may miss it"
+        return f"{told}, which reaches the floor of {floor}{sure}"
+    chance = ", perhaps by chance" if share.interval.high >= goal.floor else ""
+    return f"{told}, which misses the floor of {floor}{chance}"
+
+
+def _compare_costs(others: Sequence[GoalFigure]) -> tuple[str, str]:
+    """Return the sentence on the cheapest constant answer and on the cheapest of the other models, and the tone."""
+    constant, *models = others
+    sentences = [f"The cheapest constant answer, {constant.name}, costs {_against(constant)}"]
+    rivals = [constant]
+    if models:
+        best = min(models, key=lambda other: other.value or 0.0)
+        sentences.append(f"of the other models, {best.name} costs least, {_against(best)}")
+        rivals.append(best)
+    leads = [rival.lead for rival in rivals if rival.lead is not None]
+    worse = any(is_clear(lead) and lead.mean > 0 for lead in leads)
+    tone = "bad" if worse else "good" if all(is_clear(lead) for lead in leads) else "caution"
+    return f"{'; '.join(sentences)}.", tone
+
+
+def _against(other: GoalFigure) -> str:
+    """Return ``0.45: 0.33 more (95% interval 0.30 to 0.36)``."""
+    lead, value = other.lead, show_cost(other.value or 0.0)
+    if lead is None:
+        return value
+    if not lead.mean:
+        return f"{value}, the same"
+    clear, more = is_clear(lead), "more" if lead.mean < 0 else "less"
+    ends = (-lead.high, -lead.low) if lead.mean < 0 else (lead.low, lead.high)
+    low, high = (show_cost(end).replace("-", "−") for end in ends)
+    chance = "" if clear else ", which may be chance"
+    return f"{value}: {show_cost(abs(lead.mean))} {more} (95% interval {low} to {high}){chance}"
+
+
+def _compare_shares(goal: Goal, others: Sequence[GoalFigure]) -> tuple[str, str]:
+    """Return the sentence on the best of the models that reach the floor, and the tone."""
+    named, floor = name_figure(goal), goal.floor
+    usable = [other for other in others if goal.reaches(other) and other.value is not None]
+    if not others:
+        return "No baseline was evaluated on these rows.", "caution"
+    if not usable:
+        return f"No simpler model reaches the floor of {percent(floor or 0.0)} on these rows.", "good"
+    best = max(usable, key=lambda other: other.value or 0.0)
+    those = "" if floor is None else " that reach the floor"
+    told = f"Of the simpler models{those}, {best.name} has the highest {named}, {percent(best.value or 0.0)}"
+    if best.lead is None:
+        return f"{told}.", "caution"
+    tone = "caution" if not is_clear(best.lead) else "good" if best.lead.mean > 0 else "bad"
+    return f"{told}: this model's is {describe_lead(best.lead)}.", tone
+
+
+def describe_ranking(goal: Goal, most: int = 5) -> list[str]:
+    """Return sentences on the best of several candidates, which is `own`, and on how far the next ones are behind."""
+    own, named = goal.own, name_figure(goal)
+    if own.value is None or own.interval is None:
+        return []
+    shown = f"{_show(goal, own.value)} (95% interval {_show_span(goal, own.interval)})"
+    if goal.rule == COSTS:
+        sentences = [f"By the costs that all were tuned for, {own.name} costs least: {shown} on average for a row."]
+    else:
+        those = "Of those that reach the floor" if goal.reaches(own) else "None reaches the floor; of all"
+        aim = f"{_of_label(goal, _name_floored(goal))} {percent(goal.floor or 0.0)}"
+        begin = "" if goal.floor is None else f"{those} ({aim}), "
+        sentences = [f"{begin}{own.name} has the highest {named}: {shown}."]
+    rivals = [other for other in goal.others if other.lead is not None and goal.reaches(other) == goal.reaches(own)]
+    for other in rivals[:most]:
+        if goal.rule == COSTS:
+            sentences.append(f"{other.name} costs {_against(other)}.")
+        elif other.lead is not None:
+            sentences.append(f"Against {other.name}, it is {describe_lead(other.lead)}.")
+    return sentences
+
+
+def _is_same(other: GoalFigure) -> bool:
+    """Return whether another model is this one: a run whose method is the linear probe meets itself."""
+    lead = other.lead
+    return other.name == PROBE and lead is not None and lead.low == lead.mean == lead.high == 0
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

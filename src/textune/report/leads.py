@@ -1,0 +1,58 @@
+"""A lead of one model over another in words: how large, and whether it may be chance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from textune.evaluation import Difference
+from textune.report.wording import distance, points
+from textune.tasks import AnyEvaluation
+
+_LEVEL = 0.05
+
+
+def difference_between(evaluation: AnyEvaluation, row: Mapping[str, Any]) -> Difference:
+    """Return the headline metric's lead over a row: the row's paired difference, or one made from intervals.
+
+    Without a row-by-row comparison, the two intervals are combined as if independent, which is conservative.
+    """
+    paired = row.get("difference")
+    if isinstance(paired, Difference):
+        return paired
+    tuned, other = evaluation.headline, row["evaluation"].headline
+    mean = tuned.value - other.value
+    down = math.hypot(tuned.value - tuned.interval.low, other.interval.high - other.value)
+    up = math.hypot(tuned.interval.high - tuned.value, other.value - other.interval.low)
+    return Difference(low=mean - down, high=mean + up, mean=mean)
+
+
+def is_clear(lead: Difference) -> bool:
+    """Return whether a lead is more than chance: its interval has no 0, and the exact test agrees where there is one.
+
+    A bootstrap interval alone is too narrow on few rows.
+    """
+    return (lead.low > 0 or lead.high < 0) and (lead.p_value is None or lead.p_value < _LEVEL)
+
+
+def describe_lead(lead: Difference) -> str:
+    """Write a lead as ``lower by 20.8 points (95% interval 15.2 to 26.4)``; one that may be chance says so."""
+    clear = is_clear(lead)
+    if clear:
+        low, high = sorted((abs(lead.low), abs(lead.high)))
+        interval = f"{distance(low)} to {distance(high)}"
+    else:
+        interval = f"{points(lead.low)} to {points(lead.high)}"
+    p = "" if lead.p_value is None else format_p(lead.p_value)
+    test = "" if not p else f", p {p}" if p.startswith("<") else f", p = {p}"
+    direction = "higher" if lead.mean > 0 else "lower"
+    if not lead.mean:
+        return f"the same (95% interval of the difference {interval}{test})"
+    chance = "" if clear else ", which may be chance"
+    return f"{direction} by {distance(lead.mean)} points (95% interval {interval}{test}){chance}"
+
+
+def format_p(p: float) -> str:
+    """Return a p-value with two digits, or ``<0.001`` if it is smaller."""
+    return "<0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"

@@ -1,0 +1,134 @@
+"""A run in the terms it was tuned for, beside simpler answers: a cost table, a floor, one label's F1, or macro F1."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textune.evaluation import Difference
+from textune.evaluation.decisions import list_costs, measure_costs, measure_ratio
+from textune.evaluation.goal import (
+    COSTS,
+    MACRO_F1,
+    Goal,
+    GoalFigure,
+    compare_costs,
+    compare_ratios,
+    count_rule,
+    find_cheapest_constant,
+)
+from textune.evaluation.text import show_name
+from textune.tasks.base import Task
+from textune.tasks.shown import MAJORITY, AnyEvaluation
+
+Array = NDArray[Any]
+_MOST_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One model's answers on the evaluation rows. task: with its thresholds. evaluation: its figures."""
+
+    name: str
+    task: Task
+    probabilities: Array
+    evaluation: AnyEvaluation
+
+
+@dataclass(frozen=True)
+class GoalRows:
+    """The rows that a goal is measured on. targets: as the task encodes them. metric: that chose the checkpoint."""
+
+    targets: Array
+    labels: Sequence[str]
+    metric: str | None
+    seed: int
+
+
+def measure_goal(own: Answered, others: Sequence[Answered], rows: GoalRows) -> Goal | None:
+    """Return how far a run and simpler models got in what it was tuned for; None where that is its first figure."""
+    decisions = own.task.decisions
+    if not len(rows.targets) or not np.isfinite(own.probabilities).all():
+        return None
+    if decisions.costs is not None:
+        return _measure_costs(own, others, rows)
+    if decisions.rule is not None and (decisions.rule != "f1" or decisions.label is not None):
+        return _measure_rule(own, others, rows)
+    if rows.metric == MACRO_F1 and decisions.rule is None:
+        return _read_macro_f1(own, others)
+    return None
+
+
+def _measure_costs(own: Answered, others: Sequence[Answered], rows: GoalRows) -> Goal:
+    """Compare the mean cost of a row; the cheapest constant answer takes the place of the most frequent one."""
+    task, costs = own.task, np.asarray(own.task.decisions.costs, np.float64)
+    true = rows.targets > 0 if task.reads_sets else rows.targets
+
+    def price(given: NDArray[np.bool_]) -> NDArray[np.float64]:
+        return list_costs(task.decisions.costs or (), true, given if task.reads_sets else given.argmax(axis=1))
+
+    def show(name: str, each: NDArray[np.float64]) -> GoalFigure:
+        figures = measure_costs(each, each, rows.seed)
+        return GoalFigure(name, figures.mean, figures.interval, lead=compare_costs(mine, each, rows.seed))
+
+    mine = price(task.decide(own.probabilities))
+    constant = find_cheapest_constant(costs, true)
+    given = np.zeros((len(true), len(rows.labels)), bool)
+    given[:, constant] = True
+    found = [show(_name_constant([rows.labels[i] for i in constant.tolist()]), price(given))]
+    found += [show(o.name, price(o.task.decide(o.probabilities))) for o in others if o.name != MAJORITY]
+    return Goal(COSTS, None, replace(show(own.name, mine), lead=None), tuple(found))
+
+
+def _name_constant(labels: Sequence[str]) -> str:
+    """Return the name of a constant answer, such as ``always 'ham'``."""
+    named = ", ".join(f"'{show_name(label)}'" for label in labels[:_MOST_NAMED])
+    more = len(labels) - _MOST_NAMED
+    return f"always {named}{f' and {more:,} more' if more > 0 else ''}" if labels else "never any label"
+
+
+def _measure_rule(own: Answered, others: Sequence[Answered], rows: GoalRows) -> Goal:
+    """Compare what the rule maximizes, and what has the floor."""
+    rule, label, targets = str(own.task.decisions.rule), own.task.decisions.label, rows.targets
+    true = targets > 0 if label is None else (targets == label)[:, None]
+
+    def count(one: Answered) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        given = one.task.decide(one.probabilities)
+        return count_rule(rule, true, given if label is None else given[:, [label]])
+
+    def show(one: Answered) -> GoalFigure:
+        best, floored = count(one)
+        share, below = (measure_ratio(each[:, 0], each[:, 1], rows.seed) for each in (best, floored))
+        lead = compare_ratios(mine, best, rows.seed)
+        return GoalFigure(one.name, share.value, share.interval, below if ">=" in rule else None, lead)
+
+    mine = count(own)[0]
+    name = None if label is None else rows.labels[label]
+    return Goal(rule, name, replace(show(own), lead=None), tuple(map(show, others)))
+
+
+def _read_macro_f1(own: Answered, others: Sequence[Answered]) -> Goal | None:
+    """Compare macro F1 by its intervals, as if independent, which is conservative."""
+
+    def show(one: Answered) -> GoalFigure | None:
+        figure = next((f for f in one.evaluation.further if f.name == "macro F1"), None)
+        return None if figure is None else GoalFigure(one.name, figure.value, figure.interval)
+
+    mine, found = show(own), [figure for figure in map(show, others) if figure is not None]
+    if mine is None:
+        return None
+    return Goal(MACRO_F1, None, mine, tuple(replace(other, lead=_subtract(mine, other)) for other in found))
+
+
+def _subtract(mine: GoalFigure, other: GoalFigure) -> Difference | None:
+    if mine.value is None or other.value is None or mine.interval is None or other.interval is None:
+        return None
+    mean = mine.value - other.value
+    down = math.hypot(mine.value - mine.interval.low, other.interval.high - other.value)
+    up = math.hypot(mine.interval.high - mine.value, other.value - other.interval.low)
+    return Difference(mean - down, mean + up, mean)

@@ -1,0 +1,92 @@
+"""What a run was tuned for: parts of ratios, paired leads and the cheapest constant answer, against plain loops."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import f1_score, precision_score, recall_score
+
+from textune.evaluation import Difference, Interval
+from textune.evaluation.decisions import list_costs, measure_share
+from textune.evaluation.goal import (
+    Goal,
+    GoalFigure,
+    compare_costs,
+    compare_ratios,
+    count_rule,
+    find_cheapest_constant,
+    read_goal,
+)
+
+ROWS = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=40)
+
+
+@given(ROWS, st.sampled_from(["precision>=0.9", "recall>=0.9", "f1"]))
+def test_parts_of_a_rule_are_those_of_scikit_learn(rows, rule):
+    true, answers = (np.array(column)[:, None] for column in zip(*rows, strict=True))
+    best, floored = count_rule(rule, true, answers)
+    scores = {"precision": precision_score, "recall": recall_score, "f1": f1_score}
+    maximized = {"precision>=0.9": "recall", "recall>=0.9": "precision", "f1": "f1"}[rule]
+    for parts, name in ((best, maximized), (floored, rule.partition(">=")[0])):
+        expected = scores[name](true.ravel(), answers.ravel(), zero_division=0.0)
+        assert parts[:, 0].sum() / max(parts[:, 1].sum(), 1) == pytest.approx(expected)
+
+
+def test_a_lead_has_its_sign_and_covers_the_true_one():
+    random, covered = np.random.default_rng(0), 0
+    for seed in range(80):
+        true = random.random(300) < 0.4
+        mine, theirs = (true & (random.random(300) < share) for share in (0.9, 0.8))
+        parts = [count_rule("precision>=0.9", true[:, None], each[:, None])[0] for each in (mine, theirs)]
+        lead = compare_ratios(*parts, seed)
+        assert lead is not None and lead.low <= lead.mean <= lead.high
+        assert lead.mean == pytest.approx(recall_score(true, mine) - recall_score(true, theirs))
+        covered += lead.low <= 0.1 <= lead.high
+    assert covered >= 70
+    assert compare_ratios(parts[0], parts[0] * 0, 0) is None, "nothing is given, so it has no precision"
+
+
+def test_costs_that_go_together_are_compared_row_by_row():
+    random = np.random.default_rng(1)
+    base = random.integers(0, 9, 400).astype(float)
+    lead = compare_costs(base + 0.5, base, 0)
+    assert (lead.low, lead.mean, lead.high) == pytest.approx((0.5, 0.5, 0.5)), "rows that vary together cancel out"
+    apart = compare_costs(random.permutation(base), base + 1, 0)
+    assert apart.low < -1 < apart.high and apart.mean == pytest.approx(-1)
+    assert apart.high - apart.low == pytest.approx(2 * 1.96 * (base.std() * 2**0.5) / 20, rel=0.15)
+
+
+@given(st.integers(0, 999), st.booleans())
+def test_no_constant_answer_is_cheaper(seed, several):
+    random = np.random.default_rng(seed)
+    if several:
+        costs, true = random.integers(0, 9, (3, 2)).astype(float), random.random((20, 3)) < 0.3
+        options = [np.array([bit >> i & 1 for i in range(3)], bool) for bit in range(8)]
+        price = {i: list_costs(costs, true, np.tile(option, (20, 1))).sum() for i, option in enumerate(options)}
+        chosen = find_cheapest_constant(costs, true)
+        assert price[int(sum(1 << i for i in chosen.tolist()))] == min(price.values())
+        return
+    costs, true = random.integers(0, 9, (4, 4)).astype(float), random.integers(-1, 4, 20)
+    each = [list_costs(costs, true, np.full(20, label)).sum() for label in range(4)]
+    assert each[find_cheapest_constant(costs, true)[0]] == min(each)
+
+
+def test_it_is_kept_as_plain_data_and_knows_its_floor():
+    share, none = measure_share(np.arange(50) < 40), measure_share(np.zeros(0, bool))
+    own = GoalFigure("tuned model", 0.9, Interval(0.8, 0.95), share)
+    others = (
+        GoalFigure("low", 0.95, Interval(0.9, 1.0), measure_share(np.arange(50) < 20), Difference(-0.1, 0.1, -0.05)),
+        GoalFigure("silent", 0.0, Interval(0.0, 0.1), none, None),
+    )
+    goal = Goal("precision>=0.8", "spam", own, others)
+    assert read_goal(json.loads(json.dumps(asdict(goal)))) == goal and read_goal(None) is None
+    assert goal.floor == 0.8 and [goal.reaches(each) for each in (own, *others)] == [True, False, False]
+    costs = Goal("costs", None, GoalFigure("tuned model", 0.2, Interval(0.1, 0.3)), ())
+    assert costs.floor is None and costs.reaches(costs.own)
+    with pytest.raises((KeyError, TypeError)):
+        read_goal({"rule": "costs"})
