@@ -16,6 +16,7 @@ from textune.app.curves import (
     MOST_POINTS,
     Course,
     CourseReader,
+    are_shares,
     draw_lines,
     list_compared_rows,
     list_loss_rows,
@@ -97,6 +98,9 @@ def test_rows_of_the_charts() -> None:
         "accuracy",
         "macro f1",
     }
+    assert are_shares(list_score_rows(course)) and are_shares([])
+    written = Course(evaluations=[{"kind": "evaluation", "epoch": 1.0, "loss": 5.0, "perplexity": 148.4}])
+    assert [row["value"] for row in list_score_rows(written)] == [148.4] and not are_shares(list_score_rows(written))
     assert list_scores({"a": course, "b": Course()}) == ["accuracy", "macro_f1", "micro_f1", "loss"]
     assert list_compared_rows({"a": course}, "accuracy") == [{"epoch": 0.5, "value": 0.8, "line": "a"}]
 

@@ -209,7 +209,9 @@ def test_rows_without_a_prompt_get_no_answer(
     if suffix == ".csv":
         lines = ["prompt,n", *(f"{p or ''},1" for p in prompts)]
     source.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    code, out, _ = call_here(capsys, "predict", str(run.folder), str(source), "--device", "cpu", "precision=fp32")
+    code, out, err = call_here(capsys, "predict", str(run.folder), str(source), "--device", "cpu", "precision=fp32")
+    limited = sum(answer.endless for answer in model.generate(["red 1", "blue 2"]))
+    assert (f"note: {limited} of 2 answers reached the limit of 12 tokens" in err) is bool(limited)
     assert code == 0 and "2 rows answered\n3 rows without a prompt got no answer" in out
     with (tmp_path / f"new.predicted{suffix}").open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream)) if suffix == ".csv" else [json.loads(line) for line in stream]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from textune.app.curves import COLORS, draw_lines, list_compared_rows, list_scores
+from textune.app.curves import COLORS, PER_TOKEN, draw_lines, list_compared_rows, list_scores
 from textune.app.frame import wrap_page
 from textune.app.plain import escape
 from textune.app.session import name_run_folder, show_error
@@ -31,7 +31,10 @@ def draw_comparison(folders: Sequence[Path]) -> None:
         st.subheader("Curves", anchor=False)
         score = st.selectbox("Score on the validation rows", scores, key="compared score", width=320)
         rows = list_compared_rows(courses, score)
-        st.altair_chart(draw_lines(rows, score.replace("_", " "), percent=score != "loss", height=300), width="stretch")
+        shares = score not in PER_TOKEN
+        st.altair_chart(draw_lines(rows, score.replace("_", " "), percent=shares, height=300), width="stretch")
+        if "perplexity" in scores and not shares:
+            st.caption("A mean over tokens: where base models have other tokenizers, it cannot be compared.")
     st.subheader("Comparison", anchor=False)
     try:
         comparison = _compare(tuple(map(str, folders)), tuple(_stamp(folder) for folder in folders))

@@ -21,6 +21,8 @@ _NARROWEST, _LETTER_PIXELS, _KEY_PIXELS, _LEGEND_PIXELS = 300, 6.5, 32, 24
 MOST_POINTS = 120
 """Of one line of a chart; more are averaged."""
 _NOT_SCORES = ("kind", "step", "epoch", "loss", "train_loss")
+PER_TOKEN = ("loss", "perplexity")
+"""Scores that are no shares; of models that write, means over tokens."""
 
 
 @dataclass
@@ -129,6 +131,11 @@ def list_score_rows(course: Course) -> list[dict[str, Any]]:
         if different[tuple(points)] == name
         for epoch, value in points
     ]
+
+
+def are_shares(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether the points of a chart of scores are shares, which are drawn as percent."""
+    return not any(row["line"] in PER_TOKEN for row in rows)
 
 
 def list_compared_rows(courses: Mapping[str, Course], score: str) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from textune.app.curves import draw_lines, list_loss_rows, list_score_rows
+from textune.app.curves import are_shares, draw_lines, list_loss_rows, list_score_rows
 from textune.app.frame import read_page, wrap_page
 from textune.app.jobs import is_finished
 from textune.app.marks import (
@@ -88,7 +88,9 @@ def _draw_curves(folder: Path, entry: Entry) -> None:
     if losses:
         left.altair_chart(draw_lines(losses, "loss", height=320), width="stretch")
     if scores:
-        right.altair_chart(draw_lines(scores, "on validation rows", percent=True, height=320), width="stretch")
+        right.altair_chart(
+            draw_lines(scores, "on validation rows", percent=are_shares(scores), height=320), width="stretch"
+        )
     for warning in course.signs:
         st.warning(escape(warning), icon=":material/warning:")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from textune.app.curves import Course, CourseReader, draw_lines, list_loss_rows, list_score_rows
+from textune.app.curves import Course, CourseReader, are_shares, draw_lines, list_loss_rows, list_score_rows
 from textune.app.jobs import (
     FAILED,
     FINISHED,
@@ -125,7 +125,7 @@ def _draw_curves(course: Course) -> None:
     if losses:
         left.altair_chart(draw_lines(losses, "loss"), width="stretch")
     if scores:
-        right.altair_chart(draw_lines(scores, "on validation rows", percent=True), width="stretch")
+        right.altair_chart(draw_lines(scores, "on validation rows", percent=are_shares(scores)), width="stretch")
 
 
 def _draw_result(job: Job) -> None:

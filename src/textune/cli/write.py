@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,16 +42,16 @@ def write_answers(predictor: Predictor, prompts: list[str], json_output: bool) -
     answers = predictor.generate(prompts)
     for answer in answers:
         sys.stdout.write(f"{answer.text}\n")  # as it is: typer would take escapes out of it
-    tell_endless(answers)
+    tell_limited(predictor, len(answers))
 
 
-def tell_endless(answers: Sequence[Written]) -> None:
+def tell_limited(predictor: Predictor, answers: int) -> None:
     """Say how many answers the limit ended."""
-    endless = [answer for answer in answers if answer.endless]
-    if endless:
-        limit = max(answer.tokens for answer in endless)
-        which = "the answer" if len(answers) == 1 else f"{len(endless):,} of {len(answers):,} answers"
-        say(f"note: {which} reached the limit of {limit:,} tokens (max_new_tokens=)")
+    generator = predictor.generator
+    if generator is not None and generator.limited:
+        which = "the answer" if answers == 1 else f"{generator.limited:,} of {answers:,} answers"
+        say(f"note: {which} reached the limit of {generator.sampling.max_new_tokens:,} tokens (max_new_tokens=)")
+        generator.limited = 0
 
 
 def describe(prompt: str, answer: Written | None) -> dict[str, object]:
@@ -69,12 +69,12 @@ def stream_answer(predictor: Predictor, prompt: str) -> None:
         sys.stdout.flush()
 
     try:
-        answers = predictor.generate([prompt], on_text=show)
+        predictor.generate([prompt], on_text=show)
     except KeyboardInterrupt:
         show("\n")
         raise
     show("\n")
-    tell_endless(answers)
+    tell_limited(predictor, 1)
 
 
 def converse(predictor: Predictor) -> None:
@@ -97,9 +97,10 @@ def answer_lines(predictor: Predictor, json_output: bool) -> None:
     from textune.inference.lines import LineReader
     from textune.progress import open_progress
 
-    reader, rows = LineReader(sys.stdin.buffer), 0
+    reader, rows, written = LineReader(sys.stdin.buffer), 0, 0
     for lines in reader.batches():
         filled = [line for line in lines if line.strip()]
+        written += len(filled)
         answers = iter(predictor.generate(filled) if filled else ())
         for line in lines:
             answer = next(answers) if line.strip() else None
@@ -109,6 +110,7 @@ def answer_lines(predictor: Predictor, json_output: bool) -> None:
                 sys.stdout.write("\n" if answer is None else f"{' '.join(answer.text.split())}\n")
                 sys.stdout.flush()
             rows += 1
+    tell_limited(predictor, written)
     if not rows:
         raise DataError("standard input contains no text", hint="give one prompt per line")
     if json_output:
@@ -134,6 +136,7 @@ def write_file(
         reading=read_options(config.data),
         advance=_count(open_progress().say),
     )
+    tell_limited(predictor, done.rows - done.without_text)
     if json_output:
         print_json({k: v for k, v in vars(done).items() if k != "label_counts"} | {"output": str(done.output)})
         return

@@ -78,7 +78,7 @@ class Written:
 
 
 class Generator:
-    """Writes answers with one model. max_positions: of the model."""
+    """Writes answers with one model. max_positions: of the model. limited: answers so far that the limit ended."""
 
     def __init__(
         self, manifest: Manifest, engine: Engine, dialogues: Dialogues, padding: Padding, task: Task, max_positions: int
@@ -93,6 +93,7 @@ class Generator:
         self.answer_rows = int(stored.get("answer_rows") or ANSWER_ROWS)
         self._manifest, self._engine, self._dialogues = manifest, engine, dialogues
         self._padding, self._task, self._max_positions = padding, task, max_positions
+        self.limited = 0
 
     def write(
         self, prompts: Sequence[str], sampling: Sampling | None = None, on_text: Callable[[str], None] | None = None
@@ -109,7 +110,9 @@ class Generator:
                 reason = f"max_new_tokens={sampling.max_new_tokens} and the model's {self._max_positions} positions"
             which = "the prompt lost its" if len(prompts) == 1 else f"{cut:,} of {len(prompts):,} prompts lost their"
             note(f"{which} beginning: {room:,} tokens are read ({reason})")
-        return self._write([self._dialogues.cut_prompt(ids, room) for ids in whole], sampling, on_text)
+        answers = self._write([self._dialogues.cut_prompt(ids, room) for ids in whole], sampling, on_text)
+        self.limited += sum(answer.endless for answer in answers)
+        return answers
 
     def check_prompts(self, prompts: Sequence[str], places: Sequence[str]) -> None:
         """Raise DataError for a chat that cannot be written. places: names of the prompts."""
