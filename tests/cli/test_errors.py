@@ -249,7 +249,7 @@ def test_fixes_are_taken_back(flawed: Run, review: Path, backbone: Path, tmp_pat
     run = train_tiny(data, backbone, tmp_path / "fixed", test_fraction=0.4, fixes=str(filled))
     expected = {"name": "filled.csv", "changed": len(wrong) - 1, "removed": 1, "confirmed": 0}
     assert read_manifest(run.folder).fixes == expected
-    sentence = f"{len(wrong) - 1} labels changed, 1 rows removed by filled.csv"
+    sentence = f"{len(wrong) - 1} labels changed, 1 row removed by filled.csv"
     assert sentence in (run.folder / "README.md").read_text(encoding="utf-8")
     assert sentence in run.metrics["summary"]["labels fixed"]
     assert "fixes:" in (run.folder / "config.yaml").read_text(encoding="utf-8")

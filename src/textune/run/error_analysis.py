@@ -54,6 +54,7 @@ class ErrorAnalysis:
     nearest: for the rows of confident errors, the nearest training rows, if they were asked for.
     explanations: likewise, how much each word spoke for the wrong answer.
     review: the rows whose labels look wrong, if they were asked for; review_file: where they were written.
+    labels: the run's.
     """
 
     run: str
@@ -68,6 +69,7 @@ class ErrorAnalysis:
     review: tuple[ReviewRow, ...] = ()
     review_file: str | None = None
     notes: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -188,6 +190,7 @@ def analyse(folder: Path, manifest: Manifest, rows: PredictedRows) -> ErrorAnaly
         tuple(confident),
         {int(numbers[at]): " ".join(texts[at].split())[:_LONGEST_EXCERPT] for at in sorted(shown)},
         notes=rows.notes,
+        labels=tuple(labels.names),
     )
 
 
