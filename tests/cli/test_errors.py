@@ -225,6 +225,15 @@ def test_flipped_labels_stand_in_the_review_file(flawed: Run, review: Path) -> N
     assert all(text.startswith("'=") for text in formulas) and formulas
 
 
+def test_labels_that_the_model_does_not_know_are_a_group_of_their_own(flawed: Run, tmp_path: Path) -> None:
+    rows = [row | ({"label": "mixed"} if i < 40 else {}) for i, row in enumerate(make_single(160))]
+    found = flawed.find_errors(str(write(tmp_path / "other.csv", rows)))
+    first = found.slices.slices[0]
+    assert (first.description, first.rows, first.errors) == ("the model does not know a true label", 40, 40)
+    known = flawed.find_errors(str(write(tmp_path / "known.csv", make_single(160))))
+    assert "does not know" not in json.dumps(known.to_dict()["slices"])
+
+
 def test_a_review_file_is_not_overwritten(flawed: Run, review: Path, tmp_path: Path, capsys: Any) -> None:
     before = review.read_bytes()
     code, _, errors = call_here(capsys, "errors", str(flawed.folder), "--review", str(review))

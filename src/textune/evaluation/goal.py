@@ -106,7 +106,8 @@ def find_cheapest_constant(costs: NDArray[np.float64], true: NDArray[Any]) -> ND
     costs, true: as for `list_costs`. With several labels per text it may have none.
     """
     if true.ndim == 1:
-        each = [list_costs(costs, true, np.full(len(true), label)).sum() for label in range(len(costs))]
+        table = costs.tolist()
+        each = [list_costs(table, true, np.full(len(true), label)).sum() for label in range(len(table))]
         return np.array([int(np.argmin(each))])
     rows = true.sum(axis=0)
     return np.flatnonzero(costs[:, 1] * (len(true) - rows) < costs[:, 0] * rows)

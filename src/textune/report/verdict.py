@@ -59,7 +59,7 @@ def judge(comparison: Sequence[Mapping[str, Any]], split: str, goal: Goal | None
     headline = f"{name[:1].upper()}{name[1:]}: {_describe(evaluation, split)}."
     judgement, tone = _compare(evaluation, others)
     errors = build_task(evaluation.task).describe_errors(evaluation, split)
-    answer = (errors, _sum_up(evaluation, others))
+    answer: tuple[str, ...] = (errors, _sum_up(evaluation, others))
     figure = percent(evaluation.headline.value)
     figure_name = f"{evaluation.headline.name} on {number(evaluation.rows)} {split} rows"
     if goal is not None:

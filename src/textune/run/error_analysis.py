@@ -43,6 +43,7 @@ from textune.tokens import load_tokenizer
 
 _LONGEST_EXCERPT = 300
 NO_LABEL_GIVEN = "no label given"
+UNKNOWN_LABEL = "the model does not know a true label"
 
 
 @dataclass(frozen=True)
@@ -247,10 +248,12 @@ def _search(folder: Path, manifest: Manifest, rows: PredictedRows) -> SliceSearc
     true = labels.encode_sets(rows.examples.label_sets()) > 0
     predicted = task.decide(rows.probabilities)
     unknown = task.find_unknown(labels, rows.examples)
-    wrong = (true != predicted).any(axis=1) | np.array([bool(names) for names in unknown], bool)
+    strange = np.array([bool(names) for names in unknown], bool)
+    wrong = (true != predicted).any(axis=1) | strange
     conditions = [
         *_list_row_conditions(folder, manifest, rows),
         *_list_label_conditions(task, labels.names, true, predicted),
+        Condition("true label", "true label", UNKNOWN_LABEL, np.flatnonzero(strange).astype(np.int64)),
     ]
     return find_slices(wrong, conditions)
 
