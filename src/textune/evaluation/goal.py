@@ -106,8 +106,7 @@ def find_cheapest_constant(costs: NDArray[np.float64], true: NDArray[Any]) -> ND
     costs, true: as for `list_costs`. With several labels per text it may have none.
     """
     if true.ndim == 1:
-        table = costs.tolist()
-        each = [list_costs(table, true, np.full(len(true), label)).sum() for label in range(len(table))]
+        each = [list_costs(costs.tolist(), true, np.full(len(true), label)).sum() for label in range(len(costs))]
         return np.array([int(np.argmin(each))])
     rows = true.sum(axis=0)
     return np.flatnonzero(costs[:, 1] * (len(true) - rows) < costs[:, 0] * rows)
