@@ -41,7 +41,8 @@ test: $(STAMP)  ## run the whole test suite
 
 matrix: $(STAMP)  ## record which methods are proven on which families, and write docs/methods.md from it
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup \
-	  --record-support src/textune/methods/support.json tests/methods/test_contract.py
+	  --record-support src/textune/methods/support.json tests/methods/test_contract.py \
+	  tests/methods/test_writing_contract.py
 	$(BIN)/python docs/generate.py
 
 lint: $(STAMP)  ## check style and layout

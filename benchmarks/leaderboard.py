@@ -195,7 +195,7 @@ def measure_cell(cell: Cell, data: Path, extra: Mapping[str, str], place: Path) 
     from textune.inference import Predictor
     from textune.run.api import train_and_save
     from textune.run.costs import peak_memory_mb
-    from textune.run.other_rows import measure_predictor
+    from textune.run.other_rows import measure_rows
     from textune.run.prepare import prepare
     from textune.run.save import weight_megabytes
 
@@ -210,7 +210,7 @@ def measure_cell(cell: Cell, data: Path, extra: Mapping[str, str], place: Path) 
     manifest, training = train_and_save(prepared, folder, progress)
     peak = peak_memory_mb()
     split, examples = prepared.data.evaluation
-    evaluation, _ = measure_predictor(Predictor.load(folder), examples, folder)
+    evaluation = measure_rows(Predictor.load(folder), examples, folder).evaluation
     first, decided = evaluation.headline, prepared.config.training
     log = read_json_lines(folder / "metrics.jsonl")
     last = max((line["step"] for line in log if line["kind"] == "step"), default=0)

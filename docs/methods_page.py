@@ -144,7 +144,7 @@ def describe_each() -> Iterator[str]:
 def describe_matrix() -> Iterator[str]:
     """Yield the support matrix and the reasons of every refusal."""
     from textune.backbones.families import families
-    from textune.methods.support import build_matrix, read_record
+    from textune.methods.support import build_matrix, build_writing_matrix, read_record
 
     matrix, record = build_matrix(), read_record()
     cells = [cell for row in matrix.values() for cell in row.values()]
@@ -167,6 +167,23 @@ def describe_matrix() -> Iterator[str]:
         ("", *(f"{name}" for name in names)),
         [(f"`{row}`", *(_MARKS[cells[name].state] for name in names)) for row, cells in matrix.items()],
     )
+    yield from describe_refusals(matrix)
+    if writing := build_writing_matrix():
+        yield "### Models that write\n"
+        yield (
+            "The same for `task=generation`, on the families that can write: a fresh load gives the trained logits, "
+            "merged or not,\npacked rows have the losses and gradients of padded ones, and a resumed run ends with "
+            "the weights of an uninterrupted one.\n"
+        )
+        yield table(
+            ("", *next(iter(writing.values()))),
+            [(f"`{row}`", *(_MARKS[cell.state] for cell in cells.values())) for row, cells in writing.items()],
+        )
+        yield from describe_refusals(writing)
+
+
+def describe_refusals(matrix: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Yield the reasons of a matrix's refusals."""
     yield "Refused:\n"
     for method, reason, refused in collect_refusals(matrix):
         yield f"- `{method}` on {', '.join(refused)}: {reason}."

@@ -12,12 +12,18 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import gc
 import json
 import re
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import settings
 
-from preloaded import skip_flush
+from children import Forked
+from graphs import Graphs
+from preloaded import RARE, skip_flush
+from textune.export.onnx import _write_graph as write_graph
 from textune.run import Run
 from tiny import Backbones, train_tiny, write_reviews
 
@@ -37,15 +43,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep a file's tests in one process; those of the contract go family by family."""
     for item in items:
         group = str(item.path.relative_to(item.config.rootpath))
-        if item.path.name == "test_contract.py" and hasattr(item, "callspec"):
+        if item.path.name.endswith("contract.py") and hasattr(item, "callspec"):
             group += item.callspec.params.get("family", "")
         item.add_marker(pytest.mark.xdist_group(group))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Spare the collector what stays to the end: modules and test items, a tenth of the suite's time."""
+    """Spare the collector what stays to the end, modules and test items, and let it look less often at the rest.
+
+    Each costs a tenth of the suite's time. Tests that wait for an object to go call gc.collect themselves.
+    """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(*RARE)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -53,36 +63,46 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(SupportRecorder(Path(config.getoption("--record-support"))))
 
 
+PROVEN, WRITING = "proven", "writing"
+"""What is recorded: methods on classifiers, and on models that write."""
+
+
 class SupportRecorder:
     """Writes which cells of the support matrix passed all of the contract's tests."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._passed: dict[str, set[str]] = {}
-        self._failed: set[str] = set()
+        self._passed: dict[str, dict[str, set[str]]] = {}
+        self._failed: set[tuple[str, str]] = set()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        found = re.fullmatch(r"tests/methods/test_contract.py::(\w+)\[(.+)\]", report.nodeid.partition("@")[0])
-        if found is None:
+        found = re.fullmatch(r"tests/methods/test_(\w+).py::(\w+)\[(.+)\]", report.nodeid.partition("@")[0])
+        kind = None if found is None else {"contract": PROVEN, "writing_contract": WRITING}.get(found[1])
+        if found is None or kind is None or found[3].count("-") == 0:
             return
         if report.when == "call" and report.passed:
-            self._passed.setdefault(found[2], set()).add(found[1])
+            self._passed.setdefault(kind, {}).setdefault(found[3], set()).add(found[2])
         elif not report.passed:
-            self._failed.add(found[2])
+            self._failed.add((kind, found[3]))
+
+    def _list_tests(self, kind: str) -> list[str]:
+        return sorted(set().union(*self._passed.get(kind, {}).values()))
 
     def pytest_sessionfinish(self) -> None:
         from textune.backbones.families import families
         from textune.methods.support import list_rows
         from textune.version import list_versions
 
-        tests = sorted(set().union(*self._passed.values())) if self._passed else []
-        proven = {
-            row: [f for f in families.names()
-                  if self._passed.get(f"{row}-{f}") == set(tests) and f"{row}-{f}" not in self._failed]
-            for row in list_rows()
-        }  # fmt: skip
         versions = {name: version.partition("+")[0] for name, version in list_versions().items()}  # +cpu is a build
-        record = {"versions": versions, "tests": tests, "proven": proven}
+        record: dict[str, object] = {"versions": versions, "tests": self._list_tests(PROVEN)}
+        for kind in (PROVEN, WRITING):
+            tests = set(self._list_tests(kind))
+            record[kind] = {
+                row: [family for family in families.names()
+                      if tests and self._passed[kind].get(f"{row}-{family}") == tests
+                      and (kind, f"{row}-{family}") not in self._failed]
+                for row in list_rows()
+            }  # fmt: skip
         self._path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
@@ -100,6 +120,24 @@ def _unlinked_environment(monkeypatch: pytest.MonkeyPatch, textune_cache: Path) 
     monkeypatch.setenv("TEXTUNE_CACHE", str(textune_cache))
     for name in ("HF_TOKEN", "COLUMNS", "LINES"):  # the last two come from whatever terminal started the tests
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_children() -> Iterator[None]:
+    """Fork what a command of this process starts. Commands in processes of their own start theirs as always."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("textune.process.child.subprocess", SimpleNamespace(**vars(subprocess) | {"Popen": Forked}))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _graphs_written_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Export the same model to the same ONNX graph only once, for all workers: it takes five seconds each time."""
+    place = tmp_path_factory.getbasetemp()
+    place = (place.parent if "PYTEST_XDIST_WORKER" in os.environ else place) / "graphs"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("textune.export.onnx._write_graph", Graphs(place, write_graph))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,8 @@ MODULES = (
     "pyarrow.dataset", "pyarrow.pandas_compat", "typer._adapters", "transformers.models.bert.modeling_bert",
     "transformers.models.distilbert.modeling_distilbert",
 )  # fmt: skip
+RARE = (20_000, 20, 20)
+"""How seldom objects that refer to each other are looked for: by default it is at every 700 new objects."""
 
 
 def skip_flush() -> None:
@@ -47,3 +49,4 @@ if os.environ.get("PYTHONPATH", "").partition(os.pathsep)[0] == str(Path(__file_
     skip_flush()
     load()
     gc.freeze()  # else each process looks through all of this when it collects
+    gc.set_threshold(*RARE)

@@ -236,3 +236,10 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         check_predictions(tmp_path / "out.xlsx")
     with pytest.raises(TextuneError, match=r"mkdir -p '.*my place'"):
         check_predictions(tmp_path / "my place" / "out.csv")
+
+
+def test_a_message_does_not_repeat_what_stands_before_it() -> None:
+    """The command line writes `stopped: MESSAGE` and `error: MESSAGE`."""
+    begun_twice = re.compile(r'(?:RunInterrupted\(\s*f?"stopped|Error\(\s*f?"error\b)')
+    files = (Path(__file__).parents[1] / "src" / "textune").rglob("*.py")
+    assert [path.name for path in files if begun_twice.search(path.read_text(encoding="utf-8"))] == []

@@ -6,13 +6,23 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from textune import files
 from textune.bundle import PLAN, SETTINGS, prepare_run_folder
 from textune.errors import BundleError
-from textune.files import PARTIAL, read_json, write_file, write_folder, write_text_atomically
+from textune.files import (
+    PARTIAL,
+    hash_file,
+    hash_large_file,
+    read_json,
+    write_file,
+    write_folder,
+    write_text_atomically,
+)
 
 
 def names_in(folder: Path) -> list[str]:
@@ -136,3 +146,28 @@ def test_no_module_makes_a_file_or_a_folder_whole_by_itself() -> None:
             continue
         for call in ("mkstemp", "mkdtemp", ".rename(", "partial.replace(", "os.replace("):
             assert call not in code, f"{path.relative_to(source)}: {call} belongs to textune/files.py"
+
+
+@pytest.mark.parametrize("change", ["in place", "appended", "replaced", "times put back"])
+@pytest.mark.parametrize("settled", [0.0, 2.0])
+def test_a_large_file_is_read_again_only_where_it_changed(
+    settled: float, change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, read = tmp_path / "weights", []
+    path.write_bytes(b"old weights")
+    before = path.stat()
+    monkeypatch.setattr(files, "_SETTLED_SECONDS", settled)
+    monkeypatch.setattr(files, "hash_file", lambda path: read.append(path) or hash_file(path))
+    assert hash_large_file(path) == hash_large_file(path) == hash_file(path)
+    assert len(read) == (2 if settled else 1), "a file that was written just now is read each time"
+    time.sleep(0.02)  # longer than the system's clock takes from one time to the next
+    if change == "appended":
+        path.write_bytes(b"old weights, and more")
+    elif change == "replaced":
+        path.unlink()
+        path.write_bytes(b"new weights")
+    else:
+        path.write_bytes(b"NEW weights")
+    if change == "times put back":
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert hash_large_file(path) == hash_file(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -19,6 +20,8 @@ PARTIAL = ".partial-"
 """What the names of files and folders begin with until they are whole."""
 _LONGEST_WAIT = 1.0
 """Seconds to wait for another process that writes the same file or folder; small ones are done by then."""
+_SETTLED_SECONDS = 2.0
+"""How long ago a file must have changed for its times to tell it from what it becomes: some clocks tick coarsely."""
 _MAX_JSON_BYTES = 64 * 2**20
 
 
@@ -26,6 +29,23 @@ def hash_file(path: Path) -> str:
     """Return the SHA-256 of a file's bytes as hexadecimal."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def hash_large_file(path: Path) -> str:
+    """Return the SHA-256 of a file, computed once in this process as long as the file is not written to.
+
+    A file that changed in the last seconds is read each time: two changes could bear the same time.
+    """
+    facts = path.stat()
+    if abs(time.time() - max(facts.st_mtime, facts.st_ctime)) < _SETTLED_SECONDS:
+        return hash_file(path)
+    return _hash_state(path, (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns))
+
+
+@functools.lru_cache(maxsize=64)
+def _hash_state(path: Path, state: tuple[int, ...]) -> str:
+    """Return the SHA-256 of a file. state: what tells it from the file that it was before."""
+    return hash_file(path)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import io
 import json
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,6 @@ from textune.app.batch_files import (
     Shown,
     Upload,
     check_upload,
-    choose_ending,
     classify_upload,
     read_start,
     store_briefly,
@@ -38,8 +38,10 @@ from textune.app.batch_files import (
 from textune.app.loading import Loaded
 from textune.app.options import UPLOAD_MEGABYTES, AppOptions, set_options
 from textune.app.session import describe_error
+from textune.app.uploads import find_ending
 from textune.errors import TextuneError
-from textune.inference.files import FileForm, predict_file
+from textune.inference.files import FileForm, list_writable, predict_file
+from textune.inference.writers import choose_ending
 from textune.run import Run
 
 PLANTED = "<script>alert(1)</script> **bold** <img src=x onerror=alert(1)>"
@@ -80,12 +82,20 @@ KINDS: dict[str, tuple[str, Callable[[list[dict[str, str]]], bytes]]] = {
     "reviews.csv": (".csv", write_csv),
     "reviews.tsv": (".tsv", lambda rows: write_csv(rows, "\t")),
     "reviews.jsonl": (".jsonl", write_lines),
-    "reviews.json": (".csv", lambda rows: json.dumps(rows).encode()),
+    "reviews.json": (".jsonl", lambda rows: json.dumps(rows).encode()),
     "reviews.parquet": (".parquet", write_parquet),
-    "reviews.xlsx": (".csv", write_excel),
+    "reviews.xlsx": (".xlsx", write_excel),
     "Überblick #1 (März).CSV": (".csv", write_csv),
     "reviews.csv.gz": (".csv", lambda rows: gzip.compress(write_csv(rows))),
 }
+
+
+def unpack(content: bytes, ending: str) -> object:
+    """Return the bytes of a result, or of the files in a spreadsheet, whose archive tells the time."""
+    if ending != ".xlsx":
+        return content
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +117,7 @@ def _nothing_left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[N
 def test_every_kind_is_classified_as_by_the_command(name: str, loaded: Loaded, tmp_path: Path) -> None:
     ending, write = KINDS[name]
     upload = Upload(name, write(ROWS))
-    assert choose_ending(upload) == ending
+    assert choose_ending(find_ending(name)) == ending
     start = read_start(upload)
     assert start.columns == ("text", "note") and len(start.rows) == 3
     checks = check_upload(upload, loaded.predictor, Choice(("text",)))
@@ -117,7 +127,7 @@ def test_every_kind_is_classified_as_by_the_command(name: str, loaded: Loaded, t
     path = tmp_path / "file" / f"x{'.csv.gz' if name.endswith('.gz') else Path(name).suffix.lower()}"
     path.write_bytes(write(ROWS))
     other = predict_file(loaded.predictor, path, tmp_path / f"out{ending}", form=FileForm(("text",), None, True))
-    assert result.content == (tmp_path / f"out{ending}").read_bytes()
+    assert unpack(result.content, ending) == unpack((tmp_path / f"out{ending}").read_bytes(), ending)
     assert (result.rows, result.without_text, result.label_counts) == (3, 1, other.label_counts)
     assert result.name.endswith(f".predicted{ending}") and result.name.startswith(name[:4])
     assert len(result.shown) == 3 and result.shown.answers[1] == () and len(result.shown.answers[0]) == 1
@@ -205,7 +215,7 @@ def test_filters_choose_rows() -> None:
     assert shown.filter(["c"], 1.0, "").tolist() == []
 
 
-@pytest.mark.parametrize("ending", [".csv", ".tsv", ".jsonl", ".parquet"])
+@pytest.mark.parametrize("ending", list_writable())
 def test_several_labels_and_labels_like_formulas(ending: str, tmp_path: Path, backbone: Path) -> None:
     names = {"positive": "=good, or so", "negative": PLANTED}
     lines = [

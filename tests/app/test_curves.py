@@ -10,16 +10,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+pytest.importorskip("altair")
+
 from textune.app.curves import (
     MOST_POINTS,
     Course,
     CourseReader,
+    draw_lines,
     list_compared_rows,
     list_loss_rows,
     list_score_rows,
     list_scores,
     thin_out,
 )
+from textune.progress import Silent
+from textune.training.log import TrainingLog
+from textune.training.signs import Signs
 
 STEP = {"kind": "step", "step": 1, "epoch": 0.5, "loss": 0.7}
 EVALUATION = {"kind": "evaluation", "step": 1, "epoch": 0.5, "loss": 0.6, "accuracy": 0.8, "macro_f1": 0.7}
@@ -56,6 +62,28 @@ def test_a_log_that_was_written_anew_is_read_anew(tmp_path: Path) -> None:
 def test_a_damaged_line_is_left_out(line: str, tmp_path: Path) -> None:
     write(tmp_path / "metrics.jsonl", line, STEP)
     assert len(CourseReader().read(tmp_path / "metrics.jsonl").steps) == 1
+
+
+def test_warnings_are_those_of_the_last_evaluation(tmp_path: Path) -> None:
+    log = TrainingLog(tmp_path, tensorboard=False, active=True)
+    signs, reader = Signs(Silent(), log), CourseReader()
+    for step, texts in ((1, ["it does not learn"]), (2, ["it still does not learn", "it overfits"]), (3, [])):
+        for text in texts:
+            signs.warn("kind", step, text)
+        log.write(EVALUATION | {"step": step})
+        assert reader.read(tmp_path / "metrics.jsonl").signs == texts
+
+
+def test_many_lines_are_told_apart_and_leave_room() -> None:
+    rows = [{"epoch": 1.0, "value": 0.5, "line": f"run {at}"} for at in range(12)]
+    chart = draw_lines(rows, "accuracy").to_dict()
+    encoding = chart["layer"][0]["encoding"]
+    looks = zip(encoding["color"]["scale"]["range"], map(tuple, encoding["strokeDash"]["scale"]["range"]), strict=True)
+    assert len(set(looks)) == 12
+    few = draw_lines(rows[:2], "accuracy").to_dict()
+    assert chart["height"] - few["height"] >= 3 * 20, "three more lines of the legend"
+    long = draw_lines([row | {"line": f"a name of many letters {at}"} for at, row in enumerate(rows)], "accuracy")
+    assert long.to_dict()["layer"][0]["encoding"]["color"]["legend"]["columns"] == 1, "a narrow page shows them all"
 
 
 def test_rows_of_the_charts() -> None:

@@ -99,7 +99,11 @@ def test_password_stays_out_of_the_training(sleeping: None, work: Path, monkeypa
     ("log", "kind", "message"),
     [
         ("rows: 3\nerror: x.csv: no such file\n  check the path\n", FAILED, "x.csv: no such file\n  check the path"),
-        ("step 3/9\nstopped: stopped after step 3\n  resume it\n", STOPPED, "stopped after step 3\n  resume it"),
+        (
+            "step 3/9\nstopped: at step 3 of 9; checkpoint saved\n  resume it\n",
+            STOPPED,
+            "at step 3 of 9; checkpoint saved\n  resume it",
+        ),
         ("stopped\n", STOPPED, ""),
         ("error: old\nloading\n", FAILED, "old\nloading"),
         ("training: 3/9\n", "", ""),

@@ -1,46 +1,46 @@
-"""While bitsandbytes is imported nothing is compiled, and what it would compile is compiled when it is called."""
+"""Libraries are imported without what only costs time, and are left as they were."""
 
 from __future__ import annotations
 
+import subprocess
 import sys
-from typing import Any
 
 import pytest
 import torch
 
 from textune.backbones.quiet import quiet_bitsandbytes
 
+IMPORTS = """
+import sys, torch
+from textune.backbones.quiet import quiet_bitsandbytes
+compile = torch.compile
+with quiet_bitsandbytes():
+    import peft
+assert "torch._inductor.compile_fx" not in sys.modules, "the compiler was imported"
+assert torch.compile is compile
+"""
 
-def test_compilation_is_put_off_and_done_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    compiled: list[tuple[str, dict[str, Any]]] = []
 
-    def compile_now(function: Any, **options: Any) -> Any:
-        compiled.append((function.__name__, options))
-        return function
+def test_peft_is_imported_without_the_compiler() -> None:
+    subprocess.run([sys.executable, "-c", IMPORTS], check=True, timeout=300)
+
+
+def test_what_a_library_compiles_on_import_is_compiled_when_it_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "bitsandbytes", raising=False)
+    compiled: list[str] = []
+
+    def compile_now(function, *, dynamic: bool = False):  # type: ignore[no-untyped-def]
+        compiled.append(f"{function.__name__} {dynamic}")
+        return lambda *numbers: -function(*numbers)
 
     monkeypatch.setattr(torch, "compile", compile_now)
-    monkeypatch.delitem(sys.modules, "bitsandbytes", raising=False)
     with quiet_bitsandbytes():
 
-        @torch.compile(dynamic=False)
-        def double(x: int) -> int:
-            return 2 * x
+        @torch.compile(dynamic=True)
+        def add(left: int, right: int) -> int:
+            return left + right
 
-        def triple(x: int) -> int:
-            return 3 * x
-
-        later = torch.compile(triple)
-        assert compiled == []
-    assert torch.compile is compile_now
-    assert [double(1), double(2), later(1), later(2)] == [2, 4, 3, 6]
-    assert compiled == [("double", {"dynamic": False}), ("triple", {})]
-    monkeypatch.setitem(sys.modules, "bitsandbytes", torch)
-    with quiet_bitsandbytes():
-        assert torch.compile is compile_now, "it is imported already"
-
-
-def test_an_error_puts_the_compiler_back() -> None:
-    before = torch.compile
-    with pytest.raises(ZeroDivisionError), quiet_bitsandbytes():
-        1 / 0
-    assert torch.compile is before
+        double = torch.compile(lambda number: 2 * number)
+    assert torch.compile is compile_now and not compiled
+    assert [add(2, 3), add(4, 4)] == [-5, -8] and compiled == ["add True"]
+    assert double(4) == -8 and compiled == ["add True", "<lambda> False"]

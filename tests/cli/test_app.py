@@ -46,6 +46,7 @@ def test_help_lists_every_command_and_neither_it_nor_the_package_loads_what_is_h
     for name in ("demo", "inspect", "tokens", "train", "resume", "evaluate", "report", "plan", "compare",
                  "predict", "import", "export", "push", "methods", "backbones", "doctor", "cache"):  # fmt: skip
         assert re.search(rf"^\s+{name}\s", done.stdout, re.MULTILINE), name
+    assert not re.search(r"[a-z,]\.\.\.$", done.stdout, re.MULTILINE), "a summary is too long for 80 columns"
 
 
 def test_exported_names_are_there() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import shutil
 import subprocess
@@ -67,7 +68,11 @@ def noisy(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def place(work: Path, reviews: Path, backbone: Path, finished: Run) -> Path:
-    """A folder with d.csv, a backbone `base`, a finished run `runs/demo` and an adapter `adapter`."""
+    return fill_place(work, reviews, backbone, finished)
+
+
+def fill_place(work: Path, reviews: Path, backbone: Path, finished: Run) -> Path:
+    """Make d.csv, a backbone `base`, a finished run `runs/demo` and an adapter `adapter`; return the folder."""
     shutil.copy(reviews, work / "d.csv")
     (work / "base").symlink_to(backbone, target_is_directory=True)
     shutil.copytree(finished.folder, work / "runs" / "demo")
@@ -189,29 +194,52 @@ CALL
 _CALLS = {
     "train": 'run = textune.train("d.csv", backbone="base", **FAST); run.load(backbone="base").predict(["great fun"])',
     "predict": 'textune.load("runs/demo", backbone="base").predict("great fun")',
-    "sweep": 'del FAST["batch_size"]; textune.sweep("d.csv", backbone="base", name="search", '
-             'sweep={"space": {"batch_size": [8, 4]}, "folds": 0}, **FAST)',
+    "sweep": 'textune.sweep("d.csv", backbone="base", name="search", '
+             'sweep={"space": {"batch_size": [8, 4]}, "folds": 0}, **{k: FAST[k] for k in FAST if k != "batch_size"})',
     "import": 'textune.import_adapter("adapter", "base", "negative,positive", name="adopted")',
 }  # fmt: skip
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", _CALLS)
-def test_a_call_changes_nothing_for_its_caller(name: str, place: Path) -> None:
-    call = f"import textune\nFAST = {FAST!r}\nbefore = look()\n{_CALLS[name]}\nafter = look()\n"
-    call += "print([pair for pair in zip(before, after) if pair[0] != pair[1]])"
-    done = subprocess.run(
-        [sys.executable, "-c", _CALLER.replace("CALL", call)], cwd=place, capture_output=True, text=True, check=False
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "[]"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("method", ["lora", "full", "qlora"])
-def test_libraries_are_quiet_in_python_too(method: str, place: Path) -> None:
-    code = f"import textune; textune.train('d.csv', backbone='base', method={method!r}, **{FAST!r})"
+@pytest.fixture(scope="module")
+def changed(tmp_path_factory: pytest.TempPathFactory, reviews: Path, backbone: Path, finished: Run) -> dict[str, Any]:
+    """What each call changed for its caller: one after the other in one process, as the imports take longest."""
+    place = fill_place(tmp_path_factory.mktemp("calls"), reviews, backbone, finished)
+    calls = [f"import json, textune\nFAST, found = {FAST!r}, {{}}"]
+    for name, call in _CALLS.items():
+        calls.append(f"before = look()\n{call}\nafter = look()")
+        calls.append(f"found[{name!r}] = [repr(pair) for pair in zip(before, after) if pair[0] != pair[1]]")
+    code = _CALLER.replace("CALL", "\n".join([*calls, "print(json.dumps(found))"]))
     done = subprocess.run([sys.executable, "-c", code], cwd=place, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    foreign = [line for line in done.stderr.splitlines() if any(word in line for word in _FOREIGN)]
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", _CALLS)
+def test_a_call_changes_nothing_for_its_caller(name: str, changed: dict[str, Any]) -> None:
+    assert changed[name] == []
+
+
+_METHODS = ("full", "lora", "qlora")
+"""Each needs libraries that those before it do without, and these speak when they are imported."""
+
+
+@pytest.fixture(scope="module")
+def spoken(tmp_path_factory: pytest.TempPathFactory, reviews: Path, backbone: Path, finished: Run) -> dict[str, str]:
+    """What a training by each method prints on standard error, in one process."""
+    place = fill_place(tmp_path_factory.mktemp("trainings"), reviews, backbone, finished)
+    code = f"import os, textune\nfor method in {_METHODS!r}:\n"
+    code += "    os.write(2, f'\\nBEGIN {method}\\n'.encode())\n"
+    code += f"    textune.train('d.csv', backbone='base', method=method, **{FAST!r})\n"
+    done = subprocess.run([sys.executable, "-c", code], cwd=place, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    before, *parts = done.stderr.split("\nBEGIN ")
+    found = {method: text for method, _, text in (part.partition("\n") for part in parts)}
+    return found | {_METHODS[0]: before + found[_METHODS[0]]}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", _METHODS)
+def test_libraries_are_quiet_in_python_too(method: str, spoken: dict[str, str]) -> None:
+    foreign = [line for line in spoken[method].splitlines() if any(word in line for word in _FOREIGN)]
     assert not foreign

@@ -22,7 +22,20 @@ TYPED = {
     "predict run fine precison=fp32": "did you mean 'precision'",
     "predict run fine precision=fp8": "must be one of",
     "predict run fine --device gpu": "device=gpu: must be one of auto, cpu, cuda, mps",
+    "predict run d.csv text=nope": "no column 'nope'",
+    "predict run d.csv text_pair=nope": "nope",
+    "predict run other.csv": "no column 'text'",
+    "predict run empty.csv": "empty.csv",
     "predict d.csv fine": "no such run folder",
+    "explain run d.csv text=nope": "no column 'nope'",
+    "explain run other.csv": "no column 'text'",
+    "explain run d.csv -o taken.csv": "cannot write '.csv' files",
+    "errors run d.csv label=nope": "nope",
+    "errors run absent.csv": "absent.csv",
+    "plan absent.csv": "absent.csv",
+    "plan d.csv label=nope": "nope",
+    "plan d.csv epoks=3": "did you mean 'epochs'",
+    "plan d.csv methods=lora,lra": "did you mean 'lora'",
     "evaluate run d.csv -o taken": "already exists and is not empty",
     "evaluate run absent.csv": "absent.csv",
     "evaluate run d.csv label=nope": "nope",
@@ -96,6 +109,8 @@ def answers(tmp_path_factory: pytest.TempPathFactory, finished: Run, reviews: Pa
     shutil.copytree(finished.folder, place / "it")
     shutil.copy(reviews, place / "d.csv")
     (place / "taken.csv").write_text("text\n")
+    (place / "other.csv").write_text("title,rank\na good film,3\n")
+    (place / "empty.csv").write_text("")
     (place / "taken").mkdir()
     (place / "taken" / "file").write_text("")
     done = subprocess.run(

@@ -505,7 +505,7 @@ def test_a_run_killed_before_its_settings_stood_there_is_started_anew(
 
 @pytest.mark.slow
 def test_stopped_and_started_again_by_the_same_command(reviews: Path, backbone: Path, tmp_path: Path) -> None:
-    settings = FAST | {"backbone": str(backbone), "epochs": 400, "checkpoint_every_steps": 20,
+    settings = FAST | {"backbone": str(backbone), "epochs": 80, "checkpoint_every_steps": 20,
                        "eval_every_steps": 1000, "runs_dir": "runs"}  # fmt: skip
     words = ["compare", str(reviews), "methods=head,bitfit", *as_words(settings), "--json"]
     command = start_textune(*words, cwd=tmp_path)

@@ -88,6 +88,33 @@ def test_a_cell_that_is_no_chat_is_named(cell: str, message: str) -> None:
         read([{"messages": json.dumps(CHATS[0])}, {"messages": cell}])
 
 
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_prompts_and_completions_may_be_messages(tmp_path: Path, suffix: str) -> None:
+    rows = [{"prompt": chat[:-1], "completion": chat[-1:]} for chat in CHATS]
+    path = tmp_path / f"rows{suffix}"
+    if suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    examples = read(path)
+    assert examples.labels() == [chat[-1]["content"] for chat in CHATS]
+    assert [read_prompt(text) for text in examples.texts()] == [chat[:-1] for chat in CHATS]
+
+
+@pytest.mark.parametrize(
+    ("completion", "message"),
+    [
+        (json.dumps(CHATS[0]), "the completion is a chat, but not of one answer alone"),
+        (json.dumps(CHATS[0][:1]), "the completion is a chat, but not of one answer alone"),
+        ('[{"role": "assistant", "content": ', "the completion is not a chat: no valid JSON"),
+        ('[{"role": "robot", "content": "x"}]', "the completion message 1 has the role 'robot'"),
+    ],
+)
+def test_a_completion_that_is_no_answer_is_named(completion: str, message: str) -> None:
+    with pytest.raises(DataError, match=f"row 2: {message}"):
+        read([{"prompt": "a", "completion": "b"}, {"prompt": "c", "completion": completion}])
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

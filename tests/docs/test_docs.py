@@ -8,17 +8,21 @@ The blocks of one page run in their order, in one folder with small tables.
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from textune.backbones import resolve_backbone
+from textune.backbones.embedded import EMBEDDED, MINILM, EmbeddedModel
 from textune.cli import main
 from workplace import write_workplace
 
@@ -67,12 +71,13 @@ def list_commands(block: Block) -> list[str]:
 
 def run_command(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run `textune ...` in this process, which spares loading torch each time; other commands by the shell."""
-    words = shlex.split(command, comments=True)
+    before, _, last = command.rpartition(" | textune ")
+    words = shlex.split(f"textune {last}" if before else command, comments=True)
     with monkeypatch.context() as patch:
         while "=" in words[0]:
             patch.setenv(*words.pop(0).split("=", 1))
         if words[0] == "textune" and "|" not in words:
-            with pytest.raises(SystemExit) as done:
+            with pytest.raises(SystemExit) as done, pipe_in(before, patch):
                 main(words[1:])
             assert done.value.code == 0, command
             return
@@ -80,6 +85,33 @@ def run_command(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
         if any(word.endswith("predict.py") for word in words):
             patch.setenv("PYTHONPATH", str(hide_modules(Path("hidden").absolute(), "textune", "torch", "transformers")))
         subprocess.run(["bash", "-o", "pipefail", "-c", command], check=True, stdin=subprocess.DEVNULL)
+
+
+@contextmanager
+def pipe_in(command: str, patch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let standard input be what a command writes, where there is one."""
+    if not command:
+        yield
+        return
+    own = os.dup(0)
+    with subprocess.Popen(["bash", "-c", command], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as writer:
+        assert writer.stdout is not None
+        os.dup2(writer.stdout.fileno(), 0)
+        try:
+            patch.setattr(sys, "stdin", io.TextIOWrapper(io.FileIO(0, closefd=False)))
+            yield
+        finally:
+            os.dup2(own, 0)
+            os.close(own)
+    assert writer.returncode == 0, command
+
+
+class StandIn(EmbeddedModel):
+    """A tiny model in the place of the embedded one."""
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.module)
 
 
 def hide_modules(folder: Path, *names: str) -> Path:
@@ -98,6 +130,10 @@ def test_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         "textune.config.defaults.choose_epochs", lambda rows, classes, batch_size: 1
     )  # by rule it is ten
     monkeypatch.setattr("textune.config.defaults.choose_contrast_steps", lambda rows: 2)
+    if page.name == "howto.md":  # the embedded model itself is that of the other pages
+        tiny = resolve_backbone("models/my-bert")
+        stand_in = StandIn(MINILM.name, MINILM.id, tiny.sha256, str(tiny.folder.absolute()), MINILM.requirement)
+        monkeypatch.setitem(EMBEDDED, MINILM.name, stand_in)
     names: dict[str, object] = {"__name__": "__main__"}
     ran = 0
     for block in list_blocks(page):

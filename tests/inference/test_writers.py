@@ -123,7 +123,7 @@ def test_json_lines_of_parquet_have_the_values(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", list(BYTES))
-@pytest.mark.parametrize("target", ["out.csv", "out.tsv", "out.jsonl"])
+@pytest.mark.parametrize("target", ["out.csv", "out.tsv", "out.jsonl", "out.xlsx"])
 def test_bytes_are_refused_where_only_text_fits(name: str, target: str, tmp_path: Path) -> None:
     table = pa.table({"text": ARROW["text"], name: BYTES[name]})
     with pytest.raises(DataError, match=rf"column '{name}'.*\n.*Parquet|column '{name}'.*UTF-8"):

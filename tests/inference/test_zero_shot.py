@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 import torch
 import transformers
 
+from textune.engine.label_likelihood import LabelScorer
+from textune.engine.precision import Precision
 from textune.errors import ConfigError, DataError, ModelError
 from textune.inference.zero_shot import ZeroShot
 from textune.tokens.choices import DEFAULT_TEMPLATE
@@ -50,6 +53,59 @@ def test_scores_are_length_normalised_likelihoods(causal: Path, zero_shot: ZeroS
     assert zero_shot.predict(TEXTS) == [LABELS[i] for i in expected.argmax(1)]
     assert zero_shot.predict(TEXTS[0]) == zero_shot.predict(TEXTS)[0]
     assert "zero-shot" in repr(zero_shot) and zero_shot.labels == LABELS
+
+
+KINDS = {
+    "one token": ("a", "b", "c"),
+    "one and many tokens": ("x", "a label of many tokens"),
+    "one begins like another": ("good", "good film", "good film indeed"),
+    "they end alike": ("spam", "no spam", "not spam"),
+    "they differ in one token": ("cost", "cast", "cut"),
+    "they hold the same tokens": ("ab", "ba", "abba"),
+}
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma"])
+def test_labels_of_every_kind_are_scored_as_by_a_plain_loop(
+    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = build_causal(tmp_path / family, family)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder))
+    model = transformers.AutoModelForCausalLM.from_pretrained(str(folder)).eval()
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", lambda _: tokenizer)
+    monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", lambda _: model)
+    expected = {kind: [score_by_hand(folder, "a text", label) for label in labels] for kind, labels in KINDS.items()}
+    monkeypatch.undo()
+    for kind, labels in KINDS.items():
+        opened = ZeroShot.open(str(folder), labels, template="{text}:", precision="fp32", device="cpu")
+        assert np.abs(opened.predict_logits(["a text"])[0] - expected[kind]).max() < 1e-5, kind
+        shown = opened.classify(["a text"])[0]
+        assert shown.label == labels[int(np.argmax(expected[kind]))] and set(shown.probabilities) == set(labels)
+        assert sum(shown.probabilities.values()) == pytest.approx(1), kind
+
+
+def test_a_longer_label_is_not_less_likely_for_its_length(causal: Path) -> None:
+    """A model that finds every token equally likely finds every label equally likely; the first is then given."""
+    model = transformers.AutoModelForCausalLM.from_pretrained(str(causal)).eval()
+    torch.nn.init.zeros_(model.get_output_embeddings().weight)
+    scorer = LabelScorer(model, [[7], [9, 11, 12], [7, 30]], Precision("fp32", "as set"))
+    scores = scorer.score([[5, 6], [8, 9, 10, 11]])
+    assert scores == pytest.approx(-np.log(200)) and np.ptp(scores) < 1e-6
+
+
+def test_a_tie_goes_to_the_label_that_was_named_first(zero_shot: ZeroShot, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LabelScorer, "score", lambda _, prompts: np.full((len(prompts), len(LABELS)), -1.5))
+    assert zero_shot.predict(TEXTS) == [LABELS[0]] * 2
+    assert zero_shot.predict_proba(TEXTS) == pytest.approx(1 / len(LABELS))
+
+
+def test_labels_of_the_same_tokens_are_refused(causal: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(causal, tmp_path / "uncased")
+    path = folder / "tokenizer.json"
+    content = json.loads(path.read_text(encoding="utf-8")) | {"normalizer": {"type": "Lowercase"}}
+    path.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(ConfigError, match="the labels 'Spam' and 'spam' are the same tokens to this model"):
+        ZeroShot.open(str(folder), ("Spam", "ham", "spam"), template="{text}:")
 
 
 def test_a_text_answers_alike_alone_and_among_others(zero_shot: ZeroShot) -> None:

@@ -12,17 +12,18 @@ import pytest
 
 from textune.config import build_config
 from textune.errors import ConfigError, DataError, ModelError
-from textune.plan import Forecast, list_plans, plan_runs, rehearse
+from textune.plan import Forecast, list_plans, plan_runs
 from textune.plan.api import _copy_cache
 from textune.plan.forecast import (
     count_evaluations,
     extrapolate,
     extrapolate_growth,
+    extrapolate_parts,
     fit_seconds,
     measure_sizes,
     time_growing,
 )
-from textune.plan.rehearsal import _count_saves, _spread
+from textune.plan.rehearsal import _count_saves, _spread, rehearse
 from textune.progress import Silent
 from textune.run.save import weight_megabytes
 from tiny import as_words, call_textune, settings_for, train_tiny
@@ -71,16 +72,24 @@ def test_a_whole_is_its_parts_extrapolated() -> None:
     assert extrapolate(3.0, 2.0, 1.9, (50, 400, 3_000)) == 3.0  # noise: a larger part cannot take less
 
 
-def test_parts_grow_until_the_budget_is_spent() -> None:
-    asked: list[int] = []
+def test_parts_grow_while_the_next_should_fit_and_tell_what_the_whole_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The budget counts all that a part does; what is extrapolated is what it says, apart from what does not grow."""
+    clock = 0.0
+    monkeypatch.setattr("textune.plan.forecast.time.perf_counter", lambda: clock)
 
     def run(rows: int) -> float:
-        asked.append(rows)
-        return rows / 1_000
+        nonlocal clock
+        clock += rows / 500
+        return 0.2 + rows / 1_000
 
-    assert time_growing(run, 5_000, 0.5) == (256, 0.256)
-    assert asked == [32, 64, 128, 256]
-    assert time_growing(run, 100, 60) == (100, 0.1)
+    parts = time_growing(run, 5_000, 1.0)
+    assert [rows for rows, _ in parts] == [32, 64, 128, 256]
+    assert time_growing(run, 100, 60)[-1] == (100, pytest.approx(0.3))
+    assert extrapolate_parts(parts, 5_000) == pytest.approx(5.2)
+    assert extrapolate_parts(parts, 256) == parts[-1][1]
+    assert extrapolate_parts(parts[:1], 64) == pytest.approx(2 * parts[0][1])
+    assert extrapolate_parts(parts, 1_000, lambda rows: min(rows, 500)) == pytest.approx(0.7)
+    assert extrapolate_parts([(32, 2.0), (64, 1.0)], 1_000) == 1.0, "noise does not make a job shorter"
 
 
 def test_evaluations_are_counted_as_training_makes_them() -> None:

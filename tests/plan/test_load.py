@@ -15,9 +15,9 @@ import pytest
 
 from textune.config import build_config
 from textune.errors import ConfigError, DataError, TextuneError
-from textune.plan import rehearse
 from textune.plan.api import plan
 from textune.plan.load import ProcessorTimes, describe_load, measure_load, read_times
+from textune.plan.rehearsal import rehearse
 from textune.progress import Silent
 from tiny import call_here, settings_for
 

@@ -8,10 +8,24 @@ from pathlib import Path
 import pytest
 
 from textune.config import build_config
-from textune.plan import Forecast, rehearse
+from textune.errors import ModelError
+from textune.methods import methods, resolve
+from textune.plan import Forecast, list_plans
+from textune.plan.rehearsal import rehearse
 from textune.progress import Silent
 from textune.run.prepare import prepare
-from tiny import build_causal, settings_for, write_prompts
+from tiny import StopAt, build_causal, settings_for, write_prompts
+
+
+def test_methods_that_cannot_write_are_told_before_any_rehearsal(tmp_path: Path) -> None:
+    settings = {"task": "generation", "backbone": str(build_causal(tmp_path / "llama"))}
+    with pytest.raises(ModelError, match="method prompt does not support task=generation"):
+        list_plans(settings, ["lora", "prompt"], [None], Silent())
+    progress = StopAt()
+    configs = list_plans(settings, [], [settings["backbone"]], progress)
+    cannot = {name for name in methods.names() if resolve(name, {}).explain_no_writing()}
+    assert {config.method.name for config in configs} == set(methods.names()) - cannot - {"bitfit"}
+    assert sum("does not support task=generation: " in line for line in progress.said) == len(cannot) == 4
 
 
 @pytest.mark.parametrize("packing", [True, False])

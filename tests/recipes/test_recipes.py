@@ -263,31 +263,39 @@ def test_command_runs_a_recipe_and_says_what_is_missing(
 
 
 @pytest.mark.slow
-def test_gallery_ends_with_one_table(backbones: dict[str, Path], reviews: Path, tmp_path: Path) -> None:
+def test_gallery_ends_with_one_table(
+    backbones: dict[str, Path], reviews: Path, work: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The gallery runs in this process, and each technique in one of its own."""
+
+    def call(*words: str, code: int = 0) -> Any:
+        capfd.readouterr()
+        assert recipes.main(words) == code
+        return capfd.readouterr()
+
     fast = (f"data={reviews}", "labels=none", "sample=none", "epochs=1", "threads=1")
-    done = call_recipe(
+    done = call(
         "technique-gallery", "bitfit", "prompt", "--backbone", str(backbones["bert"]), *fast, "max_length=60",
-        cwd=tmp_path, code=1,
+        code=1,
     )  # fmt: skip  # of 64 positions the prompt takes 8
-    table = [line for line in done.stdout.splitlines() if line.startswith(("technique", "bitfit", "prompt"))]
-    assert len(table) == 3 and "not run" not in table[1] and "MB" in table[1] and "not run" in table[2], done.stdout
-    assert "at most 56 tokens" in done.stderr
-    again = call_recipe("technique-gallery", "bitfit", "--backbone", str(backbones["bert"]), *fast, "max_length=60",
-                        cwd=tmp_path)  # fmt: skip
-    assert "already finished" in again.stderr, again.stderr
-    line = next(line for line in again.stdout.splitlines() if line.startswith("bitfit"))
+    table = [line for line in done.out.splitlines() if line.startswith(("technique", "bitfit", "prompt"))]
+    assert len(table) == 3 and "not run" not in table[1] and "MB" in table[1] and "not run" in table[2], done.out
+    assert "at most 56 tokens" in done.err
+    again = call("technique-gallery", "bitfit", "--backbone", str(backbones["bert"]), *fast, "max_length=60")
+    assert "already finished" in again.err, again.err
+    line = next(line for line in again.out.splitlines() if line.startswith("bitfit"))
     assert line.split() == table[1].split(), "the same figures, read and not made again"
-    other = call_recipe("technique-gallery", "bitfit", "--backbone", str(backbones["bert"]), *fast, "max_length=32",
-                        cwd=tmp_path, code=1)  # fmt: skip
-    assert "--overwrite" in other.stderr, "other settings are another run"
+    other = call("technique-gallery", "bitfit", "--backbone", str(backbones["bert"]), *fast, "max_length=32",
+                 code=1)  # fmt: skip
+    assert "--overwrite" in other.err, "other settings are another run"
     gallery = ("technique-gallery", "bitfit", "--backbone", str(backbones["bert"]))
-    default = call_recipe(*gallery, *fast, cwd=tmp_path, code=1)
-    assert "--overwrite" in default.stderr, "a trial of one epoch is not the recipe's run"
+    default = call(*gallery, *fast, code=1)
+    assert "--overwrite" in default.err, "a trial of one epoch is not the recipe's run"
     for _ in range(2):  # nor is what was never trained taken for what was asked first
-        (tmp_path / "runs" / ".gallery-bitfit.asked.json").unlink(missing_ok=True)
-        unknown = call_recipe(*gallery, *fast, cwd=tmp_path, code=1)
-        assert "--overwrite" in unknown.stderr
-        assert not (tmp_path / "runs" / ".gallery-bitfit.asked.json").exists()
+        (work / "runs" / ".gallery-bitfit.asked.json").unlink(missing_ok=True)
+        unknown = call(*gallery, *fast, code=1)
+        assert "--overwrite" in unknown.err
+        assert not (work / "runs" / ".gallery-bitfit.asked.json").exists()
 
 
 @pytest.mark.slow

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,8 @@ from textune.cli.output import next_command
 from textune.config import build_config
 from textune.errors import ConfigError, ModelError, TextuneError
 from textune.export.api import export
-from textune.process.interrupt import RunInterrupted
 from textune.progress import Silent
-from textune.run import Run, resume
+from textune.run import Run
 from textune.run.fit import build_trainer, open_training
 from textune.run.prepare import Prepared, prepare
 from textune.tasks import read_evaluation
@@ -28,12 +26,8 @@ from textune.tasks.generation import find_targets
 from textune.tokens.packed_rows import IGNORED
 from tiny import (
     CHAT_TEMPLATE,
-    StopAt,
-    as_words,
     build_causal,
     call_here,
-    call_textune,
-    hash_weights,
     make_prompts,
     settings_for,
     train_tiny,
@@ -208,41 +202,7 @@ def test_what_only_classifiers_can_is_refused(run: Run, data: Path, refused: str
             textune.compare(str(data), task="generation", methods=["lora", "full"])
 
 
-# ---- every method and family --------------------------------------------------------------------------------------
-
-CELLS = [
-    *(("llama", method, {}) for method in ("full", "qlora", "ia3", "vera", "ln_tuning", "adapter")),
-    ("llama", "lora", {"dora": True}),
-    *((family, "lora", {}) for family in ("qwen2", "qwen3", "gemma", "gpt2")),
-]
-
-
-@pytest.mark.parametrize(("family", "method", "options"), CELLS, ids=[f"{f}-{m}-{len(o)}" for f, m, o in CELLS])
-def test_reloaded_and_merged_models_answer_alike(
-    family: str, method: str, options: dict[str, Any], place: Path, data: Path, tmp_path: Path
-) -> None:
-    """The run's own reload test compares logits; here the merged folder, by transformers alone."""
-    import transformers
-
-    backbone = place / family if (place / family).is_dir() else build_causal(place / family, family, CHAT_TEMPLATE)
-    made = train(data, backbone, tmp_path / "run", method={"name": method, **options}, epochs=1)
-    model = textune.load(made, precision="fp32", device="cpu", merge=False)
-    if method == "adapter":
-        return
-    merged = export(made, tmp_path / "merged")
-    pipe = transformers.pipeline("text-generation", str(merged))
-    answer = pipe([{"role": "user", "content": "red 1"}], return_full_text=False)[0]["generated_text"]
-    alone = transformers.AutoModelForCausalLM.from_pretrained(str(merged))
-    assert not hasattr(alone.config, "quantization_config")
-    if method == "qlora":  # the merged weights are rounded no more, so an answer may differ
-        return
-    assert answer == model.predict("red 1")
-
-
-@pytest.mark.parametrize("method", ["head", "prompt", "p_tuning", "prefix"])
-def test_methods_that_cannot_write_say_why(method: str, data: Path, llama: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=f"method {method} does not support task=generation: "):
-        open_prepared(data, llama, tmp_path, method=method)
+# ---- what is refused ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -267,31 +227,6 @@ def test_settings_of_classifiers_are_refused(settings: Any, data: Path, llama: P
 def test_an_encoder_cannot_write(data: Path, backbones: Any, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="encoders"):
         open_prepared(data, backbones["bert"], tmp_path)
-
-
-# ---- resuming -----------------------------------------------------------------------------------------------------
-
-
-def test_resumed_equals_uninterrupted(run: Run, llama: Path, data: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    with pytest.raises(RunInterrupted):
-        train(data, llama, folder, StopAt(5))
-    assert not (folder / "textune.json").is_file()
-    made = resume(folder, progress=Silent())
-    assert hash_weights(folder) == hash_weights(run.folder)
-    assert made.metrics["models"]["tuned"]["loss"] == run.metrics["models"]["tuned"]["loss"]
-
-
-@pytest.mark.parametrize("function", ["textune.training.checkpoint:save_file", "textune.run.save:write_manifest"])
-def test_killed_runs_end_in_the_same_weights(run: Run, llama: Path, data: Path, tmp_path: Path, function: str) -> None:
-    folder = tmp_path / "run"
-    words = as_words({k: v for k, v in settings_for(data, llama, folder, **WRITING).items() if v is not None})
-    call_textune(
-        "train", *words, cwd=tmp_path, code=-signal.SIGKILL, die_in=(function, 3 if "training" in function else 1)
-    )
-    assert not (folder / "textune.json").is_file()
-    resume(folder, progress=Silent())
-    assert hash_weights(folder) == hash_weights(run.folder)
 
 
 # ---- the command line ---------------------------------------------------------------------------------------------

@@ -154,12 +154,19 @@ def wait_for_steps(command: Command, folder: Path, steps: int) -> None:
     raise AssertionError("the run does not get on")
 
 
+LONG = SETTINGS | {"epochs": 60, "checkpoint_every_steps": 1000, "eval_every_steps": 300}
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory: pytest.TempPathFactory, backbone: Path, reviews: Path) -> Run:
+    return train_tiny(reviews, backbone, tmp_path_factory.mktemp("long") / "run", **LONG)
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_signal_ends_the_step_and_tells_how_to_go_on(
-    number: int, code: int, backbone: Path, reviews: Path, tmp_path: Path
+    number: int, code: int, backbone: Path, reviews: Path, tmp_path: Path, long: Run
 ) -> None:
-    changes = {"epochs": 60, "checkpoint_every_steps": 1000, "eval_every_steps": 300}
-    words = settings_of(tmp_path / "run", backbone, reviews, **changes)
+    words = settings_of(tmp_path / "run", backbone, reviews, **LONG)
     command = start_textune("train", *words, cwd=tmp_path)
     wait_for_steps(command, tmp_path / "run", 3)
     command.signal(number)
@@ -169,8 +176,7 @@ def test_signal_ends_the_step_and_tells_how_to_go_on(
     lines = read_json_lines(tmp_path / "run" / "metrics.jsonl")
     assert int(kept.name.removeprefix("step-")) == lines[-1]["step"] < 300
     call_textune("resume", str(tmp_path / "run"), cwd=tmp_path)
-    call_textune("train", *settings_of(tmp_path / "other", backbone, reviews, **changes), cwd=tmp_path)
-    assert hash_weights(tmp_path / "run") == hash_weights(tmp_path / "other")
+    assert hash_weights(tmp_path / "run") == hash_weights(long.folder)
 
 
 def test_second_interrupt_stops_at_once() -> None:

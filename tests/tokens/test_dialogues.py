@@ -81,6 +81,16 @@ def test_every_answer_of_a_chat_is_learned(folder: Path) -> None:
     assert (tokens.ids[tokens.learned] == dialogues.end).sum() == 2
 
 
+def test_without_a_template_a_question_stands_as_it_is_and_a_chat_is_refused(folder: Path) -> None:
+    plain = open_dialogues(folder, load_tokenizer(folder), (), "plain")
+    asked = [{"role": "user", "content": "one"}]
+    assert plain.encode_prompts([json.dumps(asked)], 50) == plain.encode_prompts(["one"], 50)
+    chat = json.dumps([{"role": "system", "content": "be kind"}, *asked])
+    for call in (lambda: plain.encode_prompts([chat], 50), lambda: plain.encode_rows([chat], ["two"], 50)):
+        with pytest.raises(ConfigError, match=r"(prompt|row) 1 is a chat of several messages, and there is no chat"):
+            call()
+
+
 def test_a_template_that_rewrites_answers_is_refused(folder: Path) -> None:
     rewriting = "{% for m in messages %}{{ m.content }}{{ messages | length }}{% endfor %}"
     rewriting += "{% if add_generation_prompt %}>{% endif %}"
@@ -92,7 +102,14 @@ def test_a_template_that_rewrites_answers_is_refused(folder: Path) -> None:
 def test_a_conversation_that_the_template_refuses_is_named(folder: Path) -> None:
     template = "{{ raise_exception('roles must alternate') }}"
     dialogues = open_dialogues(folder, load_tokenizer(folder), (), template)
-    with pytest.raises(DataError, match=r"row 1: .*roles must alternate"):
+    with pytest.raises(DataError, match=r"prompt 1: .*roles must alternate"):
+        dialogues.encode_prompts(["a"], 50)
+
+
+def test_a_template_that_is_no_jinja_is_refused(folder: Path) -> None:
+    damaged = "{% for m in messages %}\n{{ m.content ]}{% endfor %}"
+    dialogues = open_dialogues(folder, load_tokenizer(folder), (), damaged)
+    with pytest.raises(ConfigError, match=r"not valid Jinja: line 2: unexpected '\]'"):
         dialogues.encode_prompts(["a"], 50)
 
 

@@ -10,7 +10,7 @@ from textune.config import TrainingConfig, build_config
 from textune.config.class_weights import HEAVIEST_POSITIVE, weigh_classes
 from textune.errors import ConfigError
 from textune.evaluation import explain_not_learning, explain_not_learning_labels
-from textune.tasks import Objective, build_task
+from textune.tasks import Objective, TrainingSoFar, build_task
 from textune.training.head import set_starting_bias
 
 
@@ -142,11 +142,11 @@ def test_right_answers_at_the_floor_of_a_smoothed_loss_are_learning(smoothing: f
     objective = build_objective("single_label", TrainingConfig(label_smoothing=smoothing), weights)
     likely = np.eye(3)[targets] * (1 - smoothing) + smoothing / 3
     floor = float(objective.loss(torch.tensor(np.log(likely + 1e-9)), torch.tensor(targets))) / 100
-    assert objective.explain(targets, targets, targets, [floor] * 60, 1e-4, None) is None
+    assert objective.explain(TrainingSoFar(targets, targets, targets, [floor] * 60, 1e-4)) is None
     shares = np.bincount(targets) * (1 if weights is None else weights)
     constant = np.log((1 - smoothing) * shares / shares.sum() + smoothing / 3)
     chance = float(objective.loss(torch.tensor(np.tile(constant, (100, 1))), torch.tensor(targets))) / 100
-    told = objective.explain(np.zeros_like(targets), targets, targets, [chance] * 60, 1e-4, None)
+    told = objective.explain(TrainingSoFar(np.zeros_like(targets), targets, targets, [chance] * 60, 1e-4))
     assert told is not None and f"no better than the {chance:.3f}" in told
 
 
@@ -163,13 +163,13 @@ def test_right_labels_at_the_floor_of_a_smoothed_loss_are_learning(smoothing: fl
         return float(objective.loss(odds.expand(100, 3), torch.tensor(targets))) / 100
 
     floor = loss_of(np.clip(targets * (1 - smoothing) + smoothing / 2, 1e-9, 1 - 1e-6))
-    assert objective.explain(targets > 0, targets, targets, [floor] * 60, 1e-4, None) is None
+    assert objective.explain(TrainingSoFar(targets > 0, targets, targets, [floor] * 60, 1e-4)) is None
     present = targets.mean(0) * (1 if weights is None else weights[:, 1])
     absent = (1 - targets.mean(0)) * (1 if weights is None else weights[:, 0])
     share = (1 - smoothing) * present / (present + absent) + smoothing / 2
     chance = loss_of(np.clip(share, 1e-9, 1 - 1e-6))
     always = np.tile([True, False, False], (100, 1))
-    told = objective.explain(always, targets, targets, [chance] * 60, 1e-4, None)
+    told = objective.explain(TrainingSoFar(always, targets, targets, [chance] * 60, 1e-4))
     assert told is not None and f"no better than the {chance:.3f}" in told
 
 

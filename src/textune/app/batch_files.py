@@ -22,7 +22,7 @@ from textune.data import ReadOptions, reuse_columns, stream_tables
 from textune.data.roles import NamedColumns
 from textune.errors import DataError, TextuneError
 from textune.inference.predictor import Predictor
-from textune.inference.writers import WRITERS, escape_formula
+from textune.inference.writers import escape_formula
 
 if TYPE_CHECKING:
     from textune.data import Table
@@ -160,12 +160,6 @@ class Form:
 
     ending: str
     probabilities: bool = False
-
-
-def choose_ending(upload: Upload) -> str:
-    """Return the ending of the result: that of the upload where it can be written, else CSV."""
-    ending = find_ending(upload.shown).removesuffix(".gz")
-    return ending if ending in WRITERS else ".csv"
 
 
 @dataclass(frozen=True)

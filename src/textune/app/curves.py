@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 COLORS = ("#2f7ed8", "#e07b00", "#2a9d5c", "#c2408c", "#8a63d2", "#b08900", "#009aa6", "#d1495b")
 """Of the lines of a chart: told apart on light and on dark paper."""
+_DASHES = ([1, 0], [6, 3], [2, 2])
+"""Of the lines that have a color for the first, second and third time."""
+_NARROWEST, _LETTER_PIXELS, _KEY_PIXELS, _LEGEND_PIXELS = 300, 6.5, 32, 24
+"""Of a legend on a telephone: its width, and that of a letter and of a line's sign; the height of its lines."""
 MOST_POINTS = 120
 """Of one line of a chart; more are averaged."""
 _NOT_SCORES = ("kind", "step", "epoch", "loss", "train_loss")
@@ -21,16 +25,25 @@ _NOT_SCORES = ("kind", "step", "epoch", "loss", "train_loss")
 
 @dataclass
 class Course:
-    """What `metrics.jsonl` tells so far. steps: (step, epoch, loss) of each step; evaluations, warnings: its lines."""
+    """What `metrics.jsonl` tells so far. steps: (step, epoch, loss) of each step; evaluations: its lines.
+
+    warnings: step and text.
+    """
 
     steps: list[tuple[int, float, float]] = field(default_factory=list)
     evaluations: list[dict[str, Any]] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[tuple[int, str]] = field(default_factory=list)
 
     @property
     def last(self) -> tuple[int, float]:
         """Step and epoch of the last step."""
         return self.steps[-1][:2] if self.steps else (0, 0.0)
+
+    @property
+    def signs(self) -> list[str]:
+        """Warnings of the last evaluation; those before it hold no longer."""
+        last = self.evaluations[-1]["step"] if self.evaluations else 0
+        return [text for step, text in self.warnings if step >= last]
 
     def add(self, line: Mapping[str, Any]) -> None:
         """Add a line of the log; one that is not understood is left out."""
@@ -41,7 +54,7 @@ class Course:
             elif kind == "evaluation":
                 self.evaluations.append({"step": int(line["step"]), "epoch": float(line["epoch"])} | dict(line))
             elif kind == "warning":
-                self.warnings.append(str(line.get("message", "")))
+                self.warnings.append((int(line["step"]), str(line["text"])))
         except (KeyError, TypeError, ValueError):
             return
 
@@ -155,9 +168,12 @@ def draw_lines(
     few = {line: sum(row["line"] == line for row in rows) <= 40 for line in lines}
     axis = alt.Axis(format=".0%", tickCount=5) if percent else alt.Axis(tickCount=5)
     colors = alt.Scale(domain=lines, range=[COLORS[at % len(COLORS)] for at in range(len(lines))])
-    legend = alt.Legend(orient="bottom", labelLimit=240, columns=3)
+    longest = _KEY_PIXELS + _LETTER_PIXELS * max(map(len, lines), default=0)
+    columns = max(min(int(_NARROWEST // longest), 3), 1)
+    legend = alt.Legend(orient="bottom", labelLimit=_NARROWEST - _KEY_PIXELS, columns=columns)
+    dashes = alt.Scale(domain=lines, range=[_DASHES[at // len(COLORS) % len(_DASHES)] for at in range(len(lines))])
     base = alt.Chart(alt.Data(values=[dict(row) for row in rows])).encode(
-        x=alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickCount=6, format="~g")),
+        x=alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickCount=6, format="~g"), scale=alt.Scale(padding=8)),
         y=alt.Y("value:Q", title=title, axis=axis, scale=alt.Scale(zero=False)),
         color=alt.Color("line:N", title=None, scale=colors, legend=legend),
         tooltip=[
@@ -168,4 +184,6 @@ def draw_lines(
     )
     dotted = [line for line in lines if few[line]]
     points = base.transform_filter(alt.FieldOneOfPredicate("line", dotted)).mark_point(filled=True, size=36)
-    return (base.mark_line(strokeWidth=2) + points).properties(height=height)
+    drawn = base.mark_line(strokeWidth=2).encode(strokeDash=alt.StrokeDash("line:N", scale=dashes, legend=legend))
+    below = _LEGEND_PIXELS * ((len(lines) - 1) // columns)  # a chart's height is that of its legend, too
+    return (drawn + points).properties(height=height + below)

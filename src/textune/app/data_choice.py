@@ -101,6 +101,11 @@ def _take_upload() -> Source | None:
         return None
     if stored is None:
         path = store_upload(file.name, file.getvalue(), DEFAULT_FOLDER)
+        try:
+            read_head(str(path))
+        except BaseException:  # what cannot be read is not kept; a page that is drawn anew stores it again
+            remove_upload(path, DEFAULT_FOLDER)
+            raise
         stored = (file.file_id, str(path))
         st.session_state["stored upload"] = stored
     return Source(stored[1], Path(stored[1]))

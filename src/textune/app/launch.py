@@ -88,6 +88,7 @@ def list_server_settings(address: str, port: int, *, local: bool) -> dict[str, A
         "server.showEmailPrompt": False,
         "browser.gatherUsageStats": False,
         "client.toolbarMode": "minimal",
+        "client.disableDataExport": True,  # what a table's own button exports, a spreadsheet would run as formulas
         "client.allowedOrigins": [],
         "client.showErrorDetails": "full",
         "client.showErrorLinks": False,

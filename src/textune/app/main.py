@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from textune.app.session import ask_password, guard_page
+from textune.app.password import ask_password, is_open, keep_open
+from textune.app.session import guard_page
 
 
 def _draw_later(module: str) -> Callable[[], None]:
@@ -27,17 +28,29 @@ PAGES = (
     (_draw_later("learn"), "Learn", ":material/school:", "learn"),
 )
 """What draws each page, its title, its icon and its address, in the order of the navigation."""
+FIRST, _ROOT = "try", "start"
+"""The page that the app begins with has the app's own address, so that a hidden one has the page's."""
 
 
 def run() -> None:
     """Draw the page that the visitor chose."""
     st.set_page_config(page_title="textune", page_icon="🎛️", layout="wide")
-    if not ask_password():
-        return
+    opened = is_open()
     pages = {
-        address: st.Page(draw, title=title, icon=icon, url_path=address, default=address == "try")
+        address: st.Page(draw, title=title, icon=icon, url_path=address if address != FIRST else _ROOT)
         for draw, title, icon, address in PAGES
     }
+    others = [
+        st.Page(draw, title=title, url_path=address, visibility="hidden")
+        for draw, title, _, address in PAGES
+        if address == FIRST
+    ]
+    # listed also before the password is known: otherwise the address that was asked for is lost
+    chosen = st.navigation([*pages.values(), *others], position="sidebar" if opened else "hidden")
+    if not opened:
+        ask_password()
+        return
     st.session_state["pages"] = pages
     with guard_page():
-        st.navigation(list(pages.values())).run()
+        chosen.run()
+    keep_open()  # last: what is drawn only once must not move what is drawn each time

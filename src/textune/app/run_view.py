@@ -89,7 +89,7 @@ def _draw_curves(folder: Path, entry: Entry) -> None:
         left.altair_chart(draw_lines(losses, "loss", height=320), width="stretch")
     if scores:
         right.altair_chart(draw_lines(scores, "on validation rows", percent=True, height=320), width="stretch")
-    for warning in course.warnings[:10]:
+    for warning in course.signs:
         st.warning(escape(warning), icon=":material/warning:")
 
 
@@ -211,6 +211,7 @@ def _describe_form(form: str) -> str:
         "merged": "merged, for transformers",
         "onnx": "onnx, without torch",
         "onnx-int8": "onnx-int8, a quarter as large",
+        "space": "space, a demo for Hugging Face Spaces",
     }
     return about.get(form, form)
 

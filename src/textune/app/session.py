@@ -1,11 +1,9 @@
-"""What the pages share: the options of the command, the runs to choose from, the password, and how errors look."""
+"""What the pages share: the options of the command, the runs to choose from, and how errors look."""
 
 from __future__ import annotations
 
 import contextlib
-import hmac
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -114,26 +112,3 @@ def guard_page() -> Iterator[None]:
         if get_options().debug and not isinstance(error, TextuneError):
             raise
         show_error(error)
-
-
-_WRONG_SECONDS = 1.0
-"""How long a wrong password waits for its answer."""
-
-
-def ask_password() -> bool:
-    """Return whether this visitor may see the pages; if not, draw the question."""
-    wanted = get_options().password
-    if wanted is None or st.session_state.get("unlocked"):
-        return True
-    st.title("textune")
-    with st.form("password", width=400):
-        given = st.text_input("Password", type="password", autocomplete="current-password")
-        sent = st.form_submit_button("Open")
-    if not sent:
-        return False
-    if hmac.compare_digest(given.encode(), wanted.encode()):
-        st.session_state["unlocked"] = True
-        st.rerun()
-    time.sleep(_WRONG_SECONDS)
-    st.error("The password is wrong.")
-    return False

@@ -90,7 +90,7 @@ def _draw_whole(name: str, live: bool) -> None:
         st.error(escape(state.message), icon=":material/error:")
     if course.steps or course.evaluations:
         _draw_curves(course)
-    for warning in course.warnings[-3:]:
+    for warning in course.signs:
         st.warning(escape(warning), icon=":material/warning:")
     if state.kind == FINISHED:
         _draw_result(job)

@@ -21,7 +21,7 @@ from textune.backbones.quiet import quiet_transformers
 from textune.backbones.smollm import SMOLLM2, GgufModel, open_converted, read_sha256
 from textune.backbones.trust import is_trusted, list_weight_files, looks_like_path, refuse_untrusted
 from textune.errors import ConfigError, ModelError, suggest
-from textune.files import hash_file, read_json
+from textune.files import hash_file, hash_large_file, read_json
 from textune.tokens import VOCABULARY_FILES
 from textune.tokens.batches import Padding
 
@@ -58,7 +58,7 @@ class Backbone:
     @functools.cached_property
     def sha256(self) -> str:
         """SHA-256 of the weight file, or of the per-file digests if there are several."""
-        digests = [hash_file(path) for path in list_weight_files(self.folder)]
+        digests = [hash_large_file(path) for path in list_weight_files(self.folder)]
         return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
     @property

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 
 @contextmanager
 def quiet_bitsandbytes() -> Iterator[None]:
-    """Hide warnings about optional kernels from a hub, and keep the import of bitsandbytes short.
-
-    peft imports bitsandbytes whenever it is installed.
-    """
+    """Hide warnings about optional kernels from a hub. peft imports bitsandbytes whenever it is installed."""
     logger = logging.getLogger("bitsandbytes")
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with nullcontext() if "bitsandbytes" in sys.modules else _compile_when_called():
+        with _compile_when_called():
             yield
     finally:
         logger.setLevel(level)
@@ -27,28 +25,32 @@ def quiet_bitsandbytes() -> Iterator[None]:
 
 @contextmanager
 def _compile_when_called() -> Iterator[None]:
-    """Let `torch.compile` put off its work to the first call.
+    """Let functions that bitsandbytes compiles on import wait for their first call.
 
-    bitsandbytes compiles functions for 4-bit weights while it is imported, and that loads torch's compiler, which costs
-    2 seconds and is of no use without such weights.
+    `torch.compile` imports the whole compiler, which takes two seconds, and most runs call none of these functions.
     """
-    import torch
+    torch: Any = sys.modules.get("torch")
+    if torch is None or "bitsandbytes" in sys.modules:
+        yield
+        return
+    compile_now: Callable[..., Any] = torch.compile
 
-    compile_now = torch.compile
-
-    def compile_later(function: Any = None, **options: Any) -> Any:
+    def compile_later(function: Callable[..., Any] | None = None, **options: Any) -> Any:
         if function is None:
-            return lambda decorated: compile_later(decorated, **options)
-        compiled: list[Callable[..., Any]] = []
+            return functools.partial(compile_later, **options)
 
+        @functools.cache
+        def compiled() -> Callable[..., Any]:
+            compiled_now: Callable[..., Any] = compile_now(function, **options)
+            return compiled_now
+
+        @functools.wraps(function)
         def call(*arguments: Any, **named: Any) -> Any:
-            if not compiled:
-                compiled.append(compile_now(function, **options))
-            return compiled[0](*arguments, **named)
+            return compiled()(*arguments, **named)
 
         return call
 
-    torch.compile = compile_later  # type: ignore[assignment]
+    torch.compile = compile_later
     try:
         yield
     finally:

@@ -13,6 +13,9 @@ from textune.cli.quiet import quiet_libraries, quiet_process, show_own_warnings
 from textune.cli.streams import BROKEN_PIPE, finish, guard_terminal, open_streams, report_output, say
 from textune.errors import PYTHON, READER, BundleError, ConfigError, TextuneError, address_shell
 
+INTERRUPTED = 130
+"""What a shell reports of a program that Ctrl-C ended: 128 + SIGINT."""
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit with 0, or with the error's exit code and its message on standard error.
@@ -51,6 +54,8 @@ def _run(words: list[str], debug: bool) -> int:
     show_own_warnings()
     try:
         result = app(words, prog_name="textune", standalone_mode=False)
+        if result == INTERRUPTED:  # typer makes this of Ctrl-C, and says nothing
+            say("stopped")
         return result if isinstance(result, int) else 0
     except TextuneError as error:
         if debug:
@@ -59,7 +64,7 @@ def _run(words: list[str], debug: bool) -> int:
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
         say("stopped")
-        return 130
+        return INTERRUPTED
     except BrokenPipeError:
         return BROKEN_PIPE
     except SystemExit as stop:  # typer and rich turn a broken pipe into an exit of their own

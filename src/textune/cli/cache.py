@@ -11,7 +11,7 @@ def cache(
     clean: bool = typer.Option(False, "--clean", "--clear", help="Delete the whole cache."),
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
-    """Show or clean the cache of tokenized tables, outputs of frozen layers and converted models."""
+    """Show or clean the cache: tokens, layer outputs, models."""
     from textune import cache as store
 
     freed = store.clean() if clean else 0

@@ -58,7 +58,7 @@ def methods(
 
 
 def backbones(json_output: bool = typer.Option(False, "--json", help=JSON_HELP)) -> None:
-    """List the models that come as packages and the supported model families."""
+    """List packaged models and supported model families."""
     from textune.backbones import MINILM, SMOLLM2
     from textune.backbones.families import families
     from textune.backbones.pooling import explain_refusal

@@ -12,7 +12,7 @@ import typer
 
 from textune.cli.completion import complete_run
 from textune.cli.output import DEVICE_HELP, JSON_HELP, format_json, gather_settings
-from textune.cli.predict import find_file, sort_words
+from textune.cli.predict import check_file, find_file, sort_words
 
 if TYPE_CHECKING:
     from textune.config import RunConfig
@@ -37,7 +37,7 @@ def explain(
     device: str = typer.Option("auto", "--device", help=DEVICE_HELP),
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
-    """Show which words of a text speak for its label, and which against it."""
+    """Show which words speak for a text's label, and which against."""
     from textune.bundle import find_run
     from textune.config import build_config, known_settings
 
@@ -48,6 +48,8 @@ def explain(
     texts += text or []
     if output is not None:
         _check_page(output, overwrite)
+    if file is not None:
+        check_file(folder, file, config)
     from textune.explain.api import check_label, open_predictor
 
     predictor = open_predictor(

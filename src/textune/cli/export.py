@@ -129,7 +129,7 @@ def push(
     public: bool = typer.Option(False, "--public", help="Make it public; default: private."),
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
-    """Upload a run, a merged model or a Space to the Hugging Face hub.
+    """Upload a run, merged model or Space to the Hugging Face hub.
 
     Texts from the data, logs and checkpoints are not uploaded.
     """

@@ -38,7 +38,7 @@ def predict(
     model: str | None = typer.Option(None, "--model", "--run", help="Same as RUN."),
     text: list[str] | None = typer.Option(None, "--text", help="A text, also one that looks like a file or a setting."),
     table: str | None = typer.Option(None, "--file", "--data", help="Same as FILE."),
-    output: Path | None = typer.Option(None, "--output", "-o", help="Output file: .csv, .tsv, .jsonl or .parquet."),
+    output: Path | None = typer.Option(None, "--output", "-o", help="Output: .csv, .tsv, .jsonl, .parquet or .xlsx."),
     probabilities: bool = typer.Option(False, "--probabilities", help="Show the probability of every class."),
     abstain: str | None = typer.Option(
         None, "--abstain", metavar="[P]", help="No label below this confidence; without P: that of abstain_for=."
@@ -55,7 +55,7 @@ def predict(
     device: str = typer.Option("auto", "--device", help=DEVICE_HELP),
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
-    """Classify texts, or answer prompts: given ones, a file, standard input or typed texts."""
+    """Classify texts or answer prompts: typed, in a file or on stdin."""
     from textune.config import build_config, known_settings
     from textune.errors import ConfigError
 
@@ -80,6 +80,8 @@ def predict(
     if zero_shot is not None and not (abstain is None and sets is None):
         raise ConfigError("--abstain and --sets need a tuned run, not --zero-shot", hint="leave them out")
     choices = _read_choices(folder, abstain, sets)  # refused before the model is loaded
+    if file is not None and zero_shot is None:
+        check_file(folder, file, config)
     predictor = (
         _load(folder, config, device)
         if zero_shot is None
@@ -113,6 +115,17 @@ def predict(
         _converse(shown)
     else:
         _answer_lines(shown, json_output)
+
+
+def check_file(folder: Path, file: Path, config: RunConfig) -> None:
+    """Raise DataError where a table lacks a column that a run reads, before its model is loaded."""
+    from textune.bundle import read_manifest
+    from textune.inference.files import FileForm, check_columns
+    from textune.run.tables import read_options
+
+    prompt = (config.writing.prompt,) if config.writing.prompt else None
+    form = FileForm(config.data.text or prompt, config.data.text_pair)
+    check_columns(read_manifest(folder, verify=False).columns, file, form=form, reading=read_options(config.data))
 
 
 def _read_choices(folder: Path, abstain: str | None, sets: str | None) -> Choices:
@@ -305,9 +318,10 @@ def _choose_output(file: Path, output: Path | None, overwrite: bool) -> Path:
     """Return the file to write; raise ConfigError where it cannot be written or must not be replaced."""
     from textune.data import Location
     from textune.errors import ConfigError
-    from textune.inference.files import check_output, list_writable
+    from textune.inference.files import check_output
+    from textune.inference.writers import choose_ending
 
-    suffix = Location(file).suffix if Location(file).suffix in list_writable() else ".csv"
+    suffix = choose_ending(Location(file).suffix)
     target = output or file.with_name(f"{file.name.removesuffix('.gz').rpartition('.')[0]}.predicted{suffix}")
     check_output(target)
     if target.exists() and not overwrite:

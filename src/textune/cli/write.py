@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from textune.cli.output import format_json, print_json
+from textune.cli.streams import say
 
 if TYPE_CHECKING:
     from textune.config import RunConfig
@@ -21,7 +22,7 @@ def set_sampling(generator: Generator, config: RunConfig, words: list[str]) -> N
     """Take limits and sampling from the command's settings. words: key=value, as given."""
     wanted = config.writing
     given = {word.partition("=")[0].replace("-", "_") for word in words}
-    generator.sampling = generator.sampling.with_settings(
+    generator.sampling = generator.sampling.choose(
         max_new_tokens=wanted.max_new_tokens,
         temperature=wanted.temperature,
         top_p=wanted.top_p,
@@ -34,11 +35,23 @@ def write_answers(predictor: Predictor, prompts: list[str], json_output: bool) -
     if json_output:
         answers = predictor.generate(prompts)
         print_json({"predictions": [describe(p, a) for p, a in zip(prompts, answers, strict=True)]})
-    elif len(prompts) == 1 and sys.stdout.isatty():
+        return
+    if len(prompts) == 1 and sys.stdout.isatty():
         stream_answer(predictor, prompts[0])
-    else:
-        for answer in predictor.generate(prompts):
-            typer.echo(answer.text)
+        return
+    answers = predictor.generate(prompts)
+    for answer in answers:
+        sys.stdout.write(f"{answer.text}\n")  # as it is: typer would take escapes out of it
+    tell_endless(answers)
+
+
+def tell_endless(answers: Sequence[Written]) -> None:
+    """Say how many answers the limit ended."""
+    endless = [answer for answer in answers if answer.endless]
+    if endless:
+        limit = max(answer.tokens for answer in endless)
+        which = "the answer" if len(answers) == 1 else f"{len(endless):,} of {len(answers):,} answers"
+        say(f"note: {which} reached the limit of {limit:,} tokens (max_new_tokens=)")
 
 
 def describe(prompt: str, answer: Written | None) -> dict[str, object]:
@@ -52,11 +65,16 @@ def stream_answer(predictor: Predictor, prompt: str) -> None:
     """Print an answer piece by piece."""
 
     def show(piece: str) -> None:
-        typer.echo(piece, nl=False)
+        sys.stdout.write(piece)
         sys.stdout.flush()
 
-    predictor.generate([prompt], on_text=show)
-    typer.echo()
+    try:
+        answers = predictor.generate([prompt], on_text=show)
+    except KeyboardInterrupt:
+        show("\n")
+        raise
+    show("\n")
+    tell_endless(answers)
 
 
 def converse(predictor: Predictor) -> None:
@@ -88,7 +106,8 @@ def answer_lines(predictor: Predictor, json_output: bool) -> None:
             if json_output:
                 typer.echo((", " if rows else '{"predictions": [') + format_json(describe(line, answer)))
             else:
-                typer.echo("" if answer is None else " ".join(answer.text.split()))
+                sys.stdout.write("\n" if answer is None else f"{' '.join(answer.text.split())}\n")
+                sys.stdout.flush()
             rows += 1
     if not rows:
         raise DataError("standard input contains no text", hint="give one prompt per line")
@@ -118,7 +137,7 @@ def write_file(
     if json_output:
         print_json({k: v for k, v in vars(done).items() if k != "label_counts"} | {"output": str(done.output)})
         return
-    typer.echo(f"{done.rows:,} rows answered")
+    typer.echo(f"{done.rows - done.without_text:,} rows answered")
     if done.without_text:
         typer.echo(f"{done.without_text:,} rows without a prompt got no answer")
     if done.escaped_cells:

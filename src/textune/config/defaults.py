@@ -171,11 +171,12 @@ def choose_training(
     if training.contrast_steps:
         _check_contrast(task.no_contrast, solved=solved, probe=probe)
         decide("epochs", 0, "the head is solved after the contrastive steps")
-    decide("batch_size", 32 if many or rows > 20_000 else 16, f"{classes} classes, {rows:,} rows")
+    size = f"{classes} classes, {rows:,} rows" if classes > 1 else f"{rows:,} rows"
+    decide("batch_size", 32 if many or rows > 20_000 else 16, size)
     assert training.batch_size is not None
     refine = probe and few and many
     epochs = (choose_short_epochs if refine else choose_epochs)(rows, classes, training.batch_size)
-    decide("epochs", min(epochs, task.most_epochs), f"{rows:,} rows, {classes} classes")
+    decide("epochs", min(epochs, task.most_epochs), f"{rows:,} rows, {classes} classes" if classes > 1 else size)
     decide("learning_rate", method_rate, "the method's default")
     assert training.learning_rate is not None
     if probe:

@@ -22,7 +22,7 @@ from textune.data.checks import (
     inspect_examples,
 )
 from textune.data.columns import Columns, Leak, choose_columns, find_leaks
-from textune.data.dialogues import Message, check_messages, format_messages, read_prompt
+from textune.data.dialogues import CHAT_SHAPE, Message, check_messages, format_messages, read_prompt
 from textune.data.examples import Examples, build_examples, sample_examples
 from textune.data.kept import KeptRows, find_types, refuse_bytes, stream_kept
 from textune.data.label_sets import (
@@ -41,6 +41,7 @@ from textune.data.splits import Splits, split_examples, split_folds
 from textune.data.table import Table, build_table
 
 __all__ = [
+    "CHAT_SHAPE",
     "Columns",
     "Conflict",
     "DataFacts",

@@ -52,6 +52,8 @@ _LABEL_TIERS: tuple[tuple[str, ...], ...] = (
     ("y", "emotion", "polarity", "stance", "tag", "spam", "labeltext", "labelname", "classname"),
     ("rating", "stars", "score"),
 )
+_TEXT_NAMES = frozenset().union(*_TEXT_TIERS, *_PAIRS)
+_LABEL_NAMES = frozenset().union(*_LABEL_TIERS)
 
 
 @dataclass(frozen=True)
@@ -156,12 +158,12 @@ def _normalize(name: str) -> str:
 
 def is_text_name(name: str) -> bool:
     """Return whether a column of this name is usually a text."""
-    return any(_normalize(name.strip()) in tier for tier in (*_TEXT_TIERS, *_PAIRS))
+    return _normalize(name.strip()) in _TEXT_NAMES
 
 
 def is_label_name(name: str) -> bool:
     """Return whether a column of this name is usually a label."""
-    return any(_normalize(name.strip()) in tier for tier in _LABEL_TIERS)
+    return _normalize(name.strip()) in _LABEL_NAMES
 
 
 def _find_by_name(

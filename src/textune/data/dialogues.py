@@ -7,6 +7,7 @@ fingerprints and checks treat a conversation like any other text with its label.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -43,6 +44,8 @@ ROLES = {"system": "system", "user": "user", "assistant": "assistant", "develope
     "gpt": "assistant",
 }
 ANSWERS = "assistant"
+CHAT_SHAPE = 'a chat is a list such as [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"}]'
+_BEGINS_LIKE_A_CHAT = re.compile(r'\s*\[\s*\{\s*"(role|content|from|value)"\s*:')
 _NOTHING = "leave out rows without an answer, or check the columns"
 
 
@@ -100,6 +103,8 @@ def build_dialogues(table: Table, columns: Columns, form: LabelForm) -> Examples
     if columns.chat:
         pairs = [_split_chat(cell, table, row) for row, cell in enumerate(prompts, table.first_row)]
         prompts, answers = [prompt for prompt, _ in pairs], [answer for _, answer in pairs]
+    else:
+        answers = [_read_answer(cell, table, row) for row, cell in enumerate(answers, table.first_row)]
     has_prompt = np.array([bool(prompt and prompt.strip()) for prompt in prompts], bool)
     has_answer = np.array([bool(answer and answer.strip()) for answer in answers], bool)
     rows = np.arange(table.first_row, table.first_row + len(table), dtype=np.int64)
@@ -125,14 +130,27 @@ def _split_chat(cell: str | None, table: Table, row: int) -> tuple[str | None, s
     try:
         messages = parse_messages(cell)
     except ValueError as error:
-        raise DataError(f"{table.name}, row {row}: {error}", hint=_SHAPE) from None
+        raise DataError(f"{table.name}, row {row}: {error}", hint=CHAT_SHAPE) from None
     last = max((i for i, message in enumerate(messages) if message["role"] == ANSWERS), default=None)
     if last is None:
         return cell, None
     return (format_messages(messages[:last]) if last else None), messages[last]["content"]
 
 
-_SHAPE = 'a chat is a list such as [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"}]'
+def _read_answer(cell: str | None, table: Table, row: int) -> str | None:
+    """Return an answer as text; a chat of one answer gives what it says."""
+    if cell is None or not _BEGINS_LIKE_A_CHAT.match(cell):
+        return cell
+    try:
+        messages = parse_messages(cell)
+    except ValueError as error:
+        raise DataError(f"{table.name}, row {row}: the completion {error}", hint=CHAT_SHAPE) from None
+    if [message["role"] for message in messages] != [ANSWERS]:
+        raise DataError(
+            f"{table.name}, row {row}: the completion is a chat, but not of one answer alone",
+            hint="put all messages into one column, and name it with messages=",
+        )
+    return messages[0]["content"]
 
 
 def format_messages(messages: Sequence[Mapping[str, str]]) -> str:
@@ -169,13 +187,20 @@ def check_messages(content: Any) -> list[Message]:
 
 
 def read_prompt(text: str) -> list[Message] | None:
-    """Return the messages that a prompt is made of, without answers at the end; None for plain text."""
+    """Return the messages that a prompt is made of, without answers at the end; None for plain text.
+
+    Raises ValueError for what begins like a chat and is none.
+    """
     if not text.lstrip().startswith("["):
         return None
     try:
         messages = parse_messages(text)
     except ValueError:
+        if _BEGINS_LIKE_A_CHAT.match(text):
+            raise
         return None
     while messages and messages[-1]["role"] == ANSWERS:
         messages.pop()
-    return messages or None
+    if not messages:
+        raise ValueError("is a chat of answers alone, without a question")
+    return messages

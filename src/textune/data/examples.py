@@ -52,6 +52,10 @@ class Examples:
         """Return the texts."""
         return list(self.arrow.column("text").to_pylist())
 
+    def places(self) -> list[str]:
+        """Return where each row is, for messages."""
+        return [f"{self.name}, row {row}" for row in self.rows()]
+
     def text_pairs(self) -> list[str] | None:
         """Return the second texts, or None without pairs."""
         return self._cells("text_pair")

@@ -6,15 +6,15 @@ instead.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 
 from textune.backbones.pooling import FIRST, MEAN, PoolingHook, find_body, find_pooling
-from textune.backbones.quiet import quiet_bitsandbytes
 from textune.engine.lora_op import FusedLinear, Part
 
 _KNOWN = (
@@ -90,16 +90,7 @@ class Encoder:
 
 def read_encoder(model: nn.Module, dtype: torch.dtype) -> Encoder:
     """Read a classifier, plain or wrapped by peft; raise NotLeanError for anything unknown in it."""
-    with quiet_bitsandbytes():
-        from peft import PeftModel, PeftModelForSequenceClassification
-
-    if isinstance(model, PeftModel):
-        if type(model) is not PeftModelForSequenceClassification or model.active_adapters != ["default"]:
-            raise NotLeanError("it has several adapters, or one that is not for classification")
-        if model.active_peft_config.is_prompt_learning:
-            raise NotLeanError(f"{model.active_peft_config.peft_type.value.lower()} adds tokens to the text")
-        _refuse_hooks(model, model.base_model)
-        model = model.base_model.model
+    model = _unwrap(model)
     kind = type(model).__name__
     if kind not in _READERS or not type(model).__module__.startswith("transformers."):
         raise NotLeanError(f"{kind} is not supported")
@@ -120,6 +111,22 @@ def read_encoder(model: nn.Module, dtype: torch.dtype) -> Encoder:
     return encoder if pooling is None else replace(encoder, pooling=pooling.form)
 
 
+def _unwrap(model: nn.Module) -> nn.Module:
+    """Return the classifier inside a model that peft has wrapped."""
+    if "peft" not in sys.modules:  # its import takes a second
+        return model
+    from peft import PeftModel, PeftModelForSequenceClassification
+
+    if not isinstance(model, PeftModel):
+        return model
+    if type(model) is not PeftModelForSequenceClassification or model.active_adapters != ["default"]:
+        raise NotLeanError("it has several adapters, or one that is not for classification")
+    if model.active_peft_config.is_prompt_learning:
+        raise NotLeanError(f"{model.active_peft_config.peft_type.value.lower()} adds tokens to the text")
+    _refuse_hooks(model, model.base_model)
+    return cast(nn.Module, model.base_model.model)
+
+
 def _refuse_hooks(*modules: nn.Module, name: str = "the model") -> None:
     for module in modules:
         unknown = [hook for hook in module._forward_hooks.values() if not isinstance(hook, PoolingHook)]
@@ -137,10 +144,12 @@ def _expect(module: nn.Module, *kinds: type) -> Any:
 
 def _read_linear(module: nn.Module) -> Part:
     """Return the parameters of a linear layer, plain or adapted by peft's LoRA."""
-    from peft.tuners.lora.layer import Linear as LoraLinear
-
     if type(module) is nn.Linear:
         return Part(_parameter(module.weight), None if module.bias is None else _parameter(module.bias))
+    if "peft" not in sys.modules:
+        raise NotLeanError(f"{type(module).__module__}.{type(module).__name__} is not supported")
+    from peft.tuners.lora.layer import Linear as LoraLinear
+
     adapted = _expect(module, LoraLinear)
     base = _expect(adapted.base_layer, nn.Linear)
     if adapted.merged or adapted.disable_adapters or adapted.fan_in_fan_out:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -91,7 +91,8 @@ class ReferenceEngine(torch.nn.Module):
     def write(self, ids: Any, mask: Any, options: Mapping[str, Any], streamer: Any = None) -> Any:
         """Return the tokens that continue prompts padded on the left: int64 [prompts, tokens].
 
-        options: of transformers' GenerationConfig.
+        options: of transformers' GenerationConfig. They alone decide: a penalty of repetitions or a shortest length in
+        the model's own generation_config.json is not used.
         """
         import transformers
 
@@ -99,7 +100,7 @@ class ReferenceEngine(torch.nn.Module):
             config._attn_implementation = "sdpa"
         settings = transformers.GenerationConfig(**options)
         model: Any = self.model
-        with torch.inference_mode(), self._autocast():
+        with _hide_defaults(model), torch.inference_mode(), self._autocast():
             written = model.eval().generate(
                 input_ids=self._tensor(ids),
                 attention_mask=self._tensor(mask),
@@ -136,6 +137,21 @@ class ReferenceEngine(torch.nn.Module):
                 self._restore.append(run_in_fp32(module))
             elif name.endswith(tuple(f".{rounded}" for rounded in family.rounded_modules)):
                 self._restore.append(_round_output(module))
+
+
+@contextlib.contextmanager
+def _hide_defaults(model: torch.nn.Module) -> Iterator[None]:
+    """Take away the settings of a model's generation_config.json, with which transformers fills what is left open."""
+    import transformers
+
+    own = [(module, module.generation_config) for module in model.modules() if "generation_config" in vars(module)]
+    try:
+        for module, _ in own:
+            module.generation_config = transformers.GenerationConfig()
+        yield
+    finally:
+        for module, settings in own:
+            module.generation_config = settings
 
 
 def _unpad(batch: Batch, windows: NDArray[Any]) -> Batch:

@@ -26,7 +26,8 @@ from textune.evaluation.generation import (
     rouge_l,
 )
 from textune.evaluation.intervals import Difference, Interval
-from textune.evaluation.metrics import Averages, ClassFigures, Evaluation, Headline, evaluate
+from textune.evaluation.labelled import Averages, ClassFigures, Headline
+from textune.evaluation.metrics import Evaluation, evaluate
 from textune.evaluation.multilabel import (
     LabelFigures,
     MultiLabelEvaluation,

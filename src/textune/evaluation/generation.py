@@ -22,7 +22,7 @@ from textune.evaluation.intervals import (
     resampled_interval,
     wilson_interval,
 )
-from textune.evaluation.metrics import Headline
+from textune.evaluation.labelled import Headline
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -4,30 +4,27 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from textune.errors import BundleError, DataError, ModelError
-from textune.evaluation.decisions import DecisionFigures, describe_decisions, read_decision_figures, store_decisions
+from textune.errors import DataError, ModelError
+from textune.evaluation.decisions import DecisionFigures, describe_decisions
 from textune.evaluation.intervals import Interval, bootstrap_intervals
+from textune.evaluation.labelled import Averages, ClassFigures, Headline, LabelEvaluation, read_common, refuse_damaged
 from textune.evaluation.probability_figures import (
     ProbabilityFigures,
     describe_probabilities,
     measure_probabilities,
-    read_figures,
-    store_figures,
 )
 from textune.evaluation.ranking import matthews_correlation
-from textune.evaluation.seen import SeenRows, add_seen
+from textune.evaluation.seen import SeenRows
 from textune.evaluation.text import (
     MOST_UNKNOWN_SHOWN,
-    describe_evaluation,
     format_label_notes,
     percent,
-    shorten_evaluation,
     show_name,
 )
 
@@ -40,38 +37,8 @@ _MOST_CLASSES_STORED_DENSE = 50
 _HEADERS = ("precision", "recall", "f1-score", "support")
 
 
-@dataclass(frozen=True)
-class ClassFigures:
-    """The scores of one class; support and predicted are numbers of rows."""
-
-    label: str
-    precision: float
-    recall: float
-    f1: float
-    support: int
-    predicted: int
-
-
-@dataclass(frozen=True)
-class Averages:
-    """Precision, recall and F1 averaged over classes."""
-
-    precision: float
-    recall: float
-    f1: float
-
-
-@dataclass(frozen=True)
-class Headline:
-    """The headline metric: its name, its value (a share) and its 95% interval."""
-
-    name: str
-    value: float
-    interval: Interval
-
-
-@dataclass(frozen=True)
-class Evaluation:
+@dataclass(frozen=True, repr=False)
+class Evaluation(LabelEvaluation):
     """All metrics of one model on one set of rows.
 
     classes, confusion: in the model's label order; confusion is [true][predicted], in rows.
@@ -100,27 +67,10 @@ class Evaluation:
     decision_figures: DecisionFigures | None = None
     seen: SeenRows | None = field(default=None, compare=False, repr=False)
 
-    def __repr__(self) -> str:
-        return shorten_evaluation(self)
-
-    def __str__(self) -> str:
-        """Return the figures with their intervals, one a line."""
-        return describe_evaluation(self)
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The model's labels, in order."""
-        return tuple(figures.label for figures in self.classes)
-
     @property
     def headline(self) -> Headline:
         """The headline metric."""
         return Headline("accuracy", self.accuracy, self.intervals["accuracy"])
-
-    @property
-    def further(self) -> tuple[Headline, ...]:
-        """The figures beside the first."""
-        return (Headline("macro F1", self.macro.f1, self.intervals["macro_f1"]),)
 
     @property
     def summary(self) -> dict[str, float]:
@@ -140,37 +90,22 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain lists, dicts and numbers for JSON, without loss."""
-        flat = asdict(replace(self, seen=None, probability_figures=None, decision_figures=None))
-        flat["classes"] = list(flat["classes"])
+        plain = super().to_dict()
         if len(self.classes) > _MOST_CLASSES_STORED_DENSE:
-            flat["confusion"] = {"classes": len(self.classes), "counts": _list_counts(self.confusion)}
+            plain["confusion"] = {"classes": len(self.classes), "counts": _list_counts(self.confusion)}
         else:
-            flat["confusion"] = [list(row) for row in self.confusion]
-        flat = store_decisions(flat, self.decision_figures)
-        return add_seen(store_figures(flat, self.probability_figures, self.mcc), self.seen)
+            plain["confusion"] = [list(row) for row in self.confusion]
+        return plain
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> Evaluation:
         """Rebuild what `to_dict` returned; raise BundleError if anything is missing or unexpected."""
-        try:
+        with refuse_damaged():
             return cls(
-                rows=stored["rows"],
-                accuracy=stored["accuracy"],
-                macro=Averages(**stored["macro"]),
-                weighted=Averages(**stored["weighted"]),
+                **read_common(stored),
                 classes=tuple(ClassFigures(**figures) for figures in stored["classes"]),
                 confusion=_read_confusion(stored["confusion"]),
-                intervals={name: Interval(**bounds) for name, bounds in stored["intervals"].items()},
-                log_loss=stored["log_loss"],
-                unknown_labels=dict(stored["unknown_labels"]),
-                probability_figures=read_figures(stored),
-                decision_figures=read_decision_figures(stored),
             )
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise BundleError(
-                f"the stored evaluation cannot be read: {type(error).__name__}: {error}",
-                hint="evaluate the run again to rewrite it",
-            ) from error
 
     def report_text(self) -> str:
         """Return a classification report in scikit-learn's layout, and a small confusion matrix."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from textune.errors import BundleError, DataError, ModelError
-from textune.evaluation.decisions import DecisionFigures, describe_decisions, read_decision_figures, store_decisions
+from textune.errors import DataError, ModelError
+from textune.evaluation.decisions import DecisionFigures, describe_decisions
 from textune.evaluation.intervals import (
     RESAMPLES,
     Difference,
@@ -21,23 +21,19 @@ from textune.evaluation.intervals import (
     resampled_interval,
     wilson_interval,
 )
-from textune.evaluation.metrics import Averages, ClassFigures, Headline
+from textune.evaluation.labelled import Averages, ClassFigures, Headline, LabelEvaluation, read_common, refuse_damaged
 from textune.evaluation.paired import apply_randomisation, count_labels
 from textune.evaluation.probability_figures import (
     ProbabilityFigures,
     describe_probabilities,
     measure_probabilities,
-    read_figures,
-    store_figures,
 )
 from textune.evaluation.ranking import matthews_correlation
-from textune.evaluation.seen import SeenRows, add_seen
+from textune.evaluation.seen import SeenRows
 from textune.evaluation.text import (
     MOST_UNKNOWN_SHOWN,
-    describe_evaluation,
     format_label_notes,
     percent,
-    shorten_evaluation,
     show_name,
 )
 
@@ -58,8 +54,8 @@ class LabelFigures(ClassFigures):
     threshold: float
 
 
-@dataclass(frozen=True)
-class MultiLabelEvaluation:
+@dataclass(frozen=True, repr=False)
+class MultiLabelEvaluation(LabelEvaluation):
     """All metrics of one model on one set of rows with any number of labels each.
 
     accuracy: the share of rows with exactly the right labels (subset accuracy).
@@ -94,27 +90,10 @@ class MultiLabelEvaluation:
     decision_figures: DecisionFigures | None = None
     seen: SeenRows | None = field(default=None, compare=False, repr=False)
 
-    def __repr__(self) -> str:
-        return shorten_evaluation(self)
-
-    def __str__(self) -> str:
-        """Return the figures with their intervals, one a line."""
-        return describe_evaluation(self)
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The model's labels, in order."""
-        return tuple(figures.label for figures in self.classes)
-
     @property
     def headline(self) -> Headline:
         """The headline metric."""
         return Headline("micro F1", self.micro.f1, self.intervals["micro_f1"])
-
-    @property
-    def further(self) -> tuple[Headline, ...]:
-        """The figures beside the first."""
-        return (Headline("macro F1", self.macro.f1, self.intervals["macro_f1"]),)
 
     @property
     def summary(self) -> dict[str, float]:
@@ -132,33 +111,20 @@ class MultiLabelEvaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain lists, dicts and numbers for JSON, without loss."""
-        flat = {"task": self.task} | asdict(replace(self, seen=None, probability_figures=None, decision_figures=None))
-        flat["classes"] = list(flat["classes"])
-        flat = store_decisions(flat, self.decision_figures)
-        return add_seen(store_figures(flat, self.probability_figures, self.mcc), self.seen)
+        return {"task": self.task} | super().to_dict()
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> MultiLabelEvaluation:
         """Rebuild what `to_dict` returned; raise BundleError if anything is missing or unexpected."""
-        plain = ("rows", "accuracy", "hamming_loss", "mean_average_precision", "log_loss")
-        try:
+        with refuse_damaged():
             return cls(
-                **{name: stored[name] for name in plain},
+                **read_common(stored),
+                hamming_loss=stored["hamming_loss"],
+                mean_average_precision=stored["mean_average_precision"],
                 micro=Averages(**stored["micro"]),
-                macro=Averages(**stored["macro"]),
-                weighted=Averages(**stored["weighted"]),
                 classes=tuple(LabelFigures(**figures) for figures in stored["classes"]),
-                intervals={name: Interval(**bounds) for name, bounds in stored["intervals"].items()},
-                unknown_labels=dict(stored["unknown_labels"]),
                 samples_f1=stored.get("samples_f1"),
-                probability_figures=read_figures(stored),
-                decision_figures=read_decision_figures(stored),
             )
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise BundleError(
-                f"the stored evaluation cannot be read: {type(error).__name__}: {error}",
-                hint="evaluate the run again to rewrite it",
-            ) from error
 
     def report_text(self) -> str:
         """Return a classification report as plain text."""

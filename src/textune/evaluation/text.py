@@ -7,6 +7,9 @@ from typing import Any
 
 _LONGEST_NAME = 40
 MOST_UNKNOWN_SHOWN = 20
+BITS_PER_BYTE = "bits_per_byte"
+LOSSES = ("loss", BITS_PER_BYTE)
+"""Validation scores of which less is better, and which are no shares."""
 
 
 def show_name(label: str, longest: int = _LONGEST_NAME) -> str:

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from textune.bundle import TextColumns
 from textune.data import KeptRows, NamedColumns, ReadOptions, find_types, reuse_columns, stream_kept
 from textune.errors import ConfigError, DataError
 from textune.files import write_file
 from textune.inference.choices import Choices, find_abstained, list_sets
 from textune.inference.predictor import Predictor
+from textune.inference.sheets import SheetWriter
 from textune.inference.writers import WRITERS, CsvWriter, ParquetWriter, Writer
 from textune.tasks import Answer, FileCells
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _ROWS_PER_PIECE = 5_000
+_PROMPTS_PER_PIECE = 200  # which are written one token after another
 
 
 @dataclass(frozen=True)
@@ -69,40 +72,46 @@ def predict_file(
 ) -> FilePrediction:
     """Add label and probability (and one per class) to every row of a table of any size; all columns are kept.
 
-    They keep their values and types in JSON lines and Parquet, and their cells in CSV.
-    With several labels per text `label` holds a list, in CSV the labels with the run's separator between them, and
-    there is no single probability.
+    They keep their values and types in JSON lines and Parquet, and their cells in CSV and spreadsheets.
+    With several labels per text `label` holds a list, in CSV and spreadsheets the labels with the run's separator
+    between them, and there is no single probability.
     The output appears only when it is whole. Raises DataError for unreadable rows, ConfigError for the output.
     """
     check_output(output)
     form, writer_type = form or FileForm(), WRITERS[output.suffix.lower()]
     options, counts = reading or ReadOptions(), dict.fromkeys(predictor.labels, 0)
+    piece_rows = _PROMPTS_PER_PIECE if predictor.task.writes else _ROWS_PER_PIECE
     rows = without_text = unanswered = 0
     added: tuple[str, ...] = ()
+    if predictor.task.writes:
+        _check_prompts(predictor, source, form, options)
     with write_file(output) as partial:
         writer: Writer | None = None
-        for piece in stream_kept(source, options, _ROWS_PER_PIECE):
-            texts, pairs = _texts_of(piece, predictor, form.text, form.text_pair)
-            answers, scores = _predict_piece(predictor, texts, pairs)
-            as_text, without_text = writer_type is CsvWriter, without_text + answers.count(None)
-            listed = _list_columns(predictor, answers, scores, form.probabilities, as_text=as_text)
-            answers = _add_choices(predictor, listed, answers, scores, form.choices, as_text=as_text)
-            new = _name_columns(listed, piece.columns)
-            added = tuple(new.column_names)
+        try:
+            for piece in stream_kept(source, options, piece_rows):
+                texts, pairs = _texts_of(piece, predictor.manifest.columns, form)
+                answers, scores = _predict_piece(predictor, texts, pairs)
+                as_text, without_text = writer_type in (CsvWriter, SheetWriter), without_text + answers.count(None)
+                listed = _list_columns(predictor, answers, scores, form.probabilities, as_text=as_text)
+                answers = _add_choices(predictor, listed, answers, scores, form.choices, as_text=as_text)
+                new = _name_columns(listed, piece.columns)
+                added = tuple(new.column_names)
+                if writer is None:
+                    untyped = piece.objects is not None and writer_type is ParquetWriter
+                    types = find_types(stream_kept(source, options, _ROWS_PER_PIECE)) if untyped else None
+                    writer = writer_type(partial, form.exact, types)
+                writer.write(piece, new)
+                rows += len(piece)
+                unanswered += answers.count(None)
+                for answer in answers:
+                    for label in () if answer is None else predictor.task.labels_in(answer):
+                        counts[label] += 1
+                advance(len(piece))
             if writer is None:
-                untyped = piece.objects is not None and writer_type is ParquetWriter
-                types = find_types(stream_kept(source, options, _ROWS_PER_PIECE)) if untyped else None
-                writer = writer_type(partial, form.exact, types)
-            writer.write(piece, new)
-            rows += len(piece)
-            unanswered += answers.count(None)
-            for answer in answers:
-                for label in () if answer is None else predictor.task.labels_in(answer):
-                    counts[label] += 1
-            advance(len(piece))
-        if writer is None:
-            raise DataError(f"{source}: there are no rows to classify")
-        writer.close()
+                raise DataError(f"{source}: there are no rows to classify")
+        finally:
+            if writer is not None:
+                writer.close()
     abstained = None if form.choices.abstain is None else unanswered - without_text
     return FilePrediction(output, rows, without_text, counts, added, writer.escaped_cells, abstained)
 
@@ -117,13 +126,23 @@ def check_output(output: Path) -> None:
         )
 
 
-def _texts_of(
-    piece: KeptRows, predictor: Predictor, text: Sequence[str] | None, text_pair: str | None
-) -> tuple[list[str | None], list[str] | None]:
+def check_columns(
+    trained: TextColumns, source: str | Path, *, form: FileForm | None = None, reading: ReadOptions | None = None
+) -> None:
+    """Raise DataError where a table cannot be read or lacks a column, before a model is loaded for it.
+
+    trained: the columns of the run.
+    """
+    for piece in stream_kept(source, reading or ReadOptions(), 1):
+        _texts_of(piece, trained, form or FileForm())
+        break
+
+
+def _texts_of(piece: KeptRows, trained: TextColumns, form: FileForm) -> tuple[list[str | None], list[str] | None]:
     """Return each row's text (None where it has none) and second text."""
-    trained = predictor.manifest.columns
-    table = piece.read_texts([*trained.text, *(text or ()), *filter(None, (trained.text_pair, text_pair))])
-    columns = reuse_columns(table, trained, NamedColumns(text, text_pair, guess=False), need_label=False)
+    named = NamedColumns(form.text, form.text_pair, guess=False)
+    table = piece.read_texts([*trained.text, *(form.text or ()), *filter(None, (trained.text_pair, form.text_pair))])
+    columns = reuse_columns(table, trained, named, need_label=False)
     parts = [table.arrow.column(name).to_pylist() for name in columns.text]
     texts = [trained.joiner.join(p for p in row if p and p.strip()) for row in zip(*parts, strict=True)]
     pairs = None
@@ -131,6 +150,15 @@ def _texts_of(
         pairs = [p or "" for p in table.arrow.column(columns.text_pair).to_pylist()]
         texts = [t if p.strip() else "" for t, p in zip(texts, pairs, strict=True)]
     return [t if t.strip() else None for t in texts], pairs
+
+
+def _check_prompts(predictor: Predictor, source: str | Path, form: FileForm, options: ReadOptions) -> None:
+    """Raise DataError for a chat that cannot be written, before the answers, which may take hours."""
+    assert predictor.generator is not None
+    for piece in stream_kept(source, options, _ROWS_PER_PIECE):
+        prompts, _ = _texts_of(piece, predictor.manifest.columns, form)
+        filled = [(text, f"{piece.name}, row {row}") for row, text in enumerate(prompts, piece.first_row) if text]
+        predictor.generator.check_prompts([text for text, _ in filled], [place for _, place in filled])
 
 
 def _predict_piece(
@@ -226,7 +254,7 @@ def read_first_texts(
     texts: list[str] = []
     pairs: list[str] | None = None
     for piece in stream_kept(source, reading or ReadOptions(), _ROWS_PER_PIECE):
-        found, seconds = _texts_of(piece, predictor, form.text, form.text_pair)
+        found, seconds = _texts_of(piece, predictor.manifest.columns, form)
         rows = [i for i, text in enumerate(found) if text is not None]
         texts += [found[i] or "" for i in rows]
         if seconds is not None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from textune.bundle import Manifest
 from textune.data import Examples
-from textune.errors import ConfigError
+from textune.errors import ConfigError, note
 from textune.tasks import Task
 from textune.tasks.generation import WRITTEN
 from textune.tokens.batches import Batch, EncodedSplit, Padding
@@ -46,6 +46,15 @@ class Sampling:
         ):
             if not fits:
                 raise ConfigError(f"{name}={getattr(made, name)}: out of range")
+        return made
+
+    def choose(self, **changed: Any) -> Sampling:
+        """Return a copy with what a person set; raise ConfigError also for what would have no effect."""
+        made = self.with_settings(**changed)
+        if changed.get("top_p") is not None and not made.temperature:
+            raise ConfigError(
+                f"top_p={made.top_p:g}: only applies where answers are sampled", hint="set temperature= as well"
+            )
         return made
 
 
@@ -88,18 +97,34 @@ class Generator:
     def write(
         self, prompts: Sequence[str], sampling: Sampling | None = None, on_text: Callable[[str], None] | None = None
     ) -> list[Written]:
-        """Return the answer to each prompt.
+        """Return the answer to each prompt; a note says where the beginnings of prompts are cut off.
 
         on_text: called with each new piece of text; for a single prompt.
         """
         sampling = sampling or self.sampling
-        encoded = self._encode(prompts, sampling.max_new_tokens)
+        whole, room = self._dialogues.encode_whole_prompts(prompts), self._find_room(sampling.max_new_tokens)
+        if cut := sum(len(ids) > room for ids in whole):
+            reason = f"the run's max_length={room}"
+            if room < self._manifest.max_length:
+                reason = f"max_new_tokens={sampling.max_new_tokens} and the model's {self._max_positions} positions"
+            which = "the prompt lost its" if len(prompts) == 1 else f"{cut:,} of {len(prompts):,} prompts lost their"
+            note(f"{which} beginning: {room:,} tokens are read ({reason})")
+        return self._write([self._dialogues.cut_prompt(ids, room) for ids in whole], sampling, on_text)
+
+    def check_prompts(self, prompts: Sequence[str], places: Sequence[str]) -> None:
+        """Raise DataError for a chat that cannot be written. places: names of the prompts."""
+        for prompt, place in zip(prompts, places, strict=True):
+            self._dialogues.write_prompt(prompt, place)
+
+    def _write(
+        self, encoded: Sequence[list[int]], sampling: Sampling, on_text: Callable[[str], None] | None = None
+    ) -> list[Written]:
         found: dict[int, Written] = {}
         for rows in _plan(encoded, sampling.max_new_tokens):
             ids = self._continue([encoded[row] for row in rows], sampling, on_text)
             for row, answer in zip(rows, ids, strict=True):
                 found[row] = self._read(answer)
-        return [found[row] for row in range(len(prompts))]
+        return [found[row] for row in range(len(encoded))]
 
     def predict_next(self, prompts: Sequence[str]) -> NDArray[Any]:
         """Return the logits of the first token of each answer: float32 [prompts, vocabulary]."""
@@ -118,11 +143,16 @@ class Generator:
             logits = self._engine(batch)
         return np.asarray(logits[torch.arange(len(encoded)), torch.from_numpy(places)].cpu().numpy(), np.float32)
 
-    def measure_losses(self, prompts: Sequence[str], answers: Sequence[str]) -> NDArray[Any]:
-        """Return the sum of the losses and the number of tokens of each expected answer: float32 [rows, 2]."""
+    def measure_losses(
+        self, prompts: Sequence[str], answers: Sequence[str], places: Sequence[str] | None = None
+    ) -> NDArray[Any]:
+        """Return the sum of the losses and the number of tokens of each expected answer: float32 [rows, 2].
+
+        places: names of the rows, for messages.
+        """
         from textune.engine import predict_logits
 
-        tokens = self._dialogues.encode_rows(prompts, answers, self._manifest.max_length)
+        tokens = self._dialogues.encode_rows(prompts, answers, self._manifest.max_length, places)
         split = EncodedSplit(tokens, count_learned(tokens), np.arange(len(tokens)))
         return predict_logits(self._engine, split, self._padding, self._task)
 
@@ -130,10 +160,11 @@ class Generator:
         """Return losses of all rows, and answers to some of them: `WRITTEN` [rows]."""
         prompts, expected = examples.texts(), examples.labels() or []
         outputs = np.zeros(len(examples), WRITTEN)
-        losses = self.measure_losses(prompts, expected)
+        losses = self.measure_losses(prompts, expected, examples.places())
         outputs["answer"], outputs["loss"], outputs["tokens"] = None, losses[:, 0], losses[:, 1]
         chosen = choose_answered(len(examples), self.answer_rows, self._manifest.seed)
-        for row, written in zip(chosen, self.write([prompts[row] for row in chosen]), strict=True):
+        encoded = self._encode([prompts[row] for row in chosen], self.sampling.max_new_tokens)
+        for row, written in zip(chosen, self._write(encoded, self.sampling), strict=True):
             outputs["answer"][row], outputs["endless"][row] = written.text, written.endless
         outputs["written"][chosen] = True
         return outputs
@@ -143,13 +174,17 @@ class Generator:
         return self._encode(prompts, 1)
 
     def _encode(self, prompts: Sequence[str], new_tokens: int) -> list[list[int]]:
+        return self._dialogues.encode_prompts(prompts, self._find_room(new_tokens))
+
+    def _find_room(self, new_tokens: int) -> int:
+        """Return the tokens of a prompt at most; raise ConfigError where there is room for none."""
         room = min(self._manifest.max_length, self._max_positions - new_tokens)
         if room < 1:
             raise ConfigError(
                 f"max_new_tokens={new_tokens}: the model has only {self._max_positions} positions",
                 hint="set a smaller max_new_tokens=",
             )
-        return self._dialogues.encode_prompts(prompts, room)
+        return room
 
     def _continue(
         self, prompts: Sequence[list[int]], sampling: Sampling, on_text: Callable[[str], None] | None

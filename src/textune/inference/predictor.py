@@ -367,11 +367,11 @@ class Predictor:
         """
         if self.generator is None:
             raise ConfigError("this model classifies texts and writes none", hint="use predict or predict_proba")
-        first, _ = self.list_texts(prompts, None)
+        first = list_texts(prompts, "prompt")
         if on_text is not None and len(first) != 1:
             raise ConfigError(f"on_text: follows one answer, and there are {len(first)} prompts")
         changed = {"max_new_tokens": max_new_tokens, "temperature": temperature, "top_p": top_p, "seed": seed}
-        return self.generator.write(first, self.generator.sampling.with_settings(**changed), on_text)
+        return self.generator.write(first, self.generator.sampling.choose(**changed), on_text)
 
     def answer_texts(self, texts: list[str], pairs: list[str] | None) -> tuple[Sequence[Any], NDArray[Any]]:
         """Return the answer to each text, and the probabilities: float64 [texts, labels], NaN where a model writes."""

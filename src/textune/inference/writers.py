@@ -1,4 +1,4 @@
-"""Tables on their way out: the rows of a source with columns added, as CSV, JSON lines or Parquet."""
+"""Tables on their way out: the rows of a source with columns added, as CSV, JSON lines, Parquet or a spreadsheet."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from textune.data import KeptRows, refuse_bytes
 from textune.data.cells import Literal, as_text, dump_json
 from textune.errors import DataError, flag
+from textune.inference.sheets import SheetWriter
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -117,7 +118,8 @@ class ParquetWriter:
 
     def close(self) -> None:
         """Finish the file."""
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
 
 
 def _list_objects(table: pa.Table, name: str) -> Iterator[str]:
@@ -164,9 +166,26 @@ def _plain(value: Any) -> Any:
     return value if math.isfinite(value) else None
 
 
-WRITERS: dict[str, type[CsvWriter] | type[JsonLinesWriter] | type[ParquetWriter]] = {
+WRITERS: dict[str, type[CsvWriter] | type[JsonLinesWriter] | type[ParquetWriter] | type[SheetWriter]] = {
     ".csv": CsvWriter,
     ".tsv": CsvWriter,
     ".jsonl": JsonLinesWriter,
     ".parquet": ParquetWriter,
+    ".xlsx": SheetWriter,
 }
+_ALIKE = {
+    ".tab": ".tsv",
+    ".ndjson": ".jsonl",
+    ".json": ".jsonl",
+    ".xlsm": ".xlsx",
+    ".xls": ".xlsx",
+    ".ods": ".xlsx",
+}
+"""What is read but not written, and what is written instead."""
+
+
+def choose_ending(source: str) -> str:
+    """Return the ending of a result for a table with this ending: the same, the closest that is written, or CSV."""
+    plain = source.lower().removesuffix(".gz")
+    ending = _ALIKE.get(plain, plain)
+    return ending if ending in WRITERS else ".csv"

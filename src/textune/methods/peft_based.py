@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 _CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_CARD = "create_or_update_model_card"
 
 
 def list_saved_modules(family: Family, new_modules: tuple[str, ...]) -> list[str]:
@@ -62,8 +63,14 @@ class PeftMethod(Method):
 
     def write_weights(self, model: torch.nn.Module, folder: Path, backbone: Backbone) -> list[str]:
         """Write adapter_config.json and adapter_model.safetensors; the base is the hub id, never a path."""
-        model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)  # type: ignore[operator]
-        (folder / "README.md").unlink(missing_ok=True)  # peft's template; textune writes a real model card
+        vars(model)[_CARD] = lambda folder: (
+            None
+        )  # peft's template, which takes longer than the weights of a small model
+        try:
+            model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)  # type: ignore[operator]
+        finally:
+            del vars(model)[_CARD]
+        (folder / "README.md").unlink(missing_ok=True)  # textune writes a real model card
         path = folder / _CONFIG
         config = json.loads(path.read_text(encoding="utf-8"))
         config["base_model_name_or_path"] = backbone.id

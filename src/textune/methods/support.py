@@ -9,7 +9,7 @@ from importlib import resources
 from typing import Any
 
 from textune.backbones.families import Family, families
-from textune.methods.base import methods
+from textune.methods.base import methods, resolve
 
 RECORD = "support.json"
 """Written next to this file by `make matrix`, from the results of the contract tests."""
@@ -45,6 +45,24 @@ def find_cell(row: str, family: Family, record: Mapping[str, Any]) -> Cell:
     if reason is not None:
         return Cell(REFUSED, reason)
     return Cell(WORKS if family.name in record["proven"].get(row, ()) else UNPROVEN)
+
+
+def find_writing_cell(row: str, family: Family, record: Mapping[str, Any]) -> Cell:
+    """Return the cell of a row and a family of decoders, for models that write."""
+    name, options = list_rows()[row]
+    reason = resolve(name, options).explain_no_writing() or methods.get(name).refusal(family)
+    if reason is not None:
+        return Cell(REFUSED, reason)
+    return Cell(WORKS if family.name in record["writing"].get(row, ()) else UNPROVEN)
+
+
+def build_writing_matrix() -> dict[str, dict[str, Cell]]:
+    """Return every cell of models that write: row -> family of decoders -> cell; nothing where none was recorded."""
+    record = read_record()
+    if "writing" not in record:
+        return {}
+    decoders = [(name, family) for name, family in families if family.decoder]
+    return {row: {name: find_writing_cell(row, family, record) for name, family in decoders} for row in list_rows()}
 
 
 def build_matrix() -> dict[str, dict[str, Cell]]:

@@ -3,8 +3,7 @@
 from textune.lazy import make_callable
 from textune.plan.api import list_plans, plan_runs
 from textune.plan.forecast import Forecast
-from textune.plan.rehearsal import rehearse
 
 make_callable(__name__)
 
-__all__ = ["Forecast", "list_plans", "plan_runs", "rehearse"]
+__all__ = ["Forecast", "list_plans", "plan_runs"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -129,15 +130,30 @@ def extrapolate(first: float, small: float, large: float, sizes: tuple[float, fl
     return first + slope * (whole - small_size)
 
 
-def time_growing(run: Callable[[int], float], whole: int, budget: float, begin: int = 32) -> tuple[int, float]:
+def time_growing(run: Callable[[int], float], whole: int, budget: float, begin: int = 32) -> list[tuple[int, float]]:
     """Run parts of a job, doubling the size as long as the next part should fit into the budget of seconds.
 
-    run: takes a size and returns its seconds. Returns size and seconds of the largest part.
+    run: takes a size and returns the seconds that count. Returns size and seconds of every part.
     """
-    size, spent = min(begin, whole), 0.0
+    parts: list[tuple[int, float]] = []
+    size, started_at = min(begin, whole), time.perf_counter()
     while True:
-        seconds = run(size)
-        spent += seconds
-        if size == whole or spent + 2 * seconds > budget:
-            return size, seconds
+        before = time.perf_counter()
+        parts.append((size, run(size)))
+        now = time.perf_counter()
+        if size == whole or now - started_at + 2 * (now - before) > budget:
+            return parts
         size = min(2 * size, whole)
+
+
+def extrapolate_parts(parts: Sequence[tuple[int, float]], whole: int, work: Callable[[int], float] = float) -> float:
+    """Return the seconds of a whole job from those of parts of it; the two largest tell what grows.
+
+    work: of a size, to which the growing part of the seconds is proportional.
+    """
+    size, seconds = parts[-1]
+    if len(parts) == 1:
+        return seconds * work(whole) / work(size)
+    smaller, fewer_seconds = parts[-2]
+    slope = max(seconds - fewer_seconds, 0.0) / (work(size) - work(smaller))
+    return seconds + slope * (work(whole) - work(size))

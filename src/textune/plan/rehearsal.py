@@ -66,9 +66,9 @@ def rehearse(config: RunConfig, folder: Path, seconds: float, launched: float, p
     prepared, parts["prepare"] = _time(lambda: prepare(adopt_init(config), progress))
     rehearsal, parts["load"] = _time(lambda: _open(prepared, folder, progress))
     trainer, every, frozen = rehearsal.trainer, rehearsal.trainer.eval_every, rehearsal.frozen
-    each = _rehearse_evaluation(rehearsal, _SHARES["evaluation"] * seconds)
+    each, per_row = _rehearse_evaluation(rehearsal, _SHARES["evaluation"] * seconds)
     spent, training_mb = _rehearse_steps(rehearsal, _SHARES["steps"] * seconds)
-    parts["head"], head = rehearse_head(prepared, rehearsal.opened.network, _SHARES["head"] * seconds)
+    parts["head"], head = rehearse_head(prepared, rehearsal.opened.network, frozen.compute, _SHARES["head"] * seconds)
     parts |= {"frozen": frozen.forecast(_SHARES["frozen"] * seconds), "steps": spent}
     evaluations = max(count_evaluations(trainer.total_steps, every), 1)
     tuning = prepared.task.tunes
@@ -86,7 +86,6 @@ def rehearse(config: RunConfig, folder: Path, seconds: float, launched: float, p
     manifest, parts["save"] = _time(partial(_save, rehearsal, folder, progress))
     bundle_mb = _megabytes(folder) - 2 * checkpoint_mb
     settings = _list_settings(rehearsal)
-    per_row = each / len(prepared.validation) if prepared.validation is not None else _SECONDS_PER_ROW
     del rehearsal, trainer, frozen  # a run also frees what it trained before it measures
     measure = _Measuring(prepared, head, folder, manifest, progress)
     parts["measure"] = measure.forecast(per_row, _SHARES["measure"] * seconds)
@@ -225,25 +224,30 @@ def _rehearse_steps(rehearsal: _Rehearsal, budget: float) -> tuple[float, float]
     return float((sizes @ costs).sum()) + one_time, max(predicted_peak, *peaks)
 
 
-def _rehearse_evaluation(rehearsal: _Rehearsal, budget: float) -> float:
-    """Return the seconds of one evaluation on the validation rows."""
+def _rehearse_evaluation(rehearsal: _Rehearsal, budget: float) -> tuple[float, float]:
+    """Return the seconds of one evaluation on the validation rows, and those of a row without kept states."""
     from textune.engine import predict_logits
 
     split, frozen = rehearsal.prepared.validation, rehearsal.frozen
     if split is None:
-        return 0.0
+        return 0.0, _SECONDS_PER_ROW
+    evaluating: list[float] = []
     lengths, padding = split.tokens.lengths, rehearsal.prepared.padding
 
     def run(rows: int) -> float:
         sample = _choose_rows(lengths, rows)
         part = replace(split, tokens=split.tokens.take(sample), targets=split.targets[sample])
+        started_at = time.perf_counter()
         for some in np.array_split(np.arange(rows), max(rows // _FEW_ROWS, 1)):
             frozen.compute(part.tokens, some)
-        return _time(lambda: predict_logits(rehearsal.opened.engine, part, padding, rehearsal.prepared.task))[1]
+        work = partial(predict_logits, rehearsal.opened.engine, part, padding, rehearsal.prepared.task)
+        evaluating.append(_time(work)[1])
+        return time.perf_counter() - started_at
 
     run(min(_FEW_ROWS, len(split)))
-    rows, seconds = time_growing(run, len(split), budget)
-    return seconds * float(lengths.sum() / lengths[_choose_rows(lengths, rows)].sum())
+    rows, seconds = time_growing(run, len(split), budget)[-1]
+    whole = float(lengths.sum() / lengths[_choose_rows(lengths, rows)].sum())
+    return evaluating[-1] * whole, seconds * whole / len(split)
 
 
 def _rehearse_checkpoint(trainer: Trainer, folder: Path) -> tuple[float, float]:
@@ -280,7 +284,9 @@ class _Measuring:
         """Return the seconds for all rows. per_row: estimated seconds of one row."""
         rows = len(self.prepared.data.evaluation[1])
         few = min(_FEW_ROWS, rows)
-        many = min(rows, max(4 * few, int(budget / max(3 * per_row, 1e-4))))
+        # The tuned model and the untuned one read each row; the head of a baseline, its share of the training rows.
+        read = 2 + min(len(self.prepared.train), MOST_ROWS) / rows
+        many = min(rows, max(4 * few, int(budget / max(read * per_row, 1e-4))))
         first, small = self._run(few / rows), self._run(few / rows)
         large = self._run(many / rows) if many > few else small
         return extrapolate(first, small, large, (few, many, rows))

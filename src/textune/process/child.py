@@ -50,7 +50,7 @@ def run_child(words: Sequence[str], *, quiet: bool = False, environment: Mapping
                     process.wait()
         if stop.signal_number is not None or code in (130, 143):
             raise RunInterrupted(
-                "stopped", stop.signal_number or code - 128, hint="run the same command again to continue"
+                "on request", stop.signal_number or code - 128, hint="run the same command again to continue"
             )
         output.seek(0)
         errors.seek(0)

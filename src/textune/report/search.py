@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from textune.evaluation.text import LOSSES
 from textune.report.html import finish_page, open_templates, write_page
 from textune.report.search_charts import draw_coordinates, draw_importances, draw_scores_by_trial
 from textune.report.wording import list_settings, percent, plural, show_setting
@@ -52,6 +53,7 @@ def render_search_report(report: SearchInput) -> str:
         .render(
             report=report,
             metric=name,
+            losses=LOSSES,
             ranked=ranked[:_MOST_TRIALS_SHOWN],
             more_trials=_sum_up(ranked[_MOST_TRIALS_SHOWN:], report.metric),
             all_settings=list_settings(report.settings_yaml),
@@ -87,11 +89,11 @@ def show_value(value: Any) -> str:
 
 
 def _format_score(value: float, metric: str) -> str:
-    return f"{value:.4f}" if metric == "loss" else percent(value)
+    return f"{value:.4f}" if metric in LOSSES else percent(value)
 
 
 def _order(trial: Mapping[str, Any], metric: str, best: int) -> tuple[Any, ...]:
     """Sort key: the winner, then completed, stopped and failed trials, each best first."""
     rank = {"complete": 0, "pruned": 1}.get(trial["state"], 2)
     value = trial["scores"].get(metric, 0.0)
-    return trial["number"] != best, rank, value if metric == "loss" else -value, trial["number"]
+    return trial["number"] != best, rank, value if metric in LOSSES else -value, trial["number"]

@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from textune.evaluation.text import LOSSES
 from textune.report.charts import list_ticks
 from textune.report.wording import name_setting
 
@@ -66,12 +67,12 @@ def draw_scores_by_trial(trials: Sequence[Mapping[str, Any]], metric: str) -> Ma
         return round(across, 1), round(10 + (high - value) / (high - low) * (height - 44), 1)
 
     parts = [_open(width, height, "Score of each trial, in order")]
-    most = math.inf if metric == "loss" else 1.0
+    most = math.inf if metric in LOSSES else 1.0
     for tick in (tick for tick in list_ticks(low, high, 5) if 0 <= tick <= most):
         y = place(0, tick)[1]
         parts.append(f'<line class="grid" x1="{left}" x2="{width - 12}" y1="{y}" y2="{y}"/>')
         parts.append(f'<text x="{left - 7}" y="{y + 4}" text-anchor="end">{_format_score(tick, metric)}</text>')
-    better = min if metric == "loss" else max
+    better = min if metric in LOSSES else max
     best: float | None = None
     steps: list[str] = []
     for trial in shown:
@@ -145,7 +146,7 @@ class _ScoreAxis(_Axis):
     """The metric's axis, cut at Tukey's fence: scores more than 1.5 interquartile ranges worse than the quartile."""
 
     def __init__(self, metric: str, values: Sequence[float]) -> None:
-        self._sign = -1.0 if metric == "loss" else 1.0
+        self._sign = -1.0 if metric in LOSSES else 1.0
         ordered = sorted(self._sign * value for value in values)
         lower, upper = (ordered[int(share * (len(ordered) - 1))] for share in (0.25, 0.75))
         usual = [value for value in ordered if value >= lower - 1.5 * (upper - lower)]
@@ -161,7 +162,7 @@ class _ScoreAxis(_Axis):
 
     def ticks(self) -> list[tuple[str, float]]:
         """Return the best and the worst score, the latter marked ≤ or ≥ if the axis is cut."""
-        sign = "≥" if self._metric == "loss" else "≤"
+        sign = "≥" if self._metric in LOSSES else "≤"
         if len(self.distinct) == 1 and self._cut is None:
             return [(_format_score(self.distinct[0], self._metric), self.share(self.distinct[0]))]
         values = [self.low, self.high]
@@ -187,7 +188,7 @@ def _widen(low: float, high: float, margin: float = 0.08) -> tuple[float, float]
 
 
 def _format_score(value: float, metric: str) -> str:
-    return f"{value:.3g}" if metric == "loss" else f"{100 * value:.4g}%"
+    return f"{value:.3g}" if metric in LOSSES else f"{100 * value:.4g}%"
 
 
 def _open(width: int, height: int, title: str) -> str:

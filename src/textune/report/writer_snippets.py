@@ -44,6 +44,7 @@ def _answer(manifest: Manifest) -> list[str]:
     return [
         "tokenizer = transformers.AutoTokenizer.from_pretrained(folder)",
         f"inputs = {inputs}",
+        "model.generation_config = transformers.GenerationConfig()  # the arguments alone decide",
         f"ids = model.generate(**inputs, {options})",
         'print(tokenizer.decode(ids[0, inputs["input_ids"].shape[1]:], skip_special_tokens=True))',
     ]

@@ -262,7 +262,7 @@ def describe_plan(
         "threads": machine["threads"],
         "device": machine["device"],
         "versions": list_versions(),
-    }
+    } | ({} if prepared.dialogues is None else {"chat_template": prepared.dialogues.template_sha256})
 
 
 def _write_plan(plan: Mapping[str, Any], folder: Path) -> None:
@@ -274,7 +274,7 @@ def _check_plan(prepared: Prepared, plan: Mapping[str, Any], device: str, progre
     seen = now["data"].keys() & (plan["data"].keys() | {"training", "validation"})  # a search sets the test apart
     refuse_changes("the data", plan["data"], {k: now["data"][k] for k in seen})
     refuse_changes("the labels", dict(enumerate(plan["labels"])), dict(enumerate(now["labels"])))
-    compared = [key for key in ("backbone", "backbone_files", "device") if key in plan]
+    compared = [key for key in ("backbone", "backbone_files", "chat_template", "device") if key in plan]
     refuse_changes("model or device", *({key: p[key] for key in compared} for p in (plan, now)))
     if plan["versions"] != now["versions"]:
         progress.warn("other library versions than before: the weights may differ in their last bits")

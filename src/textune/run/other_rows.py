@@ -73,12 +73,6 @@ def evaluate(
     return measured.evaluation
 
 
-def measure_predictor(predictor: Predictor, examples: Examples, run: Path) -> tuple[AnyEvaluation, NDArray[Any]]:
-    """Return the figures on labelled rows and the probabilities behind them."""
-    measured = measure_rows(predictor, examples, run)
-    return measured.evaluation, measured.probabilities
-
-
 def measure_rows(predictor: Predictor, examples: Examples, run: Path, output: Path | None = None) -> Measured:
     """Measure a run on labelled rows: on all of them, and on those that it was not trained on.
 

@@ -184,6 +184,13 @@ def prepare(
     if doubt := describe_unknown(backbone.id, measure_unknown(tokenizer, train.tokens)):
         progress.warn(doubt)
         data = replace(data, warnings=(*data.warnings, doubt))
+    if dialogues is not None and not dialogues.stops:
+        endless = (
+            f"backbone {backbone.id}: neither its config nor its tokenizer names a token that ends a text (eos_token), "
+            "so answers end at max_new_tokens alone"
+        )
+        progress.warn(endless)
+        data = replace(data, warnings=(*data.warnings, endless))
     facts = describe_data(data, train.tokens, long_text)
     for name, value in facts:
         progress.say(f"{name}: {value}")
@@ -263,7 +270,10 @@ def _tokenize(
                 return encode_dialogues(split, dialogues, length)
             return encode_split(split, data.labels, tokenizer, length, long_text)
 
-        return tokenizer, dialogues, encode(data.train), None if data.validation is None else encode(data.validation)
+        encoded = encode(data.train), None if data.validation is None else encode(data.validation)
+        if dialogues is not None and data.test is not None:  # a chat that cannot be written is told before training
+            dialogues.check_rows(data.test.texts(), data.test.labels() or [], data.test.places())
+        return tokenizer, dialogues, *encoded
 
     form = (length, long_text, data.task, config.writing.chat_template)
     return shared.keep(f"tokens {list_fingerprints(data)} {backbone.folder} {form}", tokenize)

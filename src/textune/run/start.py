@@ -24,10 +24,12 @@ from textune.bundle import (
 )
 from textune.config import RunConfig, TokenConfig, build_config, merge_settings
 from textune.config.defaults import choose_backbone, choose_method, fill_in_model
+from textune.data import choose_task
 from textune.errors import BundleError, ConfigError, ModelError, TextuneError
 from textune.files import read_json
 from textune.inference.loading import has_config_of
 from textune.methods import Method, check_fit, resolve
+from textune.tasks import build_task
 from textune.tokens import load_tokenizer
 
 
@@ -137,11 +139,13 @@ def resolve_model(
     """Return the method and the backbone of a run.
 
     find: (name, trust) -> backbone, where it may be known already. Raises ConfigError or ModelError where the two do
-    not fit each other, or max_length.
+    not fit each other, max_length, or the task that is set.
     """
     method = resolve(choose_method(config), config.method.options)
     name, trust = choose_backbone(config), config.model.trust
     backbone = resolve_backbone(name, trust=trust) if find is None else find(name, trust)
+    if (task := choose_task(config.data, config.writing)) is not None:
+        method.for_task(build_task(task))
     check_fit(method, backbone, config.tokens.max_length)
     return method, backbone
 

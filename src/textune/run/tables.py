@@ -345,7 +345,7 @@ def _fingerprint(data: PreparedData) -> str:
 
 def encode_dialogues(examples: Examples, dialogues: Dialogues, max_length: int) -> EncodedSplit:
     """Tokenize prompts and answers. The targets are the learned tokens of each row: int64 [rows]."""
-    tokens = dialogues.encode_rows(examples.texts(), examples.labels() or [], max_length)
+    tokens = dialogues.encode_rows(examples.texts(), examples.labels() or [], max_length, examples.places())
     return EncodedSplit(tokens, count_learned(tokens), np.asarray(examples.rows(), np.int64))
 
 

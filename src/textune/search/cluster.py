@@ -87,7 +87,7 @@ def run_on_ray(ledger: Ledger, watch: Watch, workers: int, threads: int, stop: S
     if stop.signal_number is not None:
         from textune.process.interrupt import RunInterrupted
 
-        raise RunInterrupted("stopped", stop.signal_number)
+        raise RunInterrupted("on request", stop.signal_number)
 
 
 def _train(config: dict[str, Any]) -> None:

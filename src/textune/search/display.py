@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from textune.evaluation.text import percent
+from textune.evaluation.text import LOSSES, percent
 from textune.progress import Progress, Rich, format_seconds
 from textune.search.journal import FAIL, RUNNING, WAITING
 from textune.search.ledger import Ledger, Trial
@@ -192,4 +192,4 @@ def describe_figure(scores: Mapping[str, float], metric: str) -> str:
 
 def format_figure(scores: Mapping[str, float], metric: str) -> str:
     """Format the metric's value alone."""
-    return f"{scores[metric]:.4f}" if metric == "loss" else percent(scores[metric])
+    return f"{scores[metric]:.4f}" if metric in LOSSES else percent(scores[metric])

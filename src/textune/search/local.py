@@ -49,7 +49,7 @@ def run_here(ledger: Ledger, watch: Watch, bench: Bench, stop: StopRequest) -> N
 def raise_if_stopped(stop: StopRequest) -> None:
     """Raise RunInterrupted after Ctrl-C or SIGTERM."""
     if stop.signal_number is not None:
-        raise RunInterrupted("stopped between two trials", stop.signal_number)
+        raise RunInterrupted("between two trials", stop.signal_number)
 
 
 @dataclass
@@ -172,7 +172,7 @@ class _Pool:
                 elif "step" not in message and message["kind"] != READY:
                     self._handle(worker, message)
         assert stop.signal_number is not None
-        raise RunInterrupted("stopped; running trials saved checkpoints", stop.signal_number)
+        raise RunInterrupted("running trials saved checkpoints", stop.signal_number)
 
     def close(self) -> None:
         """Stop all workers: they exit when their input closes, or are killed after 5 seconds."""

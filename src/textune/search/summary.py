@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from textune.evaluation.text import LOSSES
 from textune.files import write_text_atomically
 from textune.report import SearchInput, write_search_report
 from textune.run import Run
@@ -152,7 +153,7 @@ def _bound_regret(ledger: Ledger, best: Trial, metric: str) -> dict[str, Any]:
     known.
     """
     stopped = [t for t in ledger.trials if t.state == PRUNED]
-    sign = -1.0 if metric == "loss" else 1.0
+    sign = -1.0 if metric in LOSSES else 1.0
     figures = [sign * t.outcome.scores[metric] for t in (best, *stopped) if t.outcome is not None]
     return {
         "known": not stopped,

@@ -20,6 +20,7 @@ from textune.run.claim import claim_folder
 from textune.run.places import check_resumable, fix_places, refuse_missing
 from textune.run.prepare import Prepared, Sample, prepare, read_rows
 from textune.run.start import refuse_several_processes
+from textune.search.bits import choose_loss
 from textune.search.cluster import find_ray, run_on_ray
 from textune.search.display import describe_figure, describe_point, open_display
 from textune.search.ledger import Ledger, Trial
@@ -157,11 +158,8 @@ def _inspect_data(
     point = next(iter(search.space.list_tried(every=False)))
     tried = build_config(settings_at(config.to_dict(), point))
     first = prepare(tried, progress, bench, Sample(hold_test=True))
-    if first.task.writes and search.metric not in (None, "loss"):
-        raise ConfigError(
-            f"sweep.metric={search.metric}: written answers have no such score during training",
-            hint="leave it out: trials are compared by the validation loss",
-        )
+    if first.task.writes:
+        choose_loss(search)
     data, validation = first.data, first.data.validation
     rows = len(data.train) + len(validation or ())
     if search.folds is None:
@@ -205,8 +203,10 @@ def _run_search(
     started: RunConfig,
 ) -> Sweep:
     """Train what is left, and finish the winner. started: the settings that the search began with."""
-    metric = search.metric or first.config.training.metric or "accuracy"
     start = describe_start(started, search, first.data)
+    if first.task.writes:
+        search = replace(search, metric=choose_loss(search))  # not stored: it follows from the space
+    metric = search.metric or first.config.training.metric or "accuracy"
     ledger = Ledger(folder, config, search, first.config.training.epochs, start)
     if search.halving and len(ledger.shares) == 1:
         progress.warn(

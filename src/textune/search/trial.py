@@ -13,11 +13,13 @@ from typing import Any, TypeVar
 from textune.bundle import PLAN, has_begun, lock_run
 from textune.config import RunConfig, build_config
 from textune.errors import BundleError, TextuneError
+from textune.evaluation.text import BITS_PER_BYTE, LOSSES
 from textune.files import read_json, read_json_lines
 from textune.process.interrupt import RunInterrupted
 from textune.progress import Silent
 from textune.run.fit import fit
 from textune.run.prepare import Sample, Shared, prepare
+from textune.search.bits import describe_cut_answers, measure_bits
 
 T = TypeVar("T")
 Notice = Callable[[int, int], None]
@@ -125,6 +127,10 @@ def _train_fold(job: Job, config: RunConfig, bench: Bench, fold: tuple[int, int]
     fitted.opened.engine.release()
     result = fitted.result
     scores = read_scores(folder, result.best_step)
+    warnings = _read_warnings(folder, result.steps)
+    if prepared.dialogues is not None and prepared.validation is not None and prepared.data.validation is not None:
+        scores |= {BITS_PER_BYTE: measure_bits(scores["loss"], prepared.validation.tokens, prepared.dialogues)}
+        warnings += describe_cut_answers(prepared.data.validation, prepared.validation.tokens, prepared.dialogues)
     if not math.isfinite(scores["loss"]):
         return Outcome(FAILED, f"the validation loss became {scores['loss']}")
     epochs = result.steps / (result.total_steps / epochs) if result.total_steps else 0.0
@@ -140,7 +146,7 @@ def _train_fold(job: Job, config: RunConfig, bench: Bench, fold: tuple[int, int]
         result.seconds,
         not result.paused,
         0,
-        _read_warnings(folder, result.steps),
+        warnings,
     )
 
 
@@ -160,7 +166,7 @@ def _read_warnings(folder: Path, step: int) -> tuple[str, ...]:
 def score_of(scores: Mapping[str, float], metric: str) -> float:
     """Return the score that ranks trials, larger is better; the lower loss breaks ties."""
     loss = min(scores["loss"], 1e3)
-    return -loss if metric == "loss" else scores[metric] - 1e-6 * loss
+    return -min(scores[metric], 1e3) if metric in LOSSES else scores[metric] - 1e-6 * loss
 
 
 def _join(parts: list[Outcome]) -> Outcome:

@@ -19,7 +19,7 @@ from textune.tasks.catalogue import (
 )
 from textune.tasks.decided import find_decisions, refuse_few_rows, request_decisions
 from textune.tasks.multi_label import SetPrediction
-from textune.tasks.objective import Objective, ProbeLoss
+from textune.tasks.objective import Objective, ProbeLoss, TrainingSoFar
 from textune.tasks.shown import BASE, MAJORITY, PROBE, TFIDF, TUNED, AnyEvaluation, AnyPrediction, Column
 from textune.tasks.single_label import Prediction
 
@@ -40,6 +40,7 @@ __all__ = [
     "ProbeLoss",
     "SetPrediction",
     "Task",
+    "TrainingSoFar",
     "build_task",
     "default_task",
     "find_by_problem_type",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from textune.evaluation import best_constant_f1, explain_not_learning_labels, find_best_threshold, sigmoid
 from textune.evaluation.text import percent
-from textune.tasks.objective import CLEARLY_BETTER, Objective, ProbeLoss, apply_weights
+from textune.tasks.objective import CLEARLY_BETTER, Objective, ProbeLoss, TrainingSoFar, apply_weights
 
 if TYPE_CHECKING:
     import torch
@@ -83,26 +83,18 @@ class BinaryCrossEntropy(Objective):
         """Take micro F1 for a share of the labels that the rows have."""
         return math.sqrt(scores["micro_f1"] * (1 - scores["micro_f1"]) / max(float(targets.sum()), 1.0))
 
-    def explain(
-        self,
-        answers: Array,
-        targets: Array,
-        train_targets: Array,
-        losses: Sequence[float],
-        learning_rate: float,
-        trainable_layers: int | None,
-    ) -> str | None:
+    def explain(self, so_far: TrainingSoFar) -> str | None:
         """Compare the loss with always answering the labels' shares, and the answers with none at all."""
-        true = targets > 0
-        hits, seen = (true & answers).sum(), true.sum() + answers.sum()
-        if 2 * hits / max(seen, 1) > best_constant_f1(targets) + CLEARLY_BETTER:
+        true = so_far.targets > 0
+        hits, seen = (true & so_far.answers).sum(), true.sum() + so_far.answers.sum()
+        if 2 * hits / max(seen, 1) > best_constant_f1(so_far.targets) + CLEARLY_BETTER:
             return None
         return explain_not_learning_labels(
-            answers,
-            targets,
-            losses,
-            learning_rate,
-            trainable_layers,
+            so_far.answers,
+            so_far.targets,
+            so_far.losses,
+            so_far.learning_rate,
+            so_far.trainable_layers,
             positive_weights=self.weights,
             label_smoothing=self.label_smoothing,
         )

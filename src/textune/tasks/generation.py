@@ -19,7 +19,7 @@ from textune.evaluation.generation import rouge_l
 from textune.evaluation.text import percent
 from textune.tasks.base import Answer, FileCells, Task, Unknown
 from textune.tasks.catalogue import register
-from textune.tasks.objective import Objective
+from textune.tasks.objective import Objective, TrainingSoFar
 from textune.tasks.shown import BASE, FREQUENT, NEAREST, TUNED
 from textune.tokens.batches import Batch, Padding, collate
 from textune.tokens.packed_rows import IGNORED, Ints, pack_rows, plan_tightly
@@ -118,6 +118,8 @@ class Generation(Task):
         """Raise ConfigError for settings of texts to classify."""
         if config.data.text_pair is not None:
             raise ConfigError("text_pair=: a prompt is one text", hint="join the two in one column")
+        if config.writing.top_p is not None and not config.writing.temperature:
+            raise ConfigError("top_p=: only applies where answers are sampled", hint="set temperature= as well")
         for name, value in vars(config.tokens).items():
             if name != "max_length" and value not in (None, "truncate"):
                 raise ConfigError(
@@ -313,18 +315,11 @@ class NextToken(Objective):
         loss = float(sums[0] / max(sums[1], 1))
         return {"loss": loss, "perplexity": to_perplexity(loss)}, logits
 
-    def explain(
-        self,
-        answers: Array,
-        targets: Array,
-        train_targets: Array,
-        losses: Sequence[float],
-        learning_rate: float,
-        trainable_layers: int | None,
-    ) -> str | None:
+    def explain(self, so_far: TrainingSoFar) -> str | None:
         """Compare the latest losses with the first ones."""
+        losses, rate = so_far.losses, so_far.learning_rate
         if losses and not any(map(math.isfinite, losses)):
-            return f"The loss is not a finite number: the learning rate ({learning_rate:g}) is likely too high."
+            return f"The loss is not a finite number: the learning rate ({rate:g}) is likely too high."
         if len(losses) < _ENOUGH_STEPS:
             return None
         part = len(losses) // 5
@@ -335,7 +330,7 @@ class NextToken(Objective):
         cause = "too high" if recent > (1 + _FLAT) * first else "too low"
         return (
             f"The model is not learning: the training loss {what}, from {first:.3f} to {recent:.3f} in "
-            f"{len(losses)} steps; the learning rate ({learning_rate:g}) is likely {cause}."
+            f"{len(losses)} steps; the learning rate ({rate:g}) is likely {cause}."
         )
 
 

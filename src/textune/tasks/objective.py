@@ -22,6 +22,22 @@ CLEARLY_BETTER = 0.1
 whatever its loss says."""
 
 
+@dataclass(frozen=True)
+class TrainingSoFar:
+    """What is known at an evaluation in the middle of training.
+
+    answers: what `Objective.score` found the model to say of the validation rows. targets: of these rows.
+    losses: of every optimizer step up to now. trainable_layers: 0 where only the head is trained, else None.
+    """
+
+    answers: Array
+    targets: Array
+    train_targets: Array
+    losses: Sequence[float]
+    learning_rate: float
+    trainable_layers: int | None = None
+
+
 class Objective:
     """Loss and scores of one task. metric: the score that ranks checkpoints, or "loss"."""
 
@@ -51,16 +67,8 @@ class Objective:
         """Return the metric's standard error on so few validation rows."""
         return 0.0
 
-    def explain(
-        self,
-        answers: Array,
-        targets: Array,
-        train_targets: Array,
-        losses: Sequence[float],
-        learning_rate: float,
-        trainable_layers: int | None,
-    ) -> str | None:
-        """Return why the run does not learn, or None where it does. answers: what `score` found the model to say."""
+    def explain(self, so_far: TrainingSoFar) -> str | None:
+        """Return why the run does not learn, or None where it does."""
         return None
 
 

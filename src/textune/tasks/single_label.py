@@ -34,7 +34,7 @@ from textune.evaluation.text import percent
 from textune.evaluation.thresholds import find_best_threshold, find_floor_threshold
 from textune.tasks.base import Answer, EvaluatedRows, FileCells, Task, Unknown
 from textune.tasks.catalogue import register
-from textune.tasks.objective import CLEARLY_BETTER, Objective, ProbeLoss, apply_weights
+from textune.tasks.objective import CLEARLY_BETTER, Objective, ProbeLoss, TrainingSoFar, apply_weights
 from textune.tasks.shown import Column, describe_wrong_classes
 
 if TYPE_CHECKING:
@@ -266,26 +266,19 @@ class CrossEntropy(Objective):
         """Return that of the accuracy."""
         return math.sqrt(scores["accuracy"] * (1 - scores["accuracy"]) / max(len(targets), 1))
 
-    def explain(
-        self,
-        answers: Array,
-        targets: Array,
-        train_targets: Array,
-        losses: Sequence[float],
-        learning_rate: float,
-        trainable_layers: int | None,
-    ) -> str | None:
+    def explain(self, so_far: TrainingSoFar) -> str | None:
         """Compare the loss with always answering the class shares."""
-        classes = int(max(targets.max(), answers.max(), train_targets.max())) + 1
+        answers, targets = so_far.answers, so_far.targets
+        classes = int(max(targets.max(), answers.max(), so_far.train_targets.max())) + 1
         counts = np.bincount(targets[targets >= 0], minlength=classes)
         if (answers == targets).mean() > counts.max() / len(targets) + CLEARLY_BETTER:
             return None
         return explain_not_learning(
             np.bincount(answers, minlength=classes).tolist(),
             counts.tolist(),
-            losses,
-            learning_rate,
-            trainable_layers,
+            so_far.losses,
+            so_far.learning_rate,
+            so_far.trainable_layers,
             class_weights=None if self.weights is None else self.weights.tolist(),
             label_smoothing=self.label_smoothing,
         )

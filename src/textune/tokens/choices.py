@@ -69,6 +69,12 @@ def build_choices(tokenizer: Tokenizer, labels: Sequence[str], template: str = D
                 hint="end it with a punctuation mark",
             )
         tokens.append(tuple(whole[len(before) :]))
+    for number, label in enumerate(labels):
+        if (first := labels[tokens.index(tokens[number])]) != label:
+            raise ConfigError(
+                f"the labels '{first}' and '{label}' are the same tokens to this model, so it cannot tell them apart",
+                hint="write them differently",
+            )
     return Choices(head, tail, tuple(tokens))
 
 

@@ -5,6 +5,7 @@ The parts of a row are tokenized one by one, so a prompt has the same ids in tra
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from textune.data import Message, read_prompt
+from textune.data import CHAT_SHAPE, Message, read_prompt
 from textune.errors import ConfigError, DataError, ModelError
 from textune.tokens.tokenize import Tokenized
 
@@ -46,14 +47,21 @@ class Dialogues:
     end: int | None
     stops: tuple[int, ...]
 
-    def encode_rows(self, prompts: Sequence[str], answers: Sequence[str], max_length: int) -> Tokenized:
+    @property
+    def template_sha256(self) -> str:
+        """Hash of the chat template, which a file may hold that changes."""
+        return hashlib.sha256((self.template or "").encode()).hexdigest()
+
+    def encode_rows(
+        self, prompts: Sequence[str], answers: Sequence[str], max_length: int, places: Sequence[str] | None = None
+    ) -> Tokenized:
         """Tokenize rows and mark the answers. What is too long loses its beginning, then the end of its answer.
 
-        Raises DataError for a chat that the template refuses.
+        places: names of the rows for messages. Raises DataError for a chat that the template refuses.
         """
+        named = places or [f"row {number}" for number in range(1, len(prompts) + 1)]
         rows = [
-            self.split_row(prompt, answer, number)
-            for number, (prompt, answer) in enumerate(zip(prompts, answers, strict=True), 1)
+            self.split_row(prompt, answer, place) for prompt, answer, place in zip(prompts, answers, named, strict=True)
         ]
         encoded = iter(self._encode([text for parts in rows for text, _ in parts]))
         ids: list[int] = []
@@ -78,31 +86,46 @@ class Dialogues:
 
     def encode_prompts(self, prompts: Sequence[str], max_length: int) -> list[list[int]]:
         """Return the ids after which the answers begin; a prompt that is too long loses its beginning."""
-        texts = [self.write_prompt(prompt, number) for number, prompt in enumerate(prompts, 1)]
-        room = max(max_length - len(self.leading), 1)
-        return [[*self.leading, *ids[-room:]] for ids in self._encode(texts)]
+        return [self.cut_prompt(ids, max_length) for ids in self.encode_whole_prompts(prompts)]
 
-    def write_prompt(self, prompt: str, number: int = 1) -> str:
-        """Return the text after which the answer begins."""
+    def encode_whole_prompts(self, prompts: Sequence[str]) -> list[list[int]]:
+        """Return the ids after which the answers begin, however many; raise DataError for what is no prompt."""
+        texts = [self.write_prompt(prompt, f"prompt {number}") for number, prompt in enumerate(prompts, 1)]
+        return [[*self.leading, *ids] for ids in self._encode(texts)]
+
+    def cut_prompt(self, ids: list[int], max_length: int) -> list[int]:
+        """Return a prompt's ids without its beginning where they are too many."""
+        if len(ids) <= max_length:
+            return ids
+        first = len(self.leading)
+        return [*ids[:first], *ids[first:][-max(max_length - first, 1) :]]
+
+    def check_rows(self, prompts: Sequence[str], answers: Sequence[str], places: Sequence[str]) -> None:
+        """Raise DataError for a chat that cannot be written. places: names of the rows."""
+        for prompt, answer, place in zip(prompts, answers, places, strict=True):
+            self.split_row(prompt, answer, place)
+
+    def write_prompt(self, prompt: str, place: str = "the prompt") -> str:
+        """Return the text after which the answer begins; raise DataError for a chat that cannot be written."""
         if self.template is None:
-            return _end_line(prompt)
-        return self._render(_list_messages(prompt), number, ask=True)
+            return _end_line(_take_plain(prompt, place))
+        return self._render(_list_messages(prompt, place), place, ask=True)
 
-    def split_row(self, prompt: str, answer: str, number: int = 1) -> list[Part]:
+    def split_row(self, prompt: str, answer: str, place: str = "the row") -> list[Part]:
         """Return the parts of a row; in a chat every answer is learned that the template leaves as it was written."""
         if self.template is None:
-            return [(_end_line(prompt), False), (answer, True)]
-        messages = [*_list_messages(prompt), {"role": "assistant", "content": answer}]
-        whole = self._render(messages, number)
+            return [(_end_line(_take_plain(prompt, place)), False), (answer, True)]
+        messages = [*_list_messages(prompt, place), {"role": "assistant", "content": answer}]
+        whole = self._render(messages, place)
         parts: list[Part] = []
         done = 0
-        for place, message in enumerate(messages):
-            if message["role"] != "assistant" or not place:
+        for number, message in enumerate(messages):
+            if message["role"] != "assistant" or not number:
                 continue
-            head = self._render(messages[:place], number, ask=True)
-            tail = whole if place == len(messages) - 1 else self._render(messages[: place + 1], number)
+            head = self._render(messages[:number], place, ask=True)
+            tail = whole if number == len(messages) - 1 else self._render(messages[: number + 1], place)
             if not (whole.startswith(tail) and tail.startswith(head) and len(head) >= done):
-                if place < len(messages) - 1:
+                if number < len(messages) - 1:
                     continue
                 raise ModelError(
                     "the chat template writes a conversation otherwise when its answer is known, so the answer "
@@ -117,8 +140,8 @@ class Dialogues:
         """Return an answer as text, without the token that ends it."""
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
 
-    def _render(self, messages: Sequence[Message], number: int, *, ask: bool = False) -> str:
-        from jinja2 import TemplateError
+    def _render(self, messages: Sequence[Message], place: str, *, ask: bool = False) -> str:
+        from jinja2 import TemplateError, TemplateSyntaxError
         from transformers.utils.chat_template_utils import render_jinja_template
 
         try:
@@ -128,12 +151,24 @@ class Dialogues:
                 add_generation_prompt=ask,
                 **self.special,
             )
+        except TemplateSyntaxError as error:
+            raise ConfigError(
+                f"the chat template is not valid Jinja: line {error.lineno}: {error.message}",
+                hint="correct it, or give another chat_template=",
+            ) from error
         except TemplateError as error:
             raise DataError(
-                f"row {number}: the chat template refuses this conversation: {error}",
-                hint="change the row, or give another chat_template=",
+                f"{place}: the chat template refuses this conversation: {error}",
+                hint="change the messages, or give another chat_template=",
             ) from error
-        return str(texts[0])
+        text = str(texts[0])
+        for message in messages:
+            if message["role"] != "assistant" and message["content"].strip() not in text:
+                raise DataError(
+                    f"{place}: the chat template leaves out the message of the role {message['role']}",
+                    hint="give another chat_template=, or leave such messages out",
+                )
+        return text
 
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:
         self.tokenizer.no_truncation()
@@ -173,8 +208,22 @@ def _end_line(prompt: str) -> str:
     return prompt if prompt[-1:].isspace() else f"{prompt}\n"
 
 
-def _list_messages(prompt: str) -> list[Message]:
-    return read_prompt(prompt) or [{"role": "user", "content": prompt}]
+def _take_plain(prompt: str, place: str) -> str:
+    """Return a prompt without a template: the words of one question; raise ConfigError for a longer chat."""
+    messages = _list_messages(prompt, place)
+    if [message["role"] for message in messages] != ["user"]:
+        raise ConfigError(
+            f"{place} is a chat of several messages, and there is no chat template to write it with",
+            hint="give one with chat_template=FILE",
+        )
+    return messages[0]["content"]
+
+
+def _list_messages(prompt: str, place: str) -> list[Message]:
+    try:
+        return read_prompt(prompt) or [{"role": "user", "content": prompt}]
+    except ValueError as error:
+        raise DataError(f"{place} {error}", hint=CHAT_SHAPE) from None
 
 
 def open_dialogues(
@@ -254,3 +303,11 @@ def count_learned(tokens: Tokenized) -> NDArray[np.int64]:
     assert tokens.learned is not None
     sums = np.concatenate([[0], np.cumsum(tokens.learned, dtype=np.int64)])
     return np.asarray(sums[tokens.offsets[1:]] - sums[tokens.offsets[:-1]], np.int64)
+
+
+def count_learned_bytes(tokens: Tokenized, dialogues: Dialogues) -> int:
+    """Return the size in UTF-8 of all text that is learned, without the tokens that end it."""
+    assert tokens.learned is not None
+    spans = zip(tokens.offsets[:-1], tokens.offsets[1:], strict=True)
+    learned = [tokens.ids[start:end][tokens.learned[start:end]] for start, end in spans]
+    return sum(len(dialogues.decode(ids.tolist()).encode("utf-8", "surrogatepass")) for ids in learned)

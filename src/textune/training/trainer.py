@@ -24,7 +24,7 @@ from textune.engine.budget import MOST_TOKENS
 from textune.errors import TrainingError, show_resume
 from textune.process.interrupt import RunInterrupted, StopRequest
 from textune.progress import Progress
-from textune.tasks import Objective, Task, default_task
+from textune.tasks import Objective, Task, TrainingSoFar, default_task
 from textune.tokens.batches import EncodedSplit, Padding, plan_epoch, split_micro_batches
 from textune.training.checkpoint import (
     CheckpointState,
@@ -353,15 +353,16 @@ class Trainer:
 
     def _warn_if_not_learning(self, answers: NDArray[Any]) -> None:
         assert self._validation is not None
-        reason = self._objective.explain(
+        only_head = all(str(group["name"]).startswith("head") for group in self._bare_optimizer.param_groups)
+        so_far = TrainingSoFar(
             answers,
             self._validation.targets,
             self._train.targets,
             self._log.losses,
             self._config.learning_rate or 0.0,
-            0 if all(str(g["name"]).startswith("head") for g in self._bare_optimizer.param_groups) else None,
+            trainable_layers=0 if only_head else None,
         )
-        self._signs.warn("not learning", len(self._log.losses), reason)
+        self._signs.warn("not learning", len(self._log.losses), self._objective.explain(so_far))
 
     def _out_of_patience(self, state: CheckpointState) -> bool:
         return self._config.patience is not None and state.stale_evaluations >= self._config.patience
@@ -382,7 +383,7 @@ class Trainer:
 
     def _stop(self, signal_number: int, step: int) -> None:
         raise RunInterrupted(
-            f"stopped at step {step} of {self.total_steps}; checkpoint saved",
+            f"at step {step} of {self.total_steps}; checkpoint saved",
             signal_number,
             hint=f"continue it with: {show_resume(self._folder)}",
         )

@@ -17,7 +17,6 @@ from textune.app.batch_files import (
     Start,
     Upload,
     check_upload,
-    choose_ending,
     classify_upload,
     find_columns,
     read_start,
@@ -27,12 +26,13 @@ from textune.app.markup import Bar, write_bars
 from textune.app.options import UPLOAD_MEGABYTES
 from textune.app.plain import escape
 from textune.app.session import choose_run, offer_page, show_error
-from textune.app.uploads import list_endings
+from textune.app.uploads import find_ending, list_endings
 from textune.inference.files import list_writable
+from textune.inference.writers import choose_ending
 
 T = TypeVar("T")
 _MOST_BARS = 12
-_FORMS = {".csv": "CSV", ".tsv": "TSV", ".jsonl": "JSON lines", ".parquet": "Parquet"}
+_FORMS = {".csv": "CSV", ".tsv": "TSV", ".jsonl": "JSON lines", ".parquet": "Parquet", ".xlsx": "Excel"}
 _MEMORIES = ("batch start", "batch checks", "batch result")
 
 
@@ -120,7 +120,7 @@ def _choose_columns(loaded: Loaded, start: Start) -> Choice | None:
 
 def _draw_checks(checks: Checks) -> None:
     """Show what is in the table."""
-    with st.container(horizontal=True, gap="large"):
+    with st.container(horizontal=True, gap="medium"):
         for name, value in checks.list_facts():
             st.metric(name, value, width="content")
     if checks.without_text:
@@ -132,7 +132,7 @@ def _draw_checks(checks: Checks) -> None:
 def _draw_classify(loaded: Loaded, upload: Upload, choice: Choice, checks: Checks, asked: tuple[object, ...]) -> None:
     """Draw the form of the result and the button, and then the result."""
     endings = [ending for ending in list_writable() if ending in _FORMS]
-    own = choose_ending(upload)
+    own = choose_ending(find_ending(upload.shown))
     first, second = st.columns(2, vertical_alignment="bottom")
     ending = first.selectbox(
         "Download as", endings, index=endings.index(own), format_func=_FORMS.__getitem__, key=f"batch form {own}"

@@ -76,8 +76,9 @@ def _draw_steps(steps: Steps, length: int) -> None:
     _draw_step(
         "5", "What the model reads", "Ids, and a mask that hides the padding. In a batch, rows are padded alike."
     )
-    ids = "  ".join(f"{token.id:>6}" for token in steps.row)
-    mask = "  ".join(f"{value:>6}" for value in steps.mask)
+    digits = max(len(str(token.id)) for token in steps.row)
+    ids = "  ".join(f"{token.id:>{digits}}" for token in steps.row)
+    mask = "  ".join(f"{value:>{digits}}" for value in steps.mask)
     st.code(f"input_ids       {ids}\nattention_mask  {mask}", language=None)
 
 
@@ -105,7 +106,7 @@ def _draw_lora() -> None:
     rows = second.slider("Rows of W", 64, 4096, 768, 64, key="learn rows")
     columns = third.slider("Columns of W", 64, 4096, 768, 64, key="learn columns")
     update = Update(rows, columns, rank)
-    with st.container(horizontal=True, gap="large"):
+    with st.container(horizontal=True, gap="medium"):
         st.metric(f"W, {rows:,} × {columns:,}", f"{update.full:,}", width="content")
         st.metric(f"B and A, rank {rank}", f"{update.trained:,}", width="content")
         st.metric("Trained share", f"{update.share:.2%}", width="content")
@@ -172,16 +173,16 @@ def _describe_option(option: Any) -> str:
 
 
 _BASELINES = (
-    ("majority", "Always the most frequent label of the training rows.", "Whether anything was learned at all."),
-    ("tfidf", "Counts of words and word pairs, and a linear model on them.", "Whether word counts would have done."),
-    ("probe", "The frozen base model, with a linear model on its output.", "Whether tuning the base model paid."),
+    ("majority", "Always the most frequent label of the training rows.", "whether anything was learned at all."),
+    ("tfidf", "Counts of words and word pairs, and a linear model on them.", "whether word counts would have done."),
+    ("probe", "The frozen base model, with a linear model on its output.", "whether tuning the base model paid."),
     (
         "likelihood",
         "A model that writes, asked which label it would write after the text.",
-        "Whether any training was needed. Only base models that write have this one.",
+        "whether any training was needed. Only base models that write have this one.",
     ),
-    ("base", "The base model with a new head of random weights.", "Where the training started."),
-    ("tuned", "The run itself.", "What all of this is about."),
+    ("base", "The base model with a new head of random weights.", "where the training started."),
+    ("tuned", "The run itself.", "whether all of this was worth its cost."),
 )
 
 
@@ -196,7 +197,7 @@ def _draw_baselines() -> None:
         with st.container(border=True):
             st.markdown(f"**{escape(names[key])}**")
             st.text(what)
-            st.caption(escape(f"It tells: {answers}"))
+            st.caption(escape(f"It tells {answers}"))
     st.text(
         "A tuned model is worth its cost if it beats the best of them by more than chance: the report gives the "
         "difference with a 95% interval, and it says so plainly if a simpler model does as well."

@@ -18,6 +18,7 @@ from textune.run.listing import Entry
 
 _CHOSEN, _TABLE = "chosen runs", "runs table"
 _MOST_COMPARED = 12
+_NAME_PIXELS = 240
 
 
 def draw() -> None:
@@ -86,6 +87,7 @@ def _draw_table(entries: Sequence[Entry]) -> None:
         on_select=lambda: _take_selection([entry.folder for entry in entries]),
         selection_mode="multi-row",
         column_config={
+            "name": st.column_config.TextColumn(width=_NAME_PIXELS),
             "score": st.column_config.NumberColumn(format="%.1f%%"),
             "rows": st.column_config.NumberColumn(format="localized"),
         },

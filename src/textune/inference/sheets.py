@@ -1,0 +1,121 @@
+"""Spreadsheets on their way out: one sheet of an .xlsx file, row by row, whose texts are texts and never formulas."""
+
+from __future__ import annotations
+
+import datetime
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from textune.data import KeptRows
+from textune.data.cells import cell_text, class_names
+from textune.errors import DataError, flag
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MOST_ROWS, MOST_COLUMNS, LONGEST_CELL = 1_048_576, 16_384, 32_767
+"""What Excel opens; it counts characters in UTF-16."""
+_LARGEST_INTEGER = 2**53
+_FIRST_DAY = datetime.datetime(1900, 3, 1)
+"""Before it, Excel counts a day that there never was."""
+_OPTIONS = {
+    "constant_memory": True,
+    "strings_to_formulas": False,
+    "strings_to_numbers": False,
+    "strings_to_urls": False,
+    "default_date_format": "yyyy-mm-dd hh:mm:ss",
+}
+
+
+class SheetWriter:
+    """An .xlsx file with one sheet. Numbers and dates keep their type; a text stays a text, whatever it begins with."""
+
+    def __init__(self, path: Path, exact: bool, types: pa.Schema | None) -> None:
+        from xlsxwriter import Workbook
+
+        self.escaped_cells = 0
+        self._rows = 0
+        self._book = Workbook(str(path), _OPTIONS)
+        self._sheet = self._book.add_worksheet()
+        self._day, self._time = (self._book.add_format({"num_format": form}) for form in ("yyyy-mm-dd", "hh:mm:ss"))
+
+    def write(self, rows: KeptRows, new: pa.Table) -> None:
+        """Write some rows, and the header above the first. Raises DataError for what Excel could not open."""
+        names = [*rows.columns, *new.column_names]
+        if not self._rows:
+            if len(names) > MOST_COLUMNS:
+                raise _refuse(rows.name, f"a spreadsheet holds at most {MOST_COLUMNS:,} columns")
+            self._write_row(names, f"{rows.name}, header")
+        if self._rows + len(rows) > MOST_ROWS:
+            raise _refuse(rows.name, f"a spreadsheet holds at most {MOST_ROWS - 1:,} rows below its header")
+        columns = [*_list_kept(rows), *(column.to_pylist() for column in new.columns)]
+        for at, row in enumerate(zip(*columns, strict=True)):
+            self._write_row(row, f"{rows.name}, row {rows.first_row + at}")
+
+    def close(self) -> None:
+        """Finish the file."""
+        self._book.close()
+
+    def _write_row(self, values: Any, where: str) -> None:
+        for column, value in enumerate(values):
+            self._write_cell(column, value, where)
+        self._rows += 1
+
+    def _write_cell(self, column: int, value: Any, where: str) -> None:
+        place = self._rows, column
+        if value is None or value == "" or value != value:
+            return
+        if isinstance(value, bool):
+            self._sheet.write_boolean(*place, value)
+        elif isinstance(value, int | float) and _is_number(value):
+            self._sheet.write_number(*place, value)
+        elif _is_moment(value):
+            form = self._time if isinstance(value, datetime.time) else self._day
+            self._sheet.write_datetime(*place, value, None if isinstance(value, datetime.datetime) else form)
+        else:
+            text = cell_text(value) or ""
+            if len(text.encode("utf-16-le")) > 2 * LONGEST_CELL:
+                raise _refuse(where, f"a text is longer than the {LONGEST_CELL:,} characters of a spreadsheet's cell")
+            self._sheet.write_string(*place, text)
+
+
+def _is_number(value: float) -> bool:
+    """Return whether a spreadsheet holds a number without loss."""
+    return abs(value) <= _LARGEST_INTEGER or (isinstance(value, float) and math.isfinite(value))
+
+
+def _is_moment(value: Any) -> bool:
+    """Return whether a spreadsheet has a type for a date or time: it knows no time zones and no early dates."""
+    if isinstance(value, datetime.datetime):
+        return value.tzinfo is None and value >= _FIRST_DAY
+    if isinstance(value, datetime.date):
+        return value >= _FIRST_DAY.date()
+    return isinstance(value, datetime.time) and value.tzinfo is None
+
+
+def _list_kept(rows: KeptRows) -> Iterator[list[Any]]:
+    """Yield the values of each column: numbers, dates and times as they are, all else as text."""
+    import pyarrow as pa
+
+    text, classes = rows.as_text(), class_names(rows.cells.schema)
+    for name in rows.columns:
+        column = rows.cells[name]
+        kind = column.type
+        if pa.types.is_timestamp(kind) and kind.tz is None:
+            column = column.cast(pa.timestamp("us"), safe=False)
+        elif name in classes or not any(check(kind) for check in _typed_kinds()):
+            column = text[name]
+        yield column.to_pylist()
+
+
+def _typed_kinds() -> tuple[Callable[[Any], bool], ...]:
+    """Return what tells the kinds of columns that a spreadsheet has a type for, beside moments."""
+    from pyarrow import types
+
+    return (types.is_boolean, types.is_integer, types.is_floating, types.is_date, types.is_time32)
+
+
+def _refuse(where: str, reason: str) -> DataError:
+    return DataError(f"{where}: {reason}", hint=f"write CSV, which can: {flag('output', 'NAME.csv')}")

@@ -1,0 +1,123 @@
+"""Spreadsheets that are written: texts stay texts, numbers and dates keep their types, limits are told."""
+
+from __future__ import annotations
+
+import datetime
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import openpyxl
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from openpyxl.utils.escape import unescape
+from python_calamine import CalamineWorkbook
+
+from textune.data import list_readable, stream_kept
+from textune.data.source import ReadOptions
+from textune.errors import DataError
+from textune.inference import sheets
+from textune.inference.sheets import SheetWriter
+from textune.inference.writers import WRITERS, choose_ending
+
+WHEN = datetime.datetime(2024, 5, 6, 7, 8, 9)
+FORMULAS = ["=1+1", "+cmd|' /C calc'!A0", "@SUM(1)", "-2+3", "\tx", '=HYPERLINK("http://x")', "007", "1e5", "TRUE"]
+
+
+def write(source: Any, path: Path, chunk_rows: int = 2) -> Path:
+    """Write a table with a column more, in pieces."""
+    writer = SheetWriter(path, False, None)
+    try:
+        for piece in stream_kept(source, ReadOptions(), chunk_rows):
+            writer.write(piece, pa.table({"label": ["=good"] * len(piece)}))
+    finally:
+        writer.close()
+    return path
+
+
+def read_cells(path: Path) -> list[list[Any]]:
+    """Return all cells as calamine reads them."""
+    return CalamineWorkbook.from_path(path).get_sheet_by_index(0).to_python()
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+
+
+@given(texts=st.lists(TEXTS | st.sampled_from([*FORMULAS, "_x0041_", "a\r\nb", " x ", "<b>&amp;</b>"]), min_size=1))
+def test_any_text_comes_back(texts: list[str], tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = write(pa.table({"text": texts}), tmp_path_factory.mktemp("sheet") / "out.xlsx")
+    sheet = openpyxl.load_workbook(path).active
+    cells = [row[0] for row in sheet.iter_rows(min_row=2)]
+    assert [unescape(cell.value or "") for cell in cells] == texts
+    assert {cell.data_type for cell in cells if cell.value} <= {"s"}
+
+
+@pytest.mark.parametrize("text", FORMULAS)
+def test_what_begins_like_a_formula_is_a_text(text: str, tmp_path: Path) -> None:
+    path = write(pa.table({"text": [text], text + " ": [text]}), tmp_path / "out.xlsx")
+    assert read_cells(path) == [["text", text + " ", "label"], [text, text, "=good"]]
+    with zipfile.ZipFile(path) as archive:
+        content = archive.read("xl/worksheets/sheet1.xml").decode()
+    assert "<f" not in content and content.count('t="inlineStr"') == 6
+
+
+def test_numbers_dates_and_texts_keep_their_types(tmp_path: Path) -> None:
+    table = pa.table({
+        "n": pa.array([1, None, -3]), "big": pa.array([2**53 + 1, 2**63 - 1, 0]), "x": [0.1, float("nan"), 1e300],
+        "far": [float("inf"), None, None], "ok": [True, False, None],
+        "day": [WHEN.date(), datetime.date(1850, 1, 1), None],
+        "when": [WHEN, None, WHEN], "clock": pa.array([WHEN.time(), None, None], pa.time32("s")),
+        "code": ["007", "", "1.10"], "tags": [["a", "b"], [], None],
+    })  # fmt: skip
+    sheet = openpyxl.load_workbook(write(table, tmp_path / "out.xlsx")).active
+    columns = {column[0].value: [cell.value for cell in column[1:]] for column in sheet.iter_cols()}
+    assert columns.pop("label") == ["=good"] * 3
+    assert columns == {
+        "n": [1, None, -3], "big": [str(2**53 + 1), str(2**63 - 1), 0], "x": [0.1, None, 1e300],
+        "far": ["inf", None, None], "ok": [True, False, None],
+        "day": [datetime.datetime(2024, 5, 6), "1850-01-01", None], "when": [WHEN, None, WHEN],
+        "clock": [WHEN.time(), None, None], "code": ["007", None, "1.10"], "tags": ['["a","b"]', "[]", None],
+    }  # fmt: skip
+
+
+def test_a_spreadsheet_is_the_same_after_it(tmp_path: Path) -> None:
+    """What another program wrote is read, written and read again with the same values and types."""
+    book = openpyxl.Workbook()
+    book.active.append(["text", "n", "x", "ok", "day", "when"])
+    book.active.append(["good", 1, 2.5, True, WHEN.date(), WHEN])
+    book.active.append(["bad", 2, 0.5, False, None, WHEN])
+    book.save(tmp_path / "in.xlsx")
+    first, again = (
+        pa.concat_tables(piece.cells for piece in stream_kept(path, ReadOptions(), 10))
+        for path in (tmp_path / "in.xlsx", write(tmp_path / "in.xlsx", tmp_path / "out.xlsx"))
+    )
+    assert again.drop_columns(["label"]).to_pylist() == first.to_pylist()
+    assert again.drop_columns(["label"]).schema == first.schema
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "table", "words"),
+    [
+        ("MOST_ROWS", 3, {"text": ["a"] * 3}, "at most 2 rows below its header"),
+        ("MOST_COLUMNS", 2, {"text": ["a"], "more": ["b"]}, "at most 2 columns"),
+        ("LONGEST_CELL", 5, {"text": ["a", "b", "abcd\U0001f600"]}, "row 3: a text is longer than the 5 characters"),
+    ],
+)
+def test_what_excel_could_not_open_is_refused(
+    limit: str, value: int, table: dict[str, Any], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sheets, limit, value)
+    with pytest.raises(DataError, match=words) as refused:
+        write(pa.table(table), tmp_path / "out.xlsx")
+    assert "CSV" in (refused.value.hint or "")
+
+
+@pytest.mark.parametrize("packed", ["", ".gz"])
+@pytest.mark.parametrize("suffix", list_readable())
+def test_a_result_has_the_form_of_its_source(suffix: str, packed: str) -> None:
+    ending = choose_ending(suffix.upper() + packed)
+    assert ending in WRITERS and (ending == suffix or suffix not in WRITERS)
+    families = (".csv .txt", ".tsv .tab", ".jsonl .ndjson .json", ".parquet", ".xlsx .xlsm .xls .ods")
+    assert any({ending, suffix} <= set(family.split()) for family in families)
