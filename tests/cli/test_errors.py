@@ -225,6 +225,15 @@ def test_flipped_labels_stand_in_the_review_file(flawed: Run, review: Path) -> N
     assert all(text.startswith("'=") for text in formulas) and formulas
 
 
+def test_labels_that_the_model_does_not_know_are_a_group_of_their_own(flawed: Run, tmp_path: Path) -> None:
+    rows = [row | ({"label": "mixed"} if i < 40 else {}) for i, row in enumerate(make_single(160))]
+    found = flawed.find_errors(str(write(tmp_path / "other.csv", rows)))
+    first = found.slices.slices[0]
+    assert (first.description, first.rows, first.errors) == ("the model does not know a true label", 40, 40)
+    known = flawed.find_errors(str(write(tmp_path / "known.csv", make_single(160))))
+    assert "does not know" not in json.dumps(known.to_dict()["slices"])
+
+
 def test_a_review_file_is_not_overwritten(flawed: Run, review: Path, tmp_path: Path, capsys: Any) -> None:
     before = review.read_bytes()
     code, _, errors = call_here(capsys, "errors", str(flawed.folder), "--review", str(review))
@@ -249,7 +258,7 @@ def test_fixes_are_taken_back(flawed: Run, review: Path, backbone: Path, tmp_pat
     run = train_tiny(data, backbone, tmp_path / "fixed", test_fraction=0.4, fixes=str(filled))
     expected = {"name": "filled.csv", "changed": len(wrong) - 1, "removed": 1, "confirmed": 0}
     assert read_manifest(run.folder).fixes == expected
-    sentence = f"{len(wrong) - 1} labels changed, 1 rows removed by filled.csv"
+    sentence = f"{len(wrong) - 1} labels changed, 1 row removed by filled.csv"
     assert sentence in (run.folder / "README.md").read_text(encoding="utf-8")
     assert sentence in run.metrics["summary"]["labels fixed"]
     assert "fixes:" in (run.folder / "config.yaml").read_text(encoding="utf-8")

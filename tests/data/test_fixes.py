@@ -60,7 +60,7 @@ def test_what_spreadsheets_save_is_read(form: str, tmp_path: Path) -> None:
     assert counts == FixedRows("review.csv", changed=1, removed=2, confirmed=1)
     assert fixed.labels() == ["bad", "bad", "bad", "good", "bad", "good"]
     assert fixed.rows().tolist() == [1, 2, 3, 6, 7, 8]
-    assert counts.describe() == "1 labels changed, 2 rows removed, 1 confirmed by review.csv"
+    assert counts.describe() == "1 label changed, 2 rows removed, 1 confirmed by review.csv"
 
 
 def test_pairs_are_known_by_both_texts(tmp_path: Path) -> None:
@@ -118,6 +118,21 @@ def test_all_problems_come_at_once_and_few_are_shown(tmp_path: Path) -> None:
         apply_fixes(fixes, "data", build(SINGLE), ())
 
 
+def test_fixes_of_rows_that_are_held_out_for_testing_are_warned_of(tmp_path: Path) -> None:
+    rows = [{"text": f"a film number {i}", "label": "ab"[i % 2]} for i in range(60)]
+    settings = {"data": str(write(tmp_path / "rows.csv", rows)), "validation_fraction": 0.2, "test_fraction": 0.3}
+    plain = prepare_data(build_config(settings))
+    assert plain.test is not None
+    for part, count in ((plain.test, 3), (plain.test, 1), (plain.train, 0)):
+        chosen = part.rows().tolist()[: max(count, 1)]
+        filled = [fix(r, "a") | {"key": make_key(f"a film number {r - 1}")} for r in chosen]
+        path = write(tmp_path / f"review{count}.csv", filled)
+        fixed = prepare_data(build_config(settings | {"fixes": str(path)}))
+        told = [w for w in fixed.warnings if path.name in w]
+        assert len(told) == (count > 0)
+        assert not count or told[0].startswith(f"{count} of the 18 test rows {'was' if count == 1 else 'were'} checked")
+
+
 def test_each_table_has_its_own_fixes(tmp_path: Path) -> None:
     texts = [f"a film number {i}" for i in range(40)]
     for name in ("train", "test"):
@@ -130,10 +145,13 @@ def test_each_table_has_its_own_fixes(tmp_path: Path) -> None:
     settings = {"data": str(tmp_path / "train.csv"), "test": str(tmp_path / "test.csv"), "validation_fraction": 0}
     plain, fixed = (prepare_data(build_config(settings | more)) for more in ({}, {"fixes": str(path)}))
     assert fixed.fixed == FixedRows("review.csv", changed=2, removed=1) and plain.fixed is None
-    assert "fixes: 2 labels changed, 1 rows removed by review.csv" in fixed.notes
+    assert "fixes: 2 labels changed, 1 row removed by review.csv" in fixed.notes
     assert fixed.train.labels()[:3] == ["b", "b", "a"] and plain.train.labels()[:3] == ["a", "b", "a"]
     assert fixed.test.labels()[:3] == ["a", "a", "b"] and len(fixed.test) == 39
     assert fixed.fingerprint != plain.fingerprint
+    told = "1 of the 39 test rows was checked or corrected in review.csv, which chose them by a model's answers"
+    assert [w for w in fixed.warnings if "review.csv" in w] == [f"{told}; scores will be too optimistic"]
+    assert not [w for w in plain.warnings if "optimistic" in w]
     held = prepare_data(build_config(settings | {"fixes": str(path)}), hold_test=True)
     assert held.test is None and held.fixed == FixedRows("review.csv", changed=1)
     with pytest.raises(DataError, match=r"row 2: fixes row 2 of test=, but no such table is given"):

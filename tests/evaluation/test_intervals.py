@@ -86,20 +86,20 @@ def test_simulated_intervals_are_close_to_the_bootstrap_of_rows():
 
 def test_errors_that_fall_into_one_class_are_simulated_there():
     rng = np.random.default_rng(0)
-    true = np.repeat(np.arange(5), 100)
-    predicted = np.where((true > 0) & (rng.random(500) > 0.6), 0, true)
+    true = np.repeat(np.arange(21), 30)
+    predicted = np.where((true > 0) & (rng.random(630) > 0.8), 0, true)
     ours = bootstrap_intervals(true, predicted, seed=0)["macro_f1"]
-    draws = rng.multinomial(500, np.full(500, 1 / 500), size=4_000)
+    draws = rng.multinomial(630, np.full(630, 1 / 630), size=4_000)
     hits, support, answered = (
         np.stack([draws[:, marks].sum(1) for marks in masks], 1)
         for masks in (
-            [(true == c) & (predicted == c) for c in range(5)],
-            [true == c for c in range(5)],
-            [predicted == c for c in range(5)],
+            [(true == c) & (predicted == c) for c in range(21)],
+            [true == c for c in range(21)],
+            [predicted == c for c in range(21)],
         )
     )
     low, high = np.percentile((2 * hits / (support + answered)).mean(1), [2.5, 97.5])
-    assert ours.high - ours.low == pytest.approx(high - low, rel=0.06)
+    assert ours.high - ours.low == pytest.approx(high - low, rel=0.15)
 
 
 def test_the_seed_decides():

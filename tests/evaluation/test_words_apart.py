@@ -66,3 +66,4 @@ def test_the_words_of_a_pair_are_those_of_its_two_classes() -> None:
     assert (pair.a, pair.b, pair.a_as_b, pair.b_as_a) == ("cat", "dog", 3, 2)
     first, second = ([word for word, _ in words] for words in (pair.words.first, pair.words.second))
     assert set(first) == {"purrs", "day"} and set(second) == {"barks", "night"}
+    assert pair.words == find_words_apart(texts[:40], texts[40:80], count_words(texts)), "no third class counts"

@@ -162,6 +162,15 @@ def test_costs_decide_by_the_lowest_expectation() -> None:
     assert list_costs(costs, true, np.array([0, 3, 2])).tolist() == [0.0, costs[1][3], costs.max()]
 
 
+def test_what_costs_save_is_told_beside_the_most_probable_answer() -> None:
+    probabilities, targets = np.array([[0.6, 0.4], [0.6, 0.4], [0.95, 0.05]]), np.array([1, 0, 0])
+    costs = Decisions(rule="costs", costs=((0.0, 1.0), (9.0, 0.0)))
+    task = build_task("single_label").with_temperature(1.0).with_decisions(costs)
+    found = measure_decisions(task, probabilities, targets, ["a", "b"], np.zeros(3, bool), 0)
+    assert found is not None and found.cost is not None
+    assert (found.cost.mean, found.cost.without) == pytest.approx((1 / 3, 9 / 3))
+
+
 def test_the_floor_is_kept_on_the_rows_it_was_tuned_on() -> None:
     random = np.random.default_rng(1)
     logits = random.normal(size=(400, 3))

@@ -137,6 +137,8 @@ def _describe_text(error: ConfidentError, explanation: Explanation | None) -> li
 
 
 def _describe_review(found: ErrorAnalysis) -> list[str]:
+    from textune.data.fixes import REMOVE
+
     if found.review_file is None:
         return ["", "no label looks wrong, so no review file was written"]
     lines = ["", f"{len(found.review):,} labels look wrong, most doubtful first; the first of them:"]
@@ -145,10 +147,12 @@ def _describe_review(found: ErrorAnalysis) -> list[str]:
         lines.append(_clip(f"  {' '.join(row.text.split())}"))
     path = Path(found.review_file)
     again = show_command("train", "DATA").removesuffix("DATA")
+    free = [word for word in REMOVE if word not in found.labels]
+    removing = f", or {free[0]} to remove the row" if free else ""
     return [
         *lines,
         f"review   {path}",
-        "fill its column correct_label: a label, or - to remove the row; empty leaves it",
+        f"fill its column correct_label: a label{removing}; empty leaves it",
         f"then     {again}DATA fixes={path}",
     ]
 

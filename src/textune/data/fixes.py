@@ -55,6 +55,20 @@ class Fixes:
                     hint=f"give the table with {fix.table}=, or take these rows out of {self.name}",
                 )
 
+    def warn_about_test_rows(self, table: str, test: Examples | None) -> list[str]:
+        """Return a warning where test rows were fixed: a model's answers chose them, and then they are measured on.
+
+        table: the setting that names the table of the test rows.
+        """
+        if test is None:
+            return []
+        held_out = set(test.rows().tolist())
+        count = sum(fix.table == table and fix.row in held_out for fix in self.rows)
+        if not count:
+            return []
+        told = f"{count:,} of the {len(test):,} test rows {'was' if count == 1 else 'were'} checked or corrected"
+        return [f"{told} in {self.name}, which chose them by a model's answers; scores will be too optimistic"]
+
 
 @dataclass(frozen=True)
 class FixedRows:
@@ -72,7 +86,8 @@ class FixedRows:
     def describe(self) -> str:
         """Return the sentence for notes and the card."""
         same = f", {self.confirmed:,} confirmed" if self.confirmed else ""
-        return f"{self.changed:,} labels changed, {self.removed:,} rows removed{same} by {self.name}"
+        labels, rows = "label" if self.changed == 1 else "labels", "row" if self.removed == 1 else "rows"
+        return f"{self.changed:,} {labels} changed, {self.removed:,} {rows} removed{same} by {self.name}"
 
 
 def make_key(text: str, pair: str | None = None) -> str:

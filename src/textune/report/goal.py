@@ -29,7 +29,7 @@ def judge_goal(goal: Goal, rows: int, split: str) -> GoalVerdict:
     """Return the answer in the terms that the run was tuned for. rows: that all models were measured on."""
     on = f"on {number(rows)} {split} rows"
     first = f"{_begin(goal, on)}{_describe_floor(goal)}."
-    others = [other for other in goal.others if not _is_same(other)]
+    others = [other for other in goal.others if not _is_same(other, goal.own)]
     second, tone = _compare_costs(others) if goal.rule == COSTS else _compare_shares(goal, others)
     if goal.floor is not None and not goal.reaches(goal.own):
         high = goal.own.floored.interval.high if goal.own.floored and goal.own.floored.interval else 0.0
@@ -60,7 +60,7 @@ def list_goal_table(goal: Goal) -> tuple[tuple[str, ...], list[tuple[str, ...]]]
     """Return the header and the rows of the table: every model in the goal's terms, the run last."""
     name, floored = name_figure(goal), [] if goal.floor is None else [_of_label(goal, _name_floored(goal))]
     figures = [cell for figure in (name, *floored) for cell in (figure, "95% interval")]
-    header = ("model", *figures, "this run's lead", "95% interval")
+    header = ("model", *figures, f"lead of {goal.own.name}", "95% interval")
     rows = []
     for each in (*goal.others, goal.own):
         value = "–" if each.value is None else _show(goal, each.value)
@@ -209,10 +209,11 @@ def describe_ranking(goal: Goal, most: int = 5) -> list[str]:
     return sentences
 
 
-def _is_same(other: GoalFigure) -> bool:
+def _is_same(other: GoalFigure, own: GoalFigure) -> bool:
     """Return whether another model is this one: a run whose method is the linear probe meets itself."""
     lead = other.lead
-    return other.name == PROBE and lead is not None and lead.low == lead.mean == lead.high == 0
+    same = lead is not None and lead.low == lead.mean == lead.high == 0 and other.floored == own.floored
+    return other.name == PROBE and same
 
 
 def _capital(text: str) -> str:

@@ -43,6 +43,7 @@ from textune.tokens import load_tokenizer
 
 _LONGEST_EXCERPT = 300
 NO_LABEL_GIVEN = "no label given"
+UNKNOWN_LABEL = "the model does not know a true label"
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class ErrorAnalysis:
     nearest: for the rows of confident errors, the nearest training rows, if they were asked for.
     explanations: likewise, how much each word spoke for the wrong answer.
     review: the rows whose labels look wrong, if they were asked for; review_file: where they were written.
+    labels: the run's.
     """
 
     run: str
@@ -68,6 +70,7 @@ class ErrorAnalysis:
     review: tuple[ReviewRow, ...] = ()
     review_file: str | None = None
     notes: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -188,6 +191,7 @@ def analyse(folder: Path, manifest: Manifest, rows: PredictedRows) -> ErrorAnaly
         tuple(confident),
         {int(numbers[at]): " ".join(texts[at].split())[:_LONGEST_EXCERPT] for at in sorted(shown)},
         notes=rows.notes,
+        labels=tuple(labels.names),
     )
 
 
@@ -244,10 +248,12 @@ def _search(folder: Path, manifest: Manifest, rows: PredictedRows) -> SliceSearc
     true = labels.encode_sets(rows.examples.label_sets()) > 0
     predicted = task.decide(rows.probabilities)
     unknown = task.find_unknown(labels, rows.examples)
-    wrong = (true != predicted).any(axis=1) | np.array([bool(names) for names in unknown], bool)
+    strange = np.array([bool(names) for names in unknown], bool)
+    wrong = (true != predicted).any(axis=1) | strange
     conditions = [
         *_list_row_conditions(folder, manifest, rows),
         *_list_label_conditions(task, labels.names, true, predicted),
+        Condition("true label", "true label", UNKNOWN_LABEL, np.flatnonzero(strange).astype(np.int64)),
     ]
     return find_slices(wrong, conditions)
 

@@ -168,6 +168,8 @@ def prepare_data(
     test = others["test"] if others["test"] is not None else None if hold_test else parts.test
     found, overlap = _check_splits(train, {"validation": validation, "test": test}, labels, task)
     warnings += task.check_training_rows(labels, train, table.name)
+    if fixes is not None:
+        warnings += fixes.warn_about_test_rows("data" if others["test"] is None else "test", test)
     warnings += found + _warn_about_rows(facts, table, task)
     notes += _note_unused_samples(data, sources, len(examples), {"validation": validation, "test": test})
     text_columns = TextColumns(
