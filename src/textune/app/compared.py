@@ -160,7 +160,7 @@ def draw_front(rows: Sequence[dict[str, Any]], cost: str, figure: str, form: str
     score = alt.Y("score:Q", title=figure, axis=alt.Axis(format=".0%"), scale=alt.Scale(zero=False))
     front = base.transform_filter(alt.datum.front == OPTIMAL).mark_line(interpolate="step-after").encode(y=score)
     scale = alt.Scale(domain=[OPTIMAL, BEATEN], range=COLORS[:2])
-    colors = alt.Color("front:N", title=None, legend=alt.Legend(orient="bottom"), scale=scale)
+    colors = alt.Color("front:N", title=None, legend=alt.Legend(orient="bottom", symbolOpacity=1), scale=scale)
     spans = base.mark_rule(opacity=0.35).encode(y=alt.Y("low:Q", title=figure), y2="high:Q", color=colors)
     dots = base.mark_point(filled=True, size=90, opacity=1).encode(y=score, color=colors)
     names = base.mark_text(dy=-12, limit=220).encode(y=score, text="written:N", color=colors)
