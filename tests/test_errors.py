@@ -232,8 +232,8 @@ def test_an_import_says_it_in_both_languages(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    with pytest.raises(TextuneError, match=r"cannot write '\.xlsx' files"):
-        check_predictions(tmp_path / "out.xlsx")
+    with pytest.raises(TextuneError, match=r"cannot write '\.ods' files"):
+        check_predictions(tmp_path / "out.ods")
     with pytest.raises(TextuneError, match=r"mkdir -p '.*my place'"):
         check_predictions(tmp_path / "my place" / "out.csv")
 

@@ -14,7 +14,7 @@ from textune.run import Run
 from tiny import call_here
 
 TYPED = {
-    "predict run d.csv -o out.xlsx": "cannot write '.xlsx' files",
+    "predict run d.csv -o out.ods": "cannot write '.ods' files",
     "predict run d.csv -o taken.csv": "already exists",
     "predict run d.csv -o nowhere/out.csv": "its folder does not exist",
     "predict run fine -o out.csv": "--output only applies to a file",

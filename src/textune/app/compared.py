@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,10 @@ from textune.version import __version__
 
 if TYPE_CHECKING:
     import altair
+
+OPTIMAL, BEATEN = "Pareto-optimal", "beaten"
+_NAME_WIDTH, _NAME_HEIGHT = 0.3, 0.08
+"""How much of a chart's width and height a written name takes, on a narrow page."""
 
 
 def draw_comparison(folders: Sequence[Path]) -> None:
@@ -101,7 +106,7 @@ def list_priced(comparison: Comparison, cost: str) -> list[dict[str, Any]]:
             "high": c.interval.high,
             "cost": c.costs[cost],
             "shown": format_cost(cost, c.costs[cost]),
-            "front": "Pareto-optimal" if cost in c.fronts else "beaten",
+            "front": OPTIMAL if cost in c.fronts else BEATEN,
         }
         for c in comparison.candidates
         if c.costs.get(cost)
@@ -118,11 +123,31 @@ def _draw_fronts(comparison: Comparison) -> None:
         place.altair_chart(chart, width="stretch")
 
 
+def name_dots(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows with the name that is `written` at each dot: none where it would cover another one.
+
+    What nothing beats comes first, then the best. The others are named when the mouse is over them, and in the table.
+    """
+    across = [math.log(row["cost"]) for row in rows]
+    width = max(across) - min(across) or 1.0
+    height = max(row["high"] for row in rows) - min(row["low"] for row in rows) or 1.0
+    written: dict[int, str] = {}
+    for at in sorted(range(len(rows)), key=lambda at: (rows[at]["front"] == BEATEN, -rows[at]["score"], at)):
+        covers = any(
+            abs(across[at] - across[other]) < _NAME_WIDTH * width
+            and abs(rows[at]["score"] - rows[other]["score"]) < _NAME_HEIGHT * height
+            for other in written
+        )
+        if not covers:
+            written[at] = rows[at]["name"]
+    return [dict(row) | {"written": written.get(at, "")} for at, row in enumerate(rows)]
+
+
 def draw_front(rows: Sequence[dict[str, Any]], cost: str, figure: str, form: str) -> altair.LayerChart:
     """Return a chart of the score against a cost. form: how the cost's numbers are written."""
     import altair as alt
 
-    base = alt.Chart(alt.Data(values=list(rows))).encode(
+    base = alt.Chart(alt.Data(values=name_dots(rows))).encode(
         x=alt.X(
             "cost:Q",
             title=cost,
@@ -136,14 +161,12 @@ def draw_front(rows: Sequence[dict[str, Any]], cost: str, figure: str, form: str
         ],
     )
     score = alt.Y("score:Q", title=figure, axis=alt.Axis(format=".0%"), scale=alt.Scale(zero=False))
-    spans = base.mark_rule(opacity=0.35).encode(y=alt.Y("low:Q", title=figure), y2="high:Q")
-    front = (
-        base.transform_filter(alt.datum.front == "Pareto-optimal").mark_line(interpolate="step-after").encode(y=score)
-    )
-    scale = alt.Scale(domain=["Pareto-optimal", "beaten"], range=COLORS[:2])
-    colors = alt.Color("front:N", title=None, legend=alt.Legend(orient="bottom"), scale=scale)
+    front = base.transform_filter(alt.datum.front == OPTIMAL).mark_line(interpolate="step-after").encode(y=score)
+    scale = alt.Scale(domain=[OPTIMAL, BEATEN], range=COLORS[:2])
+    colors = alt.Color("front:N", title=None, legend=alt.Legend(orient="bottom", symbolOpacity=1), scale=scale)
+    spans = base.mark_rule(opacity=0.35).encode(y=alt.Y("low:Q", title=figure), y2="high:Q", color=colors)
     dots = base.mark_point(filled=True, size=90, opacity=1).encode(y=score, color=colors)
-    names = base.mark_text(dy=-12, limit=220).encode(y=score, text="name:N", color=colors)
+    names = base.mark_text(dy=-12, limit=220).encode(y=score, text="written:N", color=colors)
     return (spans + front + dots + names).properties(height=300)
 
 

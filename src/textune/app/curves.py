@@ -180,7 +180,9 @@ def draw_lines(
     legend = alt.Legend(orient="bottom", labelLimit=_NARROWEST - _KEY_PIXELS, columns=columns)
     dashes = alt.Scale(domain=lines, range=[_DASHES[at // len(COLORS) % len(_DASHES)] for at in range(len(lines))])
     base = alt.Chart(alt.Data(values=[dict(row) for row in rows])).encode(
-        x=alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickCount=6, format="~g"), scale=alt.Scale(padding=8)),
+        x=alt.X(
+            "epoch:Q", title="epoch", axis=alt.Axis(tickCount=6, format="~g"), scale=alt.Scale(nice=False, padding=8)
+        ),
         y=alt.Y("value:Q", title=title, axis=axis, scale=alt.Scale(zero=False)),
         color=alt.Color("line:N", title=None, scale=colors, legend=legend),
         tooltip=[

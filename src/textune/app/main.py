@@ -50,7 +50,7 @@ def run() -> None:
     if not opened:
         ask_password()
         return
+    keep_open()
     st.session_state["pages"] = pages
     with guard_page():
         chosen.run()
-    keep_open()  # last: what is drawn only once must not move what is drawn each time

@@ -52,9 +52,11 @@ def _check_password() -> None:
 
 def keep_open() -> None:
     """Give the browser of a visitor who has just typed the password a token that opens the pages again."""
-    token = st.session_state.pop("new visit", None)
-    if token is not None:
-        st.html(write_cookie(_COOKIE, token), unsafe_allow_javascript=True)
+    if get_options().password is None:
+        return
+    place = st.empty()  # each time: what is drawn only once would move the rest of the page
+    if token := st.session_state.pop("new visit", None):
+        place.html(write_cookie(_COOKIE, token), unsafe_allow_javascript=True)
 
 
 def remember_visitor() -> str:
