@@ -68,7 +68,7 @@ PROVEN, WRITING = "proven", "writing"
 
 
 class SupportRecorder:
-    """Writes which cells of the support matrix passed all of the contract's tests."""
+    """Writes which cells of the support matrix passed all of a contract's tests; the other contract's record stays."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -94,12 +94,16 @@ class SupportRecorder:
         from textune.version import list_versions
 
         versions = {name: version.partition("+")[0] for name, version in list_versions().items()}  # +cpu is a build
-        record: dict[str, object] = {"versions": versions, "tests": self._list_tests(PROVEN)}
-        for kind in (PROVEN, WRITING):
+        record = (
+            json.loads(self._path.read_text(encoding="utf-8")) if self._path.is_file() else {"tests": [], PROVEN: {}}
+        )
+        record["versions"] = versions
+        for kind in (kind for kind in (PROVEN, WRITING) if kind in self._passed):
             tests = set(self._list_tests(kind))
+            record["tests"] = sorted(tests) if kind == PROVEN else record["tests"]
             record[kind] = {
                 row: [family for family in families.names()
-                      if tests and self._passed[kind].get(f"{row}-{family}") == tests
+                      if self._passed[kind].get(f"{row}-{family}") == tests
                       and (kind, f"{row}-{family}") not in self._failed]
                 for row in list_rows()
             }  # fmt: skip

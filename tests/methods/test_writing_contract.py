@@ -216,7 +216,7 @@ def test_methods_that_cannot_write_say_why(row: str, causal: Callable[[str], Pat
 @pytest.mark.parametrize(
     ("row", "refused"),
     [(r, f) for r, (name, _) in ROWS.items() for f in WRITERS if methods.get(name).refusal(families.get(f))],
-    ids=" ".join,
+    ids=lambda value: str(value),
 )
 def test_families_that_a_method_does_not_support_are_named_with_the_reason(
     row: str, refused: str, causal: Callable[[str], Path], data: Path, tmp_path: Path
