@@ -103,7 +103,7 @@ def test_an_example_is_taken_by_a_click(runs: Path) -> None:
     row = list_examples(Path("runs/first"))[0]
     app.button(key=f"try row {row.row}").click().run()
     assert app.text_area(key="try Text").value == row.text
-    assert app.subheader[0].value == row.given
+    assert app.subheader[0].value == row.predicted
 
 
 def test_words_are_highlighted_on_demand(runs: Path) -> None:

@@ -74,9 +74,9 @@ def show_answer(task: Task, labels: Sequence[str], probabilities: NDArray[np.flo
     """Return an answer with its bars. probabilities: float64 [labels]."""
     prediction = task.classify(probabilities[None], labels)[0]
     ranked = sorted(zip(labels, probabilities.tolist(), strict=True), key=lambda pair: -pair[1])
-    given = prediction.answer.keys()
-    bars = tuple(Bar(label, share, task.format_value(share), label in given) for label, share in ranked[:MOST_BARS])
-    return Answered(", ".join(given) or NO_ANSWER, bars, max(len(ranked) - MOST_BARS, 0))
+    answered = prediction.answer.keys()
+    bars = tuple(Bar(label, share, task.format_value(share), label in answered) for label, share in ranked[:MOST_BARS])
+    return Answered(", ".join(answered) or NO_ANSWER, bars, max(len(ranked) - MOST_BARS, 0))
 
 
 def order_bars(answered: Answered, like: Answered) -> Answered:

@@ -23,12 +23,12 @@ class ExampleRow:
     text: str
     second: str | None
     true: str
-    given: str
+    predicted: str
 
     @property
     def right(self) -> bool:
         """Whether the run answered with the row's label."""
-        return self.true == self.given
+        return self.true == self.predicted
 
 
 def list_examples(folder: Path, count: int = COUNT) -> tuple[ExampleRow, ...]:
@@ -57,7 +57,10 @@ def pick_examples(stored: dict[str, list[Any]], count: int = COUNT) -> tuple[Exa
     """Return up to half of the rows from those that are answered wrongly, the rest from the others."""
     seconds = stored.get("text_pair") or [None] * len(stored["text"])
     columns = (stored["row"], stored["text"], seconds, stored["label"], stored["predicted_label"])
-    rows = [ExampleRow(int(n), t, s, _join(true), _join(given)) for n, t, s, true, given in zip(*columns, strict=True)]
+    rows = [
+        ExampleRow(int(n), t, s, _join(true), _join(predicted))
+        for n, t, s, true, predicted in zip(*columns, strict=True)
+    ]
     short = [row for row in rows if len(row.text) <= MOST_CHARACTERS and row.text.strip()]
     drawn = [short[i] for i in np.random.default_rng(0).permutation(len(short))]
     wrong, right = ([row for row in drawn if row.right == wanted] for wanted in (False, True))

@@ -162,6 +162,6 @@ def _preload() -> None:
         clean_uploads(DEFAULT_FOLDER)
 
 
-def read_password(given: str | None) -> str | None:
+def read_password(password: str | None) -> str | None:
     """Return the password of the command, or of the environment."""
-    return given if given is not None else os.environ.get(PASSWORD)
+    return password if password is not None else os.environ.get(PASSWORD)

@@ -62,7 +62,7 @@ def list_other_fields() -> dict[str, list[Field]]:
     """Return the fields that are folded away, by the part of a run that they are about."""
     known = _describe_all()
     names = {part: [f.name for f in dataclasses.fields(kind)] for part, kind in _PARTS.items()}
-    return {part: [known[name] for name in there if name not in _ELSEWHERE] for part, there in names.items()}
+    return {part: [known[name] for name in listed if name not in _ELSEWHERE] for part, listed in names.items()}
 
 
 def list_method_fields(method: str) -> list[Field]:

@@ -43,8 +43,8 @@ def errors(
     from textune.progress import open_progress
     from textune.run.error_analysis import find_errors
 
-    given = gather_settings(settings or [], data)
-    source, progress = given.pop("data", None), open_progress()
+    flat = gather_settings(settings or [], data)
+    source, progress = flat.pop("data", None), open_progress()
     found = find_errors(
         run,
         source,
@@ -53,7 +53,7 @@ def errors(
         review=review,
         overwrite=overwrite,
         progress=progress,
-        **({"device": device} | given),
+        **({"device": device} | flat),
     )
     for note in found.notes:
         progress.warn(note)
@@ -116,8 +116,8 @@ def _describe_confident(found: ErrorAnalysis) -> list[str]:
         return []
     lines = ["most confident errors"]
     for error in found.confident[:_ERRORS_SHOWN]:
-        told = error.decision or f"predicted '{error.predicted}' {error.probability:.1%}"
-        lines.append(_clip(f"row {error.row}: labelled '{_clip(error.true, 24)}', {told}"))
+        decision = error.decision or f"predicted '{error.predicted}' {error.probability:.1%}"
+        lines.append(_clip(f"row {error.row}: labelled '{_clip(error.true, 24)}', {decision}"))
         lines += _describe_text(error, found.explanations.get(error.row))
         lines += [
             _clip(f"  near ({near.similarity:.2f}): row {near.row} '{near.label}': {' '.join(near.text.split())}")

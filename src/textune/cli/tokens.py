@@ -51,8 +51,8 @@ def tokens(
     rows = [(token, str(number), "special token" if added else "") for token, number, added in listed]
     print_table(("token", "id", ""), rows, right=(1,))
     form = long_text.describe()
-    told = f"{len(rows)} tokens of {backbone.id}; texts longer than max_length {length} are {form}"
-    print_sentences(["", told])
+    sentence = f"{len(rows)} tokens of {backbone.id}; texts longer than max_length {length} are {form}"
+    print_sentences(["", sentence])
     if long_text.form != "truncate" and len(encoding.ids) > length:
         print_table(
             ("window", "tokens"),

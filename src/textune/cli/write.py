@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 def set_sampling(generator: Generator, config: RunConfig, words: list[str]) -> None:
     """Take limits and sampling from the command's settings. words: key=value, as given."""
     wanted = config.writing
-    given = {word.partition("=")[0].replace("-", "_") for word in words}
+    named = {word.partition("=")[0].replace("-", "_") for word in words}
     generator.sampling = generator.sampling.choose(
         max_new_tokens=wanted.max_new_tokens,
         temperature=wanted.temperature,
         top_p=wanted.top_p,
-        seed=config.training.seed if "seed" in given else None,
+        seed=config.training.seed if "seed" in named else None,
     )
 
 

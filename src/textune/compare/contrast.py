@@ -66,7 +66,7 @@ def _show_rows(
     for at in positions[:_EXAMPLES].tolist():
         label = rival.labels[at]
         right = ", ".join(map(str, label)) if isinstance(label, tuple) else str(label)
-        answers = [name for name, given in zip(rival.manifest.labels, rival.predicted[at], strict=True) if given]
+        answers = [name for name, marked in zip(rival.manifest.labels, rival.predicted[at], strict=True) if marked]
         text = " ".join(texts[at].split())[:_LONGEST_TEXT]
         shown.append(ContrastRow(int(numbers[at]), text, right or NO_LABEL, ", ".join(answers) or NO_LABEL))
     return shown

@@ -70,25 +70,25 @@ def parse_costs(value: Any) -> Costs:
     if isinstance(value, Mapping):
         if not all(isinstance(row, Mapping) for row in value.values()):
             raise ValueError("must map each true label to the costs of predicted labels: {ham: {spam: 5}}")
-        value = [(true, given, cost) for true, row in value.items() for given, cost in row.items()]
+        value = [(true, predicted, cost) for true, row in value.items() for predicted, cost in row.items()]
     if not isinstance(value, list | tuple) or not value:
         raise ValueError("must be a file, or costs such as ham:spam=5,spam:ham=1")
     if not all(isinstance(item, list | tuple) and len(item) == 3 for item in value):
         raise ValueError("each cost needs a true and a predicted label, such as ham:spam=5")
-    triples = tuple((str(true), str(given), _parse_cost(cost, true, given)) for true, given, cost in value)
+    triples = tuple((str(true), str(predicted), _parse_cost(cost, true, predicted)) for true, predicted, cost in value)
     pairs = [triple[:2] for triple in triples]
     if twice := [pair for pair in pairs if pairs.count(pair) > 1] if len(pairs) < 10_000 else []:
         raise ValueError(f"the cost of {twice[0][0]!r} given as {twice[0][1]!r} appears twice")
     return triples
 
 
-def _parse_cost(value: Any, true: Any, given: Any) -> float:
+def _parse_cost(value: Any, true: Any, predicted: Any) -> float:
     try:
         cost = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
         cost = math.nan
     if not 0 <= cost <= _LARGEST_COST:
-        raise ValueError(f"{true}:{given}={value}: a cost must be a number from 0 to 1e9")
+        raise ValueError(f"{true}:{predicted}={value}: a cost must be a number from 0 to 1e9")
     return cost
 
 
@@ -134,7 +134,7 @@ def _read_csv(text: str) -> Any:
     wrong = [row for row in rows if len(row) != len(header)]
     if wrong:
         raise ValueError(f"the row of {wrong[0][0]!r} has {len(wrong[0])} cells, the header {len(header)}")
-    return [(row[0], given, cost) for row in rows for given, cost in zip(header[1:], row[1:], strict=True)]
+    return [(row[0], predicted, cost) for row in rows for predicted, cost in zip(header[1:], row[1:], strict=True)]
 
 
 _READERS: Mapping[str, Callable[[str], Any]] = {

@@ -66,8 +66,8 @@ class Fixes:
         count = sum(fix.table == table and fix.row in held_out for fix in self.rows)
         if not count:
             return []
-        told = f"{count:,} of the {len(test):,} test rows {'was' if count == 1 else 'were'} checked or corrected"
-        return [f"{told} in {self.name}, which chose them by a model's answers; scores will be too optimistic"]
+        counted = f"{count:,} of the {len(test):,} test rows {'was' if count == 1 else 'were'} checked or corrected"
+        return [f"{counted} in {self.name}, which chose them by a model's answers; scores will be too optimistic"]
 
 
 @dataclass(frozen=True)

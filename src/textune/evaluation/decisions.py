@@ -144,10 +144,10 @@ def measure_ratio(parts: NDArray[Any], wholes: NDArray[Any], seed: int) -> Share
     return Share(value, Interval(min(drawn.low, plain.low), max(drawn.high, plain.high)), total)
 
 
-def measure_rule(rule: str, label: str | None, true: NDArray[Any], given: NDArray[Any], seed: int) -> RuleFigures:
+def measure_rule(rule: str, label: str | None, true: NDArray[Any], predicted: NDArray[Any], seed: int) -> RuleFigures:
     """Return precision and recall of decisions. true, given: bool [rows, labels], of the rule's labels."""
-    hits = (true & given).sum(axis=1)
-    precision = measure_ratio(hits, given.sum(axis=1), seed)
+    hits = (true & predicted).sum(axis=1)
+    precision = measure_ratio(hits, predicted.sum(axis=1), seed)
     recall = measure_ratio(hits, true.sum(axis=1), seed)
     first, second = (recall, precision) if rule.startswith("recall") else (precision, recall)
     return RuleFigures(rule, label, first, second)
@@ -233,14 +233,14 @@ def _show(share: Share, more: str = "") -> str:
     return f"{percent(share.value)} ({between}{f'; {more}' if more else ''})"
 
 
-def list_costs(costs: Sequence[Sequence[float]], true: NDArray[Any], given: NDArray[Any]) -> NDArray[np.float64]:
+def list_costs(costs: Sequence[Sequence[float]], true: NDArray[Any], predicted: NDArray[Any]) -> NDArray[np.float64]:
     """Return the cost of each row's answer: float64 [rows].
 
-    costs: [labels, labels] with true and given int64 [rows]; or [labels, 2] with both bool [rows, labels].
+    costs: [labels, labels] with true and predicted int64 [rows]; or [labels, 2] with both bool [rows, labels].
     """
     table = np.asarray(costs, np.float64)
     if true.ndim == 1:
         known = true >= 0  # a label that the model does not know costs as much as the dearest error
-        return np.asarray(np.where(known, table[np.maximum(true, 0), given], table.max()), np.float64)
-    missed, wrong = true & ~given, given & ~true
+        return np.asarray(np.where(known, table[np.maximum(true, 0), predicted], table.max()), np.float64)
+    missed, wrong = true & ~predicted, predicted & ~true
     return np.asarray(missed @ table[:, 0] + wrong @ table[:, 1], np.float64)

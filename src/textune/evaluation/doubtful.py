@@ -37,7 +37,7 @@ class Doubt:
 
 
 def find_doubtful(
-    given: NDArray[np.bool_],
+    labelled: NDArray[np.bool_],
     probabilities: NDArray[Any],
     votes: NDArray[np.floating[Any]] | None = None,
     *,
@@ -45,27 +45,27 @@ def find_doubtful(
 ) -> list[Doubt]:
     """Return rows whose labels are probably wrong, most doubtful first.
 
-    given: bool [rows, labels]. probabilities: [rows, labels], of a model that did not learn these rows.
+    labelled: bool [rows, labels]. probabilities: [rows, labels], of a model that did not learn these rows.
     votes: the share of each row's neighbors with each label. exclusive: whether a row has exactly one label.
     """
     scores = np.asarray(probabilities, np.float64)
     if not len(scores):
         return []
-    skill, belief = _measure_skill(scores, given), scores
+    skill, belief = _measure_skill(scores, labelled), scores
     if votes is not None:
-        vote_skill = _measure_skill(votes, given)
+        vote_skill = _measure_skill(votes, labelled)
         share = vote_skill / max(skill + vote_skill, 1e-12)
         belief = (1 - share) * scores + share * votes
         votes = votes if vote_skill >= _HELPFUL * skill else None
         skill = max(skill, vote_skill)
-    doubts = (_doubt_single if exclusive else _doubt_sets)(given, scores, belief, votes)
+    doubts = (_doubt_single if exclusive else _doubt_sets)(labelled, scores, belief, votes)
     return [replace(doubt, score=doubt.score * skill) for doubt in doubts]
 
 
-def _measure_skill(scores: NDArray[Any], given: NDArray[np.bool_]) -> float:
+def _measure_skill(scores: NDArray[Any], labelled: NDArray[np.bool_]) -> float:
     """Return the Brier skill score: what is gained on always giving each label's share of the rows, at least 0."""
-    constant = float(((given.mean(axis=0) - given) ** 2).mean())
-    return max(0.0, 1 - float(((scores - given) ** 2).mean()) / constant) if constant else 0.0
+    constant = float(((labelled.mean(axis=0) - labelled) ** 2).mean())
+    return max(0.0, 1 - float(((scores - labelled) ** 2).mean()) / constant) if constant else 0.0
 
 
 def _mean_of_marked(values: NDArray[np.float64], marks: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -76,21 +76,21 @@ def _mean_of_marked(values: NDArray[np.float64], marks: NDArray[np.bool_]) -> ND
 
 
 def _doubt_single(
-    given: NDArray[np.bool_],
+    labelled: NDArray[np.bool_],
     scores: NDArray[np.float64],
     belief: NDArray[np.float64],
     votes: NDArray[np.floating[Any]] | None,
 ) -> list[Doubt]:
-    usual = _mean_of_marked(scores, given)
-    rows = np.arange(len(given))
+    usual = _mean_of_marked(scores, labelled)
+    rows = np.arange(len(labelled))
     best = belief.argmax(axis=1)
     confident = (scores[rows, best] >= usual[best]) & (scores.argmax(axis=1) == best)
-    unlike = np.zeros(len(given), bool)
+    unlike = np.zeros(len(labelled), bool)
     if votes is not None:
-        unlike = (votes[rows, best] >= _AGREEING) & (np.where(given, votes, 0.0).sum(axis=1) == 0)
-    margin = belief[rows, best] - np.where(given, belief, 0.0).sum(axis=1)
-    doubted = np.flatnonzero(~given[rows, best] & (confident | unlike) & (margin > 0))
-    labels = np.arange(given.shape[1])
+        unlike = (votes[rows, best] >= _AGREEING) & (np.where(labelled, votes, 0.0).sum(axis=1) == 0)
+    margin = belief[rows, best] - np.where(labelled, belief, 0.0).sum(axis=1)
+    doubted = np.flatnonzero(~labelled[rows, best] & (confident | unlike) & (margin > 0))
+    labels = np.arange(labelled.shape[1])
     return [
         Doubt(int(i), labels == best[i], float(margin[i]), int(best[i]), bool(confident[i]), bool(unlike[i]))
         for i in doubted[np.argsort(-margin[doubted], kind="stable")]
@@ -98,18 +98,18 @@ def _doubt_single(
 
 
 def _doubt_sets(
-    given: NDArray[np.bool_],
+    labelled: NDArray[np.bool_],
     scores: NDArray[np.float64],
     belief: NDArray[np.float64],
     votes: NDArray[np.floating[Any]] | None,
 ) -> list[Doubt]:
     """Doubt each label of a row for itself: one that is missing, and one that is given."""
-    present, absent = _mean_of_marked(scores, given), _mean_of_marked(1 - scores, ~given)
-    confident = np.where(given, 1 - scores >= absent, scores >= present)
-    unlike = np.zeros(given.shape, bool)
+    present, absent = _mean_of_marked(scores, labelled), _mean_of_marked(1 - scores, ~labelled)
+    confident = np.where(labelled, 1 - scores >= absent, scores >= present)
+    unlike = np.zeros(labelled.shape, bool)
     if votes is not None:
-        unlike = np.where(given, votes == 0, votes >= _AGREEING) & ~(given & (scores >= 0.5))
-    margin = np.where(given, 1 - 2 * belief, 2 * belief - 1)
+        unlike = np.where(labelled, votes == 0, votes >= _AGREEING) & ~(labelled & (scores >= 0.5))
+    margin = np.where(labelled, 1 - 2 * belief, 2 * belief - 1)
     doubted = (confident | unlike) & (margin > 0)
     worst = np.where(doubted, margin, -1.0)
     most, label_of = worst.max(axis=1, initial=-1.0), worst.argmax(axis=1)
@@ -117,7 +117,7 @@ def _doubt_sets(
     return [
         Doubt(
             int(i),
-            given[i] ^ doubted[i],
+            labelled[i] ^ doubted[i],
             float(most[i]),
             int(label_of[i]),
             bool(confident[i, label_of[i]]),

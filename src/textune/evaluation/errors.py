@@ -55,8 +55,8 @@ def find_confident_errors(
         raise ValueError(f"{scores.shape} probabilities, {len(true)} targets, {len(texts)} texts, {len(rows)} rows")
     if not len(scores):
         return []
-    given = GivenLabels(scores.argmax(axis=1), scores.max(axis=1))
-    return list_errors(given, true, labels, texts, rows, count, unknown)
+    answers = GivenLabels(scores.argmax(axis=1), scores.max(axis=1))
+    return list_errors(answers, true, labels, texts, rows, count, unknown)
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class GivenLabels:
 
 
 def list_errors(
-    given: GivenLabels,
+    answers: GivenLabels,
     true: NDArray[np.int64],
     labels: Sequence[str],
     texts: Sequence[str],
@@ -77,7 +77,7 @@ def list_errors(
     unknown: Sequence[str],
 ) -> list[ConfidentError]:
     """Return the wrong labels given with the highest probability; arguments as for `find_confident_errors`."""
-    predicted, confidence = given.numbers, given.probabilities
+    predicted, confidence = answers.numbers, answers.probabilities
     wrong = np.flatnonzero(predicted != true)
     ranked = wrong[np.argsort(-confidence[wrong], kind="stable")][:count]
     names = dict(zip(np.flatnonzero(true < 0).tolist(), unknown, strict=False))

@@ -56,13 +56,13 @@ class Goal:
         return reached is not None and reached >= self.floor - 1e-12
 
 
-def count_rule(rule: str, true: NDArray[Any], given: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def count_rule(rule: str, true: NDArray[Any], predicted: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return each row's part in what a rule maximizes, and in its floor: int64 [rows, 2], numerator and denominator.
 
-    rule: ``f1``, ``precision>=0.9`` (then recall is maximized) or ``recall>=0.9`` (then precision). true, given: bool
-    [rows, labels], of the rule's labels. A rule without a floor has the same numbers twice.
+    rule: ``f1``, ``precision>=0.9`` (then recall is maximized) or ``recall>=0.9`` (then precision). true, predicted:
+    bool [rows, labels], of the rule's labels. A rule without a floor has the same numbers twice.
     """
-    hits, of_true, of_given = (marks.sum(axis=1).astype(np.int64) for marks in (true & given, true, given))
+    hits, of_true, of_given = (marks.sum(axis=1).astype(np.int64) for marks in (true & predicted, true, predicted))
     recall, precision = np.stack([hits, of_true], axis=1), np.stack([hits, of_given], axis=1)
     figure = rule.partition(">=")[0]
     if figure == "precision":

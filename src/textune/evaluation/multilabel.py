@@ -104,10 +104,10 @@ class MultiLabelEvaluation(LabelEvaluation):
     def mcc(self) -> float | None:
         """Matthews' correlation over all decisions, those on unknown labels included; None where all are the same."""
         decisions = self.rows * (len(self.classes) + len(self.unknown_labels))
-        hits, given = sum(f.hits for f in self.classes), sum(f.predicted for f in self.classes)
+        hits, predicted = sum(f.hits for f in self.classes), sum(f.predicted for f in self.classes)
         true = sum(f.support for f in self.classes) + sum(self.unknown_labels.values())
-        right = decisions - true - given + 2 * hits
-        return matthews_correlation(right, decisions, (true, decisions - true), (given, decisions - given))
+        right = decisions - true - predicted + 2 * hits
+        return matthews_correlation(right, decisions, (true, decisions - true), (predicted, decisions - predicted))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain lists, dicts and numbers for JSON, without loss."""

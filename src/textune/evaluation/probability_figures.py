@@ -140,12 +140,12 @@ def undo_temperature(probabilities: NDArray[Any], temperature: float, *, several
     probabilities: float64 [rows, classes], of the softmax, or of the sigmoid for several labels per text. A probability
     that was rounded to 0 or 1 is taken as the nearest number that is not.
     """
-    given = np.asarray(probabilities, np.float64)
+    raw = np.asarray(probabilities, np.float64)
     if several:
-        inside = np.clip(given, np.finfo(np.float64).tiny, 1 - _TINY / 2)
+        inside = np.clip(raw, np.finfo(np.float64).tiny, 1 - _TINY / 2)
         odds = (np.log(inside) - np.log1p(-inside)) * temperature
         return np.asarray(1 / (1 + np.exp(-np.clip(odds, -700, 700))))
-    scaled = np.log(np.maximum(given, np.finfo(np.float64).tiny)) * temperature
+    scaled = np.log(np.maximum(raw, np.finfo(np.float64).tiny)) * temperature
     scaled -= scaled.max(axis=1, keepdims=True)
     np.exp(scaled, out=scaled)
     return np.asarray(scaled / scaled.sum(axis=1, keepdims=True))

@@ -99,17 +99,17 @@ def _belongs(targets: NDArray[Any], label: int) -> Bools:
 
 def _rank(scores: NDArray[Any], true: Bools) -> tuple[float | None, float | None]:
     """Return average precision and ROC AUC, both from where the class's rows stand among all scores."""
-    everything, own = np.sort(np.asarray(scores, np.float64)), np.sort(np.asarray(scores, np.float64)[true])
-    rows, positives = len(everything), len(own)
+    everything, of_true = np.sort(np.asarray(scores, np.float64)), np.sort(np.asarray(scores, np.float64)[true])
+    rows, positives = len(everything), len(of_true)
     if not positives or not math.isfinite(float(everything[0])) or not math.isfinite(float(everything[-1])):
         return None, None
-    below = np.searchsorted(everything, own, side="left")
-    own_below = np.searchsorted(own, own, side="left")
+    below = np.searchsorted(everything, of_true, side="left")
+    own_below = np.searchsorted(of_true, of_true, side="left")
     area = float(((positives - own_below) / (rows - below)).mean())
     if positives == rows:
         return area, None
-    equal = np.searchsorted(everything, own, side="right") - below
-    own_equal = np.searchsorted(own, own, side="right") - own_below
+    equal = np.searchsorted(everything, of_true, side="right") - below
+    own_equal = np.searchsorted(of_true, of_true, side="right") - own_below
     beaten = (below - own_below) + (equal - own_equal) / 2
     return area, float(beaten.mean() / (rows - positives))
 

@@ -122,18 +122,18 @@ def find_confused_pairs(
     true, predicted: bool [rows, labels]. With several labels per text, a row counts where one label is missing and the
     other is wrongly given.
     """
-    missed, given = true & ~predicted, predicted & ~true
-    wrong = np.flatnonzero(missed.any(axis=1) & given.any(axis=1))
+    missed, extra = true & ~predicted, predicted & ~true
+    wrong = np.flatnonzero(missed.any(axis=1) & extra.any(axis=1))
     confusion = np.zeros((len(labels), len(labels)), np.float32)
     for start in range(0, len(wrong), _ROWS_AT_ONCE):
         rows = wrong[start : start + _ROWS_AT_ONCE]
-        confusion += missed[rows].astype(np.float32).T @ given[rows].astype(np.float32)
+        confusion += missed[rows].astype(np.float32).T @ extra[rows].astype(np.float32)
     both = np.triu(confusion + confusion.T, 1).ravel()
     ranked = np.argsort(-both, kind="stable")[:count]
     background = count_words(texts) if len(wrong) else Counter()
     found = []
     for a, b in (divmod(int(cell), len(labels)) for cell in ranked if both[cell] > 0):
-        either = (missed[:, a] & given[:, b]) | (missed[:, b] & given[:, a])
+        either = (missed[:, a] & extra[:, b]) | (missed[:, b] & extra[:, a])
         only = [[texts[i] for i in np.flatnonzero(true[:, x] & ~true[:, y]).tolist()] for x, y in ((a, b), (b, a))]
         found.append(
             ConfusedPair(

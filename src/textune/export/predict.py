@@ -70,9 +70,9 @@ class Classifier:
         else:
             with np.errstate(over="ignore"):
                 values = 1 / (1 + np.exp(-logits.astype(np.float64)))
-            given = values >= self._manifest["thresholds"]
-            confidence = np.where(given, values, 1 - values).min()
-            answer = {"labels": [self.labels[i] for i in np.flatnonzero(given)]}
+            reached = values >= self._manifest["thresholds"]
+            confidence = np.where(reached, values, 1 - values).min()
+            answer = {"labels": [self.labels[i] for i in np.flatnonzero(reached)]}
         answer["probabilities"] = dict(zip(self.labels, values.tolist(), strict=True))
         if below is not None:
             answer["abstained"] = bool(confidence < below)
@@ -217,13 +217,13 @@ def main() -> None:
     # for a few texts more threads take longer to start than they save
     classifier = Classifier(Path(__file__).parent, threads=1 if arguments.texts else 0)
     classify = functools.partial(classifier.classify, abstain=arguments.abstain, sets=arguments.sets)
-    given, step = arguments.texts, 1 + classifier.pairs
-    rows: Any = [given[i : i + step] for i in range(0, len(given), step)] or (
+    texts, step = arguments.texts, 1 + classifier.pairs
+    rows: Any = [texts[i : i + step] for i in range(0, len(texts), step)] or (
         line.split("\t", 1) if classifier.pairs else [line] for line in read_lines()
     )
     for number, row in enumerate(rows, 1):
         try:
-            blank = not given and not "".join(row).strip()
+            blank = not texts and not "".join(row).strip()
             answer: dict[str, Any] = {"label": None} if blank else classify(*row)
         except ValueError as error:
             sys.exit(f"error: text {number}: {error}")

@@ -52,8 +52,10 @@ class Classifier:
         else:
             values = logits.sigmoid()
             least = [self._thresholds[name] for name in self.labels]
-            given = [name for name, value, low in zip(self.labels, values.tolist(), least, strict=True) if value >= low]
-            answer = {"labels": given}
+            labels = [
+                name for name, value, low in zip(self.labels, values.tolist(), least, strict=True) if value >= low
+            ]
+            answer = {"labels": labels}
         return answer | {"probabilities": dict(zip(self.labels, values.tolist(), strict=True))}
 
 

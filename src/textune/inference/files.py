@@ -170,8 +170,8 @@ def _predict_piece(
     answers: list[Answer | None] = [None] * len(texts)
     if chosen:
         found = [texts[i] or "" for i in chosen]
-        given, scores[chosen] = predictor.answer_texts(found, None if pairs is None else [pairs[i] for i in chosen])
-        for i, answer in zip(chosen, given, strict=True):
+        answered, scores[chosen] = predictor.answer_texts(found, None if pairs is None else [pairs[i] for i in chosen])
+        for i, answer in zip(chosen, answered, strict=True):
             answers[i] = answer
     return answers, scores
 

@@ -224,8 +224,8 @@ class _Adoption:
         folder = self.adapter.folder
         if not all((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):
             return self.backbone
-        own, base = load_tokenizer(folder), load_tokenizer(self.backbone.folder)
-        if own.get_vocab() != base.get_vocab():
+        tokenizer, base = load_tokenizer(folder), load_tokenizer(self.backbone.folder)
+        if tokenizer.get_vocab() != base.get_vocab():
             self.progress.warn(
                 "the adapter's tokenizer has another vocabulary than the backbone; the backbone's is taken"
             )

@@ -85,8 +85,8 @@ def _list_answered(curve: RiskCoverage) -> list[tuple[str, str, str]]:
 def draw_risk_coverage(curve: RiskCoverage) -> Markup:
     """Draw the error of the answers kept over the share of rows answered."""
     top = next((step for step in _STEPS if step >= max(curve.risk)), 1.0)
-    told = "; ".join(f"{share} answered: {risk}" for share, _, risk in _list_answered(curve))
-    title = f"Risk-coverage curve: the error of the most confident answers. {told}."
+    points = "; ".join(f"{share} answered: {risk}" for share, _, risk in _list_answered(curve))
+    title = f"Risk-coverage curve: the error of the most confident answers. {points}."
     parts = [f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title)}">']
     for quarter in range(5):
         x, y = _place(quarter / 4, quarter / 4)

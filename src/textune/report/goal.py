@@ -133,12 +133,12 @@ def _describe_floor(goal: Goal) -> str:
     name, floor = _name_floored(goal), percent(goal.floor)
     if share.value is None or share.interval is None:
         return f"; its {name} is undefined, so the floor of {floor} cannot be checked"
-    told = f"; its {name} is {percent(share.value)} (95% interval {span(share.interval)})"
+    sentence = f"; its {name} is {percent(share.value)} (95% interval {span(share.interval)})"
     if goal.reaches(goal.own):
         sure = "" if share.interval.low >= goal.floor else ", but other rows may miss it"
-        return f"{told}, which reaches the floor of {floor}{sure}"
+        return f"{sentence}, which reaches the floor of {floor}{sure}"
     chance = ", perhaps by chance" if share.interval.high >= goal.floor else ""
-    return f"{told}, which misses the floor of {floor}{chance}"
+    return f"{sentence}, which misses the floor of {floor}{chance}"
 
 
 def _compare_costs(others: Sequence[GoalFigure]) -> tuple[str, str]:
@@ -180,11 +180,11 @@ def _compare_shares(goal: Goal, others: Sequence[GoalFigure]) -> tuple[str, str]
         return f"No simpler model reaches the floor of {percent(floor or 0.0)} on these rows.", "good"
     best = max(usable, key=lambda other: other.value or 0.0)
     those = "" if floor is None else " that reach the floor"
-    told = f"Of the simpler models{those}, {best.name} has the highest {named}, {percent(best.value or 0.0)}"
+    sentence = f"Of the simpler models{those}, {best.name} has the highest {named}, {percent(best.value or 0.0)}"
     if best.lead is None:
-        return f"{told}.", "caution"
+        return f"{sentence}.", "caution"
     tone = "caution" if not is_clear(best.lead) else "good" if best.lead.mean > 0 else "bad"
-    return f"{told}: this model's is {describe_lead(best.lead)}.", tone
+    return f"{sentence}: this model's is {describe_lead(best.lead)}.", tone
 
 
 def describe_ranking(goal: Goal, most: int = 5) -> list[str]:

@@ -59,8 +59,8 @@ def _compare(report: ReportInput, verdict: Verdict) -> list[str]:
         figures = row["evaluation"]
         lead = difference_between(evaluation, row)
         named = [f"{percent(f.value)} ({span(f.interval)})" for f in (figures.headline, *figures.further)]
-        own = row["name"] == verdict.subject
-        led = "–" if own else f"{points(lead.mean)} ({points(lead.low)} to {points(lead.high)})"
+        is_subject = row["name"] == verdict.subject
+        led = "–" if is_subject else f"{points(lead.mean)} ({points(lead.low)} to {points(lead.high)})"
         loss = "–" if figures.log_loss is None else f"{figures.log_loss:.3f}"
         rows.append((row["name"], *named, loss, led))
     names = (f.name for f in (evaluation.headline, *evaluation.further))

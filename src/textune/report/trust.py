@@ -211,8 +211,8 @@ def draw_reliability(figures: ProbabilityFigures, unit: str, observed: str = "co
     bins, before = figures.calibration.bins, figures.before
     if not bins:
         return None
-    told = "; ".join(f"{100 * b.low:.0f} to {100 * b.high:.0f}%: {percent(b.right)} of {number(b.count)}" for b in bins)
-    title = f"Reliability diagram: the share {observed} by probability, in {unit}. {told}."
+    bars = "; ".join(f"{100 * b.low:.0f} to {100 * b.high:.0f}%: {percent(b.right)} of {number(b.count)}" for b in bins)
+    title = f"Reliability diagram: the share {observed} by probability, in {unit}. {bars}."
     parts = [f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title)}">']
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
         x, y = _place(share, share)

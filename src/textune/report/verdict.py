@@ -83,8 +83,10 @@ def judge(comparison: Sequence[Mapping[str, Any]], split: str, goal: Goal | None
 def list_more(verdict: Verdict) -> list[str]:
     """Return the sentences of the judgement that say more than the answer, which has the best baseline's lead."""
     lead = verdict.answer[-1].removeprefix(_SAME).strip()
-    told = lead.replace("Against the best baseline, ", "Against ", 1)
-    more = (sentence.removeprefix(told).strip() for sentence in verdict.judgement if sentence not in verdict.answer[-1])
+    claim = lead.replace("Against the best baseline, ", "Against ", 1)
+    more = (
+        sentence.removeprefix(claim).strip() for sentence in verdict.judgement if sentence not in verdict.answer[-1]
+    )
     return [sentence for sentence in more if sentence]
 
 
@@ -120,21 +122,21 @@ def _compare(evaluation: AnyEvaluation, others: Sequence[Mapping[str, Any]]) -> 
     figure = evaluation.headline.name
     for row in others:
         lead, name = difference_between(evaluation, row), row["name"]
-        told = f"gainst {_with_article(name)}, {figure} is {describe_lead(lead)}"
+        claim = f"gainst {_with_article(name)}, {figure} is {describe_lead(lead)}"
         if _is_same_model(name, lead):
             same.append(_SAME)
         elif not is_clear(lead):
             advice = _advise_on_probe(lead, row.get("seconds")) if name == PROBE else _ADVICE.get(name, "")
-            unclear.append(f"A{told}. {advice}".rstrip())
+            unclear.append(f"A{claim}. {advice}".rstrip())
         elif lead.mean < 0:
-            worse.append(f"A{told}.")
+            worse.append(f"A{claim}.")
         else:
-            beaten.append((lead.mean, told))
+            beaten.append((lead.mean, claim))
     sentences = worse + unclear
     if beaten:
-        first, *more = [told for _, told in sorted(beaten)]
+        first, *more = [claim for _, claim in sorted(beaten)]
         sentences.append(
-            "; ".join([f"A{first}", *(f"a{told}".replace(f" {figure} is higher", "") for told in more)]) + "."
+            "; ".join([f"A{first}", *(f"a{claim}".replace(f" {figure} is higher", "") for claim in more)]) + "."
         )
     sentences += same
     if not others:

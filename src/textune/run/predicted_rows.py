@@ -99,9 +99,9 @@ def add_own_table(rows: PredictedRows, folder: Path, manifest: Manifest) -> Pred
     try:
         config = read_own_settings(folder)
         data = config.data
-        own = {"test": data.test, "validation": data.validation}.get(rows.split)
-        name = rows.split if own is not None else "data"
-        table = read_table(own or data.data, read_options(data))
+        table_of_split = {"test": data.test, "validation": data.validation}.get(rows.split)
+        name = rows.split if table_of_split is not None else "data"
+        table = read_table(table_of_split or data.data, read_options(data))
         named = NamedColumns(data.test_text, data.test_text_pair) if name == "test" else NamedColumns()
         used = reuse_columns(table, manifest.columns, named, need_label=False)
         positions = match_texts(rows.examples, build_examples(table, used))
@@ -147,9 +147,9 @@ def predict_table(
         stored = None
     positions = None if stored is None else match_texts(stored.examples, examples)
     if stored is not None and positions is not None:
-        own = add_own_table(stored, folder, manifest)
+        with_columns = add_own_table(stored, folder, manifest)
         return replace(
-            own,
+            with_columns,
             examples=examples.take(positions),
             labels=labels,
             source=f"the run's own {stored.split} rows, with the columns of {table.name}",

@@ -81,8 +81,8 @@ class _Source:
     giver: str
 
     def review(self, probabilities: NDArray[Any], votes: NDArray[Any] | None) -> list[ReviewRow]:
-        given = self.labels.encode_sets(self.examples.label_sets()) > 0
-        found = find_doubtful(given, probabilities, votes, exclusive=not self.task.reads_sets)
+        labelled = self.labels.encode_sets(self.examples.label_sets()) > 0
+        found = find_doubtful(labelled, probabilities, votes, exclusive=not self.task.reads_sets)
         texts, pairs, numbers = self.examples.texts(), self.examples.text_pairs(), self.examples.rows()
         sets = self.examples.label_sets()
         names = dict(zip(self.labels.values, self.labels.names, strict=True))
@@ -93,7 +93,7 @@ class _Source:
                 self._show([names.get(label, label) for label in sets[doubt.row]]),
                 self._show([name for name, mark in zip(self.labels.names, doubt.suggested, strict=True) if mark]),
                 round(doubt.score, 4),
-                self._explain(doubt, given, probabilities, votes),
+                self._explain(doubt, labelled, probabilities, votes),
                 texts[doubt.row],
                 None if pairs is None else pairs[doubt.row],
             )
@@ -104,14 +104,14 @@ class _Source:
         return show_label(labels, self.examples, self.labels.names)
 
     def _explain(
-        self, doubt: Doubt, given: NDArray[np.bool_], probabilities: NDArray[Any], votes: NDArray[Any] | None
+        self, doubt: Doubt, labelled: NDArray[np.bool_], probabilities: NDArray[Any], votes: NDArray[Any] | None
     ) -> str:
         """Return why a label is doubted: what the model gives, and what the neighbors have."""
         name, row = self.labels.names[doubt.label], probabilities[doubt.row]
-        said = [f"'{name}' {percent(float(row[doubt.label]))}"]
-        others = [] if self.task.reads_sets else np.flatnonzero(given[doubt.row]).tolist()
-        said += [f"'{self.labels.names[i]}' {percent(float(row[i]))}" for i in others]
-        reasons = [f"{self.giver} {', '.join(said)}"]
+        shares = [f"'{name}' {percent(float(row[doubt.label]))}"]
+        others = [] if self.task.reads_sets else np.flatnonzero(labelled[doubt.row]).tolist()
+        shares += [f"'{self.labels.names[i]}' {percent(float(row[i]))}" for i in others]
+        reasons = [f"{self.giver} {', '.join(shares)}"]
         if votes is not None:
             near = round(float(votes[doubt.row, doubt.label]) * NEIGHBOURS)
             reasons.append(f"{near} of the {NEIGHBOURS} nearest training texts are '{name}'")

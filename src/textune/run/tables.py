@@ -233,7 +233,7 @@ def _read_other(
     named = NamedColumns(
         data.test_text, data.test_text_pair, data.test_label, label_setting="test_label" if test else None
     )
-    examples, own, form = build_labelled(
+    examples, found, form = build_labelled(
         table,
         columns,
         named if test else NamedColumns(label_setting=None),
@@ -242,8 +242,8 @@ def _read_other(
         (*labels.values, *labels.names),
     )
     differs = test and any((data.test_text, data.test_text_pair, data.test_label))
-    chosen_here = differs or own.text != columns.text or own.labels != columns.labels
-    notes = [f"{name}: {note}" for note in (*table.notes, *(own.notes if chosen_here else ()))]
+    chosen_here = differs or found.text != columns.text or found.labels != columns.labels
+    notes = [f"{name}: {note}" for note in (*table.notes, *(found.notes if chosen_here else ()))]
     notes += [f"{name}: {form.note}"] if form.column_labels else []
     notes += [f"{name}: {note}" for note in examples.notes]
     return examples, notes

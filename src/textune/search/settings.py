@@ -237,15 +237,15 @@ def write_sweep(folder: Path, config: RunConfig, settings: SweepSettings) -> Non
     write_text_atomically(folder / SWEEP, yaml.safe_dump(flat, sort_keys=False, allow_unicode=True))
 
 
-def read_sweep(folder: Path, given: Mapping[str, Any] | None = None) -> tuple[RunConfig, SweepSettings]:
+def read_sweep(folder: Path, changes: Mapping[str, Any] | None = None) -> tuple[RunConfig, SweepSettings]:
     """Read what `write_sweep` wrote. given: settings that take their place: where files are now, and trust."""
-    return build_sweep(load_settings(folder / SWEEP) | dict(given or {}))
+    return build_sweep(load_settings(folder / SWEEP) | dict(changes or {}))
 
 
-def read_started(folder: Path, config: RunConfig, given: Mapping[str, Any]) -> RunConfig:
+def read_started(folder: Path, config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
     """Return a search's settings with those that are given now as they were when it started."""
     stored = load_settings(folder / SWEEP)
-    return config.replace(**{name: stored.get(name) for name in given})
+    return config.replace(**{name: stored.get(name) for name in changes})
 
 
 def fix_backbones(settings: SweepSettings) -> SweepSettings:

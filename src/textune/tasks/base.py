@@ -315,10 +315,10 @@ class Task(Deciding):
         """
         return None
 
-    def count_earned(self, true: Array, given: Sequence[Array], missed: Array) -> Counts:
+    def count_earned(self, true: Array, predicted: Sequence[Array], missed: Array) -> Counts:
         """Return what each model's answers earned of the first figure.
 
-        true, given: bool [rows, labels]. missed: int64 [rows], labels that the model does not know.
+        true, predicted: bool [rows, labels]. missed: int64 [rows], labels that the model does not know.
         """
         raise ConfigError(f"models of the task {self.name} cannot be compared row by row")
 

@@ -63,17 +63,17 @@ class BinaryCrossEntropy(Objective):
         true = targets > 0
         scores = sigmoid(logits)
         cut = find_best_threshold(scores.ravel(), true.ravel())
-        given = scores >= (0.5 if cut is None else cut)
-        hits, seen = (true & given).sum(0), true.sum(0) + given.sum(0)
+        predicted = scores >= (0.5 if cut is None else cut)
+        hits, seen = (true & predicted).sum(0), true.sum(0) + predicted.sum(0)
         f1 = np.divide(2 * hits, seen, out=np.zeros(len(seen)), where=seen > 0)
         # log(1 + exp(x)) - x * target, without overflow
         losses = np.logaddexp(0.0, logits.astype(np.float64)) - np.where(true, logits, 0.0)
         return {
             "loss": float(losses.mean()),
-            "accuracy": float((true == given).all(axis=1).mean()),
+            "accuracy": float((true == predicted).all(axis=1).mean()),
             "macro_f1": float(f1[seen > 0].mean()) if seen.any() else 0.0,
             "micro_f1": float(2 * hits.sum() / max(seen.sum(), 1)),
-        }, given
+        }, predicted
 
     def describe(self, scores: Mapping[str, float]) -> str:
         """Return micro and macro F1."""
@@ -115,8 +115,8 @@ class SigmoidLoss(ProbeLoss):
         cells = present * (1 - self.smoothing) + 0.5 * self.smoothing
         if self.weights is None:
             return cells, None
-        absent, there = torch.from_numpy(self.weights).unbind(1)
-        return cells, torch.where(present, there, absent)
+        absent, of_present = torch.from_numpy(self.weights).unbind(1)
+        return cells, torch.where(present, of_present, absent)
 
     def measure(
         self, logits: torch.Tensor, cells: torch.Tensor, weights: torch.Tensor | None

@@ -73,10 +73,10 @@ class Decider(Protocol):
 
 def request_decisions(task: Decider, training: TrainingConfig, labels: Labels) -> Decisions:
     """Return what the settings ask for, with nothing found yet; raise ConfigError for what makes no sense."""
-    given = [name for name in _SETTINGS if getattr(training, name) is not None]
-    if given and not task.gives_labels:
+    named = [name for name in _SETTINGS if getattr(training, name) is not None]
+    if named and not task.gives_labels:
         raise ConfigError(
-            f"{given[0]}=: the task {task.name} gives no probabilities of labels", hint=f"leave {given[0]}= out"
+            f"{named[0]}=: the task {task.name} gives no probabilities of labels", hint=f"leave {named[0]}= out"
         )
     deciding = [name for name in ("threshold", "threshold_for", "costs") if getattr(training, name) is not None]
     if len(deciding) > 1:
@@ -131,15 +131,15 @@ def _build_costs(task: Decider, training: TrainingConfig, labels: Labels) -> tup
     """Return the table of costs: 1 for an error without one, and 0 for a right answer."""
     kinds = {MISSED: 0, WRONG: 1}
     table = np.ones((len(labels), 2)) if task.reads_sets else 1 - np.eye(len(labels))
-    for true, given, cost in training.costs or ():
+    for true, predicted, cost in training.costs or ():
         row = _find_label(true, labels, "costs")
         if not task.reads_sets:
-            table[row, _find_label(given, labels, "costs")] = cost
-        elif given in kinds:
-            table[row, kinds[given]] = cost
+            table[row, _find_label(predicted, labels, "costs")] = cost
+        elif predicted in kinds:
+            table[row, kinds[predicted]] = cost
         else:
             raise ConfigError(
-                f"costs: '{true}:{given}': with several labels per text an error is {MISSED} or {WRONG}",
+                f"costs: '{true}:{predicted}': with several labels per text an error is {MISSED} or {WRONG}",
                 hint=f"write {true}:{MISSED}=5,{true}:{WRONG}=1",
             )
     if not task.reads_sets and (best := [i for i in range(len(table)) if table[i, i] > table[i].min()]):
@@ -237,10 +237,10 @@ def describe_missed(rule: str, names: Sequence[str]) -> str:
 
 def _find_right(task: Decider, probabilities: Array, targets: Array) -> NDArray[np.bool_]:
     """Return which rows' answers are right in all their labels."""
-    given = task.decide(probabilities)
+    predicted = task.decide(probabilities)
     if task.reads_sets:
-        return np.asarray((given == (targets > 0)).all(axis=1))
-    return np.asarray(given[np.arange(len(given)), np.maximum(targets, 0)] & (targets >= 0))
+        return np.asarray((predicted == (targets > 0)).all(axis=1))
+    return np.asarray(predicted[np.arange(len(predicted)), np.maximum(targets, 0)] & (targets >= 0))
 
 
 def measure_decisions(
@@ -291,20 +291,20 @@ def _measure_rule(
     decisions = task.decisions
     if decisions.rule is None or decisions.rule == COSTS:
         return None
-    given = task.decide(probabilities)
+    predicted = task.decide(probabilities)
     if decisions.label is None:
-        return measure_rule(decisions.rule, None, targets > 0, given, seed)
+        return measure_rule(decisions.rule, None, targets > 0, predicted, seed)
     true = (targets == decisions.label)[:, None]
-    return measure_rule(decisions.rule, labels[decisions.label], true, given[:, [decisions.label]], seed)
+    return measure_rule(decisions.rule, labels[decisions.label], true, predicted[:, [decisions.label]], seed)
 
 
 def _measure_cost(task: Decider, probabilities: Array, targets: Array, seed: int) -> CostFigures | None:
     costs = task.decisions.costs
     if costs is None:
         return None
-    given = task.decide(probabilities)
+    predicted = task.decide(probabilities)
     if task.reads_sets:
         true, plain = targets > 0, np.asarray(probabilities >= 0.5)
     else:
-        true, given, plain = targets, given.argmax(axis=1), probabilities.argmax(axis=1)
-    return measure_costs(list_costs(costs, true, given), list_costs(costs, true, plain), seed)
+        true, predicted, plain = targets, predicted.argmax(axis=1), probabilities.argmax(axis=1)
+    return measure_costs(list_costs(costs, true, predicted), list_costs(costs, true, plain), seed)

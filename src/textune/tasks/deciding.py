@@ -60,10 +60,10 @@ class Deciding:
 
     def confidence(self, probabilities: Array) -> Floats:
         """Return the probability that a row's least certain decision is right: float64 [rows]."""
-        given, scores = self.decide(probabilities), np.asarray(probabilities, np.float64)
+        predicted, scores = self.decide(probabilities), np.asarray(probabilities, np.float64)
         if self.reads_sets:
-            return np.asarray(np.where(given, scores, 1 - scores).min(axis=1))
-        return np.asarray(scores[np.arange(len(scores)), given.argmax(axis=1)])
+            return np.asarray(np.where(predicted, scores, 1 - scores).min(axis=1))
+        return np.asarray(scores[np.arange(len(scores)), predicted.argmax(axis=1)])
 
     def find_sets(self, probabilities: Array, coverage: str) -> NDArray[np.bool_]:
         """Return which labels are in each row's prediction set: bool [rows, labels]. coverage: of those kept."""
@@ -74,11 +74,11 @@ class Deciding:
         figure, _, floor = (self.decisions.rule or "").partition(">=")
         if not floor or not len(targets):
             return []
-        given = self.decide(probabilities)
+        predicted = self.decide(probabilities)
         true = targets > 0 if self.reads_sets else targets[:, None] == np.arange(len(labels))
         chosen = range(len(labels)) if self.decisions.label is None else [self.decisions.label]
-        whole = given if figure == "precision" else true
-        hits, counts = (true & given).sum(axis=0), whole.sum(axis=0)
+        whole = predicted if figure == "precision" else true
+        hits, counts = (true & predicted).sum(axis=0), whole.sum(axis=0)
         missed = [labels[i] for i in chosen if hits[i] < float(floor) * counts[i] - 1e-9]
         return [describe_missed(str(self.decisions.rule), missed)] if missed else []
 

@@ -248,7 +248,7 @@ class Generation(Task):
         )
         return measure_difference(second, first, seed=seed)
 
-    def count_earned(self, true: Array, given: Sequence[Array], missed: Array) -> Counts:
+    def count_earned(self, true: Array, predicted: Sequence[Array], missed: Array) -> Counts:
         """Raise ConfigError: answers earn shares of a word, which no exact test counts."""
         raise ConfigError(
             "models that write answers cannot be compared yet",
@@ -351,7 +351,7 @@ def _collate_packed(tokens: Tokenized, rows: Array, padding: Padding, plan: Sequ
     assert tokens.learned is not None
     spans = [slice(tokens.offsets[row], tokens.offsets[row + 1]) for row in rows]
     ids = [tokens.ids[span].astype(np.int64) for span in spans]
-    labels = [np.where(tokens.learned[span], own, IGNORED) for span, own in zip(spans, ids, strict=True)]
+    labels = [np.where(tokens.learned[span], row_ids, IGNORED) for span, row_ids in zip(spans, ids, strict=True)]
     packed = pack_rows(ids, labels, plan, padding.pad_token_id)
     following = np.full(packed.labels.shape, IGNORED, np.int64)
     following[:, :-1] = packed.labels[:, 1:]

@@ -69,8 +69,8 @@ def _measure_costs(own: Answered, others: Sequence[Answered], rows: GoalRows) ->
     task, costs = own.task, np.asarray(own.task.decisions.costs, np.float64)
     true = rows.targets > 0 if task.reads_sets else rows.targets
 
-    def price(given: NDArray[np.bool_]) -> NDArray[np.float64]:
-        return list_costs(task.decisions.costs or (), true, given if task.reads_sets else given.argmax(axis=1))
+    def price(predicted: NDArray[np.bool_]) -> NDArray[np.float64]:
+        return list_costs(task.decisions.costs or (), true, predicted if task.reads_sets else predicted.argmax(axis=1))
 
     def show(name: str, each: NDArray[np.float64]) -> GoalFigure:
         figures = measure_costs(each, each, rows.seed)
@@ -78,9 +78,9 @@ def _measure_costs(own: Answered, others: Sequence[Answered], rows: GoalRows) ->
 
     mine = price(task.decide(own.probabilities))
     constant = find_cheapest_constant(costs, true)
-    given = np.zeros((len(true), len(rows.labels)), bool)
-    given[:, constant] = True
-    found = [show(_name_constant([rows.labels[i] for i in constant.tolist()]), price(given))]
+    answer = np.zeros((len(true), len(rows.labels)), bool)
+    answer[:, constant] = True
+    found = [show(_name_constant([rows.labels[i] for i in constant.tolist()]), price(answer))]
     found += [show(o.name, price(o.task.decide(o.probabilities))) for o in others if o.name != MAJORITY]
     return Goal(COSTS, None, replace(show(own.name, mine), lead=None), tuple(found))
 
@@ -98,8 +98,8 @@ def _measure_rule(own: Answered, others: Sequence[Answered], rows: GoalRows) -> 
     true = targets > 0 if label is None else (targets == label)[:, None]
 
     def count(one: Answered) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        given = one.task.decide(one.probabilities)
-        return count_rule(rule, true, given if label is None else given[:, [label]])
+        predicted = one.task.decide(one.probabilities)
+        return count_rule(rule, true, predicted if label is None else predicted[:, [label]])
 
     def show(one: Answered) -> GoalFigure:
         best, floored = count(one)

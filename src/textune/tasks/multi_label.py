@@ -250,9 +250,9 @@ class MultiLabel(Task):
         missed = np.array([len(names) for names in unknown], np.int64) if len(unknown) else None
         return paired_f1_difference(targets > 0, self.decide(mine), other.decide(theirs), missed, seed=seed)
 
-    def count_earned(self, true: Array, given: Sequence[Array], missed: Array) -> Counts:
+    def count_earned(self, true: Array, predicted: Sequence[Array], missed: Array) -> Counts:
         """Return the label counts behind micro F1."""
-        return count_labels(true, given, missed)
+        return count_labels(true, predicted, missed)
 
     def predict_majority(self, train_targets: Array, rows: int, classes: int) -> tuple[Task, NDArray[np.float64]]:
         """Return the training shares of the labels, and thresholds that give the most frequent."""
@@ -269,9 +269,9 @@ class MultiLabel(Task):
         self, probabilities: Array, targets: Array, labels: Sequence[str], rows: EvaluatedRows, count: int = 20
     ) -> list[ConfidentError]:
         """Return the rows with the most confident wrong decision."""
-        given = self.decide(probabilities)
+        predicted = self.decide(probabilities)
         return find_confident_set_errors(
-            probabilities, targets, given, labels, rows.texts, rows.numbers, unknown=rows.unknown
+            probabilities, targets, predicted, labels, rows.texts, rows.numbers, unknown=rows.unknown
         )
 
     def describe_errors(self, evaluation: Any, split: str) -> str:

@@ -95,18 +95,18 @@ def describe_wrong_classes(evaluation: Evaluation, split: str) -> str:
     wrong = rows - sum(row[i] for i, row in enumerate(evaluation.confusion))
     if not wrong:
         return f"All {rows:,} {split} rows are classified correctly."
-    told = f"{wrong:,} of {rows:,} {split} rows {'is' if wrong == 1 else 'are'} misclassified"
+    answer = f"{wrong:,} of {rows:,} {split} rows {'is' if wrong == 1 else 'are'} misclassified"
     unknown, pairs = sum(evaluation.unknown_labels.values()), count_confusions(evaluation, 2)
     kinds = [f"'{show_name(true)}' taken for '{show_name(given)}'" for true, given, _ in pairs]
     if unknown > wrong / 2:
-        return f"{told}, most of them because the model does not know their labels ({unknown:,})."
+        return f"{answer}, most of them because the model does not know their labels ({unknown:,})."
     if pairs and pairs[0][2] > wrong / 2:
-        return f"{told}: {kinds[0]}." if wrong == 1 else f"{told}, most of them {kinds[0]} ({pairs[0][2]:,})."
+        return f"{answer}: {kinds[0]}." if wrong == 1 else f"{answer}, most of them {kinds[0]} ({pairs[0][2]:,})."
     if len(classes) == 2 and len(pairs) == 2:
-        return f"{told}: {pairs[0][2]:,} are {kinds[0]}, {pairs[1][2]:,} are {kinds[1]}."
+        return f"{answer}: {pairs[0][2]:,} are {kinds[0]}, {pairs[1][2]:,} are {kinds[1]}."
     if pairs and pairs[0][2] == 1:
-        return f"{told}; no confusion occurs twice."
-    return f"{told}; the most frequent confusion is {kinds[0]} ({pairs[0][2]:,})." if pairs else f"{told}."
+        return f"{answer}; no confusion occurs twice."
+    return f"{answer}; the most frequent confusion is {kinds[0]} ({pairs[0][2]:,})." if pairs else f"{answer}."
 
 
 def describe_wrong_sets(evaluation: MultiLabelEvaluation, split: str) -> str:
@@ -115,9 +115,9 @@ def describe_wrong_sets(evaluation: MultiLabelEvaluation, split: str) -> str:
     wrong = rows - round(evaluation.accuracy * rows)
     if not wrong:
         return f"All labels of all {rows:,} {split} rows are right."
-    told = f"{wrong:,} of {rows:,} {split} rows {'has' if wrong == 1 else 'have'} a wrong or missing label"
+    answer = f"{wrong:,} of {rows:,} {split} rows {'has' if wrong == 1 else 'have'} a wrong or missing label"
     worst = max(evaluation.classes, key=lambda f: f.support + f.predicted - 2 * f.hits)
     missed, extra = worst.support - worst.hits, worst.predicted - worst.hits
     if not missed + extra:
-        return f"{told}."
-    return f"{told}, most often '{show_name(worst.label)}' ({missed:,} missed, {extra:,} wrongly given)."
+        return f"{answer}."
+    return f"{answer}, most often '{show_name(worst.label)}' ({missed:,} missed, {extra:,} wrongly given)."

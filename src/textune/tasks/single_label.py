@@ -185,8 +185,8 @@ class SingleLabel(Task):
         self, probabilities: Array, targets: Array, labels: Sequence[str], *, seed: int, unknown: Unknown
     ) -> Evaluation:
         """Return accuracy, F1, confusion matrix and the rest."""
-        given, names = self.choose(np.asarray(probabilities)), _flatten(unknown)
-        evaluation = evaluate(probabilities, targets, labels, seed=seed, unknown=names, predicted=given)
+        answers, names = self.choose(np.asarray(probabilities)), _flatten(unknown)
+        evaluation = evaluate(probabilities, targets, labels, seed=seed, unknown=names, predicted=answers)
         evaluation = self.add_decisions(evaluation, probabilities, targets, labels, targets < 0, seed)
         return self.add_before(evaluation, probabilities, targets, seed)
 
@@ -200,9 +200,9 @@ class SingleLabel(Task):
         """Return the lead in accuracy."""
         return paired_difference(self.choose(mine) == targets, other.decide(theirs).argmax(1) == targets, seed)
 
-    def count_earned(self, true: Array, given: Sequence[Array], missed: Array) -> Counts:
+    def count_earned(self, true: Array, predicted: Sequence[Array], missed: Array) -> Counts:
         """Return the right answers."""
-        return count_correct([np.asarray((true & answers).any(1)) for answers in given])
+        return count_correct([np.asarray((true & answers).any(1)) for answers in predicted])
 
     def predict_majority(self, train_targets: Array, rows: int, classes: int) -> tuple[Task, NDArray[np.float64]]:
         """Return the training shares of the classes, the largest of which is the answer."""
@@ -220,8 +220,8 @@ class SingleLabel(Task):
         """Return the wrong answers of the highest probability."""
         unknown = _flatten(rows.unknown)
         numbers = self.choose(probabilities)
-        given = GivenLabels(numbers, np.asarray(probabilities[np.arange(len(numbers)), numbers], np.float64))
-        return list_errors(given, targets, labels, rows.texts, rows.numbers, count, unknown)
+        answers = GivenLabels(numbers, np.asarray(probabilities[np.arange(len(numbers)), numbers], np.float64))
+        return list_errors(answers, targets, labels, rows.texts, rows.numbers, count, unknown)
 
     def describe_errors(self, evaluation: Any, split: str) -> str:
         """Return how many rows are misclassified, and the confusion that most of them are."""

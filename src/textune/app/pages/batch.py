@@ -132,13 +132,13 @@ def _draw_checks(checks: Checks) -> None:
 def _draw_classify(loaded: Loaded, upload: Upload, choice: Choice, checks: Checks, asked: tuple[object, ...]) -> None:
     """Draw the form of the result and the button, and then the result."""
     endings = [ending for ending in list_writable() if ending in _FORMS]
-    own = choose_ending(find_ending(upload.shown))
+    same = choose_ending(find_ending(upload.shown))
     first, second = st.columns(2, vertical_alignment="bottom")
     ending = first.selectbox(
-        "Download as", endings, index=endings.index(own), format_func=_FORMS.__getitem__, key=f"batch form {own}"
+        "Download as", endings, index=endings.index(same), format_func=_FORMS.__getitem__, key=f"batch form {same}"
     )
     each = second.toggle("Probability of every label", key="batch each")
-    form = Form(ending or own, each)
+    form = Form(ending or same, each)
     if st.button(f"Classify {checks.rows:,} rows", type="primary", key="batch classify"):
         st.session_state.pop("batch result", None)
         _classify(loaded, upload, choice, form, checks.rows - checks.without_text, (*asked, form))

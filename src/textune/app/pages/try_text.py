@@ -127,7 +127,7 @@ def _draw_examples(folder: Path) -> None:
     with st.expander("Examples from the run's own test rows", expanded=False, icon=":material/list:"):
         for row in rows:
             mark = ":material/check:" if row.right else ":material/close:"
-            answer = row.true if row.right else f"{row.true}, answered {row.given}"
+            answer = row.true if row.right else f"{row.true}, answered {row.predicted}"
             st.button(
                 escape(f"{shorten(row.text, 90)} ({shorten(answer, 60)})"),
                 key=f"try row {row.row}",
