@@ -43,7 +43,7 @@ other data sets.
   draws and the test rows: Student's t over the draws and the standard error over test rows, added in quadrature. With
   one draw only the test rows are in it.
 - **ECE**: expected calibration error of textune's probabilities in 15 bins, in points. **seconds**: the whole run,
-  with baselines, reload test and report; the first cells were run while the machine did other work, so they say how
+  with baselines, reload test and report; most cells were run while the machine did other work, so they say how
   long at most.
 """
 
