@@ -195,7 +195,7 @@ def upload_and_download(page: Any, predictor: Any) -> None:
     table = page.get_by_test_id("stDataFrame").last
     cells = table.locator("canvas [role=gridcell]")  # which is drawn, and written for screen readers
     cells.get_by_text(TEXTS[2], exact=True).wait_for(state="attached")
-    assert cells.get_by_text(answers[2], exact=True).count()
+    cells.get_by_text(answers[2], exact=True).first.wait_for(state="attached")
     assert page.get_by_label("Download as CSV").count() == 0, "a table's own button would export formulas"
     with page.expect_download() as started:
         page.get_by_role("button", name="Download Excel").click()

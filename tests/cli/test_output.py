@@ -70,7 +70,7 @@ def test_one_function_writes_every_share() -> None:
             continue  # int8's loss in accuracy needs two digits, and predict.py is copied into exports
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             formatted = re.search(rf"\{{[^{{}}]*{scores}[^{{}}]*:[,>\d]*\.\d[f%]\}}", line, re.I)
-            if formatted and not re.search(r"loss|threshold|temperature|brier|row\.score", line):
+            if formatted and not re.search(r"loss|threshold|temperature|brier|row\.score", line, re.I):
                 wrong.append(f"{path.relative_to(SOURCE)}:{number}: {line.strip()}")
     assert not wrong, "\n".join(wrong)
 
