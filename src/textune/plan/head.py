@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from textune.training.probe import Probe
 
 _FEW_ROWS = 32
+_GROWTH = 16
+"""How many times as many rows the second regression has."""
 _PASSES_TO_CHOOSE, _PASSES_TO_SOLVE = 480, 200
 """How often the regressions read a row: to choose C (six values, three folds of two thirds, 40 steps), then with it."""
 
@@ -32,7 +34,7 @@ def rehearse_head(
     """Return the seconds to solve the head, 0 if it starts random, and a head solved on some rows.
 
     compute_frozen: lets the engine keep the states of frozen layers, which are timed elsewhere. budget: seconds for
-    measuring features, and again for regressions.
+    measuring features.
     """
     training, split = prepared.config.training, prepared.train
     if training.head_init != PROBE:
@@ -51,7 +53,7 @@ def rehearse_head(
 
     compute(min(_FEW_ROWS, all_rows))  # what only the first part pays
     parts = time_growing(compute, all_rows, budget)
-    solving, probe = _forecast_solving(prepared, network, features, all_rows, budget)
+    solving, probe = _forecast_solving(prepared, network, features, all_rows)
     total = extrapolate_parts(parts, all_rows) + solving
     if training.contrast_steps:
         # A step costs about three forward passes over 32 rows: one forward, and a backward as costly as two.
@@ -66,12 +68,12 @@ def _take(split: EncodedSplit, rows: int) -> EncodedSplit:
 
 
 def _forecast_solving(
-    prepared: Prepared, network: Network, features: NDArray[np.float32], all_rows: int, budget: float
+    prepared: Prepared, network: Network, features: NDArray[np.float32], all_rows: int
 ) -> tuple[float, Probe]:
     """Return the seconds of the regressions on all rows, and a head solved on the rows of these features.
 
-    A regression on few rows takes nearly as long as on many. So it is solved on more and more rows, repeated with some
-    noise, and what they add is extrapolated.
+    A regression on few rows takes nearly as long as on a thousand. So it is solved on more rows as well, repeated with
+    some noise, and what they add is extrapolated.
     """
     from textune.training.contrast import STRENGTH
     from textune.training.probe import solve_probe
@@ -91,7 +93,8 @@ def _forecast_solving(
         probes.append(solve_probe(some, some_targets, network.classes, loss, training.seed, strength=strength))
         return time.perf_counter() - started_at
 
-    parts = time_growing(solve, all_rows, budget, begin=len(features))
+    sizes = [len(features), min(_GROWTH * len(features), all_rows)]
+    parts = [(rows, solve(rows)) for rows in dict.fromkeys(sizes)]
     return extrapolate_parts(parts, all_rows, _count_passes), probes[0]
 
 
