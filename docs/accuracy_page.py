@@ -6,22 +6,18 @@
 from __future__ import annotations
 
 import json
-import math
 import statistics
-import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from leads import measure_lead, unpack
 from methods_page import table
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results" / "accuracy_frontier.json"
+SIDES = ("textune", "embeddings")
 _SIZE_NAMES = {"8c": "8 per class", "64c": "64 per class", "1000": "1,000", "all": "all"}
-_STUDENT_95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78}
-"""The 97.5% point of Student's t by the number of draws."""
 
 _OPENING = """# Accuracy beside simple rivals
 
@@ -48,18 +44,6 @@ other data sets.
 """
 
 
-@dataclass(frozen=True)
-class Lead:
-    """A mean difference in points with its 95% interval."""
-
-    mean: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.mean:+.1f} ({self.low:+.1f} to {self.high:+.1f})"
-
-
 def build_accuracy_page(path: Path = RESULTS) -> str:
     """Return the whole page as Markdown."""
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"] if path.is_file() else []
@@ -73,7 +57,9 @@ def describe_cells(cells: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         groups.setdefault((cell["data"], cell["size"]), []).append(cell)
     rows = []
     for (data, size), group in groups.items():
-        lead = measure_lead(group)
+        kept = [cell for cell in group if "right" in cell]
+        pairs = [tuple(unpack(cell["right"][side], cell["test_rows"]) for side in SIDES) for cell in kept]
+        lead = measure_lead(pairs) if pairs and len(pairs) == len(group) else None
         calibration = [cell["ece"] for cell in group if "ece" in cell]
         rows.append(
             (
@@ -90,27 +76,3 @@ def describe_cells(cells: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 def _mean(group: Sequence[Mapping[str, Any]], model: str) -> str:
     found = [100 * cell["scores"][model] for cell in group if model in cell["scores"]]
     return f"{statistics.mean(found):.1f}" if found else "–"
-
-
-def measure_lead(group: Sequence[Mapping[str, Any]]) -> Lead | None:
-    """Return the lead over embeddings + LR; None where answers were not kept."""
-    sys.path.append(str(ROOT / "benchmarks"))
-    from accuracy_frontier import unpack
-
-    if any("right" not in cell for cell in group):
-        return None
-    rows = group[0]["test_rows"]
-    leads = np.array(
-        [
-            unpack(cell["right"]["textune"], rows).astype(float) - unpack(cell["right"]["embeddings"], rows)
-            for cell in group
-        ]
-    )
-    each = leads.mean(1)
-    of_rows = float(leads.mean(0).std(ddof=1)) / math.sqrt(rows)
-    of_draws = 0.0
-    if len(group) > 1:
-        of_draws = _STUDENT_95[len(group)] / 1.96 * float(each.std(ddof=1)) / math.sqrt(len(group))
-    spread = 1.96 * math.hypot(of_rows, of_draws)
-    mean = float(each.mean())
-    return Lead(100 * mean, 100 * (mean - spread), 100 * (mean + spread))

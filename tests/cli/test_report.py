@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from label_tables import as_list, write_table
 from textune.cli.app import app
 from textune.errors import BundleError, ConfigError, TextuneError
 from textune.run import load_run
 from textune.run.stored_report import read_report
-from tiny import train_tiny, write_reviews
+from tiny import CHAT_TEMPLATE, build_causal, make_rows, train_tiny, write_prompts, write_reviews
 
 
 @pytest.fixture(scope="module")
@@ -21,6 +24,28 @@ def run(tmp_path_factory: pytest.TempPathFactory, backbone: Path) -> Path:
     place = tmp_path_factory.mktemp("reported")
     reviews = write_reviews(place / "reviews.csv", rows=60)
     return train_tiny(reviews, backbone, place / "run", method="head", test_fraction=0.4).folder
+
+
+def write_wrong_labels(path: Path, wrong: bool) -> Path:
+    """Write 120 rows; every tenth has another label than it should, if `wrong`."""
+    other = {"positive": "negative", "negative": "positive"}
+    found = enumerate(make_rows(120))
+    rows = [(text, other[label] if wrong and i % 10 == 0 else label) for i, (text, label) in found]
+    return write_csv(path, ("text", "label"), rows)
+
+
+def write_wrong_pairs(path: Path, wrong: bool) -> Path:
+    """Write the same rows with a second text."""
+    with write_wrong_labels(path, wrong).open(encoding="utf-8", newline="") as stream:
+        rows = [(row["text"], "which film", row["label"]) for row in csv.DictReader(stream)]
+    return write_csv(path, ("text", "text_pair", "label"), rows)
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> Path:
+    """Write a table."""
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream).writerows([header, *rows])
+    return path
 
 
 def call(*words: str) -> str:
@@ -31,9 +56,27 @@ def call(*words: str) -> str:
     return done.stdout
 
 
-def test_the_page_is_rendered_anew_from_what_the_run_keeps(run: Path) -> None:
-    stored = (run / "evaluation" / "report.html").read_text(encoding="utf-8")
-    assert call("report", str(run), "--format", "html") == stored
+@pytest.mark.parametrize("kind", ["labels", "pairs", "sets", "writes"])
+def test_the_page_is_rendered_anew_from_what_the_run_keeps(
+    kind: str, backbone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if kind == "writes":
+        data = write_prompts(tmp_path / "prompts.jsonl")
+        causal = build_causal(tmp_path / "llama", template=CHAT_TEMPLATE)
+        run = train_tiny(data, causal, tmp_path / "run", task="generation", answer_rows=6, epochs=2)
+    else:
+        write = {"labels": write_wrong_labels, "pairs": write_wrong_pairs}.get(kind)
+        if write is None:
+            train, test = (write_table(tmp_path / f"{name}.csv", as_list, rows=120) for name in ("train", "test"))
+        else:
+            train, test = write(tmp_path / "train.csv", False), write(tmp_path / "test.csv", True)
+        run = train_tiny(train, backbone, tmp_path / "run", method="head", epochs=None, test=str(test))
+    stored = (run.folder / "evaluation" / "report.html").read_text(encoding="utf-8")
+    assert call("report", str(run.folder), "--format", "html") == stored
+    wanted = {"writes": "side by side"}.get(kind, "In the first 1 the words")
+    assert wanted in stored
+    shown = call("report", str(run.folder))  # in the terminal
+    assert "exact match" in shown if kind == "writes" else "f1-score" in shown
 
 
 def test_markdown_goes_to_the_terminal_or_to_a_file(run: Path, tmp_path: Path) -> None:

@@ -87,6 +87,6 @@ def test_it_is_kept_as_plain_data_and_knows_its_floor():
     assert read_goal(json.loads(json.dumps(asdict(goal)))) == goal and read_goal(None) is None
     assert goal.floor == 0.8 and [goal.reaches(each) for each in (own, *others)] == [True, False, False]
     costs = Goal("costs", None, GoalFigure("tuned model", 0.2, Interval(0.1, 0.3)), ())
-    assert costs.floor is None and costs.reaches(costs.own)
+    assert costs.floor is None and costs.reaches(costs.model)
     with pytest.raises((KeyError, TypeError)):
         read_goal({"rule": "costs"})

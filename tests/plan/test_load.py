@@ -39,7 +39,7 @@ def test_times_are_of_the_processors_that_may_be_used(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("idle", "own", "others", "busy"),
+    ("idle", "process", "others", "busy"),
     [
         (0.0, 10.0, 0.5, True),  # another program on the other processor
         (1.0, 15.0, 0.2, True),
@@ -48,8 +48,8 @@ def test_times_are_of_the_processors_that_may_be_used(tmp_path: Path, monkeypatc
         (0.0, 30.0, 0.0, False),  # clocks that disagree
     ],
 )
-def test_the_share_of_others(idle: float, own: float, others: float, busy: bool) -> None:
-    load = measure_load(ProcessorTimes(100.0, 40.0, 7.0), ProcessorTimes(120.0, 40.0 + idle, 7.0 + own))
+def test_the_share_of_others(idle: float, process: float, others: float, busy: bool) -> None:
+    load = measure_load(ProcessorTimes(100.0, 40.0, 7.0), ProcessorTimes(120.0, 40.0 + idle, 7.0 + process))
     assert load == pytest.approx({"others": others, "idle": idle / 20})
     told = describe_load(load)
     assert (told is not None) == busy

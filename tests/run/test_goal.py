@@ -54,7 +54,7 @@ def test_the_first_sentences_are_the_same_everywhere(name: str, runs: dict[str, 
     code, twin, _ = call_here(capsys, "report", str(run.folder), "--format", "markdown")
     assert code == 0 and all(escape_markdown(sentence) in twin for sentence in answer)
     goal = read_goal(run.metrics["goal"])
-    assert goal is not None and goal.own.name == "tuned model" and len(goal.others) >= 3
+    assert goal is not None and goal.model.name == "tuned model" and len(goal.others) >= 3
 
 
 def test_costs_are_those_of_the_predictions(runs: dict[str, Run]) -> None:
@@ -63,17 +63,17 @@ def test_costs_are_those_of_the_predictions(runs: dict[str, Run]) -> None:
     price = {("positive", "negative"): 5.0, ("negative", "positive"): 1.0}
     each = [price.get(pair, 0.0) for pair in zip(rows["label"], rows["predicted_label"], strict=True)]
     goal = read_goal(run.metrics["goal"])
-    assert goal is not None and goal.own.value == pytest.approx(np.mean(each))
+    assert goal is not None and goal.model.value == pytest.approx(np.mean(each))
     figures = Evaluation.from_dict({k: v for k, v in run.metrics["models"]["tuned"].items() if k != "seconds"})
     cost = None if figures.decision_figures is None else figures.decision_figures.cost
     assert cost is not None
-    assert (goal.own.value, goal.own.interval) == (cost.mean, cost.interval)
+    assert (goal.model.value, goal.model.interval) == (cost.mean, cost.interval)
     constant = goal.others[0]
     shares = [rows["label"].count(label) / len(each) for label in ("negative", "positive")]
     assert constant.value == pytest.approx(min(5 * shares[1], shares[0])) and constant.name == "always 'positive'"
     for other in goal.others:
         assert other.lead is not None and other.value is not None
-        assert other.lead.mean == pytest.approx(goal.own.value - other.value)
+        assert other.lead.mean == pytest.approx(goal.model.value - other.value)
     assert [other.name for other in goal.others][1:] == [
         "TF-IDF + logistic regression", "frozen embeddings + logistic regression", "base model before tuning",
     ]  # fmt: skip
@@ -83,8 +83,8 @@ def test_a_floor_shows_what_it_left(runs: dict[str, Run]) -> None:
     goal = read_goal(runs["floor"].metrics["goal"])
     figures = runs["floor"].metrics["models"]["tuned"]["decision_figures"]["rule"]
     assert goal is not None and goal.rule == "precision>=0.7" and goal.label == "negative"
-    assert goal.own.value == figures["other"]["value"] and goal.own.floored is not None
-    assert goal.own.floored.value == figures["reached"]["value"]
+    assert goal.model.value == figures["other"]["value"] and goal.model.floored is not None
+    assert goal.model.floored.value == figures["reached"]["value"]
 
 
 def test_runs_tuned_for_the_same_are_compared_in_its_terms(
@@ -95,7 +95,7 @@ def test_runs_tuned_for_the_same_are_compared_in_its_terms(
     code, out, _ = call_here(capsys, "compare", str(runs["costs"].folder), str(other.folder), "--json")
     found = json.loads(out)
     assert code == 0 and found["conclusions"][0].startswith("By the costs that all were tuned for, ")
-    assert found["goal"]["own"]["value"] <= found["goal"]["others"][0]["value"]
+    assert found["goal"]["model"]["value"] <= found["goal"]["others"][0]["value"]
     mixed = compare_runs([runs["costs"].folder, runs["macro_f1"].folder])
     assert (
         mixed.goal is None

@@ -14,7 +14,7 @@ def list_results(run: Run) -> list[dict[str, Any]]:
     names = task_of(run.manifest).model_names
     rows = []
     for key, model in run.metrics["models"].items():
-        headline = read_evaluation({k: v for k, v in model.items() if k != "seconds"}).headline
+        headline = read_evaluation(model).headline
         rows.append(
             {
                 "model": names.get(key, key),

@@ -69,6 +69,8 @@ def _print_lines(lines: Sequence[str]) -> None:
 
 def summarise_run(run: Run) -> dict[str, Any]:
     """Return a run's scores for `--json`."""
+    from textune.tasks import read_evaluation
+
     models = run.metrics["models"]
     tuned = models["tuned"]
     return {
@@ -76,9 +78,9 @@ def summarise_run(run: Run) -> dict[str, Any]:
         "report": str(run.report),
         "split": run.metrics["split"],
         "rows": tuned["rows"],
-        **_read(tuned).summary,
+        **read_evaluation(tuned).summary,
         "intervals": tuned["intervals"],
-        "baselines": {key: _read(model).summary for key, model in models.items()},
+        "baselines": {key: read_evaluation(model).summary for key, model in models.items()},
         "trainable_parameters": run.manifest.trainable_parameters,
         "total_parameters": run.manifest.total_parameters,
         "test_reads": run.manifest.test_reads,
@@ -88,24 +90,17 @@ def summarise_run(run: Run) -> dict[str, Any]:
     }
 
 
-def _read(model: Mapping[str, Any]) -> AnyEvaluation:
-    """Return the figures of a model in metrics.json."""
-    from textune.tasks import read_evaluation
-
-    return read_evaluation({k: v for k, v in model.items() if k != "seconds"})
-
-
 def print_run(run: Run, trust: str | None = None) -> None:
     """Print the tuned model beside its baselines, the paths of the report and the bundle, and the verdict."""
     from textune.evaluation.text import percent
     from textune.progress import format_seconds
-    from textune.tasks import task_of
+    from textune.tasks import read_evaluation, task_of
 
     names = task_of(run.manifest).model_names
     rows, total = [], run.metrics["models"]["tuned"]["rows"]
     for key, model in run.metrics["models"].items():
         seconds = model["seconds"]
-        evaluation = _read(model)
+        evaluation = read_evaluation(model)
         rows.append(
             (
                 names[key] if evaluation.rows == total else f"{names[key]} ({evaluation.rows} of these rows)",
@@ -148,10 +143,10 @@ def find_verdict(run: Run) -> Sequence[str]:
     if stored := run.metrics.get("verdict"):
         return list(stored)
     from textune.report import judge
-    from textune.tasks import task_of
+    from textune.tasks import read_evaluation, task_of
 
     names = task_of(run.manifest).model_names
-    rows = [{"name": names[key], "evaluation": _read(model)} for key, model in run.metrics["models"].items()]
+    rows = [{"name": names[key], "evaluation": read_evaluation(model)} for key, model in run.metrics["models"].items()]
     return judge(rows, run.metrics["split"]).answer
 
 

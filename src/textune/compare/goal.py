@@ -17,7 +17,7 @@ from textune.tasks import task_of
 
 
 def compare_goals(groups: Sequence[Group]) -> Goal | None:
-    """Return the groups in the terms that all were tuned for, the best as `own`; None without common terms.
+    """Return the groups in the terms that all were tuned for, the best as `model`; None without common terms.
 
     Each group counts with all its seeds. The intervals are over rows.
     """
@@ -69,6 +69,6 @@ def _compare_rule(groups: Sequence[Group], asked: Decisions) -> Goal:
         figures.append(GoalFigure(name, share.value, share.interval, below if ">=" in rule else None))
     plain = Goal(rule, label, figures[0], ())
     figures.sort(key=lambda one: (not plain.reaches(one), -(one.value or 0.0)))
-    own = figures[0]
-    others = (replace(one, lead=compare_ratios(parts[own.name][0], parts[one.name][0], 0)) for one in figures[1:])
-    return Goal(rule, label, own, tuple(others))
+    model = figures[0]
+    others = (replace(one, lead=compare_ratios(parts[model.name][0], parts[one.name][0], 0)) for one in figures[1:])
+    return Goal(rule, label, model, tuple(others))

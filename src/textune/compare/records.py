@@ -80,14 +80,13 @@ def _build_record(
     predicted_sets = [v if isinstance(v, list) else [v] for v in stored["predicted_label"]]
     number = {name: i for i, name in enumerate(manifest.labels)}
     predicted = _mark(predicted_sets, number)
-    scores = {k: v for k, v in metrics["models"]["tuned"].items() if k != "seconds"}
     costs = metrics.get("costs", {}) | {"trainable_parameters": manifest.trainable_parameters}
     return RunRecord(
         folder,
         manifest,
         settings,
         metrics["split"],
-        read_evaluation(scores),
+        read_evaluation(metrics["models"]["tuned"]),
         {key: costs.get(key) for key in COSTS},
         np.asarray(stored["row"], np.int64),
         tuple(tuple(v) if isinstance(v, list) else v for v in stored["label"]),

@@ -144,13 +144,13 @@ def _hide_defaults(model: torch.nn.Module) -> Iterator[None]:
     """Take away the settings of a model's generation_config.json, with which transformers fills what is left open."""
     import transformers
 
-    own = [(module, module.generation_config) for module in model.modules() if "generation_config" in vars(module)]
+    defaults = [(module, module.generation_config) for module in model.modules() if "generation_config" in vars(module)]
     try:
-        for module, _ in own:
+        for module, _ in defaults:
             module.generation_config = transformers.GenerationConfig()
         yield
     finally:
-        for module, settings in own:
+        for module, settings in defaults:
             module.generation_config = settings
 
 

@@ -8,6 +8,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from dataclasses import fields as dataclass_fields
 from typing import Any, ClassVar
 
 import numpy as np
@@ -33,6 +34,17 @@ _WORD = re.compile(rf"[{_SPACELESS}]|[^\W{_SPACELESS}]+")
 _MOST_DRAWS_AT_ONCE = 2_000_000
 _LARGEST_EXPONENT = 700.0
 """Above it the perplexity is no float any more."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One row as the base model and the tuned model answer it. row: its number in the source."""
+
+    row: int
+    prompt: str
+    expected: str
+    base: str
+    tuned: str
 
 
 def normalise_answer(text: str) -> str:
@@ -151,7 +163,8 @@ class GenerationEvaluation:
     def from_dict(cls, stored: Mapping[str, Any]) -> GenerationEvaluation:
         """Rebuild what `to_dict` returned; raise BundleError if anything is missing or unexpected."""
         try:
-            fields = {key: value for key, value in stored.items() if key != "task"}
+            names = [field.name for field in dataclass_fields(cls)]
+            fields = {key: stored[key] for key in names if key in stored}
             intervals = {name: Interval(float(i["low"]), float(i["high"])) for name, i in fields["intervals"].items()}
             for name in _SHARES:
                 fields[name] = float(fields[name])

@@ -39,7 +39,7 @@ class Goal:
 
     rule: str
     label: str | None
-    own: GoalFigure
+    model: GoalFigure
     others: tuple[GoalFigure, ...]
 
     @property
@@ -116,8 +116,8 @@ def read_goal(stored: Mapping[str, Any] | None) -> Goal | None:
     """Rebuild a goal of plain data; None of None. Raises KeyError, TypeError or ValueError for anything else."""
     if stored is None:
         return None
-    own, others = _read_figure(stored["own"]), tuple(map(_read_figure, stored["others"]))
-    return Goal(stored["rule"], stored["label"], own, others)
+    model, others = _read_figure(stored["model"]), tuple(map(_read_figure, stored["others"]))
+    return Goal(stored["rule"], stored["label"], model, others)
 
 
 def _read_figure(stored: Mapping[str, Any]) -> GoalFigure:

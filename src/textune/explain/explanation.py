@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,6 +83,12 @@ class Explanation:
         """Return plain data for JSON."""
         listed = {"words": self.words, "pair_words": self.pair_words}
         return vars(self) | {name: [word.to_dict() for word in words] for name, words in listed.items()}
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> Explanation:
+        """Rebuild an explanation of `to_dict`; raise KeyError or TypeError for anything else."""
+        words = {name: tuple(WordScore(**word) for word in stored[name]) for name in ("words", "pair_words")}
+        return cls(**{**stored, **words, "notes": tuple(stored["notes"])})
 
     def __str__(self) -> str:
         """Return the label, the text with its words marked by signs, and the notes."""

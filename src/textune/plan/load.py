@@ -19,12 +19,12 @@ BUSY, SPARE = 0.2, 0.2
 class ProcessorTimes:
     """Seconds since the start of the machine, summed over the processors that this process may use.
 
-    own: seconds of this process and its finished children.
+    process: seconds of this process and its finished children.
     """
 
     total: float
     idle: float
-    own: float
+    process: float
 
 
 def read_times() -> ProcessorTimes | None:
@@ -39,17 +39,17 @@ def read_times() -> ProcessorTimes | None:
     if not counts:
         return None
     used = os.times()
-    own = used.user + used.system + used.children_user + used.children_system
+    process = used.user + used.system + used.children_user + used.children_system
     idle = sum(count[_IDLE] + count[_WAITING] for count in counts)
-    return ProcessorTimes(sum(map(sum, counts)) / ticks, idle / ticks, own)
+    return ProcessorTimes(sum(map(sum, counts)) / ticks, idle / ticks, process)
 
 
 def measure_load(before: ProcessorTimes | None, after: ProcessorTimes | None) -> Mapping[str, float] | None:
     """Return the shares of the processors' time that went to others and to nobody; None where that is unknown."""
     if before is None or after is None or after.total <= before.total:
         return None
-    total, idle, own = (getattr(after, name) - getattr(before, name) for name in ("total", "idle", "own"))
-    return {"others": min(max((total - idle - own) / total, 0.0), 1.0), "idle": min(max(idle / total, 0.0), 1.0)}
+    total, idle, process = (getattr(after, name) - getattr(before, name) for name in ("total", "idle", "process"))
+    return {"others": min(max((total - idle - process) / total, 0.0), 1.0), "idle": min(max(idle / total, 0.0), 1.0)}
 
 
 def describe_load(load: Mapping[str, float] | None) -> str | None:

@@ -29,12 +29,12 @@ def judge_goal(goal: Goal, rows: int, split: str) -> GoalVerdict:
     """Return the answer in the terms that the run was tuned for. rows: that all models were measured on."""
     on = f"on {number(rows)} {split} rows"
     first = f"{_begin(goal, on)}{_describe_floor(goal)}."
-    others = [other for other in goal.others if not _is_same(other, goal.own)]
+    others = [other for other in goal.others if not _is_same(other, goal.model)]
     second, tone = _compare_costs(others) if goal.rule == COSTS else _compare_shares(goal, others)
-    if goal.floor is not None and not goal.reaches(goal.own):
-        high = goal.own.floored.interval.high if goal.own.floored and goal.own.floored.interval else 0.0
+    if goal.floor is not None and not goal.reaches(goal.model):
+        high = goal.model.floored.interval.high if goal.model.floored and goal.model.floored.interval else 0.0
         tone = "caution" if high >= goal.floor and tone != "bad" else "bad"
-    value = "–" if goal.own.value is None else _show(goal, goal.own.value)
+    value = "–" if goal.model.value is None else _show(goal, goal.model.value)
     return GoalVerdict((first, second), tone, value, f"{name_figure(goal)} {on}")
 
 
@@ -60,9 +60,9 @@ def list_goal_table(goal: Goal) -> tuple[tuple[str, ...], list[tuple[str, ...]]]
     """Return the header and the rows of the table: every model in the goal's terms, the run last."""
     name, floored = name_figure(goal), [] if goal.floor is None else [_of_label(goal, _name_floored(goal))]
     figures = [cell for figure in (name, *floored) for cell in (figure, "95% interval")]
-    header = ("model", *figures, f"lead of {goal.own.name}", "95% interval")
+    header = ("model", *figures, f"lead of {goal.model.name}", "95% interval")
     rows = []
-    for each in (*goal.others, goal.own):
+    for each in (*goal.others, goal.model):
         value = "–" if each.value is None else _show(goal, each.value)
         cells = [each.name, value, "–" if each.interval is None else _show_span(goal, each.interval)]
         if floored:
@@ -116,25 +116,25 @@ def _show_lead(goal: Goal, lead: Difference) -> tuple[str, str]:
 
 
 def _begin(goal: Goal, on: str) -> str:
-    own, name = goal.own, _capital(name_figure(goal))
-    if own.value is None or own.interval is None:
+    model, name = goal.model, _capital(name_figure(goal))
+    if model.value is None or model.interval is None:
         return f"{name} is undefined {on}"
-    between = f"{on} (95% interval {_show_span(goal, own.interval)})"
+    between = f"{on} (95% interval {_show_span(goal, model.interval)})"
     if goal.rule == COSTS:
-        return f"An answer costs {show_cost(own.value)} on average {between}"
-    return f"{name} is {percent(own.value)} {between}"
+        return f"An answer costs {show_cost(model.value)} on average {between}"
+    return f"{name} is {percent(model.value)} {between}"
 
 
 def _describe_floor(goal: Goal) -> str:
     """Return what became of the floor; nothing where the rule has none."""
-    share = goal.own.floored
+    share = goal.model.floored
     if goal.floor is None or share is None:
         return ""
     name, floor = _name_floored(goal), percent(goal.floor)
     if share.value is None or share.interval is None:
         return f"; its {name} is undefined, so the floor of {floor} cannot be checked"
     sentence = f"; its {name} is {percent(share.value)} (95% interval {span(share.interval)})"
-    if goal.reaches(goal.own):
+    if goal.reaches(goal.model):
         sure = "" if share.interval.low >= goal.floor else ", but other rows may miss it"
         return f"{sentence}, which reaches the floor of {floor}{sure}"
     chance = ", perhaps by chance" if share.interval.high >= goal.floor else ""
@@ -188,19 +188,19 @@ def _compare_shares(goal: Goal, others: Sequence[GoalFigure]) -> tuple[str, str]
 
 
 def describe_ranking(goal: Goal, most: int = 5) -> list[str]:
-    """Return sentences on the best of several candidates, which is `own`, and on how far the next ones are behind."""
-    own, named = goal.own, name_figure(goal)
-    if own.value is None or own.interval is None:
+    """Return sentences on the best of several candidates, which is `model`, and on how far the next ones are behind."""
+    model, named = goal.model, name_figure(goal)
+    if model.value is None or model.interval is None:
         return []
-    shown = f"{_show(goal, own.value)} (95% interval {_show_span(goal, own.interval)})"
+    shown = f"{_show(goal, model.value)} (95% interval {_show_span(goal, model.interval)})"
     if goal.rule == COSTS:
-        sentences = [f"By the costs that all were tuned for, {own.name} costs least: {shown} on average for a row."]
+        sentences = [f"By the costs that all were tuned for, {model.name} costs least: {shown} on average for a row."]
     else:
-        those = "Of those that reach the floor" if goal.reaches(own) else "None reaches the floor; of all"
+        those = "Of those that reach the floor" if goal.reaches(model) else "None reaches the floor; of all"
         aim = f"{_of_label(goal, _name_floored(goal))} {percent(goal.floor or 0.0)}"
         begin = "" if goal.floor is None else f"{those} ({aim}), "
-        sentences = [f"{begin}{own.name} has the highest {named}: {shown}."]
-    rivals = [other for other in goal.others if other.lead is not None and goal.reaches(other) == goal.reaches(own)]
+        sentences = [f"{begin}{model.name} has the highest {named}: {shown}."]
+    rivals = [other for other in goal.others if other.lead is not None and goal.reaches(other) == goal.reaches(model)]
     for other in rivals[:most]:
         if goal.rule == COSTS:
             sentences.append(f"{other.name} costs {_against(other)}.")
@@ -209,10 +209,10 @@ def describe_ranking(goal: Goal, most: int = 5) -> list[str]:
     return sentences
 
 
-def _is_same(other: GoalFigure, own: GoalFigure) -> bool:
+def _is_same(other: GoalFigure, model: GoalFigure) -> bool:
     """Return whether another model is this one: a run whose method is the linear probe meets itself."""
     lead = other.lead
-    same = lead is not None and lead.low == lead.mean == lead.high == 0 and other.floored == own.floored
+    same = lead is not None and lead.low == lead.mean == lead.high == 0 and other.floored == model.floored
     return other.name == PROBE and same
 
 

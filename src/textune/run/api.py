@@ -61,7 +61,7 @@ class Run:
     def __str__(self) -> str:
         """Return what a person wants to know first, in a few lines."""
         tuned = self.metrics["models"]["tuned"]
-        headline = read_evaluation({k: v for k, v in tuned.items() if k != "seconds"}).headline
+        headline = read_evaluation(tuned).headline
         low, high = headline.interval.low, headline.interval.high
         return (
             f"{self.folder}: {self.manifest.method} on {self.manifest.base_model.id}\n"

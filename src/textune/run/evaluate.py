@@ -13,18 +13,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from textune.bundle import SETTINGS, Manifest
+from textune.bundle import Manifest
 from textune.data import Examples
 from textune.errors import TextuneError
 from textune.evaluation import ConfidentError, SeenRows
+from textune.evaluation.generation import Sample
 from textune.evaluation.goal import Goal
 from textune.evaluation.slices import SliceSearch
 from textune.explain import Explanation
 from textune.files import read_json_lines, write_text_atomically
 from textune.inference import Predictor
 from textune.progress import Progress
-from textune.report import CardInput, ReportInput, judge, render_card, write_report
-from textune.report.snippets import name_library, reload_by_textune, reload_without_textune
+from textune.report import CardInput, judge, render_card, write_report
+from textune.report.snippets import name_library, reload_without_textune
 from textune.run.costs import Costs, describe_run, peak_memory_mb
 from textune.run.error_analysis import search_slices
 from textune.run.explained_errors import count_explained, explain_errors
@@ -35,9 +36,10 @@ from textune.run.predictions import collect_errors, joined_texts, write_predicti
 from textune.run.prepare import Prepared
 from textune.run.save import update_manifest, weight_megabytes
 from textune.run.seen_rows import find_seen_rows
+from textune.run.stored_report import build_report
 from textune.run.test_reads import count_test_reads, note_test_read
 from textune.run.untuned import UntunedBackbone, open_untuned
-from textune.run.written import Sample, collect_samples, list_written_rivals, time_call
+from textune.run.written import collect_samples, list_written_rivals, time_call
 from textune.tasks import AnyEvaluation, Task, build_task
 from textune.tasks.goal import Answered, GoalRows, measure_goal
 from textune.version import __version__
@@ -109,7 +111,7 @@ class Figures:
         return {
             "split": self.split,
             "task": self.tuned.task,
-            "models": {r.key: r.evaluation.to_dict() | {"seconds": r.seconds} for r in self.rows},
+            "models": {r.key: r.evaluation.to_dict() | {"name": r.name, "seconds": r.seconds} for r in self.rows},
         } | ({} if self.seen is None else {"seen_rows": self.seen.to_dict()})
 
 
@@ -293,9 +295,10 @@ def write_evaluation(prepared: Prepared, figures: Figures, costs: Costs, folder:
     target = folder / "evaluation"
     target.mkdir(exist_ok=True)
     summary = describe_run(manifest, prepared.config.training, costs)
-    warnings, history = list_warnings(prepared, folder), read_json_lines(folder / "metrics.jsonl")
+    warnings = list_warnings(prepared, folder)
     if figures.seen is not None and figures.seen.seen:  # the rows themselves were warned of when they were read
         warnings.append(f"without the {figures.split} rows that training saw: {figures.seen.describe_unseen()}")
+    explanations = {str(row): explanation.to_dict() for row, explanation in figures.explanations.items()}
     content = (
         figures.to_dict()
         | {
@@ -311,33 +314,12 @@ def write_evaluation(prepared: Prepared, figures: Figures, costs: Costs, folder:
         | ({} if figures.goal is None else {"goal": asdict(figures.goal)})
         | ({} if figures.slices is None else {"slices": figures.slices.to_dict()})
         | ({} if not figures.samples else {"samples": [vars(sample) for sample in figures.samples]})
+        | ({} if not figures.explanations else {"explanations": explanations})
     )
-    write_text_atomically(target / "metrics.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-    report = target / "report.html"
+    stored, report = json.dumps(content, indent=2, ensure_ascii=False), target / "report.html"
+    write_text_atomically(target / "metrics.json", f"{stored}\n")
+    write_report(build_report(folder, manifest, json.loads(stored)), report)
     rows = [row.as_row() for row in figures.rows]
-    write_report(
-        ReportInput(
-            title=folder.name,
-            created=manifest.created,
-            textune_version=__version__,
-            task_summary=summary,
-            labels=manifest.labels,
-            split=figures.split,
-            comparison=rows,
-            history=history,
-            confident_errors=figures.errors,
-            data_facts=prepared.facts,
-            warnings=warnings,
-            settings_yaml=(folder / SETTINGS).read_text(encoding="utf-8"),
-            reload_lines=reload_by_textune(folder.name),
-            slices=figures.slices,
-            best_step=figures.best_step,
-            explanations=figures.explanations,
-            samples=figures.samples,
-            goal=figures.goal,
-        ),
-        report,
-    )
     card = CardInput(
         title=folder.name,
         textune_version=__version__,

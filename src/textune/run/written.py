@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from textune.bundle import Manifest
 from textune.data import Examples
 from textune.evaluation import answer_most_frequent, answer_nearest
+from textune.evaluation.generation import Sample
 from textune.inference import Predictor, choose_device
 from textune.run.fit import build_model, open_engine
 from textune.run.prepare import Prepared
@@ -22,17 +22,6 @@ from textune.tasks.generation import WRITTEN
 Outputs = NDArray[Any]
 MOST_SAMPLES = 10
 _EXCERPT = 600
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One row as the base model and the tuned model answer it. row: its number in the source."""
-
-    row: int
-    prompt: str
-    expected: str
-    base: str
-    tuned: str
 
 
 def list_written_rivals(

@@ -68,7 +68,7 @@ def write_summary(folder: Path, ledger: Ledger, selection: Selection, run: Run) 
 def _list_rivals(run: Run) -> list[tuple[str, float]]:
     """Return the names of the baselines that the winner was measured beside, and their headline metrics."""
     names, models = task_of(run.manifest).model_names, run.metrics["models"]
-    read = {key: read_evaluation({k: v for k, v in model.items() if k != "seconds"}) for key, model in models.items()}
+    read = {key: read_evaluation(model) for key, model in models.items()}
     return [(names[key], evaluation.headline.value) for key, evaluation in read.items() if key != "tuned"]
 
 
@@ -76,7 +76,7 @@ def _summarize(ledger: Ledger, selection: Selection, run: Run) -> dict[str, Any]
     best = ledger.check_any()
     assert best.outcome is not None
     tuned = run.metrics["models"]["tuned"]
-    headline = read_evaluation({k: v for k, v in tuned.items() if k != "seconds"}).headline
+    headline = read_evaluation(tuned).headline
     return {
         "format_version": 1,
         "textune_version": __version__,

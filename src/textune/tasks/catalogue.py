@@ -65,7 +65,7 @@ def default_task(*, reads_sets: bool) -> type[Task]:
 
 
 def read_evaluation(stored: Any) -> AnyEvaluation:
-    """Rebuild the figures that `to_dict` of any task's evaluation returned; raise BundleError."""
+    """Rebuild the figures that `to_dict` of any task's evaluation returned; ignore other keys. Raises BundleError."""
     name = stored.get("task") if isinstance(stored, dict) else None
     cls = default_task(reads_sets=False) if name is None else find_task(name)
     return cls.open().read_evaluation(stored)

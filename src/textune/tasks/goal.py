@@ -50,23 +50,23 @@ class GoalRows:
     seed: int
 
 
-def measure_goal(own: Answered, others: Sequence[Answered], rows: GoalRows) -> Goal | None:
+def measure_goal(model: Answered, others: Sequence[Answered], rows: GoalRows) -> Goal | None:
     """Return how far a run and simpler models got in what it was tuned for; None where that is its first figure."""
-    decisions = own.task.decisions
-    if not len(rows.targets) or not np.isfinite(own.probabilities).all():
+    decisions = model.task.decisions
+    if not len(rows.targets) or not np.isfinite(model.probabilities).all():
         return None
     if decisions.costs is not None:
-        return _measure_costs(own, others, rows)
+        return _measure_costs(model, others, rows)
     if decisions.rule is not None and (decisions.rule != "f1" or decisions.label is not None):
-        return _measure_rule(own, others, rows)
+        return _measure_rule(model, others, rows)
     if rows.metric == MACRO_F1 and decisions.rule is None:
-        return _read_macro_f1(own, others)
+        return _read_macro_f1(model, others)
     return None
 
 
-def _measure_costs(own: Answered, others: Sequence[Answered], rows: GoalRows) -> Goal:
+def _measure_costs(model: Answered, others: Sequence[Answered], rows: GoalRows) -> Goal:
     """Compare the mean cost of a row; the cheapest constant answer takes the place of the most frequent one."""
-    task, costs = own.task, np.asarray(own.task.decisions.costs, np.float64)
+    task, costs = model.task, np.asarray(model.task.decisions.costs, np.float64)
     true = rows.targets > 0 if task.reads_sets else rows.targets
 
     def price(predicted: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -76,13 +76,13 @@ def _measure_costs(own: Answered, others: Sequence[Answered], rows: GoalRows) ->
         figures = measure_costs(each, each, rows.seed)
         return GoalFigure(name, figures.mean, figures.interval, lead=compare_costs(mine, each, rows.seed))
 
-    mine = price(task.decide(own.probabilities))
+    mine = price(task.decide(model.probabilities))
     constant = find_cheapest_constant(costs, true)
     answer = np.zeros((len(true), len(rows.labels)), bool)
     answer[:, constant] = True
     found = [show(_name_constant([rows.labels[i] for i in constant.tolist()]), price(answer))]
     found += [show(o.name, price(o.task.decide(o.probabilities))) for o in others if o.name != MAJORITY]
-    return Goal(COSTS, None, replace(show(own.name, mine), lead=None), tuple(found))
+    return Goal(COSTS, None, replace(show(model.name, mine), lead=None), tuple(found))
 
 
 def _name_constant(labels: Sequence[str]) -> str:
@@ -92,9 +92,9 @@ def _name_constant(labels: Sequence[str]) -> str:
     return f"always {named}{f' and {more:,} more' if more > 0 else ''}" if labels else "never any label"
 
 
-def _measure_rule(own: Answered, others: Sequence[Answered], rows: GoalRows) -> Goal:
+def _measure_rule(model: Answered, others: Sequence[Answered], rows: GoalRows) -> Goal:
     """Compare what the rule maximizes, and what has the floor."""
-    rule, label, targets = str(own.task.decisions.rule), own.task.decisions.label, rows.targets
+    rule, label, targets = str(model.task.decisions.rule), model.task.decisions.label, rows.targets
     true = targets > 0 if label is None else (targets == label)[:, None]
 
     def count(one: Answered) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -107,19 +107,19 @@ def _measure_rule(own: Answered, others: Sequence[Answered], rows: GoalRows) -> 
         lead = compare_ratios(mine, best, rows.seed)
         return GoalFigure(one.name, share.value, share.interval, below if ">=" in rule else None, lead)
 
-    mine = count(own)[0]
+    mine = count(model)[0]
     name = None if label is None else rows.labels[label]
-    return Goal(rule, name, replace(show(own), lead=None), tuple(map(show, others)))
+    return Goal(rule, name, replace(show(model), lead=None), tuple(map(show, others)))
 
 
-def _read_macro_f1(own: Answered, others: Sequence[Answered]) -> Goal | None:
+def _read_macro_f1(model: Answered, others: Sequence[Answered]) -> Goal | None:
     """Compare macro F1 by its intervals, as if independent, which is conservative."""
 
     def show(one: Answered) -> GoalFigure | None:
         figure = next((f for f in one.evaluation.further if f.name == "macro F1"), None)
         return None if figure is None else GoalFigure(one.name, figure.value, figure.interval)
 
-    mine, found = show(own), [figure for figure in map(show, others) if figure is not None]
+    mine, found = show(model), [figure for figure in map(show, others) if figure is not None]
     if mine is None:
         return None
     return Goal(MACRO_F1, None, mine, tuple(replace(other, lead=_subtract(mine, other)) for other in found))

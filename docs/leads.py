@@ -1,0 +1,49 @@
+"""Leads of one model over another on the same test rows, over several draws of training rows or seeds."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+_STUDENT_95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78}
+"""The 97.5% point of Student's t by the number of draws."""
+
+
+@dataclass(frozen=True)
+class Lead:
+    """A mean difference in points with its 95% interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.1f} ({self.low:+.1f} to {self.high:+.1f})"
+
+
+def measure_lead(pairs: Sequence[tuple[NDArray[np.bool_], NDArray[np.bool_]]]) -> Lead:
+    """Return how much more often the first of each pair is right. Pairs: of draws, bool [test rows] each."""
+    leads = np.array([mine.astype(float) - theirs for mine, theirs in pairs])
+    each = leads.mean(1)
+    of_rows = float(leads.mean(0).std(ddof=1)) / math.sqrt(leads.shape[1])
+    of_draws = 0.0
+    if len(pairs) > 1:
+        of_draws = _STUDENT_95[len(pairs)] / 1.96 * float(each.std(ddof=1)) / math.sqrt(len(pairs))
+    spread = 1.96 * math.hypot(of_rows, of_draws)
+    mean = float(each.mean())
+    return Lead(100 * mean, 100 * (mean - spread), 100 * (mean + spread))
+
+
+def unpack(text: str, rows: int) -> NDArray[np.bool_]:
+    """Return which test rows are right, as the benchmarks keep it."""
+    sys.path.append(str(BENCHMARKS))
+    from accuracy_frontier import unpack as read
+
+    return read(text, rows)
