@@ -11,12 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from leads import measure_lead, unpack
 from methods_page import table
+from numpy.typing import NDArray
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results" / "accuracy_frontier.json"
-SIDES = ("textune", "embeddings")
 _SIZE_NAMES = {"8c": "8 per class", "64c": "64 per class", "1000": "1,000", "all": "all"}
 
 _OPENING = """# Accuracy beside simple rivals
@@ -58,7 +59,7 @@ def describe_cells(cells: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     rows = []
     for (data, size), group in groups.items():
         kept = [cell for cell in group if "right" in cell]
-        pairs = [tuple(unpack(cell["right"][side], cell["test_rows"]) for side in SIDES) for cell in kept]
+        pairs = [(_read_right(cell, "textune"), _read_right(cell, "embeddings")) for cell in kept]
         lead = measure_lead(pairs) if pairs and len(pairs) == len(group) else None
         calibration = [cell["ece"] for cell in group if "ece" in cell]
         rows.append(
@@ -76,3 +77,7 @@ def describe_cells(cells: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 def _mean(group: Sequence[Mapping[str, Any]], model: str) -> str:
     found = [100 * cell["scores"][model] for cell in group if model in cell["scores"]]
     return f"{statistics.mean(found):.1f}" if found else "–"
+
+
+def _read_right(cell: Mapping[str, Any], model: str) -> NDArray[np.bool_]:
+    return unpack(cell["right"][model], cell["test_rows"])

@@ -128,7 +128,7 @@ def describe_trials() -> Iterator[str]:
 
 def compare_methods(runs: Sequence[Mapping[str, Any]], lora: Sequence[Mapping[str, Any]]) -> str:
     """Return the lead of a method over LoRA on the seeds that both have, or a dash."""
-    right = {run["seed"]: unpack(run["right"], run["test_rows"]) for run in lora}
+    right = {run["seed"]: unpack(run["right"], run["test_rows"]) for run in lora if "right" in run}
     pairs = [(unpack(run["right"], run["test_rows"]), right[run["seed"]]) for run in runs if run["seed"] in right]
     return str(measure_lead(pairs)) if pairs and runs[0]["method"] != "lora" else "–"
 

@@ -293,6 +293,22 @@ def test_other_column_names_are_asked_for(app: AppTest) -> None:
     assert not app.exception and app.metric[0].value == "1"
 
 
+def test_an_odd_delimiter_and_encoding_can_be_named(app: AppTest) -> None:
+    odd = write_csv([{"text": "a café, a film", "note": "x"}], "|").decode().encode("utf-16-le")
+    upload(app, "reviews.csv", odd)
+    assert app.error or "trained on the column" in app.warning[0].value
+    app.text_input(key="batch delimiter").set_value("|").run()
+    app.text_input(key="batch encoding").set_value("utf-16-le").run()
+    assert not app.exception and not app.error and app.metric[0].value == "1"
+    assert app.dataframe[0].value["text"].iloc[0] == "a café, a film"
+    find_button(app, "Classify 1 row").click().run()
+    assert not app.exception and not app.error and len(app.dataframe[1].value) == 1
+    app.text_input(key="batch delimiter").set_value("xx").run()
+    assert "is not a single character" in app.error[0].value and not app.metric
+    upload(app, "reviews.jsonl", write_lines(ROWS))
+    assert not [field for field in app.text_input if field.key == "batch delimiter"]
+
+
 @pytest.mark.parametrize("kind", ["empty", "binary", "a picture", "broken json", "not an excel"])
 def test_a_bad_file_is_an_error_in_words(kind: str, app: AppTest) -> None:
     name, content, _ = REFUSED[kind]

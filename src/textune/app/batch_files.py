@@ -38,10 +38,17 @@ _ROWS_IN_TURN = 250
 
 @dataclass(frozen=True)
 class Upload:
-    """An uploaded file, as the browser named it."""
+    """An uploaded file, as the browser named it. delimiter, encoding: as the visitor says; None: detected."""
 
     name: str
     content: bytes
+    delimiter: str | None = None
+    encoding: str | None = None
+
+    @property
+    def reading(self) -> ReadOptions:
+        """How the file is read."""
+        return replace(READING, delimiter=self.delimiter, encoding=self.encoding)
 
     @property
     def shown(self) -> str:
@@ -85,7 +92,7 @@ class Start:
 def read_start(upload: Upload) -> Start:
     """Read the beginning of an uploaded table; raise what reading it raises."""
     with store_briefly(upload) as path:
-        table = next(iter(stream_tables(path, READING, chunk_rows=50)))
+        table = next(iter(stream_tables(path, upload.reading, chunk_rows=50)))
         return Start(tuple(table.columns), tuple(_cut_rows(table, _HEAD_ROWS)))
 
 
@@ -135,7 +142,7 @@ def check_upload(upload: Upload, predictor: Predictor, choice: Choice) -> Checks
     seen: set[int] = set()
     notes: Sequence[str] = ()
     with store_briefly(upload) as path:
-        for table in stream_tables(path, READING):
+        for table in stream_tables(path, upload.reading):
             for text in _list_texts(table, predictor, choice):
                 rows += 1
                 without_text += not text.strip()
@@ -218,7 +225,7 @@ def classify_upload(
     with store_briefly(upload) as path:
         output = path.with_name(f"{upload.stem}.predicted{form.ending}")
         wanted = FileForm(choice.text, choice.text_pair, form.probabilities)
-        done = predict_file(predictor, path, output, form=wanted, reading=READING)
+        done = predict_file(predictor, path, output, form=wanted, reading=upload.reading)
         return Result(
             output.name,
             form.ending,

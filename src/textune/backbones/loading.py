@@ -62,6 +62,11 @@ class Backbone:
         return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
     @property
+    def weight_megabytes(self) -> float:
+        """The size of the weight files."""
+        return sum(path.stat().st_size for path in list_weight_files(self.folder)) / 1e6
+
+    @property
     def other_files_sha256(self) -> str:
         """SHA-256 over what else decides an answer: config.json, the tokenizer's files and the model's own code."""
         code = sorted(self.folder.glob("*.py")) if "auto_map" in self.config else []

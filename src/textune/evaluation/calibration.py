@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.floating[Any]]
 
 BINS = 15
-FEWEST_ROWS = 40
+FEWEST_ROWS = 20
 """Below this many rows the temperature stays 1."""
 _LOWEST, _HIGHEST = 0.05, 20.0
 

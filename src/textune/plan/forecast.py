@@ -23,7 +23,7 @@ class Forecast:
     """The predicted time, memory and disk space of one run.
 
     seconds: by part, in order: start, prepare, load, head, frozen (layers computed once), steps, evaluations,
-    checkpoints, save, measure.
+    calibration (on rows out of fold, where few rows leave none for validation), checkpoints, save, measure.
     disk_mb: of the finished run's folder; disk_while_training_mb: with checkpoints, plus one more if an older one stays
     the best.
     notes: what could change the forecast. rehearsed_seconds: spent on the rehearsal. load: shares of the processors'

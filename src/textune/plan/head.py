@@ -63,8 +63,7 @@ def rehearse_head(
 
 def _take(split: EncodedSplit, rows: int) -> EncodedSplit:
     """Return this many rows, evenly spaced."""
-    sample = np.linspace(0, len(split) - 1, rows).astype(np.int64)
-    return EncodedSplit(split.tokens.take(sample), split.targets[sample], split.source_rows[sample])
+    return split.take(np.linspace(0, len(split) - 1, rows).astype(np.int64))
 
 
 def _forecast_solving(

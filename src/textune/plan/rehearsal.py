@@ -36,11 +36,11 @@ from textune.run.calibrate import Calibration
 from textune.run.costs import peak_memory_mb
 from textune.run.evaluate import Training, evaluate
 from textune.run.fit import Fitted, Opened, SolvedHead, build_trainer, open_training
+from textune.run.out_of_fold import FOLDS
 from textune.run.prepare import Prepared, prepare
 from textune.run.save import save
 from textune.run.start import adopt_init
 from textune.run.tables import PreparedData
-from textune.tokens.batches import EncodedSplit
 from textune.training.checkpoint import CheckpointState
 from textune.training.head import MOST_ROWS, choose_rows
 
@@ -81,6 +81,8 @@ def rehearse(config: RunConfig, folder: Path, seconds: float, launched: float, p
         evaluations,
         parts["steps"] / evaluations + each,
     )
+    if prepared.calibrates_out_of_fold:  # contrast takes as many steps on fewer rows, everything else fewer
+        parts["calibration"] = FOLDS * parts["head"] + (FOLDS - 1) * (parts["frozen"] + parts["steps"])
     checkpoint_seconds, checkpoint_mb = _rehearse_checkpoint(trainer, folder)
     parts["checkpoints"] = saves * checkpoint_seconds
     manifest, parts["save"] = _time(partial(_save, rehearsal, folder, progress))
@@ -296,8 +298,7 @@ class _Measuring:
         # A baseline may solve its head on training rows, up to a limit: parts of the rows that it will take.
         count = max(round(share * min(len(train), MOST_ROWS)), min(_FEW_ROWS, len(train)))
         features = choose_rows(train.targets, count, self.prepared.config.training.seed)
-        tokens = EncodedSplit(train.tokens.take(features), train.targets[features], train.source_rows[features])
-        part = replace(self.prepared, data=_take_part(self.prepared.data, share), train=tokens)
+        part = replace(self.prepared, data=_take_part(self.prepared.data, share), train=train.take(features))
         training = Training(0.0, self.head)
         return _time(lambda: evaluate(part, training, self.folder, self.manifest, self.progress))[1]
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from textune.errors import DataError
 from textune.evaluation.decisions import Decisions
 from textune.progress import Progress
 from textune.run.fit import Fitted, solve_head
+from textune.run.out_of_fold import predict_out_of_fold
 from textune.run.prepare import Prepared
 from textune.tasks import Task, find_decisions
 
@@ -37,15 +40,19 @@ class HeldOut:
     source: str = ""
 
 
-def calibrate(prepared: Prepared, fitted: Fitted, progress: Progress) -> Calibration:
+def calibrate(prepared: Prepared, fitted: Fitted, folder: Path, progress: Progress) -> Calibration:
     """Fit the temperature, and thresholds for several labels per text, on rows that training did not see."""
     if prepared.task.writes:
         return Calibration()
-    return fit_calibration(prepared.task, predict_held_out(prepared, fitted), progress, prepared.data.labels.names)
+    held_out = predict_held_out(prepared, fitted, folder, progress)
+    return fit_calibration(prepared.task, held_out, progress, prepared.data.labels.names)
 
 
-def predict_held_out(prepared: Prepared, fitted: Fitted) -> HeldOut:
-    """Return the validation rows' logits; of a head that alone is trained those out of fold; or no rows."""
+def predict_held_out(prepared: Prepared, fitted: Fitted, folder: Path, progress: Progress) -> HeldOut:
+    """Return the logits of validation rows; without them, those of training rows out of fold; or of no rows.
+
+    folder: of the run, for what a stopped run says.
+    """
     from textune.engine import predict_logits
     from textune.training.head import MOST_ROWS_ALONE, PROBE
 
@@ -58,6 +65,12 @@ def predict_held_out(prepared: Prepared, fitted: Fitted) -> HeldOut:
             probe = solve_head(prepared, opened.network, MOST_ROWS_ALONE)
         if probe is not None and len(probe.rows):
             return HeldOut(probe.out_of_fold, prepared.train.targets[probe.rows], "out-of-fold rows")
+    if prepared.calibrates_out_of_fold:
+        try:
+            logits = predict_out_of_fold(prepared, folder, progress)
+            return HeldOut(logits, prepared.train.targets, "out-of-fold rows")
+        except DataError as error:  # all rows are of one group
+            progress.say(f"the probabilities are not calibrated: {str(error).splitlines()[0]}")
     nothing = np.zeros((0, prepared.classes), np.float32)
     return HeldOut(nothing, nothing)
 

@@ -34,9 +34,9 @@ from textune.run.likelihood import predict_by_likelihood
 from textune.run.other_rows import measure_some
 from textune.run.predictions import collect_errors, joined_texts, write_predictions
 from textune.run.prepare import Prepared
+from textune.run.report_input import build_report_input
 from textune.run.save import update_manifest, weight_megabytes
 from textune.run.seen_rows import find_seen_rows
-from textune.run.stored_report import build_report
 from textune.run.test_reads import count_test_reads, note_test_read
 from textune.run.untuned import UntunedBackbone, open_untuned
 from textune.run.written import collect_samples, list_written_rivals, time_call
@@ -318,7 +318,7 @@ def write_evaluation(prepared: Prepared, figures: Figures, costs: Costs, folder:
     )
     stored, report = json.dumps(content, indent=2, ensure_ascii=False), target / "report.html"
     write_text_atomically(target / "metrics.json", f"{stored}\n")
-    write_report(build_report(folder, manifest, json.loads(stored)), report)
+    write_report(build_report_input(folder, manifest, json.loads(stored)), report)
     rows = [row.as_row() for row in figures.rows]
     card = CardInput(
         title=folder.name,

@@ -16,6 +16,7 @@ from textune.backbones.pooling import Pooling, choose_pooling
 from textune.config import LongText, RunConfig
 from textune.config.defaults import (
     Decision,
+    calibrates_out_of_fold,
     choose_long_text,
     choose_max_length,
     choose_training,
@@ -114,6 +115,11 @@ class Prepared:
         return self.task.build_objective(self.config.training, self.class_weights)
 
     @property
+    def calibrates_out_of_fold(self) -> bool:
+        """Whether the run trains twice more, on half of its rows each, to be calibrated."""
+        return _calibrates_out_of_fold(self.task, self.method, self.backbone, self.data)
+
+    @property
     def probe_loss(self) -> ProbeLoss:
         """What the solved head minimizes."""
         return self.task.probe_loss(self.class_weights, self.config.training.label_smoothing)
@@ -149,7 +155,7 @@ def prepare(
     task = build_task(data.task)
     task.check_settings(config.training)
     asked = task.with_decisions(request_decisions(task, config.training, data.labels))
-    refuse_few_rows(asked, config.training, _list_unseen_targets(asked, method, data), data.labels.names)
+    refuse_few_rows(asked, config.training, _list_unseen_targets(asked, method, backbone, data), data.labels.names)
     method = method.for_task(task)
     task.check_run(config)
     backbone = replace(backbone, family=task.fit_family(backbone.family))
@@ -215,9 +221,17 @@ def prepare(
     )
 
 
-def _list_unseen_targets(task: Task, method: Method, data: PreparedData) -> NDArray[Any]:
-    """Return the targets of rows that training does not see: validation rows, or those of a head out of fold."""
-    examples = data.train if data.validation is None and not method.trains_body else data.validation
+def _calibrates_out_of_fold(task: Task, method: Method, backbone: Backbone, data: PreparedData) -> bool:
+    """Return whether more trainings give a tuned model's answers for rows that it did not see."""
+    if data.validation is not None or not method.trains_body or not task.gives_labels:
+        return False
+    return calibrates_out_of_fold(len(data.train), len(data.labels), backbone.weight_megabytes)
+
+
+def _list_unseen_targets(task: Task, method: Method, backbone: Backbone, data: PreparedData) -> NDArray[Any]:
+    """Return the targets of rows that training does not see: validation rows, or training rows out of fold."""
+    folded = not method.trains_body or _calibrates_out_of_fold(task, method, backbone, data)
+    examples = data.train if data.validation is None and folded else data.validation
     if examples is None:
         return np.zeros((0, len(data.labels)) if task.reads_sets else 0)
     return task.encode_targets(data.labels, examples)

@@ -76,7 +76,7 @@ def save(
 
     calibration: default: fitted on rows that training did not see. Raises BundleError where the proof fails.
     """
-    calibration = calibration or calibrate(prepared, fitted, progress)
+    calibration = calibration or calibrate(prepared, fitted, folder, progress)
     opened, data, backbone = fitted.opened, prepared.data, prepared.backbone
     opened.engine.release()
     remember_local(backbone)

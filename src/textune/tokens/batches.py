@@ -153,3 +153,7 @@ class EncodedSplit:
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    def take(self, rows: NDArray[Any]) -> EncodedSplit:
+        """Return these rows, copied to memory."""
+        return EncodedSplit(self.tokens.take(rows), self.targets[rows], self.source_rows[rows])

@@ -146,7 +146,7 @@ def start_head(
 ) -> Probe:
     """Solve the head on features of training rows. strength: its C; None: choose it by cross-validation."""
     rows = choose_rows(split.targets, most_rows, seed)
-    part = EncodedSplit(split.tokens.take(rows), split.targets[rows], split.source_rows[rows])
+    part = split.take(rows)
     if len(rows) == len(split):
         part = split  # the same object, so that the engine finds cached states of frozen layers
     parent, name = network.find_output_layer()

@@ -172,7 +172,7 @@ def _solve(
         max_iter=steps,
         history_size=8,
         tolerance_grad=1e-5,
-        tolerance_change=1e-7,
+        tolerance_change=1e-8,
         line_search_fn="strong_wolfe",
     )
 

@@ -33,6 +33,9 @@ from textune.inference.writers import choose_ending
 T = TypeVar("T")
 _MOST_BARS = 12
 _FORMS = {".csv": "CSV", ".tsv": "TSV", ".jsonl": "JSON lines", ".parquet": "Parquet", ".xlsx": "Excel"}
+_DELIMITED = (".csv", ".tsv", ".txt")
+_DELIMITER_HELP = "What stands between the columns: one character, or tab."
+_ENCODING_HELP = "Such as utf-8, latin-1 or utf-16."
 _MEMORIES = ("batch start", "batch checks", "batch result")
 
 
@@ -49,7 +52,7 @@ def draw() -> None:
         return
     try:
         loaded = open_run(folder)
-        file = (upload.name, len(upload.content), hash(upload.content))
+        file = (upload.name, len(upload.content), hash(upload.content), upload.delimiter, upload.encoding)
         start = _remember("batch start", file, lambda: read_start(upload))
     except Exception as error:
         show_error(error)
@@ -84,7 +87,18 @@ def _ask_upload() -> Upload | None:
             st.session_state.pop(name, None)
         st.info(escape(f"Upload a table with a column of texts: {endings}"), icon=":material/upload_file:")
         return None
-    return Upload(file.name, file.getvalue())
+    return Upload(file.name, file.getvalue(), *_ask_reading(file.name))
+
+
+def _ask_reading(name: str) -> tuple[str | None, str | None]:
+    """Draw how a text file is read, where that is not detected rightly: delimiter and encoding."""
+    if not name.lower().removesuffix(".gz").endswith(_DELIMITED):
+        return None, None
+    with st.expander("How the file is read", icon=":material/tune:"):
+        first, second = st.columns(2)
+        delimiter = first.text_input("Delimiter", key="batch delimiter", placeholder="detected", help=_DELIMITER_HELP)
+        encoding = second.text_input("Encoding", key="batch encoding", placeholder="detected", help=_ENCODING_HELP)
+    return delimiter or None, (encoding or "").strip() or None
 
 
 def _remember(name: str, key: object, build: Callable[[], T]) -> T:

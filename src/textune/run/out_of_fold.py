@@ -1,0 +1,49 @@
+"""Answers for training rows by models that did not see them, where few rows leave none for validation."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textune.data import split_folds
+from textune.errors import show_resume
+from textune.process.interrupt import RunInterrupted
+from textune.progress import Progress, Silent
+from textune.run.fit import fit
+from textune.run.prepare import Prepared
+
+FOLDS = 2
+"""Each model learns from one half of the rows, so that all of them together take about as long as the run's own."""
+
+
+def predict_out_of_fold(prepared: Prepared, folder: Path, progress: Progress) -> NDArray[np.float32]:
+    """Train once for each fold, on the other rows, and return the logits of all training rows: float32 [rows, classes].
+
+    folder: of the run, which a stop leaves ready to be resumed; these trainings then start anew.
+    """
+    from textune.engine import predict_logits
+
+    train, seed = prepared.data.train, prepared.config.split_seed
+    fold_of = split_folds(train, FOLDS, seed, grouped=prepared.config.data.group is not None)
+    logits = np.zeros((len(fold_of), prepared.classes), np.float32)
+    with progress.task("calibration", FOLDS) as task:
+        for fold in range(FOLDS):
+            inside, outside = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
+            part = replace(
+                prepared, data=replace(prepared.data, train=train.take(inside)), train=prepared.train.take(inside)
+            )
+            with tempfile.TemporaryDirectory() as place:
+                try:
+                    fitted = fit(part, Path(place), Silent())
+                except RunInterrupted as stop:
+                    hint = f"continue it with: {show_resume(folder)}"
+                    raise RunInterrupted(
+                        "after its training, while it was calibrated", stop.exit_code - 128, hint=hint
+                    ) from None
+                logits[outside] = predict_logits(fitted.opened.engine, prepared.train.take(outside), prepared.padding)
+            task.advance(1)
+    return logits

@@ -1,0 +1,133 @@
+"""Few rows leave none for validation: two more trainings on half of the rows each calibrate what is tuned."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from label_tables import as_list, write_table
+from textune.config import build_config
+from textune.config.defaults import calibrates_out_of_fold
+from textune.engine import predict_logits
+from textune.errors import ConfigError
+from textune.evaluation.calibration import search_temperature
+from textune.process.interrupt import RunInterrupted
+from textune.progress import Silent
+from textune.run import out_of_fold, resume
+from textune.run.fit import fit
+from textune.run.out_of_fold import predict_out_of_fold
+from textune.run.prepare import Prepared, prepare
+from tiny import StopAt, hash_weights, settings_for, train_tiny, write_reviews
+
+FEW: dict[str, Any] = {"validation_fraction": 0, "epochs": 1}
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_reviews(tmp_path_factory.mktemp("few") / "few.csv", rows=60)
+
+
+def open_prepared(table: Path, backbone: Path, place: Path, **settings: Any) -> Prepared:
+    return prepare(build_config(settings_for(table, backbone, place, **FEW | settings)), Silent())
+
+
+@pytest.mark.parametrize(
+    ("rows", "classes", "megabytes", "expected"),
+    [
+        (40, 2, 90, True), (39, 2, 90, False), (127, 2, 90, True), (128, 2, 90, False), (600, 20, 90, True),
+        (600, 21, 90, False), (60, 2, 1_000, True), (60, 2, 1_001, False), (60, 1, 90, True), (0, 0, 0, False),
+    ],
+)  # fmt: skip
+def test_the_rule(rows: int, classes: int, megabytes: float, expected: bool) -> None:
+    assert calibrates_out_of_fold(rows, classes, megabytes) is expected
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [({}, True), ({"method": "head"}, False), ({"validation_fraction": 0.2}, False), ({"method": "full"}, True)],
+)
+def test_only_what_is_tuned_without_validation_rows(
+    settings: dict[str, Any], expected: bool, table: Path, backbone: Path, tmp_path: Path
+) -> None:
+    assert open_prepared(table, backbone, tmp_path, **settings).calibrates_out_of_fold is expected
+
+
+def test_each_row_is_answered_by_a_model_that_did_not_see_it(table: Path, backbone: Path, tmp_path: Path) -> None:
+    prepared = open_prepared(table, backbone, tmp_path / "run")
+    found = predict_out_of_fold(prepared, tmp_path / "run", Silent())
+    rows = np.arange(len(prepared.train))
+    matching = set()
+    for kept in (False, True):  # find the halves again by training on each of them
+        fold_of = out_of_fold.split_folds(prepared.data.train, 2, prepared.config.split_seed)
+        inside, outside = rows[(fold_of == 0) == kept], rows[(fold_of == 0) != kept]
+        half = replace(prepared, train=prepared.train.take(inside), validation=None)
+        (tmp_path / str(kept)).mkdir()
+        engine = fit(half, tmp_path / str(kept), Silent()).opened.engine
+        expected = predict_logits(engine, prepared.train.take(outside), prepared.padding)
+        np.testing.assert_allclose(found[outside], expected, rtol=1e-4, atol=1e-5)
+        assert {len(inside), len(outside)} == {24} and set(prepared.train.targets[inside]) == {0, 1}
+        matching |= set(outside.tolist())
+    assert matching == set(rows.tolist())
+
+
+def test_the_temperature_is_that_of_rows_out_of_fold(table: Path, backbone: Path, tmp_path: Path) -> None:
+    progress = StopAt()
+    run = train_tiny(table, backbone, tmp_path / "run", progress, **FEW)
+    prepared = open_prepared(table, backbone, tmp_path / "other")
+    logits = predict_out_of_fold(prepared, tmp_path / "other", Silent())
+    expected = search_temperature(logits, prepared.train.targets)[0]
+    assert run.manifest.temperature == pytest.approx(expected, rel=1e-3) and expected != 1
+    assert any(line.endswith("(fitted on 48 out-of-fold rows)") for line in progress.said)
+
+
+def test_a_stop_between_the_halves_loses_nothing(
+    table: Path, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, calls = train_tiny(table, backbone, tmp_path / "whole", **FEW), list[int]()
+
+    def stop_at_second(*arguments: Any, **options: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            raise RunInterrupted("at step 1 of 3; checkpoint saved", signal.SIGTERM)
+        return fit(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(out_of_fold, "fit", stop_at_second)
+        with pytest.raises(RunInterrupted, match="while it was calibrated") as stopped:
+            train_tiny(table, backbone, tmp_path / "run", **FEW)
+    assert stopped.value.exit_code == 143 and f"textune resume {tmp_path / 'run'}" in str(stopped.value.hint)
+    again = resume(tmp_path / "run", progress=Silent())
+    assert hash_weights(again.folder) == hash_weights(whole.folder)
+    assert again.manifest.temperature == whole.manifest.temperature
+
+
+@pytest.mark.parametrize(
+    "asked", [{"threshold_for": "precision:0.6"}, {"abstain_for": "accuracy:0.6"}, {"set_coverage": 0.8}]
+)
+def test_decisions_can_be_tuned_on_few_rows(asked: dict[str, Any], table: Path, backbone: Path, tmp_path: Path) -> None:
+    run = train_tiny(table, backbone, tmp_path / "run", **FEW, test_fraction=0.1, **asked)
+    assert run.manifest.decisions
+    with pytest.raises(ConfigError, match="needs at least"):
+        train_tiny(table, backbone, tmp_path / "fewer", **FEW, sample=20, **asked)
+
+
+@pytest.mark.parametrize("kind", ["one row of a class", "one group", "three groups", "several labels"])
+def test_odd_rows(kind: str, backbone: Path, tmp_path: Path) -> None:
+    lines = [f"text {i} is {'good' if i % 2 else 'bad'},{'a' if i % 2 else 'b'},{i % 3}" for i in range(90)]
+    path, progress = tmp_path / "odd.csv", StopAt()
+    settings: dict[str, Any] = {"contrast_steps": 2} | ({"group": "group"} if "group" in kind else {})
+    if kind == "one row of a class":
+        lines = [f"text {i} is good,{'a' if i else 'b'},1" for i in range(60)]
+    elif kind == "one group":
+        lines = [f"{line[:-1]}{int(i > 69)}" for i, line in enumerate(lines)]
+    path.write_text("\n".join(["text,label,group", *lines]))
+    if kind == "several labels":
+        path, settings = write_table(path, as_list, rows=70), {}
+    run = train_tiny(path, backbone, tmp_path / "run", progress, **FEW, test_fraction=0.2, **settings)
+    said = any("are not calibrated" in line for line in progress.said)
+    assert said == (kind == "one group") == (run.manifest.temperature == 1)
