@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from textune.bundle import lock_run
 from textune.cli.commands import SHOWN
 from textune.cli.words import EXTRA_SETTINGS, Flag, translate_words
 from textune.config import build_config, known_settings, load_settings
@@ -16,6 +17,7 @@ from textune.config.aliases import ALIASES
 from textune.errors import ConfigError
 from textune.methods import methods
 from textune.run import Run
+from textune.run.save import update_manifest
 from tiny import FAST, call_here
 
 
@@ -176,3 +178,23 @@ def test_words_after_dashes_and_values_of_flags_stay() -> None:
         translate("json=maybe")
     with pytest.raises(ConfigError, match="--seed: needs a value"):
         translate("--seed", "--epochs", "3")
+
+
+def test_a_run_at_work_is_not_called_interrupted(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    half, measured = place / "runs" / "at-work", place / "runs" / "measured-later"
+    half.mkdir()
+    (half / "plan.json").write_text("{}")
+    shutil.copytree(place / "runs" / "demo", measured)
+    update_manifest(measured, metrics={})
+    assert call_here(capsys, "runs", "--json")[1].count("running") == 0
+    (measured / "checkpoints").mkdir()
+
+    def list_states() -> dict[str, str]:
+        listed = json.loads(call_here(capsys, "runs", "--json")[1])["runs"]
+        return {entry["name"]: entry["state"].partition(":")[0] for entry in listed}
+
+    assert list_states().items() >= {"at-work": "interrupted", "measured-later": "interrupted", "demo": ""}.items()
+    with lock_run(half), lock_run(measured):
+        assert list_states().items() >= {"at-work": "running", "measured-later": "running", "demo": ""}.items()
+        assert "running: a process works on it" in call_here(capsys, "inspect", str(half))[1]
+    assert list_states()["at-work"] == "interrupted"

@@ -129,6 +129,22 @@ def lock_run(folder: Path, hint: str = "wait until it has finished") -> Iterator
         lock.release()
 
 
+def is_busy(folder: Path) -> bool:
+    """Return whether a process works on a run; False where that cannot be told."""
+    from filelock import FileLock, Timeout
+
+    path = folder / ".lock"
+    if not path.is_file():
+        return False
+    try:
+        with FileLock(str(path), timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError:
+        return False
+
+
 def prepare_run_folder(folder: Path, *, overwrite: bool) -> None:
     """Create the folder, or empty it with overwrite or if a run was killed in it before it could be resumed.
 

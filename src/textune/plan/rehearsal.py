@@ -51,7 +51,10 @@ if TYPE_CHECKING:
 _FEWEST_STEPS, _MOST_STEPS = 6, 64
 _SHARES = {"steps": 0.5, "evaluation": 0.15, "measure": 0.35, "frozen": 0.15, "head": 0.1}
 """Shares of the rehearsal's budget, which excludes starting, loading and saving."""
-_FEW_ROWS = 48
+_FEWEST_ROWS, _FEW_ROWS = 16, 48
+"""What the first parts of a job have: long texts take long enough with fewer."""
+_SIZE_OF_PARTS = 6
+"""Two parts of few rows and one of four times as many, in units of the first."""
 _SECONDS_PER_ROW = 0.02  # a guess, used if there are no validation rows to time
 _SECONDS_BETWEEN_CHECKPOINTS = 120.0
 T = TypeVar("T")
@@ -246,8 +249,8 @@ def _rehearse_evaluation(rehearsal: _Rehearsal, budget: float) -> tuple[float, f
         evaluating.append(_time(work)[1])
         return time.perf_counter() - started_at
 
-    run(min(_FEW_ROWS, len(split)))
-    rows, seconds = time_growing(run, len(split), budget)[-1]
+    run(min(_FEWEST_ROWS, len(split)))
+    rows, seconds = time_growing(run, len(split), budget, begin=_FEWEST_ROWS)[-1]
     whole = float(lengths.sum() / lengths[_choose_rows(lengths, rows)].sum())
     return evaluating[-1] * whole, seconds * whole / len(split)
 
@@ -285,10 +288,11 @@ class _Measuring:
     def forecast(self, per_row: float, budget: float) -> float:
         """Return the seconds for all rows. per_row: estimated seconds of one row."""
         rows = len(self.prepared.data.evaluation[1])
-        few = min(_FEW_ROWS, rows)
         # The tuned model and the untuned one read each row; the head of a baseline, its share of the training rows.
         read = 2 + min(len(self.prepared.train), MOST_ROWS) / rows
-        many = min(rows, max(4 * few, int(budget / max(read * per_row, 1e-4))))
+        affordable = int(budget / max(read * per_row, 1e-4))
+        few = min(max(affordable // _SIZE_OF_PARTS, _FEWEST_ROWS), _FEW_ROWS, rows)
+        many = min(rows, max(4 * few, affordable))
         first, small = self._run(few / rows), self._run(few / rows)
         large = self._run(many / rows) if many > few else small
         return extrapolate(first, small, large, (few, many, rows))

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from textune.bundle import MANIFEST, PLAN, SETTINGS, SWEEP, read_manifest
+from textune.bundle import MANIFEST, PLAN, SETTINGS, SWEEP, is_busy, read_manifest
 from textune.config import load_settings
 from textune.errors import DataError, TextuneError, show_command
 from textune.tasks import task_of
@@ -57,7 +57,7 @@ def read_entry(path: Path) -> Entry | None:
         if (path / _COMPARISON).is_file():
             return Entry(path.name, str(path), "comparison", created=_changed(path / _COMPARISON))
         if (path / PLAN).is_file() or (path / SETTINGS).is_file():
-            state = f"interrupted: {show_command('resume', path)}"
+            state = _describe_unfinished(path)
             return Entry(path.name, str(path), "run", **_read_settings(path), created=_changed(path), state=state)
     except (TextuneError, OSError, KeyError, TypeError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -65,10 +65,16 @@ def read_entry(path: Path) -> Entry | None:
     return None
 
 
+def _describe_unfinished(path: Path) -> str:
+    """Return whether a run is at work, or how it goes on."""
+    return "running: a process works on it" if is_busy(path) else f"interrupted: {show_command('resume', path)}"
+
+
 def _read_run(path: Path) -> Entry:
     manifest = read_manifest(path, verify=False)
     figure, key = task_of(manifest).figure
     score = manifest.metrics.get(key)
+    unmeasured = not manifest.metrics and (path / "checkpoints").is_dir()  # they go when a run has been measured
     return Entry(
         path.name,
         str(path),
@@ -80,13 +86,14 @@ def _read_run(path: Path) -> Entry:
         score,
         manifest.metrics.get("rows"),
         manifest.created,
+        _describe_unfinished(path) if unmeasured else "",
     )
 
 
 def _read_sweep(path: Path) -> Entry:
     settings: dict[str, Any] = _read_settings(path, SWEEP)
     if not (path / _SWEEP_RESULT).is_file():
-        state = f"interrupted: {show_command('resume', path)}"
+        state = _describe_unfinished(path)
         return Entry(path.name, str(path), "sweep", **settings, created=_changed(path), state=state)
     content = json.loads((path / _SWEEP_RESULT).read_text(encoding="utf-8"))
     winner = _read_run(path / str(content["winner"]["run"]))

@@ -198,12 +198,13 @@ def _draw_beside(folder: Path, answered: Answered, text: str, second: str | None
     with places[0]:
         st.caption("tuned model")
         _draw_bars(answered)
-    try:
-        answers = open_base(folder).answer(text, second)
-    except Exception as error:
-        with places[1]:
+    with places[1]:
+        try:
+            with st.spinner("Asking the base model"):
+                answers = open_base(folder).answer(text, second)
+        except Exception as error:
             show_error(error)
-        return
+            return
     for place, (name, other) in zip(places[1:], answers, strict=False):
         with place:
             st.caption(escape(name))
