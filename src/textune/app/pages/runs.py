@@ -80,6 +80,7 @@ def _describe_state(entry: Entry) -> str:
 
 
 def _draw_table(entries: Sequence[Entry]) -> None:
+    longest = max((len(name_run_folder(entry.folder)) for entry in entries), default=0)
     st.dataframe(
         list_columns(entries),
         key=_TABLE,
@@ -87,7 +88,7 @@ def _draw_table(entries: Sequence[Entry]) -> None:
         on_select=lambda: _take_selection([entry.folder for entry in entries]),
         selection_mode="multi-row",
         column_config={
-            "name": st.column_config.TextColumn(width=_NAME_PIXELS),
+            "name": st.column_config.TextColumn(width=min(_NAME_PIXELS, max(80, 9 * longest))),
             "score": st.column_config.NumberColumn(format="%.1f%%"),
             "rows": st.column_config.NumberColumn(format="localized"),
         },

@@ -194,7 +194,7 @@ def _draw_beside(folder: Path, answered: Answered, text: str, second: str | None
     """Draw the tuned model's answer beside those of the base model as it was before tuning."""
     from textune.app.base_model import open_base
 
-    places = st.columns(3)
+    places = st.columns(3, vertical_alignment="bottom")  # one name takes two lines
     with places[0]:
         st.caption("tuned model")
         _draw_bars(answered)
