@@ -27,14 +27,14 @@ from textune.cli.environment import tune_libraries
 from textune.config import build_config
 from textune.engine import predict_logits
 from textune.evaluation import expected_calibration_error
-from textune.evaluation.calibration import search_temperature
+from textune.evaluation.calibration import fit_temperature, search_temperature
 from textune.files import append_json_line, read_json_lines
 from textune.progress import Silent
 from textune.run.fit import fit
 from textune.run.prepare import Prepared, Shared, prepare
 from textune.tokens.batches import EncodedSplit
 
-SETS = ("rotten_tomatoes", "sms_spam", "ag_news", "amazon_reviews")
+SETS = ("rotten_tomatoes", "sms_spam", "ag_news")
 Logits = NDArray[np.float32]
 
 
@@ -88,7 +88,7 @@ def run_trial(name: str, folder: Path, size: str, seed: int, folds: int) -> dict
         "accuracy": round(float((logits.argmax(1) == judged.targets).mean()), 4),
         "accuracy_unseen": round(float((unseen[0].argmax(1) == targets).mean()), 4),
     }  # fmt: skip
-    fitted, best = (search_temperature(*pair)[0] for pair in ((unseen[0], targets), (logits, judged.targets)))
+    fitted, best = fit_temperature(unseen[0], targets), search_temperature(logits, judged.targets)[0]
     for key, temperature in {"none": 1.0, "fitted": fitted, "best": best}.items():
         found[key] = judge_temperature(logits, judged.targets, temperature)
     return found

@@ -54,7 +54,7 @@ def test_the_loss_never_rises(rows: int, classes: int, size: float, several: boo
     assert math.isfinite(temperature) and temperature > 0
     # one row more of doubt is added to what is fitted, so the loss of the rows themselves may rise by about as much
     assert loss <= measure_loss(scores.astype(np.float64), targets) + 10 / rows
-    assert search_temperature(scores, targets)[0] == pytest.approx(temperature)
+    assert search_temperature(scores, targets, 0.5)[0] == pytest.approx(temperature)
 
 
 def nothing(classes: int) -> HeldOut:
@@ -65,7 +65,9 @@ def test_rows_without_an_error_ask_for_no_certainty() -> None:
     targets = np.arange(50) % 2
     logits = np.where(np.arange(2) == targets[:, None], 1.0, -1.0)
     sure = 1 / (1 + np.exp(-2 / fit_temperature(logits, targets)))
-    assert 0.9 < sure < 0.99
+    assert sure == pytest.approx(1 - 0.5 / 51, abs=1e-3), "as if half of one more row were wrong"
+    cautious = search_temperature(logits, targets)[0]
+    assert 1 / (1 + np.exp(-2 / cautious)) == pytest.approx(1 - 1 / 52, abs=1e-3)
 
 
 def test_too_few_rows_leave_probabilities_as_they_are() -> None:

@@ -15,7 +15,7 @@ from textune.config import build_config
 from textune.config.defaults import calibrates_out_of_fold
 from textune.engine import predict_logits
 from textune.errors import ConfigError
-from textune.evaluation.calibration import search_temperature
+from textune.evaluation.calibration import fit_temperature
 from textune.process.interrupt import RunInterrupted
 from textune.progress import Silent
 from textune.run import out_of_fold, resume
@@ -39,12 +39,16 @@ def open_prepared(table: Path, backbone: Path, place: Path, **settings: Any) -> 
 @pytest.mark.parametrize(
     ("rows", "classes", "megabytes", "expected"),
     [
-        (40, 2, 90, True), (39, 2, 90, False), (127, 2, 90, True), (128, 2, 90, False), (600, 20, 90, True),
+        (16, 2, 90, True), (15, 2, 90, False), (127, 2, 90, True), (128, 2, 90, False), (600, 20, 90, True),
         (600, 21, 90, False), (60, 2, 1_000, True), (60, 2, 1_001, False), (60, 1, 90, True), (0, 0, 0, False),
     ],
 )  # fmt: skip
 def test_the_rule(rows: int, classes: int, megabytes: float, expected: bool) -> None:
     assert calibrates_out_of_fold(rows, classes, megabytes) is expected
+
+
+def test_thresholds_take_more_rows() -> None:
+    assert [calibrates_out_of_fold(rows, 2, 90, sets=True) for rows in (39, 40)] == [False, True]
 
 
 @pytest.mark.parametrize(
@@ -80,7 +84,7 @@ def test_the_temperature_is_that_of_rows_out_of_fold(table: Path, backbone: Path
     run = train_tiny(table, backbone, tmp_path / "run", progress, **FEW)
     prepared = open_prepared(table, backbone, tmp_path / "other")
     logits = predict_out_of_fold(prepared, tmp_path / "other", Silent())
-    expected = search_temperature(logits, prepared.train.targets)[0]
+    expected = fit_temperature(logits, prepared.train.targets)
     assert run.manifest.temperature == pytest.approx(expected, rel=1e-3) and expected != 1
     assert any(line.endswith("(fitted on 48 out-of-fold rows)") for line in progress.said)
 

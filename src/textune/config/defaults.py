@@ -26,7 +26,7 @@ epochs gave 83.2, 83.8 and 83.6% (results/rules.jsonl, few_epochs), and the head
 SOLVED_HEAD_RATE = 3e-4
 FEW_ROWS_PER_CLASS = 64
 """Below this no rows are held out for validation, and contrastive steps may run first."""
-FEWEST_ROWS_TO_FOLD, MOST_MEGABYTES_TO_FOLD = 40, 1_000.0
+FEWEST_ROWS_TO_FOLD, FEWEST_SETS_TO_FOLD, MOST_MEGABYTES_TO_FOLD = 16, 40, 1_000.0
 
 
 @dataclass(frozen=True)
@@ -125,13 +125,15 @@ def choose_validation_rows(rows: int, classes: int = 0) -> int:
     return min(max(rows // 10, 50), 2_000, rows // 5)
 
 
-def calibrates_out_of_fold(rows: int, classes: int, megabytes: float) -> bool:
+def calibrates_out_of_fold(rows: int, classes: int, megabytes: float, *, sets: bool = False) -> bool:
     """Return whether a run without validation rows trains twice more, on half of its rows each, to be calibrated.
 
-    megabytes: of the backbone's weights, of which another copy is needed meanwhile. With many classes a solved head is
-    calibrated well as it is, and a temperature from fewer rows than 40 does not help (results/calibration.jsonl).
+    megabytes: of the backbone's weights, of which another copy is needed meanwhile. sets: rows have sets of labels, and
+    each label a threshold, which takes more rows. With many classes a solved head is calibrated well as it is
+    (results/calibration.jsonl).
     """
-    few = FEWEST_ROWS_TO_FOLD <= rows < FEW_ROWS_PER_CLASS * classes
+    fewest = FEWEST_SETS_TO_FOLD if sets else FEWEST_ROWS_TO_FOLD
+    few = fewest <= rows < FEW_ROWS_PER_CLASS * classes
     return few and classes <= MANY_CLASSES and megabytes <= MOST_MEGABYTES_TO_FOLD
 
 

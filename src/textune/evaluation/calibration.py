@@ -10,8 +10,11 @@ from numpy.typing import NDArray
 Floats = NDArray[np.floating[Any]]
 
 BINS = 15
-FEWEST_ROWS = 20
+FEWEST_ROWS = 16
 """Below this many rows the temperature stays 1."""
+_DOUBT = 0.5
+"""Rows of each other class that a fitted temperature assumes beside those seen. With a whole one, 25 rows without an
+error make an easy task too modest; with none, too sure (docs/explanation.md)."""
 _LOWEST, _HIGHEST = 0.05, 20.0
 
 
@@ -39,20 +42,20 @@ def fit_temperature(logits: Floats, targets: NDArray[Any]) -> float:
     known = np.ones(len(targets), bool) if np.ndim(targets) == 2 else np.asarray(targets) >= 0
     if int(known.sum()) < FEWEST_ROWS:
         return 1.0
-    return search_temperature(logits[known], targets[known])[0]
+    return search_temperature(logits[known], targets[known], _DOUBT)[0]
 
 
-def search_temperature(logits: Floats, targets: NDArray[Any]) -> tuple[float, float]:
+def search_temperature(logits: Floats, targets: NDArray[Any], doubt: float = 1.0) -> tuple[float, float]:
     """Return the best temperature and the mean log loss at it. targets: as above, but all known.
 
-    Targets are smoothed as if there were one more row of each other class (Platt 1999), so that rows without errors
-    do not lead to infinite confidence.
+    Targets are smoothed as if there were as many more rows of each other class as `doubt` says (1: Platt 1999), so that
+    rows without errors do not lead to infinite confidence.
     """
     from scipy.optimize import minimize_scalar
 
     several, scores = np.ndim(targets) == 2, np.asarray(logits, np.float64)
     rows, classes = scores.shape
-    smoothing = 1 / (rows + 2)
+    smoothing = doubt / (rows + 2 * doubt)
     if several:
         goal = np.where(np.asarray(targets) > 0, 1 - smoothing, smoothing)
     else:

@@ -225,7 +225,8 @@ def _calibrates_out_of_fold(task: Task, method: Method, backbone: Backbone, data
     """Return whether more trainings give a tuned model's answers for rows that it did not see."""
     if data.validation is not None or not method.trains_body or not task.gives_labels:
         return False
-    return calibrates_out_of_fold(len(data.train), len(data.labels), backbone.weight_megabytes)
+    megabytes = backbone.weight_megabytes
+    return calibrates_out_of_fold(len(data.train), len(data.labels), megabytes, sets=task.reads_sets)
 
 
 def _list_unseen_targets(task: Task, method: Method, backbone: Backbone, data: PreparedData) -> NDArray[Any]:
