@@ -26,7 +26,7 @@ from textune.plan.forecast import (
 from textune.plan.rehearsal import _count_saves, _spread, rehearse
 from textune.progress import Silent
 from textune.run.save import weight_megabytes
-from tiny import as_words, call_textune, settings_for, train_tiny
+from tiny import as_words, call_textune, settings_for, train_tiny, write_reviews
 
 PARTS = ["start", "prepare", "load", "head", "frozen", "steps", "evaluations", "checkpoints", "save", "measure"]
 
@@ -140,6 +140,19 @@ def test_a_rehearsal_is_of_the_very_run(method: str, reviews: Path, backbone: Pa
     assert forecast.disk_mb == pytest.approx(sum(p.stat().st_size for p in real.folder.rglob("*")) / 1e6, rel=0.25)
     assert forecast.disk_while_training_mb > 2 * weight_megabytes(real.folder)
     assert forecast.training_seconds < 30 * max(real.metrics["costs"]["training_seconds"], 0.1)
+
+
+@pytest.mark.parametrize(("method", "expected"), [("lora", True), ("head", False)])
+def test_the_trainings_that_calibrate_few_rows_are_forecast(
+    method: str, expected: bool, backbone: Path, tmp_path: Path
+) -> None:
+    few = write_reviews(tmp_path / "few.csv", rows=80)
+    settings = settings_for(few, backbone, tmp_path / "real", method=method, validation_fraction=None)
+    (tmp_path / "rehearsal").mkdir()
+    forecast = rehearse(build_config(settings), tmp_path / "rehearsal", 0.5, time.time(), Silent())
+    assert ("calibration" in forecast.seconds) == expected
+    again = sum(forecast.seconds[part] for part in ("head", "frozen", "steps"))
+    assert forecast.seconds.get("calibration", again) >= again
 
 
 def test_several_labels_can_be_rehearsed(backbone: Path, tmp_path: Path) -> None:
