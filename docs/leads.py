@@ -24,6 +24,11 @@ class Lead:
     low: float
     high: float
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether it is more than half a point behind, and clearly."""
+        return self.mean < -0.5 and self.high < 0
+
     def __str__(self) -> str:
         return f"{self.mean:+.1f} ({self.low:+.1f} to {self.high:+.1f})"
 
