@@ -112,9 +112,10 @@ def describe_trials() -> Iterator[str]:
     yield "## What each reached\n"
     yield (
         f"{first['train_rows']:,} sentences of Rotten Tomatoes for training, {first['test_rows']:,} for the test, "
-        f"MiniLM, each method by its own defaults, {len(seeds)} seeds on the same rows, one thread. *against LoRA*: "
-        "accuracy minus LoRA's, in points, with a 95% interval that holds the seeds and the test rows. Rebuild the "
-        "table with `python benchmarks/method_trials.py --output results/methods.jsonl`.\n"
+        f"MiniLM, each method by its own defaults, {len(seeds)} seeds on the same rows, one thread.\n*against LoRA*: "
+        "accuracy minus LoRA's, in points, with a 95% interval that holds the seeds and the test rows.\nThe seconds "
+        "are those of training and of classifying the test rows, while the machine did other work.\nRebuild it with "
+        "`python benchmarks/method_trials.py --output results/methods.jsonl`.\n"
     )
     rows = []
     for method, each in sorted(runs.items(), key=lambda pair: -statistics.mean(run["accuracy"] for run in pair[1])):
