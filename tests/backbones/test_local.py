@@ -29,6 +29,19 @@ def test_a_deleted_copy_does_not_lose_the_first_folder(cache: Path, backbone: Pa
     assert recall_local(sha256) is None
 
 
+def test_many_copies_do_not_push_out_the_folder_that_fits(cache: Path, backbone: Path, tmp_path: Path) -> None:
+    first = shutil.copytree(backbone, tmp_path / "first")
+    remember_local(resolve_backbone(str(first)))
+    for number in range(70):
+        copy = shutil.copytree(backbone, tmp_path / f"copy{number}")
+        remember_local(resolve_backbone(str(copy)))
+        if number:
+            shutil.rmtree(copy)
+    sha256 = resolve_backbone(str(first)).sha256
+    assert recall_local(sha256, lambda folder: folder == first) == str(first)
+    assert recall_local(sha256) == str(tmp_path / "copy0")
+
+
 def test_notes_of_earlier_versions_and_damaged_ones_are_read(cache: Path, backbone: Path) -> None:
     found = resolve_backbone(str(backbone))
     cache.mkdir()

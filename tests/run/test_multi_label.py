@@ -78,7 +78,7 @@ def test_thresholds_come_from_validation_rows_alone(run: Run, backbone: Path, li
         run = train_tiny(lists, backbone, tmp_path / name, test=test, validation=validation)
         found[name] = read_manifest(run.folder).thresholds
     assert found["a"] == found["b"] != found["c"]
-    without = train_tiny(lists, backbone, tmp_path / "d", validation_fraction=0, epochs=1)
+    without = train_tiny(lists, backbone, tmp_path / "d", validation_fraction=0, epochs=1, sample=40)
     assert read_manifest(without.folder).thresholds == (0.5,) * 3
     fixed = train_tiny(lists, backbone, tmp_path / "e", threshold=0.3, epochs=1)
     assert read_manifest(fixed.folder).thresholds == (0.3,) * 3

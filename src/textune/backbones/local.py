@@ -15,7 +15,7 @@ from textune.backbones.loading import Backbone
 from textune.backbones.smollm import SMOLLM2
 
 _FOLDERS = "backbones.json"
-_MOST_FOLDERS = 8
+_MOST_FOLDERS = 64
 
 
 def remember_local(backbone: Backbone) -> None:
@@ -27,6 +27,7 @@ def remember_local(backbone: Backbone) -> None:
     def add(stored: dict[str, Any]) -> dict[str, Any]:
         folders = _parse(stored)
         others = [other for other in folders.get(backbone.sha256, ()) if other != folder]
+        others.sort(key=lambda other: not Path(other).is_dir())  # a drive that is away for now is forgotten last
         return folders | {backbone.sha256: [folder, *others][:_MOST_FOLDERS]}
 
     cache.update_facts(_FOLDERS, add)  # where it cannot be stored, the folder can be named with backbone=

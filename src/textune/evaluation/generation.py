@@ -8,7 +8,6 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from dataclasses import fields as dataclass_fields
 from typing import Any, ClassVar
 
 import numpy as np
@@ -163,8 +162,7 @@ class GenerationEvaluation:
     def from_dict(cls, stored: Mapping[str, Any]) -> GenerationEvaluation:
         """Rebuild what `to_dict` returned; raise BundleError if anything is missing or unexpected."""
         try:
-            names = [field.name for field in dataclass_fields(cls)]
-            fields = {key: stored[key] for key in names if key in stored}
+            fields = {key: value for key, value in stored.items() if key != "task"}
             intervals = {name: Interval(float(i["low"]), float(i["high"])) for name, i in fields["intervals"].items()}
             for name in _SHARES:
                 fields[name] = float(fields[name])

@@ -111,7 +111,7 @@ class Figures:
         return {
             "split": self.split,
             "task": self.tuned.task,
-            "models": {r.key: r.evaluation.to_dict() | {"name": r.name, "seconds": r.seconds} for r in self.rows},
+            "models": {r.key: r.evaluation.to_dict() | {"seconds": r.seconds} for r in self.rows},
         } | ({} if self.seen is None else {"seen_rows": self.seen.to_dict()})
 
 
@@ -306,6 +306,7 @@ def write_evaluation(prepared: Prepared, figures: Figures, costs: Costs, folder:
             "costs": vars(costs),
             "data": dict(prepared.facts),
             "warnings": warnings,
+            "names": {r.key: r.name for r in figures.rows},
             "leads": {r.key: vars(r.difference) for r in figures.rows if r.difference is not None},
             "best_step": figures.best_step,
             "verdict": list(judge([row.as_row() for row in figures.rows], figures.split, figures.goal).answer),

@@ -21,10 +21,10 @@ from textune.version import __version__
 
 def build_report_input(folder: Path, manifest: Manifest, stored: Mapping[str, Any]) -> ReportInput:
     """Return what a run's report shows. stored: the content of metrics.json; raises where that is damaged."""
-    names, leads = task_of(manifest).model_names, stored.get("leads", {})
+    names, leads = {**task_of(manifest).model_names, **stored.get("names", {})}, stored.get("leads", {})
     rows: list[dict[str, Any]] = [
         {
-            "name": model.get("name", names[key]),
+            "name": names[key],
             "evaluation": read_evaluation(model),
             "seconds": model["seconds"],
             "difference": Difference(**leads[key]) if key in leads else None,

@@ -65,7 +65,8 @@ def default_task(*, reads_sets: bool) -> type[Task]:
 
 
 def read_evaluation(stored: Any) -> AnyEvaluation:
-    """Rebuild the figures that `to_dict` of any task's evaluation returned; ignore other keys. Raises BundleError."""
-    name = stored.get("task") if isinstance(stored, dict) else None
+    """Rebuild what `to_dict` of any task's evaluation returned, with or without `seconds`; raise BundleError."""
+    figures = {key: value for key, value in stored.items() if key != "seconds"} if isinstance(stored, dict) else stored
+    name = figures.get("task") if isinstance(figures, dict) else None
     cls = default_task(reads_sets=False) if name is None else find_task(name)
-    return cls.open().read_evaluation(stored)
+    return cls.open().read_evaluation(figures)
