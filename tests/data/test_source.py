@@ -1,7 +1,10 @@
 """Parquet, spreadsheets, folders, saved data sets, frames, the hub and the embedded reviews."""
 
+import contextlib
 import datetime
 import json
+import os
+import random
 import sys
 import zipfile
 from pathlib import Path
@@ -191,6 +194,69 @@ def test_spreadsheet_bombs_are_refused_before_they_are_opened(tmp_path):
     assert len(read_table(shared, ReadOptions(max_bytes=40_000_000))) == 1_000
 
 
+CELL = '<row r="2"><c {} t="str"><v>y</v></c></row>'
+FAR_CELLS = {
+    "as Excel writes it": CELL.format('r="XFD1048576"'),
+    "small letters": CELL.format('r="xfd9000"'),
+    "blanks": CELL.format('r \n= "XFD9000"'),
+    "single quotes": CELL.format("r='XFD9000'"),
+    "beyond the last column": CELL.format('r="ZZZZZ9"'),
+    "beyond the last row": CELL.format('r="A100000000"'),
+    "a row of many digits": CELL.format(f'r="A{"9" * 5000}"'),
+    "leading zeros": CELL.format(f'r="A{"0" * 20}100000000"'),
+    "a bracket in an attribute": CELL.format('x=">" r="XFD9000"'),
+    "after many blanks": CELL.format(f'{" " * 2_000}r="XFD9000"'),
+    "across two blocks": f"<!--{'x' * (2**20 - 300)}-->" + CELL.format(f'{" " * 400}r="XFD9000"'),
+    "a place of the row alone": '<row r="100000000"><c t="str"><v>y</v></c></row>',
+    "many cells without a place": f'<row r="90000">{"<c/>" * 600}</row>',
+    "with a prefix": '<s:row r="2"><s:c r="XFD9000"><s:v>1</s:v></s:c></s:row>',
+}
+
+
+def rewrite_sheet(path: Path, added: str, renamed: str = "") -> Path:
+    """Add rows to the end of a workbook's only sheet. renamed: what else the sheet's file is called."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name).decode() for name in archive.namelist()}
+    sheet = "xl/worksheets/sheet1.xml"
+    members[sheet] = members[sheet].replace("</sheetData>", f"{added}</sheetData>")
+    if renamed:
+        members = {k.replace("sheet1.xml", renamed): v.replace("sheet1.xml", renamed) for k, v in members.items()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+@pytest.mark.parametrize("renamed", ["", "sheet1", "cells.bin"])
+@pytest.mark.parametrize("form", FAR_CELLS)
+def test_cells_far_away_are_refused_however_they_are_written(form: str, renamed: str, tmp_path: Path) -> None:
+    path = write_xlsx(tmp_path / "far.xlsx", {"S": [["text", "label"], ["a", "b"]]})
+    assert "more than 50,000,000 cells" in refused(rewrite_sheet(path, FAR_CELLS[form], renamed))
+
+
+def test_near_cells_are_no_bomb_however_they_are_written(tmp_path: Path) -> None:
+    for number, added in enumerate(
+        ('<row r="4"><c r="a4" t="str"><v>c</v></c></row>', "<row/>", "<!-- <row r='9'> -->")
+    ):
+        path = write_xlsx(tmp_path / f"{number}.xlsx", {"S": [["text", "label"], ["a", "b"]]})
+        check_spreadsheet(rewrite_sheet(path, added), "near.xlsx", ReadOptions())
+    endless = f'<row x="{random.Random(0).randbytes(2**21).hex()}'  # more than a block, and not to be packed small
+    with pytest.raises(DataError, match="a tag has no end"):
+        check_spreadsheet(rewrite_sheet(path, endless), "endless.xlsx", ReadOptions())
+
+
+def test_strings_in_a_file_of_another_name_are_counted(tmp_path: Path) -> None:
+    shared = write_xlsx(tmp_path / "shared.xlsx", {"S": [["text"], *[["x" * 30_000]] * 1_000]})
+    with zipfile.ZipFile(shared) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(shared, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            new, old = b"words.bin", b"sharedStrings.xml"
+            archive.writestr(name.replace(old.decode(), new.decode()), content.replace(old, new))
+    with pytest.raises(DataError, match="GiB"):
+        check_spreadsheet(shared, "shared.xlsx", ReadOptions(max_bytes=20_000_000))
+
+
 def write_ods(path: Path, table: str) -> Path:
     office = "urn:oasis:names:tc:opendocument:xmlns"
     spaces = " ".join(f'xmlns:{n}="{office}:{n}:1.0"' for n in ("office", "table", "text", "manifest"))
@@ -292,6 +358,39 @@ def test_a_saved_data_set_is_read_by_split(tmp_path):
     assert "outside its folder" in refused(tmp_path / "one")
     state.write_text("{}")
     assert "damaged" in refused(tmp_path / "one")
+
+
+def write_saved(folder: Path, content: bytes) -> Path:
+    """Write a saved data set of one Arrow file."""
+    folder.mkdir(exist_ok=True)
+    (folder / "data.arrow").write_bytes(content)
+    (folder / "state.json").write_text(json.dumps({"_data_files": [{"filename": "data.arrow"}]}))
+    return folder
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a crash is looked for in a forked process")
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string()], ids=str)
+def test_no_flipped_bit_of_a_saved_data_set_ends_the_process(kind: pa.DataType, tmp_path: Path) -> None:
+    texts = ['a "q" text, with comma', "line\nbreak", "üñí", "", "x;y|z\tw"]
+    table = pa.table({"text": pa.array(texts, kind), "label": ["pos", "neg", None, "neg", "pos"], "list": [["a"]] * 5})
+    stream = pa.BufferOutputStream()
+    with pa.ipc.new_stream(stream, table.schema) as writer:
+        writer.write_table(table)
+    whole = stream.getvalue().to_pybytes()
+    assert len(rows(write_saved(tmp_path / "saved", whole))) == 5
+    child = os.fork()
+    if not child:  # whatever happens there, the test goes on
+        code = 1
+        try:
+            for bit in range(0, 8 * len(whole), 3):
+                damaged = bytearray(whole)
+                damaged[bit // 8] ^= 1 << bit % 8
+                with contextlib.suppress(DataError):
+                    rows(write_saved(tmp_path / "saved", bytes(damaged)))
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 # ---- frames ------------------------------------------------------------------------------------------------------

@@ -18,7 +18,12 @@ MAX_CELLS = 50_000_000
 """Cells in a sheet's bounding box. The spreadsheet library keeps all of them in memory, even empty ones."""
 _BLOCK = 1 << 20
 _OVERLAP = 256
-_CELL_REFERENCE = re.compile(rb"""\br=["']([A-Z]{1,3})([0-9]{1,7})["']""")
+_QUOTED = rb"""(?:[^>"']|"[^"]*"|'[^']*')*"""
+_TAG = re.compile(rb"<" + _QUOTED + rb">")
+_ROW_OR_CELL = re.compile(rb"<(?:[\w.-]+:)?(row|c)((?:\s" + _QUOTED + rb")?)/?>")
+_POSITION = re.compile(rb"""\sr\s*=\s*["']\s*([A-Za-z]*)([0-9]+)""")
+_MOST_DIGITS = 9
+_STRINGS = re.compile(rb"<(?:[\w.-]+:)?sst\b")
 _SHARED_USE = re.compile(rb"""\bt=["']s["'][^>]*>\s*<(?:\w+:)?v[^>]*>\s*([0-9]{1,9})<""")
 _SHARED_END = re.compile(rb"</(?:\w+:)?si\s*>")
 
@@ -29,12 +34,12 @@ def check_spreadsheet(path: Path, name: str, options: ReadOptions) -> None:
         with zipfile.ZipFile(path) as archive, path.open("rb") as stream:
             members = archive.infolist()
             _check_sizes(stream, members, path.stat().st_size, name, options)
-            strings = next((m for m in members if m.filename.lower() == "xl/sharedstrings.xml"), None)
-            # a sheet may have any file name, so check every XML member
-            sheets = [m for m in members if m.filename.lower().endswith(".xml") and m is not strings]
-            lengths = _shared_lengths(stream, strings) if strings else []
-            for sheet in sheets:
-                _check_sheet(_inflate(stream, sheet), lengths, name, options)
+            # a sheet and the strings may have any file name, so every member is looked at
+            strings = [m for m in members if _STRINGS.search(next(_inflate(stream, m), b""))]
+            lengths = max((_shared_lengths(stream, m) for m in strings), key=sum, default=[])
+            for sheet in (m for m in members if m not in strings):
+                _check_cells(_inflate(stream, sheet), name)
+                _check_strings(_inflate(stream, sheet), lengths, name, options)
             for content in (m for m in members if m.filename == "content.xml"):
                 _check_open_document(_inflate(stream, content), name, options)
     except (zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError, EOFError) as error:
@@ -96,14 +101,42 @@ def _shared_lengths(stream: BinaryIO, member: zipfile.ZipInfo) -> list[int]:
     return lengths
 
 
-def _check_sheet(blocks: Iterator[bytes], lengths: list[int], name: str, options: ReadOptions) -> None:
-    last_row = last_column = decoded = 0
-    for window, prefix in _overlapping(blocks):
-        for match in _CELL_REFERENCE.finditer(window):
-            last_column = max(last_column, _column_number(match[1]))
-            last_row = max(last_row, int(match[2]))
+def _check_cells(blocks: Iterator[bytes], name: str) -> None:
+    """Raise DataError where the cells of a sheet lie too far apart. A cell without a place follows the one before."""
+    row = column = last_row = last_column = 0
+    for tags in _whole_tags(blocks):
+        for match in _ROW_OR_CELL.finditer(tags):
+            place = _POSITION.search(match[2])
+            if match[1] == b"row":
+                row, column = _row_number(place[2]) if place else row + 1, 0
+                continue
+            if place and place[1]:
+                row, column = _row_number(place[2]), _column_number(place[1].upper())
+            else:
+                column += 1
+            last_row, last_column = max(last_row, row), max(last_column, column)
         if last_row * last_column > MAX_CELLS:
             raise _too_many_cells(name, last_row, last_column)
+
+
+def _whole_tags(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield the content with each tag in one piece; raise BadZipFile for a tag of more than a block."""
+    rest = b""
+    for block in blocks:
+        content = rest + block
+        start = content.rfind(b"<")
+        cut = len(content) if start < 0 or _TAG.match(content, start) else start
+        yield content[:cut]
+        rest = content[cut:]
+        if len(rest) > _BLOCK:
+            raise zipfile.BadZipFile("a tag has no end")
+    yield rest
+
+
+def _check_strings(blocks: Iterator[bytes], lengths: list[int], name: str, options: ReadOptions) -> None:
+    """Raise DataError where shared strings, each of which a few bytes name, add up to too much."""
+    decoded = 0
+    for window, prefix in _overlapping(blocks):
         for match in _SHARED_USE.finditer(window):
             number = int(match[1])
             if match.end() > prefix and number < len(lengths):
@@ -112,9 +145,13 @@ def _check_sheet(blocks: Iterator[bytes], lengths: list[int], name: str, options
             raise too_large(name, options)
 
 
+def _row_number(digits: bytes) -> int:
+    return int(digits.lstrip(b"0")[: _MOST_DIGITS + 1] or b"0")
+
+
 def _column_number(letters: bytes) -> int:
     number = 0
-    for letter in letters:
+    for letter in letters[:_MOST_DIGITS]:
         number = number * 26 + letter - 64
     return number
 

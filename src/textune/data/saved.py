@@ -74,11 +74,12 @@ def _chunks(
         try:
             with pa.memory_map(str(path)) as stream, pa.ipc.open_stream(stream) as batches:
                 for batch in batches:
+                    batch.validate(full=True)  # damaged offsets would end the process where they are used
                     whole = pa.Table.from_batches([batch])
                     for start in range(0, len(whole), chunk_rows):
                         part = whole.slice(start, chunk_rows)
                         table, new_notes = (part, []) if options.typed else as_text(part, name)
                         notes += [note for note in new_notes if note not in notes]
                         yield table
-        except (pa.ArrowException, KeyError) as error:
+        except (pa.ArrowException, KeyError, UnicodeDecodeError, OverflowError) as error:
             raise DataError(f"{path.name}: the saved data set is damaged: {error}", hint="save it again") from error
