@@ -212,12 +212,15 @@ def test_doctor_tells_versions(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_report_and_evaluate_print_figures(
-    finished: Run, reviews: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    finished: Run, reviews: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(finished.folder, tmp_path / "run")
     _, output, _ = call_here(capsys, "report", str(tmp_path / "run"))
     for part in ("majority class", "TF-IDF", "base model before tuning", "tuned model", "95% interval", "report.html"):
         assert part in output
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = call_here(capsys, "report", str(tmp_path / "run"))[1].splitlines()
+    assert [line for line in lines if len(line) > 80 and str(tmp_path) not in line] == []
     _, output, _ = call_here(capsys, "evaluate", str(tmp_path / "run"), str(reviews), "sample=20")
     assert "accuracy" in output and "macro" in output
 

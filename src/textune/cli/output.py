@@ -205,7 +205,10 @@ def print_evaluation(evaluation: AnyEvaluation) -> None:
     headline = evaluation.headline
     typer.echo(f"{headline.name} {percent(headline.value)} (95% interval {_show_interval(headline)})")
     typer.echo()
-    typer.echo(evaluation.report_text())
+    width = find_width()
+    for line in evaluation.report_text().splitlines():
+        is_table = "  " in line
+        typer.echo(line if is_table else "\n".join(wrap_sentence(line, width)))
 
 
 def gather_settings(words: Sequence[str], first: str | None = None) -> dict[str, Any]:
