@@ -101,7 +101,7 @@ def describe_costs() -> Iterator[str]:
 
 
 def describe_trials() -> Iterator[str]:
-    """Yield accuracy and seconds of every method on one data set, and what each leaves to LoRA."""
+    """Yield accuracy and seconds of every method on one data set, and its lead over LoRA."""
     lines = read_lines(TRIALS)
     if not lines:
         return
@@ -130,7 +130,7 @@ def describe_trials() -> Iterator[str]:
 
 def compare_methods(runs: Sequence[Mapping[str, Any]], lora: Sequence[Mapping[str, Any]]) -> str:
     """Return the lead of a method over LoRA on the seeds that both have, or a dash."""
-    right = {run["seed"]: unpack(run["right"], run["test_rows"]) for run in lora if "right" in run}
+    right = {run["seed"]: unpack(run["right"], run["test_rows"]) for run in lora}
     pairs = [(unpack(run["right"], run["test_rows"]), right[run["seed"]]) for run in runs if run["seed"] in right]
     return str(measure_lead(pairs)) if pairs and runs[0]["method"] != "lora" else "–"
 

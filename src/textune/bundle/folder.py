@@ -131,17 +131,14 @@ def lock_run(folder: Path, hint: str = "wait until it has finished") -> Iterator
 
 def is_busy(folder: Path) -> bool:
     """Return whether a process works on a run; False where that cannot be told."""
-    from filelock import FileLock, Timeout
-
-    path = folder / ".lock"
-    if not path.is_file():
+    if not (folder / ".lock").is_file():
         return False
     try:
-        with FileLock(str(path), timeout=0):
+        with lock_run(folder):
             return False
-    except Timeout:
+    except RunIsBusy:
         return True
-    except OSError:
+    except (BundleError, OSError):
         return False
 
 

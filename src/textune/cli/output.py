@@ -203,12 +203,14 @@ def print_evaluation(evaluation: AnyEvaluation) -> None:
     from textune.evaluation.text import percent
 
     headline = evaluation.headline
-    typer.echo(f"{headline.name} {percent(headline.value)} (95% interval {_show_interval(headline)})")
-    typer.echo()
-    width = find_width()
+    lines, width = (
+        [f"{headline.name} {percent(headline.value)} (95% interval {_show_interval(headline)})", ""],
+        find_width(),
+    )
     for line in evaluation.report_text().splitlines():
         is_table = "  " in line
-        typer.echo(line if is_table else "\n".join(wrap_sentence(line, width)))
+        lines += [line] if is_table else wrap_sentence(line, width)
+    _print_lines(lines)
 
 
 def gather_settings(words: Sequence[str], first: str | None = None) -> dict[str, Any]:

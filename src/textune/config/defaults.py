@@ -129,7 +129,7 @@ def calibrates_out_of_fold(rows: int, classes: int, megabytes: float, *, sets: b
     """Return whether a run without validation rows trains twice more, on half of its rows each, to be calibrated.
 
     megabytes: of the backbone's weights, of which another copy is needed meanwhile. sets: rows have sets of labels, and
-    each label a threshold, which takes more rows. With many classes a solved head is calibrated well as it is
+    each label a threshold, which takes more rows. With many classes the solved head is already well calibrated
     (results/calibration.jsonl).
     """
     fewest = FEWEST_SETS_TO_FOLD if sets else FEWEST_ROWS_TO_FOLD

@@ -39,7 +39,8 @@ def check_spreadsheet(path: Path, name: str, options: ReadOptions) -> None:
             lengths = max((_shared_lengths(stream, m) for m in strings), key=sum, default=[])
             for sheet in (m for m in members if m not in strings):
                 _check_cells(_inflate(stream, sheet), name)
-                _check_strings(_inflate(stream, sheet), lengths, name, options)
+                if lengths:
+                    _check_strings(_inflate(stream, sheet), lengths, name, options)
             for content in (m for m in members if m.filename == "content.xml"):
                 _check_open_document(_inflate(stream, content), name, options)
     except (zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError, EOFError) as error:

@@ -160,7 +160,8 @@ def refuse_few_rows(task: Decider, training: TrainingConfig, targets: Array, nam
         tuned.append("costs")
     if tuned and rows < FEWEST_ROWS:
         raise ConfigError(
-            f"{tuned[0]}=: is tuned on validation rows and needs at least {FEWEST_ROWS}; there are {rows:,}", hint=hint
+            f"{tuned[0]}=: is tuned on rows held out of training and needs at least {FEWEST_ROWS}; there are {rows:,}",
+            hint=hint,
         )
     if decisions.label is not None and (count := int((targets == decisions.label).sum())) < _FEWEST_POSITIVE:
         raise ConfigError(
