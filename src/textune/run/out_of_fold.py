@@ -17,8 +17,8 @@ from textune.run.fit import fit
 from textune.run.prepare import Prepared
 
 FOLDS = 2
-"""Each model learns from one half of the rows: together they take as many steps as the run's own training, but each takes
-all contrastive steps."""
+"""Each model learns from one half of the rows: together they take as many steps as the run's own training, but all
+contrastive steps each."""
 
 
 def predict_out_of_fold(prepared: Prepared, folder: Path, progress: Progress) -> NDArray[np.float32]:
