@@ -67,7 +67,8 @@ def write_parquet(rows: list[dict[str, str]]) -> bytes:
 
 
 def write_excel(rows: list[dict[str, str]]) -> bytes:
-    xlsxwriter = pytest.importorskip("xlsxwriter")
+    import xlsxwriter
+
     stream = io.BytesIO()
     book = xlsxwriter.Workbook(stream, {"strings_to_formulas": False})
     sheet = book.add_worksheet()
