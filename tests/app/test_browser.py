@@ -127,6 +127,7 @@ def visit(app: App, browser: Any) -> Iterator[Visit]:
         page.get_by_label("Password", exact=True).fill(SECRET)
         page.keyboard.press("Enter")
         page.get_by_role("heading", level=1, name=re.compile("^(?!textune)")).wait_for()
+        page.wait_for_function("document.cookie.includes('textune_')")  # a slow browser sets it after the heading
         return page
 
     yield open_page

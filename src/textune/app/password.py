@@ -44,18 +44,19 @@ def ask_password() -> None:
 def _check_password() -> None:
     typed, wanted = str(st.session_state.get("password typed") or ""), get_options().password or ""
     if hmac.compare_digest(typed.encode("utf-8", "replace"), wanted.encode("utf-8", "replace")):
-        st.session_state["unlocked"], st.session_state["new visit"] = True, remember_visitor()
+        st.session_state["unlocked"], st.session_state["visit"] = True, remember_visitor()
     else:
         time.sleep(_WRONG_SECONDS)
         st.session_state["password wrong"] = True
 
 
 def keep_open() -> None:
-    """Give the browser of a visitor who has just typed the password a token that opens the pages again."""
+    """Give the browser of a visitor who has typed the password a token that opens the pages again."""
     if get_options().password is None:
         return
     place = st.empty()  # each time: what is drawn only once would move the rest of the page
-    if token := st.session_state.pop("new visit", None):
+    if token := st.session_state.get("visit"):
+        # each time too: a page that is drawn again at once may replace this before a slow browser has run it
         place.html(write_cookie(_COOKIE, token), unsafe_allow_javascript=True)
 
 
