@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from textune.training.head import Network
     from textune.training.probe import Probe
 
-_FEW_ROWS = 32
+_FEWEST_ROWS, _FEW_ROWS = 8, 32
 _GROWTH = 16
 """How many times as many rows the second regression has."""
 _PASSES_TO_CHOOSE, _PASSES_TO_SOLVE = 480, 200
@@ -51,8 +51,8 @@ def rehearse_head(
         features = network.compute_features(part)
         return time.perf_counter() - started_at
 
-    compute(min(_FEW_ROWS, all_rows))  # what only the first part pays
-    parts = time_growing(compute, all_rows, budget)
+    compute(min(_FEWEST_ROWS, all_rows))  # what only the first part pays
+    parts = time_growing(compute, all_rows, budget, _FEW_ROWS)
     solving, probe = _forecast_solving(prepared, network, features, all_rows)
     total = extrapolate_parts(parts, all_rows) + solving
     if training.contrast_steps:

@@ -49,9 +49,9 @@ if TYPE_CHECKING:
     from textune.training.trainer import Trainer
 
 _FEWEST_STEPS, _MOST_STEPS = 4, 64
-_SHARES = {"steps": 0.5, "evaluation": 0.15, "measure": 0.35, "frozen": 0.15, "head": 0.1}
+_SHARES = {"steps": 0.45, "evaluation": 0.15, "measure": 0.35, "frozen": 0.15, "head": 0.1}
 """Shares of the rehearsal's budget, which excludes starting, loading and saving."""
-_FEWEST_ROWS, _FEW_ROWS = 16, 48
+_FEWEST_ROWS, _FEW_ROWS = 8, 48
 """What the first parts of a job have: long texts take long enough with fewer."""
 _SIZE_OF_PARTS = 6
 """Two parts of few rows and one of four times as many, in units of the first."""
