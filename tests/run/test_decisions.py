@@ -64,7 +64,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, backbone: Path, tables: dict[s
         ("sets", {"costs": "praise:blame=2"}, "missed or wrong.*\n.*praise:missed=5"),
         ("few", {"threshold_for": "f1"}, "needs at least 50; there are [0-9]+"),
         ("few", {"abstain_for": "accuracy:0.9", "validation_fraction": 0}, "needs at least 50; there are [1-9]"),
-        ("two", {"set_coverage": 0.99}, "set_coverage=0.99: needs at least 1,000 validation rows; there are [0-9]+"),
+        ("two", {"set_coverage": 0.99}, "set_coverage=0.99: needs at least 1,000 held-out rows; there are [0-9]+"),
         ("two", {"set_coverage": 1.0}, "must be between 0.5 and 0.999"),
     ],
 )

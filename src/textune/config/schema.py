@@ -159,13 +159,13 @@ class TrainingConfig:
     )
     threshold: float | None = option(
         None,
-        "probability at which a label is assigned (multi-label); default: one per label, tuned on the validation rows",
+        "probability at which a label is assigned (multi-label); default: one per label, tuned on held-out rows",
         low=0,
         high=1,
     )
     threshold_for: str | None = option(
         None,
-        "what thresholds are tuned for on the validation rows: f1, precision:0.95 (at least that precision) or "
+        "what thresholds are tuned for on held-out rows: f1, precision:0.95 (at least that precision) or "
         "recall:0.9; default: f1 with several labels per text, none with one",
     )
     threshold_label: str | None = option(
@@ -178,7 +178,7 @@ class TrainingConfig:
     )
     abstain_for: str | None = option(
         None,
-        "accuracy that abstaining keeps in predictions (accuracy:0.95), reached on the validation rows; default: none",
+        "accuracy that abstaining keeps in predictions (accuracy:0.95), reached on held-out rows; default: none",
     )
     set_coverage: float | None = option(
         None, "share of true labels that prediction sets hold; default: 0.9", low=0.5, high=0.999

@@ -62,7 +62,7 @@ def _read_abstain(task: Task, value: float | str | bool | None) -> float | None:
     if below is not None:
         return below
     rule = task.decisions.abstain_rule
-    why = f"no confidence reached {rule} on its validation rows" if rule else "it was trained without abstain_for="
+    why = f"no confidence reached {rule} on held-out rows" if rule else "it was trained without abstain_for="
     raise ConfigError(
         f"{flag('abstain', '')}: the run has no confidence to abstain below: {why}",
         hint=f"give a probability: {flag('abstain', '0.9')}; or train with abstain_for=accuracy:0.95",

@@ -328,7 +328,7 @@ class Predictor:
         """Return the prediction set of each text, or of one string: a tuple of labels, most probable first.
 
         The true label (each true label, with several per text) is in its set with a probability of `coverage`, on
-        texts like the validation rows; default: the run's set_coverage.
+        texts like the held-out rows of training; default: the run's set_coverage.
         Raises ConfigError where the run has no such coverage.
         """
         return self.predict(texts, pairs, sets=True if coverage is None else coverage)

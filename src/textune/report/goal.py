@@ -84,7 +84,7 @@ def describe_table(goal: Goal) -> str:
     below = "Leads are in percentage points."
     if goal.floor is None:
         return below
-    return f"Each model was tuned on the validation rows for a {_name_floored(goal)} of {percent(goal.floor)}. {below}"
+    return f"Each model was tuned on held-out rows for a {_name_floored(goal)} of {percent(goal.floor)}. {below}"
 
 
 def _show(goal: Goal, value: float) -> str:

@@ -161,7 +161,7 @@ def _answer(evaluation: AnyEvaluation, figures: ProbabilityFigures, split: str) 
         sentences = [f"Only with care: they are off by {error} on average {where} ({between}), {direction}."]
     if before is not None and before.calibration_error is not None:
         sentences.append(
-            f"The temperature of {figures.temperature:.2f}, fitted on validation rows, changed this error from "
+            f"The temperature of {figures.temperature:.2f}, fitted on held-out rows, changed this error from "
             f"{percent(before.calibration_error)} to {percent(now.calibration_error)}."
         )
     elif figures.temperature == 1:

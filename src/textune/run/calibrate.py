@@ -87,7 +87,7 @@ def fit_calibration(task: Task, held_out: HeldOut, progress: Progress, labels: S
     probabilities = task.probabilities(held_out.logits / temperature)
     tuned = task.tune(lambda: probabilities, held_out.targets)
     if tuned.thresholds is not None:
-        tuned_on = f"tuned on {where}" if rows else "there are no validation rows to tune them on"
+        tuned_on = f"tuned on {where}" if rows else "there are no held-out rows to tune them on"
         how = tuned_on if task.tunes else "as set"
         progress.say(f"thresholds: {min(tuned.thresholds):.2f} to {max(tuned.thresholds):.2f} ({how})")
     elif tuned.decisions.cutoff is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -32,15 +32,16 @@ from textune.run.explained_errors import count_explained, explain_errors
 from textune.run.fit import SolvedHead
 from textune.run.likelihood import predict_by_likelihood
 from textune.run.other_rows import measure_some
-from textune.run.predictions import collect_errors, joined_texts, write_predictions
+from textune.run.predictions import collect_errors, write_predictions
 from textune.run.prepare import Prepared
 from textune.run.report_input import build_report_input
+from textune.run.rivals import list_rivals
 from textune.run.save import update_manifest, weight_megabytes
 from textune.run.seen_rows import find_seen_rows
 from textune.run.test_reads import count_test_reads, note_test_read
-from textune.run.untuned import UntunedBackbone, open_untuned
+from textune.run.untuned import open_untuned
 from textune.run.written import collect_samples, list_written_rivals, time_call
-from textune.tasks import AnyEvaluation, Task, build_task
+from textune.tasks import AnyEvaluation, build_task
 from textune.tasks.goal import Answered, GoalRows, measure_goal
 from textune.version import __version__
 
@@ -187,7 +188,7 @@ def measure_ladder(prepared: Prepared, training: Training, predictor: Predictor)
     """Measure majority class, TF-IDF, linear probe, untuned model and the tuned model on the same rows.
 
     Label likelihood, of a causal backbone, is slow and measured on some of them.
-    With several labels per text the thresholds of each are tuned on the validation rows.
+    Each is tuned on held-out rows, as the tuned model is.
     """
     data, seed = prepared.data, prepared.config.training.seed
     split, examples = data.evaluation
@@ -199,7 +200,7 @@ def measure_ladder(prepared: Prepared, training: Training, predictor: Predictor)
     likelihood = _measure_likelihood(prepared, predictor, tuned)
     untuned = open_untuned(prepared, training.head)
     rows, answered = [], []
-    for rival in _list_rivals(prepared, task, untuned):
+    for rival in list_rivals(prepared, task, untuned):
         started_at = time.monotonic()
         rival_task, probabilities = rival.predict()
         seconds = time.monotonic() - started_at + (untuned.probe_seconds if rival.key == "probe" else 0.0)
@@ -249,45 +250,6 @@ def measure_written(prepared: Prepared, training: Training, predictor: Predictor
     evaluation = task.evaluate(tuned, targets, labels, seed=manifest.seed, unknown=())
     rows.append(Measured(task.model_names["tuned"], "tuned", evaluation, training.seconds + tuned_seconds))
     return Figures(split, tuple(rows), (), tuned, samples=tuple(collect_samples(examples, base, tuned)))
-
-
-@dataclass(frozen=True)
-class _Rival:
-    """One simpler classifier. predict: returns its thresholds, and its probabilities of the evaluation rows."""
-
-    name: str
-    key: str
-    predict: Callable[[], tuple[Task, Probabilities]]
-
-
-def _list_rivals(prepared: Prepared, task: Task, untuned: UntunedBackbone) -> list[_Rival]:
-    data, seed = prepared.data, prepared.config.training.seed
-    labels, classes, examples = data.labels, prepared.classes, data.evaluation[1]
-    train_targets, rows = task.encode_targets(labels, data.train), len(examples)
-    held_out = data.validation if task.thresholds is not None or task.tunes else None
-    held_out_targets = np.zeros((0, classes)) if held_out is None else task.encode_targets(labels, held_out)
-
-    def tune(probabilities: Probabilities) -> Task:
-        return task.as_rival().tune(lambda: probabilities, held_out_targets)
-
-    def run_tfidf() -> tuple[Task, Probabilities]:
-        texts = joined_texts(examples) if held_out is None else joined_texts(held_out) + joined_texts(examples)
-        both = task.predict_tfidf(joined_texts(data.train), train_targets, texts, classes, seed)
-        return tune(both[: len(both) - rows]), both[len(both) - rows :]
-
-    def run_untuned(logits: Callable[[Examples], NDArray[np.float32]]) -> tuple[Task, Probabilities]:
-        first = np.zeros((0, classes)) if held_out is None else task.probabilities(logits(held_out))
-        return tune(first), task.probabilities(logits(examples))
-
-    predictions: dict[str, Callable[[], tuple[Task, Probabilities]]] = {
-        "majority": lambda: task.predict_majority(train_targets, rows, classes),
-        "tfidf": run_tfidf,
-        "probe": lambda: run_untuned(untuned.probe_logits),
-        "base": lambda: run_untuned(untuned.base_logits),
-    }
-    if not (task.defaults.solves_head and untuned.has_probe):
-        del predictions["probe"]
-    return [_Rival(task.model_names[key], key, predict) for key, predict in predictions.items()]
 
 
 def write_evaluation(prepared: Prepared, figures: Figures, costs: Costs, folder: Path, manifest: Manifest) -> Path:

@@ -34,6 +34,7 @@ from textune.tasks import Objective, ProbeLoss, Task, build_task, refuse_few_row
 from textune.tokens import load_tokenizer
 from textune.tokens.batches import EncodedSplit, Padding
 from textune.tokens.dialogues import Dialogues, list_stops, open_dialogues
+from textune.training.head import PROBE
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -118,6 +119,12 @@ class Prepared:
     def calibrates_out_of_fold(self) -> bool:
         """Whether the run trains twice more, on half of its rows each, to be calibrated."""
         return _calibrates_out_of_fold(self.task, self.method, self.backbone, self.data)
+
+    @property
+    def tunes_out_of_fold(self) -> bool:
+        """Whether temperature, thresholds and the like come from training rows, answered out of fold."""
+        solved = not self.method.trains_body and self.config.training.head_init == PROBE
+        return self.calibrates_out_of_fold or (solved and self.data.validation is None)
 
     @property
     def probe_loss(self) -> ProbeLoss:

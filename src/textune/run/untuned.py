@@ -61,9 +61,19 @@ class UntunedBackbone:
 
     def probe_logits(self, examples: Examples) -> Logits:
         """Return the logits of the probe: float32 [rows, classes]."""
+        probe = self._find_probe()
+        return np.asarray(self._compute(examples) @ probe.weight.T + probe.bias, np.float32)
+
+    @property
+    def probe_out_of_fold(self) -> tuple[NDArray[np.int64], Logits]:
+        """The training rows that chose the probe's C, int64 [chosen], and logits of probes that did not see them."""
+        probe = self._find_probe()
+        return probe.rows, probe.out_of_fold
+
+    def _find_probe(self) -> Probe:
         if self._probe is None:
             self._probe = self._solve(self._network)
-        return np.asarray(self._compute(examples) @ self._probe.weight.T + self._probe.bias, np.float32)
+        return self._probe
 
     def _compute(self, examples: Examples) -> NDArray[Any]:
         if id(examples) not in self._features:

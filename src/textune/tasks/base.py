@@ -262,7 +262,7 @@ class Task(Deciding):
         return f"{value:.1%}"
 
     def tune(self, predict: Callable[[], Array], targets: Array) -> Task:
-        """Return the task with what is left to choose chosen on validation rows, of which there may be none.
+        """Return the task with what is left to choose chosen on held-out rows, of which there may be none.
 
         predict: gives the probabilities of those rows, and is called only where they matter.
         """

@@ -165,7 +165,7 @@ def refuse_few_rows(task: Decider, training: TrainingConfig, targets: Array, nam
         )
     if decisions.label is not None and (count := int((targets == decisions.label).sum())) < _FEWEST_POSITIVE:
         raise ConfigError(
-            f"threshold_for={decisions.rule}: needs at least {_FEWEST_POSITIVE} validation rows of "
+            f"threshold_for={decisions.rule}: needs at least {_FEWEST_POSITIVE} held-out rows of "
             f"'{names[decisions.label]}'; there are {count}",
             hint=hint,
         )
@@ -173,7 +173,7 @@ def refuse_few_rows(task: Decider, training: TrainingConfig, targets: Array, nam
         return
     needed, available = count_needed_rows(training.set_coverage), _count_true(task, targets)
     if available < needed:
-        of = "labels of validation rows" if task.reads_sets else "validation rows"
+        of = "labels of held-out rows" if task.reads_sets else "held-out rows"
         raise ConfigError(
             f"set_coverage={training.set_coverage:g}: needs at least {needed:,} {of}; there are {available:,}",
             hint=f"{hint}; or a lower coverage",
@@ -196,7 +196,7 @@ class Found:
 def find_decisions(task: Decider, probabilities: Array, targets: Array) -> Found:
     """Return a tuned task's decisions with the confidence to abstain below, and the quantiles of sets.
 
-    probabilities, targets: of validation rows, of which there may be none.
+    probabilities, targets: of held-out rows, of which there may be none.
     """
     decisions, notes, warnings = task.decisions, list[str](), list[str]()
     if decisions.abstain_rule is not None and len(targets):
@@ -205,10 +205,10 @@ def find_decisions(task: Decider, probabilities: Array, targets: Array) -> Found
         below = find_confidence(confidence, right, floor)
         decisions = replace(decisions, abstain_below=below)
         if below is None:
-            warnings.append(f"abstain_for={decisions.abstain_rule}: no confidence reaches it on the validation rows")
+            warnings.append(f"abstain_for={decisions.abstain_rule}: no confidence reaches it on held-out rows")
         else:
             kept = float((confidence >= below).mean())
-            notes.append(f"abstain below a confidence of {percent(below)}: {percent(kept)} of validation rows answered")
+            notes.append(f"abstain below a confidence of {percent(below)}: {percent(kept)} of held-out rows answered")
     quantiles = {}
     for coverage in sorted({*COVERAGES, decisions.coverage}):
         if found := _find_quantiles(task, probabilities, targets, coverage):
@@ -231,7 +231,7 @@ def describe_missed(rule: str, names: Sequence[str]) -> str:
     """Return the warning for labels whose floor no threshold reaches."""
     figure = rule.partition(">=")[0]
     return (
-        f"threshold_for={rule}: no threshold reaches it on the validation rows for {quote_names(names)}; "
+        f"threshold_for={rule}: no threshold reaches it on held-out rows for {quote_names(names)}; "
         f"the threshold of the highest {figure} is used"
     )
 

@@ -1,0 +1,133 @@
+"""Simpler classifiers for the rows that the tuned model is measured on, with thresholds tuned as its own are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textune.data import Examples, split_folds
+from textune.errors import DataError
+from textune.run.out_of_fold import FOLDS
+from textune.run.predictions import joined_texts
+from textune.run.prepare import Prepared
+from textune.run.untuned import UntunedBackbone
+from textune.tasks import Task
+
+Probabilities = NDArray[Any]
+Targets = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Rival:
+    """One simpler classifier. predict: returns its thresholds, and its probabilities of the evaluation rows."""
+
+    name: str
+    key: str
+    predict: Callable[[], tuple[Task, Probabilities]]
+
+
+def list_rivals(prepared: Prepared, task: Task, untuned: UntunedBackbone) -> list[Rival]:
+    """Return the simpler classifiers of a task, from the weakest. task: of the tuned model."""
+    makers = _Rivals(prepared, task, untuned)
+    predictions: dict[str, Callable[[], tuple[Task, Probabilities]]] = {
+        "majority": makers.predict_majority,
+        "tfidf": makers.predict_tfidf,
+        "probe": makers.predict_probe,
+        "base": makers.predict_base,
+    }
+    if not (task.defaults.solves_head and untuned.has_probe):
+        del predictions["probe"]
+    return [Rival(task.model_names[key], key, predict) for key, predict in predictions.items()]
+
+
+class _Rivals:
+    """Each of them fitted, tuned and asked. They are tuned on the kind of rows that the tuned model is.
+
+    These are the validation rows; or all training rows, each answered by a classifier that did not see it.
+    """
+
+    def __init__(self, prepared: Prepared, task: Task, untuned: UntunedBackbone) -> None:
+        data = prepared.data
+        self._prepared, self._task, self._untuned = prepared, task, untuned
+        self._train, self._rows = data.train, data.evaluation[1]
+        self._targets = task.encode_targets(data.labels, data.train)
+        tunes = task.thresholds is not None or task.tunes
+        self._validation = data.validation if tunes else None
+        self._fold_of = _assign_folds(prepared) if tunes and prepared.tunes_out_of_fold else None
+
+    def predict_majority(self) -> tuple[Task, Probabilities]:
+        """Answer every row alike."""
+        return self._task.predict_majority(self._targets, len(self._rows), self._prepared.classes)
+
+    def predict_tfidf(self) -> tuple[Task, Probabilities]:
+        """Answer by the words of a text."""
+        tables = [self._rows] if self._validation is None else [self._validation, self._rows]
+        answers = self._fit_tfidf(np.arange(len(self._train)), tables)
+        return self._tune(lambda _: answers[0], self._fold_tfidf), answers[-1]
+
+    def predict_probe(self) -> tuple[Task, Probabilities]:
+        """Answer by a regression on the frozen backbone."""
+
+        def predict(examples: Examples) -> Probabilities:
+            return self._task.probabilities(self._untuned.probe_logits(examples))
+
+        def predict_out_of_fold() -> tuple[Probabilities, Targets]:
+            rows, logits = self._untuned.probe_out_of_fold
+            return self._task.probabilities(logits), self._targets[rows]
+
+        answers = predict(self._rows)
+        return self._tune(predict, predict_out_of_fold), answers
+
+    def predict_base(self) -> tuple[Task, Probabilities]:
+        """Answer by a random head, which has seen no rows at all."""
+
+        def predict(examples: Examples) -> Probabilities:
+            return self._task.probabilities(self._untuned.base_logits(examples))
+
+        return self._tune(predict, lambda: (predict(self._train), self._targets)), predict(self._rows)
+
+    def _fit_tfidf(self, rows: NDArray[np.int64], tables: Sequence[Examples]) -> list[Probabilities]:
+        """Fit on these training rows, and return the probabilities of each table."""
+        texts = [text for table in tables for text in joined_texts(table)]
+        train, classes, seed = self._train.take(rows), self._prepared.classes, self._prepared.config.training.seed
+        answers = self._task.predict_tfidf(joined_texts(train), self._targets[rows], texts, classes, seed)
+        return np.split(answers, np.cumsum([len(table) for table in tables])[:-1])
+
+    def _fold_tfidf(self) -> tuple[Probabilities, Targets]:
+        """Return the probabilities of all training rows, each fitted without it, and their targets."""
+        assert self._fold_of is not None
+        answers = np.zeros((len(self._train), self._prepared.classes))
+        for fold in range(FOLDS):
+            inside, outside = np.flatnonzero(self._fold_of != fold), np.flatnonzero(self._fold_of == fold)
+            (answers[outside],) = self._fit_tfidf(inside, [self._train.take(outside)])
+        return answers, self._targets
+
+    def _tune(
+        self, predict: Callable[[Examples], Probabilities], out_of_fold: Callable[[], tuple[Probabilities, Targets]]
+    ) -> Task:
+        """Return the task as tuned for this classifier, or untuned where there are no rows for it.
+
+        predict: gives the probabilities of rows that it was not fitted on. out_of_fold: those of training rows, each
+        by a classifier that was not fitted on it, and their targets.
+        """
+        if self._fold_of is not None:
+            probabilities, targets = out_of_fold()
+        elif self._validation is not None:
+            probabilities = predict(self._validation)
+            targets = self._task.encode_targets(self._prepared.data.labels, self._validation)
+        else:
+            probabilities = targets = np.zeros((0, self._prepared.classes))
+        return self._task.as_rival().tune(lambda: probabilities, targets)
+
+
+def _assign_folds(prepared: Prepared) -> NDArray[np.int64] | None:
+    """Return the fold of each training row; None where all rows are of one group."""
+    try:
+        config = prepared.config
+        return split_folds(prepared.data.train, FOLDS, config.split_seed, grouped=config.data.group is not None)
+    except DataError:
+        return None
