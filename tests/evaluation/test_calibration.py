@@ -171,4 +171,4 @@ def test_without_rows_nothing_is_changed() -> None:
     heard = Heard()
     found = fit_calibration(build_task("multi_label"), nothing(2), heard)
     assert found == Calibration(1.0, (0.5, 0.5))
-    assert "no validation rows" in heard.said[-1]
+    assert "no held-out rows" in heard.said[-1]

@@ -72,7 +72,7 @@ def test_the_mean_cost_is_covered_about_95_times_in_100(prices):
     shares = np.array([0.8, 0.15, 0.05])[: len(prices)] / sum([0.8, 0.15, 0.05][: len(prices)])
     for seed in range(200):
         each = random.choice(prices, 400, p=shares)
-        found = measure_costs(each, each + 1, seed)
+        found = measure_costs(each, each + 1, seed, dearest=5.0)
         assert found.mean == pytest.approx(each.mean()) and found.without == pytest.approx(each.mean() + 1)
         covered += found.interval.low <= np.dot(prices, shares) <= found.interval.high
         widths.append(found.interval.high - found.interval.low)
@@ -103,7 +103,7 @@ def test_figures_are_kept_as_plain_data_and_told_in_words():
         (SetFigures(0.9, share, 1.25, 0.75),),
         AbstainFigures("accuracy>=0.9", 0.6, measure_share(np.arange(100) < 90), share),
         measure_rule("recall>=0.7", "a", right[:, None], (np.arange(100) < 60)[:, None], 0),
-        measure_costs(np.where(right, 0.0, 5.0), np.where(right, 1.0, 5.0), 0),
+        measure_costs(np.where(right, 0.0, 5.0), np.where(right, 1.0, 5.0), 0, dearest=5.0),
     )
     assert read_decision_figures(json.loads(json.dumps({"decision_figures": asdict(figures)}))) == figures
     told = describe_decisions(figures)

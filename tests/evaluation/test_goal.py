@@ -54,9 +54,9 @@ def test_a_lead_has_its_sign_and_covers_the_true_one():
 def test_costs_that_go_together_are_compared_row_by_row():
     random = np.random.default_rng(1)
     base = random.integers(0, 9, 400).astype(float)
-    lead = compare_costs(base + 0.5, base, 0)
+    lead = compare_costs(base + 0.5, base, 0, dearest=3.0)
     assert (lead.low, lead.mean, lead.high) == pytest.approx((0.5, 0.5, 0.5)), "rows that vary together cancel out"
-    apart = compare_costs(random.permutation(base), base + 1, 0)
+    apart = compare_costs(random.permutation(base), base + 1, 0, dearest=3.0)
     assert apart.low < -1 < apart.high and apart.mean == pytest.approx(-1)
     assert apart.high - apart.low == pytest.approx(2 * 1.96 * (base.std() * 2**0.5) / 20, rel=0.15)
 

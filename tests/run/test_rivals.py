@@ -1,4 +1,4 @@
-"""Simpler classifiers are tuned on the kind of rows that the run is tuned on, so that nobody wins by thresholds alone."""
+"""Simpler classifiers are tuned on the kind of rows that the run is tuned on: nobody wins by thresholds alone."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def open_case(table: Path, backbone: Path, place: Path, **settings: Any) -> tuple[Prepared, dict[str, Rival]]:
     flat = settings_for(table, backbone, place / "run", **{"epochs": 1, "validation_fraction": 0, **settings})
     prepared = prepare(build_config(flat), Silent())
-    rivals = list_rivals(prepared, prepared.task, open_untuned(prepared, SolvedHead()))
+    rivals = list_rivals(prepared, open_untuned(prepared, SolvedHead()))
     return prepared, {rival.key: rival for rival in rivals}
 
 

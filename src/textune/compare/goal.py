@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from textune.compare.groups import Group
 from textune.compare.records import RunRecord
-from textune.evaluation.decisions import Decisions, list_costs, measure_costs, measure_ratio
+from textune.evaluation.decisions import Decisions, find_dearest, list_costs, measure_costs, measure_ratio
 from textune.evaluation.goal import COSTS, Goal, GoalFigure, compare_costs, compare_ratios, count_rule
 from textune.tasks import task_of
 
@@ -48,10 +48,10 @@ def _compare_costs(groups: Sequence[Group], asked: Decisions) -> Goal:
 
     each = {group.name: np.mean([price(run) for run in group.runs], axis=0) for group in groups}
     ranked = sorted(each, key=lambda name: float(each[name].mean()))
-    figures = []
+    figures, dearest = [], find_dearest(asked.costs or (), sets=task_of(groups[0].runs[0].manifest).reads_sets)
     for name in ranked:
-        found = measure_costs(each[name], each[name], 0)
-        lead = None if name == ranked[0] else compare_costs(each[ranked[0]], each[name], 0)
+        found = measure_costs(each[name], each[name], 0, dearest=dearest)
+        lead = None if name == ranked[0] else compare_costs(each[ranked[0]], each[name], 0, dearest=dearest)
         figures.append(GoalFigure(name, found.mean, found.interval, lead=lead))
     return Goal(COSTS, None, figures[0], tuple(figures[1:]))
 
@@ -63,9 +63,9 @@ def _compare_rule(groups: Sequence[Group], asked: Decisions) -> Goal:
     for group in groups:
         each = [count_rule(rule, run.true[:, chosen], run.predicted[:, chosen]) for run in group.runs]
         parts[group.name] = tuple(np.sum([pair[i] for pair in each], axis=0) for i in (0, 1))
-    figures = []
+    figures, seeds = [], {group.name: len(group.runs) for group in groups}
     for name, (best, floored) in parts.items():
-        share, below = (measure_ratio(each[:, 0], each[:, 1], 0) for each in (best, floored))
+        share, below = (measure_ratio(each[:, 0], each[:, 1], 0, copies=seeds[name]) for each in (best, floored))
         figures.append(GoalFigure(name, share.value, share.interval, below if ">=" in rule else None))
     plain = Goal(rule, label, figures[0], ())
     figures.sort(key=lambda one: (not plain.reaches(one), -(one.value or 0.0)))

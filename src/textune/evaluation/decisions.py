@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textune.evaluation.abstention import RiskCoverage
-from textune.evaluation.intervals import Interval, percentile_interval, wilson_interval
+from textune.evaluation.intervals import Interval, percentile_interval, rule_of_three, wilson_interval
 from textune.evaluation.text import percent, show_name
 
 DEFAULT_COVERAGE = 0.9
@@ -129,8 +129,11 @@ def measure_share(hits: NDArray[Any]) -> Share:
     return Share(value, wilson_interval(value, rows), rows)
 
 
-def measure_ratio(parts: NDArray[Any], wholes: NDArray[Any], seed: int) -> Share:
-    """Return sum(parts) / sum(wholes), with an interval from resampled rows. Both: int [rows]."""
+def measure_ratio(parts: NDArray[Any], wholes: NDArray[Any], seed: int, *, copies: int = 1) -> Share:
+    """Return sum(parts) / sum(wholes), with an interval from resampled rows. Both: int [rows].
+
+    copies: how many models' counts are summed in each row; that makes the rows no more.
+    """
     total = int(wholes.sum())
     if not total:
         return Share(None, None, 0)
@@ -139,7 +142,7 @@ def measure_ratio(parts: NDArray[Any], wholes: NDArray[Any], seed: int) -> Share
     draws = np.random.default_rng(seed).multinomial(len(parts), counts / len(parts), size=_RESAMPLES)
     sums = draws @ patterns
     ratios = sums[:, 0] / np.maximum(sums[:, 1], 1)
-    plain = wilson_interval(value, total)  # resamples of all right or all wrong never vary
+    plain = wilson_interval(value, total / copies)  # resamples of all right or all wrong never vary
     drawn = percentile_interval(ratios)
     return Share(value, Interval(min(drawn.low, plain.low), max(drawn.high, plain.high)), total)
 
@@ -153,11 +156,25 @@ def measure_rule(rule: str, label: str | None, true: NDArray[Any], predicted: ND
     return RuleFigures(rule, label, first, second)
 
 
-def measure_costs(each: NDArray[np.float64], without: NDArray[np.float64], seed: int) -> CostFigures:
-    """Return the mean cost. each: float64 [rows], as decided; without: as decided without the costs."""
+def find_dearest(costs: Sequence[Sequence[float]], *, sets: bool) -> float:
+    """Return the most that a row can cost. sets: with several labels per text, each of which may be wrong."""
+    table = np.asarray(costs, np.float64)
+    return float(table.max(axis=1).sum() if sets else table.max())
+
+
+def measure_costs(each: NDArray[np.float64], without: NDArray[np.float64], seed: int, *, dearest: float) -> CostFigures:
+    """Return the mean cost. each: float64 [rows], as decided; without: as decided without the costs.
+
+    dearest: what an answer can cost. Where all rows cost the same, resamples never vary: the rule of three then says
+    how many rows may cost something else.
+    """
     values, counts = np.unique(each, return_counts=True)
     draws = np.random.default_rng(seed).multinomial(len(each), counts / len(each), size=_RESAMPLES)
-    return CostFigures(float(each.mean()), percentile_interval(draws @ values / len(each)), float(without.mean()))
+    interval = percentile_interval(draws @ values / len(each))
+    if len(values) == 1:
+        share, value = rule_of_three(len(each)), float(values[0])
+        interval = Interval(value * (1 - share), value + max(dearest - value, 0.0) * share)
+    return CostFigures(float(each.mean()), interval, float(without.mean()))
 
 
 def store_decisions(content: dict[str, Any], figures: DecisionFigures | None) -> dict[str, Any]:

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from textune.evaluation.decisions import Share, list_costs, read_share
 from textune.evaluation.intervals import RESAMPLES, Difference, Interval, percentile_interval
+from textune.evaluation.paired import Counts, apply_randomisation, bound_equal
 
 COSTS, MACRO_F1 = "costs", "macro_f1"
+_SWAPS, _MOST_DRAWS_AT_ONCE = 10_000, 2_000_000
 
 
 @dataclass(frozen=True)
@@ -76,28 +78,44 @@ def count_rule(rule: str, true: NDArray[Any], predicted: NDArray[Any]) -> tuple[
 def compare_ratios(mine: NDArray[np.int64], theirs: NDArray[np.int64], seed: int) -> Difference | None:
     """Return one ratio of sums minus another, with its interval from rows drawn together; None where one is undefined.
 
-    mine, theirs: int64 [rows, 2], numerator and denominator.
+    mine, theirs: int64 [rows, 2], numerator and denominator. The p-value is that of an approximate randomisation test.
     """
     if not mine[:, 1].sum() or not theirs[:, 1].sum():
         return None
+    if np.array_equal(mine, theirs):
+        return bound_equal(int(min(mine[:, 1].sum(), len(mine))))
     patterns, counts = np.unique(np.hstack([mine, theirs]), axis=0, return_counts=True)
     draws = np.random.default_rng(seed).multinomial(len(mine), counts / len(mine), size=RESAMPLES)
     sums = draws @ patterns
     drawn = percentile_interval(_divide(sums[:, 0], sums[:, 1]) - _divide(sums[:, 2], sums[:, 3]))
     total = mine.sum(axis=0), theirs.sum(axis=0)
-    return Difference(drawn.low, drawn.high, float(total[0][0] / total[0][1] - total[1][0] / total[1][1]))
+    unused = np.zeros((1, len(mine)), bool)
+    p = apply_randomisation(*(Counts(each[None, :, 0], each[None, :, 1], unused) for each in (mine, theirs)))
+    return Difference(drawn.low, drawn.high, float(total[0][0] / total[0][1] - total[1][0] / total[1][1]), p)
 
 
 def _divide(parts: NDArray[Any], wholes: NDArray[Any]) -> NDArray[np.float64]:
     return np.asarray(parts / np.maximum(wholes, 1), np.float64)
 
 
-def compare_costs(mine: NDArray[np.float64], theirs: NDArray[np.float64], seed: int) -> Difference:
-    """Return one mean cost minus another, with its interval from rows drawn together. Both: float64 [rows]."""
+def compare_costs(mine: NDArray[np.float64], theirs: NDArray[np.float64], seed: int, *, dearest: float) -> Difference:
+    """Return one mean cost minus another, with its interval from rows drawn together. Both: float64 [rows].
+
+    dearest: what an answer can cost. The p-value is that of random swaps: if the models are equally good, which of them
+    costs more in a row is a coin toss.
+    """
     values, counts = np.unique(mine - theirs, return_counts=True)
-    draws = np.random.default_rng(seed).multinomial(len(mine), counts / len(mine), size=RESAMPLES)
-    drawn = percentile_interval(draws @ values / len(mine))
-    return Difference(drawn.low, drawn.high, float((mine - theirs).mean()))
+    if not values.any():
+        alike = bound_equal(len(mine))
+        return Difference(alike.low * dearest, alike.high * dearest, 0.0, alike.p_value)
+    random = np.random.default_rng(seed)
+    draws = random.multinomial(len(mine), counts / len(mine), size=RESAMPLES)
+    drawn, mean = percentile_interval(draws @ values / len(mine)), float((mine - theirs).mean())
+    block, reached = max(1, _MOST_DRAWS_AT_ONCE // len(counts)), 0
+    for start in range(0, _SWAPS, block):
+        swapped = random.binomial(counts, 0.5, size=(min(block, _SWAPS - start), len(counts)))
+        reached += int((np.abs((counts - 2 * swapped) @ values) >= abs(mean) * len(mine) - 1e-9).sum())
+    return Difference(drawn.low, drawn.high, mean, (reached + 1) / (_SWAPS + 1))
 
 
 def find_cheapest_constant(costs: NDArray[np.float64], true: NDArray[Any]) -> NDArray[np.int64]:

@@ -38,6 +38,11 @@ class Difference(Interval):
     p_value: float | None = None
 
 
+def rule_of_three(rows: int) -> float:
+    """Return how large the share of what none of these rows shows may still be, about 3 / rows."""
+    return float(1 - 0.05 ** (1 / rows))
+
+
 def bootstrap_intervals(
     true: Ints, predicted: Ints, *, seed: int, known_classes: int | None = None
 ) -> dict[str, Interval]:
@@ -140,7 +145,7 @@ def percentile_interval(values: NDArray[np.float64]) -> Interval:
     return Interval(float(low), float(high))
 
 
-def wilson_interval(share: float, rows: int) -> Interval:
+def wilson_interval(share: float, rows: float) -> Interval:
     """Return Wilson's 95% score interval of a share (Wilson 1927, JASA 22)."""
     z = 1.959963984540054
     centre = (share + z * z / (2 * rows)) / (1 + z * z / rows)

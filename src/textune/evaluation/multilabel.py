@@ -22,7 +22,7 @@ from textune.evaluation.intervals import (
     wilson_interval,
 )
 from textune.evaluation.labelled import Averages, ClassFigures, Headline, LabelEvaluation, read_common, refuse_damaged
-from textune.evaluation.paired import apply_randomisation, count_labels
+from textune.evaluation.paired import apply_randomisation, bound_equal, count_labels
 from textune.evaluation.probability_figures import (
     ProbabilityFigures,
     describe_probabilities,
@@ -231,6 +231,8 @@ def paired_f1_difference(
         raise ValueError(f"the rows must be paired: got shapes {shapes}")
     if not len(true):
         raise DataError("no rows to compare the models on", hint="give rows with labels")
+    if np.array_equal(predicted_a, predicted_b):
+        return bound_equal(len(true))
     extra = np.zeros(len(true), np.int64) if missed is None else missed
     support = true.sum(1) + extra
     columns = [(true & predicted).sum(1) for predicted in both] + [predicted.sum(1) + support for predicted in both]

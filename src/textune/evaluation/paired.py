@@ -22,6 +22,7 @@ from textune.evaluation.intervals import (
     percentile_interval,
     recentre,
     resampled_interval,
+    rule_of_three,
     wilson_interval,
 )
 
@@ -127,10 +128,18 @@ def paired_difference(correct_a: NDArray[np.bool_], correct_b: NDArray[np.bool_]
     rows = len(correct_a)
     if rows == 0:
         raise DataError("no rows to compare the models on", hint="give rows with labels")
+    if not counts.only_a + counts.only_b:
+        return bound_equal(rows)
     shares = np.array([counts.only_a, counts.only_b, rows - counts.only_a - counts.only_b]) / rows
     draws = np.random.default_rng(seed).multinomial(rows, shares, size=RESAMPLES)
     interval = percentile_interval((draws[:, 0] - draws[:, 1]) / rows)
     return Difference(interval.low, interval.high, (counts.only_a - counts.only_b) / rows, counts.p)
+
+
+def bound_equal(rows: int) -> Difference:
+    """Return the difference of two models that are alike on all rows; some of other rows may still differ."""
+    bound = rule_of_three(rows)
+    return Difference(-bound, bound, 0.0, 1.0)
 
 
 def adjust_holm(p_values: Sequence[float]) -> list[float]:
@@ -220,9 +229,7 @@ def compare_pair(a: Counts, b: Counts, seeds_a: Sequence[int], seeds_b: Sequence
     else:
         p = apply_randomisation(a, b, seed=seed)
     if _are_equal(a.numerator, b.numerator) and _are_equal(a.denominator, b.denominator):
-        # No row differs: by the rule of three, the true share of differing rows may still be this large.
-        bound = 1 - 0.05 ** (1 / rows)
-        return PairedTest(Difference(-bound, bound, 0.0, 1.0), 1.0, matched)
+        return PairedTest(bound_equal(rows), 1.0, matched)
     sizes = [len(a.numerator), len(a.denominator), len(b.numerator), len(b.denominator)]
     sums = _resample(np.concatenate([a.numerator, a.denominator, b.numerator, b.denominator]), seed)
     up_a, down_a, up_b, down_b = np.split(sums, np.cumsum(sizes)[:-1], axis=1)

@@ -12,7 +12,6 @@ from textune.evaluation.intervals import Interval
 from textune.evaluation.text import show_name
 from textune.report.leads import describe_lead, is_clear
 from textune.report.wording import number, percent, points, span
-from textune.tasks import PROBE
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ def judge_goal(goal: Goal, rows: int, split: str) -> GoalVerdict:
     """Return the answer in the terms that the run was tuned for. rows: that all models were measured on."""
     on = f"on {number(rows)} {split} rows"
     first = f"{_begin(goal, on)}{_describe_floor(goal)}."
-    others = [other for other in goal.others if not _is_same(other, goal.model)]
+    others = goal.others
     second, tone = _compare_costs(others) if goal.rule == COSTS else _compare_shares(goal, others)
     if goal.floor is not None and not goal.reaches(goal.model):
         high = goal.model.floored.interval.high if goal.model.floored and goal.model.floored.interval else 0.0
@@ -207,13 +206,6 @@ def describe_ranking(goal: Goal, most: int = 5) -> list[str]:
         elif other.lead is not None:
             sentences.append(f"Against {other.name}, it is {describe_lead(other.lead)}.")
     return sentences
-
-
-def _is_same(other: GoalFigure, model: GoalFigure) -> bool:
-    """Return whether another model is this one: a run whose method is the linear probe meets itself."""
-    lead = other.lead
-    same = lead is not None and lead.low == lead.mean == lead.high == 0 and other.floored == model.floored
-    return other.name == PROBE and same
 
 
 def _capital(text: str) -> str:

@@ -10,6 +10,8 @@ from textune.evaluation import Difference
 from textune.report.wording import distance, points
 from textune.tasks import AnyEvaluation
 
+IDENTICAL = Difference(0.0, 0.0, 0.0, 1.0)
+"""Of two models that are one and the same; others that answer alike have an interval around 0."""
 _LEVEL = 0.05
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from textune.evaluation import Difference
@@ -63,7 +63,9 @@ def judge(comparison: Sequence[Mapping[str, Any]], split: str, goal: Goal | None
     figure = percent(evaluation.headline.value)
     figure_name = f"{evaluation.headline.name} on {number(evaluation.rows)} {split} rows"
     if goal is not None:
-        judged = judge_goal(goal, evaluation.rows, split)
+        same = [row["name"] for row in others if _is_same_model(evaluation, row)]
+        rivals = tuple(other for other in goal.others if other.name not in same)
+        judged = judge_goal(replace(goal, others=rivals), evaluation.rows, split)
         answer, tone, figure, figure_name = judged.answer, judged.tone, judged.figure, judged.figure_name
         headline = f"{errors} {headline}"
     return Verdict(
@@ -102,15 +104,17 @@ def _sum_up(evaluation: AnyEvaluation, others: Sequence[Mapping[str, Any]]) -> s
         return "No baseline was evaluated on these rows."
     best = max(others, key=lambda row: row["evaluation"].headline.value)
     lead, name = difference_between(evaluation, best), _with_article(best["name"])
-    if _is_same_model(best["name"], lead):
+    if _is_same_model(evaluation, best):
         others = [row for row in others if row is not best]
         return f"{_SAME} {_sum_up(evaluation, others)}" if others else _SAME
     rival = f"Against the best baseline, {name}," if len(others) > 1 else f"Against {name},"
     return f"{rival} {evaluation.headline.name} is {describe_lead(lead)}."
 
 
-def _is_same_model(name: str, lead: Difference) -> bool:
-    return name == PROBE and lead.low == lead.mean == lead.high == 0
+def _is_same_model(evaluation: AnyEvaluation, row: Mapping[str, Any]) -> bool:
+    """Return whether another row is this model: a run whose method is the linear probe meets itself."""
+    lead = difference_between(evaluation, row)
+    return row["name"] == PROBE and lead.low == lead.mean == lead.high == 0
 
 
 def _compare(evaluation: AnyEvaluation, others: Sequence[Mapping[str, Any]]) -> tuple[list[str], str]:
@@ -123,7 +127,7 @@ def _compare(evaluation: AnyEvaluation, others: Sequence[Mapping[str, Any]]) -> 
     for row in others:
         lead, name = difference_between(evaluation, row), row["name"]
         claim = f"gainst {_with_article(name)}, {figure} is {describe_lead(lead)}"
-        if _is_same_model(name, lead):
+        if _is_same_model(evaluation, row):
             same.append(_SAME)
         elif not is_clear(lead):
             advice = _advise_on_probe(lead, row.get("seconds")) if name == PROBE else _ADVICE.get(name, "")

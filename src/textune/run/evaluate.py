@@ -25,6 +25,7 @@ from textune.files import read_json_lines, write_text_atomically
 from textune.inference import Predictor
 from textune.progress import Progress
 from textune.report import CardInput, judge, render_card, write_report
+from textune.report.leads import IDENTICAL
 from textune.report.snippets import name_library, reload_without_textune
 from textune.run.costs import Costs, describe_run, peak_memory_mb
 from textune.run.error_analysis import search_slices
@@ -200,12 +201,14 @@ def measure_ladder(prepared: Prepared, training: Training, predictor: Predictor)
     likelihood = _measure_likelihood(prepared, predictor, tuned)
     untuned = open_untuned(prepared, training.head)
     rows, answered = [], []
-    for rival in list_rivals(prepared, task, untuned):
+    for rival in list_rivals(prepared, untuned):
         started_at = time.monotonic()
         rival_task, probabilities = rival.predict()
         seconds = time.monotonic() - started_at + (untuned.probe_seconds if rival.key == "probe" else 0.0)
         evaluation = rival_task.evaluate(probabilities, targets, labels.names, seed=seed, unknown=unknown)
         difference = task.compare(targets, tuned, probabilities, rival_task, unknown, seed)
+        if rival.key == "probe" and prepared.is_probe:
+            difference = IDENTICAL
         rows.append(Measured(rival.name, rival.key, evaluation, seconds, difference))
         answered.append(Answered(rival.name, rival_task, probabilities, evaluation))
     rows += likelihood

@@ -127,6 +127,12 @@ class Prepared:
         return self.calibrates_out_of_fold or (solved and self.data.validation is None)
 
     @property
+    def is_probe(self) -> bool:
+        """Whether the run is the linear probe and nothing more."""
+        training = self.config.training
+        return not self.method.trains_body and training.head_init == PROBE and not training.epochs
+
+    @property
     def probe_loss(self) -> ProbeLoss:
         """What the solved head minimizes."""
         return self.task.probe_loss(self.class_weights, self.config.training.label_smoothing)

@@ -19,6 +19,7 @@ from textune.tasks import Task
 
 Probabilities = NDArray[Any]
 Targets = NDArray[Any]
+_SMALLEST = 1e-12
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,9 @@ class Rival:
     predict: Callable[[], tuple[Task, Probabilities]]
 
 
-def list_rivals(prepared: Prepared, task: Task, untuned: UntunedBackbone) -> list[Rival]:
-    """Return the simpler classifiers of a task, from the weakest. task: of the tuned model."""
-    makers = _Rivals(prepared, task, untuned)
+def list_rivals(prepared: Prepared, untuned: UntunedBackbone) -> list[Rival]:
+    """Return the simpler classifiers of a run's task, from the weakest."""
+    task, makers = prepared.task, _Rivals(prepared, untuned)
     predictions: dict[str, Callable[[], tuple[Task, Probabilities]]] = {
         "majority": makers.predict_majority,
         "tfidf": makers.predict_tfidf,
@@ -50,14 +51,14 @@ class _Rivals:
     These are the validation rows; or all training rows, each answered by a classifier that did not see it.
     """
 
-    def __init__(self, prepared: Prepared, task: Task, untuned: UntunedBackbone) -> None:
-        data = prepared.data
+    def __init__(self, prepared: Prepared, untuned: UntunedBackbone) -> None:
+        data, task = prepared.data, prepared.task
         self._prepared, self._task, self._untuned = prepared, task, untuned
         self._train, self._rows = data.train, data.evaluation[1]
         self._targets = task.encode_targets(data.labels, data.train)
-        tunes = task.thresholds is not None or task.tunes
-        self._validation = data.validation if tunes else None
-        self._fold_of = _assign_folds(prepared) if tunes and prepared.tunes_out_of_fold else None
+        decides = task.tunes or task.decisions.costs is not None
+        self._validation = data.validation if decides else None
+        self._fold_of = _assign_folds(prepared) if decides and prepared.tunes_out_of_fold else None
 
     def predict_majority(self) -> tuple[Task, Probabilities]:
         """Answer every row alike."""
@@ -67,7 +68,7 @@ class _Rivals:
         """Answer by the words of a text."""
         tables = [self._rows] if self._validation is None else [self._validation, self._rows]
         answers = self._fit_tfidf(np.arange(len(self._train)), tables)
-        return self._tune(lambda _: answers[0], self._fold_tfidf), answers[-1]
+        return self._tune(answers[-1], lambda _: answers[0], self._fold_tfidf)
 
     def predict_probe(self) -> tuple[Task, Probabilities]:
         """Answer by a regression on the frozen backbone."""
@@ -79,8 +80,7 @@ class _Rivals:
             rows, logits = self._untuned.probe_out_of_fold
             return self._task.probabilities(logits), self._targets[rows]
 
-        answers = predict(self._rows)
-        return self._tune(predict, predict_out_of_fold), answers
+        return self._tune(predict(self._rows), predict, predict_out_of_fold)
 
     def predict_base(self) -> tuple[Task, Probabilities]:
         """Answer by a random head, which has seen no rows at all."""
@@ -88,7 +88,7 @@ class _Rivals:
         def predict(examples: Examples) -> Probabilities:
             return self._task.probabilities(self._untuned.base_logits(examples))
 
-        return self._tune(predict, lambda: (predict(self._train), self._targets)), predict(self._rows)
+        return self._tune(predict(self._rows), predict, lambda: (predict(self._train), self._targets))
 
     def _fit_tfidf(self, rows: NDArray[np.int64], tables: Sequence[Examples]) -> list[Probabilities]:
         """Fit on these training rows, and return the probabilities of each table."""
@@ -107,12 +107,16 @@ class _Rivals:
         return answers, self._targets
 
     def _tune(
-        self, predict: Callable[[Examples], Probabilities], out_of_fold: Callable[[], tuple[Probabilities, Targets]]
-    ) -> Task:
-        """Return the task as tuned for this classifier, or untuned where there are no rows for it.
+        self,
+        answers: Probabilities,
+        predict: Callable[[Examples], Probabilities],
+        out_of_fold: Callable[[], tuple[Probabilities, Targets]],
+    ) -> tuple[Task, Probabilities]:
+        """Return the task as tuned for a classifier, or untuned where there are no rows for it, and its answers.
 
         predict: gives the probabilities of rows that it was not fitted on. out_of_fold: those of training rows, each
-        by a classifier that was not fitted on it, and their targets.
+        by a classifier that was not fitted on it, and their targets. Expected costs are only as good as the
+        probabilities: where costs decide, these get a temperature, as the tuned model's have.
         """
         if self._fold_of is not None:
             probabilities, targets = out_of_fold()
@@ -121,7 +125,16 @@ class _Rivals:
             targets = self._task.encode_targets(self._prepared.data.labels, self._validation)
         else:
             probabilities = targets = np.zeros((0, self._prepared.classes))
-        return self._task.as_rival().tune(lambda: probabilities, targets)
+        rival = self._task.as_rival()
+        if len(targets) and rival.decisions.costs is not None and not rival.reads_sets:
+            temperature = rival.fit_temperature(_take_log(probabilities), targets)
+            answers = rival.probabilities(_take_log(answers) / temperature)
+        return rival.tune(lambda: probabilities, targets), answers
+
+
+def _take_log(probabilities: Probabilities) -> NDArray[np.float32]:
+    """Return logits that give these probabilities."""
+    return np.asarray(np.log(np.maximum(probabilities, _SMALLEST)), np.float32)
 
 
 def _assign_folds(prepared: Prepared) -> NDArray[np.int64] | None:

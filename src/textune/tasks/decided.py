@@ -28,6 +28,7 @@ from textune.evaluation.decisions import (
     Decisions,
     RuleFigures,
     SetFigures,
+    find_dearest,
     list_costs,
     measure_costs,
     measure_ratio,
@@ -308,4 +309,5 @@ def _measure_cost(task: Decider, probabilities: Array, targets: Array, seed: int
         true, plain = targets > 0, np.asarray(probabilities >= 0.5)
     else:
         true, predicted, plain = targets, predicted.argmax(axis=1), probabilities.argmax(axis=1)
-    return measure_costs(list_costs(costs, true, predicted), list_costs(costs, true, plain), seed)
+    dearest = find_dearest(costs, sets=task.reads_sets)
+    return measure_costs(list_costs(costs, true, predicted), list_costs(costs, true, plain), seed, dearest=dearest)

@@ -55,8 +55,7 @@ class Deciding:
     def as_rival(self) -> Self:
         """Return the task for a simpler classifier: tuned by the same rule, with nothing found yet."""
         asked = self.decisions
-        rival: Self = type(self).open()
-        return rival.with_decisions(Decisions(asked.rule, asked.label, costs=asked.costs))
+        return self.with_decisions(Decisions(asked.rule, asked.label, costs=asked.costs))
 
     def confidence(self, probabilities: Array) -> Floats:
         """Return the probability that a row's least certain decision is right: float64 [rows]."""

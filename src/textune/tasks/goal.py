@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textune.evaluation import Difference
-from textune.evaluation.decisions import list_costs, measure_costs, measure_ratio
+from textune.evaluation.decisions import find_dearest, list_costs, measure_costs, measure_ratio
 from textune.evaluation.goal import (
     COSTS,
     MACRO_F1,
@@ -67,14 +67,16 @@ def measure_goal(model: Answered, others: Sequence[Answered], rows: GoalRows) ->
 def _measure_costs(model: Answered, others: Sequence[Answered], rows: GoalRows) -> Goal:
     """Compare the mean cost of a row; the cheapest constant answer takes the place of the most frequent one."""
     task, costs = model.task, np.asarray(model.task.decisions.costs, np.float64)
+    dearest = find_dearest(model.task.decisions.costs or (), sets=task.reads_sets)
     true = rows.targets > 0 if task.reads_sets else rows.targets
 
     def price(predicted: NDArray[np.bool_]) -> NDArray[np.float64]:
         return list_costs(task.decisions.costs or (), true, predicted if task.reads_sets else predicted.argmax(axis=1))
 
     def show(name: str, each: NDArray[np.float64]) -> GoalFigure:
-        figures = measure_costs(each, each, rows.seed)
-        return GoalFigure(name, figures.mean, figures.interval, lead=compare_costs(mine, each, rows.seed))
+        figures = measure_costs(each, each, rows.seed, dearest=dearest)
+        lead = compare_costs(mine, each, rows.seed, dearest=dearest)
+        return GoalFigure(name, figures.mean, figures.interval, lead=lead)
 
     mine = price(task.decide(model.probabilities))
     constant = find_cheapest_constant(costs, true)

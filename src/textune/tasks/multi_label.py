@@ -287,8 +287,8 @@ class MultiLabel(Task):
             f"All labels of a row are right for {percent(e.accuracy)} of the rows. Of the single decisions, one for "
             f"each row and label, {percent(e.hamming_loss)} are wrong (Hamming loss); their precision is "
             f"{percent(e.micro.precision)}, their recall {percent(e.micro.recall)}. Weighted F1 "
-            f"{percent(e.weighted.f1)}{mean}. Log loss is per decision. The thresholds of all models were tuned on "
-            "held-out rows, where there were any."
+            f"{percent(e.weighted.f1)}{mean}. Log loss is per decision. Every model has "
+            "the threshold that threshold= sets, or thresholds of its own, tuned on held-out rows where there were any."
         ]
 
     def note_figures(self, evaluation: Any) -> list[str]:

@@ -144,14 +144,18 @@ def start_head(
     most_rows: int = MOST_ROWS,
     strength: float | None = None,
 ) -> Probe:
-    """Solve the head on features of training rows. strength: its C; None: choose it by cross-validation."""
+    """Solve the head on features of training rows. strength: its C; None: choose it by cross-validation.
+
+    The probe's `rows` are numbers of rows of the split.
+    """
     rows = choose_rows(split.targets, most_rows, seed)
     part = split.take(rows)
     if len(rows) == len(split):
         part = split  # the same object, so that the engine finds cached states of frozen layers
     parent, name = network.find_output_layer()
     loss = replace(loss, intercept=getattr(parent, name).bias is not None)
-    return solve_probe(network.compute_features(part), part.targets, network.classes, loss, seed, strength=strength)
+    probe = solve_probe(network.compute_features(part), part.targets, network.classes, loss, seed, strength=strength)
+    return replace(probe, rows=rows[probe.rows])
 
 
 def set_head(network: Network, probe: Probe) -> None:
