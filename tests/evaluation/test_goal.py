@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import f1_score, precision_score, recall_score
 
 from textune.evaluation import Difference, Interval
-from textune.evaluation.decisions import list_costs, measure_share
+from textune.evaluation.decisions import find_dearest, list_costs, measure_costs, measure_ratio, measure_share
 from textune.evaluation.goal import (
     Goal,
     GoalFigure,
@@ -22,6 +22,7 @@ from textune.evaluation.goal import (
     find_cheapest_constant,
     read_goal,
 )
+from textune.report.leads import is_clear
 
 ROWS = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=40)
 
@@ -59,6 +60,36 @@ def test_costs_that_go_together_are_compared_row_by_row():
     apart = compare_costs(random.permutation(base), base + 1, 0, dearest=3.0)
     assert apart.low < -1 < apart.high and apart.mean == pytest.approx(-1)
     assert apart.high - apart.low == pytest.approx(2 * 1.96 * (base.std() * 2**0.5) / 20, rel=0.15)
+
+
+def test_four_rows_to_none_of_forty_are_no_proof():
+    errors = np.r_[np.ones(4), np.zeros(36)]
+    lead = compare_costs(np.zeros(40), errors, 0, dearest=1.0)
+    assert lead.high < 0 and lead.p_value == pytest.approx(0.125, abs=0.02) and not is_clear(lead)
+    given = np.stack([1 - errors, np.ones(40)], axis=1).astype(np.int64)
+    ratios = compare_ratios(np.ones((40, 2), np.int64), given, 0)
+    assert ratios is not None and ratios.low > 0 and ratios.p_value == pytest.approx(0.125, abs=0.02)
+    many = compare_costs(np.zeros(400), np.repeat(errors, 10), 0, dearest=1.0)
+    assert is_clear(many) and many.p_value is not None and many.p_value < 0.001
+
+
+def test_answers_that_are_alike_on_these_rows_may_differ_on_others():
+    same = compare_costs(np.ones(30), np.ones(30), 0, dearest=5.0)
+    assert same.mean == 0 and same.high == -same.low == pytest.approx(5 * (1 - 0.05 ** (1 / 30)))
+    ratios = compare_ratios(np.ones((30, 2), np.int64), np.ones((30, 2), np.int64), 0)
+    assert ratios is not None and 0.05 < ratios.high == -ratios.low < 0.15
+    free = measure_costs(np.zeros(30), np.zeros(30), 0, dearest=5.0)
+    assert free.interval.low == 0 and free.interval.high == pytest.approx(5 * (1 - 0.05 ** (1 / 30)))
+
+
+def test_seeds_do_not_multiply_rows():
+    right = np.ones(20, np.int64)
+    alone, thrice = (measure_ratio(k * right, k * right, 0, copies=k).interval for k in (1, 3))
+    assert alone is not None and thrice is not None and thrice.low == pytest.approx(alone.low)
+
+
+def test_the_dearest_row():
+    assert find_dearest([[0, 3], [7, 0]], sets=False) == 7 and find_dearest([[4, 1], [2, 5]], sets=True) == 9
 
 
 @given(st.integers(0, 999), st.booleans())

@@ -23,10 +23,10 @@ from textune.evaluation import (
 from textune.report import render_card, render_report, write_report
 from textune.report.card import escape_markdown
 from textune.report.charts import draw_losses, draw_scores
-from textune.report.leads import difference_between, format_p
+from textune.report.leads import IDENTICAL, difference_between, format_p
 from textune.report.verdict import judge
 from textune.report.wording import percent, points
-from textune.tasks import TFIDF, TUNED
+from textune.tasks import PROBE, TFIDF, TUNED
 
 
 class Page(HTMLParser):
@@ -128,7 +128,7 @@ def test_the_verdict_does_not_flatter():
     unclear = judge(make_report(tuned=0.80, tfidf=0.79).comparison, "validation")
     assert unclear.tone == "caution"
     assert "may be chance" in unclear.judgement[0] and "TF-IDF is smaller" in unclear.judgement[0]
-    assert "The checkpoint was selected on these rows" in unclear.notes[0]
+    assert "chosen on these very rows" in unclear.notes[0]
     worse = judge(make_report(tuned=0.6, tfidf=0.9).comparison, "test")
     assert worse.tone == "bad" and "accuracy is lower by" in worse.judgement[0] and "lower by" in worse.answer[1]
     idle = judge(make_report(tuned=0.5).comparison, "test")
@@ -192,6 +192,19 @@ def test_a_clear_difference_needs_the_exact_test_too(sign, p_value, direction, t
     assert f"{direction} by 20.0 points" in verdict.judgement[0] and verdict.tone == tone
     assert ("may be chance" in verdict.judgement[0]) == (tone == "caution")
     assert f"p = {format_p(p_value)}" in verdict.judgement[0]
+
+
+def test_only_the_probe_itself_is_called_the_probe():
+    comparison = [dict(row) for row in make_report().comparison]
+    right = np.arange(60) >= 2
+    comparison.insert(2, dict(comparison[1], name=PROBE, difference=paired_difference(right, right), seconds=2.0))
+    alike = judge(comparison, "test")
+    assert alike.tone == "caution" and not any("This model is" in text for text in (*alike.answer, *alike.judgement))
+    assert any("The linear probe (method=head) is as accurate and trains in 2.0 s" in text for text in alike.judgement)
+    comparison[2]["difference"] = IDENTICAL
+    itself = judge(comparison, "test")
+    assert any("This model is the linear probe" in text for text in itself.judgement)
+    assert not any("(method=head) is" in text for text in itself.judgement)
 
 
 def test_four_rows_to_none_of_twenty_are_no_proof():

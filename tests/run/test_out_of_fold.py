@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -135,3 +136,38 @@ def test_odd_rows(kind: str, backbone: Path, tmp_path: Path) -> None:
     run = train_tiny(path, backbone, tmp_path / "run", progress, **FEW, test_fraction=0.2, **settings)
     said = any("are not calibrated" in line for line in progress.said)
     assert said == (kind == "one group") == (run.manifest.temperature == 1)
+
+
+def test_training_takes_as_long_as_all_of_its_trainings(
+    table: Path, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(*arguments: Any) -> Any:
+        time.sleep(3.0)
+        return predict_out_of_fold(*arguments)
+
+    monkeypatch.setattr("textune.run.calibrate.predict_out_of_fold", slow)
+    run = train_tiny(table, backbone, tmp_path / "run", **FEW)
+    assert run.metrics["costs"]["training_seconds"] > 3
+
+
+@pytest.mark.parametrize("groups", [1, 2, 9])
+def test_a_head_is_calibrated_on_other_groups(groups: int, backbone: Path, tmp_path: Path) -> None:
+    lines = [
+        f"text {i} of {i % groups} is {'good' if i % 4 < 2 else 'bad'},{i % 4 < 2},{i % groups}" for i in range(80)
+    ]
+    path, progress = tmp_path / "groups.csv", StopAt()
+    path.write_text("\n".join(["text,label,group", *lines]))
+    test = tmp_path / "test.csv"
+    test.write_text("\n".join(["text,label,group", *(f"{line}0" for line in lines)]))
+    settings = {"method": "head", "epochs": None, "validation_fraction": 0, "group": "group", "test": str(test)}
+    prepared = open_prepared(path, backbone, tmp_path / "prepared", **settings)
+    fold_of = prepared.probe_loss.fold_of
+    group = np.array([int(line.rpartition(",")[2]) for line in lines])
+    if groups == 1:
+        assert fold_of is None and prepared.is_one_group
+    else:
+        assert fold_of is not None and all(len(set(fold_of[group == g])) == 1 for g in range(groups))
+        assert len(set(fold_of.tolist())) == min(groups, 3)
+    run = train_tiny(path, backbone, tmp_path / "run", progress, **settings)
+    said = any("are not calibrated: all rows are of one group" in line for line in progress.said)
+    assert said == (groups == 1) == (run.manifest.temperature == 1)

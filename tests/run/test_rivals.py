@@ -12,6 +12,7 @@ from label_tables import as_list, write_table
 from textune.config import build_config
 from textune.data import split_folds
 from textune.evaluation.baselines import predict_tfidf, predict_tfidf_sets
+from textune.evaluation.calibration import fit_temperature
 from textune.progress import Silent
 from textune.run.fit import SolvedHead
 from textune.run.predictions import joined_texts
@@ -101,3 +102,31 @@ def test_rows_of_one_group_tune_nothing(backbone: Path, tmp_path: Path) -> None:
     test = write_table(tmp_path / "test.csv", lambda labels: as_list(labels) | {"group": "b"}, rows=ROWS)
     _, rivals = open_case(table, backbone, tmp_path, group="group", test=str(test))
     assert set(read_cuts(rivals["tfidf"])) == {0.5}
+
+
+def test_a_threshold_that_is_set_holds_for_all(tables: dict[str, Path], backbone: Path, tmp_path: Path) -> None:
+    _, rivals = open_case(tables["sets"], backbone, tmp_path, threshold=0.7)
+    assert {cut for key in ("tfidf", "probe", "base") for cut in read_cuts(rivals[key])} == {0.7}
+
+
+def test_expected_costs_are_of_calibrated_probabilities(
+    tables: dict[str, Path], backbone: Path, tmp_path: Path
+) -> None:
+    costs = {"costs": "negative:positive=5"}
+    prepared, rivals = open_case(tables["floor"], backbone, tmp_path, **costs)
+    assert prepared.tunes_out_of_fold
+    data, seed = prepared.data, prepared.config.training.seed
+    targets = prepared.task.encode_targets(data.labels, data.train)
+    fold_of = split_folds(data.train, 2, prepared.config.split_seed)
+    unseen = np.zeros((len(data.train), 2))
+    for fold in (0, 1):
+        inside, outside = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
+        texts, others = joined_texts(data.train.take(inside)), joined_texts(data.train.take(outside))
+        unseen[outside] = predict_tfidf(texts, targets[inside], others, 2, seed)
+    rows = data.evaluation[1]
+    plain = predict_tfidf(joined_texts(data.train), targets, joined_texts(rows), 2, seed)
+    temperature = fit_temperature(np.log(unseen).astype(np.float32), targets)
+    softened = plain ** (1 / temperature)
+    _, answers = rivals["tfidf"].predict()
+    np.testing.assert_allclose(answers, softened / softened.sum(1, keepdims=True), rtol=1e-3)
+    assert temperature != 1 and not np.allclose(answers, plain)

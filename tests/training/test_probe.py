@@ -258,6 +258,30 @@ def test_the_model_gives_the_probes_logits(family: str, method: str, backbones: 
     assert moved and {id(p) for p in moved} <= head
 
 
+def test_out_of_fold_rows_are_numbers_of_the_split(backbones: dict[str, Path]) -> None:
+    engine, backbone, split, _ = open_model(backbones["bert"], "head")
+    network = Network(engine, backbone.family, 3, backbone.padding)
+    probe = start_head(network, split, SoftmaxLoss(), seed=0, most_rows=20)
+    assert len(set(probe.rows.tolist())) == 20 and probe.rows.max() >= 20
+    again = start_head(network, split.take(np.sort(probe.rows)), SoftmaxLoss(), seed=0)
+    by_row = dict(zip(np.sort(probe.rows)[again.rows].tolist(), again.out_of_fold, strict=True))
+    for row, logits in zip(probe.rows.tolist(), probe.out_of_fold, strict=True):
+        assert_close(logits, by_row[row], 1e-5)
+
+
+def test_groups_stay_together_where_c_is_chosen() -> None:
+    random = np.random.default_rng(0)
+    groups = np.repeat(np.arange(24), 5)
+    targets = np.repeat(random.integers(0, 2, 24), 5)
+    features = (np.repeat(random.normal(size=(24, 16)), 5, axis=0) + 0.01 * random.normal(size=(120, 16))).astype("f4")
+    by_row = solve_probe(features, targets, 2, SoftmaxLoss(), 0)
+    by_group = solve_probe(features, targets, 2, SoftmaxLoss(fold_of=groups % 3), 0)
+    right = [float((p.out_of_fold.argmax(1) == targets[p.rows]).mean()) for p in (by_row, by_group)]
+    assert right[0] >= 0.9 and right[1] < 0.8, "texts of one group tell one another's label"
+    two = solve_probe(features, targets, 2, SoftmaxLoss(fold_of=groups % 2), 0)
+    assert len(two.rows) == 120 and np.isfinite(two.out_of_fold).all()
+
+
 @pytest.mark.parametrize("family", HIDDEN)
 def test_only_a_new_hidden_layer_is_straightened(family: str, backbones: dict[str, Path], tmp_path: Path) -> None:
     known = families.get(family)

@@ -64,8 +64,9 @@ class Forecast:
 
     @property
     def training_seconds(self) -> float:
-        """Seconds of training with evaluations and checkpoints, as a run reports them."""
-        return sum(self.seconds[part] for part in ("head", "frozen", "steps", "evaluations", "checkpoints"))
+        """Seconds of training with evaluations, checkpoints and calibration, as a run reports them."""
+        parts = ("head", "frozen", "steps", "evaluations", "checkpoints", "calibration")
+        return sum(self.seconds.get(part, 0.0) for part in parts)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the forecast as plain data; `from_dict` reads it."""

@@ -27,7 +27,7 @@ class GoalVerdict:
 def judge_goal(goal: Goal, rows: int, split: str) -> GoalVerdict:
     """Return the answer in the terms that the run was tuned for. rows: that all models were measured on."""
     on = f"on {number(rows)} {split} rows"
-    first = f"{_begin(goal, on)}{_describe_floor(goal)}."
+    first = f"{_begin(goal, on)}{_describe_floor(goal, split)}."
     others = goal.others
     second, tone = _compare_costs(others) if goal.rule == COSTS else _compare_shares(goal, others)
     if goal.floor is not None and not goal.reaches(goal.model):
@@ -124,7 +124,7 @@ def _begin(goal: Goal, on: str) -> str:
     return f"{name} is {percent(model.value)} {between}"
 
 
-def _describe_floor(goal: Goal) -> str:
+def _describe_floor(goal: Goal, split: str) -> str:
     """Return what became of the floor; nothing where the rule has none."""
     share = goal.model.floored
     if goal.floor is None or share is None:
@@ -135,6 +135,8 @@ def _describe_floor(goal: Goal) -> str:
     sentence = f"; its {name} is {percent(share.value)} (95% interval {span(share.interval)})"
     if goal.reaches(goal.model):
         sure = "" if share.interval.low >= goal.floor else ", but other rows may miss it"
+        if split == "validation":
+            sure = ", but its threshold was found on these very rows, and others may miss it"
         return f"{sentence}, which reaches the floor of {floor}{sure}"
     chance = ", perhaps by chance" if share.interval.high >= goal.floor else ""
     return f"{sentence}, which misses the floor of {floor}{chance}"

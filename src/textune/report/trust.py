@@ -160,8 +160,9 @@ def _answer(evaluation: AnyEvaluation, figures: ProbabilityFigures, split: str) 
     else:
         sentences = [f"Only with care: they are off by {error} on average {where} ({between}), {direction}."]
     if before is not None and before.calibration_error is not None:
+        fitted = "these very rows" if split == "validation" else "held-out rows"
         sentences.append(
-            f"The temperature of {figures.temperature:.2f}, fitted on held-out rows, changed this error from "
+            f"The temperature of {figures.temperature:.2f}, fitted on {fitted}, changed this error from "
             f"{percent(before.calibration_error)} to {percent(now.calibration_error)}."
         )
     elif figures.temperature == 1:

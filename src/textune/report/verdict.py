@@ -172,7 +172,10 @@ _ADVICE = {
 def _note(evaluation: AnyEvaluation, split: str) -> list[str]:
     notes, task = [], build_task(evaluation.task)
     if split == "validation":
-        notes.append(f"{task.chosen_on_validation} selected on these rows, so the scores are slightly optimistic.")
+        notes.append(
+            "Checkpoint, temperature and thresholds, as far as any were chosen, were chosen on these very rows, so the "
+            "scores are slightly optimistic."
+        )
     if evaluation.rows < _FEW_ROWS:
         notes.append(f"With only {plural(evaluation.rows, 'row')}, the intervals are wide.")
     notes += task.note_figures(evaluation)

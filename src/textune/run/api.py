@@ -30,6 +30,7 @@ from textune.inference import Predictor
 from textune.inference.texts import is_table
 from textune.process.interrupt import RunInterrupted
 from textune.progress import Progress, open_progress
+from textune.run.calibrate import calibrate
 from textune.run.claim import claim_folder
 from textune.run.error_analysis import ErrorAnalysis, find_errors
 from textune.run.evaluate import Training, evaluate
@@ -177,11 +178,12 @@ def train_config(
 def train_and_save(
     prepared: Prepared, folder: Path, progress: Progress, plan: Mapping[str, Any] | None = None
 ) -> tuple[Manifest, Training]:
-    """Train and save, then release the model. plan: the plan of the run that is resumed."""
+    """Train, calibrate and save, then release the model. plan: the plan of the run that is resumed."""
     fitted = fit(prepared, folder, progress, plan)
-    return save(prepared, fitted, folder, progress), Training(
-        fitted.seconds, fitted.head, best_step=fitted.result.best_step
-    )
+    calibration = calibrate(prepared, fitted, folder, progress)
+    manifest = save(prepared, fitted, folder, progress, calibration)
+    seconds = fitted.seconds + calibration.seconds
+    return manifest, Training(seconds, fitted.head, best_step=fitted.result.best_step)
 
 
 def resume(run: AnyRun, data: Any = None, *, progress: Progress | None = None, **settings: Any) -> Run:

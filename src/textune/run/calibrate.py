@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +24,26 @@ from textune.tasks import Task, find_decisions
 class Calibration:
     """temperature: logits are divided by it. thresholds: of each label, with several labels per text.
 
-    decisions: as the manifest keeps them.
+    decisions: as the manifest keeps them. seconds: of further trainings, where answers out of fold needed them.
     """
 
     temperature: float = 1.0
     thresholds: tuple[float, ...] | None = None
     decisions: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Logits float32 [rows, classes] and targets of rows that training did not see. source: what they are called."""
+    """Logits float32 [rows, classes] and targets of rows that training did not see.
+
+    source: what they are called. seconds: of the trainings that were needed for them.
+    """
 
     logits: NDArray[np.float32]
     targets: NDArray[Any]
     source: str = ""
+    seconds: float = 0.0
 
 
 def calibrate(prepared: Prepared, fitted: Fitted, folder: Path, progress: Progress) -> Calibration:
@@ -45,7 +51,8 @@ def calibrate(prepared: Prepared, fitted: Fitted, folder: Path, progress: Progre
     if prepared.task.writes:
         return Calibration()
     held_out = predict_held_out(prepared, fitted, folder, progress)
-    return fit_calibration(prepared.task, held_out, progress, prepared.data.labels.names)
+    found = fit_calibration(prepared.task, held_out, progress, prepared.data.labels.names)
+    return replace(found, seconds=held_out.seconds)
 
 
 def predict_held_out(prepared: Prepared, fitted: Fitted, folder: Path, progress: Progress) -> HeldOut:
@@ -63,12 +70,15 @@ def predict_held_out(prepared: Prepared, fitted: Fitted, folder: Path, progress:
     if not prepared.method.trains_body and prepared.config.training.head_init == PROBE:
         if probe is None and opened.network.has_output_layer:  # resumed after the head was saved
             probe = solve_head(prepared, opened.network, MOST_ROWS_ALONE)
-        if probe is not None and len(probe.rows):
+        if prepared.is_one_group:
+            progress.say("the probabilities are not calibrated: all rows are of one group")
+        elif probe is not None and len(probe.rows):
             return HeldOut(probe.out_of_fold, prepared.train.targets[probe.rows], "out-of-fold rows")
     if prepared.calibrates_out_of_fold:
+        started_at = time.monotonic()
         try:
             logits = predict_out_of_fold(prepared, folder, progress)
-            return HeldOut(logits, prepared.train.targets, "out-of-fold rows")
+            return HeldOut(logits, prepared.train.targets, "out-of-fold rows", time.monotonic() - started_at)
         except DataError as error:  # all rows are of one group
             progress.say(f"the probabilities are not calibrated: {str(error).splitlines()[0]}")
     nothing = np.zeros((0, prepared.classes), np.float32)

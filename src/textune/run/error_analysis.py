@@ -149,7 +149,8 @@ def find_errors(
         return analysis
     task, space, notes = task_of(manifest), None, list(analysis.notes)
     try:
-        rows_there = read_training_rows(folder)
+        # rows of the table that are evaluated are not their own nearest, and are reviewed once
+        rows_there = read_training_rows(folder, validation=data is not None or rows.split != "validation")
         progress.say(f"embedding {len(rows_there):,} training rows and {len(rows.examples):,} others")
         space = open_space(folder, manifest, rows_there, options)
         if len(space.examples) < len(rows_there):

@@ -51,7 +51,7 @@ Probabilities = NDArray[Any]
 
 @dataclass(frozen=True)
 class Training:
-    """What is known of the training when it is measured. seconds: of training alone.
+    """What is known of the training when it is measured. seconds: of training, with that of its calibration.
 
     started_at: `time.monotonic()` when the run began; None where no process saw all of it. best_step: whose weights
     the model has; None where it is not known.

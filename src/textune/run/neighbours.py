@@ -125,10 +125,10 @@ class TrainingSpace:
         return np.asarray(task.probabilities(logits), np.float64)
 
 
-def read_training_rows(folder: Path) -> Examples:
-    """Return the rows of the training table that a run did not hold out for its test, validation rows included.
+def read_training_rows(folder: Path, *, validation: bool = True) -> Examples:
+    """Return the rows of the training table that a run did not hold out for its test.
 
-    Raises TextuneError if they cannot be read or have changed.
+    validation: with those that it held out for validation. Raises TextuneError if they cannot be read or have changed.
     """
     config = read_own_settings(folder, unused=("backbone", "init"))
     data = prepare_data(config)
@@ -138,7 +138,7 @@ def read_training_rows(folder: Path) -> Examples:
             f"{folder}: the training table has changed since the run was trained",
             hint="put it back as it was, or train again",
         )
-    if data.validation is None or config.data.validation is not None:
+    if not validation or data.validation is None or config.data.validation is not None:
         return data.train
     return replace(data.train, arrow=pa.concat_tables([data.train.arrow, data.validation.arrow]))
 

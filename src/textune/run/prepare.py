@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,6 +25,7 @@ from textune.config.defaults import (
 )
 from textune.config.schema import POOLINGS
 from textune.data import Examples, split_folds
+from textune.errors import DataError
 from textune.methods import Method, longest_text
 from textune.progress import Progress
 from textune.run.facts import advise_on_cuts, describe_data
@@ -35,6 +37,7 @@ from textune.tokens import load_tokenizer
 from textune.tokens.batches import EncodedSplit, Padding
 from textune.tokens.dialogues import Dialogues, list_stops, open_dialogues
 from textune.training.head import PROBE
+from textune.training.probe import FOLDS as PROBE_FOLDS
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -135,7 +138,22 @@ class Prepared:
     @property
     def probe_loss(self) -> ProbeLoss:
         """What the solved head minimizes."""
-        return self.task.probe_loss(self.class_weights, self.config.training.label_smoothing)
+        loss = self.task.probe_loss(self.class_weights, self.config.training.label_smoothing)
+        return replace(loss, fold_of=self._fold_groups())
+
+    @property
+    def is_one_group(self) -> bool:
+        """Whether no row can be answered by a model that knows nothing of its group."""
+        return self.config.data.group is not None and self._fold_groups() is None
+
+    def _fold_groups(self) -> NDArray[np.int64] | None:
+        """Return a fold for each training row, whole groups in one; None without groups, or with a single one."""
+        if self.config.data.group is None:
+            return None
+        for folds in (PROBE_FOLDS, 2):
+            with suppress(DataError):  # fewer groups than folds
+                return split_folds(self.data.train, folds, self.config.split_seed, grouped=True)
+        return None
 
     def encode(self, examples: Examples) -> EncodedSplit:
         """Tokenize other rows as those of training."""

@@ -87,7 +87,6 @@ class Task(Deciding):
     intervals_note: ClassVar[str] = "Wilson for accuracy, bootstrap for F1"
     errors_note: ClassVar[str] = ""
     """Follows "wrong answers of the highest probability"."""
-    chosen_on_validation: ClassVar[str] = "The checkpoint was"
     unknown_counts_as: ClassVar[str] = "an error"
 
     @classmethod

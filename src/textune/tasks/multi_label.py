@@ -96,7 +96,6 @@ class MultiLabel(Task):
     )
     card_columns: ClassVar[tuple[Column, ...]] = (_THRESHOLD,)
     errors_note: ClassVar[str] = ": rows with a label given or withheld most surely, and wrongly"
-    chosen_on_validation: ClassVar[str] = "The checkpoint and thresholds were"
     unknown_counts_as: ClassVar[str] = "missed"
 
     @classmethod

@@ -77,11 +77,13 @@ class ProbeLoss:
     """What the regression behind a solved head minimizes: the loss of training.
 
     weights: float32, as `Task.weigh` gives them. smoothing: label_smoothing. intercept: whether a bias is solved, too.
+    fold_of: each row's fold of cross-validation, int64 [rows], where groups must stay together; None: drawn by class.
     """
 
     weights: NDArray[np.float32] | None = None
     smoothing: float = 0.0
     intercept: bool = True
+    fold_of: NDArray[np.int64] | None = None
 
     @property
     def folds_by_class(self) -> bool:

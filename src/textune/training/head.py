@@ -153,7 +153,8 @@ def start_head(
     if len(rows) == len(split):
         part = split  # the same object, so that the engine finds cached states of frozen layers
     parent, name = network.find_output_layer()
-    loss = replace(loss, intercept=getattr(parent, name).bias is not None)
+    fold_of = None if loss.fold_of is None else loss.fold_of[rows]
+    loss = replace(loss, intercept=getattr(parent, name).bias is not None, fold_of=fold_of)
     probe = solve_probe(network.compute_features(part), part.targets, network.classes, loss, seed, strength=strength)
     return replace(probe, rows=rows[probe.rows])
 

@@ -111,13 +111,17 @@ def _choose_strength(
     Losses are compared at the best temperature, since C also changes the scale of the logits.
     """
     rows = np.random.default_rng(seed).permutation(len(features))[:MOST_ROWS_TO_CHOOSE]
-    fold_of = assign_folds(targets[rows], seed, by_class=loss.folds_by_class)
+    if loss.fold_of is None:
+        fold_of = assign_folds(targets[rows], seed, by_class=loss.folds_by_class)
+    else:
+        fold_of = loss.fold_of[rows]
+    folds = range(int(fold_of.max(initial=0)) + 1)
     starts: list[Floats | None] = [None] * FOLDS
     losses: dict[float, float] = {}
     best, best_temperature, best_logits, worse = STRENGTHS[0], 1.0, np.zeros((len(rows), classes), np.float32), 0
     for strength in STRENGTHS:
         logits = np.zeros((len(rows), classes), np.float32)
-        for fold in range(FOLDS):
+        for fold in folds:
             training, held_out = rows[fold_of != fold], rows[fold_of == fold]
             starts[fold] = solution = _solve(
                 features[training], targets[training], classes, loss, strength, starts[fold], _STEPS_TO_CHOOSE

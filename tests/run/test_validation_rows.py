@@ -1,0 +1,34 @@
+"""Runs that are measured on rows that were held out of their training table, and chosen by them."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from tiny import train_tiny, write_reviews
+
+
+def test_no_row_is_its_own_neighbour_or_reviewed_twice(backbone: Path, tmp_path: Path) -> None:
+    table = write_reviews(tmp_path / "reviews.csv", rows=120)
+    run = train_tiny(
+        table, backbone, tmp_path / "run", method="head", epochs=None, test_fraction=0, validation_fraction=0.3
+    )
+    found = run.find_errors(nearest=True, review=tmp_path / "review.csv")
+    assert found.split == "validation" and found.nearest
+    for row, nearest in found.nearest.items():
+        assert nearest and row not in [each.row for each in nearest]
+    with (tmp_path / "review.csv").open(newline="") as stream:
+        rows = [(line["table"], line["row"]) for line in csv.DictReader(stream)]
+    assert rows and len(rows) == len(set(rows))
+
+
+def test_what_was_found_on_these_rows_is_not_called_checked(backbone: Path, tmp_path: Path) -> None:
+    table = write_reviews(tmp_path / "reviews.csv", rows=200)
+    asked = {"threshold_for": "precision:0.5", "threshold_label": "negative", "epochs": None}
+    run = train_tiny(
+        table, backbone, tmp_path / "run", method="head", test_fraction=0, validation_fraction=0.4, **asked
+    )
+    page = run.report.read_text(encoding="utf-8")
+    assert "its threshold was found on these very rows, and others may miss it" in page
+    assert "were chosen on these very rows" in page and "The checkpoint was" not in page
+    assert "which the table checks on those very rows" in page
