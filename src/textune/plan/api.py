@@ -29,7 +29,7 @@ from textune.run.tables import prepare_data
 
 _OF_ONE_METHOD = (ConfigError.exit_code, ModelError.exit_code, MissingExtraError.exit_code)
 """Exit codes of errors that another method may not have: a prompt, for example, leaves fewer tokens for the text."""
-REHEARSAL_SECONDS = 6.0
+REHEARSAL_SECONDS = 5.0
 
 
 def plan(
