@@ -135,3 +135,73 @@ def read_line(stream: IO[bytes]) -> bytes:
     ready, _, _ = select.select([stream], [], [], 120)
     assert ready, "no answer came while standard input was open"
     return stream.readline()
+
+
+@pytest.fixture
+def book(place: Path) -> Path:
+    """A spreadsheet whose second sheet has two texts."""
+    import openpyxl
+
+    made = openpyxl.Workbook()
+    made.active.append(["text"])
+    made.active.append(["good"])
+    for row in (["text"], ["bad film"], ["dull film"]):
+        (made["Late ones"] if "Late ones" in made.sheetnames else made.create_sheet("Late ones")).append(row)
+    made.save(place / "book.xlsx")
+    return place / "book.xlsx"
+
+
+@pytest.mark.parametrize(
+    "words", [("book.xlsx#Late ones",), ("--file", "book.xlsx#Late ones"), ("--data=book.xlsx#Late ones",)]
+)
+def test_a_part_of_a_table_is_named_as_for_training(
+    words: tuple[str, ...], book: Path, finished: Run, place: Path
+) -> None:
+    from textune.data import read_table
+
+    printed, _ = ask(finished, place, *words)
+    assert "2 rows" in printed and "book.Late_ones.predicted.xlsx" in printed
+    assert read_table(place / "book.Late_ones.predicted.xlsx").arrow["text"].to_pylist() == ["bad film", "dull film"]
+
+
+@pytest.mark.parametrize("words", [("book.xlsx#Late ones", "--json"), ("--", "book.xlsx#Late ones")])
+def test_a_part_of_a_table_is_explained(words: tuple[str, ...], book: Path, finished: Run, place: Path) -> None:
+    printed = call_textune("explain", str(finished.folder), *words, cwd=place).stdout
+    assert "dull" in printed and "book.xlsx" not in printed
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("--file", "my reviews.csv"), "'my reviews.csv' does not exist; did you mean 'my review.csv'?"),
+        (("--data", "reviews.data"), "'reviews.data' does not exist"),
+        (("--file", "reviews"), "'reviews' does not exist"),
+        (("--file", ""), "the name of the table is empty"),
+        (("--file", "absent.xlsx#B"), "'absent.xlsx#B' does not exist"),
+        (("--file", "book.xlsx#B"), "no sheet 'B'"),
+        (("--file", "work"), "is a folder"),
+        (("--file", "https://example.org/reviews.csv"), "is a URL"),
+        (("--file", "my review.csv", "--text", "good"), "one file or only texts"),
+        (("--file", "missing.csv", "good"), "one file or only texts"),
+        (("book.xlsx#B",), "no sheet 'B'"),
+        (("absent.xlsx#B",), "absent.xlsx#B: no such file"),
+    ],
+)
+def test_what_names_a_table_is_never_answered_as_something_else(
+    words: tuple[str, ...], reason: str, book: Path, finished: Run, place: Path
+) -> None:
+    (place / "my review.csv").write_text("text\ngood\n")
+    (place / "work").mkdir()
+    printed, error = ask(finished, place, *words, code=3, stdin="typed by somebody\n")
+    assert reason in error and not printed and not list(place.glob("*.predicted.*"))
+
+
+@pytest.mark.parametrize("words", [("--file", "embedded:reviews"), ("embedded:reviews",), ("hub:imdb",)])
+def test_a_table_without_a_folder_needs_the_name_of_an_output(
+    words: tuple[str, ...], finished: Run, place: Path
+) -> None:
+    assert "--output FILE" in ask(finished, place, *words, code=2)[1]
+
+
+def test_standard_input_may_be_named_as_the_file(finished: Run, place: Path) -> None:
+    assert len(ask(finished, place, "--file", "-", stdin="a good film\nbad\n")[0].splitlines()) == 3

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 import typer
 
 from textune.cli.completion import complete_run
+from textune.cli.named import check_table, find_table
 from textune.cli.output import DEVICE_HELP, JSON_HELP, format_json, gather_settings
-from textune.cli.predict import check_file, find_file, sort_words
+from textune.cli.predict import sort_words
 
 if TYPE_CHECKING:
     from textune.config import RunConfig
+    from textune.data import Location
     from textune.explain import Explanation, WordScore
     from textune.inference import Predictor
 
@@ -44,12 +46,12 @@ def explain(
     folder = find_run(run)
     words, texts = sort_words(what or [], known_settings(), folder, "explain")
     config = build_config(gather_settings(words))
-    file = find_file(texts, literal=text or [])
+    file = find_table(texts, literal=text or [])
     texts += text or []
     if output is not None:
         _check_page(output, overwrite)
     if file is not None:
-        check_file(folder, file, config)
+        check_table(folder, file, config)
     from textune.explain.api import check_label, open_predictor
 
     predictor = open_predictor(
@@ -95,7 +97,12 @@ def _check_page(output: Path, overwrite: bool) -> None:
 
 
 def _explain_each(
-    predictor: Predictor, file: Path | None, texts: list[str], label: str | None, config: RunConfig, rows: int
+    predictor: Predictor,
+    file: Location | str | None,
+    texts: list[str],
+    label: str | None,
+    config: RunConfig,
+    rows: int,
 ) -> Iterator[Explanation]:
     """Yield one explanation after another, each as soon as it is known."""
     from textune.explain import explain_texts

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from textune.cli.completion import complete_run
+from textune.cli.named import check_table, choose_output, find_table
 from textune.cli.output import (
     DEVICE_HELP,
     JSON_HELP,
@@ -26,6 +26,7 @@ from textune.cli.words import OWN_VALUE
 
 if TYPE_CHECKING:
     from textune.config import RunConfig
+    from textune.data import Location
     from textune.inference import Choices, Decided, Predictor
     from textune.inference.files import FileForm
 
@@ -72,16 +73,18 @@ def predict(
         what or [], known_settings(), folder, used=_USED if zero_shot is None else _USED_ZERO_SHOT
     )
     config = build_config(gather_settings(words))
-    file = find_file([*texts, *([] if table is None else [table])], literal=text or [])
+    if table == "-":  # standard input, as without the option
+        texts, table = [*texts, table], None
+    file = find_table(texts, table, literal=text or [])
     texts += text or []
     if file is None and output is not None:
         raise ConfigError("--output only applies to a file of texts", hint="leave it out, or name a FILE")
-    target = None if file is None else _choose_output(file, output, overwrite)
+    target = None if file is None else choose_output(file, output, overwrite)
     if zero_shot is not None and not (abstain is None and sets is None):
         raise ConfigError("--abstain and --sets need a tuned run, not --zero-shot", hint="leave them out")
     choices = _read_choices(folder, abstain, sets)  # refused before the model is loaded
     if file is not None and zero_shot is None:
-        check_file(folder, file, config)
+        check_table(folder, file, config)
     predictor = (
         _load(folder, config, device)
         if zero_shot is None
@@ -115,17 +118,6 @@ def predict(
         _converse(shown)
     else:
         _answer_lines(shown, json_output)
-
-
-def check_file(folder: Path, file: Path, config: RunConfig) -> None:
-    """Raise DataError where a table lacks a column that a run reads, before its model is loaded."""
-    from textune.bundle import read_manifest
-    from textune.inference.files import FileForm, check_columns
-    from textune.run.tables import read_options
-
-    prompt = (config.writing.prompt,) if config.writing.prompt else None
-    form = FileForm(config.data.text or prompt, config.data.text_pair)
-    check_columns(read_manifest(folder, verify=False).columns, file, form=form, reading=read_options(config.data))
 
 
 def _read_choices(folder: Path, abstain: str | None, sets: str | None) -> Choices:
@@ -275,62 +267,8 @@ def _answer_lines(shown: Shown, json_output: bool) -> None:
         open_progress().warn(f"{reader.foreign:,} lines are not UTF-8; they were read as Windows-1252")
 
 
-def find_file(texts: list[str], literal: Sequence[str] = ()) -> Path | None:
-    """Return the file that is meant: any path that exists, and any word that ends like a table.
-
-    literal: texts that are no file, whatever they look like.
-    Raises DataError for a folder, a missing file, and a file among texts.
-    """
-    from textune.errors import DataError
-
-    existing = [text for text in texts if text != "-" and _exists(text)]
-    if existing and len(texts) + len(literal) > 1:
-        raise DataError(
-            f"{existing[0]}: give either one file or only texts",
-            hint="if it is a text, and not the file of this name, write it differently or run in another folder",
-        )
-    if existing and Path(existing[0]).is_dir():
-        raise DataError(f"{existing[0]}: is a folder", hint="give one file")
-    if existing:
-        return Path(existing[0])
-    if len(texts) == 1 and not literal and _names_table(texts[0]) and len(texts[0].split()) == 1:
-        raise DataError(f"{texts[0]}: no such file")
-    return None
-
-
-def _exists(word: str) -> bool:
-    try:
-        return bool(word.strip()) and os.path.exists(word)  # noqa: PTH110  Path raises for a name that is too long
-    except ValueError:  # a NUL character
-        return False
-
-
-def _names_table(word: str) -> bool:
-    """Return whether a word ends like a file that can be read, whether it exists or not."""
-    if len(word) >= 4096 or not Path(word).suffix or " " in Path(word).suffix:
-        return False
-    from textune.data import Location, list_readable  # imported late: a text alone needs no tables
-
-    return Location(Path(word)).suffix in list_readable()
-
-
-def _choose_output(file: Path, output: Path | None, overwrite: bool) -> Path:
-    """Return the file to write; raise ConfigError where it cannot be written or must not be replaced."""
-    from textune.data import Location
-    from textune.errors import ConfigError
-    from textune.inference.files import check_output
-    from textune.inference.writers import choose_ending
-
-    suffix = choose_ending(Location(file).suffix)
-    target = output or file.with_name(f"{file.name.removesuffix('.gz').rpartition('.')[0]}.predicted{suffix}")
-    check_output(target)
-    if target.exists() and not overwrite:
-        raise ConfigError(f"{target}: already exists", hint="choose another --output, or add --overwrite")
-    return target
-
-
 def _predict_file(
-    predictor: Predictor, file: Path, target: Path, config: RunConfig, form: FileForm, json_output: bool
+    predictor: Predictor, file: Location | str, target: Path, config: RunConfig, form: FileForm, json_output: bool
 ) -> None:
     from textune.inference.files import predict_file
     from textune.progress import open_progress

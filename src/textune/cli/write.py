@@ -14,6 +14,7 @@ from textune.cli.streams import say
 
 if TYPE_CHECKING:
     from textune.config import RunConfig
+    from textune.data import Location
     from textune.inference import Predictor
     from textune.inference.generation import Generator, Written
 
@@ -120,7 +121,7 @@ def answer_lines(predictor: Predictor, json_output: bool) -> None:
 
 
 def write_file(
-    predictor: Predictor, file: Path, target: Path, config: RunConfig, exact: bool, json_output: bool
+    predictor: Predictor, file: Location | str, target: Path, config: RunConfig, exact: bool, json_output: bool
 ) -> None:
     """Add an answer to every row of a table."""
     from textune.inference.files import FileForm, predict_file

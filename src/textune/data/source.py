@@ -42,6 +42,10 @@ class Location:
     path: Path
     part: str | None = None
 
+    def __str__(self) -> str:
+        """Return it as a user names it."""
+        return str(self.path) if self.part is None else f"{self.path}#{self.part}"
+
     @property
     def name(self) -> str:
         """The name used in messages."""

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textune.bundle import TextColumns
-from textune.data import KeptRows, NamedColumns, ReadOptions, find_types, reuse_columns, stream_kept
+from textune.data import KeptRows, Location, NamedColumns, ReadOptions, find_types, reuse_columns, stream_kept
 from textune.errors import ConfigError, DataError
 from textune.files import write_file
 from textune.inference.choices import Choices, find_abstained, list_sets
@@ -63,7 +63,7 @@ class FileForm:
 
 def predict_file(
     predictor: Predictor,
-    source: str | Path,
+    source: str | Path | Location,
     output: Path,
     *,
     form: FileForm | None = None,
@@ -127,7 +127,11 @@ def check_output(output: Path) -> None:
 
 
 def check_columns(
-    trained: TextColumns, source: str | Path, *, form: FileForm | None = None, reading: ReadOptions | None = None
+    trained: TextColumns,
+    source: str | Path | Location,
+    *,
+    form: FileForm | None = None,
+    reading: ReadOptions | None = None,
 ) -> None:
     """Raise DataError where a table cannot be read or lacks a column, before a model is loaded for it.
 
@@ -152,7 +156,7 @@ def _texts_of(piece: KeptRows, trained: TextColumns, form: FileForm) -> tuple[li
     return [t if t.strip() else None for t in texts], pairs
 
 
-def _check_prompts(predictor: Predictor, source: str | Path, form: FileForm, options: ReadOptions) -> None:
+def _check_prompts(predictor: Predictor, source: str | Path | Location, form: FileForm, options: ReadOptions) -> None:
     """Raise DataError for a chat that cannot be written, before the answers, which may take hours."""
     assert predictor.generator is not None
     for piece in stream_kept(source, options, _ROWS_PER_PIECE):
@@ -240,7 +244,7 @@ def _name_columns(new: dict[str, Any], taken: Collection[str]) -> pa.Table:
 
 def read_first_texts(
     predictor: Predictor,
-    source: str | Path,
+    source: str | Path | Location,
     count: int,
     *,
     form: FileForm | None = None,
