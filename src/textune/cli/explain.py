@@ -115,11 +115,13 @@ def _explain_each(
         from textune.run.tables import read_options
 
         form = FileForm(config.data.text, config.data.text_pair)
-        texts, pairs, more = read_first_texts(predictor, file, rows, form=form, reading=read_options(config.data))
-        source = str(file)
+        first = read_first_texts(predictor, file, rows, form=form, reading=read_options(config.data))
+        pairs, more, source = first.pairs, first.more, str(file)
+        for note in first.notes:
+            open_progress().say(note)
         yield from chain.from_iterable(
             explain_texts(predictor, [each], label, pairs=None if pairs is None else [pairs[i]])
-            for i, each in enumerate(texts)
+            for i, each in enumerate(first.texts)
         )
     elif texts and texts != ["-"]:
         predictor.list_texts(texts, None)  # raises for every empty text before any is explained

@@ -278,6 +278,8 @@ def _predict_file(
     done = predict_file(
         predictor, file, target, form=form, reading=read_options(config.data), advance=_count(progress.say)
     )
+    for note in done.notes:
+        progress.say(note)
     if json_output:
         print_json(vars(done) | {"output": str(done.output)})
         return

@@ -137,6 +137,8 @@ def write_file(
         reading=read_options(config.data),
         advance=_count(open_progress().say),
     )
+    for note in done.notes:
+        open_progress().say(note)
     tell_limited(predictor, done.rows - done.without_text)
     if json_output:
         print_json({k: v for k, v in vars(done).items() if k != "label_counts"} | {"output": str(done.output)})

@@ -28,6 +28,7 @@ class KeptRows:
     name, first_row: for messages. columns: the names in the order of the source.
     cells: one Arrow column each, of the type that the source has it in; text where the source is JSON.
     objects: each row as JSON, with its keys in their order and its numbers as they are spelled; None for other sources.
+    notes: what the reader detected in the source, whole once its last rows are read.
     """
 
     name: str
@@ -35,6 +36,7 @@ class KeptRows:
     cells: pa.Table
     objects: list[str] | None
     max_cell_chars: int
+    notes: Sequence[str] = ()
 
     @property
     def columns(self) -> list[str]:
@@ -86,7 +88,7 @@ def stream_kept(source: str | Path | Any, options: ReadOptions, chunk_rows: int)
     for part in stream_parts(reading, options, chunk_rows):
         objects = part[WHOLE_ROW].to_pylist() if WHOLE_ROW in part.column_names else None
         cells = part if objects is None else part.drop_columns([WHOLE_ROW])
-        yield KeptRows(reading.name, first_row, cells, objects, options.max_cell_chars)
+        yield KeptRows(reading.name, first_row, cells, objects, options.max_cell_chars, reading.notes)
         first_row += len(cells)
 
 

@@ -140,6 +140,8 @@ def _export_onnx(run: Path, target: Path, request: Request, overwrite: bool, pro
         from textune.run.other_rows import read_labelled
 
         rows = read_labelled(read_manifest(run, verify=False), request.data, build_config({}))
+        for note in rows.notes:
+            progress.say(note)
         named = isinstance(request.data, str | Path)
         examples = rows, f"rows of {Path(request.data).name if named else 'the data frame'}"
     quality = export_onnx(

@@ -33,7 +33,7 @@ _PROMPTS_PER_PIECE = 200  # which are written one token after another
 class FilePrediction:
     """What became of a file. without_text: rows that were passed on with an empty label.
 
-    abstained: rows with text and an empty label; None where abstaining was not asked for.
+    abstained: rows with text and an empty label; None where abstaining was not asked for. notes: how the file was read.
     """
 
     output: Path
@@ -43,6 +43,7 @@ class FilePrediction:
     columns_added: tuple[str, ...]
     escaped_cells: int
     abstained: int | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ def predict_file(
     piece_rows = _PROMPTS_PER_PIECE if predictor.task.writes else _ROWS_PER_PIECE
     rows = without_text = unanswered = 0
     added: tuple[str, ...] = ()
+    notes: Sequence[str] = ()
     if predictor.task.writes:
         _check_prompts(predictor, source, form, options)
     with write_file(output) as partial:
@@ -95,7 +97,7 @@ def predict_file(
                 listed = _list_columns(predictor, answers, scores, form.probabilities, as_text=as_text)
                 answers = _add_choices(predictor, listed, answers, scores, form.choices, as_text=as_text)
                 new = _name_columns(listed, piece.columns)
-                added = tuple(new.column_names)
+                added, notes = tuple(new.column_names), piece.notes
                 if writer is None:
                     untyped = piece.objects is not None and writer_type is ParquetWriter
                     types = find_types(stream_kept(source, options, _ROWS_PER_PIECE)) if untyped else None
@@ -113,7 +115,7 @@ def predict_file(
             if writer is not None:
                 writer.close()
     abstained = None if form.choices.abstain is None else unanswered - without_text
-    return FilePrediction(output, rows, without_text, counts, added, writer.escaped_cells, abstained)
+    return FilePrediction(output, rows, without_text, counts, added, writer.escaped_cells, abstained, tuple(notes))
 
 
 def check_output(output: Path) -> None:
@@ -242,6 +244,19 @@ def _name_columns(new: dict[str, Any], taken: Collection[str]) -> pa.Table:
     return pa.table(named)
 
 
+@dataclass(frozen=True)
+class FirstTexts:
+    """The first texts of a file, and second texts if it has pairs.
+
+    more: whether there are more rows with a text. notes: how the file was read.
+    """
+
+    texts: list[str]
+    pairs: list[str] | None
+    more: bool
+    notes: tuple[str, ...]
+
+
 def read_first_texts(
     predictor: Predictor,
     source: str | Path | Location,
@@ -249,25 +264,27 @@ def read_first_texts(
     *,
     form: FileForm | None = None,
     reading: ReadOptions | None = None,
-) -> tuple[list[str], list[str] | None, bool]:
-    """Return texts and second texts of the first rows that have a text, and whether there are more rows.
+) -> FirstTexts:
+    """Return texts and second texts of the first rows that have a text.
 
     Raises DataError for unreadable rows, and where there is no text.
     """
     form = form or FileForm()
     texts: list[str] = []
     pairs: list[str] | None = None
+    notes: Sequence[str] = ()
     for piece in stream_kept(source, reading or ReadOptions(), _ROWS_PER_PIECE):
         found, seconds = _texts_of(piece, predictor.manifest.columns, form)
         rows = [i for i, text in enumerate(found) if text is not None]
         texts += [found[i] or "" for i in rows]
         if seconds is not None:
             pairs = [*(pairs or []), *(seconds[i] for i in rows)]
+        notes = piece.notes
         if len(texts) > count:
             break
     if not texts:
         raise DataError(f"{source}: there are no rows with a text")
-    return texts[:count], None if pairs is None else pairs[:count], len(texts) > count
+    return FirstTexts(texts[:count], None if pairs is None else pairs[:count], len(texts) > count, tuple(notes))
 
 
 def list_writable() -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,9 @@ from textune.inference import Predictor
 from textune.run.predictions import labels_of, write_predictions
 from textune.run.save import update_manifest
 from textune.run.seen_rows import SeenRowsWarning, attach_seen, find_seen_rows
-from textune.run.tables import read_options
+from textune.run.tables import describe_skipped_rows, read_options
 from textune.run.test_reads import TEST_READS, count_test_reads, note_test_read
-from textune.tasks import AnyEvaluation
+from textune.tasks import AnyEvaluation, build_task
 
 METRICS, PREDICTIONS = "metrics.json", "predictions.parquet"
 
@@ -62,6 +62,8 @@ def evaluate(
     config = build_config(settings)
     folder = find_run(run)
     examples = read_labelled(read_manifest(folder, verify=False), data, config)  # refused before the model is loaded
+    for sentence in examples.notes:
+        note(sentence)
     predictor = Predictor.load(
         folder, backbone=config.model.backbone, device=device, precision=precision, trust=config.model.trust
     )
@@ -146,10 +148,19 @@ def read_labelled(manifest: Manifest, data: Any, config: RunConfig) -> Examples:
 
 
 def label_table(manifest: Manifest, table: Table, config: RunConfig) -> Examples:
-    """Return the labelled rows of a table, read by the run's columns or by those that settings name."""
+    """Return the labelled rows of a table, read by the run's columns or by those that settings name.
+
+    Their notes say what the reader detected, and how many rows were skipped.
+    """
     named = NamedColumns(config.data.text, config.data.text_pair, config.data.label, config.writing, guess=False)
     known = (*manifest.label_values, *manifest.labels)
-    return build_labelled(table, manifest.columns, named, manifest.task, manifest.columns.label_separator, known)[0]
+    separator = manifest.columns.label_separator
+    examples, _, form = build_labelled(table, manifest.columns, named, manifest.task, separator, known)
+    skipped = describe_skipped_rows(
+        table.name, len(examples.no_text), len(examples.no_label), build_task(manifest.task)
+    )
+    written = [form.note] if form.column_labels else []
+    return replace(examples, notes=(*table.notes, *written, *examples.notes, *skipped))
 
 
 def describe_unknown(predictor: Predictor, examples: Examples) -> list[str]:

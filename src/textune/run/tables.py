@@ -327,15 +327,18 @@ def _describe_overlap(overlap: Overlap, name: str) -> str:
 
 
 def _warn_about_rows(facts: DataFacts, table: Table, task: Task) -> list[str]:
-    warnings = []
-    if facts.no_text:
-        what = "a prompt" if task.writes else "text"
-        warnings.append(f"{table.name}: {facts.no_text} rows without {what} were skipped")
-    if facts.no_label:
-        what = "an answer" if task.writes else "label"
-        warnings.append(f"{table.name}: {facts.no_label} rows without {what} were skipped")
-    warnings += [f"{table.name}: {odd}" for odd in facts.odd_texts]
-    return warnings
+    skipped = describe_skipped_rows(table.name, facts.no_text, facts.no_label, task)
+    return [*skipped, *(f"{table.name}: {odd}" for odd in facts.odd_texts)]
+
+
+def describe_skipped_rows(name: str, no_text: int, no_label: int, task: Task) -> list[str]:
+    """Return a sentence for the rows of a table that have no text, and one for those that have no label."""
+    text, label = ("a prompt", "an answer") if task.writes else ("text", "label")
+    return [
+        f"{name}: {rows:,} {'row' if rows == 1 else 'rows'} without {what} {'was' if rows == 1 else 'were'} skipped"
+        for rows, what in ((no_text, text), (no_label, label))
+        if rows
+    ]
 
 
 def _fingerprint(data: PreparedData) -> str:
