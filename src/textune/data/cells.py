@@ -19,10 +19,13 @@ TEXT = pa.large_string()
 def cell_text(value: Any) -> str | None:
     """Return a Python value as text, or None if it is missing.
 
-    1 -> "1", 1.0 -> "1.0", True -> "true"; NaN is missing; lists, sets and mappings become compact JSON.
+    1 -> "1", 1.0 -> "1.0", True -> "true"; NaN is missing; lists, sets and mappings become compact JSON. Bytes are
+    read as UTF-8, as in columns of bytes; `text_array` says in which row they are something else.
     """
     if isinstance(value, str):
         return str(value) or None
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value).decode("utf-8") or None
     if value is None:
         return None
     if isinstance(value, bool | np.bool_):
@@ -84,12 +87,22 @@ def typed_array(values: Iterable[Any], where: Callable[[int], str]) -> pa.Array:
 
 
 def text_array(values: Iterable[str | None], where: Callable[[int], str]) -> pa.Array:
-    """Build a text column; `where(position)` locates the cell in the error for a lone surrogate."""
-    values = list(values)
+    """Build a text column.
+
+    `where(position)` locates the cell in the error for a lone surrogate, and for bytes that are not UTF-8, which
+    `cell_text` finds while the values are taken.
+    """
+    texts: list[str | None] = []
     try:
-        return pa.array(values, TEXT)
+        for value in values:
+            texts.append(value)  # one by one: the number of texts is the position of a failure
+        return pa.array(texts, TEXT)
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{where(len(texts))}: contains bytes that are not UTF-8", hint="decode them first, or remove the column"
+        ) from error
     except UnicodeEncodeError:
-        for position, value in enumerate(values):
+        for position, value in enumerate(texts):
             if value is not None and (surrogate := _lone_surrogate(value)):
                 raise DataError(
                     f"{where(position)}: contains a lone surrogate (\\u{ord(surrogate):04x}), not a valid character",

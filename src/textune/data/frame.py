@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from textune.data.cells import as_text, cell_text, text_array, typed_array
+from textune.data.delimited import refuse_duplicates
 from textune.data.source import Reading, ReadOptions, Source, sources
 from textune.errors import DataError
 
@@ -51,6 +52,7 @@ def _open_arrow(source: Any, options: ReadOptions, chunk_rows: int) -> Reading:
         arrow = source if isinstance(source, pa.Table) else source.to_arrow()
     except Exception as error:  # polars raises its own PanicException for Python objects
         raise DataError(f"{name}: cannot be read: {error}", hint="cast the columns to text first") from error
+    refuse_duplicates(arrow.column_names, name)
     table, notes = (arrow, []) if options.typed else as_text(arrow, name)
     return _reading(table, name, notes)
 
@@ -70,6 +72,7 @@ def _open_dataset(dataset: Any, options: ReadOptions, chunk_rows: int) -> Readin
 
 def read_dataset(dataset: Any, name: str, chunk_rows: int, options: ReadOptions) -> Reading:
     """Read a `datasets.Dataset` in chunks; class numbers become class names."""
+    refuse_duplicates(list(dataset.column_names), name)
     reading = Reading(name, iter(()))
 
     def chunks() -> Iterator[pa.Table]:
@@ -93,6 +96,9 @@ def _open_records(records: list[Mapping[Any, Any]], options: ReadOptions, chunk_
     if not columns:
         raise DataError("list of rows: is empty", hint='pass rows such as {"text": "...", "label": "..."}')
     rows = [{str(key): value for key, value in row.items()} for row in records]
+    for position, (row, record) in enumerate(zip(rows, records, strict=True)):
+        if len(row) < len(record):  # such as 1 and "1"
+            refuse_duplicates([str(key) for key in record], _where("list of rows")(position))
     if options.typed:
         arrays = [typed_array((row.get(c) for row in rows), _where("list of rows")) for c in columns]
     else:

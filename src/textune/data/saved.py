@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from textune.data.cells import as_text
+from textune.data.delimited import refuse_duplicates
 from textune.data.source import Location, Reading, ReadOptions, Source, sources
 from textune.errors import DataError, suggest
 
@@ -73,6 +74,7 @@ def _chunks(
     for path in files:
         try:
             with pa.memory_map(str(path)) as stream, pa.ipc.open_stream(stream) as batches:
+                refuse_duplicates(batches.schema.names, name)
                 for batch in batches:
                     batch.validate(full=True)  # damaged offsets would end the process where they are used
                     whole = pa.Table.from_batches([batch])
