@@ -245,6 +245,26 @@ def test_settings_and_options_of_methods_are_read_alike() -> None:
         build_config({"seed": None})
 
 
+NAMES_OF_DATA = ("text", "text_pair", "label", "test_text", "test_text_pair", "test_label", "group", "threshold_label",
+                 "prompt", "completion", "messages")  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES_OF_DATA)
+@pytest.mark.parametrize("word", ["none", "None", "null", "auto", "AUTO"])
+def test_labels_and_columns_may_be_called_like_an_open_setting(name: str, word: str, tmp_path: Path) -> None:
+    several = isinstance(build_config({name: "a"}).to_dict()[name], list)
+    config = build_config({name: word})
+    assert config.to_dict()[name] == ([word] if several else word)
+    write_settings(config, tmp_path / "config.yaml")
+    assert build_config(load_settings(tmp_path / "config.yaml")) == config
+    assert all(build_config({name: left_open}) == build_config({}) for left_open in ("", None))
+
+
+def test_every_setting_that_names_labels_or_columns_is_known() -> None:
+    naming = {name for name, help_text in known_settings().items() if "column" in help_text.split(";")[0]}
+    assert naming - {"delimiter", "joiner"} <= set(NAMES_OF_DATA)
+
+
 def test_what_does_not_fit_a_backbone_is_refused_alike_everywhere(tmp_path: Path) -> None:
     from textune.compare import list_configs
     from textune.errors import ModelError, TextuneError

@@ -1,6 +1,7 @@
 """Settings: their schema, parsing from text and YAML, and the rules for settings left open."""
 
 from textune.config.long_text import TRUNCATE, LongText
+from textune.config.options import option
 from textune.config.schema import (
     POOLINGS,
     DataConfig,
@@ -11,7 +12,6 @@ from textune.config.schema import (
     WritingConfig,
     build_config,
     known_settings,
-    option,
     setting_type,
 )
 from textune.config.sources import (

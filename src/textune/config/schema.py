@@ -8,24 +8,17 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from textune.config.aliases import resolve_aliases
 from textune.config.class_weights import ClassWeights, parse_class_weights
 from textune.config.long_text import LONG_TEXT_FORMS
+from textune.config.options import data_option, option
 from textune.config.rules import Costs, parse_abstain_rule, parse_costs, parse_threshold_rule
 from textune.config.values import LabelPairs, RatePairs, coerce_option, parse_labels, parse_rates, show_value
 from textune.errors import ConfigError, show_command, suggest
-
-
-def option(
-    default: Any, help: str, *, choices: Sequence[str] = (), low: float | None = None, high: float | None = None
-) -> Any:
-    """Declare a dataclass field with its help text and allowed values."""
-    return field(default=default, metadata={"help": help, "choices": choices, "low": low, "high": high})
-
 
 HEAD_INITS = ("probe", "random")
 POOLINGS = ("first", "mean")
@@ -40,23 +33,23 @@ class DataConfig:
     data: str = option("", "training table: a file, a folder per class, hub:NAME or embedded:NAME")
     test: str | None = option(None, "test table; default: a share of the rows is held out")
     validation: str | None = option(None, "validation table; default: a share of the training rows is held out")
-    text: tuple[str, ...] | None = option(None, "text column, or several to join (title,content); default: detected")
-    text_pair: str | None = option(None, "second text column of a sentence pair; default: none")
+    text: tuple[str, ...] | None = data_option("text column, or several to join (title,content); default: detected")
+    text_pair: str | None = data_option("second text column of a sentence pair; default: one text alone")
     task: str | None = option(
         None,
         "one label per text, any number, or an answer to write (generation); default: detected from the labels",
         choices=TASKS,
     )
-    label: tuple[str, ...] | None = option(
-        None, "label column, or several 0/1 columns, one per label (toxic,insult); default: detected"
+    label: tuple[str, ...] | None = data_option(
+        "label column, or several 0/1 columns, one per label (toxic,insult); default: detected"
     )
     label_separator: str = option("|", "separator between the labels in a cell of multi-label data")
-    test_text: tuple[str, ...] | None = option(None, "text columns of the test table, if different")
-    test_text_pair: str | None = option(None, "second text column of the test table, if different")
-    test_label: tuple[str, ...] | None = option(None, "label columns of the test table, if different")
+    test_text: tuple[str, ...] | None = data_option("text columns of the test table, if different")
+    test_text_pair: str | None = data_option("second text column of the test table, if different")
+    test_label: tuple[str, ...] | None = data_option("label columns of the test table, if different")
     labels: LabelPairs | None = option(None, "labels in order, with names (0=negative,1=positive)")
     joiner: str = option(" ", "separator between joined text columns")
-    group: str | None = option(None, "column of groups; rows of one group stay in the same split")
+    group: str | None = data_option("column of groups; rows of one group stay in the same split")
     validation_fraction: float | None = option(None, "share of training rows for validation", low=0, high=0.9)
     test_fraction: float | None = option(None, "share of rows for the test, without a test table", low=0, high=0.9)
     split_seed: int | None = option(
@@ -168,8 +161,8 @@ class TrainingConfig:
         "what thresholds are tuned for on held-out rows: f1, precision:0.95 (at least that precision) or "
         "recall:0.9; default: f1 with several labels per text, none with one",
     )
-    threshold_label: str | None = option(
-        None, "label that threshold_for= is about, with one label per text; default: the second of two"
+    threshold_label: str | None = data_option(
+        "label that threshold_for= is about, with one label per text; default: the second of two"
     )
     costs: Costs | None = option(
         None,
@@ -215,11 +208,9 @@ class TrainingConfig:
 class WritingConfig:
     """Settings of models that write their answers (task=generation); None: by rule, as with every other task."""
 
-    prompt: str | None = option(None, "column of prompts (task=generation); default: detected")
-    completion: str | None = option(None, "column of answers to learn (task=generation); default: detected")
-    messages: str | None = option(
-        None, "column of chats, lists of {role, content} (task=generation); default: detected"
-    )
+    prompt: str | None = data_option("column of prompts (task=generation); default: detected")
+    completion: str | None = data_option("column of answers to learn (task=generation); default: detected")
+    messages: str | None = data_option("column of chats, lists of {role, content} (task=generation); default: detected")
     chat_template: str | None = option(
         None,
         "chat template: a file, or Jinja text; plain: none, prompt and answer as they are; default: the tokenizer's",

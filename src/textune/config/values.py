@@ -35,10 +35,12 @@ def coerce_option(limits: Mapping[str, Any], hint: Any, value: Any, parse: Calla
     """Return what a declared option holds, from text or YAML: None where it may be open and is; raise ValueError.
 
     limits: what `config.option` keeps of it. hint: its type. parse: for values of a form of their own.
+    Words such as none leave a setting open, but not one that names a label or a column, which may be called so.
     """
     kinds = [kind for kind in typing.get_args(hint) if kind is not type(None)]
     optional = isinstance(hint, types.UnionType) and type(None) in typing.get_args(hint)
-    if value is None or (optional and isinstance(value, str) and value.lower() in _OPEN):
+    words = ("",) if limits.get("names_data") else _OPEN
+    if value is None or (optional and isinstance(value, str) and value.lower() in words):
         if optional:
             return None
         raise ValueError("must have a value")
