@@ -9,6 +9,7 @@ from typing import Any
 
 import openpyxl
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -95,6 +96,76 @@ def test_a_spreadsheet_is_the_same_after_it(tmp_path: Path) -> None:
     )
     assert again.drop_columns(["label"]).to_pylist() == first.to_pylist()
     assert again.drop_columns(["label"]).schema == first.schema
+
+
+CELLS = {
+    "due": [datetime.date(2024, 3, 1), 45000, datetime.datetime(2024, 3, 2, 9, 15)],
+    "when": [datetime.datetime(2024, 5, 1, 13, 45), datetime.date(2024, 5, 2), None],
+    "share": [0.5, True, 0.25],
+    "flag": [True, 1, 0],
+    "price": [1, 2.5, 3],
+    "at": [datetime.time(12, 30), None, datetime.time(7, 5)],
+    "code": [5, "007", "x"],
+    "long": [datetime.timedelta(hours=30), datetime.timedelta(minutes=5), None],
+}
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Path:
+    """A spreadsheet whose columns have cells of several types."""
+    book = openpyxl.Workbook()
+    for row in zip(*([name, *cells] for name, cells in CELLS.items()), strict=True):
+        book.active.append(row)
+    book.save(tmp_path / "mixed.xlsx")
+    return tmp_path / "mixed.xlsx"
+
+
+@pytest.mark.parametrize("chunk_rows", [1, 2, 10])
+def test_cells_of_several_types_in_one_column_keep_theirs(mixed: Path, chunk_rows: int, tmp_path: Path) -> None:
+    before, after = (
+        [[(type(cell), cell) for cell in row[: len(CELLS)]] for row in openpyxl.load_workbook(path).active.values]
+        for path in (mixed, write(mixed, tmp_path / "out.xlsx", chunk_rows))
+    )
+    assert after == before
+
+
+@pytest.mark.parametrize(
+    ("ending", "rows"),
+    {
+        ".csv": [
+            "due,when,share,flag,price,at,code,long,label",
+            '2024-03-01,2024-05-01 13:45:00,0.5,true,1,12:30:00,5,"1 day, 6:00:00",x',
+            "45000,2024-05-02 00:00:00,true,1,2.5,,007,0:05:00,x",
+            "2024-03-02 09:15:00,,0.25,0,3,07:05:00,x,,x",
+        ],
+        ".jsonl": [
+            '{"due": "2024-03-01", "when": "2024-05-01 13:45:00", "share": 0.5, "flag": true, "price": 1, '
+            '"at": "12:30:00", "code": 5, "long": "1 day, 6:00:00", "label": "x"}',
+            '{"due": 45000, "when": "2024-05-02 00:00:00", "share": true, "flag": 1, "price": 2.5, "at": null, '
+            '"code": "007", "long": "0:05:00", "label": "x"}',
+            '{"due": "2024-03-02 09:15:00", "when": null, "share": 0.25, "flag": 0, "price": 3, '
+            '"at": "07:05:00", "code": "x", "long": null, "label": "x"}',
+        ],
+    }.items(),
+)
+def test_other_forms_spell_each_cell_by_its_own_type(mixed: Path, ending: str, rows: list[str], tmp_path: Path) -> None:
+    path = tmp_path / f"out{ending}"
+    writer = WRITERS[ending](path, False, None)
+    for piece in stream_kept(mixed, ReadOptions(), 2):
+        writer.write(piece, pa.table({"label": ["x"] * len(piece)}))
+    writer.close()
+    assert path.read_text(encoding="utf-8").splitlines() == rows
+
+
+def test_parquet_has_one_type_for_cells_of_several(mixed: Path, tmp_path: Path) -> None:
+    writer = WRITERS[".parquet"](tmp_path / "out.parquet", False, None)
+    for piece in stream_kept(mixed, ReadOptions(), 2):
+        writer.write(piece, pa.table({"label": ["x"] * len(piece)}))
+    writer.close()
+    columns = pq.read_table(tmp_path / "out.parquet").to_pydict()
+    assert columns["price"] == [1.0, 2.5, 3.0] and columns["share"] == ["0.5", "true", "0.25"]
+    assert columns["due"] == ["2024-03-01", "45000", "2024-03-02 09:15:00"]
+    assert columns["at"] == CELLS["at"] and columns["when"][0] == CELLS["when"][0]
 
 
 @pytest.mark.parametrize(

@@ -235,7 +235,7 @@ def test_spreadsheets_keep_numbers_and_dates(tmp_path: Path) -> None:
     assert kinds["day"].startswith(("date", "timestamp")) and kinds["when"].startswith("timestamp")
     rows = [dict(row) for row in parse_lines(predict(tmp_path / "in.xlsx", tmp_path / "out.jsonl"))]
     assert [(row["n"], row["x"], row["ok"], row["code"]) for row in rows] == [
-        ("1", "1.0", True, "007"), ("2", "2.5", False, None)]  # fmt: skip
+        ("1", "1", True, "007"), ("2", "2.5", False, None)]  # fmt: skip
     assert rows[0]["day"].startswith("2024-01-02") and rows[0]["when"].startswith("2024-05-06 07:08:09")
 
 

@@ -77,15 +77,6 @@ def dump_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def typed_array(values: Iterable[Any], where: Callable[[int], str]) -> pa.Array:
-    """Build a column of the type that all values have, or of text where they have none in common."""
-    values = list(values)
-    try:
-        return pa.array(values, from_pandas=True)
-    except (pa.ArrowException, TypeError, ValueError, OverflowError):
-        return text_array(map(cell_text, values), where)
-
-
 def text_array(values: Iterable[str | None], where: Callable[[int], str]) -> pa.Array:
     """Build a text column.
 
@@ -204,6 +195,8 @@ def _map_values(column: pa.ChunkedArray, convert: Callable[[Any], str | None]) -
 
 
 def _can_cast(kind: pa.DataType) -> bool:
+    if pa.types.is_duration(kind):
+        return False  # Arrow would write the number of its units
     checks = (
         pa.types.is_integer,
         pa.types.is_boolean,

@@ -9,10 +9,11 @@ from typing import Any
 import pyarrow as pa
 
 from textune.data.archives import check_spreadsheet
-from textune.data.cells import cell_text, text_array, typed_array
+from textune.data.cells import cell_text, text_array
 from textune.data.delimited import refuse_duplicates
 from textune.data.header import MOST_LINES, describe_skipped, find_header
 from textune.data.source import Location, Reading, ReadOptions, file_source, sources
+from textune.data.typed import typed_array
 from textune.errors import DataError, suggest
 
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from textune.data.cells import as_text, cell_text, text_array, typed_array
+from textune.data.cells import as_text, cell_text, text_array
 from textune.data.delimited import refuse_duplicates
 from textune.data.source import Reading, ReadOptions, Source, sources
+from textune.data.typed import typed_array
 from textune.errors import DataError
 
 
@@ -34,6 +35,8 @@ def _open_pandas(frame: Any, options: ReadOptions, chunk_rows: int) -> Reading:
 
 
 def _typed_series(series: Any) -> pa.Array:
+    if series.dtype == object:
+        return typed_array(series.tolist(), _where("data frame"))
     try:
         return pa.array(series, from_pandas=True)
     except (pa.ArrowException, TypeError, ValueError, OverflowError):

@@ -39,7 +39,8 @@ class SheetWriter:
         self._rows = 0
         self._book = Workbook(str(path), _OPTIONS)
         self._sheet = self._book.add_worksheet()
-        self._day, self._time = (self._book.add_format({"num_format": form}) for form in ("yyyy-mm-dd", "hh:mm:ss"))
+        forms = {datetime.date: "yyyy-mm-dd", datetime.time: "hh:mm:ss", datetime.timedelta: "[h]:mm:ss"}
+        self._forms = {kind: self._book.add_format({"num_format": form}) for kind, form in forms.items()}
 
     def write(self, rows: KeptRows, new: pa.Table) -> None:
         """Write some rows, and the header above the first. Raises DataError for what Excel could not open."""
@@ -72,8 +73,7 @@ class SheetWriter:
         elif isinstance(value, int | float) and _is_number(value):
             self._sheet.write_number(*place, value)
         elif _is_moment(value):
-            form = self._time if isinstance(value, datetime.time) else self._day
-            self._sheet.write_datetime(*place, value, None if isinstance(value, datetime.datetime) else form)
+            self._sheet.write_datetime(*place, value, self._forms.get(type(value)))
         else:
             text = cell_text(value) or ""
             if len(text.encode("utf-16-le")) > 2 * LONGEST_CELL:
@@ -87,16 +87,24 @@ def _is_number(value: float) -> bool:
 
 
 def _is_moment(value: Any) -> bool:
-    """Return whether a spreadsheet has a type for a date or time: it knows no time zones and no early dates."""
+    """Return whether a spreadsheet has a type for a date, a time or a duration.
+
+    It knows no time zones, no early dates, and no time before another.
+    """
     if isinstance(value, datetime.datetime):
         return value.tzinfo is None and value >= _FIRST_DAY
     if isinstance(value, datetime.date):
         return value >= _FIRST_DAY.date()
+    if isinstance(value, datetime.timedelta):
+        return value >= datetime.timedelta()
     return isinstance(value, datetime.time) and value.tzinfo is None
 
 
 def _list_kept(rows: KeptRows) -> Iterator[list[Any]]:
-    """Yield the values of each column: numbers, dates and times as they are, all else as text."""
+    """Yield the values of each column: numbers, dates and times as they are, all else as text.
+
+    In a column with cells of several types each is as it is.
+    """
     import pyarrow as pa
 
     text, classes = rows.as_text(), class_names(rows.cells.schema)
@@ -105,6 +113,10 @@ def _list_kept(rows: KeptRows) -> Iterator[list[Any]]:
         kind = column.type
         if pa.types.is_timestamp(kind) and kind.tz is None:
             column = column.cast(pa.timestamp("us"), safe=False)
+        elif pa.types.is_time64(kind):
+            column = column.cast(pa.time64("us"), safe=False)
+        elif pa.types.is_duration(kind):
+            column = column.cast(pa.duration("us"), safe=False)
         elif name in classes or not any(check(kind) for check in _typed_kinds()):
             column = text[name]
         yield column.to_pylist()
@@ -114,7 +126,7 @@ def _typed_kinds() -> tuple[Callable[[Any], bool], ...]:
     """Return what tells the kinds of columns that a spreadsheet has a type for, beside moments."""
     from pyarrow import types
 
-    return (types.is_boolean, types.is_integer, types.is_floating, types.is_date, types.is_time32)
+    return (types.is_boolean, types.is_integer, types.is_floating, types.is_date, types.is_time32, types.is_union)
 
 
 def _refuse(where: str, reason: str) -> DataError:

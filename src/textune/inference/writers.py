@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from textune.data import KeptRows, refuse_bytes
-from textune.data.cells import Literal, as_text, dump_json
+from textune.data.cells import Literal, as_text, cell_text, dump_json
+from textune.data.typed import settle_types
 from textune.errors import DataError, flag
 from textune.inference.sheets import SheetWriter
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _FORMULA = re.compile(r"[=+\-@\t\r]")
+_TIMES = (datetime.date, datetime.time, datetime.timedelta)
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?%?")
 
 
@@ -103,7 +105,7 @@ class ParquetWriter:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        table = rows.cells if self._types is None else rows.as_types(self._types)
+        table = settle_types(rows.cells) if self._types is None else rows.as_types(self._types)
         for name in new.column_names:
             table = table.append_column(new.schema.field(name), new[name])
         try:
@@ -138,7 +140,10 @@ def _list_values(table: pa.Table, column: str, name: str) -> list[Any]:
     if pa.types.is_temporal(kind):
         table = as_text(table.select([column]), name)[0]
     try:
-        return [_plain(value) for value in table[column].to_pylist()]
+        values = table[column].to_pylist()
+        if pa.types.is_union(kind):  # cells of several types, of which times become text as in a column of their own
+            values = [cell_text(value) if isinstance(value, _TIMES) else value for value in values]
+        return [_plain(value) for value in values]
     except UnicodeDecodeError:
         raise refuse_bytes(name, column) from None
     except (pa.ArrowException, ValueError) as error:
