@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import errno
+import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -166,6 +168,21 @@ def test_parquet_has_one_type_for_cells_of_several(mixed: Path, tmp_path: Path) 
     assert columns["price"] == [1.0, 2.5, 3.0] and columns["share"] == ["0.5", "true", "0.25"]
     assert columns["due"] == ["2024-03-01", "45000", "2024-03-02 09:15:00"]
     assert columns["at"] == CELLS["at"] and columns["when"][0] == CELLS["when"][0]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EACCES])
+def test_a_spreadsheet_that_cannot_be_written_is_an_error_of_the_system(
+    code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = SheetWriter(tmp_path / "out.xlsx", False, None)
+
+    def fail(*args: Any) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(writer._book, "_store_workbook", fail)
+    with pytest.raises(OSError, match=os.strerror(code)) as caught:
+        writer.close()
+    assert caught.value.errno == code
 
 
 @pytest.mark.parametrize(

@@ -56,8 +56,16 @@ class SheetWriter:
             self._write_row(row, f"{rows.name}, row {rows.first_row + at}")
 
     def close(self) -> None:
-        """Finish the file."""
-        self._book.close()
+        """Finish the file. Raises OSError where it cannot be written, such as on a full disk."""
+        from xlsxwriter.exceptions import FileCreateError
+
+        try:
+            self._book.close()
+        except FileCreateError as error:
+            self._book.fileclosed = True  # else it is written once more when it is collected
+            if error.args and isinstance(error.args[0], OSError):
+                raise error.args[0] from None
+            raise
 
     def _write_row(self, values: Any, where: str) -> None:
         for column, value in enumerate(values):
