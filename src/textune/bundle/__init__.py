@@ -1,6 +1,7 @@
 """The run folder: manifest, file names, lock and life cycle. No torch here."""
 
 from textune.bundle.checks import EXPORTED_FORMS
+from textune.bundle.contents import check_overwritable, holds_run, list_foreign, prepare_run_folder
 from textune.bundle.folder import (
     MANIFEST,
     PLAN,
@@ -15,7 +16,6 @@ from textune.bundle.folder import (
     is_busy,
     lock_run,
     name_run,
-    prepare_run_folder,
     run_path,
 )
 from textune.bundle.manifest import (
@@ -41,10 +41,13 @@ __all__ = [
     "SETTINGS",
     "SWEEP",
     "TextColumns",
+    "check_overwritable",
     "check_writable",
     "find_run",
     "has_begun",
+    "holds_run",
     "is_busy",
+    "list_foreign",
     "lock_run",
     "name_run",
     "prepare_run_folder",

@@ -1,4 +1,4 @@
-"""The run folder: its file names, its lock and its life cycle. No torch here."""
+"""The run folder: its file names, its place and its lock. No torch here."""
 
 from __future__ import annotations
 
@@ -6,21 +6,20 @@ import contextlib
 import errno
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-from textune.errors import BundleError, ConfigError, Note, flag, note, show_resume
-from textune.files import PARTIAL, read_json
+from textune.errors import BundleError, ConfigError, Note, note
+from textune.files import PARTIAL
 
 MANIFEST = "textune.json"
 SWEEP = "sweep.yaml"
 """Marks a folder as a sweep of many runs."""
 PLAN, SETTINGS = "plan.json", "config.yaml"
 """Written in this order, so that a run that has its settings can be resumed."""
-_MARKERS = (PLAN, SWEEP, MANIFEST)
-_BEFORE_SETTINGS = frozenset(
+MARKERS = (PLAN, SWEEP, MANIFEST)
+BEFORE_SETTINGS = frozenset(
     {PLAN, *(partial for name in (PLAN, SETTINGS, SWEEP) for partial in (f"{PARTIAL}{name}", f"{name}.partial"))}
 )
 """The second form of a partial file's name is that of earlier releases."""
@@ -78,7 +77,7 @@ def find_run(run: AnyRun) -> Path:
 
 
 def _is_marked(folder: Path) -> bool:
-    return any((folder / marker).is_file() for marker in _MARKERS)
+    return any((folder / marker).is_file() for marker in MARKERS)
 
 
 def check_writable(folder: Path, setting: str) -> None:
@@ -139,44 +138,6 @@ def is_busy(folder: Path) -> bool:
     except RunIsBusy:
         return True
     except (BundleError, OSError):
-        return False
-
-
-def prepare_run_folder(folder: Path, *, overwrite: bool) -> None:
-    """Create the folder, or empty it with overwrite or if a run was killed in it before it could be resumed.
-
-    Raises BundleError if it contains anything else.
-    """
-    contents = [p for p in folder.iterdir() if p.name != ".lock"] if folder.is_dir() else []
-    if not contents:
-        folder.mkdir(parents=True, exist_ok=True)
-        return
-    never_started = {path.name for path in contents} <= _BEFORE_SETTINGS and _is_plan(folder / PLAN)
-    if not overwrite and not never_started:
-        resumable = (folder / "checkpoints").is_dir() and not (folder / MANIFEST).is_file()
-        search = (folder / SWEEP).is_file()
-        resumable |= search and not (folder / SWEEP).with_suffix(".json").is_file()
-        raise BundleError(
-            f"{folder}: this run already exists",
-            hint=f"add {flag('overwrite')}, or continue it with: {show_resume(folder, search=search)}"
-            if resumable
-            else f"set another name=, or add {flag('overwrite')}",
-        )
-    if not never_started and not _is_marked(folder):
-        raise BundleError(f"{folder}: not overwritten, because it contains files that are not a run's")
-    # remove the markers last: if this is killed, the rest is still recognized as a run
-    for path in sorted(contents, key=lambda path: path.name in _MARKERS):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-
-
-def _is_plan(path: Path) -> bool:
-    """Return whether the file is missing or textune's; a user may have a plan.json, too."""
-    try:
-        return not path.exists() or {"settings", "precision", "engine"} <= read_json(path, "the run's plan").keys()
-    except BundleError:
         return False
 
 

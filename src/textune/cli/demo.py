@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import typer
 
 from textune.cli.allocator import open_tuned_progress
@@ -12,7 +14,25 @@ _SENTENCES = (
     "A dull, lifeless mess with nothing to say.",
     "It is not a bad film, but I would not watch it twice.",
 )
+_DATA = "embedded:rotten_tomatoes"
 _TRAIN, _VALIDATION, _TEST = 2_000, 200, 1_000
+
+
+def _check_place(folder: Path) -> None:
+    """Raise BundleError where the demo's place holds a run of a person's own: the demo overwrites only itself."""
+    from textune.bundle import MANIFEST, SETTINGS, SWEEP
+    from textune.config import load_settings
+    from textune.errors import BundleError
+
+    if not any((folder / name).is_file() for name in (SETTINGS, SWEEP, MANIFEST)):
+        return  # empty, never begun, or not a run, which training tells
+    data = load_settings(folder / SETTINGS).get("data") if (folder / SETTINGS).is_file() else None
+    if data != _DATA:
+        raise BundleError(
+            f"{folder}: holds {f'a run on other data ({data})' if data else 'another run'}, which the demo does not "
+            "overwrite",
+            hint="put the demo elsewhere: textune demo --runs-dir FOLDER",
+        )
 
 
 def demo(
@@ -24,10 +44,11 @@ def demo(
     from textune.config import build_config
     from textune.run import train_config
 
+    _check_place(Path(runs_dir) / "demo")
     total = _TRAIN + _VALIDATION + _TEST
     config = build_config(
         {
-            "data": "embedded:rotten_tomatoes",
+            "data": _DATA,
             "labels": "0=negative,1=positive",
             "sample": str(total),
             "validation_fraction": _VALIDATION / total,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from textune.bundle import RunIsBusy, lock_run
+from textune.bundle import RunIsBusy, check_overwritable, lock_run
 from textune.config import RunConfig
 from textune.run.start import choose_folder
 
@@ -18,6 +18,8 @@ _HINT = "wait until it has finished, or set another runs_dir="
 @contextmanager
 def claim_folder(config: RunConfig, overwrite: bool, kind: str | None = None) -> Iterator[Path]:
     """Lock the folder that `choose_folder` names and yield it; raise RunIsBusy if another process has it.
+
+    Raises BundleError for a folder that overwrite must not empty.
 
     Without name=, the next free name is taken then. A folder that nothing was written to is removed again.
     """
@@ -34,6 +36,8 @@ def claim_folder(config: RunConfig, overwrite: bool, kind: str | None = None) ->
                 continue  # another process took that name a moment ago
             if made_up and not _is_empty(folder):
                 continue
+            if overwrite:
+                check_overwritable(folder)
             try:
                 yield folder
             finally:
