@@ -173,3 +173,59 @@ def test_a_first_row_whose_label_is_also_a_usual_name_is_refused(tmp_path):
 def test_columns_numbered_by_pandas_are_names():
     frame = pd.DataFrame([(f"{text} {i}", int(label == "pos")) for i in range(5) for text, label in BODY])
     assert choose_columns(read_table(frame)).label == "1"
+
+
+PROSE = [
+    ["My card has not arrived", "Can I reach you by phone, email, or chat?", "What is my balance"],
+    ["My card has not arrived", "Can I reach you by phone, email, or chat?"],
+    ["Hello", "text, label, and more", "Bye; see you"],
+    ["Hello", "by email; topic; text", "Bye"],
+    ["# not a comment", "email, topic", "text, label"],
+    ["A title, it seems", "text, label", "one, two, three"],
+    ["Hi", "email|topic", "Bye"],
+    ["first", "", "the message, or the review", "last"],
+]
+
+
+@pytest.mark.parametrize("lines", PROSE, ids=[lines[0] for lines in PROSE])
+def test_every_line_of_a_plain_file_is_a_text(tmp_path, lines):
+    table = read(tmp_path, "".join(f"{line}\n" for line in lines), "data.txt")
+    assert table.arrow["text"].to_pylist() == [line or None for line in lines]
+    assert not any("skipped" in note for note in table.notes)
+
+
+WORDS = [
+    ("word", "kind"), ("hello", "greeting"), ("email", "topic"), ("bye", "greeting")
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ["csv", "tsv", "txt;", "xlsx"])
+@pytest.mark.parametrize("body", [WORDS[1:], [WORDS[2], *WORDS[1:]], [("review", "class"), ("message", "tag")]])
+@pytest.mark.parametrize("names", [("word", "kind"), ("#id", "kind"), ("Reviews", "March")])
+def test_a_row_of_names_is_no_header_below_one_as_wide(tmp_path, names, body, form):
+    rows = [names, *body, *body]
+    if form == "xlsx":
+        with xlsxwriter.Workbook(str(tmp_path / "data.xlsx")) as book:
+            sheet = book.add_worksheet()
+            for number, row in enumerate(rows):
+                sheet.write_row(number, 0, row)
+        table = read_table(tmp_path / "data.xlsx")
+    else:
+        delimiter = {"csv": ",", "tsv": "\t", "txt;": ";"}[form]
+        options = {"delimiter": delimiter} if form == "txt;" else {}
+        content = "".join(delimiter.join(row) + "\n" for row in rows)
+        table = read(tmp_path, content, f"data.{form[:3]}", **options)
+    assert table.columns == list(names) and cells(table) == rows[1:]
+    assert not any("skipped" in note for note in table.notes)
+
+
+def test_a_single_column_keeps_its_header_whatever_its_texts_name(tmp_path):
+    with pytest.raises(DataError, match=r"row 1 \(line 2\): 3 fields, but the header has 1"):
+        read(tmp_path, "comment\nCan I reach you by phone, email, or topic?\nok\n")
+    table = read(tmp_path, 'comment\n"By phone, email, or topic?"\nok\n')
+    assert table.columns == ["comment"] and cells(table) == [("By phone, email, or topic?",), ("ok",)]
+
+
+def test_a_title_above_cells_of_several_lines_is_skipped(tmp_path):
+    table = read(tmp_path, 'Export of March\nid,text,label\n1,"a\nb",pos\n2,c,neg\n')
+    assert table.columns == ["id", "text", "label"] and cells(table)[0] == ("1", "a\nb", "pos")

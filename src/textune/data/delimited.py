@@ -17,6 +17,7 @@ from textune.data.header import (
     describe_skipped,
     find_header,
     has_known_name,
+    is_as_wide,
     read_separator_line,
     split_lines,
 )
@@ -97,9 +98,18 @@ def _skip_to_header(file: _File) -> tuple[_File, list[str]]:
         # the delimiter that finds the header with the most columns
         (position, kinds), rows = max(found, key=lambda item: (has_known_name(item[1][item[0][0]]), -item[0][0]))
         if any(kind != "blank" for kind in kinds) or any(line.strip("\r\n") for line in sample[:position]):
-            notes += describe_skipped(rows, kinds, "line", above + 1)
-            above += position
+            below = replace(file, lines_above=above + position)
+            if not plain or (is_as_wide(rows[position], rows[position + 1 :]) and _has_delimiter(below)):
+                return below, notes + describe_skipped(rows, kinds, "line", above + 1)
     return replace(file, lines_above=above), notes
+
+
+def _has_delimiter(file: _File) -> bool:
+    """Return whether a plain text file is a table, not one text per line."""
+    try:
+        return _detect_form(file).delimiter is not None
+    except DataError:
+        return False
 
 
 # ---- detecting the delimiter --------------------------------------------------------------------------------------

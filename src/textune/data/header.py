@@ -33,8 +33,8 @@ def split_lines(lines: Sequence[str], delimiter: str) -> list[list[str]]:
 def find_header(rows: Sequence[Cells]) -> tuple[int, list[str]]:
     """Return the position of the header among the first rows, and what each row above it is.
 
-    A row is above the header if it is blank, a comment, or a title: a single cell above rows of several, or any row
-    above one that names a text and a label column. Where in doubt the first row with a cell is the header.
+    A row is above the header if it is blank, a comment, or a title: a single cell above rows of several, or a row above
+    one of more cells that names a text and a label column. Where in doubt the first row with a cell is the header.
     """
     kinds: list[str] = []
     for position, cells in enumerate(rows[:MOST_LINES]):
@@ -71,22 +71,51 @@ def _is_comment(cells: Cells, below: Sequence[Cells]) -> bool:
     if has_known_name([first.lstrip(" #"), *cells[1:]]):
         return False
     row = next((row for row in below if not (row[0] or "").lstrip().startswith("#")), below[0])
-    return _count(cells) != _count(row) or has_known_name(row)
+    if _count(cells) != _count(row) or _is_plain_header(row):
+        return True
+    return _names_both(row) and any(len((cell or "").split()) > 1 for cell in cells)  # "#id,kind" is no sentence
 
 
 def _is_title(cells: Cells, below: Sequence[Cells]) -> bool:
     if not below or (has_known_name(cells) and _count(cells) > 1):
         return False
-    if any(_names_both(row) for row in below):
-        return not _names_both(cells)
+    named = next((place for place, row in enumerate(below) if _names_both(row)), None)
+    if named is not None and not _names_both(cells):
+        if _count(cells) >= _count(below[named]):
+            return named == 0 and _is_plain_header(below[named])  # as wide as the table: it could well be the header
+        if _heads(below[named], below[named + 1 :]):
+            return True
     alone = _count(cells) == 1 and _filled(cells[0])
     if not alone:
         return False
     padded = len(cells) > 1 and not has_known_name(cells)
-    full = next((row for row in below if _count(row) > 1), None)
-    if full is None:
+    place = next((place for place, row in enumerate(below) if _count(row) > 1), None)
+    if place is None:
         return False
-    return (padded and _count(full) == len(full)) or (not has_known_name(cells) and has_known_name(full))
+    full = below[place]
+    if padded and _count(full) == len(full):
+        return True
+    return not has_known_name(cells) and has_known_name(full) and _heads(full, below[place + 1 :])
+
+
+def _heads(header: Cells, below: Sequence[Cells]) -> bool:
+    """Return whether a row is the header of those below: its cells are all usual names, or theirs are as many."""
+    return all(is_text_name(cell or "") or is_label_name(cell or "") for cell in header) or is_as_wide(header, below)
+
+
+def is_as_wide(header: Cells, below: Sequence[Cells]) -> bool:
+    """Return whether there are rows below, and all of them but blank ones have as many cells as the header.
+
+    A row is one line here, so only rows above the first cell that goes on in the next line count.
+    """
+    filled = [row for row in below if any(map(_filled, row))]
+    cut = next((place for place, row in enumerate(filled) if any("\n" in (cell or "") for cell in row)), len(filled))
+    return bool(filled) and all(len(row) == len(header) for row in filled[:cut])
+
+
+def _is_plain_header(cells: Cells) -> bool:
+    """Return whether a row has the names that textune itself gives: no row of data has both."""
+    return {"text", "label"} <= {(cell or "").strip().casefold() for cell in cells}
 
 
 def _names_both(cells: Cells) -> bool:
