@@ -231,3 +231,77 @@ def test_a_hundred_thousand_rows_take_seconds(tmp_path):
     start = time.process_time()
     assert len(read_table(path)) == 100_000
     assert time.process_time() - start < 5
+
+
+LABELS = ("pos", "neg")
+
+
+def stray_table(delimiter, at=((1, 3), (6, 9)), rows=12, first="text"):
+    """A table of short rows in which some texts begin with a quote and later ones end with one, and its rows."""
+    opened, closed = {start for start, _ in at}, {end for _, end in at}
+    texts = ['"' * (i in opened) + f"a film {i}" + '"' * (i in closed) for i in range(rows)]
+    data = [(text, LABELS[i % 2]) for i, text in enumerate(texts)]
+    names = ("text", "label")
+    if first == "label":
+        data, names = [row[::-1] for row in data], names[::-1]
+    elif first == "id":
+        data, names = [(str(i), *row) for i, row in enumerate(data)], ("id", *names)
+    return "".join(delimiter.join(row) + "\n" for row in (names, *data)), data
+
+
+@pytest.mark.parametrize("first", ["text", "label", "id"])
+@pytest.mark.parametrize("at", [[(1, 3)], [(1, 3), (6, 9)], [(0, 1)], [(0, 11)], [(2, 10)]])
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_stray_quotes_swallow_no_rows_of_a_tsv(tmp_path, at, first, ending):
+    content, data = stray_table("\t", at, first=first)
+    table = read_table(write(tmp_path, content.replace("\n", ending), "data.tsv"))
+    assert [tuple(row.values()) for row in rows(table)] == data
+    assert any("quotes are read as plain characters" in note for note in table.notes)
+    pieces = list(stream_tables(tmp_path / "data.tsv", chunk_rows=5))
+    assert [row for piece in pieces for row in rows(piece)] == rows(table)
+
+
+@pytest.mark.parametrize("first", ["text", "label", "id"])
+@pytest.mark.parametrize("delimiter", [",", ";", "|"])
+@pytest.mark.parametrize(
+    ("at", "row", "lines"),
+    [([(1, 3)], 2, "2 lines below it, which are rows"), ([(4, 5)], 5, "line below it, which is a row of its own"),
+     ([(1, 10)], 2, "9 lines below it, which are rows")],
+)  # fmt: skip
+def test_stray_quotes_that_swallow_rows_of_a_csv_are_named(tmp_path, at, row, lines, delimiter, first):
+    content, _ = stray_table(delimiter, at, first=first)
+    message = refused(tmp_path, content)
+    assert f"row {row} (line {row + 1}): a quote is opened" in message and lines in message
+    assert f"row {row} (line {row + 3})" in refused(tmp_path, f"# by me\n\n{content}")
+
+
+def test_stray_quotes_are_found_beside_quoted_cells(tmp_path):
+    content, _ = stray_table(",", [(3, 5)])
+    quoted = content + '"one, two",pos\n"of\ntwo lines",neg\n'
+    assert "row 4 (line 5): a quote is opened" in refused(tmp_path, quoted)
+
+
+def test_lines_that_could_be_rows_are_told_where_nothing_shows_what_they_are(tmp_path):
+    table = read_table(write(tmp_path, 'text,score\n"Start,1.5\nmiddle,2.5\nend",3.5\nlast,4.5\n'))
+    assert len(table) == 2
+    assert any("row 1 (line 2) has a quoted cell of 3 lines" in note for note in table.notes)
+
+
+@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+@pytest.mark.parametrize(
+    "text",
+    ["Line one\nline two", "Hello, world\nbye", "a; b\nc; d", "a\tb\nc\td", 'He said "no"\nand left', "x\n\ny", "\n",
+     "Dear all, this\nis it, pos\nneg, and so on", "one | two\nthree"],
+)  # fmt: skip
+def test_quoted_cells_of_several_lines_stay(tmp_path, text, delimiter, quoting):
+    buffer = io.StringIO(newline="")
+    data = [(text, "pos"), ("short", "neg"), (text + "!", "neg"), ("of a line", "pos")]
+    csv.writer(buffer, delimiter=delimiter, lineterminator="\n", quoting=quoting).writerows([("text", "label"), *data])
+    table = read_table(write(tmp_path, buffer.getvalue()), ReadOptions(delimiter=delimiter))
+    assert [tuple(row.values()) for row in rows(table)] == data
+
+
+def test_a_single_column_of_quoted_cells_stays(tmp_path):
+    table = read_table(write(tmp_path, 'text\n"of\nthree\nlines"\nshort\n'))
+    assert [row["text"] for row in rows(table)] == ["of\nthree\nlines", "short"]

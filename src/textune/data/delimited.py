@@ -22,6 +22,7 @@ from textune.data.header import (
     split_lines,
 )
 from textune.data.lines import BadLineError, decoded_lines, open_bytes
+from textune.data.quotes import find_swallowed
 from textune.data.source import Location, Reading, ReadOptions, cell_too_long, file_source, sources
 from textune.errors import DataError
 
@@ -122,9 +123,47 @@ def _find_form(file: _File) -> _Form:
         and not _rows_are_whole(file, form)
         and _rows_are_whole(file, replace(form, quotes=False))
     ):
-        note = "quotes are read as plain characters: treating them as quoting breaks the rows"
-        return replace(form, quotes=False, note=f"{form.note}; {note}" if form.note else note)
-    return form
+        return _with_plain_quotes(form)
+    return form if form.delimiter is None else _check_quotes(file, form)
+
+
+def _with_plain_quotes(form: _Form) -> _Form:
+    return _add_note(
+        replace(form, quotes=False), "quotes are read as plain characters: treating them as quoting breaks the rows"
+    )
+
+
+def _add_note(form: _Form, note: str) -> _Form:
+    return replace(form, note=f"{form.note}; {note}" if form.note else note)
+
+
+def _check_quotes(file: _File, form: _Form) -> _Form:
+    """Return the form, with quotes as plain characters where they would swallow rows of a tab-separated file.
+
+    Raises DataError where they do in another, in which quotes may be needed elsewhere.
+    """
+    assert form.delimiter is not None
+    _allow_long_cells(file)
+    try:
+        swallowed = find_swallowed(file.lines, form.delimiter)
+    except (csv.Error, BadLineError, DataError):
+        return form  # reported with its row when the file is read
+    if swallowed is None or not (swallowed.rows or swallowed.whole):
+        return form
+    if form.delimiter == "\t" and swallowed.whole and _rows_are_whole(file, replace(form, quotes=False)):
+        return _with_plain_quotes(form)
+    where, below = _where(file, swallowed.row, file.lines_above + swallowed.line), swallowed.lines - 1
+    if not swallowed.rows:
+        return _add_note(
+            form,
+            f"{where} has a quoted cell of {swallowed.lines} lines, each of which could be a row; if its quotes are "
+            'plain characters, write them twice, in a cell in quotes: """Hello"" she said"',
+        )
+    lines = "line below it, which is a row of its own" if below == 1 else f"{below} lines below it, which are rows"
+    raise DataError(
+        f"{where}: a quote is opened that takes in the {lines}",
+        hint='remove the quote, or write it twice, in a cell in quotes: """Hello"" she said"',
+    )
 
 
 def _form_as_set(file: _File) -> _Form:
@@ -238,8 +277,7 @@ def _rows(file: _File, form: _Form, notes: list[str]) -> Iterator[list[str]]:
         yield [""]
         reader: Any = _PlainLines(lines)
     else:
-        # the csv module's limit is process-wide, so never lower it
-        csv.field_size_limit(max(csv.field_size_limit(), file.options.max_cell_chars))
+        _allow_long_cells(file)
         quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if form.quotes else csv.QUOTE_NONE
         reader = csv.reader(lines, delimiter=form.delimiter, quoting=quoting, strict=form.quotes)
     width = 0 if form.delimiter is not None else 1
@@ -266,6 +304,11 @@ def _rows(file: _File, form: _Form, notes: list[str]) -> Iterator[list[str]]:
         yield cells
     if blank:
         notes.append(f"{blank} blank line{'s' if blank > 1 else ''} skipped")
+
+
+def _allow_long_cells(file: _File) -> None:
+    # the csv module's limit is process-wide, so never lower it
+    csv.field_size_limit(max(csv.field_size_limit(), file.options.max_cell_chars))
 
 
 class _PlainLines:
