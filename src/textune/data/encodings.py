@@ -54,7 +54,7 @@ def find_encoding(open_file: Callable[[], BinaryIO], name: str, setting: str | N
     """
     with open_file() as stream:
         head = stream.read(4096)
-    mark = next(((m, e, n) for m, e, n in _MARKS if head.startswith(m)), None)
+    mark = find_mark(head)
     if setting is not None:
         return _encoding_as_set(setting, name, mark)
     if mark:
@@ -67,6 +67,11 @@ def find_encoding(open_file: Callable[[], BinaryIO], name: str, setting: str | N
     with open_file() as stream:
         damage = _first_damage(stream)
     return Encoding() if damage is None else _guess(damage, name)
+
+
+def find_mark(head: bytes) -> tuple[bytes, str, str] | None:
+    """Return the byte order mark that the first bytes are, its codec and what the encoding is called, or None."""
+    return next((mark for mark in _MARKS if head.startswith(mark[0])), None)
 
 
 def _encoding_as_set(setting: str, name: str, mark: tuple[bytes, str, str] | None) -> Encoding:
