@@ -24,7 +24,7 @@ import tiny
 from textune.app import loading
 from textune.app.answers import MOST_CHARACTERS, answer_text
 from textune.app.base_model import open_base
-from textune.app.counterfactual import apply_edits, compare_versions, list_edits
+from textune.app.counterfactual import Answers, apply_edits, compare_versions, list_edits
 from textune.app.example_rows import list_examples, pick_examples
 from textune.app.loading import open_run
 from textune.app.markup import Bar, Chip, Mark, write_bars, write_chips, write_marked
@@ -174,13 +174,36 @@ def test_two_versions_show_which_words_flip_the_answer(runs: Path) -> None:
     assert list(table["answer with this edit alone"]) == alone
 
 
+def test_figures_and_words_are_those_of_the_answer(backbone: Path, work: Path) -> None:
+    data = tiny.write_reviews(work / "reviews.csv", 80)
+    costs = "positive:negative=1000,negative:positive=1"
+    run = tiny.train_tiny(data, backbone, work / "runs" / "it", costs=costs)
+    predictor = textune.load(run)
+    texts = [text for text, _ in tiny.make_rows(20)]
+    text = texts[int(predictor.predict_proba(texts)[:, predictor.labels.index("positive")].argmin())]
+    shares = dict(zip(predictor.labels, predictor.predict_proba(text), strict=True))
+    assert predictor.predict(text) == "positive" and shares["positive"] < 0.45
+    app = open_page()
+    type_text(app, text)
+    assert app.subheader[0].value == "positive"
+    app.toggle(key="try explain").set_value(True).run()
+    assert not app.error and any("Why positive" in each.value for each in app.caption)
+    app.segmented_control(key="try form").set_value("Two versions").run()
+    app.text_area(key="try before").set_value(text)
+    app.text_area(key="try after").set_value(f"quite {text}").run()
+    assert not app.exception and not app.error
+    share = predictor.predict_proba(f"quite {text}")[predictor.labels.index("positive")]
+    assert list(app.dataframe[0].value["probability of positive"]) == [f"{share:.1%}"]
+
+
 # ---- the logic --------------------------------------------------------------------------------------------------
 
 
 def answer_by(word: str) -> Any:
     def answer(texts: Any) -> Any:
         yes = np.array([word in text.split() for text in texts], float)
-        return ["yes" if each else "no" for each in yes], np.stack([1 - yes, yes], 1), ("no", "yes")
+        answers = ["yes" if each else "no" for each in yes]
+        return Answers(answers, np.stack([1 - yes, yes], 1), ("no", "yes"), yes.astype(np.int64))
 
     return answer
 
@@ -192,6 +215,17 @@ def test_the_edit_that_flips_is_found() -> None:
     assert found.before == ("yes", 1.0) and found.after == ("no", 0.0)
     same = compare_versions(answer_by("good"), "a good film", "a good film")
     assert not same.effects and "same text" in same.describe()
+
+
+def test_the_probability_is_that_of_the_answer() -> None:
+    def answer(texts: Any) -> Any:  # as costs have it: 'spam' from 20% on
+        spam = np.array([0.3 if "free" in text else 0.1 for text in texts])
+        given = (spam >= 0.2).astype(np.int64)
+        return Answers(np.array(["ham", "spam"])[given], np.stack([1 - spam, spam], 1), ("ham", "spam"), given)
+
+    found = compare_versions(answer, "free money", "good money")
+    assert (found.label, found.before, found.after) == ("spam", ("spam", 0.3), ("ham", 0.1))
+    assert found.effects[0].alone == ("ham", 0.1)
 
 
 def test_an_edit_that_leaves_nothing_is_no_text() -> None:
@@ -286,3 +320,23 @@ def test_several_labels_and_pairs(tmp_path: Path, backbone: Path) -> None:
     app.text_area(key="try Second text").set_value("bad").run()
     assert not app.error and list_html(app)
     set_options(AppOptions())
+
+
+def test_versions_of_several_labels_follow_the_most_probable_by_its_name(backbone: Path, work: Path) -> None:
+    lines = [
+        f"{text},{label if i % 3 else 'positive|negative'}\n" for i, (text, label) in enumerate(tiny.make_rows(30))
+    ]
+    (work / "tags.csv").write_text("text,label\n" + "".join(lines), encoding="utf-8")
+    options = {"task": "multi_label", "epochs": 1, "threshold": 0.001}
+    run = tiny.train_tiny(work / "tags.csv", backbone, work / "runs" / "it", **options)
+    predictor = textune.load(run)
+    shares = predictor.predict_proba("the film was good")
+    label = predictor.labels[int(shares.argmax())]
+    set_options(AppOptions())
+    app = open_page()
+    app.segmented_control(key="try form").set_value("Two versions").run()
+    app.text_area(key="try before").set_value("the film was good")
+    app.text_area(key="try after").set_value("a film was good").run()
+    assert not app.exception and not app.error
+    assert app.subheader[0].value.replace("\\", "") in ("positive, negative", "negative, positive")
+    assert f"probability of {label}" in app.dataframe[0].value.columns

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 import textune
 from label_tables import as_list, write_table
 from textune.errors import BundleError, ConfigError, DataError, ModelError
+from textune.evaluation.decisions import Decisions
 from textune.explain import Explanation, WordScore, explain_texts
 from textune.explain.explanation import cut_segments, mark_words, rank_strength
 from textune.inference import Predictor
@@ -96,6 +97,24 @@ def test_every_label_of_several_has_its_own_explanation_over_windows(several: Ru
     (note,) = found[0].notes
     read = max(word.end for word in found[0].words)
     assert "of at least" in note and 12 < read < len(text), "more than a window is read, and less than all"
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [Decisions("costs", costs=((0.0, 1.0), (1000.0, 0.0))), Decisions("f1", label=1, cutoff=0.0)],
+    ids=["costs", "threshold"],
+)
+def test_the_answer_is_explained_where_it_is_not_the_most_probable_label(rule: Decisions, finished: Run) -> None:
+    predictor = finished.load(precision="fp32", device="cpu")
+    texts = [text for text, _ in make_rows(6)]
+    likely = predictor.predict(texts)
+    predictor.task = predictor.task.with_decisions(rule)
+    assert predictor.predict(texts) == [predictor.labels[1]] * len(texts) != likely
+    found = explain_texts(predictor, texts)
+    assert {each.label for each in found} == {predictor.labels[1]}
+    for each, answer in zip(found, predictor.classify(texts), strict=True):
+        check(each)
+        assert each.probability == pytest.approx(answer.probability, abs=1e-6)
 
 
 def test_both_texts_of_a_pair_are_explained(pairs_run: Run) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from textune.app.counterfactual import Answers
 from textune.app.markup import Bar, Mark
 from textune.errors import DataError, TextuneError
 
@@ -95,11 +96,11 @@ def _note_length(predictor: Predictor, text: str, second: str | None) -> str:
     return f"The text is longer than the {most:,} tokens that this run reads; the rest is left out."
 
 
-def answer_many(predictor: Predictor, texts: Sequence[str]) -> tuple[list[str], NDArray[np.float64], tuple[str, ...]]:
-    """Return the answers to several texts, their probabilities [texts, labels], and the labels."""
+def answer_many(predictor: Predictor, texts: Sequence[str]) -> Answers:
+    """Return the answers to several texts."""
     probabilities = np.asarray(predictor.predict_proba(list(texts)), np.float64)
     answers = [", ".join(p.answer) or NO_ANSWER for p in predictor.task.classify(probabilities, predictor.labels)]
-    return answers, probabilities, predictor.labels
+    return Answers(answers, probabilities, predictor.labels, predictor.task.find_shown(probabilities))
 
 
 def mark_words(words: Sequence[WordScore]) -> list[Mark]:

@@ -31,7 +31,7 @@ class Edit:
 class Effect:
     """What an edit does to the first version. alone: this edit only. up_to: this one and all before it.
 
-    Both are the answer and the probability of the first version's answer. flips: the answer changes by this edit alone.
+    Both are the answer and the probability of the comparison's label. flips: the answer changes by this edit alone.
     turns: it changes when this edit joins those before it.
     """
 
@@ -44,8 +44,12 @@ class Effect:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two versions of a text. before, after: answer, and the probability of the first version's answer."""
+    """Two versions of a text. before, after: answer, and the probability of the label.
 
+    label: what the first version is answered; the most probable where an answer may be several labels.
+    """
+
+    label: str
     before: tuple[str, float]
     after: tuple[str, float]
     effects: tuple[Effect, ...]
@@ -69,8 +73,20 @@ class Comparison:
         return f"The answer changes. None of the {len(self.effects)} edits changes it alone."
 
 
-Answering = Callable[[Sequence[str]], tuple[Sequence[str], NDArray[np.float64], Sequence[str]]]
-"""Texts -> their answers, probabilities [texts, labels], and the labels."""
+@dataclass(frozen=True)
+class Answers:
+    """What several texts are answered. probabilities: float64 [texts, labels].
+
+    shown: the number of the label that stands for each answer: int64 [texts].
+    """
+
+    texts: Sequence[str]
+    probabilities: NDArray[np.float64]
+    labels: Sequence[str]
+    shown: NDArray[np.int64]
+
+
+Answering = Callable[[Sequence[str]], Answers]
 
 
 def compare_versions(answer: Answering, before: str, after: str) -> Comparison:
@@ -83,21 +99,21 @@ def compare_versions(answer: Answering, before: str, after: str) -> Comparison:
     up_to = [apply_edits(before, edits[: i + 1]) for i in range(len(edits))]
     texts = [before, after, *alone, *up_to]
     asked = [text for text in dict.fromkeys(texts) if text.strip()]
-    answers, probabilities, labels = answer(asked)
-    found = dict(zip(asked, zip(answers, probabilities, strict=True), strict=True))
-    first = int(np.argmax(found[before][1])) if len(labels) else 0
+    answers = answer(asked)
+    found = dict(zip(asked, zip(answers.texts, answers.probabilities, strict=True), strict=True))
+    label = int(answers.shown[asked.index(before)])
 
     def show(text: str) -> tuple[str, float]:
         if text not in found:
             return "", float("nan")
-        return str(found[text][0]), float(found[text][1][first])
+        return str(found[text][0]), float(found[text][1][label])
 
     effects, last = [], show(before)[0]
     for edit, one, all_so_far in zip(edits, alone, up_to, strict=True):
         single, joint = show(one), show(all_so_far)
         effects.append(Effect(edit, single, joint, single[0] != show(before)[0], joint[0] != last))
         last = joint[0]
-    return Comparison(show(before), show(after), tuple(effects))
+    return Comparison(str(answers.labels[label]), show(before), show(after), tuple(effects))
 
 
 def list_edits(before: str, after: str, most: int = MOST_EDITS) -> list[Edit]:

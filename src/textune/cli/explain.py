@@ -32,7 +32,7 @@ def explain(
         None, metavar="[TEXT|FILE|-] [KEY=VALUE]...", help="Texts, one file, or - for stdin."
     ),
     text: list[str] | None = typer.Option(None, "--text", help="A text, also one that looks like a file or a setting."),
-    label: str | None = typer.Option(None, "--label", help="The label to explain; default: each text's most probable."),
+    label: str | None = typer.Option(None, "--label", help="The label to explain; default: each text's answer."),
     output: Path | None = typer.Option(None, "--output", "-o", help="HTML file to write, with highlighted words."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace the HTML file."),
     rows: int = typer.Option(_ROWS, "--rows", min=1, help="Most rows of a file, or lines of stdin, to explain."),

@@ -43,8 +43,9 @@ def explain(
 ) -> Any:
     """Return how much each word of a text speaks for its label: one `Explanation` per text, or that of one string.
 
-    run: a folder, a `Run`, the name of a run in the folder `runs`, or a loaded `Predictor`. label: which label is
-    explained; None: the most probable of each text. options: as for `Predictor.load`.
+    run: a folder, a `Run`, the name of a run in the folder `runs`, or a loaded `Predictor`. options: as for
+    `Predictor.load`. label: which label is explained; None: each text's answer, and the most probable label where an
+    answer may be several.
     Raises BundleError for an ONNX export, ConfigError for an unknown label, DataError for empty texts.
     """
     if isinstance(run, Predictor) and options:
@@ -71,8 +72,8 @@ def explain_texts(
 ) -> list[Explanation]:
     """Return one explanation per text, in their order. Texts are explained one by one, so memory stays bounded.
 
-    label: which label is explained; None: the most probable of each text. most_steps: fewer are quicker and less
-    exact. Raises as `explain`.
+    label: which label is explained; None: as for `explain`. most_steps: fewer are quicker and less exact. Raises as
+    `explain`.
     """
     refuse_exported("this model", predictor.manifest)
     if not predictor.task.gives_labels:
@@ -91,7 +92,7 @@ def explain_texts(
     for i, text in enumerate(first):
         pair = None if second is None else second[i]
         shares = predictor.predict_proba([text], None if pair is None else [pair])[0]
-        number = labels.index(label) if label is not None else int(np.argmax(shares))
+        number = labels.index(label) if label is not None else int(predictor.task.find_shown(shares[None])[0])
         read = predictor.encode([text], None if pair is None else [pair])
         spans = locate_tokens(predictor.tokenizer, text, pair, read, predictor.manifest.long_text)
         attribution = attributor.attribute(_list_windows(predictor, read, spans), number)

@@ -64,6 +64,14 @@ class Deciding:
             return np.asarray(np.where(predicted, scores, 1 - scores).min(axis=1))
         return np.asarray(scores[np.arange(len(scores)), predicted.argmax(axis=1)])
 
+    def find_shown(self, probabilities: Array) -> NDArray[np.int64]:
+        """Return the label that is explained and followed for each row's answer: int64 [rows].
+
+        The answer itself, which need not be the most probable label; the most probable where an answer may be several.
+        """
+        marked = self.decide(probabilities) if self.gives_labels and not self.reads_sets else np.asarray(probabilities)
+        return np.asarray(marked.argmax(axis=1), np.int64)
+
     def find_sets(self, probabilities: Array, coverage: str) -> NDArray[np.bool_]:
         """Return which labels are in each row's prediction set: bool [rows, labels]. coverage: of those kept."""
         return find_sets(probabilities, self.decisions.quantiles[coverage], never_empty=not self.reads_sets)

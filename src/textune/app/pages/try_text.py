@@ -173,7 +173,7 @@ def _draw_bars(answered: Answered) -> None:
 
 
 def _draw_words(loaded: Loaded, text: str, second: str | None) -> None:
-    """Draw which words speak for the most probable label, and which against it."""
+    """Draw which words speak for the answer, and which against it."""
     from textune.explain import explain_texts
 
     try:
@@ -256,14 +256,14 @@ def _draw_edits(found: Comparison, before: str, after: str) -> None:
         st.html(write_marked(before, [Mark(e.start, e.end, s) for e, s in zip(edits, scores, strict=True)]))
     with right:
         st.html(write_marked(after, [Mark(e.new_start, e.new_end, s) for e, s in zip(edits, scores, strict=True)]))
-    first = shorten(found.before[0], 40)
-    st.caption(escape(f"Orange: the edit alone makes '{first}' less probable. Blue: more probable."))
+    label = shorten(found.label, 40)
+    st.caption(escape(f"Orange: the edit alone makes '{label}' less probable. Blue: more probable."))
     st.dataframe(
         {
             "first version": [shorten(edit.old) or "(nothing)" for edit in edits],
             "second version": [shorten(edit.new) or "(nothing)" for edit in edits],
             "answer with this edit alone": [effect.alone[0] for effect in found.effects],
-            f"probability of {first}": [f"{effect.alone[1]:.1%}" for effect in found.effects],
+            f"probability of {label}": [f"{effect.alone[1]:.1%}" for effect in found.effects],
             "answer with this and all before": [effect.up_to[0] for effect in found.effects],
             "changes the answer": [
                 "alone" if e.flips else "with those before" if e.turns else "" for e in found.effects
