@@ -81,6 +81,31 @@ def test_a_number_given_to_another_process_is_no_training_and_gets_no_signal(sle
     assert find_state(job).kind == FAILED and "killed" in find_state(job).message
 
 
+COUNT = (
+    "import signal, time; signal.signal(signal.SIGINT, lambda *_: print('asked to stop', flush=True)); "
+    "print('ready', flush=True); exec('while True: time.sleep(60)')"
+)
+
+
+def test_two_visitors_who_stop_one_training_stop_it_once(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = jobs.start_process
+    monkeypatch.setattr(jobs, "start_process", lambda words, log, env: start([sys.executable, "-c", COUNT], log, env))
+    job = jobs.start_job("it", "runs", ["train", "x.csv"])
+    try:
+        wait_for(lambda: "ready" in jobs.read_tail(job.log))
+        stopping = jobs.stop_job(job)
+        wait_for(lambda: "asked" in jobs.read_tail(job.log))
+        assert jobs.stop_job(job) == job, "on a page that was drawn before the first stop"
+        assert read_job("it", "runs") == stopping and stopping.stops == 1
+        assert jobs.stop_job(replace(stopping, start="another boot 1")).stops == 1
+        time.sleep(0.3)
+        assert jobs.read_tail(job.log).count("asked") == 1
+        assert jobs.stop_job(stopping).stops == 2, "whoever sees that it is stopping can stop it at once"
+        wait_for(lambda: jobs.read_tail(job.log).count("asked") == 2)
+    finally:
+        end(job)
+
+
 def test_password_stays_out_of_the_training(sleeping: None, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEXTUNE_APP_PASSWORD", "sesame")
     job = jobs.start_job("it", "runs", ["train", "x.csv"])

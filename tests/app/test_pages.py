@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -221,7 +222,8 @@ def test_a_run_is_deleted_by_its_name_alone(runs: Path) -> None:
 
 
 def test_a_training_is_started_watched_and_stopped(backbone: Path, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sleeper = [sys.executable, "-c", "import time; print('rows: 1', flush=True); time.sleep(60)"]
+    code = "import signal, time; signal.signal(2, signal.SIG_IGN); print('rows: 1', flush=True); time.sleep(60)"
+    sleeper = [sys.executable, "-c", code]
     start = jobs.start_process
     monkeypatch.setattr(jobs, "start_process", lambda words, log, env: start(sleeper, log, env))
     write_reviews(work / "reviews.csv", rows=20)
@@ -238,8 +240,14 @@ def test_a_training_is_started_watched_and_stopped(backbone: Path, work: Path, m
         assert "Stop" in [button.label for button in check(app).button]
         other = open_page("train")  # another tab, or the page loaded again
         assert "Stop" in [button.label for button in other.button]
+        while "rows" not in jobs.read_tail(job.log):
+            time.sleep(0.05)
         other.button(key="stop").click().run()
         assert jobs.read_job("it", "runs").stops == 1
+        assert "Stop at once" in [button.label for button in other.button]
+        assert "stop" not in [button.key for button in other.button], "the second click of two meets no button"
+        app.button(key="stop").click().run()  # on a page drawn before that
+        assert jobs.read_job("it", "runs").stops == 1 and not app.exception
     finally:
         jobs.send_signal(job.pid or 0, job.start, 9)
 

@@ -171,12 +171,20 @@ def is_finished(run: Path) -> bool:
 
 
 def stop_job(job: Job) -> Job:
-    """Ask a training to stop: it finishes its step and writes a checkpoint; asked again, it stops at once."""
-    if job.pid is None or not send_signal(job.pid, job.start):
-        return job
-    stopped = replace(job, stops=job.stops + 1)
-    _write(stopped)
-    return stopped
+    """Ask a training to stop: it finishes its step and writes a checkpoint; asked again, it stops at once.
+
+    job: as the visitor saw it. If it is not so any more, nothing is sent: a second visitor who asks for a stop means
+    the first kind. Raises BundleError if its place stays taken.
+    """
+    with hold_place(job.folder):
+        known = read_job(job.name, job.runs_dir)
+        if known is None or (known.pid, known.start, known.stops) != (job.pid, job.start, job.stops):
+            return job
+        if job.pid is None or not send_signal(job.pid, job.start):
+            return job
+        stopped = replace(known, stops=known.stops + 1)
+        _write(stopped)
+        return stopped
 
 
 def refuse_live(name: str, runs_dir: str | Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import streamlit as st
@@ -26,7 +27,7 @@ from textune.app.jobs import (
 from textune.app.options import DEFAULT_FOLDER
 from textune.app.plain import escape
 from textune.app.results import find_verdict, list_results, open_run
-from textune.app.session import guard_page, offer_page, show_error
+from textune.app.session import describe_error, guard_page, offer_page, show_error
 from textune.app.uploads import clean_uploads
 from textune.errors import TextuneError
 
@@ -152,16 +153,22 @@ def _draw_result(job: Job) -> None:
 def _draw_buttons(job: Job, state: State) -> None:
     with st.container(horizontal=True):
         if state.live:
-            label = "Stop" if state.kind == TRAINING else "Stop at once"
+            label, key = ("Stop", "stop") if state.kind == TRAINING else ("Stop at once", "stop at once")
             about = (
                 "Finishes the step, writes a checkpoint and keeps the best one; Resume goes on from there."
                 if state.kind == TRAINING
                 else "Ends it now: it goes on from the checkpoint before."
             )
-            st.button(label, key="stop", icon=":material/stop:", help=about, on_click=stop_job, args=(job,))
+            # A key of its own: the second click of two on Stop is then none on what has taken its place.
+            st.button(label, key=key, icon=":material/stop:", help=about, on_click=_try, args=(stop_job, job))
         if state.resumable:
             st.button(
-                "Resume", key="resume", icon=":material/play_arrow:", on_click=_resume, args=(job,), type="primary"
+                "Resume",
+                key="resume",
+                icon=":material/play_arrow:",
+                on_click=_try,
+                args=(resume_job, job),
+                type="primary",
             )
         if state.kind == FINISHED:
             offer_page("See it on the page Runs", "runs", "see run", **{"chosen runs": [str(job.run)]})
@@ -178,8 +185,9 @@ def _draw_buttons(job: Job, state: State) -> None:
         st.error(escape(error), icon=":material/error:")
 
 
-def _resume(job: Job) -> None:
+def _try(act: Callable[[Job], Job], job: Job) -> None:
+    """Do what a button is for; its error is shown where the buttons are drawn again."""
     try:
-        resume_job(job)
-    except TextuneError as error:
-        st.session_state["training error"] = str(error)
+        act(job)
+    except (TextuneError, OSError) as error:
+        st.session_state["training error"] = describe_error(error)
