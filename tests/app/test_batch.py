@@ -40,6 +40,7 @@ from textune.app.options import UPLOAD_MEGABYTES, AppOptions, set_options
 from textune.app.session import describe_error
 from textune.app.uploads import find_ending
 from textune.errors import TextuneError
+from textune.inference import generation
 from textune.inference.files import FileForm, list_writable, predict_file
 from textune.inference.writers import choose_ending
 from textune.run import Run
@@ -204,6 +205,34 @@ def test_many_rows_are_classified_in_turns(loaded: Loaded, monkeypatch: pytest.M
     assert steps == [7, 7, 7, 7, 2] and result.rows == 30 and len(result.shown) == 10
     answers = [row["label"] for row in csv.DictReader(io.StringIO(result.content.decode()))]
     assert answers == loaded.predictor.predict([row["text"] for row in rows])
+
+
+def test_a_model_that_writes_does_so_in_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generation, "_ROWS_PER_BATCH", 3)
+    backbone, data = tiny.build_causal(tmp_path / "llama"), tiny.write_prompts(tmp_path / "prompts.jsonl", 24)
+    options = {"task": "generation", "answer_rows": 2, "epochs": 1, "contrast_steps": None}
+    limits = {"max_new_tokens": 4, "max_length": 48, "temperature": 1.0}
+    loaded = Loaded(textune.load(tiny.train_tiny(data, backbone, tmp_path / "run", **options, **limits)))
+    steps: list[int] = []
+    write = type(loaded.predictor.generator).write
+
+    def write_alone(*arguments: Any, **named: Any) -> Any:
+        assert loaded.lock.locked(), "nobody else uses the model meanwhile"
+        return write(*arguments, **named)
+
+    def advance(count: int) -> None:
+        assert not loaded.lock.locked(), "others have their turn"
+        steps.append(count)
+
+    prompts = [f"{tiny.WORDS[i % 4]} {'x' * (i % 5)}" for i in range(8)]
+    wanted = [answer.text for answer in loaded.predictor.generate(prompts)]
+    monkeypatch.setattr(type(loaded.predictor.generator), "write", write_alone)
+    upload = Upload("a.jsonl", write_lines([{"prompt": prompt} for prompt in prompts]))
+    result = classify_upload(loaded, upload, Choice(("prompt",)), Form(".jsonl"), advance)
+    assert steps == [3, 3, 2]
+    rows = [json.loads(line) for line in result.content.decode().splitlines()]
+    assert [row["prompt"] for row in rows] == prompts
+    assert [row["answer"] for row in rows] == wanted, "sampled as in one go"
 
 
 def test_filters_choose_rows() -> None:

@@ -273,7 +273,7 @@ def split_answer(cell: str, predictor: Predictor) -> tuple[str, ...]:
 
 
 class InTurn(Predictor):
-    """A shared model that classifies many texts in small portions, between which others have their turn."""
+    """A shared model that answers many texts in small portions, between which others have their turn."""
 
     def __init__(self, loaded: Loaded, advance: Callable[[int], None]) -> None:
         vars(self).update(vars(loaded.predictor))
@@ -288,3 +288,18 @@ class InTurn(Predictor):
                 parts.append(predictor.predict_proba(texts[rows], None if pairs is None else pairs[rows]))
             self._advance(len(texts[rows]))
         return np.concatenate(parts)
+
+    def answer_texts(self, texts: list[str], pairs: list[str] | None) -> tuple[Sequence[Any], NDArray[Any]]:
+        """Return the answer to each text, and the probabilities. A model that writes has one of its batches a turn."""
+        if self.generator is None:
+            return super().answer_texts(texts, pairs)
+        with self._loaded.hold():
+            turns = self.generator.plan(texts)
+        answers = [""] * len(texts)
+        for rows in turns:
+            with self._loaded.hold() as predictor:
+                written = predictor.generate([texts[row] for row in rows])
+            for row, answer in zip(rows, written, strict=True):
+                answers[row] = answer.text
+            self._advance(len(rows))
+        return answers, np.full((len(texts), len(self.labels)), np.nan)

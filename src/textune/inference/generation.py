@@ -114,6 +114,11 @@ class Generator:
         self.limited += sum(answer.endless for answer in answers)
         return answers
 
+    def plan(self, prompts: Sequence[str]) -> list[list[int]]:
+        """Return the rows of each batch in which `write` answers prompts. Batch by batch the answers are the same."""
+        new_tokens = self.sampling.max_new_tokens
+        return list(_plan(self._encode(prompts, new_tokens), new_tokens))
+
     def check_prompts(self, prompts: Sequence[str], places: Sequence[str]) -> None:
         """Raise DataError for a chat that cannot be written. places: names of the prompts."""
         for prompt, place in zip(prompts, places, strict=True):
