@@ -35,19 +35,25 @@ from tiny import call_textune, make_rows, settings_for
 # --- rows
 
 
+@pytest.mark.parametrize(
+    "settings", [{"test_fraction": 0.2, "validation_fraction": 0.2}, {}, {"patience": 1}], ids=["set", "open", "held"]
+)
 @pytest.mark.parametrize("grouped", [False, True])
-def test_folds_leave_the_very_test_rows_of_the_winner_alone(tmp_path: Path, grouped: bool) -> None:
-    rows = [(text, label, f"g{i // 2}" if i < 20 else f"h{i}") for i, (text, label) in enumerate(make_rows(48))]
+def test_folds_leave_the_very_test_rows_of_the_winner_alone(
+    tmp_path: Path, grouped: bool, settings: dict[str, Any]
+) -> None:
+    rows = [(text, label, f"g{i // 2}" if i < 20 else f"h{i // 3}") for i, (text, label) in enumerate(make_rows(48))]
     pl.DataFrame(rows, schema=["text", "label", "who"], orient="row").write_csv(tmp_path / "rows.csv")
+    settings = settings | {"data": str(tmp_path / "rows.csv"), "text": "text", "label": "label"}
+    settings |= {"group": "who"} if grouped else {}
     for seed in range(8):
-        settings = {"data": str(tmp_path / "rows.csv"), "text": "text", "label": "label", "seed": seed,
-                    "test_fraction": 0.2, "validation_fraction": 0.2}  # fmt: skip
-        settings |= {"group": "who"} if grouped else {}
+        settings |= {"seed": seed}
         whole = prepare_data(build_config(settings))
         pool = prepare_data(build_config(settings), hold_test=True, pool=True)
         assert whole.test is not None and pool.validation is None and pool.test is None
         assert not set(pool.train.rows()) & set(whole.test.rows())
         assert len(pool.train) + len(whole.test) == 48
+        assert pool.validation_fraction == whole.validation_fraction
 
 
 def test_each_group_may_be_a_fold(tmp_path: Path) -> None:

@@ -271,8 +271,8 @@ def _list_unseen_targets(task: Task, method: Method, backbone: Backbone, data: P
 
 def read_rows(config: RunConfig, shared: Shared, sample: Sample) -> PreparedData:
     """Read, split and check the rows; raises DataError where they do not suffice."""
-    pool = sample.fold is not None
-    key = f"data {vars(config.data)} {config.training.seed} {sample.hold_test} {pool}"
+    pool, patient = sample.fold is not None, config.training.patience is not None
+    key = f"data {vars(config.data)} {config.training.seed} {patient} {sample.hold_test} {pool}"
     data = shared.keep(key, lambda: prepare_data(config, shared.frames, hold_test=sample.hold_test, pool=pool))
     if sample.fold is None:
         return data

@@ -56,6 +56,7 @@ class PreparedData:
 
     notes: facts to print. warnings: problems that the user should act on, also shown in the report.
     fingerprint: SHA-256 of all splits and the labels. validation_fraction: the share of rows held out for validation.
+    A fold keeps this share of a whole run.
     """
 
     labels: Labels
@@ -151,7 +152,9 @@ def prepare_data(
             others[name] = sample_examples(read, getattr(data, f"{name}_sample"), seed)
             fixed += fixed_there
             notes += other_notes
-    needed = hold_test or task.needs_validation or config.training.patience is not None
+    # A pool needs no validation rows, and leaves out the test rows of a whole run. With groups, which rows these are
+    # depends on the share of validation rows, so that must be the run's, too.
+    needed = (hold_test and not pool) or task.needs_validation or config.training.patience is not None
     classes = 0 if needed else len(labels)
     validation_rows, test_rows = _rows_to_hold_out(config, len(examples), sources, classes)
     parts = split_examples(
