@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from textune.training.probe import Probe
     from textune.training.trainer import Trainer, TrainingResult
 
+_OF_CONTRAST = ("learning_rate", "dropout", "weight_decay", "layer_decay", "layer_rates")
+"""Settings that contrastive steps depend on, besides those that every start depends on."""
+
 
 @dataclass(frozen=True)
 class Opened:
@@ -360,7 +363,7 @@ def _describe_start(prepared: Prepared) -> tuple[Any, ...]:
         training.class_weights,
         training.head_init,
         training.contrast_steps,
-        training.contrast_steps and training.learning_rate,
+        training.contrast_steps and [getattr(training, name) for name in _OF_CONTRAST],
         list_fingerprints(prepared.data),
     )
 

@@ -1,0 +1,40 @@
+"""Searches on few rows: what trials share, whose weights their figures are of, and the rules that decide for them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from textune.search.trial import Bench, Job, Outcome, run_job
+from tiny import settings_for, write_reviews
+
+
+def try_out(folder: Path, bench: Bench, settings: dict[str, Any], **job: Any) -> Outcome:
+    """Train one trial."""
+    outcome = run_job(Job(0, settings, str(folder), **job), bench, lambda step, total: None)
+    assert outcome.kind == "done", outcome.reason
+    return outcome
+
+
+# --- what trials share
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [("dropout", [0.0, 0.5]), ("weight_decay", [0.0, 9.0]), ("layer_decay", [1.0, 0.1]),
+     ("layer_rates", ["lower=1e-2,upper=1e-2", "lower=1e-2,upper=1e-5"])],
+)  # fmt: skip
+def test_a_head_solved_after_other_contrastive_steps_is_not_used_again(
+    work: Path, backbone: Path, name: str, values: list[Any]
+) -> None:
+    data = write_reviews(work / "few.csv", 40)
+    method = {"name": "full"}  # weight decay moves what starts at zero by nothing
+    flat = settings_for(data, backbone, work / "s", contrast_steps=8, epochs=0, validation_fraction=0.3, method=method)
+    bench, losses = Bench(), []
+    for i, value in enumerate(values):
+        alone = try_out(work / f"alone-{i}", Bench(), flat | {name: value})
+        losses.append(alone.scores["loss"])
+        assert try_out(work / f"shared-{i}", bench, flat | {name: value}).scores == alone.scores
+    assert losses[0] != losses[1]
