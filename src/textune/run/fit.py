@@ -121,16 +121,14 @@ def open_training(
     import torch
 
     from textune.engine import Precision, choose_prefix, probe_engine, probe_precision
-    from textune.training.device import open_accelerator
+    from textune.training.device import open_accelerator, set_threads
     from textune.training.head import Network
 
     config = prepared.config
     training = config.training
     accelerator = open_accelerator(training.device)
     device = accelerator.device
-    threads = training.threads if plan is None else int(plan["threads"])
-    if threads:
-        torch.set_num_threads(threads)
+    set_threads(training.threads if plan is None else int(plan["threads"]))
     if plan is None:
         precision = probe_precision(training.precision, device)
         machine = {"precision": vars(precision), "threads": torch.get_num_threads(), "device": device.type}
