@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from textune.files import read_json_lines
 from textune.search.trial import Bench, Job, Outcome, run_job
 from tiny import settings_for, write_reviews
 
@@ -38,3 +40,20 @@ def test_a_head_solved_after_other_contrastive_steps_is_not_used_again(
         losses.append(alone.scores["loss"])
         assert try_out(work / f"shared-{i}", bench, flat | {name: value}).scores == alone.scores
     assert losses[0] != losses[1]
+
+
+# --- whose weights a fold's figures are of
+
+
+@pytest.mark.parametrize("share", [None, 0.2])
+def test_a_fold_is_scored_by_its_last_step_where_a_run_could_not_choose_another(
+    work: Path, backbone: Path, share: float | None
+) -> None:
+    data = write_reviews(work / "few.csv", 40)
+    flat = settings_for(data, backbone, work / "s", contrast_steps=0, validation_fraction=share, metric="loss")
+    outcome = try_out(work, Bench(), flat | {"learning_rate": 0.5}, folds=2)  # tuning makes the solved head worse
+    folds = [read_json_lines(work / "trials" / "0000" / f"fold-{i}" / "metrics.jsonl") for i in (0, 1)]
+    scores = [[line["loss"] for line in fold if line["kind"] == "evaluation"] for fold in folds]
+    last, best = np.mean([s[-1] for s in scores]), np.mean([min(s) for s in scores])
+    assert last > best
+    assert outcome.scores["loss"] == pytest.approx(best if share else last)

@@ -57,7 +57,7 @@ class Outcome:
 
     kind: "done"; "failed" (because of the settings); "stopped" (no trial can continue); "interrupted"; "died" (the
     process). score: larger is better; the loss breaks ties of the metric. scores: on the validation rows.
-    steps, total_steps: trained so far and planned, over all folds. best_step: whose weights the trial keeps.
+    steps, total_steps: trained so far and planned, over all folds. best_step: whose weights are scored.
     """
 
     kind: str
@@ -126,7 +126,9 @@ def _train_fold(job: Job, config: RunConfig, bench: Bench, fold: tuple[int, int]
     fitted = fit(prepared, folder, _Notices(notice), plan, until_epoch=until_epoch, shared=bench)
     fitted.opened.engine.release()
     result = fitted.result
-    scores = read_scores(folder, result.best_step)
+    # A run without validation rows cannot choose among its steps, so where a fold stands in for one, it may not either.
+    kept = result.steps if fold is not None and not prepared.data.validation_fraction else result.best_step
+    scores = read_scores(folder, kept)
     warnings = _read_warnings(folder, result.steps)
     if prepared.dialogues is not None and prepared.validation is not None and prepared.data.validation is not None:
         scores |= {BITS_PER_BYTE: measure_bits(scores["loss"], prepared.validation.tokens, prepared.dialogues)}
@@ -142,7 +144,7 @@ def _train_fold(job: Job, config: RunConfig, bench: Bench, fold: tuple[int, int]
         epochs,
         result.steps,
         result.total_steps,
-        result.best_step,
+        kept,
         result.seconds,
         not result.paused,
         0,
