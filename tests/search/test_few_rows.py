@@ -8,7 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sweeps import sweep_tiny
+from textune.bundle import SETTINGS
+from textune.config import build_config, load_settings
 from textune.files import read_json_lines
+from textune.progress import Silent
+from textune.run.prepare import Sample, prepare
 from textune.search.trial import Bench, Job, Outcome, run_job
 from tiny import settings_for, write_reviews
 
@@ -57,3 +62,31 @@ def test_a_fold_is_scored_by_its_last_step_where_a_run_could_not_choose_another(
     last, best = np.mean([s[-1] for s in scores]), np.mean([min(s) for s in scores])
     assert last > best
     assert outcome.scores["loss"] == pytest.approx(best if share else last)
+
+
+# --- the rules that decide for a fold
+
+
+@pytest.mark.parametrize("rows", [127, 128, 140, 159, 161])
+def test_a_fold_trains_as_the_winner_will(work: Path, backbone: Path, rows: int) -> None:
+    settings = {"data": str(write_reviews(work / "rows.csv", rows)), "test": str(write_reviews(work / "test.csv", 20)),
+                "backbone": str(backbone), "max_length": 32, "device": "cpu"}  # fmt: skip
+    for also in ({}, {"method": "head"}, {"patience": 1}):
+        config = build_config(settings | also)
+        winner = prepare(config, Silent()).config.training
+        assert prepare(config, Silent(), None, Sample((0, 5), hold_test=True)).config.training == winner
+
+
+def test_rules_decide_for_each_method_of_a_search(work: Path, backbone: Path) -> None:
+    data, test = write_reviews(work / "few.csv", 40), write_reviews(work / "test.csv", 20)
+    open_settings = dict.fromkeys(("epochs", "validation_fraction", "batch_size"))
+    shares: list[Any] = []
+    for order in (["head", "lora"], ["lora", "head"]):
+        done = sweep_tiny(data, backbone, work / order[0], {"method": order}, **open_settings, test=test,
+                          sweep_folds=2, sweep_halving={"reduction": 2})  # fmt: skip
+        steps = {t["settings"]["method"]: t["total_steps"] for t in done.content["trials"]}
+        assert steps == {"head": 0, "lora": 2 * 20}  # ten epochs
+        shares.append(sorted(t["steps"] for t in done.content["trials"]))
+        settings = load_settings(done.winner.folder / SETTINGS)
+        assert settings["epochs"] == (10 if settings["method"]["name"] == "lora" else 0)
+    assert shares[0] == shares[1]

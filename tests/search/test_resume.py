@@ -5,25 +5,23 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import yaml
 
 from label_tables import as_list, write_table
-from sweeps import GRID, check, sweep_tiny
+from sweeps import check, sweep_tiny
 from textune.bundle import SWEEP
 from textune.config import build_config
 from textune.errors import BundleError, DataError
 from textune.progress import Silent
-from textune.run.prepare import Prepared
 from textune.run.tables import prepare_data
 from textune.search.journal import JOURNAL
-from textune.search.settings import SweepSettings, build_sweep
+from textune.search.settings import build_sweep
 from textune.search.space import parse_space
 from textune.search.start import describe_start, refuse_changed_start
-from textune.search.sweep import Sweep, _fix_row_defaults, resume_sweep
+from textune.search.sweep import Sweep, resume_sweep
 from tiny import write_reviews
 
 SPACE = {"learning_rate": [1e-3, 5e-3]}
@@ -128,24 +126,6 @@ def test_one_method_in_the_space_is_the_one_that_is_checked(backbone: Path, tmp_
     space, problems = parse_space({"method": ["bitfit"], "learning_rate": {"low": 1e-4, "high": 1e-2}},
                                   build_config({"data": "x.csv", "backbone": str(backbone)}))  # fmt: skip
     assert not problems and next(space.list_tried(every=False))["method"] == "bitfit"
-
-
-def test_folds_and_winner_share_what_rules_on_rows_decide(backbone: Path) -> None:
-    """A fold has fewer rows than the training of the winner: by its own rows it would be trained for longer."""
-    flat: dict[str, Any] = {"data": "x.csv", "backbone": str(backbone)}
-    data = SimpleNamespace(validation_fraction=0.1)
-    known = SimpleNamespace(config=build_config(flat | {"epochs": 4, "batch_size": 16}), data=data)
-    first = cast(Prepared, known)
-
-    def settle(own: dict[str, Any], **settings: Any) -> tuple[Any, Any]:
-        config, search = build_sweep(flat | settings | {"sweep": own | {"folds": 5}})
-        assert isinstance(search, SweepSettings)
-        training = _fix_row_defaults(config, search, first).training
-        return training.epochs, training.batch_size
-
-    assert settle({"space": SPACE}) == (4, 16)
-    assert settle({"space": SPACE}, epochs=2) == (2, 16)
-    assert settle({"space": GRID}) == (4, None), "what is searched stays open"
 
 
 def test_several_labels_are_told_by_the_figure_that_chose(backbone: Path, tmp_path: Path) -> None:

@@ -198,7 +198,7 @@ def prepare(
         config = replace(config, model=replace(config.model, pooling=form))
     config, about_training = choose_training(
         config,
-        rows=len(data.train),
+        rows=data.rule_rows,
         classes=len(data.labels.names),
         method_rate=method.learning_rate,
         head_rate=method.head_learning_rate,

@@ -56,7 +56,7 @@ class PreparedData:
 
     notes: facts to print. warnings: problems that the user should act on, also shown in the report.
     fingerprint: SHA-256 of all splits and the labels. validation_fraction: the share of rows held out for validation.
-    A fold keeps this share of a whole run.
+    rule_rows: the training rows of a whole run, by which rules decide. A fold keeps the share and the rows of one.
     """
 
     labels: Labels
@@ -72,6 +72,7 @@ class PreparedData:
     task: str = "single_label"
     fingerprint: str = field(default="")
     validation_fraction: float = 0.0
+    rule_rows: int = 0
     fixed: FixedRows | None = None
 
     @property
@@ -196,6 +197,7 @@ def prepare_data(
         overlap,
         tuple(leaks),
         form.task,
+        rule_rows=len(parts.train),
         fixed=None if fixes is None else fixed,
     )
     return replace(prepared, fingerprint=_fingerprint(prepared), validation_fraction=validation_rows / len(examples))

@@ -14,17 +14,19 @@ from textune.config import RunConfig, build_config
 from textune.errors import BundleError, ConfigError, DataError, show_resume
 from textune.files import read_json, write_folder
 from textune.process.interrupt import RunInterrupted, StopRequest
-from textune.progress import Progress, open_progress
+from textune.progress import Progress, Silent, open_progress
 from textune.run import Run, load_run, resume, train_config
 from textune.run.claim import claim_folder
 from textune.run.places import check_resumable, fix_places, refuse_missing
-from textune.run.prepare import Prepared, Sample, prepare, read_rows
+from textune.run.prepare import Prepared, Sample, prepare
 from textune.run.start import refuse_several_processes
+from textune.run.tables import PreparedData
 from textune.search.bits import choose_loss
 from textune.search.cluster import find_ray, run_on_ray
 from textune.search.display import describe_figure, describe_point, open_display
 from textune.search.ledger import Ledger, Trial
 from textune.search.local import run_here, run_workers
+from textune.search.methods import find_longest
 from textune.search.settings import (
     DEFAULT_FOLDS,
     FEW_ROWS,
@@ -94,15 +96,15 @@ def sweep_config(
     bench = Bench(frames)
     with claim_folder(config, overwrite, kind="sweep") as folder:
         config, search = fix_places(replace(config, name=folder.name)), fix_backbones(search)
-        first, search = _inspect_data(config, search, bench, progress)
-        config = _fix_row_defaults(config, search, first)
+        data, first, search = _inspect_data(config, search, bench, progress)
+        config = _fix_validation_rows(config, search, data)
         if config.training.threads is None and (search.workers > 1 or search.executor == "ray"):
             threads = max(1, (os.cpu_count() or 1) // search.workers)
             config = config.replace(threads=threads)
             progress.say(f"threads: {threads} for each of {search.workers} workers")
         prepare_run_folder(folder, overwrite=overwrite)
         write_sweep(folder, config, search)
-        return _run_search(folder, config, search, first, bench, progress, started=config)
+        return _run_search(folder, config, search, first, bench, progress, describe_start(config, search, data))
 
 
 def resume_sweep(folder: str | Path, *, progress: Progress | None = None, **settings: Any) -> Sweep:
@@ -127,8 +129,8 @@ def resume_sweep(folder: str | Path, *, progress: Progress | None = None, **sett
         started = read_started(folder, config, moved)
         refuse_missing(config, folder, frames)
         bench = Bench(frames)
-        first, search = _inspect_data(config, search, bench, progress)
-        return _run_search(folder, config, search, first, bench, progress, started=started)
+        data, first, search = _inspect_data(config, search, bench, progress)
+        return _run_search(folder, config, search, first, bench, progress, describe_start(started, search, data))
 
 
 def load_sweep(folder: str | Path) -> Sweep:
@@ -150,8 +152,11 @@ def _check_executor(search: SweepSettings, frames: Mapping[str, Any]) -> None:
 
 def _inspect_data(
     config: RunConfig, search: SweepSettings, bench: Bench, progress: Progress
-) -> tuple[Prepared, SweepSettings]:
-    """Read and describe the rows, without the test rows, and decide how trials are compared."""
+) -> tuple[PreparedData, Prepared, SweepSettings]:
+    """Read and describe the rows, without the test rows, and decide how trials are compared.
+
+    Returns the rows, the first trial (of its folds the first), and the settings.
+    """
     test = config.data.test
     if test and "test" not in bench.frames and not test.startswith(("hub:", "embedded:")) and not Path(test).exists():
         raise DataError(f"test={test}: no such file or folder")  # it is not opened until the search is done
@@ -169,27 +174,24 @@ def _inspect_data(
         if folds:
             progress.say(f"folds: {folds} (fewer than {FEW_ROWS} rows: a tenth is too few to compare trials)")
     if search.folds:
-        read_rows(tried, bench, Sample((0, search.folds), hold_test=True))  # raises if there are too few rows
+        shown = first.config.training
+        first = prepare(tried, Silent(), bench, Sample((0, search.folds), hold_test=True))  # raises with too few rows
+        for name in ("contrast_steps", "batch_size", "epochs"):
+            if (value := getattr(first.config.training, name)) != getattr(shown, name):
+                progress.say(f"{name}: {value:g} in every fold (as for the winner's {first.data.rule_rows:,} rows)")
     if not search.folds and validation is None:
         raise DataError(
             "a sweep compares trials on validation rows, and there are none",
             hint="set sweep.folds=2 or more, or a larger validation_fraction=",
         )
-    return first, search
+    return data, first, search
 
 
-def _fix_row_defaults(config: RunConfig, search: SweepSettings, first: Prepared) -> RunConfig:
-    """Set the open settings whose defaults depend on the number of rows.
-
-    A fold has fewer rows than the winner's training, and a run on few rows would hold none out for validation.
-    """
-    if not search.folds:
-        if config.data.validation is not None or config.data.validation_fraction is not None:
-            return config
-        return config.replace(validation_fraction=first.data.validation_fraction)  # else few rows would get none
-    searched = {d.name for d in search.space.dimensions}
-    names = [n for n in ("epochs", "batch_size") if n not in searched and getattr(config.training, n) is None]
-    return config.replace(**{name: getattr(first.config.training, name) for name in names})
+def _fix_validation_rows(config: RunConfig, search: SweepSettings, data: PreparedData) -> RunConfig:
+    """Set the share of validation rows that trials are compared on: the winner, on few rows, would hold none out."""
+    if search.folds or config.data.validation is not None or config.data.validation_fraction is not None:
+        return config
+    return config.replace(validation_fraction=data.validation_fraction)
 
 
 def _run_search(
@@ -199,19 +201,18 @@ def _run_search(
     first: Prepared,
     bench: Bench,
     progress: Progress,
-    *,
-    started: RunConfig,
+    start: Mapping[str, Any],
 ) -> Sweep:
-    """Train what is left, and finish the winner. started: the settings that the search began with."""
-    start = describe_start(started, search, first.data)
+    """Train what is left, and finish the winner. start: what `describe_start` returned."""
     if first.task.writes:
         search = replace(search, metric=choose_loss(search))  # not stored: it follows from the space
     metric = search.metric or first.config.training.metric or "accuracy"
-    ledger = Ledger(folder, config, search, first.config.training.epochs, start)
+    epochs = find_longest(config, search, first, bench)
+    ledger = Ledger(folder, config, search, epochs, start)
     if search.halving and len(ledger.shares) == 1:
         progress.warn(
             f"halving stops no trial before {search.halving.min_epochs:g} epochs, but trials train for "
-            f"{first.config.training.epochs:g} (sweep.halving={{min_epochs: 0.25}} can stop them earlier)"
+            f"{epochs:g} (sweep.halving={{min_epochs: 0.25}} can stop them earlier)"
         )
     for number in ledger.recover():
         progress.say(f"trial {number}: resuming")

@@ -1,0 +1,39 @@
+"""What rules decide for each method of a search: they may differ, so that one trial does not stand for all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from textune.config import RunConfig, build_config
+from textune.errors import TextuneError
+from textune.progress import Silent
+from textune.run.prepare import Prepared, Sample, prepare
+from textune.search.settings import SweepSettings
+from textune.search.space import Point, settings_at
+from textune.search.trial import Bench
+
+
+def find_longest(config: RunConfig, search: SweepSettings, first: Prepared, bench: Bench) -> float | None:
+    """Return the most epochs that a method's first trial trains for: by these the rungs of halving are placed.
+
+    first: the first trial, which stands for all where one method is searched.
+    """
+    epochs = [first.config.training.epochs or 0.0]
+    if search.halving:
+        epochs += [other.config.training.epochs or 0.0 for other in _prepare_others(config, search, bench)]
+    return max(epochs)
+
+
+def _prepare_others(config: RunConfig, search: SweepSettings, bench: Bench) -> list[Prepared]:
+    """Return the first trial of each method but the first; a method that fails here fails as a trial, too."""
+    firsts: dict[Any, Point] = {}
+    for point in search.space.list_tried(every=False):
+        firsts.setdefault(point.get("method"), point)
+    fold, others = ((0, search.folds) if search.folds else None), []
+    for point in [*firsts.values()][1:]:
+        try:
+            tried = build_config(settings_at(config.to_dict(), point))
+            others.append(prepare(tried, Silent(), bench, Sample(fold, hold_test=True)))
+        except TextuneError:
+            continue
+    return others
