@@ -27,7 +27,7 @@ from textune.run.tables import prepare_data
 from textune.search import trial as trials
 from textune.search.journal import COMPLETE, FAIL, PRUNED
 from textune.search.ledger import Ledger
-from textune.search.settings import read_sweep, write_sweep
+from textune.search.settings import build_sweep, read_sweep, write_sweep
 from textune.search.sweep import resume_sweep
 from textune.search.trial import FAILED, Bench, Job, Outcome, run_job
 from tiny import call_textune, make_rows, settings_for
@@ -213,6 +213,26 @@ def test_odd_spaces_are_told(backbone: Path, own: dict[str, Any], told: str) -> 
 def test_many_values_are_no_burden_where_a_sampler_draws(backbone: Path) -> None:
     space = {"learning_rate": [i / 1e6 for i in range(1, 400)], "batch_size": list(range(1, 400))}
     assert check(backbone, {"space": space, "sampler": "random", "trials": 5}).trials == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("joiner", ","), ("joiner", ", "), ("class_weights", "negative=1,positive=4"), ("class_weights", "1,4"),
+     ("class_weights", [1, 4]), ("fixes", "a,b.csv"), ("threshold_label", "not good, not bad"),
+     ("layer_rates", "lower=1e-5,upper=1e-4"), ("costs", "ham:spam=5,spam:ham=1"), ("targets", "query,key")],
+)  # fmt: skip
+def test_commas_within_one_value_make_no_several(backbone: Path, name: str, value: Any) -> None:
+    name = "method.targets" if name == "targets" else name
+    flat = {"data": "x.csv", "backbone": str(backbone), "learning_rate": "1e-3,5e-4", name: value}
+    config, search = build_sweep(flat)
+    assert [(d.name, d.values) for d in search.space.dimensions] == [("learning_rate", (1e-3, 5e-4))]
+    alone = build_config({k: v for k, v in flat.items() if k != "learning_rate"} | {"method": "lora"})
+    assert config.to_dict() | {"method": None} == alone.to_dict() | {"method": None}
+
+
+def test_separators_may_be_searched_as_a_list(backbone: Path) -> None:
+    _, search = build_sweep({"data": "x.csv", "backbone": str(backbone), "joiner": [" ", ","]})
+    assert search.space.dimensions[0].values == (" ", ",")
 
 
 def test_a_search_takes_no_init(backbone: Path) -> None:

@@ -333,7 +333,7 @@ def build_config(flat: Mapping[str, Any]) -> RunConfig:
             if f.name not in flat:
                 continue
             try:
-                values[f.name] = coerce_option(f.metadata, hints[f.name], flat[f.name], _PARSERS.get(f.name))
+                values[f.name] = coerce_option(f.metadata, hints[f.name], flat[f.name], PARSERS.get(f.name))
             except (ValueError, TypeError) as error:
                 problems.append(f"{f.name}={show_value(flat[f.name])}: {error}")
         groups[group] = values
@@ -380,7 +380,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-_PARSERS: Mapping[str, Callable[[Any], Any]] = {
+PARSERS: Mapping[str, Callable[[Any], Any]] = {
     "labels": parse_labels,
     "layer_rates": parse_rates,
     "class_weights": parse_class_weights,

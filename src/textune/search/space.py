@@ -12,6 +12,7 @@ from typing import Any
 
 from textune.config import RunConfig, build_config, known_settings, merge_settings, setting_type
 from textune.config.defaults import choose_method
+from textune.config.schema import PARSERS
 from textune.config.values import coerce_value, show_value
 from textune.errors import ConfigError, suggest
 from textune.methods import methods, resolve
@@ -38,6 +39,7 @@ NOT_SEARCHED = (
             "text",
             "text_pair",
             "group",
+            "fixes",
             "validation_fraction",
             "test_fraction",
             "sample",
@@ -75,6 +77,8 @@ NOT_SEARCHED = (
     | {"metric": "trials could not be compared; set it once for all trials"}
 )
 _RANGE = ("low", "high", "step", "log")
+_FREE_TEXT = ("joiner", "threshold_label")
+"""Settings that are taken to the letter, in which a comma parts nothing."""
 
 
 @dataclass(frozen=True)
@@ -182,7 +186,7 @@ def split_several(flat: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, li
     method = base.get("method")
     options = dict(method) if isinstance(method, Mapping) else {} if method is None else {"name": method}
     for name, value in (*flat.items(), *((f"method.{k}", v) for k, v in options.items() if k != "name")):
-        values = value.split(",") if isinstance(value, str) else value
+        values = value.split(",") if isinstance(value, str) and name not in _FREE_TEXT else value
         if name != "method" and _takes_one(name) and isinstance(values, list) and len(values) > 1:
             several[name] = values
             base.pop(name, None)
@@ -194,12 +198,12 @@ def split_several(flat: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, li
 
 
 def _takes_one(name: str) -> bool:
-    """Return whether a setting may be searched and takes one number or word."""
+    """Return whether a setting may be searched and takes one number or word, not a list in a syntax of its own."""
     if name.startswith("method."):
         option = name.removeprefix("method.")
         kinds = [typing.get_type_hints(m.options_type).get(option) for _, m in methods]
     else:
-        kinds = [] if name in NOT_SEARCHED else [setting_type(name)]
+        kinds = [] if name in NOT_SEARCHED or name in PARSERS else [setting_type(name)]
     return any(set(typing.get_args(kind) or (kind,)) & {int, float, str} for kind in kinds if kind is not None)
 
 
