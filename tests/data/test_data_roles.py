@@ -65,3 +65,45 @@ def test_labelled_rows_come_with_their_columns_and_their_form() -> None:
     rows = read_table([{"text": f"text {i}", "toxic": i % 2, "insult": 0} for i in range(8)])
     examples, columns, form = build_labelled(rows, marks, NOTHING, "multi_label", "|")
     assert (len(examples), columns.indicators, form.form) == (8, ("toxic", "insult"), "columns")
+
+
+@pytest.mark.parametrize("columns", [("text", "label"), ("text", "mood", "note"), ("label", "text", "mark")])
+def test_a_finished_run_measures_no_column_in_place_of_its_label_columns(columns: tuple[str, ...]) -> None:
+    marks = TextColumns(("text",), indicators=("toxic", "insult"))
+    with pytest.raises(DataError, match="no column 'toxic', which the run was trained on as label") as caught:
+        build_labelled(table(*columns), marks, NamedColumns(guess=False), "multi_label", "|")
+    assert caught.value.hint == (
+        "name the columns for toxic, insult in this order with label=, or one column that lists the labels"
+    )
+    assert reuse_columns(table("text"), marks, NamedColumns(guess=False), need_label=False).label is None
+
+
+@pytest.mark.parametrize(
+    ("columns", "trained", "named", "advice"),
+    [
+        (("text", "stars"), TextColumns(("text",), label="label"), {}, ", for example label=stars"),
+        (("a", "b", "stars"), TextColumns(("a",), text_pair="b", label="label"), {}, ", for example label=stars"),
+        (("author", "text", "stars"), TextColumns(("text",), label="label", group="author"), {}, "label=stars"),
+        (("body", "stars"), TextColumns(("text",), label="label"), {"text": ("body",)}, ", for example label=stars"),
+        (("text",), TextColumns(("text",), label="label"), {}, "name the column with label="),
+        (("label", "body"), TextColumns(("text",), label="label"), {}, ", for example text=body"),
+        (("b", "words"), TextColumns(("a",), text_pair="b", label="label"), {}, ", for example text=words"),
+        (("toxic", "insult"), TextColumns(("text",), indicators=("toxic", "insult")), {}, "name the column with text="),
+    ],
+)
+def test_advice_names_no_column_of_another_role(
+    columns: tuple[str, ...], trained: TextColumns, named: dict[str, tuple[str, ...]], advice: str
+) -> None:
+    with pytest.raises(DataError) as caught:
+        reuse_columns(table(*columns), trained, NamedColumns(guess=False, **named))
+    assert (caught.value.hint or "").endswith(advice)
+
+
+def test_advice_on_prompts_and_answers_names_no_column_of_another_role() -> None:
+    from textune.data.roles import GENERATION
+
+    trained = TextColumns(("prompt",), label="completion")
+    for columns, advice in ((("prompt", "words"), "completion=words"), (("completion", "words"), "prompt=words")):
+        with pytest.raises(DataError) as caught:
+            build_labelled(table(*columns), trained, NamedColumns(guess=False), GENERATION, "|")
+        assert (caught.value.hint or "").endswith(f", for example {advice}")

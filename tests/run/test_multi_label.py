@@ -91,9 +91,12 @@ def test_all_forms_of_the_same_labels_give_the_same_weights(brief: Run, backbone
     assert hash_weights(same.folder) == hash_weights(brief.folder)
     columns = read_manifest(same.folder).columns
     assert columns.indicators == LABELS and columns.label is None
-    # evaluating takes the run's own label columns, or whatever form another table has
+    # evaluating takes the run's own label columns, or those that are named, in whatever form they are
     assert same.evaluate(marks).rows == ROWS
-    assert same.evaluate(write_table(tmp_path / "more.csv", as_list)).rows == ROWS
+    listed = write_table(tmp_path / "more.csv", as_list)
+    assert same.evaluate(listed, label="labels").rows == ROWS
+    with pytest.raises(DataError, match=f"no column '{LABELS[0]}', which the run was trained on as label"):
+        same.evaluate(listed)
     renamed = write_table(tmp_path / "renamed.csv", lambda labels: {f"is_{n}": m for n, m in as_marks(labels).items()})
     named = same.evaluate(renamed, label=",".join(f"is_{label}" for label in LABELS))
     assert named.to_dict() == same.evaluate(marks).to_dict()

@@ -98,8 +98,9 @@ def _reuse_dialogue_columns(table: Table, trained: _TrainedColumns, named: Named
         if kept is not None:
             return Columns(trained.text, None, trained.label, group[0] if group else None, " ", ())
         if not named.guess:
-            _require(table, trained.text, "prompt", "prompt")
-            _require(table, (trained.label,) if trained.label else (), "completion", "completion")
+            answers = (trained.label,) if trained.label else ()
+            _require(table, trained.text, "prompt", answers)
+            _require(table, answers, "completion", trained.text)
     else:
         prompt = prompt or (trained.text[0] if wanted.messages is None else None)
         completion = completion or (trained.label if wanted.messages is None else None)
@@ -111,12 +112,13 @@ def reuse_columns(table: Table, trained: _TrainedColumns, named: NamedColumns, *
 
     The second text of a pair is never looked for: without it the model cannot classify. Raises DataError.
     """
-    if not named.guess:
-        _require(table, trained.text if named.text is None else (), "text", "text")
-        label = (trained.label,) if trained.label is not None else ()
-        needed = label if need_label and named.label is None and not trained.indicators else ()
-        _require(table, needed, "label", named.label_setting or "label")
     labels = trained.indicators or ((trained.label,) if trained.label is not None else ())
+    if not named.guess:
+        pair = named.text_pair or trained.text_pair
+        _require(table, trained.text if named.text is None else (), "text", (*labels, pair, trained.group))
+        needed = labels if need_label and named.label is None else ()
+        texts = (*(named.text or trained.text), pair, trained.group)
+        _require(table, needed, "label", texts, named.label_setting)
     group = None if trained.group is None else _keep_existing((trained.group,), table)
     return choose_columns(
         table,
@@ -129,14 +131,23 @@ def reuse_columns(table: Table, trained: _TrainedColumns, named: NamedColumns, *
     )
 
 
-def _require(table: Table, names: Sequence[str], role: str, setting: str) -> None:
-    """Raise DataError where the table lacks a column of training, naming those that it has."""
+def _require(
+    table: Table, names: Sequence[str], role: str, others: Sequence[str | None], setting: str | None = None
+) -> None:
+    """Raise DataError where the table lacks a column of training, naming those that it has.
+
+    others: columns with another role, which no advice may name. setting: what names the columns; default: the role.
+    """
     missing = [name for name in names if name not in table.columns]
     if missing:
+        setting, free = setting or role, [name for name in table.columns if name not in others]
         columns = ", ".join(f"'{name}'" for name in table.columns[:12])
+        example = f", for example {setting}={free[0]}" if free else ""
+        columns_for = f"name the columns for {', '.join(names)} in this order with {setting}="
+        several = f"{columns_for}, or one column that lists the labels"
         raise DataError(
             f"{table.name}: no column '{missing[0]}', which the run was trained on as {role}; it has {columns}",
-            hint=f"name the column with {setting}=, for example {setting}={table.columns[0]}",
+            hint=several if role == "label" and len(names) > 1 else f"name the column with {setting}={example}",
         )
 
 
