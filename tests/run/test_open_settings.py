@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ from textune.plan import list_plans
 from textune.process.interrupt import RunInterrupted
 from textune.progress import Silent
 from textune.run import Run, resume, train_config, train_only
+from textune.run.prepare import prepare
 from textune.run.save import update_manifest
 from textune.run.start import adopt_init, choose_folder
 from textune.search.settings import build_sweep, read_sweep, write_sweep
@@ -46,6 +48,20 @@ def test_open_is_none_until_the_rules_fill_it_in(tmp_path: Path) -> None:
     named = build_config({"method": "head", "backbone": "nobody/nothing"})
     assert fill_in_model(named) == named and choose_method(named) == "head"
     assert choose_backbone(named) == "nobody/nothing"
+
+
+def test_settings_that_no_step_uses_are_told(reviews: Path, backbone: Path) -> None:
+    def tell(**settings: Any) -> list[str]:
+        progress = Silent()
+        prepare(build_config({"data": str(reviews), "backbone": str(backbone), "device": "cpu"} | settings), progress)
+        return [line for line in progress.warnings if "no training step uses" in line]
+
+    (told,) = tell(batch_size=4, schedule="cosine", learning_rate=1e-3)
+    assert "uses batch_size, schedule: by rule epochs is 0, because the head is solved after the contrastive" in told
+    (told,) = tell(method="head", learning_rate=1e-3)
+    assert "uses learning_rate: by rule epochs is 0, because the head is solved and nothing else" in told
+    assert not tell() and not tell(batch_size=4, epochs=1) and not tell(batch_size=4, contrast_steps=0)
+    assert not tell(method="head", epochs=0, learning_rate=1e-3), "who sets no epochs knows"
 
 
 def test_names_and_hashes_of_open_runs_are_those_of_explicit_ones(work: Path) -> None:

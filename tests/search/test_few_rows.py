@@ -8,14 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+import textune
 from sweeps import sweep_tiny
 from textune.bundle import SETTINGS
 from textune.config import build_config, load_settings
+from textune.errors import ConfigError
 from textune.files import read_json_lines
 from textune.progress import Silent
 from textune.run.prepare import Sample, prepare
 from textune.search.trial import Bench, Job, Outcome, run_job
-from tiny import settings_for, write_reviews
+from tiny import StopAt, settings_for, write_reviews
 
 
 def try_out(folder: Path, bench: Bench, settings: dict[str, Any], **job: Any) -> Outcome:
@@ -90,3 +92,33 @@ def test_rules_decide_for_each_method_of_a_search(work: Path, backbone: Path) ->
         settings = load_settings(done.winner.folder / SETTINGS)
         assert settings["epochs"] == (10 if settings["method"]["name"] == "lora" else 0)
     assert shares[0] == shares[1]
+
+
+# --- settings that no step uses
+
+
+@pytest.mark.parametrize(
+    ("space", "unused", "used"),
+    [
+        ({"batch_size": [4, 8], "patience": [1, 2]}, "batch_size, patience", False),
+        ({"warmup_fraction": [0.0, 0.5], "learning_rate": [1e-3, 5e-3]}, "warmup_fraction", True),
+        ({"learning_rate": [1e-3, 5e-3], "method": ["head"], "label_smoothing": [0.0, 0.1]}, "learning_rate", True),
+        ({"learning_rate": [1e-3, 5e-3], "method": ["head", "lora"]}, "", True),
+        ({"schedule": ["linear", "cosine"], "contrast_steps": [8, 0]}, "", True),
+    ],
+)
+def test_what_no_step_uses_is_not_searched_in_vain(
+    work: Path, backbone: Path, monkeypatch: pytest.MonkeyPatch, space: dict[str, Any], unused: str, used: bool
+) -> None:
+    monkeypatch.setattr("textune.search.sweep._run_search", lambda *_: "searched")
+    flat = settings_for(write_reviews(work / "few.csv", 40), backbone, work / "s")
+    flat = {k: v for k, v in flat.items() if k in ("data", "backbone", "name", "runs_dir", "max_length", "device")}
+    progress = StopAt()
+    if used:
+        assert textune.sweep(**flat, sweep={"space": space}, progress=progress) == "searched"
+        told = [warning for warning in progress.warnings if "no training step uses" in warning]
+        assert len(told) == bool(unused) and all(f"uses {unused}: by rule epochs is 0" in line for line in told)
+        return
+    with pytest.raises(ConfigError, match=f"nothing to try: no training step uses {unused}: ") as caught:
+        textune.sweep(**flat, sweep={"space": space}, progress=progress)
+    assert "epochs=" in (caught.value.hint or "") and not (work / "s").exists()

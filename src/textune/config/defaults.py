@@ -7,10 +7,11 @@ test file, no test rows were used.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from textune.config.long_text import LongText
-from textune.config.schema import RunConfig
+from textune.config.schema import RunConfig, TrainingConfig
 from textune.errors import ConfigError
 
 DEFAULT_METHOD, DEFAULT_BACKBONE = "lora", "minilm"
@@ -26,6 +27,12 @@ epochs gave 83.2, 83.8 and 83.6% (results/rules.jsonl, few_epochs), and the head
 SOLVED_HEAD_RATE = 3e-4
 FEW_ROWS_PER_CLASS = 64
 """Below this no rows are held out for validation, and contrastive steps may run first."""
+_OF_STEPS = (
+    "batch_size", "head_learning_rate", "schedule", "warmup_fraction", "max_grad_norm", "eval_every_steps", "patience"
+)  # fmt: skip
+_OF_CONTRAST_TOO = ("learning_rate", "dropout", "weight_decay", "layer_decay", "layer_rates")
+"""Settings of training steps, and those of contrastive steps as well."""
+TO_USE_THEM = "set epochs= to train on from the solved head"
 FEWEST_ROWS_TO_FOLD, FEWEST_SETS_TO_FOLD, MOST_MEGABYTES_TO_FOLD = 16, 40, 1_000.0
 
 
@@ -208,6 +215,30 @@ def choose_training(
     if training.epochs == 0 and not probe:
         raise ConfigError("epochs=0 with head_init=random: nothing would be trained", hint="remove one of them")
     return replace(config, training=training), decisions
+
+
+def list_unused(config: RunConfig, decided: RunConfig) -> tuple[str, ...]:
+    """Return the settings that no step uses, where a rule decided that the head is solved and no training step follows.
+
+    config: as set. decided: what `choose_training` made of it.
+    """
+    if config.training.epochs is not None or decided.training.epochs != 0:
+        return ()
+    return _OF_STEPS if decided.training.contrast_steps else _OF_STEPS + _OF_CONTRAST_TOO
+
+
+def warn_of_unused(config: RunConfig, decided: RunConfig) -> str | None:
+    """Return a warning if settings were set that no step uses."""
+    default = TrainingConfig()
+    names = list_unused(config, decided)
+    names = tuple(name for name in names if getattr(config.training, name) != getattr(default, name))
+    return f"{explain_unused(names, decided)} ({TO_USE_THEM})" if names else None
+
+
+def explain_unused(names: Sequence[str], decided: RunConfig) -> str:
+    """Return why no step uses these settings, as a sentence without its hint."""
+    after = "after the contrastive steps" if decided.training.contrast_steps else "and nothing else is trained"
+    return f"no training step uses {', '.join(names)}: by rule epochs is 0, because the head is solved {after}"
 
 
 def _check_contrast(reason: str, *, solved: bool, probe: bool) -> None:

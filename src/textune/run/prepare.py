@@ -22,6 +22,7 @@ from textune.config.defaults import (
     choose_max_length,
     choose_training,
     fill_in_model,
+    warn_of_unused,
 )
 from textune.config.schema import POOLINGS
 from textune.data import Examples, split_folds
@@ -196,6 +197,7 @@ def prepare(
     about_pooling = [Decision("pooling", form, reason)] if config.model.pooling is None and not task.writes else []
     if form in POOLINGS:
         config = replace(config, model=replace(config.model, pooling=form))
+    asked_for = config
     config, about_training = choose_training(
         config,
         rows=data.rule_rows,
@@ -233,6 +235,8 @@ def prepare(
         progress.say(f"{name}: {value}")
     for decision in (*decisions, *about_length, *about_pooling, *about_training, *about_answers):
         progress.say(f"{decision.setting}: {decision} ({decision.reason})")
+    if not sample.hold_test and (unused := warn_of_unused(asked_for, config)):  # a search says what it tries in vain
+        progress.warn(unused)
     if advice := advise_on_cuts(train.tokens, long_text):
         progress.warn(advice)
         data = replace(data, warnings=(*data.warnings, advice))

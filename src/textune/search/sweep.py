@@ -26,7 +26,7 @@ from textune.search.cluster import find_ray, run_on_ray
 from textune.search.display import describe_figure, describe_point, open_display
 from textune.search.ledger import Ledger, Trial
 from textune.search.local import run_here, run_workers
-from textune.search.methods import find_longest
+from textune.search.methods import find_longest, refuse_unused
 from textune.search.settings import (
     DEFAULT_FOLDS,
     FEW_ROWS,
@@ -97,6 +97,7 @@ def sweep_config(
     with claim_folder(config, overwrite, kind="sweep") as folder:
         config, search = fix_places(replace(config, name=folder.name)), fix_backbones(search)
         data, first, search = _inspect_data(config, search, bench, progress)
+        refuse_unused(config, search, first, bench, progress)
         config = _fix_validation_rows(config, search, data)
         if config.training.threads is None and (search.workers > 1 or search.executor == "ray"):
             threads = max(1, (os.cpu_count() or 1) // search.workers)
