@@ -255,6 +255,9 @@ def test_from_a_training_to_a_comparison(app: App, folder: Path, backbone: Path,
     page.goto(f"{app.url}/runs?run=reviews")
     report = page.frame_locator("iframe").frame_locator("iframe")
     report.get_by_text("Comparison with baselines").wait_for()
+    page.goto(f"{app.url}/runs?run=head")
+    page.get_by_role("button", name="Try it").click()
+    page.get_by_test_id("stMultiSelect").get_by_text("head", exact=True).wait_for()  # not the newest
 
 
 # ---- what any visitor may do --------------------------------------------------------------------------------------

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from textune.app import jobs, main
 from textune.app.launch import SCRIPT
 from textune.app.marks import read_marks
 from textune.app.options import AppOptions, set_options
+from textune.app.session import list_run_folders
 from textune.run import Run
 from tiny import make_rows, train_tiny, write_reviews
 
@@ -250,6 +253,28 @@ def test_a_training_is_started_watched_and_stopped(backbone: Path, work: Path, m
         assert jobs.read_job("it", "runs").stops == 1 and not app.exception
     finally:
         jobs.send_signal(job.pid or 0, job.start, 9)
+
+
+@pytest.mark.parametrize("place", ["runs", "train"])
+def test_try_it_opens_that_very_run(place: str, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = list_run_folders()[-1]  # not the first, which the page chooses by itself
+    monkeypatch.setattr("streamlit.switch_page", lambda page: None)
+    app = AppTest.from_function(_draw, args=(place,), default_timeout=120)
+    app.session_state["pages"] = {"try": "the page Try"}
+    app.session_state["chosen runs"] = [str(chosen)]
+    if place == "train":
+        job = jobs.Job(chosen.name, "runs", ("train",))
+        job.folder.mkdir(parents=True)
+        (job.folder / "job.json").write_text(json.dumps(asdict(job)))
+    app.run()
+    next(button for button in check(app).button if button.label == "Try it").click().run()
+    page = AppTest.from_function(_draw, args=("try_text",), default_timeout=60)
+    for key in ("try runs", "try versions run"):
+        page.session_state[key] = app.session_state[key]
+    page.run()
+    assert check(page).multiselect(key="try runs").value == [str(chosen)]
+    page.segmented_control(key="try form").set_value("Two versions").run()
+    assert check(page).selectbox(key="try versions run").value == str(chosen)
 
 
 def test_every_page_is_drawn_by_the_app(runs: Path) -> None:

@@ -21,7 +21,7 @@ from textune.app.marks import (
 )
 from textune.app.plain import escape, shorten
 from textune.app.removal import plan_removal, remove
-from textune.app.session import offer_page, show_error
+from textune.app.session import offer_try, show_error
 from textune.app.watching import read_course
 from textune.errors import TextuneError, show_command, show_resume
 from textune.report.wording import percent, span
@@ -72,7 +72,7 @@ def _draw_report(folder: Path, entry: Entry) -> None:
     with st.container(horizontal=True):
         st.download_button("Download the report", page, f"{entry.name}.html", "text/html", key=f"report {entry.folder}")
         if entry.kind == "run":
-            offer_page("Try it", "try", f"try {entry.folder}")
+            offer_try(entry.folder, f"try {entry.folder}")
     st.iframe(wrap_page(page, f"Report of {entry.name}"), height=1000, alt=f"Report of {entry.name}")
 
 

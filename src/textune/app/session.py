@@ -20,6 +20,9 @@ from textune.errors import TextuneError
 if TYPE_CHECKING:
     from textune.run.listing import Entry
 
+TRIED, VERSIONS = "try runs", "try versions run"
+"""The choices of runs on the page Try, by the keys of their widgets."""
+
 
 def list_entries() -> list[Entry]:
     """Return all runs, sweeps and comparisons: those of the command's arguments, then those in `runs`, newest first."""
@@ -83,6 +86,11 @@ def offer_page(label: str, address: str, key: str, **state: Any) -> None:
 
     if st.button(label, key=key, on_click=choose):
         st.switch_page(page)
+
+
+def offer_try(folder: str | Path, key: str) -> None:
+    """Draw a button that leads to the page Try with a run chosen there, in both of its forms."""
+    offer_page("Try it", "try", key, **{TRIED: [str(folder)], VERSIONS: str(folder)})
 
 
 def show_error(error: BaseException) -> None:

@@ -27,7 +27,7 @@ from textune.app.jobs import (
 from textune.app.options import DEFAULT_FOLDER
 from textune.app.plain import escape
 from textune.app.results import find_verdict, list_results, open_run
-from textune.app.session import describe_error, guard_page, offer_page, show_error
+from textune.app.session import describe_error, guard_page, offer_page, offer_try, show_error
 from textune.app.uploads import clean_uploads
 from textune.errors import TextuneError
 
@@ -172,7 +172,7 @@ def _draw_buttons(job: Job, state: State) -> None:
             )
         if state.kind == FINISHED:
             offer_page("See it on the page Runs", "runs", "see run", **{"chosen runs": [str(job.run)]})
-            offer_page("Try it", "try", "try run")
+            offer_try(job.run, "try run")
         if not state.live:
             st.button(
                 "Clear from this page",

@@ -22,7 +22,15 @@ from textune.app.example_rows import ExampleRow, list_examples
 from textune.app.loading import Loaded, open_run
 from textune.app.markup import Mark, write_bars, write_marked
 from textune.app.plain import escape, shorten
-from textune.app.session import choose_run, list_run_folders, name_run_folder, offer_page, show_error
+from textune.app.session import (
+    TRIED,
+    VERSIONS,
+    choose_run,
+    list_run_folders,
+    name_run_folder,
+    offer_page,
+    show_error,
+)
 
 ONE, TWO = "One text", "Two versions"
 MOST_RUNS = 4
@@ -83,13 +91,12 @@ def _draw_one(folders: list[str]) -> None:
 
 def _choose_runs(folders: list[str]) -> list[Path]:
     """Draw the choice of runs; the newest is chosen at first."""
-    key = "try runs"
-    if key in st.session_state:
-        st.session_state[key] = [folder for folder in st.session_state[key] if folder in folders]
+    if TRIED in st.session_state:
+        st.session_state[TRIED] = [folder for folder in st.session_state[TRIED] if folder in folders]
     else:
-        st.session_state[key] = folders[:1]
+        st.session_state[TRIED] = folders[:1]
     names = st.multiselect(
-        "Runs", folders, key=key, format_func=name_run_folder, max_selections=MOST_RUNS, placeholder="Choose runs"
+        "Runs", folders, key=TRIED, format_func=name_run_folder, max_selections=MOST_RUNS, placeholder="Choose runs"
     )
     return [Path(name) for name in names]
 
@@ -213,7 +220,7 @@ def _draw_beside(folder: Path, answered: Answered, text: str, second: str | None
 
 def _draw_versions() -> None:
     """Draw two versions of a text, and which of the words that differ change the answer."""
-    folder = choose_run("Run", "try versions run")
+    folder = choose_run("Run", VERSIONS)
     loaded = None if folder is None else _open(folder)
     if loaded is None:
         return
