@@ -32,6 +32,28 @@ def test_overfitting_names_both_losses_and_the_best_step() -> None:
     assert message is not None and "training loss is 0.010" in message and "0.400 at step 20 to 0.620" in message
 
 
+@pytest.mark.parametrize("stop", [0, 1, 2, 3, 4])
+def test_a_resumed_training_warns_as_one_in_one_go(stop: int, tmp_path: Path) -> None:
+    losses = [(0.6, 0.5), (0.1, 0.52), (0.05, 0.6), (0.03, 0.8), (0.02, 0.9)]
+    progress, log = Silent(), TrainingLog(tmp_path, tensorboard=False, active=True)
+    log.write({"kind": "evaluation", "step": 0, "epoch": 0.0, "loss": 0.7})
+    signs = Signs(progress, log)
+    for step, (training, validation) in enumerate(losses, 1):
+        if step == stop + 1:  # the next step was begun, and is repeated
+            log.write({"kind": "evaluation", "step": step, "epoch": 1.0, "train_loss": 9.0, "loss": 0.1})
+            log.close()
+            log = TrainingLog(tmp_path, tensorboard=False, active=True)
+            log.forget_after(step - 1)
+            signs = Signs(progress, log)
+        log.write({"kind": "evaluation", "step": step, "epoch": 1.0, "train_loss": training, "loss": validation})
+        signs.warn_if_overfitting()
+    log.close()
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    warnings = [(line["step"], line["text"]) for line in lines if line["kind"] == "warning"]
+    assert [step for step, _ in warnings] == [3, 4, 5]
+    assert all("rose from 0.500 at step 1 to" in text for _, text in warnings)
+
+
 def test_a_sign_is_shown_once_and_logged_each_time(tmp_path: Path) -> None:
     progress, log = Silent(), TrainingLog(tmp_path, tensorboard=False, active=True)
     signs = Signs(progress, log)

@@ -300,6 +300,21 @@ def test_a_run_that_does_not_learn_is_told_so(tmp_path: Path) -> None:
     assert lines and lines[-1]["text"] in progress.warnings
 
 
+def test_a_resumed_run_that_overfits_is_told_so(tmp_path: Path) -> None:
+    def list_warnings(folder: Path, *stops: float | None) -> list[tuple[int, str]]:
+        for stop in stops:  # the validation rows have other labels than the training rows of like words
+            trainer = make_trainer(folder, rows=16, epochs=40, learning_rate=0.1, head_learning_rate=0.1)
+            assert trainer._validation is not None
+            trainer._validation.targets[:] = 1 - trainer._validation.targets
+            trainer.run(stop)
+        lines = read_json_lines(folder / "metrics.jsonl")
+        return [(line["step"], line["text"]) for line in lines if line["kind"] == "warning"]
+
+    whole = list_warnings(tmp_path / "whole", None)
+    assert any("overfitting" in text for _, text in whole)
+    assert list_warnings(tmp_path / "resumed", 20, 30, None) == whole
+
+
 def test_log_has_a_line_for_each_step_and_evaluation(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, epochs=2, eval_every_steps=5)
     trainer.run()

@@ -14,18 +14,19 @@ from textune.files import append_json_line, read_json_lines, write_text_atomical
 class TrainingLog:
     """Writes `metrics.jsonl`. active: whether this process writes.
 
-    losses: mean loss of every step so far.
+    losses: mean loss of every step so far. evaluations: step, training loss and validation loss of every evaluation
+    of trained weights so far, also of those before a resume.
     """
 
     def __init__(self, folder: Path, *, tensorboard: bool, active: bool) -> None:
         self._path, self._active = folder / "metrics.jsonl", active
         self._board = _open_tensorboard(folder) if tensorboard and active else None
         self.losses: list[float] = []
+        self.evaluations: list[tuple[int, float, float]] = []
 
     def write(self, line: Mapping[str, Any]) -> None:
         """Append a line."""
-        if line["kind"] == "step":
-            self.losses.append(line["loss"])
+        self._note(line)
         if not self._active:
             return
         append_json_line(self._path, line)
@@ -36,9 +37,17 @@ class TrainingLog:
     def forget_after(self, step: int) -> None:
         """Drop the lines of steps that a resumed run will repeat."""
         lines = [line for line in read_json_lines(self._path) if line["step"] <= step and step > 0]
-        self.losses = [line["loss"] for line in lines if line["kind"] == "step"]
+        self.losses, self.evaluations = [], []
+        for line in lines:
+            self._note(line)
         if self._active and self._path.exists():
             write_text_atomically(self._path, "".join(json.dumps(line) + "\n" for line in lines))
+
+    def _note(self, line: Mapping[str, Any]) -> None:
+        if line["kind"] == "step":
+            self.losses.append(line["loss"])
+        elif line["kind"] == "evaluation" and {"train_loss", "loss"} <= line.keys():
+            self.evaluations.append((line["step"], line["train_loss"], line["loss"]))
 
     def close(self) -> None:
         """Close the event files."""

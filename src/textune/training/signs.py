@@ -35,16 +35,11 @@ class Signs:
     def __init__(self, progress: Progress, log: TrainingLog) -> None:
         self._progress, self._log = progress, log
         self._shown: set[str] = set()
-        self._training: list[float] = []
-        self._validation: list[float] = []
-        self._steps: list[int] = []
 
-    def add(self, step: int, training_loss: float, validation_loss: float) -> None:
-        """Note the losses of an evaluation, and warn if they show overfitting."""
-        self._training.append(training_loss)
-        self._validation.append(validation_loss)
-        self._steps.append(step)
-        self.warn("overfitting", step, explain_overfitting(self._training, self._validation, self._steps))
+    def warn_if_overfitting(self) -> None:
+        """Warn if the losses of the log's evaluations, which outlive a stop, show overfitting after the last one."""
+        steps, training, validation = (list(column) for column in zip(*self._log.evaluations, strict=True))
+        self.warn("overfitting", steps[-1], explain_overfitting(training, validation, steps))
 
     def warn(self, kind: str, step: int, reason: str | None) -> None:
         """Log a sign, and show it if none of its kind was shown before."""

@@ -335,7 +335,7 @@ class Trainer:
             f"{scores['loss']:.3f}, {self._objective.describe(scores)}"
         )
         self._warn_if_not_learning(answers)
-        self._signs.add(state.step, line["train_loss"], scores["loss"])
+        self._signs.warn_if_overfitting()
         value, best = self._rank(scores), state.best_value
         if best is None or value > best:
             return replace(state, best_step=state.step, best_value=value, stale_evaluations=0)
