@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import signal
 from collections.abc import Callable
@@ -9,14 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 import tiny
+from textune.bundle import SETTINGS, read_manifest
+from textune.config import build_config, load_settings, write_settings
 from textune.errors import BundleError, ModelError
 from textune.export.marker import MARKER, check_output
 from textune.export.merged import export_merged, push_folder
 from textune.export.onnx import export_onnx
-from textune.files import append_json_line, write_text_atomically
+from textune.files import append_json_line, hash_file, write_text_atomically
 from textune.run import Run
+from textune.run.save import update_manifest
 
 Export = Callable[..., Any]
 
@@ -102,6 +107,34 @@ def test_only_the_files_of_the_run_are_published(finished: Run, tmp_path: Path) 
     card.symlink_to(tmp_path / "outside.md")
     with pytest.raises((BundleError, ModelError), match="symbolic link"):
         push_folder(run, "owner/name", api=Hub())
+
+
+@pytest.mark.parametrize("place", ["/clients/acme", "clients/acme", "./acme/clients", "../acme", "~/acme"])
+def test_no_folder_of_this_machine_is_published(place: str, finished: Run, tmp_path: Path) -> None:
+    names = ("data", "validation", "test", "fixes", "backbone", "init", "chat_template")
+    run = Path(shutil.copytree(finished.folder, tmp_path / "run"))
+    settings = load_settings(run / SETTINGS) | {name: f"{place}/{name}.x" for name in names}
+    write_settings(build_config(settings), run / SETTINGS)
+    update_manifest(run, files=read_manifest(run, verify=False).files | {SETTINGS: hash_file(run / SETTINGS)})
+    hub = Hub()
+    push_folder(run, "owner/name", api=hub)
+    published = yaml.safe_load(hub.files[SETTINGS])
+    assert {name: published[name] for name in names} == {name: f"{name}.x" for name in names}
+    assert not [name for name, content in hub.files.items() if b"acme" in content]
+
+
+def test_names_that_are_no_paths_are_published_as_they_are(finished: Run, tmp_path: Path) -> None:
+    kept = {"data": "hub:owner/reviews", "test": "embedded:reviews", "backbone": "owner/model",
+            "chat_template": "{{ messages }} a/b"}  # fmt: skip
+    run = Path(shutil.copytree(finished.folder, tmp_path / "run"))
+    write_settings(build_config(load_settings(run / SETTINGS) | kept), run / SETTINGS)
+    manifest = read_manifest(run, verify=False)
+    base = dataclasses.replace(manifest.base_model, local=False)
+    update_manifest(run, base_model=base, files=manifest.files | {SETTINGS: hash_file(run / SETTINGS)})
+    hub = Hub()
+    push_folder(run, "owner/name", api=hub)
+    published = yaml.safe_load(hub.files[SETTINGS])
+    assert {name: published[name] for name in kept} == kept
 
 
 def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:

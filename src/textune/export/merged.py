@@ -26,6 +26,7 @@ from textune.files import confined_path, hash_file, write_folder
 from textune.inference import Predictor
 from textune.methods import methods, resolve_saved
 from textune.report.card_forms import name_published
+from textune.run.places import PLACED
 from textune.tokens import text_between
 
 if TYPE_CHECKING:
@@ -214,16 +215,24 @@ def _hide_paths(folder: Path) -> None:
     path = folder / SETTINGS
     if not path.is_file() or not (folder / MANIFEST).is_file():
         return
-    settings = load_settings(path)
-    for key in ("data", "test", "validation", "backbone", "init", "trust"):
+    settings, manifest = load_settings(path), read_manifest(folder, verify=False)
+    for key in (*PLACED, "chat_template"):
         value = settings.get(key)
-        if isinstance(value, str) and (value.startswith(("/", ".", "~")) or Path(value).exists()):
+        if isinstance(value, str) and _is_path(key, value, manifest):
             settings[key] = Path(value).name
     settings.pop("runs_dir", None)
     write_settings(build_config(settings), path)
-    manifest = read_manifest(folder, verify=False)
     files = dict(manifest.files) | {SETTINGS: hash_file(path)}
     write_manifest(folder, dataclasses.replace(manifest, files=files))
+
+
+def _is_path(key: str, value: str, manifest: Manifest) -> bool:
+    """Return whether a setting names a file or a folder here, also one that is gone or relative to another folder."""
+    if value.startswith(("hub:", "embedded:")):
+        return False
+    if key == "backbone":  # a relative folder looks like an id on the hub
+        return manifest.base_model.local or value.startswith(("/", ".", "~"))
+    return key != "chat_template" or "{" not in value  # Jinja text has braces
 
 
 def describe_export(folder: Path) -> dict[str, Any]:
