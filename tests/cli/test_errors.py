@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+import shlex
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -245,6 +247,14 @@ def test_a_review_file_is_not_overwritten(flawed: Run, review: Path, tmp_path: P
     for name, message in (("no/review.csv", "does not exist"), ("review.xlsx", "is CSV"), (".", "is a folder")):
         code, _, errors = call_here(capsys, "errors", str(flawed.folder), "--review", str(tmp_path / name))
         assert code == 2 and message in errors and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["my review.csv", "it's $HOME;.csv"])
+def test_the_command_that_takes_a_review_back_can_be_pasted(name: str, flawed: Run, work: Path, capsys: Any) -> None:
+    code, shown, _ = call_here(capsys, "errors", str(flawed.folder), "--review", name)
+    command = re.search(r"^then +(textune .*)$", shown, re.MULTILINE)
+    assert code == 0 and command is not None and (work / name).is_file()
+    assert shlex.split(command[1]) == ["textune", "train", "DATA", f"fixes={name}"]
 
 
 def test_fixes_are_taken_back(flawed: Run, review: Path, backbone: Path, tmp_path: Path, capsys: Any) -> None:

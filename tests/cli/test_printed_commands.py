@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import csv
+import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -105,10 +108,18 @@ def test_next_command_of_pairs_reads_a_table(
             csv.writer(stream, delimiter=";").writerows([header.split(","), *rows])
     settings = settings_for("my pairs.csv", backbone, Path("runs/it"), method="head", epochs=1, text="q", text_pair="a",
                             delimiter=";", **change)  # fmt: skip
+    others = [work / f"{name}{end}.csv" for name in ("my pairs", "a test") for end in (".predicted", ".it")]
+    for path in others:
+        path.write_text("the answers of another run")
     code, printed = textune("train", *as_words(settings))
     assert code == 0, printed
+    before = set(work.iterdir())
     paste_all(paste, printed)
-    paste_all(paste, printed)  # and once more: it overwrites its own answers
+    made = {path: path.read_text() for path in set(work.iterdir()) - before}
+    assert len(made) == 1 and "inspect" not in COMMAND.findall(printed)[-1]
+    assert paste(COMMAND.findall(printed)[-1])[0] == 2, "nor does it replace its own answers"
+    assert {path: path.read_text() for path in made} == made
+    assert {path.read_text() for path in others} == {"the answers of another run"}
 
 
 def test_backbone_is_named_where_it_cannot_be_remembered(
@@ -155,6 +166,54 @@ def test_commands_of_an_export_and_an_import(
     assert code == 0, printed
     paste_all(paste, printed)
     assert not PLACEHOLDER.search("".join(COMMAND.findall(textune("inspect", "my import")[1])))
+
+
+@pytest.mark.parametrize("folder", ["no such dir", "it's", "$HOME x", "a;b"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("errors", "--review", "review.csv"),
+        ("report", "--output", "report.md"),
+        ("explain", "a text", "-o", "page.html"),
+        ("predict", "texts.csv", "-o", "out.csv"),
+    ],
+)
+def test_the_command_that_makes_a_folder(
+    words: tuple[str, ...], folder: str, textune: Shell, finished: Run, work: Path
+) -> None:
+    (work / "texts.csv").write_text("text\na text\n")
+    code, printed = textune(words[0], str(finished.folder), *words[1:-1], f"{folder}/{words[-1]}")
+    command = re.search(r"make it: (mkdir -p .*)$", printed, re.MULTILINE)
+    assert code == 2 and command is not None, printed
+    assert shlex.split(command[1]) == ["mkdir", "-p", folder]
+
+
+@pytest.mark.parametrize("between", ["", "\n"], ids=["a separator", "none"])
+def test_the_lines_for_a_merged_pair_model_put_between_the_texts_what_the_run_does(
+    between: str, textune: Shell, backbones: dict[str, Path], work: Path
+) -> None:
+    shutil.copytree(backbones["gpt2"], work / "base")
+    if between:  # as the tokenizers of GPT-2 and Qwen are
+        tokenizer = json.loads((work / "base" / "tokenizer.json").read_text())
+        plain = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": True}
+        tokenizer["post_processor"] = plain
+        (work / "base" / "tokenizer.json").write_text(json.dumps(tokenizer))
+        named = json.loads((work / "base" / "tokenizer_config.json").read_text())
+        named["tokenizer_class"] = "PreTrainedTokenizerFast"
+        (work / "base" / "tokenizer_config.json").write_text(json.dumps(named))
+    rows = [(text, f"{text} again", label) for text, label in make_rows(24)]
+    with (work / "pairs.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows([("q", "a", "label"), *rows])
+    settings = settings_for("pairs.csv", work / "base", Path("runs/it"), method="lora", epochs=1, text="q",
+                            text_pair="a")  # fmt: skip
+    assert textune("train", *as_words(settings))[0] == 0
+    code, printed = textune("export", "runs/it", "-o", "merged")
+    line = next(line for line in printed.splitlines() if "text_pair" in line)
+    typed = ast.parse(line.strip(), mode="eval").body
+    assert code == 0 and isinstance(typed, ast.Call)
+    second = ast.literal_eval(typed.args[0])["text_pair"]
+    assert second == f"{between}a second text"
+    assert json.dumps(second) in (work / "merged" / "README.md").read_text()
 
 
 def test_commands_of_hints(textune: Shell, paste: Shell, reviews: Path) -> None:

@@ -146,14 +146,13 @@ def _describe_review(found: ErrorAnalysis) -> list[str]:
         lines.append(_clip(f"{row.table} row {row.row}: '{_clip(row.label, 20)}', perhaps '{row.suggested_label}'"))
         lines.append(_clip(f"  {' '.join(row.text.split())}"))
     path = Path(found.review_file)
-    again = show_command("train", "DATA").removesuffix("DATA")
     free = [word for word in REMOVE if word not in found.labels]
     removing = f", or {free[0]} to remove the row" if free else ""
     return [
         *lines,
         f"review   {path}",
         f"fill its column correct_label: a label{removing}; empty leaves it",
-        f"then     {again}DATA fixes={path}",
+        f"then     {show_command('train', 'DATA', f'fixes={path}')}",
     ]
 
 

@@ -60,6 +60,7 @@ def export(
 def _print_merged(exported: Exported, manifest: Manifest, json_output: bool) -> None:
     """Print where the merged model is and how transformers loads it."""
     from textune.export.merged import describe_export
+    from textune.report.snippets import quote_second
 
     summary = describe_export(exported.folder) | ({"lost": exported.losses} if exported.losses else {})
     if json_output:
@@ -69,7 +70,8 @@ def _print_merged(exported: Exported, manifest: Manifest, json_output: bool) -> 
     several = summary["thresholds"] is not None
     top_k = ", top_k=None" if several else ""
     paired = manifest.columns.text_pair is not None
-    text = '{"text": "a text", "text_pair": "a second text"}' if paired else f'"{TEXT}"'
+    second = quote_second(exported.folder) if paired else ""
+    text = f'{{"text": "a text", "text_pair": {second}}}' if paired else f'"{TEXT}"'
     place = json.dumps(str(exported.folder), ensure_ascii=False)
     if manifest.writing:
         from textune.report.writer_snippets import reload_merged_writer

@@ -180,8 +180,23 @@ def next_command(
         table = Path(str(settings.get(role) or ""))
         if table.is_file() and os.access(table.parent, os.W_OK) and not (role == "test" and _has_own_columns(settings)):
             reading = [f"{name}={settings[name]}" for name in ("encoding", "delimiter") if settings.get(name)]
-            return show_command("predict", folder, table, "--overwrite", *loading, *reading) + trusted
+            return (
+                show_command("predict", folder, table, "-o", _name_answers(table, folder), *loading, *reading) + trusted
+            )
     return show_command("inspect", folder)
+
+
+def _name_answers(table: Path, folder: Path) -> Path:
+    """Return a file beside a table that is not there yet, named by the run: what is there may be another's answers."""
+    from itertools import chain, count
+
+    from textune.data import Location
+    from textune.inference.writers import choose_ending
+
+    ending = choose_ending(Location(table).suffix)
+    stem = f"{table.name.removesuffix('.gz').rpartition('.')[0]}.{folder.resolve().name}"
+    names = chain([f"{stem}{ending}"], (f"{stem}-{number}{ending}" for number in count(2)))
+    return next(place for place in map(table.with_name, names) if not place.exists())
 
 
 def _name_backbone(manifest: Manifest, backbone: Any) -> str | None:

@@ -104,7 +104,7 @@ def reload_merged(manifest: Manifest, name: str, folder: Path) -> str:
     in_the_layers = manifest.pooling != MEAN or family is None or can_add_layer(family)
     inputs = quote(TEXT)
     if manifest.columns.text_pair is not None:
-        inputs = f'{{"text": {quote(TEXT)}, "text_pair": {_quote_second(folder)}}}'
+        inputs = f'{{"text": {quote(TEXT)}, "text_pair": {quote_second(folder)}}}'
     lines = [
         *([] if in_the_layers else ["import torch"]),
         "from transformers import pipeline",
@@ -129,7 +129,7 @@ def reload_onnx(manifest: Manifest, name: str, folder: Path) -> str:
     name: what the lines call the folder. folder: where the tokenizer is.
     """
     pair = manifest.columns.text_pair is not None
-    texts = f"{quote(TEXT)}, {_quote_second(folder)}" if pair else quote(TEXT)
+    texts = f"{quote(TEXT)}, {quote_second(folder)}" if pair else quote(TEXT)
     if manifest.long_text.form != "truncate":
         return (
             f"import sys\nfolder = {quote(name)}{_PLACE}\nsys.path.insert(0, folder)\n"
@@ -181,7 +181,7 @@ def quote(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def _quote_second(folder: Path | None) -> str:
+def quote_second(folder: Path | None) -> str:
     """Return the second text as the tokenizer must be given it."""
     return quote(("" if folder is None else text_between(load_tokenizer(folder))) + SECOND_TEXT)
 
@@ -270,7 +270,7 @@ def _pool(manifest: Manifest, model: str, prefix: int) -> list[str]:
 
 def _classify(manifest: Manifest, folder: Path | None) -> list[str]:
     """Return the lines that give the probabilities of a text, and its labels where it can have several."""
-    texts = quote(TEXT) + ("" if manifest.columns.text_pair is None else f", {_quote_second(folder)}")
+    texts = quote(TEXT) + ("" if manifest.columns.text_pair is None else f", {quote_second(folder)}")
     inputs = f'tokenizer({texts}, truncation=True, return_tensors="pt")'
     scores = "sigmoid()" if manifest.thresholds is not None else "softmax(-1)"
     logits = f"model.eval()(**{inputs}).logits[0]"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +51,9 @@ def check_review_path(path: str | Path, *, overwrite: bool) -> Path:
     if place.suffix.lower() not in (".csv", ".tsv"):
         raise ConfigError(f"{place}: a review file is CSV", hint="give it a name that ends in .csv or .tsv")
     if not place.parent.is_dir():
-        raise ConfigError(f"{place}: its folder does not exist", hint=f"make it: mkdir -p {place.parent}")
+        raise ConfigError(
+            f"{place}: its folder does not exist", hint=f"make it: mkdir -p {shlex.quote(str(place.parent))}"
+        )
     if place.exists() and not overwrite:
         raise ConfigError(f"{place}: already exists", hint=f"choose another name, or add {flag('overwrite')}")
     return place

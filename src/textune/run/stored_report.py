@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from textune.errors import BundleError, ConfigError, flag
@@ -42,7 +43,9 @@ def check_report_path(path: str | Path, *, overwrite: bool) -> Path:
     if place.is_dir():
         raise ConfigError(f"{place}: is a folder", hint="give the name of a file, such as report.md")
     if not place.parent.is_dir():
-        raise ConfigError(f"{place}: its folder does not exist", hint=f"make it: mkdir -p {place.parent}")
+        raise ConfigError(
+            f"{place}: its folder does not exist", hint=f"make it: mkdir -p {shlex.quote(str(place.parent))}"
+        )
     if place.exists() and not overwrite:
         raise ConfigError(f"{place}: already exists", hint=f"choose another name, or add {flag('overwrite')}")
     return place
