@@ -47,7 +47,9 @@ def test_the_section_says_what_was_reached_and_escapes_labels() -> None:
     page = open_templates().get_template("trust.html.j2").render(trust=describe_trust(evaluation, "test"))
     assert "<script" not in page and "Recall of &#39;&lt;script" in page and "floor 90.0%)" in page
     assert "Abstaining below a confidence of 70.0% answers" in page and "90.0%</th>" in page
-    assert len(describe_promises(evaluation)) == 3
+    assert len(describe_promises(evaluation)) == 3 and "very rows" not in page
+    tuned_here = open_templates().get_template("trust.html.j2").render(trust=describe_trust(evaluation, "validation"))
+    assert "which the table checks on those very rows" in tuned_here
     plain = make(Decisions())
     choices = describe_choices(plain)
     assert choices is not None and choices.sentences == () == choices.sets and choices.answered[-1][0] == "100%"

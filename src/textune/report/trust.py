@@ -49,9 +49,10 @@ class Trust:
     others: (name, value) of ranking and answers. classes: lowest average precision first.
     bins: the diagram as a table. unit, counted: what it counts, at length and in short. observed: which share of it.
     perfect_classes: those left out because their rows come before all others. curves: small drawings. choices:
-    abstaining and prediction sets, where they were measured.
+    abstaining and prediction sets, where they were measured. split: whose rows these are.
     """
 
+    split: str
     sentences: tuple[str, ...]
     diagram: Markup | None
     has_before: bool
@@ -87,6 +88,7 @@ def describe_trust(evaluation: AnyEvaluation, split: str) -> Trust | None:
         *((name, None, value) for name, value in task.answer_figures(evaluation)),
     ]
     return Trust(
+        split=split,
         sentences=tuple(_answer(evaluation, figures, split)),
         diagram=draw_reliability(figures, unit, observed),
         has_before=figures.before is not None,
