@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import dataclasses
 import json
@@ -302,6 +303,22 @@ def test_predict_answers_every_line(folders: Folders, tmp_path: Path) -> None:
     several = call_predict(folders("onnx", "several"), "great", cwd=tmp_path).stdout.decode()
     given = Predictor.load(folders("onnx", "several")).classify(["great"])[0].answer
     assert several == ", ".join(given) + "\t" + ", ".join(f"{value:.4f}" for value in given.values()) + "\n"
+
+
+@pytest.mark.parametrize("codec", ["utf-16", "utf-16-be", "utf-32", "utf-8-sig"])
+def test_predict_reads_the_encoding_of_a_mark(codec: str, folders: Folders, tmp_path: Path) -> None:
+    mark = codecs.BOM_UTF16_BE if codec == "utf-16-be" else b""
+    stdin = mark + "great\r\nna\u00efve \u4e00\n\ndull".encode(codec)
+    done = call_predict(folders("onnx", "single"), "--json", stdin=stdin, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr.decode()
+    assert [json.loads(line)["text"] for line in done.stdout.decode().splitlines()] == [
+        "great",
+        "na\u00efve \u4e00",
+        "",
+        "dull",
+    ]
+    nul = call_predict(folders("onnx", "single"), stdin="great\nb\0ad\n".encode(codec), cwd=tmp_path)
+    assert nul.returncode == 1 and (mark or b"error: line 2: contains a NUL" in nul.stderr)
 
 
 def test_predict_says_what_is_wrong(folders: Folders, tmp_path: Path) -> None:

@@ -10,7 +10,9 @@ One text per argument or line. A model of text pairs takes two arguments each, o
 from __future__ import annotations
 
 import argparse
+import codecs
 import functools
+import io
 import json
 import os
 import sys
@@ -21,6 +23,14 @@ from typing import Any
 import numpy as np
 import onnxruntime
 from tokenizers import Tokenizer
+
+MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark it begins with
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+"""Byte order marks, and what Python calls the encodings that they tell."""
 
 
 class Classifier:
@@ -165,8 +175,25 @@ class Classifier:
 
 
 def read_lines() -> Iterator[str]:
-    """Yield the lines of standard input; those that are not UTF-8 are read as Windows-1252, or else Latin-1."""
-    for number, raw in enumerate(sys.stdin.buffer):
+    """Yield the lines of standard input.
+
+    A byte order mark tells UTF-16 and UTF-32; else lines that are not UTF-8 are read as Windows-1252, or else Latin-1.
+    """
+    for number, line in enumerate(decode_lines(), 1):
+        if "\0" in line:
+            sys.exit(f"error: line {number}: contains a NUL character; save the text as UTF-8")
+        yield line
+
+
+def decode_lines() -> Iterator[str]:
+    """Yield the lines of standard input without their ends."""
+    stream: Any = sys.stdin.buffer
+    first = stream.peek(4)
+    if codec := next((codec for mark, codec in MARKS if first.startswith(mark)), None):
+        for text in io.TextIOWrapper(stream, codec, newline="\n"):
+            yield text.removesuffix("\n").removesuffix("\r")
+        return
+    for number, raw in enumerate(stream):
         line = raw.removesuffix(b"\n").removesuffix(b"\r").removeprefix(b"" if number else b"\xef\xbb\xbf")
         for encoding in ("utf-8", "cp1252", "latin-1"):
             try:
