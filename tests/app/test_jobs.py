@@ -100,7 +100,7 @@ def test_two_visitors_who_stop_one_training_stop_it_once(work: Path, monkeypatch
         assert jobs.stop_job(replace(stopping, start="another boot 1")).stops == 1
         time.sleep(0.3)
         assert jobs.read_tail(job.log).count("asked") == 1
-        assert jobs.stop_job(stopping).stops == 2, "whoever sees that it is stopping can stop it at once"
+        assert jobs.stop_job(stopping).stops == 2, "a visitor who sees 'Stop at once' can use it"
         wait_for(lambda: jobs.read_tail(job.log).count("asked") == 2)
     finally:
         end(job)

@@ -292,7 +292,7 @@ def test_lines_that_could_be_rows_are_told_where_nothing_shows_what_they_are(tmp
 @pytest.mark.parametrize(
     "text",
     ["Line one\nline two", "Hello, world\nbye", "a; b\nc; d", "a\tb\nc\td", 'He said "no"\nand left', "x\n\ny", "\n",
-     "Dear all, this\nis it, pos\nneg, and so on", "one | two\nthree"],
+     "Dear all, this\nis my review, pos\nneg, and more", "one | two\nthree"],
 )  # fmt: skip
 def test_quoted_cells_of_several_lines_stay(tmp_path, text, delimiter, quoting):
     buffer = io.StringIO(newline="")

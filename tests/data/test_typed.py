@@ -36,7 +36,7 @@ def test_no_cell_becomes_another_type(cells):
     column = typed_array(cells, str)
     assert [(type(cell), cell) for cell in column.to_pylist()] == [(type(cell), cell) for cell in cells]
     text, _ = as_text(pa.table({"x": column}), "table")
-    assert text["x"].to_pylist() == [cell_text(cell) for cell in cells], "a cell is spelled as it is where text is read"
+    assert text["x"].to_pylist() == [cell_text(cell) for cell in cells], "both ways of reading spell a cell alike"
 
 
 @pytest.mark.parametrize(

@@ -33,8 +33,8 @@ def typed_array(values: Iterable[Any], where: Callable[[int], str]) -> pa.Array:
     """Build a column of the type that all cells have. `where` as for `text_array`.
 
     Arrow alone would turn TRUE next to 0.5 into 1, and a number among dates into a date. Here dates among times of day
-    become times at midnight, as spreadsheets have them; other cells of several types become a union, which keeps each
-    as it is; and what has no simple type is text.
+    become times at midnight, as spreadsheets have them. Other cells of several types become a union, which keeps the
+    type of each. Values without a simple type, such as lists, become text.
     """
     values = [None if _is_missing(value) else value for value in values]
     kinds = [None if value is None else _kind_of(value) for value in values]

@@ -14,7 +14,6 @@ from textune.evaluation.intervals import RESAMPLES, Difference, Interval, percen
 from textune.evaluation.paired import Counts, apply_randomisation, bound_equal
 
 COSTS, MACRO_F1 = "costs", "macro_f1"
-_SWAPS, _MOST_DRAWS_AT_ONCE = 10_000, 2_000_000
 
 
 @dataclass(frozen=True)
@@ -89,9 +88,8 @@ def compare_ratios(mine: NDArray[np.int64], theirs: NDArray[np.int64], seed: int
     sums = draws @ patterns
     drawn = percentile_interval(_divide(sums[:, 0], sums[:, 1]) - _divide(sums[:, 2], sums[:, 3]))
     total = mine.sum(axis=0), theirs.sum(axis=0)
-    unused = np.zeros((1, len(mine)), bool)
-    p = apply_randomisation(*(Counts(each[None, :, 0], each[None, :, 1], unused) for each in (mine, theirs)))
-    return Difference(drawn.low, drawn.high, float(total[0][0] / total[0][1] - total[1][0] / total[1][1]), p)
+    mean = float(total[0][0] / total[0][1] - total[1][0] / total[1][1])
+    return Difference(drawn.low, drawn.high, mean, _swap(mine, theirs))
 
 
 def _divide(parts: NDArray[Any], wholes: NDArray[Any]) -> NDArray[np.float64]:
@@ -108,14 +106,16 @@ def compare_costs(mine: NDArray[np.float64], theirs: NDArray[np.float64], seed: 
     if not values.any():
         alike = bound_equal(len(mine))
         return Difference(alike.low * dearest, alike.high * dearest, 0.0, alike.p_value)
-    random = np.random.default_rng(seed)
-    draws = random.multinomial(len(mine), counts / len(mine), size=RESAMPLES)
-    drawn, mean = percentile_interval(draws @ values / len(mine)), float((mine - theirs).mean())
-    block, reached = max(1, _MOST_DRAWS_AT_ONCE // len(counts)), 0
-    for start in range(0, _SWAPS, block):
-        swapped = random.binomial(counts, 0.5, size=(min(block, _SWAPS - start), len(counts)))
-        reached += int((np.abs((counts - 2 * swapped) @ values) >= abs(mean) * len(mine) - 1e-9).sum())
-    return Difference(drawn.low, drawn.high, mean, (reached + 1) / (_SWAPS + 1))
+    draws = np.random.default_rng(seed).multinomial(len(mine), counts / len(mine), size=RESAMPLES)
+    drawn, whole = percentile_interval(draws @ values / len(mine)), np.ones_like(mine)
+    p = _swap(np.stack([mine, whole], axis=1), np.stack([theirs, whole], axis=1))
+    return Difference(drawn.low, drawn.high, float((mine - theirs).mean()), p)
+
+
+def _swap(mine: NDArray[Any], theirs: NDArray[Any]) -> float:
+    """Return the p-value of random swaps of two models' answers. Both: numerator and denominator, [rows, 2]."""
+    unused = np.zeros((1, len(mine)), bool)
+    return apply_randomisation(*(Counts(each[None, :, 0], each[None, :, 1], unused) for each in (mine, theirs)))
 
 
 def find_cheapest_constant(costs: NDArray[np.float64], true: NDArray[Any]) -> NDArray[np.int64]:

@@ -111,7 +111,7 @@ def _is_moment(value: Any) -> bool:
 def _list_kept(rows: KeptRows) -> Iterator[list[Any]]:
     """Yield the values of each column: numbers, dates and times as they are, all else as text.
 
-    In a column with cells of several types each is as it is.
+    In a column with several types, each cell keeps its own.
     """
     import pyarrow as pa
 

@@ -21,6 +21,12 @@ FOLDS = 2
 contrastive steps each."""
 
 
+def assign_folds(prepared: Prepared) -> NDArray[np.int64]:
+    """Return the fold of each training row: int64 [rows]. Raises DataError where all rows are of one group."""
+    config = prepared.config
+    return split_folds(prepared.data.train, FOLDS, config.split_seed, grouped=config.data.group is not None)
+
+
 def predict_out_of_fold(prepared: Prepared, folder: Path, progress: Progress) -> NDArray[np.float32]:
     """Train once for each fold, on the other rows, and return the logits of all training rows: float32 [rows, classes].
 
@@ -28,8 +34,7 @@ def predict_out_of_fold(prepared: Prepared, folder: Path, progress: Progress) ->
     """
     from textune.engine import predict_logits
 
-    train, seed = prepared.data.train, prepared.config.split_seed
-    fold_of = split_folds(train, FOLDS, seed, grouped=prepared.config.data.group is not None)
+    train, fold_of = prepared.data.train, assign_folds(prepared)
     logits = np.zeros((len(fold_of), prepared.classes), np.float32)
     with progress.task("calibration", FOLDS) as task:
         for fold in range(FOLDS):

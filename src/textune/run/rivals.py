@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from textune.data import Examples, split_folds
+from textune.data import Examples
 from textune.errors import DataError
-from textune.run.out_of_fold import FOLDS
+from textune.run.out_of_fold import FOLDS, assign_folds
 from textune.run.predictions import joined_texts
 from textune.run.prepare import Prepared
 from textune.run.untuned import UntunedBackbone
@@ -58,7 +59,10 @@ class _Rivals:
         self._targets = task.encode_targets(data.labels, data.train)
         decides = task.tunes or task.decisions.costs is not None
         self._validation = data.validation if decides else None
-        self._fold_of = _assign_folds(prepared) if decides and prepared.tunes_out_of_fold else None
+        self._fold_of: NDArray[np.int64] | None = None
+        if decides and prepared.tunes_out_of_fold:
+            with suppress(DataError):  # all rows are of one group, so that the run is not tuned either
+                self._fold_of = assign_folds(prepared)
 
     def predict_majority(self) -> tuple[Task, Probabilities]:
         """Answer every row alike."""
@@ -135,12 +139,3 @@ class _Rivals:
 def _take_log(probabilities: Probabilities) -> NDArray[np.float32]:
     """Return logits that give these probabilities."""
     return np.asarray(np.log(np.maximum(probabilities, _SMALLEST)), np.float32)
-
-
-def _assign_folds(prepared: Prepared) -> NDArray[np.int64] | None:
-    """Return the fold of each training row; None where all rows are of one group."""
-    try:
-        config = prepared.config
-        return split_folds(prepared.data.train, FOLDS, config.split_seed, grouped=config.data.group is not None)
-    except DataError:
-        return None

@@ -126,7 +126,7 @@ def _train_fold(job: Job, config: RunConfig, bench: Bench, fold: tuple[int, int]
     fitted = fit(prepared, folder, _Notices(notice), plan, until_epoch=until_epoch, shared=bench)
     fitted.opened.engine.release()
     result = fitted.result
-    # A run without validation rows cannot choose among its steps, so where a fold stands in for one, it may not either.
+    # Without validation rows the winner will keep its last step, so that is what a fold must score.
     kept = result.steps if fold is not None and not prepared.data.validation_fraction else result.best_step
     scores = read_scores(folder, kept)
     warnings = _read_warnings(folder, result.steps)
