@@ -60,8 +60,13 @@ def plan(
         methods = [choose_method(configured)]
     backbones: list[str | None] = [*split_list(settings.pop("backbones", None))] or [configured.model.backbone]
     configs = list_plans(settings, methods, backbones, progress)
-    prepare_data(configs[0])
-    return plan_runs(configs, seconds, progress, skip_failing=every)
+    if len(configs) > 1:
+        prepare_data(configs[0])
+    try:
+        return plan_runs(configs, seconds, progress, skip_failing=every)
+    except TextuneError:
+        prepare_data(configs[0])  # a bad table is refused as by a run, not as a failed command
+        raise
 
 
 def _refuse_frames(sources: Mapping[str, Any]) -> None:
