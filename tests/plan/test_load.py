@@ -98,10 +98,24 @@ BAD = {
 def test_a_bad_table_is_refused_before_anything_is_rehearsed(
     case: str, methods: str | None, work: Path, reviews: Path, backbone: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def start(*_: Any, **__: Any) -> None:
-        raise AssertionError("a rehearsal was started")
+    class Starting:
+        killed = False
 
-    monkeypatch.setattr("textune.plan.api.run_child", start)
+        def __init__(self, *_: Any, **__: Any) -> None:
+            started.append(self)
+
+        def poll(self) -> int | None:
+            return None
+
+        def kill(self) -> None:
+            self.killed = True
+
+        def wait(self, timeout: float | None = None) -> int:
+            assert self.killed, "the rehearsal went on"
+            return -9
+
+    started: list[Starting] = []
+    monkeypatch.setattr("textune.process.child.subprocess.Popen", Starting)
     (work / "d.csv").write_bytes(reviews.read_bytes())
     settings = {"data": "d.csv", "backbone": str(backbone), "max_length": 16} | BAD[case]
     if methods is not None:
@@ -113,6 +127,7 @@ def test_a_bad_table_is_refused_before_anything_is_rehearsed(
 
         prepare_data(build_config({k: v for k, v in settings.items() if k != "methods"}))
     assert str(caught.value) == str(inspected.value), "the same words as those of inspect"
+    assert len(started) == 1
 
 
 ROWS = [{"text": "a", "label": "b"}]

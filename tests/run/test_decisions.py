@@ -25,6 +25,7 @@ from textune.run import Run
 from textune.run.prepare import prepare
 from textune.tasks import build_task, find_decisions
 from textune.tasks.decided import measure_decisions
+from textune.tasks.multi_label import MultiLabel
 from tiny import call_here, settings_for, train_tiny, write_reviews
 
 SINGLE = {"validation_fraction": 0.3}
@@ -232,3 +233,11 @@ def test_settings_and_answers_are_there_from_python(run: Run) -> None:
     texts = ["a good film", "a dull story"]
     assert run.predict(texts, abstain=1.0) == [None, None] == model.predict(texts, abstain=1.0)
     assert run.predict(texts, sets=True) == model.predict_sets(texts)
+
+
+def test_the_explained_label_is_one_of_those_given() -> None:
+    """Of several labels the most probable given one; where thresholds differ, it need not be the most probable."""
+    task = MultiLabel((0.9, 0.3, 0.2))
+    shares = np.array([[0.8, 0.5, 0.4], [0.95, 0.5, 0.4], [0.2, 0.1, 0.15]])
+    assert task.decide(shares)[0].tolist() == [False, True, True]
+    assert task.find_shown(shares).tolist() == [1, 0, 0]

@@ -46,7 +46,7 @@ class Effect:
 class Comparison:
     """Two versions of a text. before, after: answer, and the probability of the label.
 
-    label: what the first version is answered; the most probable where an answer may be several labels.
+    label: what the first version is answered; of several labels the most probable.
     """
 
     label: str

@@ -44,8 +44,7 @@ def explain(
     """Return how much each word of a text speaks for its label: one `Explanation` per text, or that of one string.
 
     run: a folder, a `Run`, the name of a run in the folder `runs`, or a loaded `Predictor`. options: as for
-    `Predictor.load`. label: which label is explained; None: each text's answer, and the most probable label where an
-    answer may be several.
+    `Predictor.load`. label: which label is explained; None: each text's answer, of several labels the most probable.
     Raises BundleError for an ONNX export, ConfigError for an unknown label, DataError for empty texts.
     """
     if isinstance(run, Predictor) and options:

@@ -7,7 +7,7 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +29,7 @@ from textune.run.tables import prepare_data
 
 _OF_ONE_METHOD = (ConfigError.exit_code, ModelError.exit_code, MissingExtraError.exit_code)
 """Exit codes of errors that another method may not have: a prompt, for example, leaves fewer tokens for the text."""
-REHEARSAL_SECONDS = 5.0
+REHEARSAL_SECONDS = 4.5
 
 
 def plan(
@@ -60,13 +60,7 @@ def plan(
         methods = [choose_method(configured)]
     backbones: list[str | None] = [*split_list(settings.pop("backbones", None))] or [configured.model.backbone]
     configs = list_plans(settings, methods, backbones, progress)
-    if len(configs) > 1:
-        prepare_data(configs[0])
-    try:
-        return plan_runs(configs, seconds, progress, skip_failing=every)
-    except TextuneError:
-        prepare_data(configs[0])  # a bad table is refused as by a run, not as a failed command
-        raise
+    return plan_runs(configs, seconds, progress, skip_failing=every)
 
 
 def _refuse_frames(sources: Mapping[str, Any]) -> None:
@@ -138,14 +132,15 @@ def plan_runs(
             runs = Path(config.runs_dir).absolute()
             check_writable(runs, "runs_dir=")
             parent = next(path for path in (runs, *runs.parents) if path.is_dir())
-            try:
-                with tempfile.TemporaryDirectory(prefix=".textune-plan-", dir=parent) as folder:
-                    forecast = _rehearse_in_child(config, Path(folder), seconds, cache_copy)
-            except TextuneError as error:
-                if not skip_failing or error.exit_code not in _OF_ONE_METHOD:
-                    raise
-                progress.warn(error.message)
-                failed.append(error)
+            # The first table is read here, too, so that a bad one is refused while the libraries are still loading.
+            check = functools.partial(prepare_data, config) if config is configs[0] else None
+            with tempfile.TemporaryDirectory(prefix=".textune-plan-", dir=parent) as folder:
+                forecast = _rehearse_in_child(config, Path(folder), seconds, cache_copy, check)
+            if isinstance(forecast, TextuneError):
+                if not skip_failing or forecast.exit_code not in _OF_ONE_METHOD:
+                    raise forecast
+                progress.warn(forecast.message)
+                failed.append(forecast)
                 continue
             # Only the first rehearsal tokenizes; the others reuse its tokens, which a single run could not.
             slowest = max(preparing.get(choose_backbone(config), 0.0), forecast.seconds["prepare"])
@@ -157,7 +152,10 @@ def plan_runs(
     return forecasts
 
 
-def _rehearse_in_child(config: RunConfig, folder: Path, seconds: float, cache_copy: Path) -> Forecast:
+def _rehearse_in_child(
+    config: RunConfig, folder: Path, seconds: float, cache_copy: Path, check: Callable[[], object] | None
+) -> Forecast | TextuneError:
+    """Return the forecast, or the error that the rehearsal ended with. check: may raise while it starts."""
     settings, run_folder = folder / "settings.yaml", folder / "run"
     write_settings(config, settings)
     run_folder.mkdir()
@@ -167,9 +165,10 @@ def _rehearse_in_child(config: RunConfig, folder: Path, seconds: float, cache_co
         ["plan", str(settings), *list_call_words(config), *words],
         quiet=True,
         environment={"TEXTUNE_CACHE": str(cache_copy)},
+        meanwhile=check,
     )
     if finished.code:
-        raise explain_failure(f"{choose_method(config)} on {choose_backbone(config)}", finished)
+        return explain_failure(f"{choose_method(config)} on {choose_backbone(config)}", finished)
     return Forecast.from_dict(json.loads(finished.output.strip().splitlines()[-1]))
 
 

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from textune.tokens import Tokenized
     from textune.training.trainer import Trainer
 
-_FEWEST_STEPS, _MOST_STEPS = 4, 64
+_FEWEST_STEPS, _MOST_STEPS = 3, 64
 _SHARES = {"steps": 0.45, "evaluation": 0.15, "measure": 0.35, "frozen": 0.15, "head": 0.1}
 """Shares of the rehearsal's budget, which excludes starting, loading and saving."""
 _FEWEST_ROWS, _FEW_ROWS = 8, 48

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -26,9 +26,16 @@ class Finished:
     errors: str
 
 
-def run_child(words: Sequence[str], *, quiet: bool = False, environment: Mapping[str, str] | None = None) -> Finished:
+def run_child(
+    words: Sequence[str],
+    *,
+    quiet: bool = False,
+    environment: Mapping[str, str] | None = None,
+    meanwhile: Callable[[], object] | None = None,
+) -> Finished:
     """Run `textune WORDS`; quiet: capture standard error instead of showing it.
 
+    meanwhile: called once the command has started; if it raises, the command is killed.
     Ctrl-C and SIGTERM are passed to the command, which may write a checkpoint. Raises RunInterrupted when it ends.
     """
     command = [sys.executable, "-P", "-m", "textune", *words]
@@ -43,6 +50,8 @@ def run_child(words: Sequence[str], *, quiet: bool = False, environment: Mapping
                 env=os.environ | ({} if in_shell() else {READER: PYTHON}) | dict(environment or {}),
             )
             try:
+                if meanwhile is not None:
+                    meanwhile()
                 code = _wait(process, stop)
             finally:
                 if process.poll() is None:

@@ -67,10 +67,12 @@ class Deciding:
     def find_shown(self, probabilities: Array) -> NDArray[np.int64]:
         """Return the label that is explained and followed for each row's answer: int64 [rows].
 
-        The answer itself, which need not be the most probable label; the most probable where an answer may be several.
+        The answer itself, which need not be the most probable label; of several given labels the most probable, and of
+        none given the most probable of all.
         """
-        marked = self.decide(probabilities) if self.gives_labels and not self.reads_sets else np.asarray(probabilities)
-        return np.asarray(marked.argmax(axis=1), np.int64)
+        shares = np.asarray(probabilities)
+        ranked = shares + 2 * self.decide(shares) if self.gives_labels else shares
+        return np.asarray(ranked.argmax(axis=1), np.int64)
 
     def find_sets(self, probabilities: Array, coverage: str) -> NDArray[np.bool_]:
         """Return which labels are in each row's prediction set: bool [rows, labels]. coverage: of those kept."""
