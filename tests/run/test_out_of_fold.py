@@ -40,7 +40,7 @@ def open_prepared(table: Path, backbone: Path, place: Path, **settings: Any) -> 
 @pytest.mark.parametrize(
     ("rows", "classes", "megabytes", "expected"),
     [
-        (16, 2, 90, True), (15, 2, 90, False), (127, 2, 90, True), (128, 2, 90, False), (600, 20, 90, True),
+        (16, 2, 90, True), (15, 2, 90, False), (128, 2, 90, True), (129, 2, 90, False), (600, 20, 90, True),
         (600, 21, 90, False), (60, 2, 1_000, True), (60, 2, 1_001, False), (60, 1, 90, True), (0, 0, 0, False),
     ],
 )  # fmt: skip

@@ -257,8 +257,8 @@ def test_contrast_is_refused_where_it_has_no_meaning(
 @pytest.mark.parametrize(
     ("rows", "classes", "settings", "expected"),
     [
-        (FEW_ROWS_PER_CLASS * 2 - 1, 2, {}, True),
-        (FEW_ROWS_PER_CLASS * 2, 2, {}, False),
+        (FEW_ROWS_PER_CLASS * 2, 2, {}, True),
+        (FEW_ROWS_PER_CLASS * 2 + 1, 2, {}, False),
         (100, 21, {}, False),
         (100, 20, {}, True),
         (100, 2, {"head_init": "random"}, False),

@@ -26,8 +26,8 @@ MIN_STEPS_SOLVED = 38
 epochs gave 83.2, 83.8 and 83.6% (results/rules.jsonl, few_epochs), and the head alone 82.5%."""
 SOLVED_HEAD_RATE = 3e-4
 FEW_ROWS_PER_CLASS = 64
-"""Below this no rows are held out for validation, and contrastive steps may run first. The latter counts what is left
-to train on: of 128 rows of two classes 25 are held out, and contrastive steps are taken on the other 103."""
+"""Up to this no rows are held out for validation, and contrastive steps may run first. The latter counts what is left
+to train on: of 140 rows of two classes 28 are held out, and contrastive steps are taken on the other 112."""
 _OF_STEPS = (
     "batch_size", "head_learning_rate", "schedule", "warmup_fraction", "max_grad_norm", "eval_every_steps", "patience"
 )  # fmt: skip
@@ -122,13 +122,18 @@ def choose_long_text(config: RunConfig) -> tuple[RunConfig, LongText, list[Decis
     return replace(config, tokens=tokens), long_text, [Decision(k, v, why) for k, (v, why) in decided.items()]
 
 
+def has_few_rows(rows: int, classes: int) -> bool:
+    """Return whether there are too few rows per class to hold some out."""
+    return rows <= FEW_ROWS_PER_CLASS * classes
+
+
 def choose_validation_rows(rows: int, classes: int = 0) -> int:
     """Return how many training rows to hold out for validation: a tenth, 50 to 2,000, at most a fifth.
 
-    classes: with fewer than 64 rows per class none are held out. A tenth of so few rows is too noisy to choose by, and
-    training needs them more.
+    classes: with at most 64 rows per class none are held out. So few are too noisy to choose by, and training needs
+    them more.
     """
-    if rows < FEW_ROWS_PER_CLASS * classes:
+    if has_few_rows(rows, classes):
         return 0
     return min(max(rows // 10, 50), 2_000, rows // 5)
 
@@ -141,7 +146,7 @@ def calibrates_out_of_fold(rows: int, classes: int, megabytes: float, *, sets: b
     (results/calibration.jsonl).
     """
     fewest = FEWEST_SETS_TO_FOLD if sets else FEWEST_ROWS_TO_FOLD
-    few = fewest <= rows < FEW_ROWS_PER_CLASS * classes
+    few = rows >= fewest and has_few_rows(rows, classes)
     return few and classes <= MANY_CLASSES and megabytes <= MOST_MEGABYTES_TO_FOLD
 
 
@@ -175,7 +180,7 @@ def choose_training(
             training = replace(training, **{setting: value})  # type: ignore[arg-type]
             decisions.append(Decision(setting, value, reason))
 
-    many, few = classes > MANY_CLASSES, rows < FEW_ROWS_PER_CLASS * classes
+    many, few = classes > MANY_CLASSES, has_few_rows(rows, classes)
     if config.model.init is not None:
         decide("head_init", "random", "the head comes from the run of init=")
     if not task.solves_head:
