@@ -23,6 +23,8 @@ from textune.run import out_of_fold, resume
 from textune.run.fit import fit
 from textune.run.out_of_fold import predict_out_of_fold
 from textune.run.prepare import Prepared, prepare
+from textune.training import contrast
+from textune.training.contrast import measure_pairs
 from tiny import StopAt, hash_weights, settings_for, train_tiny, write_reviews
 
 FEW: dict[str, Any] = {"validation_fraction": 0, "epochs": 1}
@@ -111,6 +113,32 @@ def test_a_stop_between_the_halves_loses_nothing(
     assert again.manifest.temperature == whole.manifest.temperature
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(("at", "where"), [(2, "during its contrastive steps"), (5, "while it was calibrated")])
+def test_a_signal_without_training_steps_tells_how_to_go_on(
+    at: int, where: str, number: int, table: Path, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The default of few rows: contrastive steps, then twice as many to calibrate, and no others."""
+    settings = FEW | {"contrast_steps": 3, "epochs": None}
+    whole, calls = train_tiny(table, backbone, tmp_path / "whole", **settings), list[int]()
+
+    def stop_at(*arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == at:
+            signal.raise_signal(number)
+        return measure_pairs(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(contrast, "measure_pairs", stop_at)
+        with pytest.raises(RunInterrupted, match=where) as stopped:
+            train_tiny(table, backbone, tmp_path / "run", **settings)
+    assert len(calls) == at and stopped.value.exit_code == 128 + number
+    assert f"textune resume {tmp_path / 'run'}" in str(stopped.value.hint)
+    again = resume(tmp_path / "run", progress=Silent())
+    assert hash_weights(again.folder) == hash_weights(whole.folder)
+    assert again.manifest.temperature == whole.manifest.temperature
+
+
 @pytest.mark.parametrize(
     "asked", [{"threshold_for": "precision:0.6"}, {"abstain_for": "accuracy:0.6"}, {"set_coverage": 0.8}]
 )
@@ -121,7 +149,9 @@ def test_decisions_can_be_tuned_on_few_rows(asked: dict[str, Any], table: Path, 
         train_tiny(table, backbone, tmp_path / "fewer", **FEW, sample=20, **asked)
 
 
-@pytest.mark.parametrize("kind", ["one row of a class", "one group", "three groups", "several labels"])
+@pytest.mark.parametrize(
+    "kind", ["one row of a class", "one group", "a group per class", "three groups", "several labels"]
+)
 def test_odd_rows(kind: str, backbone: Path, tmp_path: Path) -> None:
     lines = [f"text {i} is {'good' if i % 2 else 'bad'},{'a' if i % 2 else 'b'},{i % 3}" for i in range(90)]
     path, progress = tmp_path / "odd.csv", StopAt()
@@ -130,12 +160,16 @@ def test_odd_rows(kind: str, backbone: Path, tmp_path: Path) -> None:
         lines = [f"text {i} is good,{'a' if i else 'b'},1" for i in range(60)]
     elif kind == "one group":
         lines = [f"{line[:-1]}{int(i > 69)}" for i, line in enumerate(lines)]
+    elif kind == "a group per class":
+        lines = [f"{line[:-1]}{i % 2}" for i, line in enumerate(lines)]
+        (tmp_path / "test.csv").write_text("text,label,group\ngood,a,3\nbad,b,4\n")
+        settings |= {"test": str(tmp_path / "test.csv"), "test_fraction": None}
     path.write_text("\n".join(["text,label,group", *lines]))
     if kind == "several labels":
         path, settings = write_table(path, as_list, rows=70), {}
-    run = train_tiny(path, backbone, tmp_path / "run", progress, **FEW, test_fraction=0.2, **settings)
+    run = train_tiny(path, backbone, tmp_path / "run", progress, **FEW | {"test_fraction": 0.2} | settings)
     said = any("are not calibrated" in line for line in progress.said)
-    assert said == (kind == "one group") == (run.manifest.temperature == 1)
+    assert said == (kind in ("one group", "a group per class")) == (run.manifest.temperature == 1)
 
 
 def test_training_takes_as_long_as_all_of_its_trainings(

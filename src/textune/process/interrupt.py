@@ -44,6 +44,11 @@ class StopRequest:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
+    def raise_if_requested(self, where: str, hint: str) -> None:
+        """Raise RunInterrupted if a stop was requested. where: in the run, such as "at step 3"."""
+        if self.signal_number is not None:
+            raise RunInterrupted(where, self.signal_number, hint=hint)
+
     def _record(self, number: int, frame: FrameType | None) -> None:
         if self.signal_number is not None and number == signal.SIGINT:
             raise KeyboardInterrupt

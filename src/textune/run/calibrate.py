@@ -79,8 +79,10 @@ def predict_held_out(prepared: Prepared, fitted: Fitted, folder: Path, progress:
         try:
             logits = predict_out_of_fold(prepared, folder, progress)
             return HeldOut(logits, prepared.train.targets, "out-of-fold rows", time.monotonic() - started_at)
-        except DataError as error:  # all rows are of one group
+        except DataError as error:  # of the groups
             progress.say(f"the probabilities are not calibrated: {str(error).splitlines()[0]}")
+    elif prepared.method.trains_body:
+        progress.say("the probabilities are not calibrated: no rows were held out (see validation_fraction=)")
     nothing = np.zeros((0, prepared.classes), np.float32)
     return HeldOut(nothing, nothing)
 

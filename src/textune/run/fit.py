@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +14,10 @@ from textune.backbones.checks import check_random_weights
 from textune.backbones.families import Family
 from textune.bundle import PLAN, SETTINGS
 from textune.config import write_settings
+from textune.errors import show_resume
 from textune.files import write_text_atomically
 from textune.methods import Rates
+from textune.process.interrupt import StopRequest
 from textune.progress import Progress, format_seconds
 from textune.run.places import list_places
 from textune.run.prepare import Prepared, Shared, list_fingerprints
@@ -317,7 +319,7 @@ def _start_head(prepared: Prepared, opened: Opened, folder: Path, progress: Prog
         progress.warn("the head does not end in a linear layer, so it starts random instead of solved")
         return SolvedHead()
     if training.contrast_steps:
-        _contrast(prepared, opened, progress)
+        _contrast(prepared, opened, folder, progress)
     solving_at = time.monotonic()
     most = MOST_ROWS if prepared.method.trains_body else MOST_ROWS_ALONE
     probe = shared.keep(f"probe {_describe_start(prepared)}", lambda: solve_head(prepared, opened.network, most))
@@ -331,12 +333,16 @@ def _start_head(prepared: Prepared, opened: Opened, folder: Path, progress: Prog
     return SolvedHead(probe, time.monotonic() - started_at, probe_seconds)
 
 
-def _contrast(prepared: Prepared, opened: Opened, progress: Progress) -> None:
+def _contrast(prepared: Prepared, opened: Opened, folder: Path, progress: Progress) -> None:
     from textune.training.contrast import tune_by_contrast
 
-    steps = prepared.config.training.contrast_steps or 0
-    with progress.task("contrast", steps) as task:
-        advance: Callable[[], None] = lambda: task.advance(1)  # noqa: E731
+    steps, hint = prepared.config.training.contrast_steps or 0, f"continue it with: {show_resume(folder)}"
+    with StopRequest() as stop, progress.task("contrast", steps) as task:
+
+        def advance() -> None:
+            task.advance(1)
+            stop.raise_if_requested("during its contrastive steps, which start anew", hint)
+
         tune_by_contrast(
             opened.network,
             opened.groups,

@@ -61,7 +61,7 @@ class _Rivals:
         self._validation = data.validation if decides else None
         self._fold_of: NDArray[np.int64] | None = None
         if decides and prepared.tunes_out_of_fold:
-            with suppress(DataError):  # all rows are of one group, so that the run is not tuned either
+            with suppress(DataError):  # of the groups, so that the run is not tuned either
                 self._fold_of = assign_folds(prepared)
 
     def predict_majority(self) -> tuple[Task, Probabilities]:
