@@ -18,10 +18,12 @@ from textune.data import Examples
 from textune.errors import BundleError
 from textune.files import read_json
 from textune.run import Run
+from textune.run.calibrate import Calibration, HeldOut, fit_calibration
+from textune.run.row_hashes import ROW_HASHES, read_row_hashes
 from textune.run.save import update_manifest
-from textune.run.seen_rows import NO_HASHES, ROW_HASHES, SeenRowsWarning, read_row_hashes
+from textune.run.seen_rows import NO_HASHES, SeenRowsWarning
 from textune.run.tables import PreparedData, prepare_data
-from tiny import make_rows
+from tiny import StopAt, make_rows
 
 NEW = [{"text": f"{word} weather on the {i}th of may", "label": label} for i in range(6)
        for word, label in (("good", "positive"), ("bad", "negative"))]  # fmt: skip
@@ -207,6 +209,32 @@ def test_the_hashes_are_small_and_may_be_left_out(finished: Run, tmp_path: Path,
     assert found.training_exact == 24 and found.validation_exact == 8 and new.training_exact > 0
     blind = textune.train(NEW * 4, name="blind", init=str(without.folder), runs_dir=str(tmp_path), epochs=1)
     assert "the rows of the run that this one was built on (init=) are not known" in evaluate(blind, records).seen.notes
+
+
+@pytest.mark.parametrize(("rows", "kept"), [(70, 40), (30, 0)])
+def test_only_rows_that_the_run_of_init_has_not_seen_calibrate(
+    rows: int, kept: int, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Answers to rows that the earlier run learned by heart are right, and would make the model sure of everything."""
+    held_out, progress = list[HeldOut](), StopAt()
+
+    def watch(task: Any, found: HeldOut, *more: Any) -> Calibration:
+        held_out.append(found)
+        return fit_calibration(task, found, *more)
+
+    monkeypatch.setattr("textune.run.calibrate.fit_calibration", watch)
+    table = [{"text": text, "label": label} for text, label in make_rows(90)]
+    common = {"backbone": str(backbone), "epochs": 1, "max_length": 32, "device": "cpu", "precision": "fp32",
+              "threads": 1, "contrast_steps": 0, "runs_dir": str(tmp_path)}  # fmt: skip
+    first = textune.train(table[:30], name="first", test=table[70:], **common)
+    again = textune.train(
+        table[:rows], name="again", test=table[20:90], init=str(first.folder), progress=progress, **common
+    )
+    assert not any("init=" in warning for warning in first.metrics["warnings"])
+    assert [len(found.targets) for found in held_out] == [len(found.logits) for found in held_out] == [30, kept]
+    assert any("not calibrated: the run of init=" in line for line in progress.said) == (kept == 0)
+    told = "test: the run of init= was trained on 10 of the 70 rows; scores will be too optimistic"
+    assert told in again.metrics["warnings"]
 
 
 def test_the_estimators_score_says_what_it_was_trained_on(backbone: Path) -> None:

@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from textune.data.row_hashes import UNSEEN
 from textune.errors import DataError
 from textune.evaluation.decisions import Decisions
 from textune.progress import Progress
 from textune.run.fit import Fitted, solve_head
 from textune.run.out_of_fold import predict_out_of_fold
 from textune.run.prepare import Prepared
+from textune.run.row_hashes import find_seen_by_init
 from textune.tasks import Task, find_decisions
 
 
@@ -37,13 +39,15 @@ class Calibration:
 class HeldOut:
     """Logits float32 [rows, classes] and targets of rows that training did not see.
 
-    source: what they are called. seconds: of the trainings that were needed for them.
+    source: what they are called. seconds: of the trainings that were needed for them. rows: int64, which of the split's
+    rows they are; None for all.
     """
 
     logits: NDArray[np.float32]
     targets: NDArray[Any]
     source: str = ""
     seconds: float = 0.0
+    rows: NDArray[np.int64] | None = None
 
 
 def calibrate(prepared: Prepared, fitted: Fitted, folder: Path, progress: Progress) -> Calibration:
@@ -58,8 +62,26 @@ def calibrate(prepared: Prepared, fitted: Fitted, folder: Path, progress: Progre
 def predict_held_out(prepared: Prepared, fitted: Fitted, folder: Path, progress: Progress) -> HeldOut:
     """Return the logits of validation rows; without them, those of training rows out of fold; or of no rows.
 
-    folder: of the run, for what a stopped run says.
+    Rows that the run of init= has seen are left out, as answers to them say nothing of answers to new rows; but they
+    stay where decisions need so many rows. folder: of the run, for what a stopped run says.
     """
+    data, init = prepared.data, prepared.config.model.init
+    unseen = find_seen_by_init(init, data.train if data.validation is None else data.validation) == UNSEEN
+    if unseen.all() or prepared.task.decisions != Decisions():
+        return _predict_held_out(prepared, fitted, folder, progress)
+    if not unseen.any():
+        progress.say("the probabilities are not calibrated: the run of init= has seen all rows held out")
+        nothing = np.zeros((0, prepared.classes), np.float32)
+        return HeldOut(nothing, nothing)
+    found = _predict_held_out(prepared, fitted, folder, progress)
+    if not len(found.logits):
+        return found
+    kept = unseen if found.rows is None else unseen[found.rows]
+    source = f"{found.source} that the run of init= has not seen"
+    return replace(found, logits=found.logits[kept], targets=found.targets[kept], source=source)
+
+
+def _predict_held_out(prepared: Prepared, fitted: Fitted, folder: Path, progress: Progress) -> HeldOut:
     from textune.engine import predict_logits
     from textune.training.head import MOST_ROWS_ALONE, PROBE
 
@@ -73,7 +95,8 @@ def predict_held_out(prepared: Prepared, fitted: Fitted, folder: Path, progress:
         if prepared.is_one_group:
             progress.say("the probabilities are not calibrated: all rows are of one group")
         elif probe is not None and len(probe.rows):
-            return HeldOut(probe.out_of_fold, prepared.train.targets[probe.rows], "out-of-fold rows")
+            targets = prepared.train.targets[probe.rows]
+            return HeldOut(probe.out_of_fold, targets, "out-of-fold rows", rows=probe.rows)
     if prepared.calibrates_out_of_fold:
         started_at = time.monotonic()
         try:

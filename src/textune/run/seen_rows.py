@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,8 +12,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from textune.bundle import Manifest, read_manifest
-from textune.data import Examples, HashedRows, compute_probe, hash_rows, list_keys, match_rows
+from textune.bundle import Manifest
+from textune.data import Examples, compute_probe, hash_rows, list_keys, match_rows
 from textune.data.row_hashes import (
     TRAINING_EXACT,
     TRAINING_NEAR,
@@ -22,31 +21,17 @@ from textune.data.row_hashes import (
     VALIDATION_EXACT,
     VALIDATION_NEAR,
 )
-from textune.errors import BundleError, TextuneError
 from textune.evaluation import Headline, SeenRows
-from textune.files import confined_path
 from textune.run.prepare import Prepared
+from textune.run.row_hashes import ROW_HASHES, RowHashes, read_hashes_before, read_row_hashes, write_hashes
 from textune.tasks import AnyEvaluation
 
-ROW_HASHES = "data/row_hashes.safetensors"
 NO_HASHES = "this run keeps no hashes of its training rows: whether it was trained on any of these rows is not known"
-_FORM = "textune"
-_PARTS = ("training", "validation")
 E = TypeVar("E", bound=AnyEvaluation)
 
 
 class SeenRowsWarning(UserWarning):
     """Rows that are evaluated were trained on, or it is not known whether they were."""
-
-
-@dataclass(frozen=True)
-class RowHashes:
-    """The hashes of a run's rows, by part. probe: as `compute_probe`. notes: which rows are not among them."""
-
-    salt: bytes
-    probe: str
-    parts: Mapping[str, HashedRows]
-    notes: tuple[str, ...] = ()
 
 
 def write_row_hashes(folder: Path, prepared: Prepared) -> list[str]:
@@ -57,73 +42,15 @@ def write_row_hashes(folder: Path, prepared: Prepared) -> list[str]:
     data = prepared.data
     if not prepared.config.data.row_hashes:
         return []
-    before, notes = _read_before(prepared.config.model.init)
+    before, notes = read_hashes_before(prepared.config.model.init)
     salt = before.salt if before else hashlib.sha256(data.fingerprint.encode()).digest()[:16]
     parts = {"training": hash_rows(data.train, salt)}
     if data.validation is not None:
         parts["validation"] = hash_rows(data.validation, salt)
     for name, earlier in (before.parts if before else {}).items():
         parts[name] = parts[name].join(earlier) if name in parts else earlier
-    _write(folder / ROW_HASHES, RowHashes(salt, compute_probe(salt), parts, notes))
+    write_hashes(folder / ROW_HASHES, RowHashes(salt, compute_probe(salt), parts, notes))
     return [ROW_HASHES]
-
-
-def _read_before(init: str | None) -> tuple[RowHashes | None, tuple[str, ...]]:
-    if init is None:
-        return None, ()
-    try:
-        before = read_row_hashes(Path(init), read_manifest(init, verify=False))
-    except TextuneError:
-        before = None
-    if before is None or before.probe != compute_probe(before.salt):
-        return None, ("the rows of the run that this one was built on (init=) are not known",)
-    return before, before.notes
-
-
-def _write(path: Path, hashes: RowHashes) -> None:
-    from safetensors.numpy import save_file
-
-    path.parent.mkdir(exist_ok=True)
-    arrays = {
-        f"{name}.{kind}": array
-        for name, part in hashes.parts.items()
-        for kind, array in (("exact", part.exact), ("near", part.near))
-    }
-    facts = {
-        "salt": hashes.salt.hex(),
-        "probe": hashes.probe,
-        "notes": list(hashes.notes),
-        "parts": {name: {"rows": part.rows, "complete": part.complete} for name, part in hashes.parts.items()},
-    }
-    save_file(arrays, str(path), metadata={_FORM: json.dumps(facts)})
-
-
-def read_row_hashes(folder: Path, manifest: Manifest) -> RowHashes | None:
-    """Return the hashes of a run's rows, or None if it keeps none; raise BundleError if they cannot be read."""
-    if ROW_HASHES not in manifest.files:
-        return None
-    from safetensors import SafetensorError, safe_open
-
-    path = confined_path(folder, ROW_HASHES)
-    try:
-        with safe_open(str(path), framework="numpy") as stored:
-            facts: dict[str, Any] = json.loads(stored.metadata()[_FORM])
-            parts = {
-                name: HashedRows(
-                    np.asarray(stored.get_tensor(f"{name}.exact"), np.uint64).reshape(-1),
-                    np.asarray(stored.get_tensor(f"{name}.near"), np.uint8).reshape(-1, 16),
-                    int(part["rows"]),
-                    bool(part["complete"]),
-                )
-                for name, part in facts["parts"].items()
-                if name in _PARTS
-            }
-        return RowHashes(bytes.fromhex(facts["salt"]), str(facts["probe"]), parts, tuple(map(str, facts["notes"])))
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise BundleError(
-            f"{path}: the hashes of the training rows cannot be read: {error}",
-            hint="restore the file from a copy of the run",
-        ) from error
 
 
 def find_seen_rows(

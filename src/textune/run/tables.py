@@ -42,6 +42,7 @@ from textune.data import (
 from textune.data.fixes import FixedRows, Fixes, apply_fixes, read_fixes
 from textune.errors import DataError
 from textune.evaluation.text import quote_names
+from textune.run.row_hashes import describe_seen_by_init
 from textune.tasks import Task, build_task
 from textune.tokens import Tokenized, encode_cached
 from textune.tokens.batches import EncodedSplit
@@ -175,6 +176,8 @@ def prepare_data(
     if fixes is not None:
         warnings += fixes.warn_about_test_rows("data" if others["test"] is None else "test", test)
     warnings += found + _warn_about_rows(facts, table, task)
+    for name, other in (("validation", validation), ("test", test)):
+        warnings += [] if other is None else describe_seen_by_init(config.model.init, name, other)
     notes += _note_unused_samples(data, sources, len(examples), {"validation": validation, "test": test})
     text_columns = TextColumns(
         columns.text,
