@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from textune.bundle import read_manifest
-from textune.errors import ConfigError
+from textune.errors import BundleError, ConfigError
 from textune.inference import Predictor
 from textune.run.seen_rows import SeenRowsWarning
 from textune.sklearn import TextClassifier
@@ -122,3 +122,50 @@ def test_missing_texts_and_labels_are_refused_as_scikit_learn_does(backbone: Pat
             make().fit(texts, [*labels[:2], missing, *labels[3:]])
         with pytest.raises(ValueError, match="X: text 3 is missing"):
             make().fit([*texts[:2], missing, *texts[3:]], labels)
+
+
+def test_a_fit_that_fails_leaves_the_estimator_as_it_was(
+    brief: TextClassifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sklearn.base import clone
+
+    texts, labels = zip(*make_rows(40), strict=True)
+    fitted = clone(brief).fit(texts, labels)
+    expected = fitted.predict(texts).tolist()
+    refused = {"y has one class, 'zeta'": (texts, ["zeta"] * 40), "X is empty": ([], [])}
+    for message, rows in refused.items():
+        with pytest.raises(ValueError, match=message):
+            fitted.fit(*rows)
+    with pytest.raises(ConfigError, match="task=multi_label: TextClassifier gives one label per text"):
+        clone(brief).set_params(settings={"task": "multi_label"}).fit(texts, labels)
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("textune.run.train_only", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        fitted.fit(texts, [f"other {label}" for label in labels])
+    assert fitted.classes_.tolist() == ["negative", "positive"]
+    fitted._predictor = None
+    assert fitted.predict(texts).tolist() == expected
+
+
+def test_an_estimator_is_saved_whole_or_not_at_all(
+    brief: TextClassifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sklearn.base import clone
+
+    fitted = clone(brief).fit(*zip(*make_rows(40), strict=True))
+
+    def interrupt(_: Path, target: Path, **__: Any) -> None:
+        Path(target, "textune.json").touch()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("textune.sklearn.shutil.copytree", interrupt)
+        fitted.save(tmp_path / "kept")
+    assert not list(tmp_path.iterdir())
+    fitted.save(tmp_path / "kept")
+    assert read_manifest(tmp_path / "kept").labels == ("negative", "positive")
+    with pytest.raises(BundleError, match="already exists"):
+        fitted.save(tmp_path / "kept")

@@ -20,10 +20,10 @@ from textune.data import describe_hidden, describe_twins
 from textune.data.label_sets import describe_joined
 from textune.data.list_cells import parse_list
 from textune.data.spelling import find_same_labels, reveal
-from textune.errors import ConfigError, DataError
+from textune.errors import BundleError, ConfigError, DataError
 from textune.evaluation import Headline
 from textune.evaluation.intervals import wilson_interval
-from textune.files import confined_path
+from textune.files import confined_path, write_folder
 from textune.inference.texts import is_missing, is_table, list_texts, take_column
 from textune.tasks import find_task
 
@@ -72,14 +72,18 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         texts, labels = _list_texts(X), _one_label_each(y)
         if len(texts) != len(labels):
             raise ValueError(f"X has {len(texts)} texts, y has {len(labels)} labels")
+        if not texts:
+            raise ValueError("X is empty: give texts of two or more classes")
         try:
-            self.classes_, codes = np.unique(labels, return_inverse=True)
+            classes, codes = np.unique(labels, return_inverse=True)
         except TypeError as error:
             raise ValueError(f"y: the labels are of several types: {error}") from error
+        if len(classes) == 1:
+            raise ValueError(f"y has one class, {classes.tolist()[0]!r}; a classifier needs two or more")
         _check_spellings(labels, listed="task" in (self.settings or {}))
-        self._folder = tempfile.TemporaryDirectory(prefix="textune-")
+        folder = tempfile.TemporaryDirectory(prefix="textune-")
         names = ("method", "backbone", "epochs", "learning_rate", "batch_size", "max_length", "validation_fraction")
-        values = _name_classes(self.classes_)
+        values = _name_classes(classes)
         settings = {k: getattr(self, k) for k in (*names, "seed")} | dict(self.settings or {})
         fixed = {
             "data": "rows",
@@ -87,14 +91,16 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             "test_fraction": 0.0,
             "task": "single_label",
         }
-        config = build_config(fixed | settings | {"runs_dir": self._folder.name, "name": "run"})
-        if find_task(config.data.task).writes:
-            raise ConfigError(f"task={config.data.task}: TextClassifier gives labels", hint="use textune.train")
+        config = build_config(fixed | settings | {"runs_dir": folder.name, "name": "run"})
+        if not find_task(config.data.task).chooses_one:
+            raise ConfigError(
+                f"task={config.data.task}: TextClassifier gives one label per text", hint="use textune.train"
+            )
         _refuse_other_labels(config.data.labels or (), values)
         rows = [{"text": text, "label": values[code]} for text, code in zip(texts, codes, strict=True)]
         run = train_only(config, Silent(), {"data": rows})
-        self.run_folder_ = run
-        self._predictor = None
+        # together, and only now: after a fit that fails the estimator is the one it was before
+        self.classes_, self._folder, self.run_folder_, self._predictor = classes, folder, run, None
         self.n_features_in_ = 1
         return self
 
@@ -193,9 +199,13 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self._predictor = None
 
     def save(self, folder: str | Path) -> None:
-        """Copy the run's bundle to a folder."""
+        """Copy the run's bundle to a new folder, whole or not at all; raise BundleError if something is there."""
         check_is_fitted(self, "run_folder_")
-        shutil.copytree(self.run_folder_, folder)
+        target = Path(folder)
+        if target.exists() or target.is_symlink():
+            raise BundleError(f"{target}: already exists", hint="save to a new folder")
+        with write_folder(target) as partial:
+            shutil.copytree(self.run_folder_, partial, dirs_exist_ok=True)
 
 
 def _list_texts(X: Any) -> list[str]:  # noqa: N803
