@@ -84,6 +84,24 @@ def test_predicting_needs_no_heavy_library(exported: Path) -> None:
     assert done.stderr.strip().splitlines()[-1] == "[]"
 
 
+def test_predict_keeps_to_one_line_for_any_label(exported: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(exported, tmp_path / "out")
+    manifest = json.loads((folder / "textune.json").read_text(encoding="utf-8"))
+    names = [f"{name}\n\t\x1b[31m" for name in manifest["labels"]]
+    (folder / "textune.json").write_text(
+        json.dumps(manifest | {"labels": names, "decisions": {"quantiles": {"0.9": [1.0]}}}), encoding="utf-8"
+    )
+
+    def ask(*words: str) -> str:
+        command = [sys.executable, "predict.py", *words, "great"]
+        return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
+
+    shown = ask("--sets", "0.9")
+    assert shown.count("\n") == 1 and shown.count("\t") == 2 and "\x1b" not in shown
+    assert shown.count("tive\\n\\t\\x1b[31m") >= 2
+    assert json.loads(ask("--json"))["label"] in names
+
+
 def test_int8_is_measured_on_the_runs_own_validation_rows(finished: Run, tmp_path: Path) -> None:
     quality = export_onnx(finished.folder, tmp_path / "out", form="onnx-int8", force=True)
     assert quality is not None

@@ -233,6 +233,11 @@ def read_share(word: str) -> float | bool:
     return float(word)
 
 
+def show_label(label: str) -> str:
+    """Return a label on one line, with escapes for characters that do not print."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in label)
+
+
 def main() -> None:
     """Print label and probability of every text, or all probabilities as JSON; nothing for a blank line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -259,9 +264,10 @@ def main() -> None:
             line = json.dumps(shown, ensure_ascii=False)
         else:
             names = answer.get("labels") or [name for name in [answer.get("label")] if name]
-            line = ", ".join(names) + "\t" + ", ".join(f"{answer['probabilities'][name]:.4f}" for name in names)
+            values = [f"{answer['probabilities'][name]:.4f}" for name in names]
+            line = ", ".join(map(show_label, names)) + "\t" + ", ".join(values)
             line = "(abstained)\t" if answer.get("abstained") else line
-            line += f"\t{{{', '.join(answer['set'])}}}" if "set" in answer else ""
+            line += f"\t{{{', '.join(map(show_label, answer['set']))}}}" if "set" in answer else ""
         sys.stdout.buffer.write(line.encode() + b"\n")
         sys.stdout.buffer.flush()
 
