@@ -97,12 +97,13 @@ def test_the_page_answers_where_gradio_is(space: Path, finished: Run) -> None:
     assert values == pytest.approx(expected.probabilities, abs=1e-4)
 
 
-@pytest.mark.parametrize("title", ['</h1><script>"', "a 'quoted' name", "**bold** \\n", "TITLE_HERE"])
+@pytest.mark.parametrize("title", ['</h1><script>"', "a 'quoted' name", "**bold** \\n", "TITLE_HERE", "films 🎬\n"])
 def test_a_title_is_text(title: str) -> None:
     values: dict[str, Any] = {}
     lines = [line for line in write_page(title).splitlines() if line.startswith("TITLE = ")]
     exec("\n".join(lines), values)
     assert values["TITLE"] == title
+    values["TITLE"].encode()
     compile(write_page(title), "app.py", "exec")
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-
 GRADIO = "6.31.0"
 """The version that the page was tested with."""
 
 
 def write_page(title: str) -> str:
     """Return app.py. title: what the page is called, shown as text."""
-    return _PAGE.replace("TITLE_HERE", json.dumps(title))
+    return _PAGE.replace("TITLE_HERE", repr(title))
 
 
 _PAGE = '''"""A page that classifies texts with the model in this folder: python app.py"""
