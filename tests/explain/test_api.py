@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
 import re
@@ -19,6 +20,7 @@ from label_tables import as_list, write_table
 from textune.errors import BundleError, ConfigError, DataError, ModelError
 from textune.evaluation.decisions import Decisions
 from textune.explain import Explanation, WordScore, explain_texts
+from textune.explain.api import check_label
 from textune.explain.explanation import cut_segments, mark_words, rank_strength
 from textune.inference import Predictor
 from textune.report.explanations import render_explanations
@@ -130,6 +132,8 @@ def test_both_texts_of_a_pair_are_explained(pairs_run: Run) -> None:
 def test_what_cannot_be_explained_says_what_to_do(predictor: Predictor, finished: Run, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"label 'positiv'.*did you mean 'positive'"):
         explain_texts(predictor, TEXTS, "positiv")
+    with pytest.raises(ConfigError, match="label '1': the model does not know it"):
+        textune.explain(predictor, "good", 1)  # type: ignore[call-overload]
     with pytest.raises(DataError, match="text 2 is empty"):
         explain_texts(predictor, ["good", "  "])
     with pytest.raises(ConfigError, match="loaded already"):
@@ -139,6 +143,12 @@ def test_what_cannot_be_explained_says_what_to_do(predictor: Predictor, finished
     update_manifest(exported, exported={"form": "onnx"})
     with pytest.raises(BundleError, match=r"is an ONNX export(.|\n)*give the run that it was exported from"):
         textune.explain(str(exported), "good")
+
+
+def test_a_label_may_be_the_number_that_it_is_written_as(predictor: Predictor) -> None:
+    numbered = copy.copy(predictor)
+    numbered.labels = ("0", "1")
+    assert check_label(numbered, 1) == "1" and check_label(numbered, None) is None
 
 
 def test_a_model_without_gradients_is_refused_in_a_sentence(

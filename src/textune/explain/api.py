@@ -78,7 +78,7 @@ def explain_texts(
     if not predictor.task.gives_labels:
         raise ConfigError(f"the task {predictor.task.name} gives no labels that could be explained")
     labels = list(predictor.labels)
-    check_label(predictor, label)
+    label = check_label(predictor, label)
     first, second = predictor.list_texts(texts, pairs)
     log_odds, temperature = predictor.task.log_odds, predictor.manifest.temperature
     attributor = Attributor(
@@ -100,14 +100,18 @@ def explain_texts(
     return found
 
 
-def check_label(predictor: Predictor, label: str | None) -> None:
-    """Raise ConfigError for a label that the model does not know. None is no label."""
-    labels = predictor.labels
-    if label is not None and label not in labels:
+def check_label(predictor: Predictor, label: object) -> str | None:
+    """Return a label, such as the number 1, as the model names it; raise ConfigError for an unknown one.
+
+    None is no label.
+    """
+    name, labels = None if label is None else str(label), predictor.labels
+    if name is not None and name not in labels:
         raise ConfigError(
-            f"label '{label}': the model does not know it{suggest(label, labels)}",
+            f"label '{name}': the model does not know it{suggest(name, labels)}",
             hint=f"its labels are {', '.join(labels[:20])}{', ...' if len(labels) > 20 else ''}",
         )
+    return name
 
 
 def _list_windows(predictor: Predictor, read: Tokenized, spans: Sequence[TokenSpans]) -> list[Window]:
