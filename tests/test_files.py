@@ -18,6 +18,7 @@ from textune.files import (
     PARTIAL,
     hash_file,
     hash_large_file,
+    hold_place,
     read_json,
     write_file,
     write_folder,
@@ -69,6 +70,19 @@ def test_a_folder_takes_the_place_of_another_as_a_whole(tmp_path: Path) -> None:
         (partial / "second").touch()
     assert names_in(target) == ["second"] and names_in(target.parent) == ["out"]
     assert stat.S_IMODE(target.stat().st_mode) == stat.S_IMODE(target.parent.stat().st_mode)
+
+
+def test_a_place_may_be_named_by_dots_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "work" / "inner").mkdir(parents=True)
+    (tmp_path / "work" / "mine").touch()
+    monkeypatch.chdir(tmp_path / "work")
+    for place in (Path(), Path("inner", "..")):
+        with hold_place(place), pytest.raises(BundleError, match="another process is writing it"), hold_place(place):
+            pass
+    for write in (write_folder, write_file, hold_place):
+        with pytest.raises(FileNotFoundError), write(Path("new", "..")):
+            pass
+    assert names_in(tmp_path) == ["work"] and names_in(tmp_path / "work") == ["inner", "mine"]
 
 
 def test_of_several_writers_of_a_shared_folder_the_first_wins(tmp_path: Path) -> None:

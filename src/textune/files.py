@@ -56,6 +56,7 @@ def write_file(path: Path, *, shared: bool = False) -> Iterator[Path]:
     shared: other processes may be writing the same; each has a partial file of its own, and the last one wins.
     Raises BundleError, unless shared, if another process is writing the file.
     """
+    path = _give_name(path)
     partial = _name_partial(path, shared)
     with _name_place(path, partial), _claim(partial, path, folder=False):
         try:
@@ -76,6 +77,7 @@ def write_folder(path: Path, *, shared: bool = False) -> Iterator[Path]:
     user can read, and the first one wins.
     Raises BundleError, unless shared, if another process is writing the folder.
     """
+    path = _give_name(path)
     partial = _name_partial(path, shared)
     with _name_place(path, partial), _claim(partial, path, folder=True, mode=0o700 if shared else 0o777):
         try:
@@ -96,12 +98,18 @@ def hold_place(path: Path) -> Iterator[None]:
 
     OSError is raised at once where nothing can be written, before the work is done.
     """
+    path = _give_name(path)
     mark = _name_mark(path)
     with _name_place(path, mark), _claim(mark, path, folder=True):
         try:
             yield
         finally:
             shutil.rmtree(mark, ignore_errors=True)
+
+
+def _give_name(path: Path) -> Path:
+    """Return the path with a name of its own, which `.` and `new/..` lack; OSError if such a folder is not there."""
+    return path if path.name not in ("", "..") else path.resolve(strict=True)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+import textune
 from reports import take_script_away
 from textune.bundle.checks import compute_digest
 from textune.compare import compare_runs, list_configs, read_run, train_missing
@@ -265,6 +266,25 @@ def test_an_output_that_cannot_be_is_told_before_training(
         check_output(tmp_path / "new" / "folder")
 
 
+def test_the_current_folder_takes_a_comparison(
+    runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    textune.compare(runs["lora-1"], runs["head-1"], output=".")
+    assert {path.name for path in tmp_path.iterdir()} == {"report.html", "report.md", "compare.json"}
+
+
+def test_a_page_that_cannot_be_written_leaves_the_old_figures(
+    runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = compare_runs([runs["lora-1"], runs["head-1"]])
+    write_comparison(found, tmp_path, "1.0")
+    monkeypatch.setattr("textune.report.comparison_page.write_page", lambda *_: (_ for _ in ()).throw(OSError))
+    with pytest.raises(OSError):
+        write_comparison(found, tmp_path, "2.0")
+    assert json.loads((tmp_path / "compare.json").read_text())["textune_version"] == "1.0"
+
+
 def test_runs_of_older_versions_show_a_dash(runs: dict[str, Path], tmp_path: Path) -> None:
     copy = shutil.copytree(runs["head-1"], tmp_path / "old")
     path = copy / "evaluation" / "metrics.json"
@@ -362,6 +382,10 @@ def test_pages_are_whole_escaped_and_load_nothing(runs: dict[str, Path], tmp_pat
     assert (
         "\\<script\\>" in (target / "report.md").read_text() or "&lt;script&gt;" in (target / "report.md").read_text()
     )
+    for name in (".partial-report.md", ".DS_Store"):  # left by a kill, and by a file manager
+        (target / name).touch()
+    write_comparison(found, target, "1.0")
+    assert not (target / ".partial-report.md").exists()
     (target / "thesis.txt").write_text("mine")
     with pytest.raises(ConfigError, match="contains other files"):
         write_comparison(found, target, "1.0")

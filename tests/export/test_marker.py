@@ -15,8 +15,8 @@ import yaml
 import tiny
 from textune.bundle import SETTINGS, read_manifest
 from textune.config import build_config, load_settings, write_settings
-from textune.errors import BundleError, ModelError
-from textune.export.marker import MARKER, check_output
+from textune.errors import BundleError, ConfigError, ModelError
+from textune.export.marker import MARKER, check_output, write_marker
 from textune.export.merged import export_merged, push_folder
 from textune.export.onnx import export_onnx
 from textune.files import append_json_line, hash_file, write_text_atomically
@@ -86,6 +86,23 @@ def test_a_folder_of_other_files_is_kept(names: list[str], tmp_path: Path) -> No
     with pytest.raises(BundleError, match="damaged"):
         check_output(folder, overwrite=True)
     check_output(tmp_path / "new", overwrite=False)
+
+
+def test_an_export_that_was_used_is_replaced_unless_somebody_works_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "config.json").touch()
+    write_marker(folder, "merged")
+    for name in ("test_reads.jsonl", ".lock", ".DS_Store", "inner/.DS_Store"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+    check_output(folder, overwrite=True)
+    for place, named in (("out", "."), ("out/inner", "..")):
+        monkeypatch.chdir(tmp_path / place)
+        with pytest.raises(ConfigError, match="is the current folder or holds it"):
+            check_output(Path(named), overwrite=True)
 
 
 def test_only_the_files_of_the_run_are_published(finished: Run, tmp_path: Path) -> None:

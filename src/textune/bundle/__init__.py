@@ -1,7 +1,7 @@
 """The run folder: manifest, file names, lock and life cycle. No torch here."""
 
 from textune.bundle.checks import EXPORTED_FORMS
-from textune.bundle.contents import check_overwritable, holds_run, list_foreign, prepare_run_folder
+from textune.bundle.contents import OF_THE_DESKTOP, check_overwritable, holds_run, list_foreign, prepare_run_folder
 from textune.bundle.folder import (
     MANIFEST,
     PLAN,
@@ -16,6 +16,7 @@ from textune.bundle.folder import (
     is_busy,
     lock_run,
     name_run,
+    refuse_current,
     run_path,
 )
 from textune.bundle.manifest import (
@@ -34,6 +35,7 @@ __all__ = [
     "EXPORTED_FORMS",
     "MANIFEST",
     "Manifest",
+    "OF_THE_DESKTOP",
     "OldBundleWarning",
     "PLAN",
     "PlaceNote",
@@ -52,6 +54,7 @@ __all__ = [
     "name_run",
     "prepare_run_folder",
     "read_manifest",
+    "refuse_current",
     "refuse_exported",
     "run_path",
     "write_manifest",

@@ -26,13 +26,13 @@ _KNOWN_INSIDE = {
     "evaluation": frozenset({"metrics.json", "predictions.parquet", "report.html"}),
 }
 """All that textune writes into those of its folders whose names a project of a person's may have, too."""
-_OF_THE_DESKTOP = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
+OF_THE_DESKTOP = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 """What file managers leave in every folder that they show."""
 
 
 def list_foreign(folder: Path, also: Iterable[str] = ()) -> list[str]:
     """Return the names at the top of a folder of textune's that it did not write. also: further names that it wrote."""
-    known = _KNOWN | _OF_THE_DESKTOP | {name.partition("/")[0] for name in (*_list_files(folder), *also)}
+    known = _KNOWN | OF_THE_DESKTOP | {name.partition("/")[0] for name in (*_list_files(folder), *also)}
     return sorted(path.name for path in folder.iterdir() if path.name not in known and not _is_partial(path))
 
 
@@ -138,7 +138,7 @@ def _list_foreign_inside(folder: Path) -> Iterator[str]:
     for inner, known in _KNOWN_INSIDE.items():
         for path in sorted((folder / inner).iterdir()) if (folder / inner).is_dir() else ():
             name = f"{inner}/{path.name}"
-            if path.name not in known | _OF_THE_DESKTOP and name not in listed and not _is_partial(path):
+            if path.name not in known | OF_THE_DESKTOP and name not in listed and not _is_partial(path):
                 yield name
 
 

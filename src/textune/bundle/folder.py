@@ -95,6 +95,15 @@ def check_writable(folder: Path, setting: str) -> None:
         )
 
 
+def refuse_current(folder: Path, setting: str) -> None:
+    """Raise ConfigError if this process works in a folder that is to be replaced, or below; setting: what names it."""
+    if Path.cwd().is_relative_to(folder.resolve()):
+        raise ConfigError(
+            f"{folder}: is the current folder or holds it, and cannot be replaced",
+            hint=f"set {setting} to a new folder, or call from another folder",
+        )
+
+
 class RunIsBusy(BundleError):
     """Another process holds the run's folder."""
 

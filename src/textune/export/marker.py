@@ -6,9 +6,10 @@ import json
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from textune.bundle import check_writable
+from textune.bundle import OF_THE_DESKTOP, check_writable, refuse_current
 from textune.errors import BundleError, flag
 from textune.files import read_json
+from textune.run.test_reads import TEST_READS
 
 MARKER = "textune_export.json"
 
@@ -45,21 +46,27 @@ def check_output(output: Path, overwrite: bool) -> None:
         return
     if not overwrite:
         raise BundleError(f"{output}: already exists", hint=f"choose another {option}, or add {flag('overwrite')}")
+    refuse_current(output, option)
     hint = f"choose another {option}, or remove it yourself"
     if output.is_symlink() or not output.is_dir():
         raise BundleError(f"{output}: is a link or a file, not an export; it is not overwritten", hint=hint)
     if not (output / MARKER).is_file():
         raise BundleError(f"{output}: was not exported by textune and is not overwritten", hint=hint)
     known = {MARKER, *read_marker(output)}
-    foreign = sorted(name for name in list_files(output) if name not in known and not _is_compiled(name, known))
+    foreign = sorted(name for name in list_files(output) if name not in known and not _is_left_by_use(name, known))
     if foreign:
         more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
         raise BundleError(f"{output}: also holds {foreign[0]}{more}, and is not overwritten", hint=hint)
 
 
-def _is_compiled(name: str, known: set[str]) -> bool:
-    """Return whether Python wrote a file when it imported a file that the export holds, such as predict.py."""
+def _is_left_by_use(name: str, known: set[str]) -> bool:
+    """Return whether textune, a file manager or Python wrote a file when the export was used.
+
+    Python writes one when it imports a file that the export holds, such as predict.py.
+    """
     path = PurePosixPath(name)
+    if name in (TEST_READS, ".lock") or path.name in OF_THE_DESKTOP:
+        return True
     return path.parts[:-1] == ("__pycache__",) and path.suffix == ".pyc" and f"{path.name.split('.')[0]}.py" in known
 
 

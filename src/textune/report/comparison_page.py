@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from textune.bundle import check_writable
+from textune.bundle import OF_THE_DESKTOP, check_writable
 from textune.errors import ConfigError, flag
-from textune.files import write_text_atomically
+from textune.files import PARTIAL, write_text_atomically
 from textune.report.comparison import COSTS, FRONTS, Candidate, Comparison, Pair, conclude, format_cost, note
 from textune.report.contrast import (
     SLICE_HEADER,
@@ -129,9 +129,9 @@ def write_comparison(comparison: Comparison, folder: Path, version: str) -> Path
     text = clean_text(json.dumps(content, indent=2, ensure_ascii=False)) + "\n"
     markdown, html = render_comparison_markdown(comparison, version), render_comparison(comparison, version)
     folder.mkdir(parents=True, exist_ok=True)
-    write_text_atomically(json_path, text)
     write_text_atomically(markdown_path, markdown)
     write_page(html, html_path)
+    write_text_atomically(json_path, text)  # last: after a kill no new figures stand beside an old page
     return html_path
 
 
@@ -140,7 +140,8 @@ def check_output(folder: Path) -> None:
     check_writable(folder, flag("output", ""))
     if not folder.is_dir():
         return
-    if other_files := sorted({p.name for p in folder.iterdir()} - set(FILES)):
+    found = {path.name for path in folder.iterdir() if not path.name.startswith(PARTIAL)}  # those a kill left
+    if other_files := sorted(found - set(FILES) - OF_THE_DESKTOP):
         names = ", ".join(other_files[:3])
         raise ConfigError(f"{folder}: contains other files ({names})", hint=f"give {flag('output', '')} a new folder")
 
