@@ -381,6 +381,37 @@ def test_labels_must_be_as_many_as_the_rows_of_the_head(make: Make, backbones: d
             import_adapter(adapter, base, **wrong)
 
 
+def test_a_config_that_cannot_be_a_classifiers_is_not_believed(
+    make: Make, backbones: dict[str, Path], tmp_path: Path
+) -> None:
+    adapter, base = make("bert", lora(target_modules=TARGETS)), str(backbones["bert"])
+    refused: dict[str, tuple[dict[str, Any], type[TextuneError]]] = {
+        "nothing names the 2 classes": ({"id2label": {"0": None, "1": "b"}}, ConfigError),
+        r"has the labels 'a' and 'a\\u200b', which differ only": (
+            {"id2label": {"0": "a", "1": "a\u200b"}},
+            ConfigError,
+        ),
+        "problem_type='regression', which is no classification": (
+            {"id2label": {"0": "a", "1": "b"}, "problem_type": "regression"},
+            BundleError,
+        ),
+    }
+    for message, (config, kind) in refused.items():
+        (adapter / "config.json").write_text(json.dumps(config))
+        with pytest.raises(kind, match=message):
+            import_adapter(adapter, base, output=tmp_path / "run")
+    run = import_adapter(adapter, base, output=tmp_path / "run", task="single_label")
+    assert read_manifest(run).labels == ("a", "b")
+
+
+def test_the_current_folder_is_not_replaced(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    adapter = make("bert", lora(target_modules=TARGETS))
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    with pytest.raises(ConfigError, match="is the current folder"):
+        import_adapter(adapter, output=".")
+
+
 @pytest.mark.parametrize("place", ["adapter", "backbone", "setting"])
 def test_adapter_for_several_labels_answers_with_several(
     place: str, make: Make, backbones: dict[str, Path], tmp_path: Path

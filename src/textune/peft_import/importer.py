@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +17,11 @@ import numpy as np
 
 from textune.backbones import SMOLLM2, Backbone, find_embedded, remember_local, resolve_backbone
 from textune.backbones.quiet import quiet_bitsandbytes
-from textune.bundle import SETTINGS, Manifest, TextColumns, name_run, run_path
+from textune.bundle import SETTINGS, Manifest, TextColumns, name_run, refuse_current, run_path
 from textune.config import RunConfig, build_config, write_settings
 from textune.config.defaults import choose_max_length
 from textune.config.values import LabelPairs
+from textune.data.spelling import find_same_labels, reveal
 from textune.engine.same_logits import PROBES, pair_probes, require_same
 from textune.errors import BundleError, ConfigError, ModelError, flag
 from textune.files import write_folder
@@ -101,6 +103,8 @@ def _choose_target(adapter: ForeignAdapter, config: RunConfig, output: str | Pat
     target = run_path(config.runs_dir, name) if output is None else Path(output)
     if target.is_symlink() or (target.exists() and not (target.is_dir() and not any(target.iterdir()))):
         raise BundleError(f"{target}: already exists", hint=f"choose another {flag('output', '')} or name=")
+    if target.is_dir():
+        refuse_current(target, flag("output", ""))
     return target
 
 
@@ -130,6 +134,16 @@ def _is_here(model: str) -> bool:
         return False
 
 
+def _refuse_same(labels: list[str], place: str) -> None:
+    """Raise ConfigError for labels of a config.json that print the same."""
+    for twins in find_same_labels(labels):
+        raise ConfigError(
+            f"the config.json of the {place} has the labels {' and '.join(map(reveal, twins))}, which differ only in "
+            "spaces or in characters that do not print",
+            hint=f"name all classes with {flag('labels', '')}",
+        )
+
+
 class _Adoption:
     """One adapter on its way into a run folder."""
 
@@ -149,6 +163,10 @@ class _Adoption:
         self.tokenizer = self._choose_tokenizer()
         self.config = self._settle(config)
 
+    def _list_configs(self) -> tuple[tuple[str, Mapping[str, Any]], ...]:
+        """Return the configurations that may name labels and task, the nearest to the adapter first."""
+        return ("adapter", self.adapter.model_config), ("backbone", self.backbone.config)
+
     def _choose_labels(self, labels: LabelPairs | None) -> LabelPairs:
         """Return as many labels as the head has rows; raise ConfigError."""
         if labels is not None:
@@ -158,8 +176,10 @@ class _Adoption:
                     hint="name every class, in the order of the head's rows",
                 )
             return labels
-        for place, found in (("adapter", self.adapter.labels), ("backbone", read_label_names(self.backbone.config))):
+        for place, model_config in self._list_configs():
+            found = read_label_names(model_config)
             if found is not None and len(found) == self.classes:
+                _refuse_same([name for _, name in found], place)
                 names = ", ".join(name for _, name in found)
                 self.progress.warn(f"labels are taken from the config.json of the {place}: {names}; check their order")
                 return found
@@ -178,7 +198,8 @@ class _Adoption:
             raise ConfigError(f"task={task}, but label= names {len(columns)} columns", hint="leave task= out")
         if task is not None or len(columns) > 1:
             return task or default_task(reads_sets=True).name
-        for place, found in (("adapter", self.adapter.task), ("backbone", read_task(self.backbone.config))):
+        for place, model_config in self._list_configs():
+            found = read_task(model_config, place)
             if found is not None:
                 untuned = build_task(found).untuned(self.classes).thresholds
                 more = f", with thresholds of {untuned[0]}" if untuned else ""

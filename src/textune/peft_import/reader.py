@@ -64,16 +64,10 @@ class ForeignAdapter:
         return next(rows, None)
 
     @property
-    def labels(self) -> LabelPairs | None:
-        """The labels in the config.json beside the adapter."""
+    def model_config(self) -> Mapping[str, Any]:
+        """The config.json beside the adapter; empty where there is none."""
         path = self.folder / "config.json"
-        return read_label_names(read_json(path, "the model's config")) if path.is_file() else None
-
-    @property
-    def task(self) -> str | None:
-        """The task in the config.json beside the adapter."""
-        path = self.folder / "config.json"
-        return read_task(read_json(path, "the model's config")) if path.is_file() else None
+        return read_json(path, "the model's config") if path.is_file() else {}
 
     def holds(self, parameter: str) -> bool:
         """Return whether the file has a value for a parameter of the base model."""
@@ -203,20 +197,36 @@ def _read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
 
 def read_label_names(config: Mapping[str, Any]) -> LabelPairs | None:
-    """Return the labels of a config.json's id2label in order; None if missing or only LABEL_0, LABEL_1, ..."""
+    """Return the labels of a config.json's id2label in order; None if missing or only LABEL_0, LABEL_1, ...
+
+    None, too, where one is no text or appears twice.
+    """
     names = config.get("id2label")
     if not isinstance(names, Mapping) or set(names) != {str(i) for i in range(len(names))}:
         return None
-    ordered = [str(names[str(i)]) for i in range(len(names))]
-    if len(set(ordered)) < len(ordered) or all(name == f"LABEL_{i}" for i, name in enumerate(ordered)):
+    ordered = [names[str(i)] for i in range(len(names))]
+    if not all(isinstance(name, str) for name in ordered) or len(set(ordered)) < len(ordered):
+        return None
+    if all(name == f"LABEL_{i}" for i, name in enumerate(ordered)):
         return None
     return tuple((name, name) for name in ordered)
 
 
-def read_task(config: Mapping[str, Any]) -> str | None:
-    """Return the task of a config.json's problem_type, or None where it names no classification."""
-    found = find_by_problem_type(config.get("problem_type"))
-    return None if found is None else found.name
+def read_task(config: Mapping[str, Any], place: str) -> str | None:
+    """Return the task of a config.json's problem_type, or None without one; BundleError where that classifies nothing.
+
+    place: whose config.json it is.
+    """
+    problem_type = config.get("problem_type")
+    if problem_type is None:
+        return None
+    found = find_by_problem_type(problem_type)
+    if found is None or found.writes:
+        raise BundleError(
+            f"the config.json of the {place} has problem_type={problem_type!r}, which is no classification",
+            hint="if it is a classifier all the same, say of which kind: task=single_label or task=multi_label",
+        )
+    return found.name
 
 
 def dump_settings(settings: Mapping[str, Any]) -> str:
