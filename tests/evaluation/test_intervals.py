@@ -122,6 +122,12 @@ def test_twenty_rows_without_an_error_are_no_certainty(right, low, high):
         assert (interval.low, interval.high) == pytest.approx((low, high), abs=1e-3)
 
 
+def test_all_or_none_of_the_rows_are_certain_at_their_own_end():
+    for rows in range(1, 200):
+        assert wilson_interval(1.0, rows).high == 1.0
+        assert wilson_interval(0.0, rows).low == 0.0
+
+
 def test_blocks_do_not_change_shapes(monkeypatch):
     true, predicted = draw_rows(np.random.default_rng(5), 150, 0.7)
     whole = bootstrap_intervals(true, predicted, seed=1)

@@ -150,4 +150,7 @@ def wilson_interval(share: float, rows: float) -> Interval:
     z = 1.959963984540054
     centre = (share + z * z / (2 * rows)) / (1 + z * z / rows)
     spread = z / (1 + z * z / rows) * math.sqrt(share * (1 - share) / rows + z * z / (4 * rows * rows))
-    return Interval(max(0.0, centre - spread), min(1.0, centre + spread))
+    # At the ends the bound is the share itself, which rounding misses.
+    low = 0.0 if share == 0 else max(0.0, centre - spread)
+    high = 1.0 if share == 1 else min(1.0, centre + spread)
+    return Interval(low, high)
