@@ -16,10 +16,11 @@ from typing import Any
 
 import pytest
 
+from textune import load
 from textune.cli import main
 from textune.errors import show_command
 from textune.run import Run
-from tiny import StopAt, as_words, make_rows, settings_for, write_reviews
+from tiny import StopAt, as_words, make_rows, settings_for, train_tiny, write_reviews
 
 COMMAND = re.compile(r"textune (?=[a-z]+\b).*$", re.MULTILINE)
 PLACEHOLDER = re.compile(r"\b(?:RUN|DATA|FILE|FOLDER|TEXT)\b")
@@ -214,6 +215,19 @@ def test_the_lines_for_a_merged_pair_model_put_between_the_texts_what_the_run_do
     second = ast.literal_eval(typed.args[0])["text_pair"]
     assert second == f"{between}a second text"
     assert json.dumps(second) in (work / "merged" / "README.md").read_text()
+
+
+def test_the_lines_for_a_merged_mean_give_the_answers_of_the_run(
+    textune: Shell, backbones: dict[str, Path], reviews: Path, work: Path
+) -> None:
+    train_tiny(reviews, backbones["mpnet"], work / "run", method="full", pooling="mean", epochs=1)
+    code, printed = textune("export", "run", "--to", "merged", "-o", "merged")
+    names: dict[str, Any] = {}
+    exec("\n".join(line[2:] for line in printed.splitlines() if line.startswith("  ")), names)
+    expected = load("run", precision="fp32", device="cpu").classify("a text to classify").probabilities
+    assert code == 0 and names["probabilities"] == pytest.approx(expected, abs=1e-5)
+    told = "only with the lines in its README"
+    assert told in printed and told in (work / "merged" / "README.md").read_text()
 
 
 def test_commands_of_hints(textune: Shell, paste: Shell, reviews: Path) -> None:

@@ -60,7 +60,7 @@ def export(
 def _print_merged(exported: Exported, manifest: Manifest, json_output: bool) -> None:
     """Print where the merged model is and how transformers loads it."""
     from textune.export.merged import describe_export
-    from textune.report.snippets import quote_second
+    from textune.report.snippets import needs_lines_to_pool, quote_second, reload_merged
 
     summary = describe_export(exported.folder) | ({"lost": exported.losses} if exported.losses else {})
     if json_output:
@@ -73,10 +73,9 @@ def _print_merged(exported: Exported, manifest: Manifest, json_output: bool) -> 
     second = quote_second(exported.folder) if paired else ""
     text = f'{{"text": "a text", "text_pair": {second}}}' if paired else f'"{TEXT}"'
     place = json.dumps(str(exported.folder), ensure_ascii=False)
-    if manifest.writing:
-        from textune.report.writer_snippets import reload_merged_writer
-
-        typer.echo("\n".join(f"  {line}" for line in reload_merged_writer(manifest, str(exported.folder)).splitlines()))
+    if manifest.writing or needs_lines_to_pool(manifest):
+        lines = reload_merged(manifest, str(exported.folder), exported.folder).splitlines()
+        typer.echo("\n".join(f"  {line}" for line in lines))
         return
     typer.echo(
         "  from transformers import pipeline\n"

@@ -26,6 +26,7 @@ from textune.files import confined_path, hash_file, write_folder
 from textune.inference import Predictor
 from textune.methods import methods, resolve_saved
 from textune.report.card_forms import name_published
+from textune.report.snippets import needs_lines_to_pool
 from textune.run.places import PLACED
 from textune.tokens import text_between
 
@@ -90,6 +91,11 @@ def refuse_unmergeable(run: str | Path, manifest: Manifest) -> None:
 def describe_losses(manifest: Manifest) -> str | None:
     """Return how a merged model differs from the run, or None if it does not."""
     losses = []
+    if needs_lines_to_pool(manifest):
+        losses.append(
+            f"the run reads the mean of the tokens, which transformers does not do for {manifest.base_model.family}: "
+            "the merged model gives the run's answers only with the lines in its README"
+        )
     if manifest.long_text.form != "truncate":
         losses.append(
             f"long_text={manifest.long_text.form} is not exported: with truncation=True the merged model truncates "

@@ -100,17 +100,16 @@ def reload_merged(manifest: Manifest, name: str, folder: Path) -> str:
     """
     if manifest.writing:
         return reload_merged_writer(manifest, name)
-    family = _find_family(manifest)
-    in_the_layers = manifest.pooling != MEAN or family is None or can_add_layer(family)
+    pooled = _pool(manifest, "classify.model", 0) if needs_lines_to_pool(manifest) else []
     inputs = quote(TEXT)
     if manifest.columns.text_pair is not None:
         inputs = f'{{"text": {quote(TEXT)}, "text_pair": {quote_second(folder)}}}'
     lines = [
-        *([] if in_the_layers else ["import torch"]),
+        *(["import torch"] if pooled else []),
         "from transformers import pipeline",
         f"folder = {quote(name)}{_PLACE}, or its id on the hub",
         'classify = pipeline("text-classification", folder, truncation=True, top_k=None)',
-        *([] if in_the_layers else _pool(manifest, "classify.model", 0)),
+        *pooled,
         f'probabilities = {{row["label"]: row["score"] for row in classify([{inputs}])[0]}}',
     ]
     if manifest.thresholds is None:
@@ -121,6 +120,14 @@ def reload_merged(manifest: Manifest, name: str, folder: Path) -> str:
         "print([label for label in thresholds if probabilities[label] >= thresholds[label]])",
     ]
     return "\n".join(lines)
+
+
+def needs_lines_to_pool(manifest: Manifest) -> bool:
+    """Return whether a merged model gives the run's answers only with lines that add its mean pooling."""
+    family = _find_family(manifest)
+    if family is None or manifest.pooling != MEAN or can_add_layer(family):
+        return False
+    return needs_hook(family, Pooling(MEAN))
 
 
 def reload_onnx(manifest: Manifest, name: str, folder: Path) -> str:
