@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 
@@ -35,7 +36,7 @@ from textune.report.comparison_page import (
     render_comparison_markdown,
     write_comparison,
 )
-from textune.run import resume, train_config
+from textune.run import resume, train, train_config
 from textune.run.other_rows import evaluate
 from textune.run.tables import prepare_data
 from tiny import FAST, StopAt, as_words, call_textune, settings_for, start_textune, train_tiny, write_reviews
@@ -169,6 +170,35 @@ def test_equal_settings_on_other_data_are_two_candidates(runs: dict[str, Path], 
     rewrite_manifest(other, data_fingerprint="0" * 64)
     found = compare_runs([runs["lora-1"], copy, other])
     assert sorted(c.seeds for c in found.candidates) == [(1,), (1, 2)]
+
+
+def test_data_are_the_same_however_they_are_given(
+    runs: dict[str, Path], backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(runs["head-1"].parent)
+    settings = CHANCES | {"method": "head", "test_fraction": 0.4}
+    columns = {"text": "text", "label": "label"}
+    named = train_tiny("reviews.csv", backbone, tmp_path / "named", seed=3, **settings, **columns)
+    of_frame = settings_for("", backbone, tmp_path / "framed", seed=4, **settings)
+    framed = train(**of_frame | {"data": pacsv.read_csv("reviews.csv")}, progress=Silent())
+    found = compare_runs([runs["head-1"], named.folder, framed.folder, runs["lora-1"]])
+    assert {c.name: c.seeds for c in found.candidates} == {"head": (1, 3, 4), "lora": (1,)}
+
+
+def test_seeds_with_splits_of_their_own_stay_with_their_table(
+    backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    test = write_reviews(tmp_path / "test.csv", rows=20)
+    folders = []
+    for version, rows in (("v1", 40), ("v2", 48)):
+        (tmp_path / version).mkdir()
+        table = write_reviews(Path(version, "train.csv"), rows=rows)
+        for seed, data in ((1, table), (2, table.absolute())):
+            place = tmp_path / f"{version}-{seed}"
+            folders.append(train_tiny(data, backbone, place, method="head", epochs=1, seed=seed, test=str(test)).folder)
+    found = {c.name: c.seeds for c in compare_runs(folders).candidates}
+    assert found == {f"head data={Path(version, 'train.csv')}": (1, 2) for version in ("v1", "v2")}
 
 
 def test_a_backbone_is_the_same_wherever_it_lies(runs: dict[str, Path], tmp_path: Path) -> None:

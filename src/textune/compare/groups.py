@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from textune.compare.records import RunRecord
+from textune.compare.records import SOURCES, RunRecord
 from textune.errors import ConfigError
 
 _SEEDS = ("seed", "split_seed")
 _NOT_OF_THE_GROUP = (*_SEEDS, "backbone")
 """Settings that may differ within a group: seeds, and the backbone's path, since its weights are compared instead."""
+_COLUMNS = ("text", "text_pair", "label")
+"""Settings that may be left open; the manifest says which columns were read."""
 _MOST_SETTINGS_IN_NAME = 4
 
 
@@ -36,10 +39,8 @@ def group_runs(runs: Sequence[RunRecord]) -> list[Group]:
     """
     by_settings: dict[str, list[RunRecord]] = {}
     for run in runs:
-        settings = {k: v for k, v in run.settings.items() if k not in _NOT_OF_THE_GROUP}
-        key = json.dumps([settings, run.manifest.base_model.sha256], sort_keys=True)
-        by_settings.setdefault(key, []).append(run)
-    members = [part for equal in by_settings.values() for part in _split_by_data(equal)]
+        by_settings.setdefault(_key_of(run), []).append(run)
+    members = [part for equal in by_settings.values() for part in _part_by_data(equal)]
     for group in members:
         seeds = [run.seed for run in group]
         if len(set(seeds)) < len(seeds):
@@ -50,6 +51,38 @@ def group_runs(runs: Sequence[RunRecord]) -> list[Group]:
             )
     groups = [tuple(sorted(group, key=lambda run: run.seed)) for group in members]
     return [Group(name, group) for name, group in zip(_name_groups([g[0] for g in groups]), groups, strict=True)]
+
+
+def _key_of(run: RunRecord) -> str:
+    """Return what the runs of a group have in common, besides their rows."""
+    settings = {k: v for k, v in run.settings.items() if k not in (*_NOT_OF_THE_GROUP, *SOURCES, *_COLUMNS)}
+    columns = dataclasses.asdict(run.manifest.columns)
+    return json.dumps([settings, run.manifest.base_model.sha256, columns], sort_keys=True)
+
+
+def _part_by_data(runs: Sequence[RunRecord]) -> list[list[RunRecord]]:
+    """Split runs of equal settings by where their rows come from, and by the rows; runs on equal rows stay together."""
+    of_one_source = _join([[run] for run in runs], _list_sources)
+    parts = [part for equal in of_one_source for part in _split_by_data(equal)]
+    return _join(parts, lambda run: {run.manifest.data_fingerprint})
+
+
+def _list_sources(run: RunRecord) -> set[str]:
+    """Return what a run's files are called: as they were given, and by their absolute paths."""
+    given = {name: run.settings.get(name) for name in SOURCES}
+    return {json.dumps(named, sort_keys=True) for named in (given, given | dict(run.sources))}
+
+
+def _join(parts: Sequence[Sequence[RunRecord]], marks_of: Callable[[RunRecord], set[str]]) -> list[list[RunRecord]]:
+    """Join the parts that share a mark, also through others, each at the place of its first run."""
+    joined: list[tuple[set[str], list[RunRecord]]] = []
+    for part in parts:
+        marks, members = {mark for run in part for mark in marks_of(run)}, list(part)
+        near = [i for i, (others, _) in enumerate(joined) if others & marks]
+        whole = marks.union(*(joined[i][0] for i in near)), [*(run for i in near for run in joined[i][1]), *members]
+        joined = [entry for i, entry in enumerate(joined) if i not in near]
+        joined.insert(near[0] if near else len(joined), whole)
+    return [members for _, members in joined]
 
 
 def _split_by_data(runs: Sequence[RunRecord]) -> list[list[RunRecord]]:
@@ -70,27 +103,26 @@ def _split_by_data(runs: Sequence[RunRecord]) -> list[list[RunRecord]]:
 
 def list_common_settings(groups: Sequence[Group]) -> dict[str, Any]:
     """Return the settings that are set and equal in all groups."""
-    flat = [_flatten(group.runs[0]) for group in groups]
+    first, *others = [_compare_by(group.runs[0]) for group in groups]
     return {
         k: v
-        for k, v in flat[0].items()
-        if v is not None and k not in _SEEDS and all(other.get(k) == v for other in flat[1:])
+        for k, v in _flatten(groups[0].runs[0]).items()
+        if v is not None and k not in _SEEDS and all(other.get(k) == first[k] for other in others)
     }
 
 
 def _name_groups(firsts: Sequence[RunRecord]) -> list[str]:
     """Name each group by its method, by its backbone if there are several, and by settings that distinguish it."""
-    flat = [_flatten(run) for run in firsts]
+    compared = [_compare_by(run) for run in firsts]
     kinds = [(run.manifest.method, run.manifest.base_model.sha256) for run in firsts]
     several_backbones = len({weights for _, weights in kinds}) > 1
     names = []
-    for settings, run, kind in zip(flat, firsts, kinds, strict=True):
-        backbone = run.manifest.base_model
-        same_kind = [f for f, other in zip(flat, kinds, strict=True) if other == kind]
-        different = [
-            k for k in settings if k not in _NOT_OF_THE_GROUP and any(f.get(k) != settings[k] for f in same_kind)
-        ]
-        parts = [f"{k.removeprefix('method.')}={_show(settings[k])}" for k in different[:_MOST_SETTINGS_IN_NAME]]
+    for own, run, kind in zip(compared, firsts, kinds, strict=True):
+        backbone, given = run.manifest.base_model, _flatten(run)
+        same_kind = [f for f, other in zip(compared, kinds, strict=True) if other == kind]
+        different = [k for k in own if k not in _NOT_OF_THE_GROUP and any(f.get(k) != own[k] for f in same_kind)]
+        shown = {k: own[k] if given.get(k) is None else given[k] for k in different[:_MOST_SETTINGS_IN_NAME]}
+        parts = [f"{k.removeprefix('method.')}={_show(value)}" for k, value in shown.items()]
         more = " ..." if len(different) > _MOST_SETTINGS_IN_NAME else ""
         on_backbone = f" on {backbone.id.rpartition('/')[2]}" if several_backbones else ""
         names.append(" ".join([f"{run.manifest.method}{on_backbone}", *parts]) + more)
@@ -102,6 +134,12 @@ def _flatten(run: RunRecord) -> dict[str, Any]:
     flat = {k: v for k, v in run.settings.items() if k != "method"}
     options = {f"method.{k}": v for k, v in run.manifest.method_options.items()}
     return {"method": run.manifest.method} | flat | options
+
+
+def _compare_by(run: RunRecord) -> dict[str, Any]:
+    """Return the flat settings with the files and columns that were read, however they were given."""
+    columns = run.manifest.columns
+    return _flatten(run) | dict(run.sources) | {name: getattr(columns, name) for name in _COLUMNS}
 
 
 def _show(value: Any) -> str:

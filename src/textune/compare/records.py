@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,20 +12,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from textune.bundle import SETTINGS, Manifest
+from textune.bundle import PLAN, SETTINGS, Manifest
 from textune.config import build_config, load_settings
 from textune.errors import BundleError, DataError
+from textune.files import read_json
 from textune.report.comparison import COSTS
 from textune.run import load_run
 from textune.run.predictions import read_predictions
 from textune.tasks import AnyEvaluation, read_evaluation
+
+SOURCES = ("data", "validation", "test", "fixes")
+"""The settings that say where a run's rows come from."""
 
 
 @dataclass(frozen=True)
 class RunRecord:
     """One finished run.
 
-    settings: all that affect what is trained. split: "test" or "validation". costs: None where the run recorded none.
+    settings: all that affect what is trained. sources: absolute paths of the files that they name, where noted.
+    split: "test" or "validation". costs: None where the run recorded none.
     rows: int64 [rows], numbers in the source. labels: the true labels by name. texts: SHA-256.
     true, predicted: bool [rows, classes]; unknown: bool [rows, labels], true labels that the model does not know.
     """
@@ -32,6 +38,7 @@ class RunRecord:
     folder: Path
     manifest: Manifest
     settings: Mapping[str, Any]
+    sources: Mapping[str, str]
     split: str
     evaluation: AnyEvaluation
     costs: Mapping[str, float | None]
@@ -61,7 +68,7 @@ def read_run(folder: str | Path) -> RunRecord:
     stored = _read_predictions(evaluation / "predictions.parquet", run.manifest)
     settings = build_config(load_settings(run.folder / SETTINGS)).identity()
     try:
-        return _build_record(run.folder, run.manifest, settings, metrics, stored)
+        return _build_record(run.folder, run.manifest, settings, _read_sources(run.folder), metrics, stored)
     except (KeyError, TypeError, ValueError) as error:
         raise BundleError(
             f"{evaluation}: its metrics or predictions are damaged ({type(error).__name__}: {error})",
@@ -69,10 +76,19 @@ def read_run(folder: str | Path) -> RunRecord:
         ) from error
 
 
+def _read_sources(folder: Path) -> dict[str, str]:
+    """Return the absolute path of every file that the run's settings name; none for runs that did not note them."""
+    plan = read_json(folder / PLAN, "the run's plan") if (folder / PLAN).is_file() else {}
+    places = plan.get("places")
+    named = places if isinstance(places, Mapping) else {}
+    return {name: os.path.normpath(named[name]) for name in SOURCES if isinstance(named.get(name), str)}
+
+
 def _build_record(
     folder: Path,
     manifest: Manifest,
     settings: Mapping[str, Any],
+    sources: Mapping[str, str],
     metrics: Mapping[str, Any],
     stored: Mapping[str, list[Any]],
 ) -> RunRecord:
@@ -85,6 +101,7 @@ def _build_record(
         folder,
         manifest,
         settings,
+        sources,
         metrics["split"],
         read_evaluation(metrics["models"]["tuned"]),
         {key: costs.get(key) for key in COSTS},
