@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import textune
-from textune.errors import BundleError, ConfigError
+from textune.errors import BundleError, ConfigError, DataError
 from textune.run import Run
 
 
@@ -47,6 +47,18 @@ def test_int8_is_measured_on_a_data_frame(run: Path) -> None:
     folder = textune.export(run, "graph", to="onnx-int8", data=rows, force=True)
     quality = textune.bundle.read_manifest(folder).exported["quality"]
     assert (quality["rows"], quality["source"]) == (6, "rows of the data frame")
+
+
+def test_rows_of_other_columns_are_read_as_named(run: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    Path("march.csv").write_text("review;mood\n" + "a good film;positive\na bad film;negative\n" * 2)
+    named: dict[str, Any] = {"to": "onnx-int8", "data": "march.csv", "force": True, "delimiter": ";"}
+    with pytest.raises(DataError, match="label="):
+        textune.export(run, "graph", **named, text="review")
+    folder = textune.export(run, "graph", **named, text="review", label="mood")
+    assert textune.bundle.read_manifest(folder).exported["quality"]["rows"] == 4
+    with pytest.raises(ConfigError, match="label=: an export takes no such setting"):
+        textune.export(run, label="mood", to="onnx-int8")
 
 
 REFUSED: dict[str, tuple[Callable[[Path], Any], type[Exception], str]] = {

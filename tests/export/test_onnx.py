@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -15,13 +16,16 @@ import pytest
 import tiny
 from textune.bundle import read_manifest
 from textune.cli import main
+from textune.config import build_config
+from textune.data import Examples
 from textune.engine import onnx as engine
-from textune.errors import BundleError, ConfigError, MissingExtraError, ModelError
+from textune.errors import BundleError, ConfigError, DataError, MissingExtraError, ModelError
 from textune.evaluation import compare_pair, count_correct
 from textune.export.merged import export_merged, push_folder
-from textune.export.onnx import Quality, export_onnx
+from textune.export.onnx import Quality, describe_doubt, export_onnx
 from textune.inference import Predictor
 from textune.run import Run
+from textune.run.other_rows import read_labelled
 
 TEXTS = (*tiny.UNEQUAL, "bad", "a superb story")
 
@@ -117,7 +121,7 @@ def test_int8_that_answers_worse_is_refused(finished: Run, tmp_path: Path, monke
     wrong = np.where(np.arange(100)[:, None] < 12, 1 - right, right)
     answers = iter((right, wrong, right, wrong))
     monkeypatch.setattr("textune.export.onnx._predict", lambda *_: next(answers))
-    monkeypatch.setattr("textune.export.onnx.Labels.encode_sets", lambda *_: right)
+    monkeypatch.setattr("textune.data.Labels.encode_sets", lambda *_: right)
     with pytest.raises(
         BundleError,
         match=r"100\.00% in fp32, 88\.00% in int8 \(change −12\.00 points, 95% interval −1.* to −\d.*\) on 9 .*; "
@@ -140,6 +144,30 @@ def test_int8_is_refused_where_a_paired_test_shows_the_loss(lost: int, gained: i
     quality = Quality("accuracy", 1000, "rows", before.mean(), after.mean(), lead.low, lead.high)
     assert quality.accepted == accepted
     assert "95% interval" in quality.describe()
+
+
+def read_rows(run: Run, labels: list[str]) -> Examples:
+    rows = [{"text": f"a film {i}", "label": label} for i, label in enumerate(labels)]
+    return read_labelled(run.manifest, rows, build_config({}))
+
+
+def test_rows_of_unknown_labels_measure_nothing(finished: Run, tmp_path: Path) -> None:
+    foreign = read_rows(finished, ["Positive", "neutral"] * 9)
+    with pytest.raises(DataError, match=r"'Positive', 'neutral'.*only in case") as refused:
+        export_onnx(finished.folder, tmp_path / "out", form="onnx-int8", measure_on=(foreign, "rows"), force=True)
+    assert "label column" in (refused.value.hint or "") and not list(tmp_path.iterdir())
+    partly = read_rows(finished, ["positive", "negative", "neutral"] * 6)
+    quality = export_onnx(finished.folder, tmp_path / "out", form="onnx-int8", measure_on=(partly, "rows"), force=True)
+    assert quality is not None and quality.unknown == 6
+    told = "on 18 rows, 6 of them with labels that the model does not know"
+    assert told in quality.describe() and told in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_few_rows_without_a_loss_are_told() -> None:
+    quality = Quality("accuracy", 9, "rows", 0.5, 0.5, -0.2831, 0.2831)
+    assert quality.accepted and "a loss of 28 points would not be noticed" in (describe_doubt(quality) or "")
+    assert describe_doubt(dataclasses.replace(quality, low=-0.015, high=0.015)) is None
+    assert "not evaluated" in (describe_doubt(None) or "")
 
 
 def test_int8_without_rows_wants_force(tmp_path: Path, backbone: Path) -> None:

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 def export(
     run: str = typer.Argument(..., metavar="RUN", help="A run folder.", autocompletion=complete_run),
     words: list[str] = typer.Argument(
-        None, metavar="[FORM] [KEY=VALUE]...", help="The form, as --to; backbone=, trust="
+        None,
+        metavar="[FORM] [KEY=VALUE]...",
+        help="The form, as --to; backbone=, trust=; for --data text=, label=",
     ),
     to: str = typer.Option(
         None,

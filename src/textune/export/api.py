@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textune.bundle import EXPORTED_FORMS, AnyRun, find_run, read_manifest
+from textune.config import build_config
 from textune.errors import BundleError, ConfigError, flag, suggest
 from textune.files import hold_place
 from textune.progress import Progress, open_progress
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 MERGED, QUANTIZED, SPACE = "merged", "onnx-int8", "space"
 FORMS = (MERGED, *EXPORTED_FORMS, SPACE)
 _LOADING = ("backbone", "trust")
+_READING = ("text", "text_pair", "label", "encoding", "delimiter")
+"""Settings that say how `data` is read."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,8 @@ def export(
     overwrite: replace an earlier export.
     data, force: of onnx-int8: labelled rows to evaluate it on (default: the run's validation rows); accept a model that
     is less accurate or could not be evaluated.
-    loading: backbone= and trust= as for `textune.load`.
+    loading: backbone= and trust= as for `textune.load`; with data also text=, text_pair=, label=, encoding= and
+    delimiter=.
     Raises ConfigError or BundleError before the model is loaded where the call cannot succeed.
     """
     wanted = check_request(to, data, force, loading)
@@ -63,6 +67,7 @@ class Request:
     force: bool = False
     backbone: str | None = None
     trust: str | None = None
+    reading: Mapping[str, Any] = field(default_factory=dict)
 
 
 def check_request(to: str, data: Any, force: bool, loading: Mapping[str, Any]) -> Request:
@@ -73,10 +78,16 @@ def check_request(to: str, data: Any, force: bool, loading: Mapping[str, Any]) -
         )
     if to != QUANTIZED and (data is not None or force):
         raise ConfigError(f"{flag('data', '')} and {flag('force')} only apply with {flag('to', QUANTIZED)}")
-    if wrong := [name for name in loading if name not in _LOADING]:
-        raise ConfigError(f"{wrong[0]}=: an export takes no such setting", hint="it takes backbone= and trust=")
+    reading = {} if data is None else {name: value for name, value in loading.items() if name in _READING}
+    if wrong := [name for name in loading if name not in (*_LOADING, *reading)]:
+        more = ", ".join(f"{name}=" for name in _READING)
+        raise ConfigError(
+            f"{wrong[0]}=: an export takes no such setting",
+            hint=f"it takes backbone= and trust=, and with {flag('data', 'FILE')} also {more}",
+        )
+    build_config(reading)  # refused before the model is loaded
     backbone = loading.get("backbone")
-    return Request(to, data, force, None if backbone is None else str(backbone), loading.get("trust"))
+    return Request(to, data, force, None if backbone is None else str(backbone), loading.get("trust"), reading)
 
 
 def export_run(
@@ -131,15 +142,14 @@ def _export_space(run: Path, target: Path, request: Request, overwrite: bool, pr
 
 
 def _export_onnx(run: Path, target: Path, request: Request, overwrite: bool, progress: Progress) -> Exported:
-    from textune.export.onnx import export_onnx
+    from textune.export.onnx import describe_doubt, export_onnx
     from textune.inference import LoadOptions
 
     examples = None
     if request.data is not None:
-        from textune.config import build_config
         from textune.run.other_rows import read_labelled
 
-        rows = read_labelled(read_manifest(run, verify=False), request.data, build_config({}))
+        rows = read_labelled(read_manifest(run, verify=False), request.data, build_config(request.reading))
         for note in rows.notes:
             progress.say(note)
         named = isinstance(request.data, str | Path)
@@ -153,8 +163,6 @@ def _export_onnx(run: Path, target: Path, request: Request, overwrite: bool, pro
         backbone=LoadOptions(request.backbone, trust=request.trust),
         overwrite=overwrite,
     )
-    if request.form == QUANTIZED and quality is None:
-        progress.warn("int8 was not evaluated: there are no validation rows")
-    elif quality is not None and not quality.accepted:
-        progress.warn(f"int8 is less accurate: {quality.describe()}")
+    if request.form == QUANTIZED and (doubt := describe_doubt(quality)) is not None:
+        progress.warn(doubt)
     return Exported(target, request.form, quality=quality)

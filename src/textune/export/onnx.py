@@ -21,22 +21,26 @@ from numpy.typing import NDArray
 
 from textune.bundle import SETTINGS, Manifest, read_manifest, refuse_exported, write_manifest
 from textune.config import build_config, load_settings
-from textune.data import Examples, Labels
+from textune.data import Examples, describe_near
 from textune.engine.same_logits import PROBES, pair_probes, require_same
 from textune.engine.session import GRAPH, import_runtime
-from textune.errors import BundleError, MissingExtraError, ModelError, TextuneError, flag
+from textune.errors import BundleError, DataError, MissingExtraError, ModelError, TextuneError, flag
 from textune.evaluation import compare_pair
+from textune.evaluation.text import quote_names
 from textune.export.marker import check_output, write_marker
 from textune.export.merged import refuse_unmergeable
 from textune.export.readme import write_onnx_companions
 from textune.files import hash_files, write_file, write_folder
 from textune.inference import LoadOptions, Predictor
+from textune.run.predictions import labels_of
 from textune.run.tables import prepare_data
 from textune.tokens.batches import collate
 
 Array = NDArray[Any]
 LARGEST_LOSS = 0.003
 """int8 is refused if a paired test shows that the score drops by more than this."""
+_VAGUE = 10 * LARGEST_LOSS
+"""Where a loss of more than this may be unseen, there were too few rows: about 100."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,7 @@ class Quality:
     """The change in score from int8 quantization on labelled rows.
 
     before, after: accuracy, or micro F1 for multi-label. low, high: paired 95% interval of after minus before.
+    unknown: rows with a label that the model does not know.
     """
 
     figure: str
@@ -53,6 +58,12 @@ class Quality:
     after: float
     low: float
     high: float
+    unknown: int = 0
+
+    @property
+    def vague(self) -> bool:
+        """Whether the rows are too few to show a loss that matters."""
+        return self.low < -_VAGUE
 
     @property
     def accepted(self) -> bool:
@@ -61,16 +72,28 @@ class Quality:
 
     def describe(self) -> str:
         """Return both scores and the interval of the change as part of a sentence."""
+        unknown = f", {self.unknown:,} of them with labels that the model does not know" if self.unknown else ""
         change = f"change {_points(self.after - self.before)} points, 95% interval {_points(self.low)} to"
         return (
             f"{self.figure} {self.before:.2%} in fp32, {self.after:.2%} in int8 ({change} {_points(self.high)}) "
-            f"on {self.rows:,} {self.source}"
+            f"on {self.rows:,} {self.source}{unknown}"
         )
 
 
 def _points(share: float) -> str:
     """Return a difference of shares as percentage points with a sign and two decimals."""
     return f"{100 * share:+.2f}".replace("-", "−")
+
+
+def describe_doubt(quality: Quality | None) -> str | None:
+    """Return what to be warned of, or None where enough rows show no loss."""
+    if quality is None:
+        return "int8 was not evaluated: there are no validation rows"
+    if not quality.accepted:
+        return f"int8 is less accurate: {quality.describe()}"
+    if quality.vague:
+        return f"int8 was evaluated on few rows: a loss of {100 * -quality.low:.0f} points would not be noticed"
+    return None
 
 
 def export_onnx(
@@ -90,7 +113,7 @@ def export_onnx(
     unequal length. int8: evaluated on `measure_on`, a pair of rows and their description (None: the run's
     validation rows), never on test rows; refused if the loss is more than LARGEST_LOSS, unless forced.
     Returns None for fp32, and for int8 forced without rows.
-    Raises BundleError, ModelError or MissingExtraError, and leaves no partial folder behind.
+    Raises BundleError, DataError, ModelError or MissingExtraError, and leaves no partial folder behind.
     """
     check_output(output, overwrite)
     manifest = read_manifest(run)
@@ -100,6 +123,8 @@ def export_onnx(
     labelled = None
     if form == "onnx-int8":
         labelled = measure_on or _find_validation(Path(run), manifest, force)
+        if labelled is not None:
+            _refuse_foreign(manifest, labelled[0])
     base = backbone if isinstance(backbone, LoadOptions) else LoadOptions(backbone)
     options = dataclasses.replace(base, device="cpu", precision="fp32", merge=True, engine="reference")
     predictor = Predictor.from_manifest(Path(run), manifest, options)
@@ -167,6 +192,21 @@ def _find_validation(run: Path, manifest: Manifest, force: bool) -> tuple[Exampl
     )
 
 
+def _refuse_foreign(manifest: Manifest, examples: Examples) -> None:
+    """Raise DataError if no row has a label that the model knows: no answer can be right there."""
+    labels, sets = labels_of(manifest), examples.label_sets()
+    unknown = labels.find_unknown(examples)
+    if not any(sets) or any(len(names) < len(row) for names, row in zip(unknown, sets, strict=True)):
+        return
+    foreign = sorted({label for row in sets for label in row})
+    near = "".join(f"; {line}" for line in describe_near(foreign, labels.names)[:3])
+    raise DataError(
+        f"{examples.name}: int8 cannot be evaluated on rows whose labels the run does not know: they are "
+        f"{quote_names(foreign)}, the run's are {quote_names(list(labels.names))}{near}",
+        hint="write the labels as in training, or check that the right label column is read",
+    )
+
+
 def _predict(predictor: Predictor, examples: Examples) -> Array:
     """Return the probabilities: float [rows, labels]."""
     return predictor.predict_proba(examples.texts(), examples.text_pairs())
@@ -174,14 +214,14 @@ def _predict(predictor: Predictor, examples: Examples) -> Array:
 
 def _compare(predictor: Predictor, examples: Examples, source: str, before: Array, after: Array) -> Quality:
     """Compare the scores row by row. before, after: probabilities, float [rows, labels]."""
-    labels = Labels(predictor.manifest.label_values, predictor.labels)
+    labels = labels_of(predictor.manifest)
     task, true = predictor.task, labels.encode_sets(examples.label_sets()) > 0
     missed = np.array([len(names) for names in labels.find_unknown(examples)], np.int64)
     of_run, of_int8 = (task.count_earned(true, [task.decide(scores)], missed) for scores in (before, after))
     lead = compare_pair(of_int8, of_run, [0], [0]).lead
-    return Quality(
-        task.figure[0], len(examples), source, float(of_run.values[0]), float(of_int8.values[0]), lead.low, lead.high
-    )
+    scores = float(of_run.values[0]), float(of_int8.values[0])
+    unknown = int(np.count_nonzero(missed))
+    return Quality(task.figure[0], len(examples), source, *scores, lead.low, lead.high, unknown)
 
 
 def _write_graph(predictor: Predictor, path: Path) -> None:
