@@ -156,6 +156,13 @@ def test_one_label_per_text_gets_a_temperature() -> None:
     assert np.array_equal(scaled.argmax(1), plain.argmax(1)), "it changes no answer"
 
 
+def test_a_temperature_at_its_limit_is_told() -> None:
+    logits, targets = draw(500, 3, 0)
+    for scores, answers, word in ((9 * logits, targets[::-1], "close to chance"), (logits / 90, targets, "lower than")):
+        fit_calibration(build_task("single_label"), HeldOut(scores, answers, "rows"), heard := Heard())
+        assert "at its limit" in heard.said[1] and word in heard.said[1]
+
+
 def test_thresholds_are_of_probabilities_after_the_temperature() -> None:
     logits, targets = draw(500, 2, 0, several=True)
     for size in (1.0, 4.0):

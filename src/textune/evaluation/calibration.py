@@ -45,6 +45,15 @@ def fit_temperature(logits: Floats, targets: NDArray[Any]) -> float:
     return search_temperature(logits[known], targets[known], _DOUBT)[0]
 
 
+def describe_limit(temperature: float) -> str | None:
+    """Return what a temperature at the end of its range tells of the probabilities, or None within it."""
+    if temperature > 0.99 * _HIGHEST:
+        return "the temperature is at its limit, as where answers are close to chance: the probabilities say little"
+    if temperature < 1.01 * _LOWEST:
+        return "the temperature is at its limit: the probabilities are lower than the held-out answers deserve"
+    return None
+
+
 def search_temperature(logits: Floats, targets: NDArray[Any], doubt: float = 1.0) -> tuple[float, float]:
     """Return the best temperature and the mean log loss at it. targets: as above, but all known.
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from textune.data.row_hashes import UNSEEN
 from textune.errors import DataError
+from textune.evaluation.calibration import describe_limit
 from textune.evaluation.decisions import Decisions
 from textune.progress import Progress
 from textune.run.fit import Fitted, solve_head
@@ -117,6 +118,8 @@ def fit_calibration(task: Task, held_out: HeldOut, progress: Progress, labels: S
     where = f"{rows:,} {held_out.source}"
     if temperature != 1.0:
         progress.say(f"temperature: {temperature:.2f} (fitted on {where})")
+    if limit := describe_limit(temperature):
+        progress.say(limit)
     if not task.gives_labels:
         return Calibration(temperature, task.thresholds)
     probabilities = task.probabilities(held_out.logits / temperature)
