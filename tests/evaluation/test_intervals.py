@@ -50,6 +50,21 @@ def test_macro_f1_is_covered_with_few_rows_per_class(rows_per_class):
     assert covered >= 53
 
 
+@pytest.mark.parametrize("unknown", [True, False])
+def test_macro_f1_is_covered_where_only_the_classes_rows_vary(unknown):
+    """A quarter of the labels is unknown and all others are right; or one of two equal classes is always answered."""
+    rng, covered = np.random.default_rng(9), 0
+    shares = [0.375, 0.375, 0.25] if unknown else [0.5, 0.5]
+    known_f1 = 0.375 / (0.375 + 0.125 / 2)  # half of the unknown labels is taken for each known one
+    truth = 2 * known_f1 / 3 if unknown else 1 / 3
+    for trial in range(60):
+        true = rng.choice(len(shares), 400, p=shares)
+        predicted = np.where(true == 2, rng.integers(0, 2, 400), true) if unknown else np.zeros(400, np.int64)
+        interval = bootstrap_intervals(true, predicted, seed=trial, known_classes=2)["macro_f1"]
+        covered += interval.low <= truth <= interval.high
+    assert covered >= 53
+
+
 def test_one_more_error_never_narrows_an_interval():
     true = np.arange(50) % 2
     lows = {"accuracy": [], "macro_f1": []}

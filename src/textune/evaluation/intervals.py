@@ -65,14 +65,15 @@ def bootstrap_intervals(
 
 
 def _simulate_macro_f1(hits: Ints, support: Ints, predictions: Ints, known: NDArray[np.bool_], seed: int) -> Interval:
-    """Return the 95% interval of macro F1 from rows simulated within each true class.
+    """Return the 95% interval of macro F1 from simulated rows: their true classes, then the answers within each.
 
     hits, support, predictions: int64 [classes], rows predicted correctly, of the class, and predicted as the class.
 
     A bootstrap of rows fails with few rows per class: a single row of a class never varies, and macro F1 is biased
     downwards on few rows. So each class's recall is shrunk towards the pooled recall (empirical Bayes, with two hits
     and two misses added as in Agresti and Coull 1998), new rows are simulated from that model, and the interval is
-    corrected by the bias of their macro F1 against the model's true macro F1.
+    corrected by the bias of their macro F1 against the model's true macro F1. The classes' rows vary, too: where one
+    class is always answered, or labels are unknown, nearly all of the uncertainty is theirs.
     """
     rows, size = int(support.sum()), len(support)
     pooled = (hits.sum() + 2) / (support[known].sum() + 4)
@@ -80,12 +81,13 @@ def _simulate_macro_f1(hits: Ints, support: Ints, predictions: Ints, known: NDAr
     false_positives = np.where(known, predictions - hits + 1.0, 0.0)
     shares = false_positives / false_positives.sum()
     # One random stream per class makes the draws independent of the block size.
-    hit_draws, *error_draws = (np.random.default_rng([seed, stream]) for stream in range(size + 1))
+    hit_draws, row_draws, *error_draws = (np.random.default_rng([seed, stream]) for stream in range(size + 2))
     block, pieces = max(1, _MOST_DRAWS_AT_ONCE // size), []
     for start in range(0, RESAMPLES, block):
-        right = hit_draws.binomial(support, recall, size=(min(block, RESAMPLES - start), size))
-        wrong = _draw_errors(support - right, shares, error_draws)
-        pieces.append(_macro_f1(right, support, right + wrong))
+        drawn = row_draws.multinomial(rows, support / rows, size=min(block, RESAMPLES - start))
+        right = hit_draws.binomial(drawn, recall)
+        wrong = _draw_errors(drawn - right, shares, error_draws)
+        pieces.append(_macro_f1(right, drawn, right + wrong))
     simulated = np.concatenate(pieces)
     # With infinitely many rows, macro F1 averages over the classes that have rows.
     present = support > 0
