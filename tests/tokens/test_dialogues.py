@@ -106,6 +106,13 @@ def test_a_conversation_that_the_template_refuses_is_named(folder: Path) -> None
         dialogues.encode_prompts(["a"], 50)
 
 
+@pytest.mark.parametrize(("template", "error"), [("{{ 1/0 }}", "ZeroDivisionError"), ("{{ 1 + 'a' }}", "TypeError")])
+def test_a_template_that_fails_is_no_bug_of_ours(folder: Path, template: str, error: str) -> None:
+    dialogues = open_dialogues(folder, load_tokenizer(folder), (), template)
+    with pytest.raises(DataError, match=rf"prompt 1: the chat template fails: {error}: "):
+        dialogues.encode_prompts(["a"], 50)
+
+
 def test_a_template_that_is_no_jinja_is_refused(folder: Path) -> None:
     damaged = "{% for m in messages %}\n{{ m.content ]}{% endfor %}"
     dialogues = open_dialogues(folder, load_tokenizer(folder), (), damaged)

@@ -161,6 +161,11 @@ class Dialogues:
                 f"{place}: the chat template refuses this conversation: {error}",
                 hint="change the messages, or give another chat_template=",
             ) from error
+        except Exception as error:  # a template computes: it may divide by zero, or add a text to a number
+            raise DataError(
+                f"{place}: the chat template fails: {type(error).__name__}: {error}",
+                hint="correct it, or give another chat_template=",
+            ) from error
         text = str(texts[0])
         for message in messages:
             if message["role"] != "assistant" and message["content"].strip() not in text:
