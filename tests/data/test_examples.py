@@ -1,5 +1,7 @@
 """Examples, samples and labels."""
 
+import unicodedata
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from textune.data import (
     build_labels,
     choose_columns,
     find_label_twins,
+    holds_text,
     read_table,
     sample_examples,
     stream_tables,
@@ -38,6 +41,14 @@ def test_rows_without_text_or_label_are_set_apart_with_their_numbers():
     assert made.rows().tolist() == [1, 6]
     assert made.no_text == (2, 3, 5)
     assert made.no_label == (4, 7)
+
+
+def test_one_text_is_as_empty_as_its_row():
+    texts = [chr(code) for code in range(0x3400) if unicodedata.category(chr(code)) != "Cn"]
+    texts += ["\u200d\u00ad", "\u200b x", "\ufe0f", "\uffa0", "\U0001f600", "\U000e0061"]
+    made = examples([{"text": text, "label": "a"} for text in texts])
+    assert [holds_text(text) for text in texts] == [row not in made.no_text for row in range(1, len(texts) + 1)]
+    assert not holds_text(None)
 
 
 def test_text_columns_are_joined_without_their_missing_parts():

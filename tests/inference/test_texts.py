@@ -63,6 +63,9 @@ def test_one_string_is_one_text() -> None:
         (["one", pd.NA], "text 2 is missing"),
         (["one", 2], "text 2 is of type int"),
         (["one", "  "], "text 2 is empty"),
+        (["one", "\u200b"], "text 2 is empty"),
+        (["one", "\u200d\u00ad"], "text 2 is empty"),
+        (["one", "\x07"], "text 2 is empty"),
         ([["one"]], "text 1 is of type list"),
     ],
 )

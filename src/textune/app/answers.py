@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from textune.app.counterfactual import Answers
 from textune.app.markup import Bar, Mark
+from textune.data import holds_text
 from textune.errors import DataError, TextuneError
 
 if TYPE_CHECKING:
@@ -113,6 +114,6 @@ def require_second(predictor: Predictor, second: str) -> str | None:
     """Return the second text for a model of pairs, and None for other models; raise DataError if it is missing."""
     if not is_paired(predictor):
         return None
-    if not second.strip():
+    if not holds_text(second):
         raise DataError("this run classifies pairs of texts", hint="type the second text, too")
     return second

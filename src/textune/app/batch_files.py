@@ -18,7 +18,7 @@ from textune.app.options import UPLOAD_MEGABYTES
 from textune.app.plain import shorten
 from textune.app.uploads import find_ending
 from textune.bundle import name_run
-from textune.data import ReadOptions, reuse_columns, stream_tables
+from textune.data import ReadOptions, holds_text, reuse_columns, stream_tables
 from textune.data.roles import NamedColumns
 from textune.errors import DataError, TextuneError
 from textune.inference.predictor import Predictor
@@ -145,8 +145,8 @@ def check_upload(upload: Upload, predictor: Predictor, choice: Choice) -> Checks
         for table in stream_tables(path, upload.reading):
             for text in _list_texts(table, predictor, choice):
                 rows += 1
-                without_text += not text.strip()
-                repeated += bool(text.strip()) and hash(text) in seen
+                without_text += not holds_text(text)
+                repeated += holds_text(text) and hash(text) in seen
                 seen.add(hash(text))
                 longest = max(longest, len(text))
             notes = table.notes

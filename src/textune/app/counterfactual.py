@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from textune.data import holds_text
+
 MOST_EDITS = 24
 """More of them are joined with their neighbours, so that long texts cost no more than some fifty predictions."""
 _WORDS = re.compile(r"\w+(?:['’-]\w+)*|[^\w\s]|\s+")
@@ -98,7 +100,7 @@ def compare_versions(answer: Answering, before: str, after: str) -> Comparison:
     alone = [apply_edits(before, [edit]) for edit in edits]
     up_to = [apply_edits(before, edits[: i + 1]) for i in range(len(edits))]
     texts = [before, after, *alone, *up_to]
-    asked = [text for text in dict.fromkeys(texts) if text.strip()]
+    asked = [text for text in dict.fromkeys(texts) if holds_text(text)]
     answers = answer(asked)
     found = dict(zip(asked, zip(answers.texts, answers.probabilities, strict=True), strict=True))
     label = int(answers.shown[asked.index(before)])

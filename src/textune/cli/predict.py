@@ -241,15 +241,16 @@ class Shown:
 
 def _answer_lines(shown: Shown, json_output: bool) -> None:
     """Print an answer for every line of standard input, blank ones too, as soon as it has arrived."""
+    from textune.data import holds_text
     from textune.errors import DataError
     from textune.inference.lines import LineReader
     from textune.progress import open_progress
 
     reader, rows = LineReader(sys.stdin.buffer), 0
     for lines in reader.batches():
-        filled = [line for line in lines if line.strip()]
+        filled = [line for line in lines if holds_text(line)]
         answers = iter(shown.predictor.decide(filled, shown.choices) if filled else ())
-        decided = [next(answers) if line.strip() else None for line in lines]
+        decided = [next(answers) if holds_text(line) else None for line in lines]
         if not rows and not json_output:
             typer.echo("\t".join((*shown.header, "text")))
         for line, one in zip(lines, decided, strict=True):
@@ -320,6 +321,7 @@ def _print(shown: Shown, texts: list[str], json_output: bool) -> None:
 
 
 def _converse(shown: Shown) -> None:
+    from textune.data import holds_text
     from textune.evaluation import NO_LABEL
     from textune.inference import ABSTAINED
 
@@ -330,7 +332,7 @@ def _converse(shown: Shown) -> None:
             text = input()
         except EOFError:
             return
-        if not text.strip():
+        if not holds_text(text):
             return
         best = shown.predictor.decide([text], shown.choices)[0]
         values = best.prediction.probabilities if shown.probabilities else best.prediction.answer

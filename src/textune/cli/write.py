@@ -80,6 +80,8 @@ def stream_answer(predictor: Predictor, prompt: str) -> None:
 
 def converse(predictor: Predictor) -> None:
     """Answer prompts that are typed, one after another."""
+    from textune.data import holds_text
+
     typer.echo("type a prompt and press Enter; an empty line or Ctrl-D quits", err=True)
     while True:
         try:
@@ -87,24 +89,25 @@ def converse(predictor: Predictor) -> None:
             prompt = input()
         except EOFError:
             return
-        if not prompt.strip():
+        if not holds_text(prompt):
             return
         stream_answer(predictor, prompt)
 
 
 def answer_lines(predictor: Predictor, json_output: bool) -> None:
     """Print an answer for every line of standard input as soon as it is written; line breaks in it become spaces."""
+    from textune.data import holds_text
     from textune.errors import DataError
     from textune.inference.lines import LineReader
     from textune.progress import open_progress
 
     reader, rows, written = LineReader(sys.stdin.buffer), 0, 0
     for lines in reader.batches():
-        filled = [line for line in lines if line.strip()]
+        filled = [line for line in lines if holds_text(line)]
         written += len(filled)
         answers = iter(predictor.generate(filled) if filled else ())
         for line in lines:
-            answer = next(answers) if line.strip() else None
+            answer = next(answers) if holds_text(line) else None
             if json_output:
                 typer.echo((", " if rows else '{"predictions": [') + format_json(describe(line, answer)))
             else:

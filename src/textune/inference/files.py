@@ -13,7 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textune.bundle import TextColumns
-from textune.data import KeptRows, Location, NamedColumns, ReadOptions, find_types, reuse_columns, stream_kept
+from textune.data import (
+    KeptRows,
+    Location,
+    NamedColumns,
+    ReadOptions,
+    find_types,
+    holds_text,
+    reuse_columns,
+    stream_kept,
+)
 from textune.errors import ConfigError, DataError
 from textune.files import write_file
 from textune.inference.choices import Choices, find_abstained, list_sets
@@ -154,8 +163,8 @@ def _texts_of(piece: KeptRows, trained: TextColumns, form: FileForm) -> tuple[li
     pairs = None
     if columns.text_pair is not None:
         pairs = [p or "" for p in table.arrow.column(columns.text_pair).to_pylist()]
-        texts = [t if p.strip() else "" for t, p in zip(texts, pairs, strict=True)]
-    return [t if t.strip() else None for t in texts], pairs
+        texts = [t if holds_text(p) else "" for t, p in zip(texts, pairs, strict=True)]
+    return [t if holds_text(t) else None for t in texts], pairs
 
 
 def _check_prompts(predictor: Predictor, source: str | Path | Location, form: FileForm, options: ReadOptions) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from textune.data import holds_text
 from textune.errors import DataError
 
 _BYTES = (bytes, bytearray, memoryview)
@@ -73,7 +74,7 @@ def _check(texts: list[Any], what: str) -> list[str]:
             if is_missing(text):
                 raise DataError(f"{what} {number} is missing", hint="leave out the rows without text")
             raise DataError(f"{what} {number} is of type {type(text).__name__}, not str", hint=_suggest_form(text))
-        if not text.strip():
+        if not holds_text(text):
             raise DataError(f"{what} {number} is empty", hint="leave out the rows without text")
     return [str(text) for text in texts]  # NumPy's own strings become plain ones
 

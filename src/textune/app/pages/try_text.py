@@ -31,6 +31,7 @@ from textune.app.session import (
     offer_page,
     show_error,
 )
+from textune.data import holds_text
 
 ONE, TWO = "One text", "Two versions"
 MOST_RUNS = 4
@@ -77,7 +78,7 @@ def _draw_one(folders: list[str]) -> None:
         help="What the model answered before tuning. The first time, the rows of the run are read again.",
     )
     opened = [(folder, _open(folder)) for folder in chosen]  # below the text, which can be typed meanwhile
-    if not text.strip():
+    if not holds_text(text):
         st.info("The answer appears here as soon as there is a text.", icon=":material/edit:")
         return
     if problem := check_text(text) or check_text(second):
@@ -231,7 +232,7 @@ def _draw_versions() -> None:
     before = left.text_area("First version", key="try before", height=120) or ""
     after = right.text_area("Second version", key="try after", height=120) or ""
     st.button("Compare", type="primary", key="try compare")
-    if not before.strip() or not after.strip():
+    if not (holds_text(before) and holds_text(after)):
         st.info(
             "Type a text, and the same text with some words changed. Each change is then tried alone.",
             icon=":material/compare_arrows:",
