@@ -16,7 +16,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from textune.config import DataConfig, WritingConfig
-from textune.data import Examples, ReadOptions, build_rows, find_columns, read_table, split_examples, split_folds
+from textune.data import (
+    Examples,
+    ReadOptions,
+    build_rows,
+    find_columns,
+    inspect_examples,
+    read_table,
+    split_examples,
+    split_folds,
+)
 from textune.data.dialogues import PAIRS, read_prompt
 from textune.errors import DataError
 
@@ -60,6 +69,13 @@ def test_chats_are_read_from_every_kind_of_file(tmp_path: Path, suffix: str) -> 
     assert [read_prompt(text) for text in examples.texts()] == [chat[:-1] for chat in CHATS]
 
 
+def test_a_chat_of_several_messages_is_no_list_written_as_text() -> None:
+    chats = read([{"messages": CHATS[3]}] * 4)
+    assert inspect_examples(chats).odd_texts == ()
+    lists = read([{"prompt": str(["word", i]), "completion": "b"} for i in range(4)])
+    assert "are lists written as text" in inspect_examples(lists).odd_texts[0].what
+
+
 @pytest.mark.parametrize("pair", PAIRS, ids=" ".join)
 def test_usual_names_of_columns_are_found(pair: tuple[str, str]) -> None:
     rows = [{"id": str(i), pair[0]: f"p{i}", pair[1].title(): f"c{i}"} for i in range(3)]
@@ -68,9 +84,8 @@ def test_usual_names_of_columns_are_found(pair: tuple[str, str]) -> None:
 
 
 def test_rows_without_prompt_or_answer_are_counted() -> None:
-    rows = [{"prompt": "a", "completion": "b"}, {"prompt": " ", "completion": "b"}, {"prompt": "c", "completion": ""}]
-    examples = read(rows)
-    assert len(examples) == 1 and examples.no_text == (2,) and examples.no_label == (3,)
+    examples = read([{"prompt": p, "completion": c} for p, c in (("a", "b"), (" ", "b"), ("c", ""), ("\u200b", "b"))])
+    assert len(examples) == 1 and examples.no_text == (2, 4) and examples.no_label == (3,)
 
 
 @pytest.mark.parametrize(

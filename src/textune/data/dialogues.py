@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from textune.data.cells import compact_json
 from textune.data.columns import Columns
-from textune.data.examples import Examples
+from textune.data.examples import Examples, holds_text
 from textune.data.label_sets import LabelForm
 from textune.data.table import Table
 from textune.errors import DataError, suggest
@@ -105,8 +105,8 @@ def build_dialogues(table: Table, columns: Columns, form: LabelForm) -> Examples
         prompts, answers = [prompt for prompt, _ in pairs], [answer for _, answer in pairs]
     else:
         answers = [_read_answer(cell, table, row) for row, cell in enumerate(answers, table.first_row)]
-    has_prompt = np.array([bool(prompt and prompt.strip()) for prompt in prompts], bool)
-    has_answer = np.array([bool(answer and answer.strip()) for answer in answers], bool)
+    has_prompt = np.array([holds_text(prompt) for prompt in prompts], bool)
+    has_answer = np.array([holds_text(answer) for answer in answers], bool)
     rows = np.arange(table.first_row, table.first_row + len(table), dtype=np.int64)
     cells: dict[str, Any] = {
         "row": pa.array(rows),
@@ -139,7 +139,7 @@ def _split_chat(cell: str | None, table: Table, row: int) -> tuple[str | None, s
 
 def _read_answer(cell: str | None, table: Table, row: int) -> str | None:
     """Return an answer as text; a chat of one answer gives what it says."""
-    if cell is None or not _BEGINS_LIKE_A_CHAT.match(cell):
+    if cell is None or not begins_like_a_chat(cell):
         return cell
     try:
         messages = parse_messages(cell)
@@ -151,6 +151,11 @@ def _read_answer(cell: str | None, table: Table, row: int) -> str | None:
             hint="put all messages into one column, and name it with messages=",
         )
     return messages[0]["content"]
+
+
+def begins_like_a_chat(text: str) -> bool:
+    """Return whether a text is meant as messages in JSON, by how it begins."""
+    return _BEGINS_LIKE_A_CHAT.match(text) is not None
 
 
 def format_messages(messages: Sequence[Mapping[str, str]]) -> str:
@@ -196,7 +201,7 @@ def read_prompt(text: str) -> list[Message] | None:
     try:
         messages = parse_messages(text)
     except ValueError:
-        if _BEGINS_LIKE_A_CHAT.match(text):
+        if begins_like_a_chat(text):
             raise
         return None
     while messages and messages[-1]["role"] == ANSWERS:

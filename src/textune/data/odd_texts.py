@@ -6,8 +6,10 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from textune.data.dialogues import begins_like_a_chat
 from textune.data.examples import Examples
 from textune.data.list_cells import parse_list
+from textune.data.roles import GENERATION
 
 _SHOWN = 5
 _LONG = 1_000
@@ -35,6 +37,10 @@ def _begins_blank(text: str) -> bool:
     return len(text) > _LONG and len(text) - len(text.lstrip(" \t\r\n\u00a0\u200b\ufeff\u3000")) >= _LONG
 
 
+def _is_list(text: str) -> bool:
+    return text.lstrip()[:1] in "[({" and parse_list(text) is not None
+
+
 _KINDS: dict[str, Callable[[str], bool]] = {
     f"begin with {_LONG:,} blanks or more, which may be all that is read: strip them": _begins_blank,
     f"hold {_LONG:,} characters or more without a space, such as encoded data: remove them": lambda text: (
@@ -53,11 +59,11 @@ def find_odd_texts(examples: Examples) -> tuple[OddTexts, ...]:
     """Return what is odd about some texts, or about all of them."""
     texts, rows = examples.texts(), examples.rows()
     seconds = examples.text_pairs() or []
-    found = []
+    found, writes = [], examples.task == GENERATION
     for what, is_odd in _KINDS.items():
         odd = {i for side in (texts, seconds) for i, text in enumerate(side) if is_odd(text)}
         found.append((what, sorted(odd)))
-    if texts and all(text.lstrip()[:1] in "[({" and parse_list(text) is not None for text in texts):
+    if texts and all(_is_list(text) and not (writes and begins_like_a_chat(text)) for text in texts):
         what = "are lists written as text, that is all of them: brackets and quotes are read, too. Join their items"
         found.append((what, list(range(len(texts)))))
     return tuple(OddTexts(what, len(odd), tuple(int(rows[i]) for i in odd[:_SHOWN])) for what, odd in found if odd)
