@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -130,6 +132,48 @@ def test_any_stop_token_ends_an_answer_where_it_first_comes(model: Predictor, mo
 def test_limits_that_make_no_sense_are_refused(settings: dict[str, Any], message: str, model: Predictor) -> None:
     with pytest.raises(ConfigError, match=message):
         model.generate("red 1", **settings)
+
+
+def test_a_limit_that_leaves_prompts_no_room_is_refused_before_training(
+    llama: Path, data: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=f"max_new_tokens={POSITIONS}: the model has only {POSITIONS} positions"):
+        open_prepared(data, llama, tmp_path / "run", max_new_tokens=POSITIONS)
+
+
+def test_one_long_answer_takes_no_room_from_prompts(llama: Path, tmp_path: Path) -> None:
+    rows = [{"prompt": f"{i:07}", "completion": "x" * (2 if i else 40)} for i in range(40)]
+    settings: dict[str, Any] = {"max_new_tokens": None, "max_length": None, "chat_template": "plain"}
+    (tmp_path / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    prepared = open_prepared(tmp_path / "rows.jsonl", llama, tmp_path / "run", **settings)
+    assert prepared.train.tokens.lengths.max() == 8 + 41, "one more begins a prompt, and one ends an answer"
+    assert prepared.config.writing.max_new_tokens == POSITIONS - 8
+    rows[0]["completion"] = "x" * 55
+    (tmp_path / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    prepared = open_prepared(tmp_path / "rows.jsonl", llama, tmp_path / "run", **settings)
+    assert prepared.config.writing.max_new_tokens == 56, "the longest answer can be written whatever the prompts"
+
+
+def test_measuring_tells_how_many_prompts_were_cut_and_takes_other_limits(
+    llama: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    progress = StopAt()
+    run = train_tiny(data, llama, tmp_path / "run", progress, **WRITING | {"max_new_tokens": POSITIONS - 5})
+    cut = "2 of 2 prompts lost their beginning: 5 tokens are read (max_new_tokens=59 and the model's 64 positions)"
+    assert cut in progress.warnings and cut in run.metrics["warnings"]
+    with pytest.warns(Note, match="lost their beginning"):
+        textune.evaluate(run, data)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Note)
+        textune.evaluate(run, data, max_new_tokens=4, answer_rows=3, output=tmp_path / "measured")
+    read = pq.read_table(tmp_path / "measured" / "predictions.parquet")
+    assert read["predicted_label"].null_count == read.num_rows - 3
+    _, _, told = call_here(capsys, "evaluate", str(run.folder), str(data))
+    assert "lost their beginning" in told
+    _, _, told = call_here(capsys, "evaluate", str(run.folder), str(data), "max_new_tokens=4")
+    assert "lost their beginning" not in told
+    code, _, told = call_here(capsys, "evaluate", str(run.folder), str(data), f"max_new_tokens={POSITIONS}")
+    assert code == 2 and "positions" in told
 
 
 def test_top_p_without_a_temperature_is_refused_before_training(llama: Path, data: Path, tmp_path: Path) -> None:

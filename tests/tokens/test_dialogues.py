@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from textune.errors import ConfigError, DataError, ModelError
 from textune.tokens import load_tokenizer
-from textune.tokens.dialogues import Dialogues, open_dialogues
+from textune.tokens.dialogues import Dialogues, count_answers, open_dialogues
 from tiny import CHAT_TEMPLATE, build_byte_pairs
 
 WRITTEN = st.text("abc xyz", min_size=1, max_size=30).filter(str.strip)
@@ -77,6 +77,7 @@ def test_every_answer_of_a_chat_is_learned(folder: Path) -> None:
     assert tokens.learned is not None
     edges = np.flatnonzero(np.diff(tokens.learned.astype(int)))
     assert len(edges) == 3, "two spans, the last to the end"
+    assert count_answers(tokens).tolist() == [len("four") + 1], "a byte is a token, and the end is one more"
     assert learned_texts(dialogues, tokens) == ["twofour"]
     assert (tokens.ids[tokens.learned] == dialogues.end).sum() == 2
 

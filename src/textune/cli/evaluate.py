@@ -33,6 +33,7 @@ def evaluate(
     Rows that the run was trained on are counted, and the figure on the others is given.
     """
     from textune.bundle import find_run, read_manifest
+    from textune.cli.write import set_sampling
     from textune.config import build_config
     from textune.data import sample_examples
     from textune.inference import Predictor
@@ -51,6 +52,8 @@ def evaluate(
         precision=config.training.precision,
         trust=config.model.trust,
     )
+    if predictor.generator is not None:
+        set_sampling(predictor.generator, config, settings or [])
     examples = sample_examples(labelled, config.data.sample, config.training.seed)
     for note in (*examples.notes, *describe_unknown(predictor, examples)):
         open_progress().say(note)

@@ -21,14 +21,8 @@ if TYPE_CHECKING:
 
 def set_sampling(generator: Generator, config: RunConfig, words: list[str]) -> None:
     """Take limits and sampling from the command's settings. words: key=value, as given."""
-    wanted = config.writing
     named = {word.partition("=")[0].replace("-", "_") for word in words}
-    generator.sampling = generator.sampling.choose(
-        max_new_tokens=wanted.max_new_tokens,
-        temperature=wanted.temperature,
-        top_p=wanted.top_p,
-        seed=config.training.seed if "seed" in named else None,
-    )
+    generator.set_writing(config.writing, config.training.seed if "seed" in named else None)
 
 
 def write_answers(predictor: Predictor, prompts: list[str], json_output: bool) -> None:

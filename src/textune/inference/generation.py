@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textune.bundle import Manifest
+from textune.config import WritingConfig
 from textune.data import Examples
 from textune.errors import ConfigError, note
 from textune.tasks import Task
@@ -78,7 +79,10 @@ class Written:
 
 
 class Generator:
-    """Writes answers with one model. max_positions: of the model. limited: answers so far that the limit ended."""
+    """Writes answers with one model. max_positions: of the model. limited: answers so far that the limit ended.
+
+    cut: a sentence about the prompts whose beginnings the last call of `write` or `answer` cut off.
+    """
 
     def __init__(
         self, manifest: Manifest, engine: Engine, dialogues: Dialogues, padding: Padding, task: Task, max_positions: int
@@ -94,6 +98,15 @@ class Generator:
         self._manifest, self._engine, self._dialogues = manifest, engine, dialogues
         self._padding, self._task, self._max_positions = padding, task, max_positions
         self.limited = 0
+        self.cut: str | None = None
+
+    def set_writing(self, writing: WritingConfig, seed: int | None = None) -> None:
+        """Take limits and sampling as a person set them; raise ConfigError for what cannot be."""
+        self.sampling = self.sampling.choose(
+            max_new_tokens=writing.max_new_tokens, temperature=writing.temperature, top_p=writing.top_p, seed=seed
+        )
+        self.answer_rows = writing.answer_rows or self.answer_rows
+        self._find_room(self.sampling.max_new_tokens)
 
     def write(
         self, prompts: Sequence[str], sampling: Sampling | None = None, on_text: Callable[[str], None] | None = None
@@ -103,14 +116,10 @@ class Generator:
         on_text: called with each new piece of text; for a single prompt.
         """
         sampling = sampling or self.sampling
-        whole, room = self._dialogues.encode_whole_prompts(prompts), self._find_room(sampling.max_new_tokens)
-        if cut := sum(len(ids) > room for ids in whole):
-            reason = f"the run's max_length={room}"
-            if room < self._manifest.max_length:
-                reason = f"max_new_tokens={sampling.max_new_tokens} and the model's {self._max_positions} positions"
-            which = "the prompt lost its" if len(prompts) == 1 else f"{cut:,} of {len(prompts):,} prompts lost their"
-            note(f"{which} beginning: {room:,} tokens are read ({reason})")
-        answers = self._write([self._dialogues.cut_prompt(ids, room) for ids in whole], sampling, on_text)
+        encoded = self._cut(prompts, sampling)
+        if self.cut is not None:
+            note(self.cut)
+        answers = self._write(encoded, sampling, on_text)
         self.limited += sum(answer.endless for answer in answers)
         return answers
 
@@ -123,6 +132,18 @@ class Generator:
         """Raise DataError for a chat that cannot be written. places: names of the prompts."""
         for prompt, place in zip(prompts, places, strict=True):
             self._dialogues.write_prompt(prompt, place)
+
+    def _cut(self, prompts: Sequence[str], sampling: Sampling) -> list[list[int]]:
+        """Return the ids after which the answers begin, and keep in `cut` how many prompts lost some."""
+        whole, room = self._dialogues.encode_whole_prompts(prompts), self._find_room(sampling.max_new_tokens)
+        self.cut = None
+        if cut := sum(len(ids) > room for ids in whole):
+            reason = f"the run's max_length={room}"
+            if room < self._manifest.max_length:
+                reason = f"max_new_tokens={sampling.max_new_tokens} and the model's {self._max_positions} positions"
+            which = "the prompt lost its" if len(prompts) == 1 else f"{cut:,} of {len(prompts):,} prompts lost their"
+            self.cut = f"{which} beginning: {room:,} tokens are read ({reason})"
+        return [self._dialogues.cut_prompt(ids, room) for ids in whole]
 
     def _write(
         self, encoded: Sequence[list[int]], sampling: Sampling, on_text: Callable[[str], None] | None = None
@@ -165,13 +186,13 @@ class Generator:
         return predict_logits(self._engine, split, self._padding, self._task)
 
     def answer(self, examples: Examples) -> NDArray[Any]:
-        """Return losses of all rows, and answers to some of them: `WRITTEN` [rows]."""
+        """Return losses of all rows, and answers to some of them: `WRITTEN` [rows]; `cut` tells of cut prompts."""
         prompts, expected = examples.texts(), examples.labels() or []
+        chosen = choose_answered(len(examples), self.answer_rows, self._manifest.seed)
+        encoded = self._cut([prompts[row] for row in chosen], self.sampling)
         outputs = np.zeros(len(examples), WRITTEN)
         losses = self.measure_losses(prompts, expected, examples.places())
         outputs["answer"], outputs["loss"], outputs["tokens"] = None, losses[:, 0], losses[:, 1]
-        chosen = choose_answered(len(examples), self.answer_rows, self._manifest.seed)
-        encoded = self._encode([prompts[row] for row in chosen], self.sampling.max_new_tokens)
         for row, written in zip(chosen, self._write(encoded, self.sampling), strict=True):
             outputs["answer"][row], outputs["endless"][row] = written.text, written.endless
         outputs["written"][chosen] = True
@@ -186,13 +207,7 @@ class Generator:
 
     def _find_room(self, new_tokens: int) -> int:
         """Return the tokens of a prompt at most; raise ConfigError where there is room for none."""
-        room = min(self._manifest.max_length, self._max_positions - new_tokens)
-        if room < 1:
-            raise ConfigError(
-                f"max_new_tokens={new_tokens}: the model has only {self._max_positions} positions",
-                hint="set a smaller max_new_tokens=",
-            )
-        return room
+        return min(self._manifest.max_length, find_room(new_tokens, self._max_positions))
 
     def _continue(
         self, prompts: Sequence[list[int]], sampling: Sampling, on_text: Callable[[str], None] | None
@@ -254,6 +269,16 @@ class _Streamer:
         if text.startswith(self._shown) and len(text) > len(self._shown):
             self._emit(text[len(self._shown) :])
             self._shown = text
+
+
+def find_room(new_tokens: int, max_positions: int) -> int:
+    """Return the positions that answers leave to a prompt; raise ConfigError where they leave none."""
+    if new_tokens >= max_positions:
+        raise ConfigError(
+            f"max_new_tokens={new_tokens}: the model has only {max_positions} positions",
+            hint="set a smaller max_new_tokens=",
+        )
+    return max_positions - new_tokens
 
 
 def choose_answered(rows: int, most: int, seed: int) -> NDArray[np.int64]:

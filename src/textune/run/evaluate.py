@@ -139,6 +139,9 @@ def evaluate(prepared: Prepared, training: Training, folder: Path, manifest: Man
         if predictor.task.writes
         else measure_ladder(prepared, training, predictor)
     )
+    if predictor.generator is not None and (cut := predictor.generator.cut) is not None:
+        progress.warn(cut)
+        prepared = replace(prepared, data=replace(prepared.data, warnings=(*prepared.data.warnings, cut)))
     if split == "test":
         figures = replace(figures, seen=_find_seen(figures, predictor, examples, folder))
     write_predictions(folder / "evaluation" / "predictions.parquet", examples, figures.probabilities, predictor)

@@ -53,7 +53,8 @@ def evaluate(
     """Measure a finished run on other labelled rows and note that these rows were read.
 
     run: a folder, a `Run`, or the name of a run in the folder `runs`.
-    settings: text=, label=, sample= and so on; backbone= and trust= as for `Predictor.load`.
+    settings: text=, label=, sample= and so on; backbone= and trust= as for `Predictor.load`; for a model that writes
+    max_new_tokens= and so on.
     output: an empty or new folder for the figures and the predictions.
     A SeenRowsWarning tells of rows that the run was trained on; `seen` of what is returned has their counts, and
     `seen.unseen` the figures on the others.
@@ -67,6 +68,8 @@ def evaluate(
     predictor = Predictor.load(
         folder, backbone=config.model.backbone, device=device, precision=precision, trust=config.model.trust
     )
+    if predictor.generator is not None:
+        predictor.generator.set_writing(config.writing, config.training.seed if "seed" in settings else None)
     measured = measure_rows(predictor, examples, folder, place)
     if measured.seen.seen or not measured.seen.checked:
         note("; ".join(measured.seen.describe()), SeenRowsWarning)
@@ -83,6 +86,8 @@ def measure_rows(predictor: Predictor, examples: Examples, run: Path, output: Pa
     """
     unwritten = _note_read(run, examples, output)
     probabilities = predictor.answer_examples(examples)
+    if predictor.generator is not None and predictor.generator.cut is not None:
+        note(predictor.generator.cut)
 
     def measure(rows: NDArray[np.int64]) -> AnyEvaluation | None:
         if not predictor.task.has_figures(probabilities[rows]):

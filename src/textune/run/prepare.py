@@ -27,6 +27,7 @@ from textune.config.defaults import (
 from textune.config.schema import POOLINGS
 from textune.data import Examples, split_folds
 from textune.errors import DataError
+from textune.inference.generation import find_room
 from textune.methods import Method, longest_text
 from textune.progress import Progress
 from textune.run.facts import advise_on_cuts, describe_data
@@ -36,7 +37,7 @@ from textune.run.tables import PreparedData, encode_dialogues, encode_split, pre
 from textune.tasks import Objective, ProbeLoss, Task, build_task, refuse_few_rows, request_decisions
 from textune.tokens import load_tokenizer
 from textune.tokens.batches import EncodedSplit, Padding
-from textune.tokens.dialogues import Dialogues, list_stops, open_dialogues
+from textune.tokens.dialogues import Dialogues, count_answers, list_stops, open_dialogues
 from textune.training.head import PROBE
 from textune.training.probe import FOLDS as PROBE_FOLDS
 
@@ -332,13 +333,25 @@ def _tokenize(
 def choose_answer_length(
     config: RunConfig, dialogues: Dialogues | None, train: EncodedSplit, max_positions: int
 ) -> tuple[RunConfig, list[Decision]]:
-    """Decide max_new_tokens of a model that writes: the longest training answer and a quarter more."""
-    if dialogues is None or config.writing.max_new_tokens is not None:
+    """Decide max_new_tokens of a model that writes: the longest training answer and a quarter more.
+
+    Where positions are few, the longest training prompt goes before what is more. Raises ConfigError for a set value
+    that leaves no prompt any room.
+    """
+    if dialogues is None:
         return config, []
-    longest = int(train.targets.max(initial=1))
-    value = max(min(longest + longest // 4 + 8, max_positions - 1), 1)
+    if config.writing.max_new_tokens is not None:
+        find_room(config.writing.max_new_tokens, max_positions)
+        return config, []
+    answers = count_answers(train.tokens)
+    longest, prompt = int(answers.max(initial=1)), int((train.tokens.lengths - answers).max(initial=1))
+    more, room = longest + longest // 4 + 8, max_positions - prompt
+    value = max(min(max(min(more, room), longest), max_positions - 1), 1)
+    reason = f"the longest training answer has {longest} tokens"
+    if room < more:
+        reason += f", the longest prompt {prompt}, and the model {max_positions} positions"
     decided = replace(config, writing=replace(config.writing, max_new_tokens=value))
-    return decided, [Decision("max_new_tokens", value, f"the longest training answer has {longest} tokens")]
+    return decided, [Decision("max_new_tokens", value, reason)]
 
 
 def list_fingerprints(data: PreparedData) -> list[str | None]:

@@ -310,6 +310,14 @@ def count_learned(tokens: Tokenized) -> NDArray[np.int64]:
     return np.asarray(sums[tokens.offsets[1:]] - sums[tokens.offsets[:-1]], np.int64)
 
 
+def count_answers(tokens: Tokenized) -> NDArray[np.int64]:
+    """Return how many tokens the last answer of each row has: int64 [rows]."""
+    assert tokens.learned is not None
+    others = np.maximum.accumulate(np.where(tokens.learned, -1, np.arange(len(tokens.learned))))
+    starts, ends = tokens.offsets[:-1], tokens.offsets[1:]
+    return np.asarray(ends - 1 - np.maximum(others[ends - 1], starts - 1), np.int64)
+
+
 def count_learned_bytes(tokens: Tokenized, dialogues: Dialogues) -> int:
     """Return the size in UTF-8 of all text that is learned, without the tokens that end it."""
     assert tokens.learned is not None
