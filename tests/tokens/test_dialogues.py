@@ -82,6 +82,13 @@ def test_every_answer_of_a_chat_is_learned(folder: Path) -> None:
     assert (tokens.ids[tokens.learned] == dialogues.end).sum() == 2
 
 
+def test_answers_that_go_on_after_their_end_are_found(dialogues: Dialogues) -> None:
+    answers = ["yes", "yes</s> and more", "yes</s>", "yes</s>\n", "</s>a", "</ s> and more"]
+    assert dialogues.find_ended(["a"] * len(answers), answers) == [1, 4]
+    chat = [{"role": r, "content": c} for r, c in (("user", "a"), ("assistant", "b</s>c"), ("user", "</s>d"))]
+    assert dialogues.find_ended([json.dumps(chat), json.dumps(chat[2:])], ["e", "e"]) == [0]
+
+
 def test_without_a_template_a_question_stands_as_it_is_and_a_chat_is_refused(folder: Path) -> None:
     plain = open_dialogues(folder, load_tokenizer(folder), (), "plain")
     asked = [{"role": "user", "content": "one"}]

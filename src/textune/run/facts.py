@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from textune.config import TRUNCATE, LongText
+from textune.data import Examples
 from textune.run.tables import PreparedData
 from textune.tasks import build_task
 from textune.tokens import Tokenized
+from textune.tokens.dialogues import Dialogues
 
 _LARGE_CUT_SHARE = 0.1
+_SHOWN = 5
 
 
 def describe_long_texts(tokens: Tokenized, long_text: LongText) -> str:
@@ -38,6 +41,16 @@ def advise_on_cuts(tokens: Tokenized, long_text: LongText) -> str | None:
         f"{description}. long_text=window reads them in full, long_text=head_tail reads the start and end, "
         "a larger max_length= reads more"
     )
+
+
+def describe_ended(examples: Examples, dialogues: Dialogues) -> str | None:
+    """Return a warning if answers hold a token that ends them, and more text."""
+    ended = dialogues.find_ended(examples.texts(), examples.labels() or [])
+    if not ended:
+        return None
+    rows = ", ".join(map(str, examples.rows()[ended[:_SHOWN]])) + (", ..." if len(ended) > _SHOWN else "")
+    which = f"1 answer (row {rows}) holds" if len(ended) == 1 else f"{len(ended):,} answers (rows {rows}) hold"
+    return f"{examples.name}: {which} a token that ends a text, and what follows is not learned: take that token out"
 
 
 def describe_data(

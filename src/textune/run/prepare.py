@@ -30,7 +30,7 @@ from textune.errors import DataError
 from textune.inference.generation import find_room
 from textune.methods import Method, longest_text
 from textune.progress import Progress
-from textune.run.facts import advise_on_cuts, describe_data
+from textune.run.facts import advise_on_cuts, describe_data, describe_ended
 from textune.run.packing import choose_packing
 from textune.run.start import resolve_model
 from textune.run.tables import PreparedData, encode_dialogues, encode_split, prepare_data
@@ -224,6 +224,9 @@ def prepare(
     if doubt := describe_unknown(backbone.id, measure_unknown(tokenizer, train.tokens)):
         progress.warn(doubt)
         data = replace(data, warnings=(*data.warnings, doubt))
+    if dialogues is not None and (ended := describe_ended(data.train, dialogues)):
+        progress.warn(ended)
+        data = replace(data, warnings=(*data.warnings, ended))
     if dialogues is not None and not dialogues.stops:
         endless = (
             f"backbone {backbone.id}: neither its config nor its tokenizer names a token that ends a text (eos_token), "

@@ -105,6 +105,19 @@ class Dialogues:
         for prompt, answer, place in zip(prompts, answers, places, strict=True):
             self.split_row(prompt, answer, place)
 
+    def find_ended(self, prompts: Sequence[str], answers: Sequence[str]) -> list[int]:
+        """Return the rows in which an answer holds a token that ends it, and more text, which is not learned."""
+        ends = list(filter(None, (self.tokenizer.decode([id], skip_special_tokens=False) for id in self.stops)))
+
+        def is_ended(text: str) -> bool:
+            return any(end in text for end in ends) and any(id in self.stops for id in self._encode([text])[0][:-1])
+
+        return [
+            row
+            for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True))
+            if any(is_ended(text.rstrip()) for text in (*_list_answers(prompt), answer))
+        ]
+
     def write_prompt(self, prompt: str, place: str = "the prompt") -> str:
         """Return the text after which the answer begins; raise DataError for a chat that cannot be written."""
         if self.template is None:
@@ -229,6 +242,11 @@ def _list_messages(prompt: str, place: str) -> list[Message]:
         return read_prompt(prompt) or [{"role": "user", "content": prompt}]
     except ValueError as error:
         raise DataError(f"{place} {error}", hint=CHAT_SHAPE) from None
+
+
+def _list_answers(prompt: str) -> list[str]:
+    """Return the answers within a chat."""
+    return [message["content"] for message in read_prompt(prompt) or () if message["role"] == "assistant"]
 
 
 def open_dialogues(
