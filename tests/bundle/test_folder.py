@@ -22,7 +22,7 @@ from textune.backbones import EMBEDDED, MINILM, remember_local, resolve_backbone
 from textune.bundle import BaseModel, Manifest, TextColumns, name_run, read_manifest, run_path, write_manifest
 from textune.bundle.checks import compute_digest
 from textune.config import LongText
-from textune.errors import BundleError, ConfigError, ModelError, TextuneError
+from textune.errors import BundleError, ConfigError, DataError, ModelError, TextuneError
 from textune.files import append_json_line, confined_path, hash_file, read_json_lines, write_text_atomically
 from textune.inference import Predictor, load
 from textune.methods.lora import Lora
@@ -389,6 +389,20 @@ def test_init_goes_on_from_a_bundle(finished: Run, reviews: Path, tmp_path: Path
     assert dataclasses.asdict(more.manifest)["method_options"] == dict(finished.manifest.method_options)
     with pytest.raises(ConfigError, match="labels"):
         train(str(reviews), init=str(finished.folder), labels="a,b", runs_dir=str(tmp_path), progress=Silent())
+
+
+def test_what_init_settles_is_named_and_not_what_nobody_set(finished: Run, reviews: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"runs_dir": str(tmp_path), "device": "cpu", "precision": "fp32", "progress": Silent()}
+    for setting in ("contrast_steps", "epochs"):
+        with pytest.raises(ConfigError, match=f"{setting}=.* with init=") as caught:
+            train(str(reviews), init=str(finished.folder), **{setting: 20 if setting != "epochs" else 0}, **options)
+        assert "head_init=probe" in str(caught.value.hint) and "random" not in str(caught.value)
+    solved = train(str(reviews), init=str(finished.folder), name="solved", head_init="probe", epochs=0, **options)
+    assert solved.manifest.labels == finished.manifest.labels
+    rows = [{"text": f"text {i}", "label": ("positive", "negative", "mixed")[i % 3]} for i in range(24)]
+    with pytest.raises(DataError, match="label 'mixed', which is none of this run's") as refused:
+        train(rows, init=str(finished.folder), **options)
+    assert refused.value.hint == "its labels, from labels= or the run of init=: negative, positive"
 
 
 def test_text_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

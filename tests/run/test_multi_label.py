@@ -255,7 +255,7 @@ def test_class_weights_change_what_is_learnt(
     [
         ({"class_weights": "blame=1,praise=2"}, "no weight for 'music'"),
         ({"class_weights": "blame=1,praise=2,musik=1"}, "unknown class 'musik'"),
-        ({"labels": "blame,praise"}, "label 'music', which labels= does not list"),
+        ({"labels": "blame,praise"}, "label 'music', which is none of this run's"),
         ({"label": "labels,text", "text": "text"}, "set as both text and label"),
         ({"task": "multi"}, "must be one of single_label, multi_label"),
         ({"threshold": 2}, "must be between 0 and 1"),

@@ -195,7 +195,7 @@ def choose_training(
     steps = choose_contrast_steps(rows) if pairs else 0
     decide("contrast_steps", steps, f"{rows:,} rows of {classes} classes")
     if training.contrast_steps:
-        _check_contrast(task.no_contrast, solved=solved, probe=probe)
+        _check_contrast(task.no_contrast, solved=solved, probe=probe, built_on=config.model.init is not None)
         decide("epochs", 0, "the head is solved after the contrastive steps")
     size = f"{classes} classes, {rows:,} rows" if classes > 1 else f"{rows:,} rows"
     decide("batch_size", 32 if many or rows > 20_000 else 16, size)
@@ -219,7 +219,7 @@ def choose_training(
         decide("metric", task.metric, task.metric_reason)
     training = replace(training, metric=training.metric or task.metric)
     if training.epochs == 0 and not probe:
-        raise ConfigError("epochs=0 with head_init=random: nothing would be trained", hint="remove one of them")
+        raise _refuse_no_epochs(task, built_on=config.model.init is not None)
     return replace(config, training=training), decisions
 
 
@@ -247,12 +247,32 @@ def explain_unused(names: Sequence[str], decided: RunConfig) -> str:
     return f"no training step uses {', '.join(names)}: by rule epochs is 0, because the head is solved {after}"
 
 
-def _check_contrast(reason: str, *, solved: bool, probe: bool) -> None:
-    """Raise ConfigError if contrastive steps do not apply. reason: why the task has no use for them."""
+def _refuse_no_epochs(task: TaskDefaults, *, built_on: bool) -> ConfigError:
+    """Return the error where neither head nor body would be trained. built_on: whether init= is set."""
+    if not task.solves_head:
+        return ConfigError("epochs=0: nothing would be trained", hint="remove epochs=0")
+    if built_on:
+        return ConfigError(
+            "epochs=0 with init=: nothing would be trained, because the head comes from that run",
+            hint="set head_init=probe to solve the head anew, or remove epochs=0",
+        )
+    return ConfigError("epochs=0 with head_init=random: nothing would be trained", hint="remove one of them")
+
+
+def _check_contrast(reason: str, *, solved: bool, probe: bool, built_on: bool) -> None:
+    """Raise ConfigError if contrastive steps do not apply.
+
+    reason: why the task has no use for them. built_on: whether init= is set.
+    """
     if reason:
         raise ConfigError(f"contrast_steps=: {reason}", hint="remove contrast_steps=")
     if solved:
         raise ConfigError("contrast_steps=: method=head trains nothing below the head", hint="use method=lora")
+    if not probe and built_on:
+        raise ConfigError(
+            "contrast_steps= with init=: the head is solved after these steps, but comes from that run",
+            hint="set head_init=probe to solve the head anew, or remove contrast_steps=",
+        )
     if not probe:
         raise ConfigError(
             "contrast_steps= needs head_init=probe: the head is solved afterwards", hint="remove head_init=random"

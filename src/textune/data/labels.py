@@ -99,7 +99,9 @@ def _refuse_unknown(counts: Counter[str], labels: Labels) -> None:
         twin = next((name for name in known if visible_form(name) == visible_form(label)), None)
         near = f"; it differs from '{twin}' only in spaces" if twin else suggest(label, known)
         lines.append(
-            f"{rows:,} row{'s have' if rows > 1 else ' has'} the label '{label}', which labels= does not list{near}"
+            f"{rows:,} row{'s have' if rows > 1 else ' has'} the label '{label}', which is none of this run's{near}"
         )
     more = f"\n  and {len(unknown) - 5:,} other labels" if len(unknown) > 5 else ""
-    raise DataError("\n  ".join(lines) + more, hint=f"listed: {', '.join(labels.values)}")
+    raise DataError(
+        "\n  ".join(lines) + more, hint=f"its labels, from labels= or the run of init=: {', '.join(labels.values)}"
+    )
