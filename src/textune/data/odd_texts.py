@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from textune.data.dialogues import begins_like_a_chat
 from textune.data.examples import Examples
 from textune.data.list_cells import parse_list
-from textune.data.roles import GENERATION
 
 _SHOWN = 5
 _LONG = 1_000
@@ -59,7 +58,7 @@ def find_odd_texts(examples: Examples) -> tuple[OddTexts, ...]:
     """Return what is odd about some texts, or about all of them."""
     texts, rows = examples.texts(), examples.rows()
     seconds = examples.text_pairs() or []
-    found, writes = [], examples.task == GENERATION
+    found, writes = [], examples.form.free
     for what, is_odd in _KINDS.items():
         odd = {i for side in (texts, seconds) for i, text in enumerate(side) if is_odd(text)}
         found.append((what, sorted(odd)))
