@@ -23,6 +23,7 @@ from textune.export.merged import describe_losses
 from textune.progress import Silent
 from textune.run import Run
 from textune.run.prepare import prepare
+from textune.run.tables import prepare_data
 from textune.tasks import build_task, find_decisions
 from textune.tasks.decided import measure_decisions
 from textune.tasks.multi_label import MultiLabel
@@ -76,6 +77,22 @@ def test_what_cannot_be_decided_is_refused_before_training(
         flat = settings_for(tables[table], backbone, tmp_path / "run", **(SINGLE | settings))
         prepare(build_config(flat), Silent())
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("asked", [{"set_coverage": 0.9}, {"abstain_for": "accuracy:0.9"}], ids=str)
+def test_rows_are_held_out_for_decisions_that_many_classes_need_them_for(
+    asked: dict[str, Any], backbone: Path, tmp_path: Path
+) -> None:
+    """With so many classes no run is trained twice more, to answer its training rows out of fold."""
+    data, test = tmp_path / "many.csv", tmp_path / "test.csv"
+    for path, rows in ((data, 1_000), (test, 50)):
+        path.write_text("text,label\n" + "".join(f"{path.stem} {i} is good,c{i % 25}\n" for i in range(rows)))
+    flat = settings_for(data, backbone, tmp_path / "run", test=str(test), validation_fraction=None)
+    for settings, rows in (({}, None), (asked, 100), (asked | {"method": "head", "epochs": None}, None)):
+        held = prepare(build_config(flat | settings), Silent()).data.validation
+        assert (None if held is None else len(held)) == rows
+    again = prepare_data(build_config(flat | asked))  # as who reads a run's rows again
+    assert again.validation is not None and len(again.validation) == 100
 
 
 def test_a_run_keeps_and_shows_what_it_found(run: Run, tables: dict[str, Path], capsys: Any) -> None:

@@ -5,7 +5,13 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from tiny import train_tiny, write_reviews
+import pytest
+
+from textune.config import build_config
+from textune.errors import ConfigError
+from textune.progress import Silent
+from textune.run.prepare import Shared, prepare
+from tiny import settings_for, train_tiny, write_reviews
 
 
 def test_no_row_is_its_own_neighbour_or_reviewed_twice(backbone: Path, tmp_path: Path) -> None:
@@ -20,6 +26,17 @@ def test_no_row_is_its_own_neighbour_or_reviewed_twice(backbone: Path, tmp_path:
     with (tmp_path / "review.csv").open(newline="") as stream:
         rows = [(line["table"], line["row"]) for line in csv.DictReader(stream)]
     assert rows and len(rows) == len(set(rows))
+
+
+def test_patience_without_validation_rows_is_refused(backbone: Path, tmp_path: Path) -> None:
+    table, test = (write_reviews(tmp_path / name, rows=40) for name in ("reviews.csv", "test.csv"))
+    flat = settings_for(table, backbone, tmp_path / "run", test=str(test), validation_fraction=0, patience=1)
+    with pytest.raises(ConfigError, match="patience=1: needs validation rows, and validation_fraction=0 holds out no"):
+        prepare(build_config(flat), Silent())
+    rows = [{"text": f"text {i}", "label": ("negative", "positive")[i % 2]} for i in range(8)]
+    for given in (Shared({"validation": rows}), Shared()):
+        named = {} if given.frames else {"validation": str(test)}
+        assert prepare(build_config(flat | named), Silent(), given).data.validation is not None
 
 
 def test_what_was_found_on_these_rows_is_not_called_checked(backbone: Path, tmp_path: Path) -> None:

@@ -26,14 +26,14 @@ from textune.config.defaults import (
 )
 from textune.config.schema import POOLINGS
 from textune.data import Examples, split_folds
-from textune.errors import DataError
+from textune.errors import ConfigError, DataError
 from textune.inference.generation import find_room
 from textune.methods import Method, longest_text
 from textune.progress import Progress
 from textune.run.facts import advise_on_cuts, describe_data, describe_ended
 from textune.run.packing import choose_packing
 from textune.run.start import resolve_model
-from textune.run.tables import PreparedData, encode_dialogues, encode_split, prepare_data
+from textune.run.tables import PreparedData, decides_on_rows, encode_dialogues, encode_split, prepare_data
 from textune.tasks import Objective, ProbeLoss, Task, build_task, refuse_few_rows, request_decisions
 from textune.tokens import load_tokenizer
 from textune.tokens.batches import EncodedSplit, Padding
@@ -180,6 +180,7 @@ def prepare(
     )
     if backbone.family.guessed:
         progress.warn(describe_guess(backbone.family))
+    _refuse_idle_patience(config, shared.frames)
     data = read_rows(config, shared, sample)
     for note in data.notes:
         progress.say(note)
@@ -277,10 +278,21 @@ def _list_unseen_targets(task: Task, method: Method, backbone: Backbone, data: P
     return task.encode_targets(data.labels, examples)
 
 
+def _refuse_idle_patience(config: RunConfig, frames: Mapping[str, Any]) -> None:
+    """Raise ConfigError where patience= is set and no rows are held out that could end a training."""
+    given = config.data.validation is not None or frames.get("validation") is not None
+    if config.training.patience is not None and config.data.validation_fraction == 0 and not given:
+        raise ConfigError(
+            f"patience={config.training.patience}: needs validation rows, and validation_fraction=0 holds out none",
+            hint="give a validation table, or a larger validation_fraction=; or leave patience= out",
+        )
+
+
 def read_rows(config: RunConfig, shared: Shared, sample: Sample) -> PreparedData:
     """Read, split and check the rows; raises DataError where they do not suffice."""
     pool, patient = sample.fold is not None, config.training.patience is not None
-    key = f"data {vars(config.data)} {config.training.seed} {patient} {sample.hold_test} {pool}"
+    deciding = [decides_on_rows(config, sets=sets) for sets in (False, True)]
+    key = f"data {vars(config.data)} {config.training.seed} {patient} {deciding} {sample.hold_test} {pool}"
     data = shared.keep(key, lambda: prepare_data(config, shared.frames, hold_test=sample.hold_test, pool=pool))
     if sample.fold is None:
         return data

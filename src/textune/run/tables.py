@@ -13,7 +13,7 @@ import numpy as np
 
 from textune.bundle import TextColumns
 from textune.config import DataConfig, LongText, RunConfig
-from textune.config.defaults import choose_test_rows, choose_validation_rows
+from textune.config.defaults import MANY_CLASSES, choose_method, choose_test_rows, choose_validation_rows
 from textune.data import (
     Columns,
     DataFacts,
@@ -42,6 +42,7 @@ from textune.data import (
 from textune.data.fixes import FixedRows, Fixes, apply_fixes, read_fixes
 from textune.errors import DataError
 from textune.evaluation.text import quote_names
+from textune.methods import resolve
 from textune.run.row_hashes import describe_seen_by_init
 from textune.tasks import Task, build_task
 from textune.tokens import Tokenized, encode_cached
@@ -157,6 +158,7 @@ def prepare_data(
     # A pool needs no validation rows, and leaves out the test rows of a whole run. With groups, which rows these are
     # depends on the share of validation rows, so that must be the run's, too.
     needed = (hold_test and not pool) or task.needs_validation or config.training.patience is not None
+    needed = needed or (len(labels) > MANY_CLASSES and decides_on_rows(config, sets=task.reads_sets))
     classes = 0 if needed else len(labels)
     validation_rows, test_rows = _rows_to_hold_out(config, len(examples), sources, classes)
     parts = split_examples(
@@ -204,6 +206,17 @@ def prepare_data(
         fixed=None if fixes is None else fixed,
     )
     return replace(prepared, fingerprint=_fingerprint(prepared), validation_fraction=validation_rows / len(examples))
+
+
+def decides_on_rows(config: RunConfig, *, sets: bool) -> bool:
+    """Return whether settings ask for what is found on held-out rows, and a head that is solved does not answer them.
+
+    sets: whether rows have sets of labels. By the settings alone, so that who reads a run's rows again splits them as
+    the run did: a large backbone, which is not trained twice more either, is refused before training instead.
+    """
+    names = ("threshold_for", "abstain_for", "set_coverage", *(["costs"] if sets else []))
+    asked = any(getattr(config.training, name) is not None for name in names)
+    return asked and resolve(choose_method(config), config.method.options).trains_body
 
 
 def _note_unused_samples(

@@ -154,7 +154,7 @@ def refuse_few_rows(task: Decider, training: TrainingConfig, targets: Array, nam
 
     targets: of those rows, as the task encodes them; of no rows where there are none.
     """
-    hint = "give a validation table, or a larger validation_fraction="
+    hint = "give a validation table, or hold out more rows with validation_fraction="
     rows, decisions = len(targets), task.decisions
     tuned = [name for name in ("threshold_for", "abstain_for") if getattr(training, name) is not None]
     if decisions.rule == COSTS and task.reads_sets:
