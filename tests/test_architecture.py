@@ -22,9 +22,10 @@ SOURCE = ROOT / "src" / "textune"
 LINES_AT_MOST = 400
 
 LAYERS = (
-    "version", "lazy", "errors", "registry", "progress", "files", "cache", "process", "config", "evaluation", "data",
-    "bundle", "tokens", "backbones", "tasks", "methods", "engine", "training", "inference", "explain", "report", "run",
-    "export", "peft_import", "compare", "search", "plan", "sklearn", "app", "cli", "__main__",
+    "version", "lazy", "printable", "errors", "registry", "progress", "files", "cache", "process", "config",
+    "evaluation", "data", "bundle", "tokens", "backbones", "tasks", "methods", "engine", "training", "inference",
+    "explain", "report", "run", "export", "peft_import", "compare", "search", "plan", "sklearn", "app", "cli",
+    "__main__",
 )  # fmt: skip
 """Lowest first: a module or package imports only what stands before it."""
 ORDER = {name: position for position, name in enumerate(LAYERS)}

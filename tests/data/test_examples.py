@@ -11,12 +11,12 @@ from textune.data import (
     build_labels,
     choose_columns,
     find_label_twins,
-    holds_text,
     read_table,
     sample_examples,
     stream_tables,
 )
 from textune.errors import ConfigError, DataError
+from textune.printable import holds_text
 
 
 def examples(rows: list[dict[str, object]], **settings: object) -> Examples:

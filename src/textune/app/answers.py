@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from textune.app.counterfactual import Answers
 from textune.app.markup import Bar, Mark
-from textune.data import holds_text
 from textune.errors import DataError, TextuneError
+from textune.printable import holds_text
 
 if TYPE_CHECKING:
     from textune.explain import WordScore

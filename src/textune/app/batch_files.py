@@ -18,11 +18,12 @@ from textune.app.options import UPLOAD_MEGABYTES
 from textune.app.plain import shorten
 from textune.app.uploads import find_ending
 from textune.bundle import name_run
-from textune.data import ReadOptions, holds_text, reuse_columns, stream_tables
+from textune.data import ReadOptions, reuse_columns, stream_tables
 from textune.data.roles import NamedColumns
 from textune.errors import DataError, TextuneError
 from textune.inference.predictor import Predictor
 from textune.inference.writers import escape_formula
+from textune.printable import holds_text
 
 if TYPE_CHECKING:
     from textune.data import Table

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from textune.data import holds_text
+from textune.printable import holds_text
 
 MOST_EDITS = 24
 """More of them are joined with their neighbours, so that long texts cost no more than some fifty predictions."""

@@ -241,9 +241,9 @@ class Shown:
 
 def _answer_lines(shown: Shown, json_output: bool) -> None:
     """Print an answer for every line of standard input, blank ones too, as soon as it has arrived."""
-    from textune.data import holds_text
     from textune.errors import DataError
     from textune.inference.lines import LineReader
+    from textune.printable import holds_text
     from textune.progress import open_progress
 
     reader, rows = LineReader(sys.stdin.buffer), 0
@@ -321,9 +321,9 @@ def _print(shown: Shown, texts: list[str], json_output: bool) -> None:
 
 
 def _converse(shown: Shown) -> None:
-    from textune.data import holds_text
     from textune.evaluation import NO_LABEL
     from textune.inference import ABSTAINED
+    from textune.printable import holds_text
 
     typer.echo("type a text and press Enter; an empty line or Ctrl-D quits", err=True)
     while True:

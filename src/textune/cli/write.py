@@ -74,7 +74,7 @@ def stream_answer(predictor: Predictor, prompt: str) -> None:
 
 def converse(predictor: Predictor) -> None:
     """Answer prompts that are typed, one after another."""
-    from textune.data import holds_text
+    from textune.printable import holds_text
 
     typer.echo("type a prompt and press Enter; an empty line or Ctrl-D quits", err=True)
     while True:
@@ -90,9 +90,9 @@ def converse(predictor: Predictor) -> None:
 
 def answer_lines(predictor: Predictor, json_output: bool) -> None:
     """Print an answer for every line of standard input as soon as it is written; line breaks in it become spaces."""
-    from textune.data import holds_text
     from textune.errors import DataError
     from textune.inference.lines import LineReader
+    from textune.printable import holds_text
     from textune.progress import open_progress
 
     reader, rows, written = LineReader(sys.stdin.buffer), 0, 0

@@ -23,7 +23,7 @@ from textune.data.checks import (
 )
 from textune.data.columns import Columns, Leak, choose_columns, find_leaks
 from textune.data.dialogues import CHAT_SHAPE, Message, check_messages, format_messages, read_prompt
-from textune.data.examples import Examples, build_examples, holds_text, sample_examples
+from textune.data.examples import Examples, build_examples, sample_examples
 from textune.data.kept import KeptRows, find_types, refuse_bytes, stream_kept
 from textune.data.label_sets import (
     LabelForm,
@@ -80,7 +80,6 @@ __all__ = [
     "find_types",
     "format_messages",
     "hash_rows",
-    "holds_text",
     "inspect_examples",
     "join_set",
     "list_keys",

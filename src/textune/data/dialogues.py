@@ -16,10 +16,11 @@ import pyarrow as pa
 
 from textune.data.cells import compact_json
 from textune.data.columns import Columns
-from textune.data.examples import Examples, holds_text
+from textune.data.examples import Examples
 from textune.data.label_sets import LabelForm
 from textune.data.table import Table
 from textune.errors import DataError, suggest
+from textune.printable import holds_text
 
 Message = dict[str, str]
 CHAT_COLUMNS = ("messages", "conversations", "conversation", "chat", "dialogue", "dialog")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,10 +17,9 @@ from textune.data.label_sets import ONE, LabelForm, format_set, parse_set, read_
 from textune.data.spelling import choose_spellings, count_labels, describe_spellings
 from textune.data.table import Table, hash_columns
 from textune.errors import ConfigError, DataError
+from textune.printable import PRINTS
 
 Array = NDArray[Any]
-_PRINTS = r"[^\s\pZ\p{Cc}\p{Cf}\x{34F}\x{115F}\x{1160}\x{2800}\x{3164}\x{FE00}-\x{FE0F}\x{FFA0}]"
-_FILLERS = frozenset("\u034f\u115f\u1160\u2800\u3164\uffa0").union(map(chr, range(0xFE00, 0xFE10)))
 _SAMPLE_STREAM = 1  # sampling and splitting with the same seed use different random streams
 
 
@@ -158,19 +156,8 @@ def _join(parts: pa.Table, joiner: str) -> pa.ChunkedArray:
     return pa.chunked_array([pa.array(texts, pa.large_string())])
 
 
-def holds_text(text: str | None) -> bool:
-    """Return whether a text holds anything that prints."""
-    return any(map(_prints, text or ""))
-
-
-def _prints(char: str) -> bool:
-    """Return whether a character is one of _PRINTS."""
-    kind = unicodedata.category(char)
-    return not (kind.startswith("Z") or kind in ("Cc", "Cf") or char in _FILLERS)
-
-
 def _filled(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    return pc.fill_null(pc.match_substring_regex(column, _PRINTS), False)
+    return pc.fill_null(pc.match_substring_regex(column, PRINTS), False)
 
 
 def _no_rows(table: Table, columns: Columns, has_text: pa.ChunkedArray) -> DataError:

@@ -19,7 +19,6 @@ from textune.data import (
     NamedColumns,
     ReadOptions,
     find_types,
-    holds_text,
     reuse_columns,
     stream_kept,
 )
@@ -29,6 +28,7 @@ from textune.inference.choices import Choices, find_abstained, list_sets
 from textune.inference.predictor import Predictor
 from textune.inference.sheets import SheetWriter
 from textune.inference.writers import WRITERS, CsvWriter, ParquetWriter, Writer
+from textune.printable import holds_text
 from textune.tasks import Answer, FileCells
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from textune.data import holds_text
 from textune.errors import DataError
+from textune.printable import holds_text
 
 _BYTES = (bytes, bytearray, memoryview)
 

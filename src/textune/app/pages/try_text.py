@@ -31,7 +31,7 @@ from textune.app.session import (
     offer_page,
     show_error,
 )
-from textune.data import holds_text
+from textune.printable import holds_text
 
 ONE, TWO = "One text", "Two versions"
 MOST_RUNS = 4
