@@ -38,7 +38,8 @@ benchmarks/accuracy_frontier.py --data FOLDER --output results/accuracy_frontier
 first. A cell that is not listed has not been run.
 
 MiniLM, every setting of textune by its own rules, two CPU cores. The rules were found on splits of training rows
-(`results/rules.jsonl`); test rows are read once per cell. A draw is a set of training rows and a seed. The score is
+(`results/rules.jsonl`); test rows are read once per cell, and again
+where a rule has changed since. A draw is a set of training rows and a seed. The score is
 accuracy, for GoEmotions micro F1; figures are means over the draws. One exception: while the probe's solver was
 written, its accuracy on Banking77's test rows was looked at, though its settings were chosen on training rows of
 other data sets.
