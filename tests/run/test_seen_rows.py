@@ -211,9 +211,15 @@ def test_the_hashes_are_small_and_may_be_left_out(finished: Run, tmp_path: Path,
     assert "the rows of the run that this one was built on (init=) are not known" in evaluate(blind, records).seen.notes
 
 
-@pytest.mark.parametrize(("rows", "kept"), [(70, 40), (30, 0)])
+@pytest.mark.parametrize(
+    ("rows", "kept", "settings"),
+    [
+        (70, 40, {}), (30, 0, {}), (70, 40, {"costs": "negative:positive=3"}),
+        (70, 70, {"threshold_for": "precision:0.6", "threshold_label": "positive"}),
+    ],
+)  # fmt: skip
 def test_only_rows_that_the_run_of_init_has_not_seen_calibrate(
-    rows: int, kept: int, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    rows: int, kept: int, settings: dict[str, Any], backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Answers to rows that the earlier run learned by heart are right, and would make the model sure of everything."""
     held_out, progress = list[HeldOut](), StopAt()
@@ -228,11 +234,12 @@ def test_only_rows_that_the_run_of_init_has_not_seen_calibrate(
               "threads": 1, "contrast_steps": 0, "runs_dir": str(tmp_path)}  # fmt: skip
     first = textune.train(table[:30], name="first", test=table[70:], **common)
     again = textune.train(
-        table[:rows], name="again", test=table[20:90], init=str(first.folder), progress=progress, **common
+        table[:rows], name="again", test=table[20:90], init=str(first.folder), progress=progress, **common | settings
     )
     assert not any("init=" in warning for warning in first.metrics["warnings"])
     assert [len(found.targets) for found in held_out] == [len(found.logits) for found in held_out] == [30, kept]
     assert any("not calibrated: the run of init=" in line for line in progress.said) == (kept == 0)
+    assert any("30 of the 70 rows that decisions are tuned on" in line for line in progress.warnings) == (kept == 70)
     told = "test: the run of init= was trained on 10 of the 70 rows; scores will be too optimistic"
     assert told in again.metrics["warnings"]
 

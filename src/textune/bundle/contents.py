@@ -69,7 +69,7 @@ def is_sweep(path: Path) -> bool:
 
 
 def refuse_foreign(folder: Path) -> None:
-    """Raise BundleError if a folder must not be overwritten: it is not a run, or it holds files of somebody else's."""
+    """Raise BundleError if a folder must not be overwritten: it is not a run, or holds files not of textune's."""
     if not holds_run(folder):
         raise BundleError(
             f"{folder}: not overwritten, because it contains files that are not a run's",

@@ -36,7 +36,7 @@ from textune.data.labels import Labels, build_labels
 from textune.data.roles import NamedColumns, build_labelled, build_rows, choose_task, find_columns, reuse_columns
 from textune.data.row_hashes import HashedRows, compute_probe, hash_rows, list_keys, match_rows
 from textune.data.source import Location, ReadOptions, list_readable, locate, read_table, stream_tables
-from textune.data.spelling import describe_hidden, describe_near, describe_twins, find_label_twins
+from textune.data.spelling import describe_foreign, describe_hidden, describe_near, describe_twins, find_label_twins
 from textune.data.splits import Splits, split_examples, split_folds
 from textune.data.table import Table, build_table
 
@@ -71,6 +71,7 @@ __all__ = [
     "compute_probe",
     "count_shared_groups",
     "describe_hidden",
+    "describe_foreign",
     "describe_near",
     "describe_twins",
     "find_columns",

@@ -7,6 +7,8 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from textune.evaluation.text import quote_names
+
 _JOINERS = "\u200c\u200d"
 _FILLERS = "\u034f\u115f\u1160\u3164\uffa0"
 _FIRST_JOINED_SCRIPT = 0x0590
@@ -129,6 +131,20 @@ def describe_near(labels: Iterable[str], known: Sequence[str]) -> list[str]:
         for pair in pairs
         if pair[0] != pair[1]
     ]
+
+
+def describe_foreign(
+    sets: Sequence[Sequence[str]], unknown: Sequence[Sequence[str]], known: Sequence[str]
+) -> tuple[str, str, str] | None:
+    """Return the labels of rows of which none is known, the known ones, and what near ones differ in; else None.
+
+    sets: the labels of each row. unknown: those of them that are not known.
+    """
+    if not any(sets) or any(len(names) < len(row) for names, row in zip(unknown, sets, strict=True)):
+        return None
+    foreign = sorted({label for row in sets for label in row})
+    near = "".join(f"; {line}" for line in describe_near(foreign, known)[:3])
+    return quote_names(foreign), quote_names(list(known)), near
 
 
 def reveal(label: str, twins: Sequence[str] = ()) -> str:

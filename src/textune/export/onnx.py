@@ -21,12 +21,11 @@ from numpy.typing import NDArray
 
 from textune.bundle import SETTINGS, Manifest, read_manifest, refuse_exported, write_manifest
 from textune.config import build_config, load_settings
-from textune.data import Examples, describe_near
+from textune.data import Examples, describe_foreign
 from textune.engine.same_logits import PROBES, pair_probes, require_same
 from textune.engine.session import GRAPH, import_runtime
 from textune.errors import BundleError, DataError, MissingExtraError, ModelError, TextuneError, flag
 from textune.evaluation import compare_pair
-from textune.evaluation.text import quote_names
 from textune.export.marker import check_output, write_marker
 from textune.export.merged import refuse_unmergeable
 from textune.export.readme import write_onnx_companions
@@ -194,15 +193,14 @@ def _find_validation(run: Path, manifest: Manifest, force: bool) -> tuple[Exampl
 
 def _refuse_foreign(manifest: Manifest, examples: Examples) -> None:
     """Raise DataError if no row has a label that the model knows: no answer can be right there."""
-    labels, sets = labels_of(manifest), examples.label_sets()
-    unknown = labels.find_unknown(examples)
-    if not any(sets) or any(len(names) < len(row) for names, row in zip(unknown, sets, strict=True)):
+    labels = labels_of(manifest)
+    described = describe_foreign(examples.label_sets(), labels.find_unknown(examples), labels.names)
+    if described is None:
         return
-    foreign = sorted({label for row in sets for label in row})
-    near = "".join(f"; {line}" for line in describe_near(foreign, labels.names)[:3])
+    foreign, known, near = described
     raise DataError(
-        f"{examples.name}: int8 cannot be evaluated on rows whose labels the run does not know: they are "
-        f"{quote_names(foreign)}, the run's are {quote_names(list(labels.names))}{near}",
+        f"{examples.name}: int8 cannot be evaluated on rows whose labels the run does not know: they are {foreign}, "
+        f"the run's are {known}{near}",
         hint="write the labels as in training, or check that the right label column is read",
     )
 

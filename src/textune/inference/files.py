@@ -13,15 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textune.bundle import TextColumns
-from textune.data import (
-    KeptRows,
-    Location,
-    NamedColumns,
-    ReadOptions,
-    find_types,
-    reuse_columns,
-    stream_kept,
-)
+from textune.data import KeptRows, Location, NamedColumns, ReadOptions, find_types, reuse_columns, stream_kept
 from textune.errors import ConfigError, DataError
 from textune.files import write_file
 from textune.inference.choices import Choices, find_abstained, list_sets

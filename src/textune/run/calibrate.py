@@ -63,12 +63,18 @@ def calibrate(prepared: Prepared, fitted: Fitted, folder: Path, progress: Progre
 def predict_held_out(prepared: Prepared, fitted: Fitted, folder: Path, progress: Progress) -> HeldOut:
     """Return the logits of validation rows; without them, those of training rows out of fold; or of no rows.
 
-    Rows that the run of init= has seen are left out, as answers to them say nothing of answers to new rows; but they
-    stay where decisions need so many rows. folder: of the run, for what a stopped run says.
+    Rows that the run of init= has seen are left out, since answers to them say nothing about answers to new rows.
+    Decisions that need many rows keep them, with a warning. folder: of the run, for what a stopped run says.
     """
     data, init = prepared.data, prepared.config.model.init
     unseen = find_seen_by_init(init, data.train if data.validation is None else data.validation) == UNSEEN
-    if unseen.all() or prepared.task.decisions != Decisions():
+    if unseen.all():
+        return _predict_held_out(prepared, fitted, folder, progress)
+    if replace(prepared.task.decisions, costs=None) not in (Decisions(), Decisions("costs")):
+        progress.warn(
+            f"the run of init= has seen {(~unseen).sum():,} of the {len(unseen):,} rows that decisions are tuned on: "
+            "they will look better than they are"
+        )
         return _predict_held_out(prepared, fitted, folder, progress)
     if not unseen.any():
         progress.say("the probabilities are not calibrated: the run of init= has seen all rows held out")

@@ -28,6 +28,7 @@ from textune.data import (
     build_rows,
     choose_task,
     count_shared_groups,
+    describe_foreign,
     describe_hidden,
     describe_near,
     describe_twins,
@@ -324,14 +325,13 @@ def _check_splits(
 
 def _refuse_foreign_labels(name: str, other: Examples, unknown_of: list[tuple[str, ...]], labels: Labels) -> None:
     """Raise DataError if the split has labels and the training set has none of them."""
-    sets = other.label_sets()
-    if not any(sets) or any(len(unknown) < len(row) for unknown, row in zip(unknown_of, sets, strict=True)):
+    described = describe_foreign(other.label_sets(), unknown_of, labels.names)
+    if described is None:
         return
-    foreign = sorted({label for row in sets for label in row})
-    near = "".join(f"; {line}" for line in describe_near(foreign, labels.names)[:3])
+    foreign, known, near = described
     raise DataError(
-        f"{other.name}: the training set has none of the {name} rows' labels: they are {quote_names(foreign)}, "
-        f"the training labels are {quote_names(list(labels.names))}{near}",
+        f"{other.name}: the training set has none of the {name} rows' labels: they are {foreign}, "
+        f"the training labels are {known}{near}",
         hint="write the labels in the same way; or map them with labels=VALUE=NAME,..., where VALUE is from one table "
         "and NAME from the other; or check that the right label column is read",
     )
