@@ -169,6 +169,12 @@ def few_reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def fewest_reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Too few to calibrate on, which would train every case twice more."""
+    return write_reviews(tmp_path_factory.mktemp("fewest") / "reviews.csv", rows=15)
+
+
+@pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory, backbone: Path, reviews: Path) -> Run:
     """One finished LoRA run, begun with contrast as the rules have it. Tests that change a run copy it first."""
     return train_tiny(reviews, backbone, tmp_path_factory.mktemp("finished") / "reviews", epochs=4, contrast_steps=None)

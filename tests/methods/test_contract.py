@@ -197,15 +197,15 @@ def test_merged_and_single_equal_the_batch(
 
 @each
 def test_resumed_run_equals_the_uninterrupted_one_and_holds_no_path(
-    row: str, family: str, backbones: dict[str, Path], few_reviews: Path, tmp_path: Path
+    row: str, family: str, backbones: dict[str, Path], fewest_reviews: Path, tmp_path: Path
 ) -> None:
     settings = {"dropout": 0.1, "epochs": 1, "batch_size": 4, "validation_fraction": 0.0, "max_length": 16}
     settings["contrast_steps"] = 2 if methods.get(ROWS[row][0]).trains_body else 0
-    whole = train_cell(row, few_reviews, backbones[family], tmp_path / "whole", proven=False, **settings)
+    whole = train_cell(row, fewest_reviews, backbones[family], tmp_path / "whole", proven=False, **settings)
     with pytest.raises(RunInterrupted):
-        train_cell(row, few_reviews, backbones[family], tmp_path / "parts", StopAt(2), **settings)
+        train_cell(row, fewest_reviews, backbones[family], tmp_path / "parts", StopAt(2), **settings)
     assert not (tmp_path / "parts" / "textune.json").exists()
-    resumed = train_cell(row, few_reviews, backbones[family], tmp_path / "parts", (said := StopAt()), **settings)
+    resumed = train_cell(row, fewest_reviews, backbones[family], tmp_path / "parts", (said := StopAt()), **settings)
     assert any("resuming at step 2" in line for line in said.said)
     assert hash_weights(resumed) == hash_weights(whole) != {}
     for name in bundle.read_manifest(whole).files.keys() - {"config.yaml"}:  # which keeps paths as they were typed
