@@ -25,6 +25,7 @@ from textune.cli import (
     train,
 )
 from textune.cli.commands import CommandGroup, SettingsCommand, TextCommand
+from textune.cli.output import in_one_piece
 
 app = typer.Typer(
     name="textune",
@@ -59,28 +60,28 @@ def show_help(command: str = typer.Argument(None, metavar="[COMMAND]")) -> None:
 
 
 app.command("demo")(demo.demo)
-app.command("inspect", cls=SettingsCommand)(inspect.inspect)
-app.command("tokens", cls=TextCommand)(tokens.tokens)
+app.command("inspect", cls=SettingsCommand)(in_one_piece(inspect.inspect))
+app.command("tokens", cls=TextCommand)(in_one_piece(tokens.tokens))
 app.command("plan", cls=SettingsCommand)(plan.plan)
 app.command("train", cls=SettingsCommand)(train.train)
 app.command("resume")(train.resume)
 app.command("sweep", cls=SettingsCommand)(sweep.sweep)
 app.command("evaluate", cls=SettingsCommand)(evaluate.evaluate)
-app.command("errors", cls=SettingsCommand)(errors.errors)
-app.command("report")(evaluate.report)
-app.command("runs")(runs.runs)
-app.command("list", hidden=True)(runs.runs)
+app.command("errors", cls=SettingsCommand)(in_one_piece(errors.errors))
+app.command("report")(in_one_piece(evaluate.report))
+app.command("runs")(in_one_piece(runs.runs))
+app.command("list", hidden=True)(in_one_piece(runs.runs))
 app.command("compare", cls=SettingsCommand)(compare.compare)
 app.command("predict", cls=TextCommand)(predict.predict)
-app.command("explain", cls=TextCommand)(explain.explain)
+app.command("explain", cls=TextCommand)(in_one_piece(explain.explain))
 app.command("import", cls=SettingsCommand)(peft_import.import_adapter)
 app.command("export")(export.export)
 app.command("push")(export.push)
 app.command("app")(app_command.app)
-app.command("methods")(catalogue.methods)
-app.command("backbones")(catalogue.backbones)
-app.command("settings")(catalogue.settings)
-app.command("doctor")(doctor.doctor)
-app.command("cache")(cache.cache)
+app.command("methods")(in_one_piece(catalogue.methods))
+app.command("backbones")(in_one_piece(catalogue.backbones))
+app.command("settings")(in_one_piece(catalogue.settings))
+app.command("doctor")(in_one_piece(doctor.doctor))
+app.command("cache")(in_one_piece(cache.cache))
 app.command("version", hidden=True)(show_version)
 app.command("help", hidden=True)(show_help)

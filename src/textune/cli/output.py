@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import io
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import typer
 
@@ -20,10 +24,33 @@ if TYPE_CHECKING:
     from textune.run import Run
     from textune.tasks import AnyEvaluation
 
+P = ParamSpec("P")
+T = TypeVar("T")
 TEXT = "a text to classify"
 """The text of a printed command."""
 JSON_HELP = "Print one JSON object to standard output; progress goes to standard error."
 DEVICE_HELP = "cpu, cuda, mps or auto (the fastest available)."
+
+
+def in_one_piece(command: Callable[P, T]) -> Callable[P, T]:
+    """Let a command's output that no terminal shows be written at once, at its end.
+
+    A reader that has enough after the first lines, such as head, then breaks no pipe.
+    """
+
+    @functools.wraps(command)
+    def run(*words: P.args, **flags: P.kwargs) -> T:
+        if sys.stdout.isatty():
+            return command(*words, **flags)
+        gathered = io.StringIO()
+        try:
+            with contextlib.redirect_stdout(gathered):
+                return command(*words, **flags)
+        finally:
+            if gathered.tell():
+                typer.echo(gathered.getvalue(), nl=False)
+
+    return run
 
 
 def print_json(content: Mapping[str, Any]) -> None:
