@@ -56,7 +56,7 @@ def write_file(path: Path, *, shared: bool = False) -> Iterator[Path]:
     shared: other processes may be writing the same; each has a partial file of its own, and the last one wins.
     Raises BundleError, unless shared, if another process is writing the file.
     """
-    path = _give_name(path)
+    path = give_name(path)
     partial = _name_partial(path, shared)
     with _name_place(path, partial), _claim(partial, path, folder=False):
         try:
@@ -77,7 +77,7 @@ def write_folder(path: Path, *, shared: bool = False) -> Iterator[Path]:
     user can read, and the first one wins.
     Raises BundleError, unless shared, if another process is writing the folder.
     """
-    path = _give_name(path)
+    path = give_name(path)
     partial = _name_partial(path, shared)
     with _name_place(path, partial), _claim(partial, path, folder=True, mode=0o700 if shared else 0o777):
         try:
@@ -98,7 +98,7 @@ def hold_place(path: Path) -> Iterator[None]:
 
     OSError is raised at once where nothing can be written, before the work is done.
     """
-    path = _give_name(path)
+    path = give_name(path)
     mark = _name_mark(path)
     with _name_place(path, mark), _claim(mark, path, folder=True):
         try:
@@ -107,7 +107,7 @@ def hold_place(path: Path) -> Iterator[None]:
             shutil.rmtree(mark, ignore_errors=True)
 
 
-def _give_name(path: Path) -> Path:
+def give_name(path: Path) -> Path:
     """Return the path with a name of its own, which `.` and `new/..` lack; OSError if such a folder is not there."""
     return path if path.name not in ("", "..") else path.resolve(strict=True)
 
@@ -275,7 +275,10 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
     try:
         if path.stat().st_size > _MAX_JSON_BYTES:
             raise BundleError(f"{path}: {what} is larger than {_MAX_JSON_BYTES >> 20} MiB")
-        content = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text)
+        if "\\ud" in text.lower():  # half a character, which nothing can write again
+            json.dumps(content, ensure_ascii=False).encode()
     except FileNotFoundError:
         raise BundleError(f"{path}: {what} is missing") from None
     except PermissionError as error:

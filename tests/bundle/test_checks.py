@@ -44,11 +44,40 @@ WRONG: dict[str, list[Any]] = {
     "temperature": [math.nan, math.inf, 0, -1, "x", None, True],
     "thresholds": [[math.nan, 0.5], [2.0, 0.5], "0.5", [0.5, None], [0.5]],
     "imported": [None, []],
-    "exported": [None, {"form": "pickle"}, {"padding": 1}],
+    "exported": [None, {"form": "pickle"}, {"padding": 1}, {"form": "onnx"}]
+    + [
+        {"form": "onnx", "padding": {"pad_token_id": 0, "side": "right", "token_types": True} | change}
+        for change in (
+            {"side": "abc"},
+            {"side": math.nan},
+            {"side": 5},
+            {"pad_token_id": "abc"},
+            {"pad_token_id": 1e300},
+            {"pad_token_id": None},
+            {"token_types": 1},
+            {"more": 1},
+        )
+    ],
     "decisions": [None, 3, {"cutoff": 2.0}, {"costs": [[0.0, -1.0], [1.0, 0.0]]}, {"quantiles": {"0.9": [math.nan]}}],
     "fixes": [None, 3],
-    "writing": [None, 3],
+    "writing": [None, 3, {"max_new_tokens": 5}]
+    + [
+        {"stop_token_ids": [2], "chat_template": None} | change
+        for change in (
+            {"max_new_tokens": 1.5},
+            {"max_new_tokens": True},
+            {"max_new_tokens": "5"},
+            {"stop_token_ids": "5"},
+            {"stop_token_ids": [-1]},
+            {"stop_token_ids": [None]},
+            {"chat_template": -1},
+            {"temperature": math.nan},
+            {"top_p": 2},
+            {"answer_rows": 0},
+        )
+    ],
     "metrics": [None, 3],
+    "figures": [None, [], {"evaluation/metrics.json": "short"}],
     "test_reads": [-1, "1", None],
 }
 
@@ -75,6 +104,9 @@ def test_a_missing_field_is_named(field: str) -> None:
         {"label_values": ["a", "b", "c"]},
         {"thresholds": [0.1, 0.2, 0.3]},
         {"trainable_parameters": 10, "total_parameters": 9},
+        {"long_text": {"form": "window", "overlap": CONTENT["max_length"]}},
+        {"files": CONTENT["files"] | {"model.onnx": "0" * 64}},
+        {"exported": {"form": "onnx", "padding": {"pad_token_id": 0}}},
     ],
 )
 def test_fields_that_do_not_fit_together_are_named(changes: dict[str, Any]) -> None:

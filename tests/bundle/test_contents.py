@@ -18,6 +18,7 @@ from textune.search.settings import build_sweep, write_sweep
 from tiny import call_here
 
 PLAN = json.dumps({"settings": {}, "precision": "fp32", "engine": "lean"})
+SEARCH = yaml.safe_dump({"sweep": {"space": {}}})
 PROJECTS: dict[str, dict[str, str]] = {
     "a sweep of another program": {"sweep.yaml": "program: train.py\nmethod: grid\n"},
     "a sweep of another program with a search": {"sweep.yaml": "sweep: grid\ndata: x.csv\n"},
@@ -32,6 +33,14 @@ PROJECTS: dict[str, dict[str, str]] = {
     "a run, and code": {"plan.json": PLAN, "config.yaml": "", "src/main.py": "pass"},
     "a run, and tables": {"plan.json": PLAN, "config.yaml": "", "data/raw.csv": "text,label"},
     "a run, and figures": {"plan.json": PLAN, "config.yaml": "", "evaluation/mine.png": "x"},
+    "a run, and a note beside its model": {"plan.json": PLAN, "config.yaml": "", "backbone/model.safetensors": "x"},
+    "a run, and a note in a checkpoint": {"plan.json": PLAN, "checkpoints/step-00000001/why.txt": "x"},
+    "a run, and another board": {"plan.json": PLAN, "config.yaml": "", "tensorboard/mine/notes.txt": "x"},
+    "a search, and notes on its winner": {"sweep.yaml": SEARCH, "winner/plan.json": PLAN, "winner/notes.txt": "x"},
+    "a search, and figures of its winner": {"sweep.yaml": SEARCH, "winner/evaluation/figures.csv": "x"},
+    "a search, and notes on a trial": {"sweep.yaml": SEARCH, "trials/0001/plan.json": PLAN, "trials/0001/why.txt": "x"},
+    "a search, and notes on a fold": {"sweep.yaml": SEARCH, "trials/0001/fold-1/why.txt": "x"},
+    "a search, and trials of another": {"sweep.yaml": SEARCH, "trials/mine.csv": "x"},
     "a run, and a repository": {"plan.json": PLAN, "config.yaml": "", ".git/config": "x"},
 }
 
@@ -75,7 +84,7 @@ def test_what_textune_wrote_is_overwritten(finished: Run, tmp_path: Path) -> Non
         "damaged": lambda place: write(place, {"plan.json": PLAN, "textune.json": "{", "adapter_config.json": ""}),
         "a search": lambda place: write_sweep(place, *_build_sweep()),
         "an old search": lambda place: write(
-            place, {"sweep.yaml": yaml.safe_dump({"sweep": {"space": {}}}), "journal.log": "", "trials/0001/x": ""}
+            place, {"sweep.yaml": SEARCH, "journal.log": "", "trials/0001/metrics.jsonl": ""}
         ),
         "seen by a file manager": lambda place: write(
             place, {"plan.json": PLAN, ".DS_Store": "", "data/.DS_Store": "", "evaluation/Thumbs.db": ""}

@@ -19,15 +19,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from textune.backbones import EMBEDDED, MINILM, remember_local, resolve_backbone
-from textune.bundle import BaseModel, Manifest, TextColumns, name_run, read_manifest, run_path, write_manifest
+from textune.bundle import FIGURES, BaseModel, Manifest, TextColumns, name_run, read_manifest, run_path, write_manifest
 from textune.bundle.checks import compute_digest
+from textune.compare.records import read_run
 from textune.config import LongText
 from textune.errors import BundleError, ConfigError, DataError, ModelError, TextuneError
 from textune.files import append_json_line, confined_path, hash_file, read_json_lines, write_text_atomically
 from textune.inference import Predictor, load
 from textune.methods.lora import Lora
 from textune.progress import Silent
-from textune.run import Run, train
+from textune.run import Run, load_run, train
+from textune.run.error_analysis import find_errors
 from textune.run.other_rows import evaluate
 from tiny import call_in_subprocess, call_textune, hash_weights, train_tiny
 
@@ -116,6 +118,27 @@ def test_altered_file_is_named(finished: Run, copied: Path) -> None:
     assert read_manifest(copied) == finished.manifest
 
 
+@pytest.mark.parametrize("name", FIGURES)
+def test_altered_figures_are_named_wherever_they_are_read(name: str, finished: Run, copied: Path) -> None:
+    doors: dict[str, Callable[[], object]] = {
+        "report": lambda: load_run(copied),
+        "errors": lambda: find_errors(copied),
+        "compare": lambda: read_run(copied),
+    }
+    path = copied / name
+    content = path.read_bytes()
+    for place in range(1, len(content), len(content) // 5):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        for door, call in doors.items():
+            if door == "report" and name != FIGURES[0]:
+                continue
+            with pytest.raises(BundleError, match="changed or damaged: its SHA-256 differs"):
+                call()
+    path.write_bytes(content)
+    for call in doors.values():
+        call()
+
+
 def test_link_out_of_the_folder_is_refused(copied: Path, tmp_path: Path) -> None:
     path = copied / "adapter_model.safetensors"
     path.rename(tmp_path / "outside.safetensors")
@@ -161,6 +184,13 @@ def test_damaged_manifest_is_told(content: str | bytes, reason: str, copied: Pat
 def test_manifest_of_wrong_shape_is_an_error(changes: dict[str, Any], copied: Path) -> None:
     change_manifest(copied, **changes)
     with pytest.raises(BundleError, match="damaged"):
+        read_manifest(copied)
+
+
+def test_half_a_character_is_damage(copied: Path) -> None:
+    path = copied / "textune.json"
+    path.write_text(path.read_text(encoding="utf-8").replace('"negative"', '"neg\\ud800"'), encoding="utf-8")
+    with pytest.raises(BundleError, match=r"textune\.json: the manifest is damaged"):
         read_manifest(copied)
 
 

@@ -283,3 +283,14 @@ def test_a_text_after_the_flag_is_a_text_and_a_share_its_value(
         assert code == 0, err
         rows = json.loads(out)["predictions"]
         assert [row["text"] for row in rows] == texts and all(row["abstained"] for row in rows)
+
+
+def test_bools_of_numpy_are_bools_and_no_shares(folders: dict[str, tuple[Path, Path]]) -> None:
+    kept = Decisions(abstain_rule="accuracy>=0.9", abstain_below=0.6)
+    update_manifest(folders["one"][0], decisions=kept.to_dict())
+    model = Predictor.load(folders["one"][0], precision="fp32")
+    assert model.predict(TEXTS, abstain=np.False_) == model.predict(TEXTS)
+    assert model.predict(TEXTS, abstain=np.True_) == model.predict(TEXTS, abstain=True)
+    for wrong in (False, True):
+        with pytest.raises(ConfigError, match="must be a number between 0 and 1"):
+            model.predict_sets(TEXTS, coverage=wrong)

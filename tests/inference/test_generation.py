@@ -375,3 +375,9 @@ def test_a_role_that_the_template_does_not_know_is_named_with_its_row(
         prepared.dialogues.encode_prompts([json.dumps(SYSTEM)], 64)
     where = {"training": "train.jsonl, row 7", "test": "test.jsonl, row 7", "prompt": "prompt 1"}[door]
     assert f"{where}: {message}" in caught.value.message and "chat_template=" in (caught.value.hint or "")
+
+
+def test_second_texts_are_refused(model: Predictor) -> None:
+    for call in (model.predict, model.classify):
+        with pytest.raises(DataError, match="second texts are given"):
+            call(["red 1"], pairs=["blue 2"])

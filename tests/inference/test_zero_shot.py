@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -174,3 +175,12 @@ def test_what_makes_no_sense_is_refused(
 
 def test_the_default_template_asks_for_a_label() -> None:
     assert DEFAULT_TEMPLATE.format(text="x", labels="a, b").endswith("Label:")
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [({"precision": "fp8"}, "fp8"), ({"device": "tpu"}, "tpu"), ({"max_length": 0}, "at least 1")],
+)
+def test_odd_settings_are_refused_in_python(causal: Path, setting: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ZeroShot.open(str(causal), ("good", "bad"), **setting)

@@ -94,7 +94,7 @@ def test_the_content_counts_and_not_the_place(project: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize("word", ["learning_rate=1", "progress=1", "run=x", "method.r=4", "bakbone=x"])
 def test_other_settings_are_refused(word: str, project: Path, tmp_path: Path) -> None:
     refused = call_textune("resume", str(project / "runs" / "run"), word, cwd=tmp_path, code=2).stderr
-    assert "data, validation, test, fixes, backbone, init, trust" in refused
+    assert "data, validation, test, fixes, backbone, init, chat_template, trust" in refused
     with pytest.raises(ConfigError, match="resumed with its own settings"):
         resume(project / "runs" / "run", epochs=3)
 

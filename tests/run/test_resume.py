@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import json
 import random
 import shutil
 import signal
@@ -386,3 +387,79 @@ def test_moved_run_goes_on(stopped: Path, whole: Run, tmp_path: Path) -> None:
     run = resume(moved, progress=Silent())
     assert run.folder == moved
     assert hash_weights(moved) == hash_weights(whole.folder)
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "backbone", "data", "tokenizer.json", ".lock", "metrics.jsonl"])
+def test_nothing_is_written_through_a_link_of_a_run_from_elsewhere(name: str, stopped: Path, tmp_path: Path) -> None:
+    """Not a byte outside the folder is written, emptied or deleted."""
+    outside = tmp_path / "outside"
+    is_folder = name in ("checkpoints", "backbone", "data")
+    files = [outside / "step-00000002" / "state.json", outside / "config.json"] if is_folder else [outside]
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("a person's")
+    before = sorted(tmp_path.rglob("*"))
+    if (stopped / name).is_dir():
+        shutil.rmtree(stopped / name)
+    (stopped / name).unlink(missing_ok=True)
+    (stopped / name).symlink_to(outside)
+    with pytest.raises(BundleError, match=f"{name}: is a symbolic link"):
+        resume(stopped, progress=Silent())
+    assert all(file.read_text() == "a person's" for file in files)
+    assert sorted(path for path in outside.rglob("*")) == [path for path in before if outside in path.parents]
+
+
+WRONG: dict[str, list[Any]] = {
+    "settings": [3.5, [1]],
+    "data": [[1], {}, {"training": {"rows": 1}}, {"training": {"rows": "1", "sha256": "a"}}],
+    "labels": [3.5, "ab", [1], {"a": 1}],
+    "backbone": [3.5, None],
+    "precision": ["auto", {}, {"name": "fp64", "reason": "x"}, {"name": "fp32", "reason": "x", "more": 1}],
+    "engine": [3.5, "lean", {}, {"max_tokens": "9"}, {"max_tokens": 9, "prefix_layers": -1}],
+    "threads": [0, "2", 1.5, True, None],
+    "device": [3.5, None],
+    "versions": [3.5, [1]],
+}
+
+
+@pytest.mark.parametrize(("name", "wrong"), [(name, wrong) for name, values in WRONG.items() for wrong in values])
+def test_a_plan_of_another_shape_is_damaged(name: str, wrong: Any, stopped: Path) -> None:
+    path = stopped / "plan.json"
+    plan = json.loads(path.read_text())
+    for changed in (plan | {name: wrong}, {k: v for k, v in plan.items() if k != name}):
+        path.write_text(json.dumps(changed))
+        with pytest.raises(BundleError, match=f"the run's plan is damaged: {name} (must be|is missing)"):
+            resume(stopped, progress=Silent())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(("step", "where"), [("save", "saved"), ("evaluate", "measured")])
+def test_a_signal_after_the_training_tells_how_to_go_on(
+    step: str, where: str, number: int, whole: Run, backbone: Path, reviews: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    folder = tmp_path / "run"
+
+    def stop(*arguments: Any) -> None:
+        try:
+            signal.raise_signal(number)
+        except Exception:  # what a library takes for a fault of its own
+            pytest.fail("a stop is no error that a library may swallow")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"textune.run.api.{step}", stop)
+        with pytest.raises(RunInterrupted, match=f"after its training, while it was {where}") as stopped:
+            train_tiny(reviews, backbone, folder, **SETTINGS)
+    assert stopped.value.exit_code == 128 + number and f"textune resume {folder}" in str(stopped.value.hint)
+    with pytest.raises(BundleError, match="already exists") as refused:
+        train_tiny(reviews, backbone, folder, **SETTINGS)
+    assert f"textune resume {folder}" in str(refused.value.hint)
+    assert hash_weights(resume(folder, progress=Silent()).folder) == hash_weights(whole.folder)
+
+
+def test_a_run_that_is_resumed_as_the_current_folder_keeps_its_name(
+    stopped: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(stopped)
+    assert resume(".", progress=Silent()).folder == stopped
+    assert f"# {stopped.name}\n" in (stopped / "README.md").read_text(encoding="utf-8")

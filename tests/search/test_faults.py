@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -145,3 +146,22 @@ def test_ray_gives_the_same_trials(
     textune.sweep(**flat, sweep=own, progress=Silent())
     assert told_of(folder) == whole
     assert not list(work.rglob("*.pkl"))
+
+
+def test_workers_import_nothing_from_the_current_folder(
+    work: Path, backbone: Path, reviews: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A received folder may hold a file with the name of a module: no command runs it, and no worker does."""
+    started: list[list[str]] = []
+    opened = subprocess.Popen
+
+    def note(command: list[str], **settings: Any) -> Any:
+        started.append(command)
+        return opened(command, **settings)
+
+    (work / "statistics.py").write_text("raise SystemExit(3)\n", encoding="utf-8")
+    monkeypatch.setattr(local.subprocess, "Popen", note)
+    flat = settings_for(reviews, backbone, work / "runs" / "s", epochs=1, validation_fraction=0.3)
+    del flat["learning_rate"]
+    done = textune.sweep(**flat, sweep={"space": {"learning_rate": [1e-3]}, "workers": 2}, progress=Silent())
+    assert len(done.content["trials"]) == 1 and all("-P" in command for command in started) and started

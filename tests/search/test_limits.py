@@ -230,6 +230,17 @@ def test_commas_within_one_value_make_no_several(backbone: Path, name: str, valu
     assert config.to_dict() | {"method": None} == alone.to_dict() | {"method": None}
 
 
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [("threshold", [0.3, 0.5]), ("threshold_for", ["f1", "recall:0.9"]), ("costs", ["a:b=5", "a:b=9"]),
+     ("abstain_for", ["accuracy:0.9", "accuracy:0.95"]), ("set_coverage", [0.8, 0.9]), ("row_hashes", [True, False])],
+)  # fmt: skip
+def test_what_no_score_depends_on_is_not_searched(backbone: Path, name: str, values: list[Any]) -> None:
+    """All trials would be equally good, and the first would be called the winner."""
+    with pytest.raises(ConfigError, match=f"{name} cannot be searched: it (decides|changes)"):
+        check(backbone, {"space": {name: values}})
+
+
 def test_separators_may_be_searched_as_a_list(backbone: Path) -> None:
     _, search = build_sweep({"data": "x.csv", "backbone": str(backbone), "joiner": [" ", ","]})
     assert search.space.dimensions[0].values == (" ", ",")

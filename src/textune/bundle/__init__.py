@@ -1,6 +1,6 @@
 """The run folder: manifest, file names, lock and life cycle. No torch here."""
 
-from textune.bundle.checks import EXPORTED_FORMS
+from textune.bundle.checks import DIGEST, EXPORTED_FORMS, is_sealed, seal
 from textune.bundle.contents import OF_THE_DESKTOP, check_overwritable, holds_run, list_foreign, prepare_run_folder
 from textune.bundle.folder import (
     MANIFEST,
@@ -17,22 +17,29 @@ from textune.bundle.folder import (
     lock_run,
     name_run,
     refuse_current,
+    refuse_links,
     run_path,
 )
 from textune.bundle.manifest import (
+    FIGURES,
     BaseModel,
     Manifest,
     TextColumns,
     read_manifest,
+    read_metrics,
+    refuse_altered,
     refuse_exported,
     write_manifest,
 )
+from textune.bundle.plan import read_plan
 from textune.errors import OldBundleWarning
 
 __all__ = [
     "AnyRun",
     "BaseModel",
+    "DIGEST",
     "EXPORTED_FORMS",
+    "FIGURES",
     "MANIFEST",
     "Manifest",
     "OF_THE_DESKTOP",
@@ -49,13 +56,19 @@ __all__ = [
     "has_begun",
     "holds_run",
     "is_busy",
+    "is_sealed",
     "list_foreign",
     "lock_run",
     "name_run",
     "prepare_run_folder",
     "read_manifest",
+    "read_metrics",
+    "read_plan",
+    "refuse_altered",
     "refuse_current",
     "refuse_exported",
+    "refuse_links",
     "run_path",
+    "seal",
     "write_manifest",
 ]

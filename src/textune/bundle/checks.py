@@ -11,6 +11,7 @@ from typing import Any
 
 DIGEST = "digest"
 EXPORTED_FORMS = ("onnx", "onnx-int8")
+GRAPH = "model.onnx"
 POOLINGS = (None, "first", "mean", "last", "native")
 _LARGEST_COUNT = 10**15
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -18,10 +19,21 @@ Check = tuple[Callable[[Any], bool], str]
 
 
 def compute_digest(content: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of a manifest's content without its own digest, whatever the order of its keys."""
+    """Return the SHA-256 of a JSON object without its own digest, whatever the order of its keys."""
     plain = {key: value for key, value in content.items() if key != DIGEST}
     text = json.dumps(plain, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def seal(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return content as plain JSON with a digest of it."""
+    plain: dict[str, Any] = json.loads(json.dumps(content))
+    return {DIGEST: compute_digest(plain)} | plain
+
+
+def is_sealed(content: Mapping[str, Any]) -> bool:
+    """Return whether content is what was sealed; earlier versions sealed manifests alone."""
+    return DIGEST not in content or content[DIGEST] == compute_digest(content)
 
 
 def list_wrong_fields(content: Mapping[str, Any]) -> list[str]:
@@ -55,6 +67,12 @@ def _list_contradictions(content: Mapping[str, Any]) -> list[str]:
     costs = decisions.get("costs")
     if costs is not None and (len(costs) != len(labels) or any(len(row) not in widths for row in costs)):
         wrong.append(f"there are {len(labels)} labels and costs of another number")
+    long_text, longest = content.get("long_text"), content["max_length"]
+    overlap = long_text.get("overlap") if isinstance(long_text, Mapping) else None
+    if type(overlap) is int and overlap >= longest:
+        wrong.append(f"windows of {longest} tokens overlap by {overlap}")
+    if (GRAPH in content["files"]) != bool(content.get("exported")):
+        wrong.append(f"files and exported do not agree on whether there is a {GRAPH}")
     if content["trainable_parameters"] > content["total_parameters"]:
         wrong.append("trainable_parameters is larger than total_parameters")
     return wrong
@@ -65,7 +83,8 @@ def _show(value: Any) -> str:
     return text if len(text) <= 60 else text[:59] + "…"
 
 
-def _is_text(value: Any) -> bool:
+def is_text(value: Any) -> bool:
+    """Return whether it is text."""
     return isinstance(value, str)
 
 
@@ -73,11 +92,13 @@ def _is_name(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
 
-def _is_count(value: Any, low: int = 0) -> bool:
+def is_count(value: Any, low: int = 0) -> bool:
+    """Return whether it is a whole number of at least `low`, and of a possible size."""
     return type(value) is int and low <= value <= _LARGEST_COUNT
 
 
-def _is_mapping(value: Any) -> bool:
+def is_mapping(value: Any) -> bool:
+    """Return whether it is an object of JSON."""
     return isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
 
 
@@ -101,19 +122,19 @@ def _is_thresholds(value: Any) -> bool:
 
 def _is_decisions(value: Any) -> bool:
     """Return whether numbers and shapes are possible; the labels are counted by `_list_contradictions`."""
-    if not _is_mapping(value):
+    if not is_mapping(value):
         return False
     quantiles, costs, label = value.get("quantiles", {}), value.get("costs"), value.get("label")
     below = value.get("abstain_below")
     return (
-        all(value.get(key) is None or _is_text(value[key]) for key in ("rule", "abstain_rule"))
-        and (label is None or _is_count(label))
+        all(value.get(key) is None or is_text(value[key]) for key in ("rule", "abstain_rule"))
+        and (label is None or is_count(label))
         and all(_is_thresholds([v]) for v in (value.get("cutoff"), below, value.get("coverage", 0.9)) if v is not None)
         and (costs is None or (isinstance(costs, list) and all(_is_costs(row) for row in costs)))
-        and _is_mapping(quantiles)
+        and is_mapping(quantiles)
         and all(isinstance(each, list) and _is_thresholds(each) for each in quantiles.values())
         and all(_is_coverage(name) for name in quantiles)
-        and _is_count(value.get("set_rows", 0))
+        and is_count(value.get("set_rows", 0))
     )
 
 
@@ -129,12 +150,12 @@ def _is_coverage(name: str) -> bool:
 
 
 def _is_digests(value: Any) -> bool:
-    return _is_mapping(value) and all(isinstance(v, str) and _SHA256.fullmatch(v) for v in value.values())
+    return is_mapping(value) and all(isinstance(v, str) and _SHA256.fullmatch(v) for v in value.values())
 
 
 def _is_base_model(value: Any) -> bool:
     return (
-        _is_mapping(value)
+        is_mapping(value)
         and all(_is_name(value.get(key)) for key in ("id", "family", "sha256"))
         and (value.get("revision") is None or _is_name(value["revision"]))
         and type(value.get("local", False)) is bool
@@ -143,21 +164,59 @@ def _is_base_model(value: Any) -> bool:
 
 def _is_columns(value: Any) -> bool:
     return (
-        _is_mapping(value)
+        is_mapping(value)
         and all(_is_texts(value.get(key, [])) for key in ("text", "indicators"))
-        and all(value.get(key) is None or _is_text(value[key]) for key in ("text_pair", "label", "group"))
-        and all(_is_text(value.get(key, "")) for key in ("joiner", "label_separator"))
+        and all(value.get(key) is None or is_text(value[key]) for key in ("text_pair", "label", "group"))
+        and all(is_text(value.get(key, "")) for key in ("joiner", "label_separator"))
     )
 
 
 def _is_exported(value: Any) -> bool:
-    return _is_mapping(value) and (not value or value.get("form") in EXPORTED_FORMS)
+    return is_mapping(value) and (
+        not value
+        or (
+            value.get("form") in EXPORTED_FORMS
+            and _is_padding(value.get("padding"))
+            and type(value.get("equal_lengths", False)) is bool
+        )
+    )
 
 
-_COUNT: Check = (_is_count, "a whole number of at least 0")
-_MAPPING: Check = (_is_mapping, "an object")
+def _is_padding(value: Any) -> bool:
+    return (
+        is_mapping(value)
+        and value.keys() <= {"pad_token_id", "side", "token_types"}
+        and is_count(value.get("pad_token_id"))
+        and value.get("side", "right") in ("left", "right")
+        and type(value.get("token_types", False)) is bool
+    )
+
+
+def _is_writing(value: Any) -> bool:
+    """Return whether it is nothing, or how a model writes: all that the manifest says of that."""
+    if not is_mapping(value) or not value:
+        return is_mapping(value)
+    stops, template = value.get("stop_token_ids"), value.get("chat_template")
+    return (
+        value.keys() >= {"stop_token_ids", "chat_template"}
+        and isinstance(stops, list)
+        and all(map(is_count, stops))
+        and (template is None or _is_name(template))
+        and is_count(value.get("max_new_tokens", 1), 1)
+        and is_count(value.get("answer_rows", 1), 1)
+        and _is_number(value.get("temperature", 0), 100)
+        and _is_number(value.get("top_p", 1), 1)
+    )
+
+
+def _is_number(value: Any, high: float) -> bool:
+    return type(value) in (int, float) and 0 <= value <= high
+
+
+_COUNT: Check = (is_count, "a whole number of at least 0")
+_MAPPING: Check = (is_mapping, "an object")
 _NAME: Check = (_is_name, "text that is not empty")
-_TEXT: Check = (_is_text, "text")
+_TEXT: Check = (is_text, "text")
 REQUIRED: Mapping[str, Check] = {
     "task": _NAME,
     "labels": (_is_classes, "a list of different labels"),
@@ -165,7 +224,7 @@ REQUIRED: Mapping[str, Check] = {
     "base_model": (_is_base_model, "an object with id, family and sha256"),
     "method": _NAME,
     "method_options": _MAPPING,
-    "max_length": (lambda value: _is_count(value, 1), "a whole number of at least 1"),
+    "max_length": (lambda value: is_count(value, 1), "a whole number of at least 1"),
     "pad_token_id": _COUNT,
     "columns": (_is_columns, "an object that names columns"),
     "seed": _COUNT,
@@ -187,9 +246,10 @@ OPTIONAL: Mapping[str, Check] = {
     "thresholds": (_is_thresholds, "null or a list of numbers from 0 to 1"),
     "decisions": (_is_decisions, "an object of rules, costs, quantiles and confidences"),
     "imported": _MAPPING,
-    "exported": (_is_exported, f"empty, or an object whose form is {' or '.join(EXPORTED_FORMS)}"),
+    "exported": (_is_exported, f"empty, or an object of padding and a form, {' or '.join(EXPORTED_FORMS)}"),
     "fixes": _MAPPING,
-    "writing": _MAPPING,
+    "writing": (_is_writing, "empty, or an object with stop_token_ids, chat_template and settings in their ranges"),
     "metrics": _MAPPING,
+    "figures": (_is_digests, "an object that maps file names to SHA-256 digests"),
     "test_reads": _COUNT,
 }

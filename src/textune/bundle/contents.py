@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 
-from textune.bundle.folder import BEFORE_SETTINGS, MANIFEST, MARKERS, PLAN, SETTINGS, SWEEP
+from textune.bundle.folder import BEFORE_SETTINGS, MANIFEST, MARKERS, PLAN, SETTINGS, SWEEP, has_begun
 from textune.config import load_settings
 from textune.errors import BundleError, TextuneError, flag, show_resume
 from textune.files import PARTIAL, read_json
@@ -22,10 +23,17 @@ _KNOWN = frozenset(
 )
 """What textune writes at the top of its folders, beside what a manifest lists."""
 _KNOWN_INSIDE = {
-    "data": frozenset({"row_hashes.safetensors"}),
-    "evaluation": frozenset({"metrics.json", "predictions.parquet", "report.html"}),
+    "data": ("row_hashes.safetensors",),
+    "evaluation": ("metrics.json", "predictions.parquet", "report.html"),
+    "backbone": ("config.json",),
+    "checkpoints": ("step-*",),
+    "checkpoints/step-*": ("trainable.safetensors", "optimizer.safetensors", "random.safetensors", "state.json"),
+    "tensorboard": ("events.out.tfevents.*",),
+    "trials": ("[0-9][0-9][0-9][0-9]*",),
 }
-"""All that textune writes into those of its folders whose names a project of a person's may have, too."""
+"""All that textune writes into its folders, as patterns: a person may keep files there, too."""
+_RUNS_INSIDE = ("winner", "trials/*", "trials/*/fold-*")
+"""The folders of a search that are runs of their own."""
 OF_THE_DESKTOP = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 """What file managers leave in every folder that they show."""
 
@@ -47,6 +55,14 @@ def holds_run(folder: Path) -> bool:
 def _is_manifest(path: Path) -> bool:
     try:
         return bool(read_json(path, "the manifest").get("textune_version"))
+    except BundleError:
+        return False
+
+
+def _is_measured(path: Path) -> bool:
+    """Return whether a run's manifest has figures, which are written last."""
+    try:
+        return bool(read_json(path, "the manifest").get("metrics"))
     except BundleError:
         return False
 
@@ -111,7 +127,7 @@ def check_overwritable(folder: Path) -> None:
 
 
 def _exists(folder: Path) -> BundleError:
-    resumable = (folder / "checkpoints").is_dir() and not (folder / MANIFEST).is_file()
+    resumable = has_begun(folder) and not _is_measured(folder / MANIFEST)
     search = (folder / SWEEP).is_file()
     resumable |= search and not (folder / SWEEP).with_suffix(".json").is_file()
     return BundleError(
@@ -133,13 +149,19 @@ def _never_started(folder: Path) -> bool:
 
 
 def _list_foreign_inside(folder: Path) -> Iterator[str]:
-    """Yield what textune did not write into those of its folders that a project of a person's may have, too."""
+    """Yield what textune did not write into its own folders."""
     listed = set(_list_files(folder))
-    for inner, known in _KNOWN_INSIDE.items():
-        for path in sorted((folder / inner).iterdir()) if (folder / inner).is_dir() else ():
-            name = f"{inner}/{path.name}"
-            if path.name not in known | OF_THE_DESKTOP and name not in listed and not _is_partial(path):
+    for pattern, known in _KNOWN_INSIDE.items():
+        for path in sorted(folder.glob(f"{pattern}/*")):
+            name = path.relative_to(folder).as_posix()
+            is_known = path.name in OF_THE_DESKTOP or any(fnmatchcase(path.name, each) for each in known)
+            if not is_known and name not in listed and not _is_partial(path):
                 yield name
+    for pattern in _RUNS_INSIDE:
+        for run in filter(Path.is_dir, sorted(folder.glob(pattern))):
+            folds = [path.name for path in run.glob("fold-*")] if pattern == "trials/*" else []
+            place = run.relative_to(folder).as_posix()
+            yield from (f"{place}/{name}" for name in (*list_foreign(run, folds), *_list_foreign_inside(run)))
 
 
 def _list_files(folder: Path) -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from textune.errors import BundleError, ConfigError, Note, note
-from textune.files import PARTIAL
+from textune.files import PARTIAL, refuse_link
 
 MANIFEST = "textune.json"
 SWEEP = "sweep.yaml"
@@ -118,6 +118,7 @@ def lock_run(folder: Path, hint: str = "wait until it has finished") -> Iterator
     """
     from filelock import FileLock, Timeout
 
+    refuse_link(folder / ".lock")  # it would be emptied
     lock = FileLock(str(folder / ".lock"), timeout=0)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -135,6 +136,16 @@ def lock_run(folder: Path, hint: str = "wait until it has finished") -> Iterator
         yield
     finally:
         lock.release()
+
+
+def refuse_links(folder: Path) -> None:
+    """Raise BundleError for a symbolic link anywhere in a run's folder that is written to, which may be a stranger's.
+
+    Through a link, the work would replace or delete files of another place.
+    """
+    for place, folders, files in os.walk(folder):  # it follows no link to a folder
+        for name in sorted(folders + files):
+            refuse_link(Path(place) / name)
 
 
 def is_busy(folder: Path) -> bool:

@@ -23,6 +23,9 @@ from textune.files import confined_path, hash_file, read_json, write_text_atomic
 FORMAT_VERSION = 2
 """Since 2 the manifest holds a digest of itself; before, a changed value could not be told from a right one."""
 _READABLE = (1, 2)
+METRICS = "evaluation/metrics.json"
+FIGURES = (METRICS, "evaluation/predictions.parquet")
+"""What a run's figures are read from. They are no files of the bundle: a published run leaves them out."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ class Manifest:
     writing: how a model that writes is used: max_new_tokens, stop_token_ids, temperature, top_p; else empty.
     fixes: how many labels a review file changed, and rows it removed; empty without one.
     exported: form, padding and measured quality of an ONNX export; empty for a run.
+    figures: the SHA-256 of FIGURES; empty before the run is measured, and in older bundles.
     """
 
     task: str
@@ -108,6 +112,7 @@ class Manifest:
     fixes: Mapping[str, Any] = field(default_factory=dict)
     writing: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    figures: Mapping[str, str] = field(default_factory=dict)
     test_reads: int = 0
     files: Mapping[str, str] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
@@ -174,6 +179,22 @@ def _check_content(folder: Path, content: Mapping[str, Any]) -> None:
             OldBundleWarning,
             stacklevel=3,
         )
+
+
+def refuse_altered(folder: Path, manifest: Manifest, name: str) -> None:
+    """Raise BundleError if a file of FIGURES is not what the run wrote. A published run has left them out."""
+    path, digest = folder / name, manifest.figures.get(name)
+    if digest is not None and path.is_file() and hash_file(path) != digest:
+        raise BundleError(
+            f"{path}: changed or damaged: its SHA-256 differs from the manifest's",
+            hint="restore the file from a copy of the run, or train again",
+        )
+
+
+def read_metrics(folder: Path, manifest: Manifest) -> dict[str, Any]:
+    """Return the figures of a finished run; raise BundleError if they are missing or were changed."""
+    refuse_altered(folder, manifest, METRICS)
+    return read_json(folder / METRICS, "the run's metrics")
 
 
 def refuse_exported(run: str | Path, manifest: Manifest) -> None:

@@ -78,7 +78,7 @@ class LeanEngine(torch.nn.Module):
 
     def adopt(self, probes: Mapping[str, Any]) -> None:
         """Use the form of attention that a run's probe chose."""
-        self._fused_from = probes["fused_attention_from"]
+        self._fused_from = probes.get("fused_attention_from")
 
     def refresh(self) -> None:
         """Drop everything derived from the parameters; call it after every change to them."""

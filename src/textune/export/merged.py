@@ -222,7 +222,7 @@ def _hide_paths(folder: Path) -> None:
     if not path.is_file() or not (folder / MANIFEST).is_file():
         return
     settings, manifest = load_settings(path), read_manifest(folder, verify=False)
-    for key in (*PLACED, "chat_template"):
+    for key in PLACED:
         value = settings.get(key)
         if isinstance(value, str) and _is_path(key, value, manifest):
             settings[key] = Path(value).name

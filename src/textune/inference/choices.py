@@ -47,6 +47,7 @@ def read_choices(
     task: Task, abstain: float | str | bool | None = None, sets: float | str | bool | None = None
 ) -> Choices:
     """Return what is asked for. True: the run's own value. Raises ConfigError where the run has none."""
+    abstain, sets = (bool(value) if isinstance(value, np.bool_) else value for value in (abstain, sets))
     asked = [name for name, value in (("abstain", abstain), ("sets", sets)) if value is not None and value is not False]
     if asked and not task.gives_labels:
         raise ConfigError(f"{flag(asked[0], '')}: the task {task.name} gives no probabilities of labels")
@@ -57,7 +58,7 @@ def _read_abstain(task: Task, value: float | str | bool | None) -> float | None:
     if value is None or value is False:
         return None
     if value is not True:
-        return _read_share("abstain", value)
+        return read_share("abstain", value)
     below = task.decisions.abstain_below
     if below is not None:
         return below
@@ -73,7 +74,7 @@ def _read_coverage(task: Task, value: float | str | bool | None) -> str | None:
     if value is None or value is False:
         return None
     kept = task.decisions.quantiles
-    share = task.decisions.coverage if value is True else _read_share("sets", value)
+    share = task.decisions.coverage if value is True else read_share("sets", value)
     name = name_coverage(share)
     if name in kept:
         return name
@@ -90,8 +91,11 @@ def _read_coverage(task: Task, value: float | str | bool | None) -> str | None:
     )
 
 
-def _read_share(name: str, value: Any) -> float:
+def read_share(name: str, value: Any) -> float:
+    """Return a number between 0 and 1; raise ConfigError for anything else."""
     try:
+        if isinstance(value, bool):
+            raise TypeError
         share = float(value)
     except (TypeError, ValueError):
         raise ConfigError(f"{flag(name, str(value))}: must be a number between 0 and 1") from None

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from textune.backbones.pooling import Pooling
 from textune.bundle import AnyRun, Manifest, find_run, read_manifest
 from textune.errors import BundleError, ConfigError, DataError, ModelError, flag
-from textune.inference.choices import Choices, Decided, decide_rows, find_abstained, list_sets, read_choices
+from textune.inference.choices import Choices, Decided, decide_rows, find_abstained, list_sets, read_choices, read_share
 from textune.inference.loading import LoadOptions, check_choices, choose_device, find_backbone
-from textune.inference.texts import list_pairs, list_texts
+from textune.inference.texts import list_pairs, list_texts, refuse_pairs
 from textune.tasks import AnyPrediction, task_of
 from textune.tokens import Tokenized, encode_texts, load_tokenizer
 from textune.tokens.batches import EncodedSplit, Padding
@@ -312,6 +312,7 @@ class Predictor:
         """
         choices = read_choices(self.task, abstain, sets)
         if self.generator is not None:
+            refuse_pairs(pairs)
             written = [each.text for each in self.generate(texts)]
             return written[0] if isinstance(texts, str) else written
         probabilities = self._predict_proba(texts, pairs)
@@ -331,7 +332,7 @@ class Predictor:
         texts like the held-out rows of training; default: the run's set_coverage.
         Raises ConfigError where the run has no such coverage.
         """
-        return self.predict(texts, pairs, sets=True if coverage is None else coverage)
+        return self.predict(texts, pairs, sets=True if coverage is None else read_share("coverage", coverage))
 
     def decide(self, texts: Iterable[str], choices: Choices) -> list[Decided]:
         """Return each text's prediction with whether it is abstained from, and its set, as `read_choices` has it."""
@@ -344,6 +345,7 @@ class Predictor:
     def classify(self, texts: Iterable[str], pairs: Iterable[str] | None = None) -> Any:
         """Return label, or labels, and probabilities of each text, or of one string."""
         if self.generator is not None:
+            refuse_pairs(pairs)
             answers = self.generate(texts)
             return answers[0] if isinstance(texts, str) else answers
         predictions = self.task.classify(self._predict_proba(texts, pairs), self.labels)

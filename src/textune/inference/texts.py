@@ -47,6 +47,12 @@ def list_texts(texts: Any, what: str = "text") -> list[str]:
     return _check(list(texts), what)
 
 
+def refuse_pairs(pairs: Any) -> None:
+    """Raise DataError for second texts where a model writes answers."""
+    if pairs is not None:
+        raise DataError("a model that writes answers single prompts, but second texts are given", hint="leave them out")
+
+
 def list_pairs(texts: list[str], pairs: Any) -> list[str] | None:
     """Return the second texts as a list as long as the first; None where there are none."""
     if pairs is None:

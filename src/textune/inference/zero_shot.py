@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from textune.backbones import Backbone, load_classifier, resolve_backbone
 from textune.bundle import BaseModel, Manifest, TextColumns
-from textune.errors import DataError, ModelError
-from textune.inference.loading import choose_device
+from textune.errors import ConfigError, DataError, ModelError
+from textune.inference.loading import check_choices, choose_device
 from textune.inference.predictor import Predictor
 from textune.inference.texts import list_texts
 from textune.tasks import default_task
@@ -56,6 +56,9 @@ class ZeroShot(Predictor):
         from textune.engine import probe_precision
         from textune.engine.label_likelihood import LabelScorer
 
+        check_choices(device=device, precision=precision)
+        if max_length is not None and max_length < 1:
+            raise ConfigError(f"max_length={max_length}: must be at least 1", hint="leave max_length= out")
         found = resolve_backbone(backbone, trust=trust) if isinstance(backbone, str) else backbone
         if (reason := explain_not_causal(found)) is not None:
             raise ModelError(f"backbone {found.id}: {reason}", hint="name a causal model, such as smollm2-135m")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -18,6 +20,39 @@ class RunInterrupted(TextuneError):
     def __init__(self, message: str, signal_number: int, *, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.exit_code = 128 + signal_number
+
+
+class _Stopped(BaseException):
+    """Passes every `except` of a library on its way out. number: of the signal."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+@contextmanager
+def stopping_at_once(where: str, hint: str) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end the block at once, as RunInterrupted: what it does can be done again.
+
+    where: in the run, such as "while it was saved". hint: how to go on. Outside the main thread signals keep their
+    effect.
+    """
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise _Stopped(number)
+
+    previous: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except _Stopped as stopped:
+        raise RunInterrupted(where, stopped.number, hint=hint) from None
+    except KeyboardInterrupt:  # raised by a library, or outside the main thread
+        raise RunInterrupted(where, signal.SIGINT, hint=hint) from None
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 class StopRequest:

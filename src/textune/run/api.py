@@ -20,15 +20,18 @@ from textune.bundle import (
     lock_run,
     prepare_run_folder,
     read_manifest,
+    read_metrics,
+    read_plan,
     refuse_exported,
+    refuse_links,
 )
 from textune.config import RunConfig, build_config, load_settings
 from textune.errors import BundleError, DataError, TextuneError, show_resume
 from textune.evaluation.text import percent
-from textune.files import read_json
+from textune.files import give_name
 from textune.inference import Predictor
 from textune.inference.texts import is_table
-from textune.process.interrupt import RunInterrupted
+from textune.process.interrupt import RunInterrupted, stopping_at_once
 from textune.progress import Progress, open_progress
 from textune.run.calibrate import calibrate
 from textune.run.claim import claim_folder
@@ -165,7 +168,7 @@ def train_config(
         prepare_run_folder(folder, overwrite=overwrite)
         try:
             manifest, training = train_and_save(prepared, folder, progress)
-            evaluate(prepared, replace(training, started_at=started_at), folder, manifest, progress)
+            _measure(prepared, replace(training, started_at=started_at), folder, manifest, progress)
             return load_run(folder)
         except BaseException as error:
             if isinstance(error, TextuneError):
@@ -181,9 +184,15 @@ def train_and_save(
     """Train, calibrate and save, then release the model. plan: the plan of the run that is resumed."""
     fitted = fit(prepared, folder, progress, plan)
     calibration = calibrate(prepared, fitted, folder, progress)
-    manifest = save(prepared, fitted, folder, progress, calibration)
+    with stopping_at_once("after its training, while it was saved", f"continue it with: {show_resume(folder)}"):
+        manifest = save(prepared, fitted, folder, progress, calibration)
     seconds = fitted.seconds + calibration.seconds
     return manifest, Training(seconds, fitted.head, best_step=fitted.result.best_step)
+
+
+def _measure(prepared: Prepared, training: Training, folder: Path, manifest: Manifest, progress: Progress) -> None:
+    with stopping_at_once("after its training, while it was measured", f"continue it with: {show_resume(folder)}"):
+        evaluate(prepared, training, folder, manifest, progress)
 
 
 def resume(run: AnyRun, data: Any = None, *, progress: Progress | None = None, **settings: Any) -> Run:
@@ -194,7 +203,7 @@ def resume(run: AnyRun, data: Any = None, *, progress: Progress | None = None, *
     as backbone= and init= for folders. trust: as for `train`; it is never taken from the run's own files.
     Raises BundleError if settings or data changed.
     """
-    folder, sources = find_run(run), settings | ({} if data is None else {"data": data})
+    folder, sources = give_name(find_run(run)), settings | ({} if data is None else {"data": data})
     check_resumable(sources)
     frames = {k: v for k, v in sources.items() if not isinstance(v, str | Path)}
     moved = {k: str(v) for k, v in sources.items() if isinstance(v, str | Path)}
@@ -214,7 +223,8 @@ def resume(run: AnyRun, data: Any = None, *, progress: Progress | None = None, *
     config = build_config(load_settings(folder / SETTINGS))
     config = replace(config, name=folder.name, runs_dir=str(folder.parent))
     with lock_run(folder):
-        plan = read_json(folder / PLAN, "the run's plan")
+        refuse_links(folder)
+        plan = read_plan(folder)
         # the manifest gets its metrics last, after the report and the card
         if (folder / "textune.json").is_file() and read_manifest(folder, verify=False).metrics:
             progress.say(f"{folder}: this run is already finished")
@@ -225,7 +235,7 @@ def resume(run: AnyRun, data: Any = None, *, progress: Progress | None = None, *
         try:
             prepared = prepare(config, progress, Shared(frames))
             manifest, training = train_and_save(prepared, folder, progress, plan)
-            evaluate(prepared, training, folder, manifest, progress)
+            _measure(prepared, training, folder, manifest, progress)
         except TextuneError as error:
             add_trust(error, config.model.trust)
             raise
@@ -249,4 +259,4 @@ def load_run(folder: AnyRun) -> Run:
     refuse_exported(folder, manifest)
     if manifest.imported and not manifest.metrics:
         raise BundleError(f"{folder}: an imported run has no evaluation", hint="evaluate it on a labelled table")
-    return Run(folder, manifest, read_json(folder / "evaluation" / "metrics.json", "the run's metrics"))
+    return Run(folder, manifest, read_metrics(folder, manifest))

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from textune.bundle import Manifest
+from textune.bundle import FIGURES, Manifest
 from textune.data import Examples
 from textune.errors import TextuneError
 from textune.evaluation import ConfidentError, SeenRows
@@ -21,7 +21,7 @@ from textune.evaluation.generation import Sample
 from textune.evaluation.goal import Goal
 from textune.evaluation.slices import SliceSearch
 from textune.explain import Explanation
-from textune.files import read_json_lines, write_text_atomically
+from textune.files import hash_files, read_json_lines, write_text_atomically
 from textune.inference import Predictor
 from textune.progress import Progress
 from textune.report import CardInput, judge, render_card, write_report
@@ -156,7 +156,12 @@ def evaluate(prepared: Prepared, training: Training, folder: Path, manifest: Man
         weight_megabytes(folder),
     )
     write_evaluation(prepared, replace(figures, best_step=training.best_step), costs, folder, manifest)
-    update_manifest(folder, metrics=summarize_figures(split, figures.tuned), test_reads=count_test_reads(folder))
+    update_manifest(
+        folder,
+        metrics=summarize_figures(split, figures.tuned),
+        figures=hash_files(folder, list(FIGURES)),
+        test_reads=count_test_reads(folder),
+    )
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # only now is there nothing left to resume
     return figures
 

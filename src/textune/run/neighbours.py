@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,10 +10,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from textune.bundle import PLAN, Manifest
+from textune.bundle import Manifest, read_plan
 from textune.data import Examples, Labels
 from textune.errors import BundleError
-from textune.files import read_json
 from textune.inference import LoadOptions
 from textune.run.predicted_rows import read_own_settings
 from textune.run.tables import encode_split, prepare_data
@@ -132,7 +130,7 @@ def read_training_rows(folder: Path, *, validation: bool = True) -> Examples:
     """
     config = read_own_settings(folder, unused=("backbone", "init"))
     data = prepare_data(config)
-    plan: Mapping[str, Any] = read_json(folder / PLAN, "the run's plan")
+    plan = read_plan(folder)
     if plan["data"]["training"]["sha256"] != data.train.fingerprint:
         raise BundleError(
             f"{folder}: the training table has changed since the run was trained",

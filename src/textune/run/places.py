@@ -13,17 +13,19 @@ from textune.backbones import SMOLLM2, find_embedded, recall_local
 from textune.bundle import SWEEP
 from textune.config import RunConfig
 from textune.errors import BundleError, ConfigError, TextuneError, show_resume, suggest
+from textune.tokens.dialogues import PLAIN
 
-PLACED = ("data", "validation", "test", "fixes", "backbone", "init")
+PLACED = ("data", "validation", "test", "fixes", "backbone", "init", "chat_template")
 """The settings that may name a file or a folder."""
-_RESUMABLE = (*PLACED, "trust")
+RESUMABLE = (*PLACED, "trust")
+"""What a run takes when it is resumed: where something is now, and trust, which holds for one call."""
 
 
 def list_places(config: RunConfig, folder: Path) -> dict[str, str]:
     """Return the absolute path of the run, and of every file and folder that its settings name."""
     settings = config.to_dict()
-    named = {name: settings[name] for name in PLACED if isinstance(settings[name], str)}
-    places = {name: str(_absolute(value)) for name, value in named.items() if _exists(name, value)}
+    named = {name: value for name in PLACED if isinstance(value := settings.get(name), str)}
+    places = {name: str(_absolute(value)) for name, value in named.items() if is_there(name, value)}
     return {"run": str(folder.resolve()), **places}
 
 
@@ -43,11 +45,11 @@ def find_places(config: RunConfig, plan: Mapping[str, Any], folder: Path, frames
     places: Mapping[str, Any] = stored if isinstance(stored, Mapping) else {}
     found = {}
     for name in PLACED:
-        value, place = settings[name], places.get(name)
+        value, place = settings.get(name), places.get(name)
         if name in frames or not isinstance(value, str) or not isinstance(place, str):
             continue
         candidates = _list_candidates(name, value, places, plan, folder)
-        path = next((path for path in candidates if _exists(name, path)), None)
+        path = next((path for path in candidates if is_there(name, path)), None)
         if path is None:
             raise _report_missing(name, place, folder)
         if _absolute(path) != _absolute(value):
@@ -58,8 +60,8 @@ def find_places(config: RunConfig, plan: Mapping[str, Any], folder: Path, frames
 def refuse_missing(config: RunConfig, folder: Path, frames: Collection[str]) -> None:
     """Raise BundleError for a file of a search that does not exist, with the setting that says where it is."""
     for name in PLACED:
-        value = config.to_dict()[name]
-        if name not in frames and value and Path(value).is_absolute() and not _exists(name, value):
+        value = config.to_dict().get(name)
+        if name not in frames and value and Path(value).is_absolute() and not is_there(name, value):
             raise _report_missing(name, value, folder)
 
 
@@ -85,11 +87,13 @@ def _list_candidates(
         yield known
 
 
-def _exists(name: str, value: str) -> bool:
-    """Return whether a setting names a file or a folder of this machine."""
+def is_there(name: str, value: str) -> bool:
+    """Return whether a setting names a file or a folder of this machine. name: one of PLACED."""
     if value.startswith(("hub:", "embedded:")):
         return False
     if name == "backbone" and (find_embedded(value) is not None or value == SMOLLM2.name):
+        return False
+    if name == "chat_template" and ("{" in value or value == PLAIN):  # Jinja text
         return False
     path = Path(value).expanduser()
     if name in ("backbone", "init"):
@@ -103,11 +107,11 @@ def _absolute(value: str) -> Path:
 
 def check_resumable(settings: Mapping[str, Any]) -> None:
     """Raise ConfigError for a setting that a run cannot change when it is resumed."""
-    wrong = [name for name in settings if name not in _RESUMABLE]
+    wrong = [name for name in settings if name not in RESUMABLE]
     if wrong:
         raise ConfigError(
-            f"{wrong[0]}=: a run is resumed with its own settings{suggest(wrong[0], _RESUMABLE)}",
-            hint=f"only these can be given, to say where something is now: {', '.join(_RESUMABLE)}",
+            f"{wrong[0]}=: a run is resumed with its own settings{suggest(wrong[0], RESUMABLE)}",
+            hint=f"only these can be given, to say where something is now: {', '.join(RESUMABLE)}",
         )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from textune.bundle import PLAN, SETTINGS, Manifest
+from textune.bundle import PLAN, SETTINGS, Manifest, read_metrics
 from textune.config import RunConfig, build_config, load_settings
 from textune.data import (
     Examples,
@@ -78,7 +78,7 @@ def read_stored(folder: Path, manifest: Manifest) -> PredictedRows:
     if "text_pair" in stored:
         columns["text_pair"] = pa.array(stored["text_pair"], text)
     columns["label"] = pa.array(cells, text)
-    split = str(read_json(folder / "evaluation" / "metrics.json", "the run's metrics").get("split", "test"))
+    split = str(read_metrics(folder, manifest).get("split", "test"))
     examples = Examples(pa.table(columns), f"the {split} rows", form=replace(form, task=manifest.task))
     labels = Labels(manifest.labels, manifest.labels)
     return PredictedRows(examples, probabilities, labels, "data", split, f"the run's own {split} rows")

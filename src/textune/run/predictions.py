@@ -8,7 +8,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from textune.bundle import Manifest
+from textune.bundle import Manifest, refuse_altered
 from textune.data import Examples, Labels
 from textune.evaluation import ConfidentError
 from textune.inference import Predictor
@@ -54,10 +54,11 @@ def name_labels(manifest: Manifest, labels: Sequence[Any]) -> list[Any]:
 def read_predictions(path: Path, manifest: Manifest) -> dict[str, list[Any]]:
     """Return row numbers, texts and labels of predictions, also of runs that wrote true labels as in the data.
 
-    Raises OSError or pyarrow's exceptions.
+    Raises BundleError for a file that the run did not write, OSError or pyarrow's exceptions.
     """
     import pyarrow.parquet as pq
 
+    refuse_altered(path.parents[1], manifest, f"{path.parent.name}/{path.name}")
     table = pq.read_table(path)
     names = ("row", "text", "text_pair", "label", "predicted_label")
     stored = {name: table[name].to_pylist() for name in names if name in table.column_names}

@@ -50,15 +50,18 @@ class Journal:
         path = folder / JOURNAL
         _repair(path)
         _check(path)
-        self._storage = JournalStorage(JournalFileBackend(str(path)))
-        with _quiet_optuna():
-            self._study = optuna.create_study(
-                storage=self._storage,
-                study_name="sweep",
-                direction="maximize",
-                load_if_exists=True,
-                sampler=optuna.samplers.RandomSampler(seed=0),
-            )
+        try:
+            self._storage = JournalStorage(JournalFileBackend(str(path)))
+            with _quiet_optuna():
+                self._study = optuna.create_study(
+                    storage=self._storage,
+                    study_name="sweep",
+                    direction="maximize",
+                    load_if_exists=True,
+                    sampler=optuna.samplers.RandomSampler(seed=0),
+                )
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:  # lines of another shape
+            raise report_damage(path, f"is damaged: it holds what no search writes ({error!r})") from error
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -174,7 +177,12 @@ def _check(path: Path) -> None:
         except ValueError:
             is_intact = False
         if not is_intact:
-            raise BundleError(
-                f"{path}: line {number} is damaged",
-                hint=f"restore the file from a copy, or start the search again with {flag('overwrite')}",
-            )
+            raise report_damage(path, f"line {number} is damaged")
+
+
+def report_damage(path: Path, what: str) -> BundleError:
+    """Return the error for a journal in which something is damaged."""
+    return BundleError(
+        f"{path}: {what}",
+        hint=f"restore the file from a copy, or start the search again with {flag('overwrite')}",
+    )

@@ -14,9 +14,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from textune.bundle import DIGEST, is_sealed, seal
 from textune.config import RunConfig
 from textune.errors import TrainingError, flag
-from textune.search.journal import COMPLETE, FAIL, JOURNAL, PRUNED, RUNNING, WAITING, Journal, JournalEntry
+from textune.search.journal import (
+    COMPLETE,
+    FAIL,
+    JOURNAL,
+    PRUNED,
+    RUNNING,
+    WAITING,
+    Journal,
+    JournalEntry,
+    report_damage,
+)  # fmt: skip
 from textune.search.settings import SweepSettings
 from textune.search.space import Point, settings_at
 from textune.search.start import refuse_changed_start
@@ -65,15 +76,20 @@ class Ledger:
         self.folder, self.settings = folder, settings
         self._base = config.to_dict()
         self._journal = Journal(folder)
-        if start is not None:
-            self._check_start(start)
         self._trials: dict[int, Trial] = {}
         self._in_flight: set[int] = set()
         self.shares = _list_shares(settings, epochs)
-        self._opened_at, self._seconds_before = time.monotonic(), float(self._journal.facts.get("seconds", 0.0))
-        self._enqueue_grid()
-        for entry in self._journal.list_trials():
-            self._trials[entry.number] = _read_trial(entry)
+        self._opened_at = time.monotonic()
+        try:
+            if start is not None:
+                self._check_start(start)
+            self._seconds_before = float(self._journal.facts.get("seconds", 0.0))
+            self._enqueue_grid()
+            for entry in self._journal.list_trials():
+                self._trials[entry.number] = _read_trial(entry)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:  # facts of another shape
+            what = f"is damaged: it holds facts that no search writes ({error!r})"
+            raise report_damage(folder / JOURNAL, what) from error
 
     @property
     def trials(self) -> list[Trial]:
@@ -237,7 +253,7 @@ class Ledger:
         """Store facts about a trial in the journal."""
         values = vars(trial) | changes
         for name, value in changes.items():
-            plain = vars(value) if isinstance(value, Outcome) else value
+            plain = seal(vars(value)) if isinstance(value, Outcome) else value
             self._journal.note_trial(trial.number, name, plain)
         self._trials[trial.number] = Trial(**values)
         return self._trials[trial.number]
@@ -297,14 +313,22 @@ def _list_shares(settings: SweepSettings, epochs: float | None) -> list[float]:
     return list(dict.fromkeys(min(1.0, math.ceil(round(count, 6)) * interval / epochs) for count in evaluations))
 
 
+def _read_outcome(stored: Mapping[str, Any]) -> Outcome:
+    """Return the outcome of a trial; raise ValueError if it was changed, for then it would choose another winner."""
+    if not is_sealed(stored):
+        raise ValueError("the digest of an outcome does not match its content")
+    facts: dict[str, Any] = {k: v for k, v in stored.items() if k != DIGEST}
+    outcome = Outcome(**facts | {"warnings": tuple(facts["warnings"])})
+    numbers = (outcome.score, outcome.epochs, outcome.steps, outcome.total_steps, outcome.seconds)
+    if any(type(number) not in (int, float) for number in (*numbers, *outcome.scores.values())):
+        raise TypeError("an outcome has a figure that is no number")
+    return outcome
+
+
 def _read_trial(entry: JournalEntry) -> Trial:
     facts, state = entry.facts, entry.state
     point = dict(facts.get("point", {}))
-    outcome = (
-        Outcome(**(facts["outcome"] | {"warnings": tuple(facts["outcome"]["warnings"])}))
-        if ("outcome" in facts)
-        else None
-    )
+    outcome = _read_outcome(facts["outcome"]) if "outcome" in facts else None
     # A point alone does not mean that its trial started: points are enqueued first.
     drawn = set(point) <= set(entry.parameters)
     return Trial(

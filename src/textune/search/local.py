@@ -86,7 +86,7 @@ class _Pool:
     def _open(self, slot: int) -> _Worker:
         threads = str(self._threads)
         process = subprocess.Popen(
-            [sys.executable, "-m", "textune.search.worker"],
+            [sys.executable, "-P", "-m", "textune.search.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -22,6 +22,7 @@ Point = dict[str, Any]
 
 _OTHER_ROWS = "it changes the rows, so trials could not be compared"
 _NOT_WHAT_IS_LEARNT = "it changes where or how to compute, not what is learned"
+_AFTER_TRAINING = "it decides on answers after the training, and changes no score that trials are compared by"
 _HOW_ANSWERS_ARE_WRITTEN = "it changes how answers are written, not what is learned"
 NOT_SEARCHED = (
     dict.fromkeys(
@@ -69,8 +70,12 @@ NOT_SEARCHED = (
             "name",
             "runs_dir",
             "packing",
+            "row_hashes",
         ),
         _NOT_WHAT_IS_LEARNT,
+    )
+    | dict.fromkeys(
+        ("threshold", "threshold_for", "threshold_label", "costs", "abstain_for", "set_coverage"), _AFTER_TRAINING
     )
     | dict.fromkeys(("max_new_tokens", "temperature", "top_p", "answer_rows"), _HOW_ANSWERS_ARE_WRITTEN)
     | {"chat_template": "it changes which tokens the loss is over, so trials could not be compared"}

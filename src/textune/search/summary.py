@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from textune.bundle import DIGEST, is_sealed, seal
+from textune.errors import BundleError
 from textune.evaluation.text import LOSSES
-from textune.files import write_text_atomically
+from textune.files import read_json, write_text_atomically
 from textune.report import SearchInput, write_search_report
 from textune.run import Run
 from textune.run.test_reads import count_test_reads
@@ -61,8 +63,19 @@ def write_summary(folder: Path, ledger: Ledger, selection: Selection, run: Run) 
         ),
         folder / "report.html",
     )
-    write_text_atomically(folder / SUMMARY, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    write_text_atomically(folder / SUMMARY, json.dumps(seal(content), indent=2, ensure_ascii=False) + "\n")
     return content
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """Return the content of sweep.json; raise BundleError if it is damaged or was changed."""
+    content = read_json(folder / SUMMARY, "the sweep's summary")
+    if not is_sealed(content):
+        raise BundleError(
+            f"{folder / SUMMARY}: changed or damaged: its digest does not match its content",
+            hint="restore the file from a copy of the search, or start it again",
+        )
+    return {name: value for name, value in content.items() if name != DIGEST}
 
 
 def _list_rivals(run: Run) -> list[tuple[str, float]]:

@@ -9,15 +9,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from textune.bundle import SWEEP, find_run, has_begun, lock_run, prepare_run_folder
+from textune.bundle import SWEEP, find_run, has_begun, lock_run, prepare_run_folder, refuse_links
 from textune.config import RunConfig, build_config
 from textune.errors import BundleError, ConfigError, DataError, show_resume
-from textune.files import read_json, write_folder
+from textune.files import give_name, write_folder
 from textune.process.interrupt import RunInterrupted, StopRequest
 from textune.progress import Progress, Silent, open_progress
 from textune.run import Run, load_run, resume, train_config
 from textune.run.claim import claim_folder
-from textune.run.places import check_resumable, fix_places, refuse_missing
+from textune.run.places import RESUMABLE, check_resumable, fix_places, is_there, refuse_missing
 from textune.run.prepare import Prepared, Sample, prepare
 from textune.run.start import refuse_several_processes
 from textune.run.tables import PreparedData
@@ -38,8 +38,8 @@ from textune.search.settings import (
     write_sweep,
 )
 from textune.search.space import settings_at
-from textune.search.start import describe_start
-from textune.search.summary import SUMMARY, Selection, write_summary
+from textune.search.start import describe_start, hash_models
+from textune.search.summary import SUMMARY, Selection, read_summary, write_summary
 from textune.search.trial import Bench, drop_checkpoints
 
 
@@ -105,7 +105,8 @@ def sweep_config(
             progress.say(f"threads: {threads} for each of {search.workers} workers")
         prepare_run_folder(folder, overwrite=overwrite)
         write_sweep(folder, config, search)
-        return _run_search(folder, config, search, first, bench, progress, describe_start(config, search, data))
+        start = describe_start(config, search, data, hash_models(config, search, first, bench))
+        return _run_search(folder, config, search, first, bench, progress, start)
 
 
 def resume_sweep(folder: str | Path, *, progress: Progress | None = None, **settings: Any) -> Sweep:
@@ -117,11 +118,12 @@ def resume_sweep(folder: str | Path, *, progress: Progress | None = None, **sett
     check_resumable(settings)
     frames = {k: v for k, v in settings.items() if not isinstance(v, str | Path)}
     moved = {k: str(v) for k, v in settings.items() if isinstance(v, str | Path)}
-    folder = find_run(folder)
+    folder = give_name(find_run(folder))
     progress = progress or open_progress()
     if not (folder / SWEEP).is_file():
         raise BundleError(f"{folder}: is not a search", hint="give the folder of a search")
     with lock_run(folder):
+        refuse_links(folder)
         if (folder / SUMMARY).is_file():
             progress.say(f"{folder}: this sweep is already finished")
             return load_sweep(folder)
@@ -131,13 +133,14 @@ def resume_sweep(folder: str | Path, *, progress: Progress | None = None, **sett
         refuse_missing(config, folder, frames)
         bench = Bench(frames)
         data, first, search = _inspect_data(config, search, bench, progress)
-        return _run_search(folder, config, search, first, bench, progress, describe_start(started, search, data))
+        start = describe_start(started, search, data, hash_models(config, search, first, bench))
+        return _run_search(folder, config, search, first, bench, progress, start)
 
 
 def load_sweep(folder: str | Path) -> Sweep:
     """Open a finished search."""
     folder = find_run(folder)
-    content = read_json(folder / SUMMARY, "the sweep's summary")
+    content = read_summary(folder)
     return Sweep(folder, content, load_run(folder / "winner"))
 
 
@@ -159,7 +162,7 @@ def _inspect_data(
     Returns the rows, the first trial (of its folds the first), and the settings.
     """
     test = config.data.test
-    if test and "test" not in bench.frames and not test.startswith(("hub:", "embedded:")) and not Path(test).exists():
+    if test and "test" not in bench.frames and not is_there("test", test):
         raise DataError(f"test={test}: no such file or folder")  # it is not opened until the search is done
     point = next(iter(search.space.list_tried(every=False)))
     tried = build_config(settings_at(config.to_dict(), point))
@@ -282,9 +285,7 @@ def _finish(
 
 def _list_sources(config: RunConfig, best: Trial, bench: Bench) -> dict[str, Any]:
     """Return what the winner is resumed with: where its files are now, the data frames, and trust."""
-    named = {name: value for name, value in config.to_dict().items() if name in ("data", "validation", "test", "trust")}
-    if "backbone" not in best.point:
-        named["backbone"] = config.model.backbone
+    named = {name: value for name, value in config.to_dict().items() if name in RESUMABLE and name not in best.point}
     return {name: value for name, value in named.items() if value} | bench.frames
 
 

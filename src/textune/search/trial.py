@@ -10,11 +10,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from textune.bundle import PLAN, has_begun, lock_run
+from textune.bundle import has_begun, lock_run, read_plan
 from textune.config import RunConfig, build_config
 from textune.errors import BundleError, TextuneError
 from textune.evaluation.text import BITS_PER_BYTE, LOSSES
-from textune.files import read_json, read_json_lines
+from textune.files import read_json_lines
 from textune.process.interrupt import RunInterrupted
 from textune.progress import Silent
 from textune.run.fit import fit
@@ -122,7 +122,7 @@ def _train_fold(job: Job, config: RunConfig, bench: Bench, fold: tuple[int, int]
     training = prepared.config.training
     epochs = training.epochs or 1.0
     until_epoch = None if job.share >= 1 else max(round(job.share * epochs, 9), job.min_epochs)
-    plan = read_json(folder / PLAN, "the trial's plan") if has_begun(folder) else None
+    plan = read_plan(folder) if has_begun(folder) else None
     fitted = fit(prepared, folder, _Notices(notice), plan, until_epoch=until_epoch, shared=bench)
     fitted.opened.engine.release()
     result = fitted.result
