@@ -28,7 +28,7 @@ def test_it_runs_from_tokens_to_export(tmp_path: Path, monkeypatch: pytest.Monke
     """On few rows, offline, beside its own script: every cell, and what a person is to see."""
     from nbclient import NotebookClient
 
-    monkeypatch.setenv("TEXTUNE_NOTEBOOK_ROWS", "80")
+    monkeypatch.setenv("TEXTUNE_NOTEBOOK_ROWS", "24")
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"), prepend=":")
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     monkeypatch.delenv("MPLBACKEND", raising=False)  # Streamlit sets it for the process that tests the app
@@ -39,7 +39,7 @@ def test_it_runs_from_tokens_to_export(tmp_path: Path, monkeypatch: pytest.Monke
     NotebookClient(notebook, timeout=900, startup_timeout=300, resources=place).execute()
     said = "\n".join(read_output(output) for cell in notebook.cells for output in cell.get("outputs", ()))
     for words in (
-        "80 training rows", "[CLS]", "accuracy before tuning", "numbers were trained", "<iframe srcdoc", "image/png",
+        "24 training rows", "[CLS]", "accuracy before tuning", "numbers were trained", "<iframe srcdoc", "image/png",
         "are wrong", "words from", "I laughed", "texts in runs/scored.csv", "MB in",
     ):  # fmt: skip
         assert words in said, words
@@ -50,7 +50,7 @@ def test_it_runs_from_tokens_to_export(tmp_path: Path, monkeypatch: pytest.Monke
         "<progress" in read_output(output) or output.get("data", {}).get("text/html") == "" for output in outputs
     )
     assert (tmp_path / "runs" / "notebook-merged" / "model.safetensors").is_file()
-    assert (tmp_path / "runs" / "scored.csv").read_text(encoding="utf-8").count("\n") > 80
+    assert (tmp_path / "runs" / "scored.csv").read_text(encoding="utf-8").count("\n") > 24
 
 
 def read_output(output: Any) -> str:
