@@ -19,6 +19,7 @@ from textune.errors import BundleError
 from textune.files import read_json
 from textune.run import Run
 from textune.run.calibrate import Calibration, HeldOut, fit_calibration
+from textune.run.other_rows import read_labelled
 from textune.run.row_hashes import ROW_HASHES, read_row_hashes
 from textune.run.save import update_manifest
 from textune.run.seen_rows import NO_HASHES, SeenRowsWarning
@@ -93,6 +94,17 @@ def test_the_figure_on_the_others_is_that_of_the_others_alone(finished: Run) -> 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         textune.evaluate(finished.folder, NEW)
+
+
+def test_a_sample_is_of_the_rows_and_seed_that_were_asked_for(finished: Run) -> None:
+    rows = as_rows(split(finished).train)
+    assert evaluate(finished, rows, sample="first:7").rows == 7
+    drawn = [
+        read_labelled(finished.manifest, rows, build_config({"sample": 9, "seed": seed, "split_seed": split_seed}))
+        for seed, split_seed in ((1, 1), (2, 1), (1, 3))
+    ]
+    assert drawn[0].texts() == drawn[1].texts() != drawn[2].texts()
+    assert finished.find_errors(rows, sample=9).rows == 9
 
 
 def test_case_white_space_and_labels_hide_no_row(finished: Run) -> None:

@@ -92,7 +92,9 @@ def test_rows_without_any_label_are_no_strange_labels() -> None:
 
 def test_a_sample_of_rows_that_are_held_out_is_said_to_mean_nothing() -> None:
     rows = [{"text": f"text {i}", "label": i % 2} for i in range(40)]
-    notes = prepare(training=rows, sample="30", test_sample="100", validation_sample="5").notes
+    settings = {"sample": "30", "test_sample": "100", "validation_sample": "5", "test_label": "mark"}
+    notes = prepare(training=rows, **settings).notes
+    assert any(note.startswith("test_label= only applies with test=") for note in notes)
     assert any(note.startswith("test_sample=100 only applies with test=: 6 of the 30 rows") for note in notes)
     assert any(note.startswith("validation_sample=5 only applies with validation=: 0 of") for note in notes)
     tests = [{"text": f"other {i}", "label": i % 2} for i in range(10)]

@@ -43,7 +43,7 @@ def errors(
     from textune.progress import open_progress
     from textune.run.error_analysis import find_errors
 
-    flat = gather_settings(settings or [], data)
+    flat = gather_settings(settings or [], data, command="errors")
     source, progress = flat.pop("data", None), open_progress()
     found = find_errors(
         run,

@@ -34,17 +34,16 @@ def evaluate(
     """
     from textune.bundle import find_run, read_manifest
     from textune.cli.write import set_sampling
-    from textune.config import build_config
-    from textune.data import sample_examples
+    from textune.config import build_used
     from textune.inference import Predictor
     from textune.progress import open_progress
     from textune.run.other_rows import check_output, describe_unknown, measure_rows, read_labelled
     from textune.run.predictions import collect_errors
 
     place = None if output is None else check_output(output)
-    config = build_config(gather_settings(settings or []))
+    config = build_used("evaluate", gather_settings(settings or [], command="evaluate"))
     folder = find_run(run)
-    labelled = read_labelled(read_manifest(folder, verify=False), data, config)  # refused before the model is loaded
+    examples = read_labelled(read_manifest(folder, verify=False), data, config)  # refused before the model is loaded
     predictor = Predictor.load(
         folder,
         backbone=config.model.backbone,
@@ -54,7 +53,6 @@ def evaluate(
     )
     if predictor.generator is not None:
         set_sampling(predictor.generator, config, settings or [])
-    examples = sample_examples(labelled, config.data.sample, config.training.seed)
     for note in (*examples.notes, *describe_unknown(predictor, examples)):
         open_progress().say(note)
     measured = measure_rows(predictor, examples, folder, place)

@@ -29,9 +29,10 @@ def inspect(
 
     if not data.startswith(("hub:", "embedded:")) and (folder := find_run(data)).is_dir():
         if (folder / "textune.json").is_file():
+            _refuse_settings(folder, settings)
             _inspect_run(folder, json_output)
             return
-        if _inspect_other(folder, json_output):
+        if _inspect_other(folder, settings, json_output):
             return
     from textune.config import build_config
     from textune.progress import open_progress
@@ -65,7 +66,18 @@ def inspect(
         progress.warn(warning)
 
 
-def _inspect_other(folder: Path, json_output: bool) -> bool:
+def _refuse_settings(folder: Path, settings: list[str] | None) -> None:
+    """Raise ConfigError for settings beside a folder that has its own."""
+    from textune.errors import ConfigError
+
+    if settings:
+        raise ConfigError(
+            f"{folder}: is a run's folder, and {settings[0]} only applies to a table",
+            hint="leave out the settings, or name a table",
+        )
+
+
+def _inspect_other(folder: Path, settings: list[str] | None, json_output: bool) -> bool:
     """Print what a sweep, a comparison or an interrupted run is; return False for any other folder."""
     from textune.evaluation.text import percent
     from textune.report.wording import format_date
@@ -74,6 +86,7 @@ def _inspect_other(folder: Path, json_output: bool) -> bool:
     entry = read_entry(folder)
     if entry is None:
         return False
+    _refuse_settings(folder, settings)
     if json_output:
         print_json(entry.to_dict())
         return True

@@ -255,15 +255,18 @@ def print_evaluation(evaluation: AnyEvaluation) -> None:
     _print_lines(lines)
 
 
-def gather_settings(words: Sequence[str], first: str | None = None) -> dict[str, Any]:
-    """Merge the first argument (data, or a YAML file of settings) with the key=value words after it."""
-    from textune.config import load_given_settings, merge_settings, parse_settings
+def gather_settings(words: Sequence[str], first: str | None = None, command: str = "train") -> dict[str, Any]:
+    """Merge the first argument (data, or a YAML file of settings) with the key=value words after it.
+
+    command: which reads them, for advice on a word that is no setting.
+    """
+    from textune.config import USED, load_given_settings, merge_settings, parse_settings
 
     words = list(words)
     if first is not None and "=" in first and not Path(first).exists() and not first.startswith(("hub:", "embedded:")):
         words.insert(0, first)
         first = None
-    settings = parse_settings(words)
+    settings = parse_settings(words, one_table=command in USED)
     if first is None:
         return settings
     if Path(first).suffix.lower() in (".yaml", ".yml"):

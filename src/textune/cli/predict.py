@@ -69,9 +69,8 @@ def predict(
     if zero_shot is None and template is not None:
         raise ConfigError("--template only applies with --zero-shot", hint="leave it out")
     folder = find_run(run) if zero_shot is None else Path(run)
-    words, texts = sort_words(
-        what or [], known_settings(), folder, used=_USED if zero_shot is None else _USED_ZERO_SHOT
-    )
+    command = "predict" if zero_shot is None else "predict --zero-shot"
+    words, texts = sort_words(what or [], known_settings(), folder, command)
     config = build_config(gather_settings(words))
     if table == "-":  # standard input, as without the option
         texts, table = [*texts, table], None
@@ -168,22 +167,12 @@ def _open_zero_shot(name: str, labels: str, template: str | None, config: RunCon
     )
 
 
-_READING = ("backbone", "precision", "trust", "text", "text_pair", "encoding", "delimiter")
-_WRITING = ("prompt", "max_new_tokens", "temperature", "top_p", "seed")
-_USED = (*_READING, *_WRITING)
-"""The settings that mean something to a prediction."""
-_USED_ZERO_SHOT = (*_READING, "max_length")
 _SETTING = re.compile(r"([A-Za-z_][A-Za-z_.-]*)=")
 
 
-def sort_words(
-    what: list[str],
-    known: Collection[str],
-    run: Path,
-    command: str = "predict",
-    used: Collection[str] = _USED,
-) -> tuple[list[str], list[str]]:
+def sort_words(what: list[str], known: Collection[str], run: Path, command: str) -> tuple[list[str], list[str]]:
     """Return settings and texts; what comes after -- is text. Raises ConfigError for what may be meant as a setting."""
+    from textune.config import USED
     from textune.errors import ConfigError, show_command, suggest
 
     literal = _count_after_dashes(what)
@@ -192,9 +181,13 @@ def sort_words(
     for place, word in enumerate(what):
         found = None if place >= len(what) - literal else _SETTING.match(word)
         key = found[1].replace("-", "_") if found else ""
-        as_text = f"if it is a text, put -- before it: {show_command(command, run, '--', word)}"
-        if key in used:
+        as_text = f"if it is a text, put -- before it: {show_command(command.split()[0], run, '--', word)}"
+        if key in USED[command]:
             words.append(word)
+        elif key == "device":
+            raise ConfigError(
+                f"{key}=: is not a setting of {command}", hint=f"write --device {word[len(key) + 1 :]}; {as_text}"
+            )
         elif key in known:
             raise ConfigError(f"{key}=: is not a setting of {command}", hint=as_text)
         elif key and " " not in word and (close := suggest(key, known)):

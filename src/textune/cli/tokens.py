@@ -16,12 +16,12 @@ def tokens(
 ) -> None:
     """Show a text's tokens and ids, as the model reads them."""
     from textune.backbones import resolve_backbone
-    from textune.config import build_config
+    from textune.config import build_used
     from textune.config.defaults import choose_backbone, choose_long_text, choose_max_length
     from textune.errors import DataError
     from textune.tokens import encode_texts, load_tokenizer
 
-    config = build_config(gather_settings(settings or []))
+    config = build_used("tokens", gather_settings(settings or [], command="tokens"))
     if not text.strip():
         raise DataError("the text is empty")
     backbone = resolve_backbone(choose_backbone(config), trust=config.model.trust)

@@ -23,6 +23,7 @@ from textune.config.sources import (
     parse_settings,
     write_settings,
 )
+from textune.config.used import USED, build_used
 from textune.config.values import parse_labels
 
 __all__ = [
@@ -35,7 +36,9 @@ __all__ = [
     "TRUNCATE",
     "TokenConfig",
     "TrainingConfig",
+    "USED",
     "build_config",
+    "build_used",
     "known_settings",
     "list_call_words",
     "list_stored",

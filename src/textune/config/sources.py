@@ -13,11 +13,11 @@ from textune.errors import ConfigError
 from textune.files import write_text_atomically
 
 
-def parse_settings(pairs: Iterable[str]) -> dict[str, Any]:
+def parse_settings(pairs: Iterable[str], *, one_table: bool = False) -> dict[str, Any]:
     """Turn ``["learning_rate=1e-3", "method.r=16"]`` into ``{"learning_rate": "1e-3", "method": {"r": "16"}}``.
 
-    Other tools' names for a setting become its own. Raises ConfigError listing every word that is not of the form
-    key=value.
+    one_table: the command reads no second table. Other tools' names for a setting become its own.
+    Raises ConfigError listing every word that is not of the form key=value.
     """
     flat: dict[str, Any] = {}
     problems: list[str] = []
@@ -31,6 +31,8 @@ def parse_settings(pairs: Iterable[str]) -> dict[str, Any]:
             value = words[place + 1] if place + 1 < len(words) and "=" not in words[place + 1] else ""
             typed, shown = f"{pair} {value}".strip(), value or "VALUE"
             problems.append(f"'{typed}': write {pair}={shown} or --{pair} {shown}")
+        elif not equals and Path(pair).suffix and one_table:
+            problems.append(f"'{pair}': only one table is read: leave it out, or run the command again with it")
         elif not equals and Path(pair).suffix:
             problems.append(f"'{pair}': say what a second table is for: test={pair} or validation={pair}")
         elif not equals or not key:

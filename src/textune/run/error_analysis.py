@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textune.bundle import Manifest, read_manifest, refuse_exported
-from textune.config import build_config
+from textune.config import build_used
 from textune.data import Examples, Labels
 from textune.data.scripts import dominant_scripts
 from textune.errors import ConfigError, TextuneError
@@ -121,12 +121,13 @@ def find_errors(
     nearest: also find the training rows nearest to the most confident errors, which embeds the training rows.
     explain: also find which words spoke for the wrong answer in the most confident errors.
     review: a CSV file to write, with the rows whose labels look wrong; `train(..., fixes=FILE)` takes it back.
-    settings: text=, label=, encoding= and so on, for `data`; backbone=, trust=, device= and precision= as for `train`.
+    settings: text=, label=, sample=, encoding= and so on, for `data`; backbone=, trust=, device= and precision= as for
+    `train`. Any other setting is refused.
     Raises BundleError, ConfigError, DataError or ModelError.
     """
     folder, progress = Path(run), progress or Silent()
     place = None if review is None else check_review_path(review, overwrite=overwrite)
-    config = build_config(settings)
+    config = build_used("errors without a table" if data is None else "errors", settings)
     manifest = read_manifest(folder)
     refuse_exported(folder, manifest)
     if task_of(manifest).writes:

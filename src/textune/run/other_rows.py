@@ -11,8 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textune.bundle import AnyRun, Manifest, check_writable, find_run, read_manifest
-from textune.config import RunConfig, build_config
-from textune.data import Examples, NamedColumns, Table, build_labelled, describe_near, read_table
+from textune.config import RunConfig, build_used
+from textune.data import (
+    Examples,
+    NamedColumns,
+    Table,
+    build_labelled,
+    describe_near,
+    read_table,
+    sample_examples,
+)
 from textune.errors import BundleError, flag, note
 from textune.evaluation import SeenRows
 from textune.files import write_text_atomically
@@ -20,7 +28,8 @@ from textune.inference import Predictor
 from textune.run.predictions import labels_of, write_predictions
 from textune.run.save import update_manifest
 from textune.run.seen_rows import SeenRowsWarning, attach_seen, find_seen_rows
-from textune.run.tables import describe_skipped_rows, read_options
+from textune.run.table_checks import describe_skipped_rows
+from textune.run.tables import read_options
 from textune.run.test_reads import TEST_READS, count_test_reads, note_test_read
 from textune.tasks import AnyEvaluation, build_task
 
@@ -54,13 +63,13 @@ def evaluate(
 
     run: a folder, a `Run`, or the name of a run in the folder `runs`.
     settings: text=, label=, sample= and so on; backbone= and trust= as for `Predictor.load`; for a model that writes
-    max_new_tokens= and so on.
+    max_new_tokens= and so on. Any other setting is refused.
     output: an empty or new folder for the figures and the predictions.
     A SeenRowsWarning tells of rows that the run was trained on; `seen` of what is returned has their counts, and
     `seen.unseen` the figures on the others.
     """
     place = None if output is None else check_output(output)
-    config = build_config(settings)
+    config = build_used("evaluate", settings)
     folder = find_run(run)
     examples = read_labelled(read_manifest(folder, verify=False), data, config)  # refused before the model is loaded
     for sentence in examples.notes:
@@ -153,7 +162,7 @@ def read_labelled(manifest: Manifest, data: Any, config: RunConfig) -> Examples:
 
 
 def label_table(manifest: Manifest, table: Table, config: RunConfig) -> Examples:
-    """Return the labelled rows of a table, read by the run's columns or by those that settings name.
+    """Return the labelled rows of a table, or the sample of them, by the run's columns or those that settings name.
 
     Their notes say what the reader detected, and how many rows were skipped.
     """
@@ -165,7 +174,8 @@ def label_table(manifest: Manifest, table: Table, config: RunConfig) -> Examples
         table.name, len(examples.no_text), len(examples.no_label), build_task(manifest.task)
     )
     written = [form.note] if form.column_labels else []
-    return replace(examples, notes=(*table.notes, *written, *examples.notes, *skipped))
+    examples = replace(examples, notes=(*table.notes, *written, *examples.notes, *skipped))
+    return sample_examples(examples, config.data.sample, config.split_seed)
 
 
 def describe_unknown(predictor: Predictor, examples: Examples) -> list[str]:

@@ -23,18 +23,13 @@ from textune.data import (
     NamedColumns,
     Overlap,
     ReadOptions,
-    Table,
     build_labelled,
     build_rows,
     choose_task,
-    count_shared_groups,
-    describe_foreign,
     describe_hidden,
-    describe_near,
     describe_twins,
     find_columns,
     find_leaks,
-    find_overlap,
     inspect_examples,
     read_table,
     sample_examples,
@@ -42,9 +37,9 @@ from textune.data import (
 )
 from textune.data.fixes import FixedRows, Fixes, apply_fixes, read_fixes
 from textune.errors import DataError
-from textune.evaluation.text import quote_names
 from textune.methods import resolve
 from textune.run.row_hashes import describe_seen_by_init
+from textune.run.table_checks import check_splits, note_unused, warn_about_rows
 from textune.tasks import Task, build_task
 from textune.tokens import Tokenized, encode_cached
 from textune.tokens.batches import EncodedSplit
@@ -174,14 +169,14 @@ def prepare_data(
     train = _take_all_but(examples, parts.test) if pool else parts.train
     validation = others["validation"] if others["validation"] is not None or pool else parts.validation
     test = others["test"] if others["test"] is not None else None if hold_test else parts.test
-    found, overlap = _check_splits(train, {"validation": validation, "test": test}, labels, task)
+    found, overlap = check_splits(train, {"validation": validation, "test": test}, labels, task)
     warnings += task.check_training_rows(labels, train, table.name)
     if fixes is not None:
         warnings += fixes.warn_about_test_rows("data" if others["test"] is None else "test", test)
-    warnings += found + _warn_about_rows(facts, table, task)
+    warnings += found + warn_about_rows(facts, table, task)
     for name, other in (("validation", validation), ("test", test)):
         warnings += [] if other is None else describe_seen_by_init(config.model.init, name, other)
-    notes += _note_unused_samples(data, sources, len(examples), {"validation": validation, "test": test})
+    notes += note_unused(data, sources, len(examples), {"validation": validation, "test": test})
     text_columns = TextColumns(
         columns.text,
         columns.text_pair,
@@ -218,22 +213,6 @@ def decides_on_rows(config: RunConfig, *, sets: bool) -> bool:
     names = ("threshold_for", "abstain_for", "set_coverage", *(["costs"] if sets else []))
     asked = any(getattr(config.training, name) is not None for name in names)
     return asked and resolve(choose_method(config), config.method.options).trains_body
-
-
-def _note_unused_samples(
-    data: DataConfig, sources: Mapping[str, Any], rows: int, parts: Mapping[str, Examples | None]
-) -> list[str]:
-    """Say that a sample of a part means nothing where the part is held out of the training table."""
-    notes = []
-    for part, examples in parts.items():
-        wanted = getattr(data, f"{part}_sample")
-        if wanted is not None and sources[part] is None:
-            held_out = 0 if examples is None else len(examples)
-            notes.append(
-                f"{part}_sample={wanted} only applies with {part}=: {held_out:,} of the {rows:,} rows are held out, "
-                f"as {part}_fraction= says or by rule"
-            )
-    return notes
 
 
 def _take_all_but(examples: Examples, excluded: Examples | None) -> Examples:
@@ -289,77 +268,6 @@ def _rows_to_hold_out(config: RunConfig, rows: int, sources: Mapping[str, Any], 
     test = decide("test", config.data.test_fraction, choose_test_rows(rows))
     classes = classes if test or sources["test"] is not None else 0  # without test rows, validation rows are required
     return decide("validation", config.data.validation_fraction, choose_validation_rows(rows - test, classes)), test
-
-
-def _check_splits(
-    train: Examples, others: Mapping[str, Examples | None], labels: Labels, task: Task
-) -> tuple[list[str], Overlap | None]:
-    warnings: list[str] = []
-    overlap_with_test: Overlap | None = None
-    counts = task.count_labels(labels, train)
-    if rare := [labels.names[i] for i, n in enumerate(counts) if n == 1]:
-        warnings.append(f"only one training row: {quote_names(rare)}; the model can hardly learn such a class")
-    if absent := [labels.names[i] for i, n in enumerate(counts) if n == 0]:
-        warnings.append(f"no training rows: {quote_names(absent)}; the model cannot learn such a class")
-    for name, other in others.items():
-        if other is None:
-            continue
-        unknown_of = task.find_unknown(labels, other)
-        _refuse_foreign_labels(name, other, unknown_of, labels)
-        if unknown := sorted({label for found in unknown_of for label in found}):
-            rows = sum(bool(found) for found in unknown_of)
-            warnings.append(
-                f"{name}: {rows} rows have labels that the training set lacks ({quote_names(unknown)}); "
-                "they count as errors"
-            )
-            warnings += [f"{name}: {near}" for near in describe_near(unknown, labels.names)]
-        overlap = find_overlap(train, other)
-        if name == "test":
-            overlap_with_test = overlap
-        if overlap.exact or overlap.near:
-            warnings.append(_describe_overlap(overlap, name))
-        if apart := count_shared_groups(train, other):
-            warnings.append(f"{apart} groups have rows both in training and in {name}: hold them together with group=")
-    return warnings, overlap_with_test
-
-
-def _refuse_foreign_labels(name: str, other: Examples, unknown_of: list[tuple[str, ...]], labels: Labels) -> None:
-    """Raise DataError if the split has labels and the training set has none of them."""
-    described = describe_foreign(other.label_sets(), unknown_of, labels.names)
-    if described is None:
-        return
-    foreign, known, near = described
-    raise DataError(
-        f"{other.name}: the training set has none of the {name} rows' labels: they are {foreign}, "
-        f"the training labels are {known}{near}",
-        hint="write the labels in the same way; or map them with labels=VALUE=NAME,..., where VALUE is from one table "
-        "and NAME from the other; or check that the right label column is read",
-    )
-
-
-def _describe_overlap(overlap: Overlap, name: str) -> str:
-    """Return the warning with row numbers but no text, because the model card that shows it may be published."""
-    counts = [f"{overlap.exact:,} exact"] * bool(overlap.exact) + [f"{overlap.near:,} near"] * bool(overlap.near)
-    pairs = ", ".join(f"{name} row {b} is training row {a}" for a, b, _ in overlap.examples[:3])
-    return (
-        f"{name} rows that also appear in the training set: {' and '.join(counts)} ({pairs}); "
-        "scores will be too optimistic"
-    )
-
-
-def _warn_about_rows(facts: DataFacts, table: Table, task: Task) -> list[str]:
-    skipped = describe_skipped_rows(table.name, facts.no_text, facts.no_label, task)
-    return [*skipped, *(f"{table.name}: {odd}" for odd in facts.odd_texts)]
-
-
-def describe_skipped_rows(name: str, no_text: int, no_label: int, task: Task) -> list[str]:
-    """Return a sentence for the rows of a table that have no text, and one for those that have no label."""
-    text, label = ("a prompt", "an answer") if task.writes else ("text", "label")
-    return [
-        f"{name}: {rows:,} {'row' if rows == 1 else 'rows'} without {what} {'was' if rows == 1 else 'were'} skipped"
-        for rows, what in ((no_text, text), (no_label, label))
-        if rows
-    ]
 
 
 def _fingerprint(data: PreparedData) -> str:
