@@ -101,7 +101,7 @@ def test_lines_are_answered_as_they_arrive_in_whatever_encoding(
                 assert told["text"] == text and (told["label"] is None) == (not text)
         process.stdin.close()
         written += process.stdout.read()
-        assert b"1 lines are not UTF-8" in process.stderr.read()
+        assert b"1 line is not UTF-8" in process.stderr.read()
     assert "--json" not in options or len(json.loads(written)["predictions"]) == 4, "one JSON object in all"
 
 

@@ -137,6 +137,9 @@ def test_a_text_file_is_a_table_or_one_text_per_line(tmp_path):
     assert [row["text"] for row in rows(lines)] == ["Hello, you.", '"Oh" she said', None, "last"]
     table = read_table(write(tmp_path, "label\ttext\nham\thi, you\n", "table.txt"))
     assert rows(table) == [{"label": "ham", "text": "hi, you"}]
+    assert "row 1 (line 1): a bare carriage return" in refused(tmp_path, "good film\rbad film\r", "mac.txt")
+    twice = read_table(write(tmp_path, "good\r\r\nbad\r\n", "twice.txt"))
+    assert [row["text"] for row in rows(twice)] == ["good", "bad"]
     assert "label<TAB>text" in refused(tmp_path, "ham\tok\nspam\twin\n", "sms.txt")
 
 

@@ -26,8 +26,8 @@ class Slow(io.RawIOBase):
         return self._stream.read(min(size, self._size))
 
 
-def read(content: bytes, size: int = 1 << 16) -> list[str]:
-    return [line for batch in LineReader(Slow(content, size)).batches() for line in batch]
+def read(content: bytes, size: int = 1 << 16, encoding: str | None = None) -> list[str]:
+    return [line for batch in LineReader(Slow(content, size), encoding).batches() for line in batch]
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 1 << 16])
@@ -38,6 +38,17 @@ def test_lines_are_the_same_in_every_encoding(codec: str, last: bool, ending: st
     text = ending.join(LINES) + ending * last
     mark = "" if codec.startswith("utf-8") else "\ufeff"
     assert read((mark + text).encode(codec), size) == LINES
+
+
+@pytest.mark.parametrize("size", [1, 3, 1 << 16])
+def test_lines_are_in_the_encoding_that_was_set(size: int) -> None:
+    for codec in ("cp1251", "utf-16-le", "utf-8", "koi8_r"):
+        assert read("хороший фильм\n\nплохой\r\n".encode(codec), size, codec) == ["хороший фильм", "", "плохой"]
+    assert read("\ufeffplain\n".encode("utf-16-le"), size, "utf-16") == ["plain"]
+    with pytest.raises(DataError, match="line 2: is not utf-8, as encoding= says"):
+        read("fine\nfür\n".encode("cp1252"), size, "utf-8")
+    with pytest.raises(DataError, match="standard input: unknown encoding 'nonsense'"):
+        LineReader(io.BytesIO(b""), "nonsense")
 
 
 @pytest.mark.parametrize("content", [b"", b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff", b"\xff\xfe\0\0"])
@@ -57,6 +68,8 @@ def test_lines_of_windows_are_read_and_counted() -> None:
     [
         (b"a good\0 film\n", 0, "line 1: contains a NUL"),
         (b"fine\n\nbad\0", 2, "line 3: contains a NUL"),
+        (b"fine\r\ngood film\rbad film\r", 1, "line 2: a bare carriage return"),
+        ("\ufeffgood film\rbad film\r".encode("utf-16-le"), 0, "line 1: a bare carriage return"),
         ("a good film\na bad film\n".encode("utf-16-le"), 0, "line 1: contains a NUL"),
         ("a good film\na bad film\n".encode("utf-16-be"), 0, "line 1: contains a NUL"),
         (b"\xff\xfe" + "fine\nhalf\0\n".encode("utf-16-le"), 1, "line 2: contains a NUL"),
@@ -77,12 +90,21 @@ def test_bytes_that_are_no_text_are_named_after_the_lines_above(
 def test_commands_read_utf_16_and_refuse_nuls(
     finished: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def call(content: bytes) -> tuple[int, str, str]:
+    def call(content: bytes, *settings: str, command: str = "predict") -> tuple[int, str, str]:
         stream: Any = io.TextIOWrapper(io.BytesIO(content))
         monkeypatch.setattr(sys, "stdin", stream)
-        return call_here(capsys, "predict", str(finished.folder), "-")
+        return call_here(capsys, command, str(finished.folder), "-", *settings)
 
     text = "a good film\na bad film\n"
     assert call(text.encode("utf-16"))[:2] == call(text.encode())[:2]
+    for command in ("predict", "explain"):
+        there = "хороший film\n".encode("cp1251")
+        assert "хороший" in call(there, "encoding=cp1251", command=command)[1]
+        assert "unknown encoding 'nonsense'" in call(there, "encoding=nonsense", command=command)[2]
+        for setting in ("text=body", "text_pair=b", "delimiter=;"):
+            code, _, errors = call(there, setting, command=command)
+            assert code == 2 and "only applies to a file" in errors
+    code, _, errors = call_here(capsys, "predict", str(finished.folder), "a good film", "encoding=cp1251")
+    assert code == 2 and "encoding=: only applies to a file or standard input" in errors
     code, _, errors = call(b"a good\0 film\n")
     assert code == 3 and "line 1: contains a NUL character" in errors

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from textune.cli.completion import complete_run
-from textune.cli.named import check_table, find_table
+from textune.cli.named import check_settings, check_table, find_table
 from textune.cli.output import DEVICE_HELP, JSON_HELP, format_json, gather_settings
 from textune.cli.predict import sort_words
 
@@ -50,7 +50,9 @@ def explain(
     texts += text or []
     if output is not None:
         _check_page(output, overwrite)
-    if file is not None:
+    if file is None:
+        check_settings(texts, config)
+    else:
         check_table(folder, file, config)
     from textune.explain.api import check_label, open_predictor
 
@@ -127,7 +129,7 @@ def _explain_each(
         predictor.list_texts(texts, None)  # raises for every empty text before any is explained
         yield from chain.from_iterable(explain_texts(predictor, [each], label) for each in texts)
     else:
-        lines = _read_lines()
+        lines = _read_lines(config.data.encoding)
         for line in islice(lines, rows):
             yield from explain_texts(predictor, [line], label)
         more = next(lines, None) is not None
@@ -135,13 +137,13 @@ def _explain_each(
         open_progress().warn(f"{source}: only the first {rows:,} texts were explained; --rows N explains more")
 
 
-def _read_lines() -> Iterator[str]:
+def _read_lines(encoding: str | None) -> Iterator[str]:
     """Yield the lines of standard input that hold a text, as they arrive."""
     from textune.errors import DataError
     from textune.inference.lines import LineReader
     from textune.progress import open_progress
 
-    reader, empty = LineReader(sys.stdin.buffer), True
+    reader, empty = LineReader(sys.stdin.buffer, encoding), True
     if sys.stdin.isatty():
         typer.echo("type a text and press Enter; Ctrl-D quits", err=True)
     for lines in reader.batches():
@@ -152,7 +154,7 @@ def _read_lines() -> Iterator[str]:
     if empty:
         raise DataError("standard input contains no text", hint="give one text per line")
     if reader.foreign:
-        open_progress().warn(f"{reader.foreign:,} lines are not UTF-8; they were read as Windows-1252")
+        open_progress().warn(reader.describe_foreign())
 
 
 def _print(explanation: Explanation, *, first: bool) -> None:

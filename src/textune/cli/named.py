@@ -72,6 +72,28 @@ def _ends_like_table(word: str) -> bool:
     return Location(place).suffix in list_readable()
 
 
+def check_settings(texts: Sequence[str], config: RunConfig) -> None:
+    """Raise ConfigError for settings that say how a table is read, where texts are typed or come on standard input.
+
+    Raises DataError for an unknown encoding of standard input.
+    """
+    from textune.errors import ConfigError
+
+    data, stdin = config.data, not texts or list(texts) == ["-"]
+    unused = {"text": data.text, "text_pair": data.text_pair, "prompt": config.writing.prompt}
+    unused |= {"delimiter": data.delimiter, "encoding": None if stdin else data.encoding}
+    if names := [name for name, value in unused.items() if value is not None]:
+        place = "a file or standard input" if names[0] == "encoding" else "a file"
+        raise ConfigError(
+            f"{names[0]}=: only applies to {place}",
+            hint=f"leave it out, or put -- before it if it is a text: -- '{names[0]}=...'",
+        )
+    if data.encoding is not None:
+        from textune.inference.lines import check_encoding
+
+        check_encoding(data.encoding)
+
+
 def check_table(folder: Path, table: Location | str, config: RunConfig) -> None:
     """Raise DataError where a table lacks a column that a run reads, before its model is loaded."""
     from textune.bundle import read_manifest

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from textune.cli.completion import complete_run
-from textune.cli.named import check_table, choose_output, find_table
+from textune.cli.named import check_settings, check_table, choose_output, find_table
 from textune.cli.output import (
     DEVICE_HELP,
     JSON_HELP,
@@ -78,6 +78,8 @@ def predict(
     texts += text or []
     if file is None and output is not None:
         raise ConfigError("--output only applies to a file of texts", hint="leave it out, or name a FILE")
+    if file is None:
+        check_settings(texts, config)
     target = None if file is None else choose_output(file, output, overwrite)
     if zero_shot is not None and not (abstain is None and sets is None):
         raise ConfigError("--abstain and --sets need a tuned run, not --zero-shot", hint="leave them out")
@@ -102,7 +104,7 @@ def predict(
         elif not texts and sys.stdin.isatty():
             write.converse(predictor)
         else:
-            write.answer_lines(predictor, json_output)
+            write.answer_lines(predictor, json_output, config.data.encoding)
         return
     if file is not None and target is not None:
         from textune.inference.files import FileForm
@@ -116,7 +118,7 @@ def predict(
     elif not texts and sys.stdin.isatty():
         _converse(shown)
     else:
-        _answer_lines(shown, json_output)
+        _answer_lines(shown, json_output, config.data.encoding)
 
 
 def _read_choices(folder: Path, abstain: str | None, sets: str | None) -> Choices:
@@ -232,14 +234,14 @@ class Shown:
         return cells if decided.label_set is None else (*cells, f"{{{', '.join(decided.label_set)}}}")
 
 
-def _answer_lines(shown: Shown, json_output: bool) -> None:
+def _answer_lines(shown: Shown, json_output: bool, encoding: str | None) -> None:
     """Print an answer for every line of standard input, blank ones too, as soon as it has arrived."""
     from textune.errors import DataError
     from textune.inference.lines import LineReader
     from textune.printable import holds_text
     from textune.progress import open_progress
 
-    reader, rows = LineReader(sys.stdin.buffer), 0
+    reader, rows = LineReader(sys.stdin.buffer, encoding), 0
     for lines in reader.batches():
         filled = [line for line in lines if holds_text(line)]
         answers = iter(shown.predictor.decide(filled, shown.choices) if filled else ())
@@ -258,7 +260,7 @@ def _answer_lines(shown: Shown, json_output: bool) -> None:
     if json_output:
         typer.echo("]}")
     if reader.foreign:
-        open_progress().warn(f"{reader.foreign:,} lines are not UTF-8; they were read as Windows-1252")
+        open_progress().warn(reader.describe_foreign())
 
 
 def _predict_file(

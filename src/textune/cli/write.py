@@ -88,14 +88,14 @@ def converse(predictor: Predictor) -> None:
         stream_answer(predictor, prompt)
 
 
-def answer_lines(predictor: Predictor, json_output: bool) -> None:
+def answer_lines(predictor: Predictor, json_output: bool, encoding: str | None = None) -> None:
     """Print an answer for every line of standard input as soon as it is written; line breaks in it become spaces."""
     from textune.errors import DataError
     from textune.inference.lines import LineReader
     from textune.printable import holds_text
     from textune.progress import open_progress
 
-    reader, rows, written = LineReader(sys.stdin.buffer), 0, 0
+    reader, rows, written = LineReader(sys.stdin.buffer, encoding), 0, 0
     for lines in reader.batches():
         filled = [line for line in lines if holds_text(line)]
         written += len(filled)
@@ -114,7 +114,7 @@ def answer_lines(predictor: Predictor, json_output: bool) -> None:
     if json_output:
         typer.echo("]}")
     if reader.foreign:
-        open_progress().warn(f"{reader.foreign:,} lines are not UTF-8; they were read as Windows-1252")
+        open_progress().warn(reader.describe_foreign())
 
 
 def write_file(

@@ -21,7 +21,7 @@ from textune.data.header import (
     read_separator_line,
     split_lines,
 )
-from textune.data.lines import BadLineError, decoded_lines, open_bytes
+from textune.data.lines import BARE_RETURN, BadLineError, decoded_lines, open_bytes
 from textune.data.quotes import find_swallowed
 from textune.data.source import Location, Reading, ReadOptions, cell_too_long, file_source, sources
 from textune.errors import DataError
@@ -320,7 +320,10 @@ class _PlainLines:
     def __next__(self) -> list[str]:
         line = next(self._lines)
         self.line_num += 1
-        return [line.removesuffix("\n").removesuffix("\r")]
+        line = line.removesuffix("\n").rstrip("\r")
+        if "\r" in line:
+            raise BadLineError(*BARE_RETURN)
+        return [line]
 
 
 def _where(file: _File, row: int, line: int) -> str:

@@ -56,7 +56,7 @@ def find_encoding(open_file: Callable[[], BinaryIO], name: str, setting: str | N
         head = stream.read(4096)
     mark = find_mark(head)
     if setting is not None:
-        return _encoding_as_set(setting, name, mark)
+        return encoding_as_set(setting, name, mark)
     if mark:
         return Encoding(
             mark[1],
@@ -74,7 +74,11 @@ def find_mark(head: bytes) -> tuple[bytes, str, str] | None:
     return next((mark for mark in _MARKS if head.startswith(mark[0])), None)
 
 
-def _encoding_as_set(setting: str, name: str, mark: tuple[bytes, str, str] | None) -> Encoding:
+def encoding_as_set(setting: str, name: str, mark: tuple[bytes, str, str] | None) -> Encoding:
+    """Return the encoding that a setting names, whose byte order mark is skipped; raise DataError for an unknown one.
+
+    name: of the source, in messages. mark: that `find_mark` found.
+    """
     try:
         codec = codecs.lookup(setting).name
         "a".encode(codec)

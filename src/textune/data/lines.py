@@ -19,6 +19,10 @@ FREE_BYTES = 64 * 2**20
 """Bytes that may be unpacked before the expansion ratio is checked."""
 
 
+BARE_RETURN = ("a bare carriage return (CR)", "save the text with Unix or Windows line endings")
+"""What is wrong with a line that an old Mac wrote, or a cell with one in it; and what to do."""
+
+
 class BadLineError(ValueError):
     """What is wrong with the next line; the reader adds its position."""
 

@@ -182,6 +182,8 @@ def read_lines() -> Iterator[str]:
     for number, line in enumerate(decode_lines(), 1):
         if "\0" in line:
             sys.exit(f"error: line {number}: contains a NUL character; save the text as UTF-8")
+        if "\r" in line:
+            sys.exit(f"error: line {number}: a bare carriage return; save the text with Unix or Windows line endings")
         yield line
 
 
@@ -191,10 +193,10 @@ def decode_lines() -> Iterator[str]:
     first = stream.peek(4)
     if codec := next((codec for mark, codec in MARKS if first.startswith(mark)), None):
         for text in io.TextIOWrapper(stream, codec, newline="\n"):
-            yield text.removesuffix("\n").removesuffix("\r")
+            yield text.removesuffix("\n").rstrip("\r")
         return
     for number, raw in enumerate(stream):
-        line = raw.removesuffix(b"\n").removesuffix(b"\r").removeprefix(b"" if number else b"\xef\xbb\xbf")
+        line = raw.removesuffix(b"\n").rstrip(b"\r").removeprefix(b"" if number else b"\xef\xbb\xbf")
         for encoding in ("utf-8", "cp1252", "latin-1"):
             try:
                 yield line.decode(encoding)

@@ -7,28 +7,40 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import BinaryIO
 
-from textune.data.encodings import find_mark
+from textune.data.encodings import encoding_as_set, find_mark
+from textune.data.lines import BARE_RETURN
 from textune.errors import DataError
 
 _BYTES_AT_ONCE = 1 << 16
 _LONGEST_MARK = 4
+_NAME = "standard input"
+_NUL = ("contains a NUL character", "if the text is UTF-16 or UTF-32, save it as UTF-8, or set encoding=")
+
+
+def check_encoding(encoding: str | None) -> None:
+    """Raise DataError for an unknown encoding."""
+    if encoding is not None:
+        encoding_as_set(encoding, _NAME, None)
 
 
 class LineReader:
     """Reads lines as soon as they are there.
 
-    A byte order mark tells UTF-16 and UTF-32. Else lines that are not UTF-8 are read as Windows-1252, or else Latin-1.
-    foreign: the number of such lines so far.
+    encoding: as the user set it. Without it a byte order mark tells UTF-16 and UTF-32, and other lines that are not
+    UTF-8 are read as Windows-1252, or else Latin-1.
+    foreign: the number of such lines so far. Raises DataError for an unknown encoding.
     """
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream, self._lines = stream, 0
+    def __init__(self, stream: BinaryIO, encoding: str | None = None) -> None:
+        check_encoding(encoding)
+        self._stream, self._encoding, self._lines = stream, encoding, 0
         self.foreign = 0
 
     def batches(self) -> Iterator[list[str]]:
         """Yield the lines that have arrived since the last batch, blank ones too, without their ends.
 
-        Raises DataError for a line with a NUL, or one that is not in the encoding of the mark, after those above it.
+        Raises DataError for a line with a NUL or a bare carriage return, or one that is not in the encoding as set or of
+        the mark, after those above it.
         """
         chunks = self._read_chunks()
         head = b""
@@ -36,16 +48,28 @@ class LineReader:
             head += chunk
             if len(head) >= _LONGEST_MARK or b"\n" in head:
                 break
-        mark, codec, name = find_mark(head) or (b"", "utf-8", "UTF-8")
-        chunks = chain([head[len(mark) :]], chunks)
-        batches = self._split_bytes(chunks) if codec == "utf-8" else self._split_decoded(chunks, codec, name)
+        mark = find_mark(head)
+        if self._encoding is not None:
+            chosen = encoding_as_set(self._encoding, _NAME, mark)
+            chunks = chain([head[chosen.mark_bytes :]], chunks)
+            batches = self._split_decoded(chunks, chosen.name, (chosen.name, "encoding= says"))
+        else:
+            skipped, codec, name = mark or (b"", "utf-8", "UTF-8")
+            chunks, told = chain([head[len(skipped) :]], chunks), (name, "the byte order mark says")
+            batches = self._split_bytes(chunks) if codec == "utf-8" else self._split_decoded(chunks, codec, told)
         for lines in batches:
-            nul = next((at for at, line in enumerate(lines) if "\0" in line), len(lines))
-            if nul:
-                self._lines += nul
-                yield lines[:nul]
-            if nul < len(lines):
-                raise self._refuse("contains a NUL character", "if the text is UTF-16 or UTF-32, save it as UTF-8")
+            bad = next((at for at, line in enumerate(lines) if "\0" in line or "\r" in line), len(lines))
+            if bad:
+                self._lines += bad
+                yield lines[:bad]
+            if bad < len(lines):
+                raise self._refuse(*(_NUL if "\0" in lines[bad] else BARE_RETURN))
+
+    def describe_foreign(self) -> str:
+        """Say how many lines were not UTF-8."""
+        if self.foreign == 1:
+            return "1 line is not UTF-8; it was read as Windows-1252 (encoding= sets another)"
+        return f"{self.foreign:,} lines are not UTF-8; they were read as Windows-1252 (encoding= sets another)"
 
     def _read_chunks(self) -> Iterator[bytes]:
         read = getattr(self._stream, "read1", self._stream.read)  # read1 returns what is there and waits for no more
@@ -62,8 +86,11 @@ class LineReader:
         if rest:
             yield [self._decode(rest)]
 
-    def _split_decoded(self, chunks: Iterable[bytes], codec: str, name: str) -> Iterator[list[str]]:
-        """Yield lines of an encoding in which a line feed is more than one byte."""
+    def _split_decoded(self, chunks: Iterable[bytes], codec: str, told: tuple[str, str]) -> Iterator[list[str]]:
+        """Yield lines of an encoding that was set, or in which a line feed is more than one byte.
+
+        told: what it is called, and what says so.
+        """
         decoder, rest = codecs.getincrementaldecoder(codec)("strict"), ""
         for chunk in chain(chunks, [b""]):
             try:
@@ -72,17 +99,17 @@ class LineReader:
                 text, damaged = bytes(error.object)[: error.start].decode(codec), True
             *lines, rest = (rest + text).split("\n")
             if lines:
-                yield [line.removesuffix("\r") for line in lines]
+                yield [line.rstrip("\r") for line in lines]
             if damaged:
-                raise self._refuse(f"is not {name}, as the byte order mark says", "save the text again as UTF-8")
+                raise self._refuse(f"is not {told[0]}, as {told[1]}", "save the text again as UTF-8")
         if rest:
-            yield [rest.removesuffix("\r")]
+            yield [rest.rstrip("\r")]
 
     def _refuse(self, reason: str, hint: str) -> DataError:
-        return DataError(f"standard input, line {self._lines + 1}: {reason}", hint=hint)
+        return DataError(f"{_NAME}, line {self._lines + 1}: {reason}", hint=hint)
 
     def _decode(self, line: bytes) -> str:
-        line = line.removesuffix(b"\r")
+        line = line.rstrip(b"\r")
         try:
             return line.decode("utf-8")
         except UnicodeDecodeError:
