@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import gzip
 import json
 import os
 import random
@@ -69,6 +70,45 @@ def test_parquet_values_become_the_text_a_person_would_write(tmp_path):
     }  # fmt: skip
     assert set(read.arrow.to_pylist()[1].values()) == {None, "false"}
     assert "'image'" in read.notes[0]
+
+
+def test_a_negative_zero_of_parquet_is_the_same_value(tmp_path):
+    for kind in (pa.float32(), pa.float64()):
+        pq.write_table(pa.table({"x": pa.array([-0.0, 0.0, 1.5, 0.0, None], kind)}), tmp_path / "t.parquet")
+        assert [row["x"] for row in rows(tmp_path / "t.parquet")] == ["0.0", "0.0", "1.5", "0.0", None]
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.txt", "t.jsonl", "t.json", "t.parquet", "t.csv.gz"])
+def test_only_spreadsheets_and_folders_have_parts(name, tmp_path):
+    (tmp_path / name).write_bytes(b"text,label\na,b\n")
+    assert f"{name}: has no parts, so there is no '#train'" in refused(f"{tmp_path / name}#train")
+    (tmp_path / "t.csv#x.csv").write_text("text,label\na,b\n")
+    assert rows(tmp_path / "t.csv#x.csv") == [{"text": "a", "label": "b"}]
+
+
+def test_a_file_under_a_wrong_suffix_is_named_by_its_content(tmp_path):
+    write_xlsx(tmp_path / "t.xlsx", {"S": [["text"], ["a"]]})
+    with zipfile.ZipFile(tmp_path / "t.ods", "w") as archive:
+        archive.writestr("mimetype", "application/vnd.oasis.opendocument.spreadsheet")
+    pq.write_table(pa.table({"text": ["a"]}), tmp_path / "t.parquet")
+    kinds = {"t.xlsx": "rename it to wrong.xlsx", "t.ods": "rename it to wrong.ods", "t.parquet": "to wrong.parquet"}
+    with zipfile.ZipFile(tmp_path / "t.zip", "w") as archive:
+        archive.writestr("t.csv", "text\na\n")
+    (tmp_path / "t.csv.gz").write_bytes(gzip.compress(b"text,label\na,b\n"))
+    (tmp_path / "t.xls").write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(100))
+    kinds |= {"t.zip": "unpack it first", "t.csv.gz": "rename it to wrong.csv.gz", "t.xls": "rename it to wrong.xls"}
+    for name, advice in kinds.items():
+        content = (tmp_path / name).read_bytes()
+        (tmp_path / "wrong.csv").write_bytes(content)
+        message = refused(tmp_path / "wrong.csv")
+        assert "by its content" in message and advice in message, name
+        assert "by its content" in refused(tmp_path / "wrong.csv", encoding="latin-1")
+    (tmp_path / "wrong.csv.gz").write_bytes(gzip.compress((tmp_path / "t.csv.gz").read_bytes()))
+    assert "gzipped twice" in refused(tmp_path / "wrong.csv.gz")
+    (tmp_path / "t.parquet.gz").write_bytes(gzip.compress((tmp_path / "t.parquet").read_bytes()))
+    assert "gunzip" in refused(tmp_path / "t.parquet.gz")
+    (tmp_path / "names.csv").write_text("PAR1,label\nPK,b\n")
+    assert rows(tmp_path / "names.csv") == [{"PAR1": "PK", "label": "b"}]
 
 
 def test_class_numbers_of_datasets_become_names(tmp_path):
@@ -319,6 +359,19 @@ def test_a_folder_per_class_as_aclimdb_ships_it(tmp_path):
     assert len(root) == 3
     assert any("test=" in note and note.endswith("test") for note in root.notes)
     assert rows(f"{tmp_path / 'aclImdb'}#test") == [{"text": "test", "label": "pos", "file": "pos/0_9.txt"}]
+
+
+def test_a_folder_per_class_loses_no_file_in_silence(tmp_path):
+    write_texts(
+        tmp_path / "t", {"a/1.txt": b"one", "a/2.TXT": b"two", "b/1.txt": b"three", "b/n.md": b"x", "b/.s": b"y"}
+    )
+    table = read_table(tmp_path / "t")
+    assert [row["file"] for row in rows(tmp_path / "t")] == ["a/1.txt", "a/2.TXT", "b/1.txt"]
+    assert [note for note in table.notes if "not read" in note] == [
+        "1 file is not read, such as b/n.md: in a folder per class, texts are .txt files"
+    ]
+    write_texts(tmp_path / "t", {"c/1.md": b"four"})
+    assert "t/c: contains no .txt file" in refused(tmp_path / "t")
 
 
 def test_a_faulty_text_file_is_named(tmp_path):

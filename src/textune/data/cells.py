@@ -172,9 +172,10 @@ def _column_text(column: pa.ChunkedArray, names: list[str] | None) -> pa.Chunked
         ]
         return pa.chunked_array([pa.array([cell_text(cell) for cell in lists], TEXT)])
     if pa.types.is_floating(kind):
-        # Arrow writes 1.0 as "1"; Python keeps the decimal point
+        # Arrow writes 1.0 as "1"; Python keeps the decimal point. Adding 0 makes 0.0 of -0.0, which equals it, so that
+        # both are one value
         number = np.float32 if pa.types.is_float32(kind) else float
-        return _map_values(column, lambda v: cell_text(number(v)))
+        return _map_values(column, lambda v: cell_text(number(v) + number(0)))
     if pa.types.is_nested(kind) or not _can_cast(kind):
         return pa.chunked_array([pa.array([cell_text(v.as_py()) for v in c], TEXT) for c in column.chunks], TEXT)
     text = column.cast(TEXT)

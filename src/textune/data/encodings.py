@@ -54,6 +54,7 @@ def find_encoding(open_file: Callable[[], BinaryIO], name: str, setting: str | N
     """
     with open_file() as stream:
         head = stream.read(4096)
+    _refuse_other_formats(head, name)
     mark = find_mark(head)
     if setting is not None:
         return encoding_as_set(setting, name, mark)
@@ -67,6 +68,34 @@ def find_encoding(open_file: Callable[[], BinaryIO], name: str, setting: str | N
     with open_file() as stream:
         damage = _first_damage(stream)
     return Encoding() if damage is None else _guess(damage, name)
+
+
+_GZIP, _ZIP, _COMPOUND = b"\x1f\x8b", b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
+
+
+def _refuse_other_formats(head: bytes, name: str) -> None:
+    """Raise DataError for the first bytes of a format that is no text, whatever the file is called."""
+    kind, advice = "", ""
+    if head.startswith(_GZIP):
+        kind = "gzipped"
+        advice = "it was gzipped twice: unpack it once" if name.lower().endswith(".gz") else f"rename it to {name}.gz"
+    elif head.startswith(_ZIP):
+        sheet = ".ods" if b"opendocument.spreadsheet" in head else ".xlsx"
+        is_sheet = sheet == ".ods" or b"[Content_Types].xml" in head or b"xl/" in head
+        kind = "a spreadsheet" if is_sheet else "a zip archive"
+        advice = f"rename it to {_with_suffix(name, sheet)}" if is_sheet else "unpack it first"
+    elif head.startswith(_COMPOUND):
+        kind, advice = "an old Excel file", f"rename it to {_with_suffix(name, '.xls')}"
+    elif head.startswith(b"PAR1") and min(head) < 9:
+        kind, advice = "a Parquet file", f"rename it to {_with_suffix(name, '.parquet')}"
+    elif head.startswith(b"ARROW1\0"):
+        kind, advice = "an Arrow file", "save the table as CSV, JSON lines or Parquet"
+    if kind:
+        raise DataError(f"{name}: is {kind} by its content, not text", hint=advice)
+
+
+def _with_suffix(name: str, suffix: str) -> str:
+    return f"{name.removesuffix('.gz').rpartition('.')[0] or name}{suffix}"
 
 
 def find_mark(head: bytes) -> tuple[bytes, str, str] | None:

@@ -44,7 +44,7 @@ def _open(location: Location, options: ReadOptions, chunk_rows: int) -> Reading:
     return Reading(location.name, iter(tables), notes)
 
 
-sources.register("excel")(file_source((".xlsx", ".xlsm", ".xls", ".ods"), _open))
+sources.register("excel")(file_source((".xlsx", ".xlsm", ".xls", ".ods"), _open, parts=True))
 
 
 def _choose_sheet(location: Location, names: list[str]) -> tuple[str, str | None]:

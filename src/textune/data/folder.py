@@ -48,7 +48,7 @@ def _open(location: Location, options: ReadOptions, chunk_rows: int) -> Reading:
     return _open_classes(location, options, chunk_rows)
 
 
-sources.register("folder")(Source(_accepts, _open))
+sources.register("folder")(Source(_accepts, _open, parts=True))
 
 
 def _find_parts(folder: Path) -> dict[str, list[Path]]:
@@ -97,21 +97,38 @@ def _parquet_files(folder: Path) -> list[Path]:
 def _open_classes(location: Location, options: ReadOptions, chunk_rows: int) -> Reading:
     files: list[tuple[str, Path]] = []
     notes: list[str] = []
+    empty: list[str] = []
+    unread: list[str] = []
     for child in sorted(location.path.iterdir()):
-        if not child.is_dir() or child.name.startswith("."):
+        if not child.is_dir() or child.name.startswith((".", "__")):
             continue
-        texts = sorted(child.glob("*.txt"), key=_natural)
+        inside = sorted((path for path in child.iterdir() if not path.name.startswith(".")), key=_natural)
+        texts = [path for path in inside if _is_text(path)]
         if child.name.casefold() in _UNLABELED:
             notes.append(f"skipped folder '{child.name}': {len(texts):,} files without a label")
             continue
         files += [(child.name, path) for path in texts]
+        empty += [] if texts else [child.name]
+        unread += [f"{child.name}/{path.name}" for path in inside if not _is_text(path)]
     if not files:
         raise DataError(
             f"{location.name}: the folder contains no table",
             hint="expected one folder of .txt files per class, train.csv, Parquet files or a saved data set",
         )
+    if empty:
+        raise DataError(
+            f"{location.name}/{empty[0]}: contains no .txt file, but each folder is a class",
+            hint="save its texts as .txt files, or move the folder away",
+        )
+    if unread:
+        which = "1 file is" if len(unread) == 1 else f"{len(unread):,} files are"
+        notes.append(f"{which} not read, such as {unread[0]}: in a folder per class, texts are .txt files")
     notes.append(f"labels: the names of the {len({label for label, _ in files})} folders")
     return Reading(location.name, _class_chunks(location, files, options, chunk_rows), notes)
+
+
+def _is_text(path: Path) -> bool:
+    return path.suffix.lower() == ".txt" and path.is_file()
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:

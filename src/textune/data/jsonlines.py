@@ -60,8 +60,8 @@ def _open_document(location: Location, options: ReadOptions, chunk_rows: int) ->
     return Reading(location.name, _chunks(iter(rows), location.name, chunk_rows, options), notes, lambda: columns)
 
 
-sources.register("jsonlines")(file_source((".jsonl", ".ndjson"), _open_lines))
-sources.register("json")(file_source((".json",), _open_document))
+sources.register("jsonlines")(file_source((".jsonl", ".ndjson"), _open_lines, gzip=True))
+sources.register("json")(file_source((".json",), _open_document, gzip=True))
 
 
 def parse_json(text: str) -> Any:

@@ -33,7 +33,7 @@ def _open(location: Location, options: ReadOptions, chunk_rows: int) -> Reading:
     return reading
 
 
-sources.register("saved")(Source(_accepts, _open))
+sources.register("saved")(Source(_accepts, _open, parts=True))
 
 
 def _choose_split(location: Location) -> tuple[Path, list[str]]:

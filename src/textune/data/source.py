@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,24 +79,33 @@ class Source:
 
     accepts: whether it can read a Location (for paths) or another object.
     open: (source, options, rows per chunk) -> Reading.
-    suffixes: the lower-case endings of the files that it reads.
+    suffixes: the lower-case endings of the files that it reads. gzip: whether these files may be gzipped.
+    parts: whether a location may name a part of it, such as a sheet or a split.
     """
 
     accepts: Callable[[Any], bool]
     open: Callable[[Any, ReadOptions, int], Reading]
     suffixes: tuple[str, ...] = ()
+    gzip: bool = False
+    parts: bool = False
 
 
 sources: Registry[Source] = Registry("source")
 
 
-def file_source(suffixes: tuple[str, ...], open: Callable[[Any, ReadOptions, int], Reading]) -> Source:
-    """Return a source that reads the files with these endings."""
+def file_source(
+    suffixes: tuple[str, ...],
+    open: Callable[[Any, ReadOptions, int], Reading],
+    *,
+    gzip: bool = False,
+    parts: bool = False,
+) -> Source:
+    """Return a source that reads the files with these endings; gzip, parts: as in `Source`."""
 
     def accepts(source: Any) -> bool:
         return isinstance(source, Location) and source.suffix in suffixes and source.path.is_file()
 
-    return Source(accepts, open, suffixes)
+    return Source(accepts, open, suffixes, gzip, parts)
 
 
 def list_readable() -> tuple[str, ...]:
@@ -155,6 +165,8 @@ def open_source(source: Any, options: ReadOptions, chunk_rows: int = 10_000) -> 
     target = locate(source) if isinstance(source, str | Path) else source
     for _, kind in sources:
         if kind.accepts(target):
+            if isinstance(target, Location):
+                _check_location(target, kind)
             try:
                 return kind.open(target, options, chunk_rows)
             except OSError as error:
@@ -165,6 +177,20 @@ def open_source(source: Any, options: ReadOptions, chunk_rows: int = 10_000) -> 
         f"cannot read a table from {type(source).__name__}",
         hint="pass a path, hub:NAME, embedded:NAME, a polars or pandas data frame, an Arrow table or a list of dicts",
     )
+
+
+def _check_location(location: Location, kind: Source) -> None:
+    """Raise DataError for a part of what has no parts, and for a gzipped file of a format that is not unpacked."""
+    if location.part is not None and not kind.parts:
+        raise DataError(
+            f"{location.path.name}: has no parts, so there is no '#{location.part}' of it",
+            hint="only spreadsheets (#Sheet2) and folders (#test) have parts; name another table, or drop the part",
+        )
+    if kind.suffixes and not kind.gzip and location.path.suffix.lower() == ".gz":
+        raise DataError(
+            f"{location.name}: {location.suffix} files are not read through gzip",
+            hint=f"unpack it first: gunzip {shlex.quote(str(location.path))}",
+        )
 
 
 def locate(source: str | Path) -> Location | str:

@@ -39,8 +39,8 @@ class LineReader:
     def batches(self) -> Iterator[list[str]]:
         """Yield the lines that have arrived since the last batch, blank ones too, without their ends.
 
-        Raises DataError for a line with a NUL or a bare carriage return, or one that is not in the encoding as set or of
-        the mark, after those above it.
+        Raises DataError for a line with a NUL or a bare carriage return, or one that is not in its encoding
+        (as set, or of the mark), after those above it.
         """
         chunks = self._read_chunks()
         head = b""
