@@ -58,6 +58,8 @@ def test_every_form_of_costs_is_one_table(tmp_path: Path):
     ]
     assert {parse_costs(form) for form in forms} == {TABLE}
     assert {triple for triple in parse_costs(str(tmp_path / "c.csv")) if triple[2]} == set(TABLE)
+    (tmp_path / "words.yaml").write_text("no: {yes: 5}\n")
+    assert parse_costs(str(tmp_path / "words.yaml")) == (("no", "yes", 5.0),)
     config = build_config({"costs": str(tmp_path / "c.yaml")})
     assert build_config(config.to_dict()) == config and config.training.costs == TABLE  # the run needs no file later
 

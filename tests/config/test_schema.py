@@ -17,11 +17,14 @@ from textune.config import (
     build_config,
     known_settings,
     load_settings,
+    load_yaml,
     merge_settings,
     parse_labels,
     parse_settings,
+    write_names,
     write_settings,
 )
+from textune.config.aliases import AliasNote
 from textune.config.defaults import (
     choose_epochs,
     choose_max_length,
@@ -94,7 +97,8 @@ def test_values_of_another_type_are_refused(name: str, value: Any) -> None:
     [
         ("0=negative,1=positive", (("0", "negative"), ("1", "positive"))), ("no, yes", (("no", "no"), ("yes", "yes"))),
         (["a", "b"], (("a", "a"), ("b", "b"))), ([["1", "one"], ["2", "two"]], (("1", "one"), ("2", "two"))),
-        ({0: "bad", 1: "good"}, (("0", "bad"), ("1", "good"))), ("001=x,1=y", (("001", "x"), ("1", "y"))),
+        ({0: "bad", 1: "good"}, (("0", "bad"), ("1", "good"))), ([False, True], (("false", "false"), ("true", "true"))),
+        ('["a, b", "c"]', (("a, b", "a, b"), ("c", "c"))), ("001=x,1=y", (("001", "x"), ("1", "y"))),
     ],
 )  # fmt: skip
 def test_labels_are_parsed(value: Any, pairs: Any) -> None:
@@ -180,6 +184,64 @@ def test_yaml_that_is_no_settings_is_told(content: str, tmp_path: Path) -> None:
         load_settings(path)
     with pytest.raises(ConfigError, match=r"nowhere\.yaml"):
         load_settings(tmp_path / "nowhere.yaml")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("seed: 1\nepochs: 0\nseed: 2\n", "line 3: 'seed' is given twice, first in line 1"),
+        ("data: a.csv\nmethod: {r: 4, name: lora, r: 8}\n", "line 2: 'r' is given twice"),
+        ("labels: &a [x, *a]\n", "contains itself"),
+        ("\n".join(["text:", "- &a0 [x]", *(f"- &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 12))]),
+         "aliases make more than 100,000 values"),
+    ],
+)  # fmt: skip
+def test_yaml_with_keys_given_twice_or_aliases_that_multiply_is_refused(
+    content: str, reason: str, tmp_path: Path
+) -> None:
+    (tmp_path / "settings.yaml").write_text(content)
+    with pytest.raises(ConfigError, match=reason):
+        load_settings(tmp_path / "settings.yaml")
+    with pytest.raises(ValueError, match=reason):
+        load_yaml(content)
+
+
+def test_names_in_yaml_are_read_as_they_are_written(tmp_path: Path) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text(
+        "labels: [no, Yes, 007, 2024-01-01]\ntext: 1\nlabel: [true, 0x1]\ngroup: off\n"
+        "class_weights: {false: 1, true: 2.5}\ncosts: {no: {yes: 5}}\nthreshold_label: True\nname: 2024-01-01\n"
+        "tensorboard: yes\nseed: 3\n"
+    )
+    flat = load_settings(path)
+    assert flat["labels"] == ["no", "Yes", "007", "2024-01-01"] and flat["seed"] == 3 and flat["name"] == "2024-01-01"
+    config = build_config(flat)
+    assert config.data.text == ("1",) and config.data.label == ("true", "0x1") and config.data.group == "off"
+    assert config.training.class_weights == (("false", 1.0), ("true", 2.5)) and config.training.tensorboard
+    assert config.training.costs == (("no", "yes", 5.0),) and config.training.threshold_label == "True"
+    path.write_text("class_names: [on, off]\n")
+    with pytest.warns(AliasNote):
+        assert build_config(load_settings(path)).data.labels == (("on", "on"), ("off", "off"))
+    for content in ("text: [text, null]", "labels: [a, null]", "text: [[a]]", "class_weights: {null: 1, a: 2}"):
+        path.write_text(content)
+        with pytest.raises(ConfigError, match="must be names, not"):
+            build_config(load_settings(path))
+
+
+def test_names_in_python_need_not_be_text() -> None:
+    config = build_config({"text": 0, "label": [True], "threshold_label": True, "group": 1.5, "runs_dir": Path("runs")})
+    assert config.data.text == ("0",) and config.data.label == ("true",) and config.runs_dir == "runs"
+    assert config.training.threshold_label == "true" and config.data.group == "1.5"
+    config = build_config({"class_weights": {False: 1, True: 2}, "costs": {False: {True: 3}}})
+    assert config.training.class_weights == (("false", 1.0), ("true", 2.0))
+    assert config.training.costs == (("false", "true", 3.0),)
+
+
+@pytest.mark.parametrize("names", [["a", "b"], ["Review, full"], ["a", " b"], ["[x]"], ['["x"]'], ["x,", 'say "y"']])
+def test_column_names_come_through_one_word_of_a_command(names: list[str]) -> None:
+    word = write_names(names)
+    assert build_config(parse_settings([f"text={word}"])).data.text == tuple(names)
+    assert write_names(["a", "b"]) == "a,b" and write_names(["Review, full"]) == '["Review, full"]'
 
 
 def test_yaml_runs_no_code(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from textune.config import (
     WritingConfig,
     build_config,
     parse_settings,
+    write_names,
 )
 from textune.config.defaults import choose_method, fill_in_model
 from textune.errors import ConfigError, show_command
@@ -99,7 +100,7 @@ def show_default(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple | list):
-        return ",".join(map(str, value))
+        return write_names([str(item) for item in value])
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -24,7 +24,8 @@ from textune.config.sources import (
     write_settings,
 )
 from textune.config.used import USED, build_used
-from textune.config.values import parse_labels
+from textune.config.values import parse_labels, show_names, write_names
+from textune.config.yaml_text import load_yaml
 
 __all__ = [
     "DataConfig",
@@ -44,10 +45,13 @@ __all__ = [
     "list_stored",
     "load_given_settings",
     "load_settings",
+    "load_yaml",
     "merge_settings",
     "option",
     "parse_labels",
     "parse_settings",
     "setting_type",
+    "show_names",
+    "write_names",
     "write_settings",
 ]

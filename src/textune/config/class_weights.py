@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from textune.config.values import read_name
 from textune.errors import ConfigError, suggest
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def parse_class_weights(value: Any) -> ClassWeights:
         return tuple(_parse_weight(item) for item in value)
     if not all(isinstance(item, list | tuple) and len(item) == 2 for item in value):
         raise ValueError("each weight needs its class, such as ham=1,spam=4")
-    names = [str(name) for name, _ in value]
+    names = [read_name(name) for name, _ in value]
     duplicates = sorted({name for name in names if names.count(name) > 1})
     if duplicates:
         raise ValueError(f"class {duplicates[0]!r} appears twice")

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from textune.config.values import read_name
+from textune.config.yaml_text import load_yaml
 from textune.errors import suggest
 
 Costs = tuple[tuple[str, str, float], ...]
@@ -75,7 +77,9 @@ def parse_costs(value: Any) -> Costs:
         raise ValueError("must be a file, or costs such as ham:spam=5,spam:ham=1")
     if not all(isinstance(item, list | tuple) and len(item) == 3 for item in value):
         raise ValueError("each cost needs a true and a predicted label, such as ham:spam=5")
-    triples = tuple((str(true), str(predicted), _parse_cost(cost, true, predicted)) for true, predicted, cost in value)
+    triples = tuple(
+        (read_name(true), read_name(predicted), _parse_cost(cost, true, predicted)) for true, predicted, cost in value
+    )
     pairs = [triple[:2] for triple in triples]
     if twice := [pair for pair in pairs if pairs.count(pair) > 1] if len(pairs) < 10_000 else []:
         raise ValueError(f"the cost of {twice[0][0]!r} given as {twice[0][1]!r} appears twice")
@@ -112,11 +116,9 @@ def _read_costs(value: str) -> Any:
 
 
 def _read_yaml(text: str) -> Any:
-    import yaml
-
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        return load_yaml(text, as_written=None)
+    except ValueError as error:
         raise ValueError(f"is not valid YAML: {str(error).splitlines()[0]}") from None
 
 

@@ -10,6 +10,7 @@ import dataclasses
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Any
 
 from textune.config.aliases import resolve_aliases
@@ -319,6 +320,15 @@ def setting_type(name: str) -> Any:
     return next((hints[name] for kind in _GROUPS.values() if name in (hints := typing.get_type_hints(kind))), None)
 
 
+def holds_text(name: str) -> bool:
+    """Return whether a setting's value is text, or names labels or columns of the data."""
+    kind = setting_type(name)
+    texts = {str, tuple[str, ...]}
+    return name in (*_TOP_LEVEL, "labels", "class_weights", "costs") or bool(
+        texts & {kind, *typing.get_args(kind)} and kind is not None
+    )
+
+
 def build_config(flat: Mapping[str, Any]) -> RunConfig:
     """Build a RunConfig from flat settings; raise one ConfigError that lists every problem."""
     flat = resolve_aliases(flat)
@@ -337,9 +347,11 @@ def build_config(flat: Mapping[str, Any]) -> RunConfig:
             except (ValueError, TypeError) as error:
                 problems.append(f"{f.name}={show_value(flat[f.name])}: {error}")
         groups[group] = values
-    for name in _TOP_LEVEL:
-        if flat.get(name) is not None and (not isinstance(flat[name], str) or "\0" in flat[name]):
-            problems.append(f"{name}={show_value(flat[name])}: must be text without NUL characters")
+    top: dict[str, str | None] = dict.fromkeys(_TOP_LEVEL)
+    for name, value in ((name, flat[name]) for name in _TOP_LEVEL if flat.get(name) is not None):
+        top[name] = str(value) if isinstance(value, PurePath) else value
+        if not isinstance(top[name], str) or "\0" in str(value):
+            problems.append(f"{name}={show_value(value)}: must be text without NUL characters")
     method = method_mapping(flat.get("method"))
     if not isinstance(method.get("name"), str | None):
         problems.append(f"method={show_value(method['name'])}: must be a method's name")
@@ -347,8 +359,8 @@ def build_config(flat: Mapping[str, Any]) -> RunConfig:
     return RunConfig(
         **{group: _GROUPS[group](**values) for group, values in groups.items()},
         method=MethodConfig(method.pop("name", None), method),
-        name=flat.get("name"),
-        runs_dir=flat.get("runs_dir") or "runs",
+        name=top["name"],
+        runs_dir=top["runs_dir"] or "runs",
     )
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from textune.config.aliases import ALIASES, FOLDER, resolve_aliases
-from textune.config.schema import NEVER_STORED, RunConfig, known_settings, method_mapping, refuse
+from textune.config.schema import NEVER_STORED, RunConfig, holds_text, known_settings, method_mapping, refuse
+from textune.config.yaml_text import load_yaml
 from textune.errors import ConfigError
 from textune.files import write_text_atomically
 
@@ -72,10 +74,8 @@ def load_given_settings(path: str | Path, words: Mapping[str, Any]) -> dict[str,
 
 
 def _read_yaml(path: str | Path) -> dict[str, Any]:
-    import yaml
-
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        content = load_yaml(Path(path).read_text(encoding="utf-8"), _list_names())
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
     except Exception as error:  # of a tag that does not fit its value, yaml passes on whatever Python raises
@@ -83,6 +83,13 @@ def _read_yaml(path: str | Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: expected settings as 'key: value' lines")
     return resolve_aliases({str(key): value for key, value in content.items()})
+
+
+@functools.cache
+def _list_names() -> frozenset[str]:
+    """Return the settings, under all their names, whose values are texts or names in the data."""
+    names = {name for name in known_settings() if holds_text(name)}
+    return frozenset(names | {alias for alias, name in ALIASES.items() if name in names})
 
 
 def write_settings(config: RunConfig, path: Path) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 from textune.errors import suggest
@@ -80,13 +83,48 @@ def coerce_value(kind: Any, value: Any) -> Any:
     if kind is str:
         if isinstance(value, Mapping | list | tuple):
             raise ValueError("must be text")
-        if "\0" in str(value):
-            raise ValueError("contains a NUL character")
-        return str(value)
-    items = value.split(",") if isinstance(value, str) else value
+        return read_name(value)
+    if isinstance(value, str):
+        return _read_list(value) or tuple(item.strip() for item in value.split(","))
+    items = [value] if isinstance(value, bool | Real) else value
     if not isinstance(items, list | tuple) or not items:
         raise ValueError("must be comma-separated names, or a list")
-    return tuple(str(item).strip() if isinstance(value, str) else str(item) for item in items)
+    return tuple(read_name(item) for item in items)
+
+
+def read_name(value: Any) -> str:
+    """Return a text, or the name of a label or column as the data print it: true for True; raise ValueError."""
+    if value is None or isinstance(value, Mapping | list | tuple | set):
+        raise ValueError(f"must be names, not {show_value(value)}; if it is one, write it in quotes")
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    if "\0" in text:
+        raise ValueError("contains a NUL character")
+    return text
+
+
+def write_names(names: Sequence[str]) -> str:
+    """Return names as one word of a command: with commas between them, or as a JSON list where a name needs it."""
+    word = ",".join(names)
+    return word if coerce_value(tuple, word) == tuple(names) else json.dumps(list(names), ensure_ascii=False)
+
+
+def show_names(setting: str, *names: str) -> str:
+    """Return a setting with names of columns, to be typed; quoted for a shell where they are a JSON list."""
+    if setting.removeprefix("test_") not in ("text", "label"):  # the others name one column, whatever is in its name
+        return f"{setting}={names[0]}"
+    word, plain = write_names(names), ",".join(names)
+    return f"{setting}={word}" if word == plain else shlex.quote(f"{setting}={word}")
+
+
+def _read_list(word: str) -> tuple[str, ...] | None:
+    """Return the names that a word lists in JSON, or None: a name may begin with a bracket, too."""
+    if not word.startswith("["):
+        return None
+    try:
+        names = json.loads(word)
+    except (ValueError, RecursionError):
+        return None
+    return tuple(names) if isinstance(names, list) and all(isinstance(name, str) for name in names) else None
 
 
 def check_bounds(limits: Mapping[str, Any], value: Any) -> Any:
@@ -104,16 +142,17 @@ def parse_labels(value: Any) -> LabelPairs:
 
     Raises ValueError if a value or name appears twice, or there are fewer than two labels.
     """
+    value = (_read_list(value) or value) if isinstance(value, str) else value
     if isinstance(value, str):
         parts = [part.partition("=") for part in value.split(",")]
         pairs = [(v.strip(), (n if e else v).strip()) for v, e, n in parts]
     elif isinstance(value, Mapping):
-        pairs = [(str(v), str(n)) for v, n in value.items()]
+        pairs = [(read_name(v), read_name(n)) for v, n in value.items()]
     else:
         items = [p if isinstance(p, list | tuple) else (p, p) for p in _list_items(value, "labels, or a mapping")]
         if not all(len(item) == 2 for item in items):
             raise ValueError("must be a list of labels, or of pairs [value in the data, name]")
-        pairs = [(str(v), str(n)) for v, n in items]
+        pairs = [(read_name(v), read_name(n)) for v, n in items]
     for side, what in ((0, "value"), (1, "name")):
         words = [pair[side] for pair in pairs]
         duplicates = sorted({word for word in words if words.count(word) > 1})

@@ -7,8 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
-
+from textune.config import load_yaml
 from textune.report.card import LOADING, dump_front_matter
 
 _PLACE = re.compile(r'^folder = ".*"  # the path of this folder.*$', re.M)
@@ -32,8 +31,8 @@ def split_card(card: str) -> tuple[dict[str, Any], str]:
     if found is None:
         return {}, card
     try:
-        front = yaml.safe_load(found[1])
-    except yaml.YAMLError:
+        front = load_yaml(found[1])
+    except ValueError:
         front = None
     return (front if isinstance(front, dict) else {}), card[found.end() :]
 

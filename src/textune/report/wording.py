@@ -8,8 +8,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-import yaml
-
+from textune.config import load_yaml
 from textune.evaluation.intervals import Interval
 from textune.evaluation.text import percent as percent
 
@@ -113,8 +112,8 @@ def _show_float(value: float) -> str:
 def list_settings(text: str) -> list[tuple[str, str]] | None:
     """Return names and values of settings in YAML as a person reads them, those left out last; None for other text."""
     try:
-        settings = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError):
+        settings = load_yaml(text)
+    except ValueError:
         return None
     if not isinstance(settings, dict):
         return None

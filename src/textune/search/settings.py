@@ -13,7 +13,7 @@ import yaml
 
 from textune.backbones import resolve_backbone
 from textune.bundle import SWEEP
-from textune.config import RunConfig, build_config, known_settings, list_stored, load_settings, option
+from textune.config import RunConfig, build_config, known_settings, list_stored, load_settings, load_yaml, option
 from textune.config.defaults import choose_method, fill_in_model
 from textune.config.values import coerce_option, coerce_value, show_value
 from textune.errors import ConfigError, TextuneError, in_shell, suggest
@@ -129,8 +129,8 @@ def _is_searched(name: str) -> bool:
 
 def _read_word(name: str, value: str) -> Any:
     try:
-        return yaml.safe_load(value)
-    except yaml.YAMLError:
+        return load_yaml(value)
+    except ValueError:
         raise ConfigError(
             f"sweep.{name}={value}: is not valid YAML", hint="such as 'sweep.space={learning_rate: [1e-3, 5e-4]}'"
         ) from None

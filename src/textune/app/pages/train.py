@@ -23,6 +23,7 @@ from textune.app.settings_form import (
     list_other_fields,
 )
 from textune.app.watching import draw_trainings
+from textune.config import write_names
 from textune.config.defaults import DEFAULT_METHOD
 from textune.errors import TextuneError
 from textune.methods import methods
@@ -70,7 +71,7 @@ def _draw_columns(columns: Sequence[str]) -> dict[str, str]:
             label, columns, key=f"set {name}", placeholder="found by its name and content", help=escape(field.help)
         )
         if names:
-            chosen[name] = ",".join(names)
+            chosen[name] = write_names(names)
     return chosen
 
 
