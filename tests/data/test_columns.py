@@ -45,6 +45,33 @@ def test_a_sentence_pair_is_found():
     assert (chosen.text, chosen.text_pair) == (("premise",), "hypothesis")
 
 
+def test_an_empty_column_is_no_second_text():
+    chosen = choose_columns(table(premise=WORDS, hypothesis=[None] * 4, label=KINDS))
+    assert (chosen.text, chosen.text_pair) == (("premise",), None)
+
+
+def test_a_group_is_neither_the_label_nor_the_usual_text():
+    rows = {"text": WORDS, "label": KINDS, "author": ["a", "a", "b", "b"], "topic": ["x", "x", "y", "y"]}
+    for named in ({}, {"label": "label"}):
+        with pytest.raises(DataError, match="column 'label' is the label, and group= would keep"):
+            choose_columns(table(**{k: v for k, v in rows.items() if k != "topic"}), group="label", **named)
+    with pytest.raises(DataError, match="group=text names what looks like the text column"):
+        choose_columns(table(**rows), group="text", label="label")
+    assert choose_columns(table(**rows), group="topic").label == "label"
+    assert choose_columns(table(**rows), group="text", text="text", label="label").group == "text"
+
+
+def test_a_name_with_a_comma_is_shown_as_it_is_typed():
+    full, other = "Review, full", "Review"
+    data = table(**{full: WORDS, "kind": KINDS, "c": KINDS})
+    with pytest.raises(DataError, match=r"""no column 'Review'(.|\n)*'text=\["Review, full"\]'"""):
+        choose_columns(data, text=(other, "full"))
+    with pytest.raises(DataError, match=r"""set 'text=\["Content, a"\]', or 'text=\["Content, a", "b"\]' for both"""):
+        choose_columns(table(**{"Content, a": WORDS, "b": WORDS[::-1], "label": KINDS}))
+    with pytest.raises(DataError, match="text_pair=nope, b"):
+        choose_columns(data, text_pair="nope, b")
+
+
 @pytest.mark.parametrize(
     ("columns", "setting"),
     [

@@ -76,6 +76,19 @@ def test_row_numbers_go_on_from_piece_to_piece(tmp_path):
     assert [piece.rows().tolist() for piece in pieces] == [[1, 2], [3, 4], [5]]
 
 
+def test_the_empty_column_of_a_pair_is_named():
+    for first, second, message in (
+        ("a", None, "no row has a second text: column 'b' is empty"),
+        (None, "b", "no row has text: column 'a' is empty"),
+    ):
+        table = read_table([{"a": first, "b": second, "label": "x"}, {"a": first, "b": second, "label": "y"}])
+        with pytest.raises(DataError, match=message):
+            build_examples(table, choose_columns(table, text="a", text_pair="b", label="label"))
+    table = read_table([{"a": "one", "b": None, "label": "x"}, {"a": None, "b": "two", "label": "y"}])
+    with pytest.raises(DataError, match="no row has both texts: a and b"):
+        build_examples(table, choose_columns(table, text="a", text_pair="b", label="label"))
+
+
 @pytest.mark.parametrize(
     ("rows", "reason"),
     [

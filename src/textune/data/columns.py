@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from textune.config import show_names
 from textune.data.table import Table
 from textune.errors import DataError, suggest
 
@@ -125,6 +126,8 @@ def choose_columns(
             raise DataError(
                 f"{table.name}: column '{name}' is set as both text and label", hint="choose two different columns"
             )
+        if name == group:
+            raise _label_as_group(table, name)
     if len(set(label_columns)) < len(label_columns):
         raise DataError(f"{table.name}: a column is set as label twice", hint="name each label column once")
     if len({*text_columns, text_pair}) < len(text_columns) + 1:
@@ -134,8 +137,10 @@ def choose_columns(
     if not label_columns and need_label:
         by_name = _label_by_name(table, {*text_columns, text_pair, group}, notes)
         label_columns = (by_name,) if by_name else ()
+        if by_name is None and group is not None and _is_named(group, _LABEL_TIERS):
+            raise _label_as_group(table, group)
     if not text_columns:
-        text_columns, text_pair = _find_text(table, {*label_columns, group}, text_pair, notes)
+        text_columns, text_pair = _find_text(table, label_columns, group, text_pair, notes)
     if not label_columns and need_label:
         label_columns = (_label_by_values(table, {*text_columns, text_pair, group}, notes),)
     several = len(label_columns) > 1
@@ -144,11 +149,26 @@ def choose_columns(
     return Columns(text_columns, text_pair, label_column, group, joiner, tuple(notes), indicators)
 
 
+def _is_named(column: str, tiers: tuple[tuple[str, ...], ...]) -> bool:
+    """Return whether a column has one of the names that are looked for first."""
+    return any(_normalize(column) in tier for tier in tiers[:2])
+
+
+def _label_as_group(table: Table, column: str) -> DataError:
+    return DataError(
+        f"{table.name}: column '{column}' is the label, and group= would keep all rows of a label in one part",
+        hint="name another column with group=; if this one is not the label, set label=",
+    )
+
+
 def _check_exists(table: Table, setting: str, name: str | None) -> None:
     if name is not None and name not in table.columns:
+        whole = next((column for column in table.columns if name in map(str.strip, column.split(","))), None)
         raise DataError(
-            f"{table.name}: no column '{name}' ({setting}={name}){suggest(name, table.columns)}",
-            hint=f"columns: {', '.join(table.columns)}",
+            f"{table.name}: no column '{name}' ({show_names(setting, name)}){suggest(name, table.columns)}",
+            hint=f"columns: {', '.join(table.columns)}"
+            if whole is None
+            else f"a name with a comma is given as a list: {show_names(setting, whole)}",
         )
 
 
@@ -179,10 +199,10 @@ def _find_by_name(
 
 
 def _ambiguous(table: Table, candidates: Sequence[str], setting: str) -> DataError:
-    both = f", or {setting}={','.join(candidates[:2])} for both" if setting == "text" else ""
+    both = f", or {show_names(setting, *candidates[:2])} for both" if setting == "text" else ""
     return DataError(
         f"{table.name}: the {setting} column could be {' or '.join(repr(c) for c in candidates)}",
-        hint=f"set {setting}={candidates[0]}{both} (columns: {', '.join(table.columns)})",
+        hint=f"set {show_names(setting, candidates[0])}{both} (columns: {', '.join(table.columns)})",
     )
 
 
@@ -198,18 +218,24 @@ def _label_by_name(table: Table, taken: set[str | None], notes: list[str]) -> st
 
 
 def _find_text(
-    table: Table, taken: set[str | None], pair: str | None, notes: list[str]
+    table: Table, labels: Sequence[str], group: str | None, pair: str | None, notes: list[str]
 ) -> tuple[tuple[str, ...], str | None]:
+    taken = {*labels, group}
     by_name = {_normalize(column): column for column in reversed(table.columns) if column not in taken}
     if pair is None and "text" not in by_name:
         for first, second in _PAIRS:
-            if first in by_name and second in by_name:
+            found = [by_name.get(name) for name in (first, second)]
+            if all(name is not None and not _is_empty(table, name) for name in found):
                 notes.append(f"sentence pair: '{by_name[first]}' and '{by_name[second]}' (by name)")
                 return (by_name[first],), by_name[second]
     column = _find_by_name(table, _TEXT_TIERS, {*taken, pair}, "text")
     if column is not None:
         notes.append(f"text column: '{column}' (by name){_other_texts(table, column, {*taken, pair})}")
         return (column,), pair
+    if group is not None and _is_named(group, _TEXT_TIERS):
+        raise DataError(
+            f"{table.name}: group={group} names what looks like the text column", hint="set text= to the text column"
+        )
     _refuse_missing_header(table)
     return (_text_by_values(table, {*taken, pair}, notes),), pair
 
@@ -217,7 +243,7 @@ def _find_text(
 def _other_texts(table: Table, text: str, taken: set[str | None]) -> str:
     names = {name for tier in _TEXT_TIERS for name in tier}
     others = [c for c in table.columns if _normalize(c) in names and c != text and c not in taken]
-    return f"; '{others[0]}' is not read, text={others[0]},{text} joins both" if others else ""
+    return f"; '{others[0]}' is not read, {show_names('text', others[0], text)} joins both" if others else ""
 
 
 def _refuse_missing_header(table: Table) -> None:

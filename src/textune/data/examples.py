@@ -167,6 +167,18 @@ def _no_rows(table: Table, columns: Columns, has_text: pa.ChunkedArray) -> DataE
             f"{table.name}: no row has a label: column {names} is empty",
             hint="set label= to the right column",
         )
+    if columns.text_pair is not None:
+        pair = _filled(table.arrow.column(columns.text_pair))
+        if not pc.any(pair).as_py():
+            return DataError(
+                f"{table.name}: no row has a second text: column '{columns.text_pair}' is empty",
+                hint="set text_pair= to the right column, or leave it out and set text=",
+            )
+        if any(pc.any(_filled(table.arrow.column(name))).as_py() for name in columns.text):
+            return DataError(
+                f"{table.name}: no row has both texts: {', '.join(columns.text)} and {columns.text_pair}",
+                hint="fill in both columns, or set text= and text_pair= to the right ones",
+            )
     names = ", ".join(f"'{name}'" for name in columns.text)
     return DataError(
         f"{table.name}: no row has text: column {names} is empty",

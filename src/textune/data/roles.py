@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from textune.config import DataConfig, WritingConfig
+from textune.config import DataConfig, WritingConfig, show_names
 from textune.data.columns import Columns, choose_columns
 from textune.data.dialogues import build_dialogues, choose_dialogue_columns
 from textune.data.examples import Examples, build_examples
@@ -142,7 +142,7 @@ def _require(
     if missing:
         setting, free = setting or role, [name for name in table.columns if name not in others]
         columns = ", ".join(f"'{name}'" for name in table.columns[:12])
-        example = f", for example {setting}={free[0]}" if free else ""
+        example = f", for example {show_names(setting, free[0])}" if free else ""
         columns_for = f"name the columns for {', '.join(names)} in this order with {setting}="
         several = f"{columns_for}, or one column that lists the labels"
         raise DataError(

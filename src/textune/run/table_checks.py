@@ -71,7 +71,11 @@ def check_splits(
         if overlap.exact or overlap.near:
             warnings.append(_describe_overlap(overlap, name))
         if apart := count_shared_groups(train, other):
-            warnings.append(f"{apart} groups have rows both in training and in {name}: hold them together with group=")
+            which = "1 group has" if apart == 1 else f"{apart:,} groups have"
+            warnings.append(
+                f"{which} rows both in training and in {name}: leave them out of one of the two tables, "
+                "or scores may be too optimistic"
+            )
     return warnings, overlap_with_test
 
 
