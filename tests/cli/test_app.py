@@ -178,6 +178,11 @@ def test_tokens_shows_tokens_and_ids(backbones: dict[str, Path], capsys: pytest.
     shown = call_here(capsys, *words)[1]
     assert "special token" in shown and "longer than max_length 4 are cut" in shown
     read = json.loads(call_here(capsys, *words, "long_text=window", "--json")[1])
+    assert read["cut"] == 0, "windows read it all"
+    one_window = json.loads(call_here(capsys, *words, "long_text=window", "max_windows=2", "--json")[1])
+    assert one_window["cut"] == 2
+    code, _, errors = call_here(capsys, *words[:3], "max_length=1000")
+    assert code == 2 and "max_length=1000" in errors and "reads at most 64 tokens" in errors
     assert read["windows"][0] == [*told["ids"][:3], told["ids"][-1]] and len(read["windows"]) == 4
     shown = " ".join(call_here(capsys, *words, "long_text=head_tail", "head_fraction=0.5")[1].split())
     assert "[CLS] a ##z [SEP]" in shown and "the beginning (50%) and the end" in shown
@@ -188,6 +193,13 @@ def test_inspect_tells_about_a_table_and_a_run(
     finished: Run, reviews: Path, backbone: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _, table, _ = call_here(capsys, "inspect", str(reviews), f"backbone={backbone}")
+    for settings, reason in (
+        (["max_length=1000"], "reads at most 64 tokens"),
+        (["test_fraction=0", "validation_fraction=0"], "no test or validation rows to evaluate on"),
+        (["threshold=0.4"], "with one label per text"),
+    ):
+        code, _, errors = call_here(capsys, "inspect", str(reviews), f"backbone={backbone}", *settings)
+        assert code in (2, 3) and reason in errors
     assert "negative 30 (50.0%)" in table and "empty cells" in table and "duplicates" in table
     _, run, _ = call_here(capsys, "inspect", str(finished.folder))
     assert "negative, positive" in run and "tiny-distilbert" in run and "test reads" in run

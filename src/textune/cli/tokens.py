@@ -19,12 +19,14 @@ def tokens(
     from textune.config import build_used
     from textune.config.defaults import choose_backbone, choose_long_text, choose_max_length
     from textune.errors import DataError
+    from textune.methods import check_length
     from textune.tokens import encode_texts, load_tokenizer
 
     config = build_used("tokens", gather_settings(settings or [], command="tokens"))
     if not text.strip():
         raise DataError("the text is empty")
     backbone = resolve_backbone(choose_backbone(config), trust=config.model.trust)
+    check_length(backbone, config.tokens.max_length)
     tokenizer = load_tokenizer(backbone.folder)
     encoding = tokenizer.encode(text)
     config, _ = choose_max_length(config, backbone.max_positions)
@@ -41,7 +43,7 @@ def tokens(
                 "ids": encoding.ids,
                 "special": special,
                 "max_length": length,
-                "cut": max(len(encoding.ids) - length, 0),
+                "cut": max(int(encoded.full_lengths[0]) - (encoded.capacity or length), 0),
                 "long_text": long_text.form,
                 "windows": windows,
             }

@@ -224,10 +224,15 @@ def longest_text(method: Method, backbone: Backbone) -> int:
 def check_fit(method: Method, backbone: Backbone, max_length: int | None) -> None:
     """Raise ModelError if the backbone does not support the method, ConfigError if max_length exceeds its limit."""
     check_family(method, backbone.family)
-    limit = longest_text(method, backbone)
+    virtual = f" with {method.key}'s {method.virtual_tokens} virtual tokens" if method.virtual_tokens else ""
+    check_length(backbone, max_length, longest_text(method, backbone), virtual)
+
+
+def check_length(backbone: Backbone, max_length: int | None, limit: int | None = None, why: str = "") -> None:
+    """Raise ConfigError if max_length exceeds a limit, by default the backbone's. why: what lowers it."""
+    limit = backbone.max_positions if limit is None else limit
     if max_length is not None and max_length > limit:
-        virtual = f" with {method.key}'s {method.virtual_tokens} virtual tokens" if method.virtual_tokens else ""
-        raise ConfigError(f"max_length={max_length}: {backbone.id} reads at most {limit} tokens{virtual}")
+        raise ConfigError(f"max_length={max_length}: {backbone.id} reads at most {limit} tokens{why}")
 
 
 def freeze_all_but(model: torch.nn.Module, modules: Iterable[str]) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from textune.backbones import resolve_backbone
 from textune.config import RunConfig
-from textune.config.defaults import choose_backbone, choose_long_text, choose_max_length, choose_method
-from textune.methods import resolve
+from textune.config.defaults import choose_long_text, choose_max_length
+from textune.methods import longest_text
 from textune.run.facts import describe_data, describe_facts
+from textune.run.start import adopt_init, resolve_model
 from textune.run.tables import PreparedData, prepare_data, tokenize
+from textune.tasks import build_task
 from textune.tokens import Tokenized, load_tokenizer
 
 
@@ -24,10 +25,14 @@ class Inspection:
 
 def inspect_data(config: RunConfig) -> Inspection:
     """Read, split, check and tokenize the data of a run; raise what `train` would raise about them."""
-    resolve(choose_method(config), config.method.options)  # a wrong option is named before anything is read
+    config = adopt_init(config)  # a wrong option of the method is named before anything is read
     prepared = prepare_data(config)
-    backbone = resolve_backbone(choose_backbone(config), trust=config.model.trust)
-    config, _ = choose_max_length(config, backbone.max_positions)
+    prepared.evaluation  # noqa: B018  raises if there are no rows to evaluate on
+    task = build_task(prepared.task)
+    task.check_settings(config.training)
+    task.check_run(config)
+    method, backbone = resolve_model(config)
+    config, _ = choose_max_length(config, longest_text(method, backbone))
     config, long_text, _ = choose_long_text(config)
     tokens = tokenize(prepared.train, load_tokenizer(backbone.folder), config.tokens.max_length or 0, long_text)
     return Inspection(prepared, tokens, (*describe_data(prepared, tokens, long_text), *describe_facts(prepared)))
