@@ -90,6 +90,13 @@ def test_rows_without_any_label_are_no_strange_labels() -> None:
         prepare([*none, {"text": "strange", "labels": ["c"]}], training=several)
 
 
+def test_a_small_share_of_few_rows_is_one_row() -> None:
+    rows = [{"text": f"text {i}", "label": i % 2} for i in range(40)]
+    data = prepare(training=rows, test_fraction=0.01, validation_fraction=0.002)
+    assert (len(data.test), len(data.validation), len(data.train)) == (1, 1, 38)
+    assert prepare(training=rows, test_fraction=0, validation_fraction=0.1).test is None
+
+
 def test_a_sample_of_rows_that_are_held_out_is_said_to_mean_nothing() -> None:
     rows = [{"text": f"text {i}", "label": i % 2} for i in range(40)]
     settings = {"sample": "30", "test_sample": "100", "validation_sample": "5", "test_label": "mark"}

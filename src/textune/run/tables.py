@@ -263,7 +263,9 @@ def _rows_to_hold_out(config: RunConfig, rows: int, sources: Mapping[str, Any], 
     def decide(name: str, fraction: float | None, default: int) -> int:
         if sources[name] is not None:
             return 0
-        return default if fraction is None else round(fraction * rows)
+        if fraction is None:
+            return default
+        return max(1, round(fraction * rows)) if fraction else 0  # a share that was asked for is never none
 
     test = decide("test", config.data.test_fraction, choose_test_rows(rows))
     classes = classes if test or sources["test"] is not None else 0  # without test rows, validation rows are required
