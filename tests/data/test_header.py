@@ -183,6 +183,7 @@ PROSE = [
     ["# not a comment", "email, topic", "text, label"],
     ["A title, it seems", "text, label", "one, two, three"],
     ["Hi", "email|topic", "Bye"],
+    ["Please call, text, or write", "I liked it", "Bad, really bad"],
     ["first", "", "the message, or the review", "last"],
 ]
 
@@ -192,6 +193,27 @@ def test_every_line_of_a_plain_file_is_a_text(tmp_path, lines):
     table = read(tmp_path, "".join(f"{line}\n" for line in lines), "data.txt")
     assert table.arrow["text"].to_pylist() == [line or None for line in lines]
     assert not any("skipped" in note for note in table.notes)
+
+
+def test_a_ragged_table_in_a_plain_file_is_named_not_read_as_texts(tmp_path):
+    with pytest.raises(DataError, match=r"row 2 \(line 3\): 4 fields, but the header has 3"):
+        read(tmp_path, "id,text,label\n1,fine,pos\n2,good, very good,pos\n", "data.txt")
+
+
+@pytest.mark.parametrize(
+    ("content", "columns"),
+    [
+        ("comments,\ngreat film,pos\nbad film,neg\nfine film,pos\n", ["comments", "column_2"]),
+        (",kind,words\n0,spam,email\n1,spam,offer\n2,ham,lunch\n", ["column_1", "kind", "words"]),
+        ("id\n1,text,spam\n2,other,spam\n", None),
+    ],
+)
+def test_no_row_whose_cells_recur_takes_the_place_of_the_header(tmp_path, content, columns):
+    if columns is None:
+        with pytest.raises(DataError, match="the header has 1"):
+            read(tmp_path, content)
+        return
+    assert read(tmp_path, content).columns == columns
 
 
 WORDS = [

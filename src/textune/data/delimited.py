@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Literal
@@ -186,7 +186,7 @@ def _detect_form(file: _File) -> _Form:
     widths = {delimiter: _row_widths(sample, delimiter) for delimiter in _CANDIDATES}
     splitting = [d for d in _CANDIDATES if widths[d] and widths[d][0] > 1]
     default = {".tsv": "\t", ".tab": "\t", ".csv": ","}.get(file.location.suffix)
-    if default is None and not _looks_like_header(header, splitting):
+    if default is None and not _looks_like_header(header, {d: len(set(widths[d])) == 1 for d in splitting}):
         if len(set(widths["\t"])) == 1 and "\t" in splitting and len(sample) > 1:
             raise DataError(
                 f"{file.name}: every line has {widths[chr(9)][0]} tab-separated fields, but the first is not a header",
@@ -214,9 +214,18 @@ def _row_widths(sample: list[str], delimiter: str) -> list[int]:
     return widths[:-1] if len(sample) == _SAMPLE_LINES and len(widths) > 1 else widths
 
 
-def _looks_like_header(line: str, delimiters: list[str]) -> bool:
-    names = [line] if not delimiters else [n for d in delimiters for n in line.split(d)]
-    return any(name.strip().strip('"').casefold() in _TEXT_FILE_HEADERS for name in names)
+def _looks_like_header(line: str, delimiters: Mapping[str, bool]) -> bool:
+    """Return whether the first line of a plain text file names columns.
+
+    delimiters: those that split it, and whether they split all lines alike. Where they do not, the line is a header
+    only if it has a word in each cell and no sentence, so that the odd row is named.
+    """
+    cells = {d: [cell.strip().strip('"') for cell in line.split(d)] for d in delimiters} or {"": [line.strip(' "\r\n')]}
+    return any(
+        any(name.casefold() in _TEXT_FILE_HEADERS for name in names)
+        and (delimiters.get(d, True) or all(len(name.split()) <= 1 for name in names))
+        for d, names in cells.items()
+    )
 
 
 def _rows_are_whole(file: _File, form: _Form) -> bool:

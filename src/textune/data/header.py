@@ -34,7 +34,8 @@ def find_header(rows: Sequence[Cells]) -> tuple[int, list[str]]:
     """Return the position of the header among the first rows, and what each row above it is.
 
     A row is above the header if it is blank, a comment, or a title: a single cell above rows of several, or a row above
-    one of more cells that names a text and a label column. Where in doubt the first row with a cell is the header.
+    one of more cells that names a text and a label column. No row is taken for the header whose cells recur in their
+    columns. Where in doubt the first row with a cell is the header.
     """
     kinds: list[str] = []
     for position, cells in enumerate(rows[:MOST_LINES]):
@@ -84,7 +85,7 @@ def _is_title(cells: Cells, below: Sequence[Cells]) -> bool:
         if _count(cells) >= _count(below[named]):
             return named == 0 and _is_plain_header(below[named])  # as wide as the table: it could well be the header
         if _heads(below[named], below[named + 1 :]):
-            return True
+            return not _recurs(below[named], below[named + 1 :])
     alone = _count(cells) == 1 and _filled(cells[0])
     if not alone:
         return False
@@ -93,9 +94,19 @@ def _is_title(cells: Cells, below: Sequence[Cells]) -> bool:
     if place is None:
         return False
     full = below[place]
+    if _recurs(full, below[place + 1 :]):
+        return False
     if padded and _count(full) == len(full):
         return True
     return not has_known_name(cells) and has_known_name(full) and _heads(full, below[place + 1 :])
+
+
+def _recurs(cells: Cells, below: Sequence[Cells]) -> bool:
+    """Return whether a cell of a row occurs again in its column, as a value does and a name does not."""
+    return any(
+        _filled(cell) and any((row[place] or "").strip() == (cell or "").strip() for row in below if len(row) > place)
+        for place, cell in enumerate(cells)
+    )
 
 
 def _heads(header: Cells, below: Sequence[Cells]) -> bool:
