@@ -1,4 +1,4 @@
-"""Whether a text holds anything that prints: the same for tables, which Arrow reads, and for single texts."""
+"""What of a text prints: the same for tables, which Arrow reads, and for single texts. And how counts are printed."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ _FILLERS = frozenset("\u034f\u115f\u1160\u2800\u3164\uffa0").union(map(chr, rang
 def holds_text(text: str | None) -> bool:
     """Return whether a text holds anything that prints."""
     return any(map(_prints, text or ""))
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number with what is counted: 1 row, 2,000 rows."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _prints(char: str) -> bool:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import select
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import IO, Any
@@ -16,8 +18,10 @@ from typing import IO, Any
 import pytest
 
 from children import Forked
+from textune.inference import Predictor
 from textune.run import Run
-from tiny import COMMAND, call_textune
+from textune.run.save import update_manifest
+from tiny import COMMAND, call_here, call_textune
 
 CP1252 = "ein schöner Film".encode("cp1252")
 
@@ -53,6 +57,27 @@ def test_a_text_that_begins_like_a_setting_is_never_swallowed(finished: Run, pla
     assert [answer["text"] for answer in answers["predictions"]] == ["name=Bob", "x=3 is true"]
     answers = json.loads(ask(finished, place, "--json", "x=3 is true", "2=2")[0])
     assert [answer["text"] for answer in answers["predictions"]] == ["x=3 is true", "2=2"]
+
+
+def test_single_texts_are_refused_by_a_model_of_pairs_before_it_is_loaded(
+    finished: Run, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(finished.folder, place / "pairs")
+    update_manifest(folder, columns=replace(finished.manifest.columns, text_pair="other"))
+    monkeypatch.setattr(Predictor, "load", lambda *_, **__: pytest.fail("the model was loaded"))
+    for command in ("predict", "explain"):
+        for words in (["a good film"], ["-"], []):
+            code, _, errors = call_here(capsys, command, str(folder), *words)
+            assert code == 3, errors
+            assert "the second texts are missing" in errors and "the columns text and other" in errors
+
+
+def test_counts_of_one_are_singular(finished: Run, place: Path) -> None:
+    (place / "one.csv").write_text("text,n\na good film,1\n,2\n")
+    printed = ask(finished, place, "one.csv")[0]
+    assert "1 row without text got no label" in printed
+    (place / "single.csv").write_text("text\na good film\n")
+    assert ask(finished, place, "single.csv")[0].startswith("1 row: ")
 
 
 def test_a_column_that_nobody_named_is_not_classified(finished: Run, place: Path) -> None:

@@ -40,6 +40,9 @@ def test_the_second_text_of_a_pair_must_be_there() -> None:
     pairs = TextColumns(("premise",), text_pair="hypothesis", label="label")
     with pytest.raises(DataError, match="no column 'hypothesis'"):
         reuse_columns(table("premise", "label"), pairs, NOTHING)
+    with pytest.raises(DataError, match="no column 'hypothesis', which the run was trained on as text_pair") as caught:
+        reuse_columns(table("premise", "label", "claim"), pairs, NamedColumns(guess=False))
+    assert caught.value.hint == "name the column with text_pair=, for example text_pair=claim"
     named = NamedColumns(text_pair="claim")
     assert reuse_columns(table("premise", "claim", "label"), pairs, named).text_pair == "claim"
 

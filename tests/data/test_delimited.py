@@ -59,6 +59,12 @@ def test_words_that_look_like_values_stay_text(tmp_path):
     assert [row["label"] for row in rows(read_table(path))] == words
 
 
+@pytest.mark.parametrize("codec", ["utf-8", "utf-16-le"])
+def test_a_second_byte_order_mark_is_no_part_of_a_name(tmp_path, codec):
+    table = read_table(write(tmp_path, "\ufeff\ufefftext,label\na,b\n".encode(codec)))
+    assert rows(table) == [{"text": "a", "label": "b"}]
+
+
 def test_an_empty_cell_is_missing_and_quoted_newlines_stay(tmp_path):
     path = write(tmp_path, 'text,label\r\n"a\nb\r\nc\rd",\r\n"say ""hi""",x\r\n')
     assert rows(read_table(path)) == [

@@ -87,6 +87,13 @@ def test_a_faulty_line_is_named_with_its_reason(tmp_path, line, reason):
     assert reason in message
 
 
+def test_a_faulty_cell_of_a_document_is_named_by_its_row(tmp_path):
+    path = tmp_path / "t.json"
+    path.write_text('[\n{"text": "fine"},\n\n{"text": "\\ud800"}]')
+    with pytest.raises(DataError, match="row 2: contains a lone surrogate"):
+        read_table(path)
+
+
 def test_brackets_inside_strings_are_no_nesting(tmp_path):
     path = write(tmp_path, json.dumps({"text": "[{" * 500 + '"' + "\\" * 7 + "["}) + "\n")
     assert read_table(path).arrow.to_pylist()[0]["text"] == "[{" * 500 + '"' + "\\" * 7 + "["

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from textune.cli.completion import complete_run
-from textune.cli.named import check_settings, check_table, find_table
+from textune.cli.named import check_settings, check_single, check_table, find_table
 from textune.cli.output import DEVICE_HELP, JSON_HELP, format_json, gather_settings
 from textune.cli.predict import sort_words
 
@@ -52,6 +52,7 @@ def explain(
         _check_page(output, overwrite)
     if file is None:
         check_settings(texts, config)
+        check_single(folder)
     else:
         check_table(folder, file, config)
     from textune.explain.api import check_label, open_predictor

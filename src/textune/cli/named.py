@@ -94,6 +94,20 @@ def check_settings(texts: Sequence[str], config: RunConfig) -> None:
         check_encoding(data.encoding)
 
 
+def check_single(folder: Path) -> None:
+    """Raise DataError where a run classifies pairs of texts: texts that are typed or come line by line are single."""
+    from textune.bundle import read_manifest
+    from textune.errors import DataError, show_command
+
+    columns = read_manifest(folder, verify=False).columns
+    if columns.text_pair is not None:
+        raise DataError(
+            f"{folder}: this model classifies pairs of texts; the second texts are missing",
+            hint=f"give a table with the columns {', '.join(columns.text)} and {columns.text_pair}: "
+            + show_command("predict", folder, "FILE"),
+        )
+
+
 def check_table(folder: Path, table: Location | str, config: RunConfig) -> None:
     """Raise DataError where a table lacks a column that a run reads, before its model is loaded."""
     from textune.bundle import read_manifest

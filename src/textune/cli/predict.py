@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from textune.cli.completion import complete_run
-from textune.cli.named import check_settings, check_table, choose_output, find_table
+from textune.cli.named import check_settings, check_single, check_table, choose_output, find_table
 from textune.cli.output import (
     DEVICE_HELP,
     JSON_HELP,
@@ -80,6 +80,8 @@ def predict(
         raise ConfigError("--output only applies to a file of texts", hint="leave it out, or name a FILE")
     if file is None:
         check_settings(texts, config)
+        if zero_shot is None:
+            check_single(folder)
     target = None if file is None else choose_output(file, output, overwrite)
     if zero_shot is not None and not (abstain is None and sets is None):
         raise ConfigError("--abstain and --sets need a tuned run, not --zero-shot", hint="leave them out")
@@ -267,6 +269,7 @@ def _predict_file(
     predictor: Predictor, file: Location | str, target: Path, config: RunConfig, form: FileForm, json_output: bool
 ) -> None:
     from textune.inference.files import predict_file
+    from textune.printable import count
     from textune.progress import open_progress
     from textune.run.tables import read_options
 
@@ -280,11 +283,11 @@ def _predict_file(
         print_json(vars(done) | {"output": str(done.output)})
         return
     counts = ", ".join(f"{label} {n:,}" for label, n in done.label_counts.items() if n)
-    typer.echo(f"{done.rows:,} rows: {counts}")
+    typer.echo(f"{count(done.rows, 'row')}: {counts}")
     if done.without_text:
-        typer.echo(f"{done.without_text:,} rows without text got no label")
+        typer.echo(f"{count(done.without_text, 'row')} without text got no label")
     if done.abstained is not None:
-        typer.echo(f"{done.abstained:,} rows abstained: their label is empty")
+        typer.echo(f"{count(done.abstained, 'row')} abstained, with an empty label")
     if done.escaped_cells:
         typer.echo(
             f"{done.escaped_cells:,} cells that look like formulas got an apostrophe (--exact keeps them unchanged)"

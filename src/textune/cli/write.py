@@ -122,6 +122,7 @@ def write_file(
 ) -> None:
     """Add an answer to every row of a table."""
     from textune.inference.files import FileForm, predict_file
+    from textune.printable import count
     from textune.progress import open_progress
     from textune.run.tables import read_options
 
@@ -140,9 +141,9 @@ def write_file(
     if json_output:
         print_json({k: v for k, v in vars(done).items() if k != "label_counts"} | {"output": str(done.output)})
         return
-    typer.echo(f"{done.rows - done.without_text:,} rows answered")
+    typer.echo(f"{count(done.rows - done.without_text, 'row')} answered")
     if done.without_text:
-        typer.echo(f"{done.without_text:,} rows without a prompt got no answer")
+        typer.echo(f"{count(done.without_text, 'row')} without a prompt got no answer")
     if done.escaped_cells:
         typer.echo(
             f"{done.escaped_cells:,} cells that look like formulas got an apostrophe (--exact keeps them unchanged)"

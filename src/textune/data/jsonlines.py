@@ -32,7 +32,7 @@ def _open_lines(location: Location, options: ReadOptions, chunk_rows: int) -> Re
         return [*keys, *_extra(options)]
 
     rows = _line_rows(location, options, encoding)
-    return Reading(location.name, _chunks(rows, location.name, chunk_rows, options), notes, find_columns)
+    return Reading(location.name, _chunks(rows, location.name, chunk_rows, options, "line"), notes, find_columns)
 
 
 def _extra(options: ReadOptions) -> tuple[str, ...]:
@@ -57,7 +57,9 @@ def _open_document(location: Location, options: ReadOptions, chunk_rows: int) ->
         raise DataError(f"{location.name}: {error}", hint="give an array of objects, or JSON lines as .jsonl") from None
     rows = list(enumerate(_document_rows(document, location.name), 1))
     columns = [*dict.fromkeys(key for _, row in rows for key in row), *_extra(options)]
-    return Reading(location.name, _chunks(iter(rows), location.name, chunk_rows, options), notes, lambda: columns)
+    return Reading(
+        location.name, _chunks(iter(rows), location.name, chunk_rows, options, "row"), notes, lambda: columns
+    )
 
 
 sources.register("jsonlines")(file_source((".jsonl", ".ndjson"), _open_lines, gzip=True))
@@ -186,8 +188,10 @@ def _is_columns(document: Any) -> bool:
     return list(document) != ["data"] or not any(isinstance(cell, dict) for cell in document["data"][:1])
 
 
-def _chunks(rows: Iterator[tuple[int, Row]], name: str, chunk_rows: int, options: ReadOptions) -> Iterator[pa.Table]:
-    """Turn objects into tables; a key that a row lacks becomes a missing cell."""
+def _chunks(
+    rows: Iterator[tuple[int, Row]], name: str, chunk_rows: int, options: ReadOptions, what: str
+) -> Iterator[pa.Table]:
+    """Turn objects into tables; a key that a row lacks becomes a missing cell. what: is numbered, line or row."""
     columns: dict[str, None] = {}
     while batch := list(islice(rows, chunk_rows)):
         columns |= dict.fromkeys(chain.from_iterable(row for _, row in batch))
@@ -195,7 +199,7 @@ def _chunks(rows: Iterator[tuple[int, Row]], name: str, chunk_rows: int, options
             raise DataError(f"{name}: the objects have more than {MAX_COLUMNS:,} different keys")
 
         def where(position: int, batch: list[tuple[int, Row]] = batch) -> str:
-            return f"{name}, line {batch[position][0]}"
+            return f"{name}, {what} {batch[position][0]}"
 
         arrays = [text_array([_cell(row.get(column)) for _, row in batch], where) for column in columns]
         if options.typed:

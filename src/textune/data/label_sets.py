@@ -19,6 +19,7 @@ from textune.data.columns import Columns
 from textune.data.list_cells import is_marks, parse_bare_list, parse_list
 from textune.data.table import Table
 from textune.errors import ConfigError, DataError
+from textune.printable import count
 
 SINGLE, MULTI = "single_label", "multi_label"
 _MIN_JOINED = 2
@@ -102,12 +103,13 @@ def choose_form(table: Table, columns: Columns, task: str | None, separator: str
             task=MULTI,
         )
     joined = [cell for _, cell in filled if separator in cell]
+    cells = f"{count(len(joined), 'cell')} {'has' if len(joined) == 1 else 'have'}"
     warning = describe_joined(columns.label, [cell for _, cell in filled], separator)
     if sets:
         return LabelForm(
             "joined",
             separator,
-            f"task: multi_label (as set): {len(joined):,} cells have several labels joined by '{separator}'",
+            f"task: multi_label (as set): {cells} several labels joined by '{separator}'",
             task=MULTI,
             warning="" if joined else warning,
         )
@@ -115,7 +117,7 @@ def choose_form(table: Table, columns: Columns, task: str | None, separator: str
         return LabelForm(
             "joined",
             separator,
-            f"task: multi_label ({len(joined):,} cells have several labels joined by "
+            f"task: multi_label ({cells} several labels joined by "
             f"'{separator}'); task=single_label reads each cell as one label",
             task=MULTI,
         )

@@ -85,7 +85,7 @@ def decoded_lines(
     decoder = codecs.getincrementaldecoder(encoding.name)("strict")
     longest = max_line_chars or 16 * options.max_cell_chars
     stream.read(encoding.mark_bytes)
-    tail, total, failure = "", 0, None
+    tail, total, failure, first = "", 0, None, True
     while failure is None:
         block = stream.read(BLOCK)
         total += len(block)
@@ -96,6 +96,8 @@ def decoded_lines(
         except UnicodeDecodeError as error:
             failure = _undecodable(error, encoding)
             text = bytes(error.object)[: error.start].decode(encoding.name, "replace")
+        if first and text:  # a second byte order mark, which would become part of a column's name
+            text, first = text.lstrip("\ufeff"), False
         tail += text
         if "\n" in text or len(tail) > longest or not block:
             *lines, tail = tail.split("\n")

@@ -116,6 +116,8 @@ def reuse_columns(table: Table, trained: _TrainedColumns, named: NamedColumns, *
     if not named.guess:
         pair = named.text_pair or trained.text_pair
         _require(table, trained.text if named.text is None else (), "text", (*labels, pair, trained.group))
+        known_pair = () if trained.text_pair is None or named.text_pair is not None else (trained.text_pair,)
+        _require(table, known_pair, "text_pair", (*(named.text or trained.text), *labels, trained.group))
         needed = labels if need_label and named.label is None else ()
         texts = (*(named.text or trained.text), pair, trained.group)
         _require(table, needed, "label", texts, named.label_setting)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from textune.printable import count
+
 _LONGEST_NAME = 40
 MOST_UNKNOWN_SHOWN = 20
 BITS_PER_BYTE = "bits_per_byte"
@@ -32,7 +34,7 @@ def shorten_evaluation(evaluation: Any) -> str:
     """Return what Python shows of an evaluation: one line."""
     headline = evaluation.headline
     name = type(evaluation).__name__
-    return f"{name}({headline.name} {percent(headline.value)} on {evaluation.rows:,} rows)"
+    return f"{name}({headline.name} {percent(headline.value)} on {count(evaluation.rows, 'row')})"
 
 
 def describe_evaluation(evaluation: Any) -> str:
@@ -42,7 +44,7 @@ def describe_evaluation(evaluation: Any) -> str:
         f"(95% interval {percent(figure.interval.low)} to {percent(figure.interval.high)})"
         for figure in (evaluation.headline, *evaluation.further)
     ]
-    lines[0] += f" on {evaluation.rows:,} rows"
+    lines[0] += f" on {count(evaluation.rows, 'row')}"
     return "\n".join([*lines, *(() if evaluation.seen is None else evaluation.seen.describe())])
 
 

@@ -19,6 +19,7 @@ from textune.data import (
 )
 from textune.errors import DataError
 from textune.evaluation.text import quote_names
+from textune.printable import count
 from textune.tasks import Task
 
 
@@ -60,9 +61,9 @@ def check_splits(
         _refuse_foreign_labels(name, other, unknown_of, labels)
         if unknown := sorted({label for found in unknown_of for label in found}):
             rows = sum(bool(found) for found in unknown_of)
+            which = f"{count(rows, 'row')} {'has' if rows == 1 else 'have'}"
             warnings.append(
-                f"{name}: {rows} rows have labels that the training set lacks ({quote_names(unknown)}); "
-                "they count as errors"
+                f"{name}: {which} labels that the training set lacks ({quote_names(unknown)}); they count as errors"
             )
             warnings += [f"{name}: {near}" for near in describe_near(unknown, labels.names)]
         overlap = find_overlap(train, other)
@@ -113,7 +114,7 @@ def describe_skipped_rows(name: str, no_text: int, no_label: int, task: Task) ->
     """Return a sentence for the rows of a table that have no text, and one for those that have no label."""
     text, label = ("a prompt", "an answer") if task.writes else ("text", "label")
     return [
-        f"{name}: {rows:,} {'row' if rows == 1 else 'rows'} without {what} {'was' if rows == 1 else 'were'} skipped"
+        f"{name}: {count(rows, 'row')} without {what} {'was' if rows == 1 else 'were'} skipped"
         for rows, what in ((no_text, text), (no_label, label))
         if rows
     ]
