@@ -320,15 +320,6 @@ def setting_type(name: str) -> Any:
     return next((hints[name] for kind in _GROUPS.values() if name in (hints := typing.get_type_hints(kind))), None)
 
 
-def holds_text(name: str) -> bool:
-    """Return whether a setting's value is text, or names labels or columns of the data."""
-    kind = setting_type(name)
-    texts = {str, tuple[str, ...]}
-    return name in (*_TOP_LEVEL, "labels", "class_weights", "costs") or bool(
-        texts & {kind, *typing.get_args(kind)} and kind is not None
-    )
-
-
 def build_config(flat: Mapping[str, Any]) -> RunConfig:
     """Build a RunConfig from flat settings; raise one ConfigError that lists every problem."""
     flat = resolve_aliases(flat)

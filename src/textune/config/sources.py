@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import shlex
+import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from textune.config.aliases import ALIASES, FOLDER, resolve_aliases
-from textune.config.schema import NEVER_STORED, RunConfig, holds_text, known_settings, method_mapping, refuse
+from textune.config.schema import NEVER_STORED, RunConfig, known_settings, method_mapping, refuse, setting_type
 from textune.config.yaml_text import load_yaml
 from textune.errors import ConfigError
 from textune.files import write_text_atomically
@@ -88,7 +89,9 @@ def _read_yaml(path: str | Path) -> dict[str, Any]:
 @functools.cache
 def _list_names() -> frozenset[str]:
     """Return the settings, under all their names, whose values are texts or names in the data."""
-    names = {name for name in known_settings() if holds_text(name)}
+    kinds = {name: setting_type(name) for name in known_settings()}
+    names = {"name", "runs_dir", "labels", "class_weights", "costs"}
+    names |= {name for name, kind in kinds.items() if {str, tuple[str, ...]} & {kind, *typing.get_args(kind)}}
     return frozenset(names | {alias for alias, name in ALIASES.items() if name in names})
 
 
