@@ -14,8 +14,8 @@ pytest.importorskip("streamlit")
 
 from streamlit.testing.v1 import AppTest
 
-from textune.app.jobs import jobs_folder
 from textune.app.options import AppOptions, set_options
+from textune.app.private import jobs_folder
 from textune.run import Run
 
 SCRIPT = b"<script>PLANT</script>"
@@ -66,7 +66,7 @@ def place(finished: Run, work: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
 
 def list_left(place: Path) -> list[Path]:
     """Return the uploads that are left on the disk."""
-    left = [*(place / "temporary").rglob("*"), *(jobs_folder(place / "runs") / "uploads").rglob("*")]
+    left = [*(place / "temporary").rglob("*"), *(jobs_folder(place / "runs") / ".uploads").rglob("*")]
     return [path for path in left if path.is_file()]
 
 

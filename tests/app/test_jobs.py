@@ -11,11 +11,14 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from textune.app import jobs
 from textune.app.jobs import FAILED, FINISHED, STOPPED, STOPPING, TRAINING, Job, find_state, list_jobs, read_job
+from textune.app.private import FOLDER
+from textune.app.uploads import store_upload
 from textune.errors import BundleError, ConfigError
 from textune.run import Run
 from tiny import as_words, settings_for, write_reviews
@@ -140,16 +143,76 @@ def test_the_log_says_how_it_ended(log: str, kind: str, message: str, tmp_path: 
     assert jobs.read_end(tmp_path / "log") == (kind, message)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"pid": 1}', '{"words": 3}'])
-def test_a_damaged_note_is_no_training(content: str, work: Path) -> None:
-    folder = work / "runs" / jobs.FOLDER / "it"
-    folder.mkdir(parents=True)
-    (folder / "job.json").write_text(content)
+DAMAGED: tuple[dict[str, Any], ...] = (
+    {"words": 3},
+    {"words": "train"},
+    {"words": ["train", 3]},
+    {"started_at": "x"},
+    {"started_at": float("nan")},
+    {"started_at": None},
+    {"stops": "x"},
+    {"pid": "12", "start": "boot 1"},
+    {"pid": -5, "start": "boot 1"},
+    {"pid": True, "start": "boot 1"},
+    {"pid": 12, "start": 5},
+    {"upload": 3},
+)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"pid": 1}', *(json.dumps({"words": []} | d) for d in DAMAGED)])
+def test_a_damaged_note_is_no_training_and_hides_no_other(content: str, work: Path) -> None:
+    for name, note in (("it", content), ("whole", '{"words": ["train"], "started_at": 3}')):
+        folder = work / "runs" / FOLDER / name
+        folder.mkdir(parents=True)
+        (folder / "job.json").write_text(note)
+    assert [job.name for job in list_jobs("runs")] == ["whole"]
+
+
+def test_a_training_named_uploads_shares_nothing_with_uploaded_tables(sleeping: None, work: Path) -> None:
+    path = store_upload("mine.csv", b"text,label\na,b\n", "runs")
+    earlier = work / "runs" / FOLDER / "uploads" / "0123456789abcdef" / "mine.csv"
+    earlier.parent.mkdir(parents=True)
+    earlier.write_text("text,label\na,b\n")
+    end(jobs.start_job("uploads", "runs", ["train", "x.csv"]))
+    jobs.forget_job("uploads", "runs")
+    assert list_jobs("runs") == [] and path.exists() and earlier.exists()
+
+
+LINKED = {"the app's folder": "", "the training's folder": "it", "the log": "it/log.txt", "the note": "it/job.json"}
+
+
+@pytest.mark.parametrize("which", LINKED)
+def test_no_link_in_the_apps_folder_is_followed(which: str, sleeping: None, work: Path) -> None:
+    other = work / "other"
+    (other / "it").mkdir(parents=True)
+    other.chmod(0o755)
+    for path in (other / "secret", other / "log.txt", other / "it" / "log.txt"):
+        path.write_text("keep me")
+    note = json.dumps({"words": ["train", "x.csv"]})
+    for path in (other / "note", other / "job.json", other / "it" / "job.json"):
+        path.write_text(note)
+    link = work / "runs" / FOLDER / LINKED[which]
+    link.parent.mkdir(parents=True)
+    link.symlink_to({"the log": other / "secret", "the note": other / "note"}.get(which, other))
+    before = {path: path.read_bytes() for path in other.rglob("*") if path.is_file()}
+
     assert list_jobs("runs") == []
+    if which == "the log":
+        assert jobs.read_tail(link) == ""
+    if which == "the note":  # it is replaced by a file, and what it led to stays
+        end(jobs.start_job("it", "runs", ["train", "x.csv"]))
+    else:
+        with pytest.raises(BundleError, match="is a symbolic link, and the app follows none"):
+            jobs.start_job("it", "runs", ["train", "x.csv"])
+    if which in ("the app's folder", "the training's folder"):
+        with pytest.raises(BundleError, match="symbolic link"):
+            jobs.forget_job("it", "runs")
+    assert {path: path.read_bytes() for path in other.rglob("*") if path.is_file()} == before
+    assert other.stat().st_mode & 0o777 == 0o755
 
 
 def test_a_note_names_no_other_folder(work: Path) -> None:
-    folder = work / "runs" / jobs.FOLDER / "it"
+    folder = work / "runs" / FOLDER / "it"
     folder.mkdir(parents=True)
     (folder / "job.json").write_text(json.dumps({"name": "../../x", "runs_dir": "/elsewhere", "words": ["train"]}))
     assert [(job.name, job.runs_dir) for job in list_jobs("runs")] == [("it", "runs")]

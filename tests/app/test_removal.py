@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from textune.app import jobs
+from textune.app.private import jobs_folder
 from textune.app.removal import plan_removal, remove
 from textune.bundle import lock_run
 from textune.errors import BundleError
@@ -73,7 +74,7 @@ def test_a_folder_that_only_looks_like_a_run_stays(content: dict[str, str], work
 def test_what_is_at_work_stays(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with lock_run(run), pytest.raises(BundleError, match="another process is working"):
         remove(run, "it")
-    folder = jobs.jobs_folder(run.parent) / "it"
+    folder = jobs_folder(run.parent) / "it"
     folder.mkdir(parents=True)
     start = jobs.find_start(os.getpid())
     jobs._write(jobs.Job("it", str(run.parent), ("train",), os.getpid(), str(start)))

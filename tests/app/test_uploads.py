@@ -9,16 +9,17 @@ import pytest
 
 from textune.app import uploads
 from textune.app.data_choice import read_head
-from textune.app.jobs import FOLDER, Job
+from textune.app.jobs import Job
+from textune.app.private import FOLDER
 from textune.app.uploads import clean_uploads, remove_upload, store_upload
 from textune.data import list_readable
-from textune.errors import DataError, TextuneError
+from textune.errors import BundleError, DataError, TextuneError
 
 
 @pytest.mark.parametrize("ending", list_readable())
 def test_every_table_that_is_read_can_be_uploaded(ending: str, work: Path) -> None:
     path = store_upload(f"../../my reviews{ending.upper()}", b"text,label\na,b\n", "runs")
-    assert path.parent.parent == Path("runs") / FOLDER / "uploads" and path.name == f"my-reviews{ending}"
+    assert path.parent.parent == Path("runs") / FOLDER / ".uploads" and path.name == f"my-reviews{ending}"
     assert path.stat().st_mode & 0o777 == 0o600 and path.parent.stat().st_mode & 0o777 == 0o700
     packed = store_upload(f"x{ending}.gz", b"x", "runs")
     assert packed.name == f"x{ending}.gz"
@@ -90,9 +91,36 @@ def test_nothing_else_is_removed(work: Path) -> None:
     other.write_text("x")
     remove_upload(other, "runs")
     store_upload("x.csv", b"x", "runs")
-    link = Path("runs") / FOLDER / "uploads" / "link"
+    link = Path("runs") / FOLDER / ".uploads" / "link"
     link.symlink_to(other.parent, target_is_directory=True)
     os.utime(link, (1, 1), follow_symlinks=False)
     remove_upload(link / "reviews.csv", "runs")
     clean_uploads("runs")
     assert other.exists()
+
+
+@pytest.mark.parametrize("level", ["", ".uploads"])
+def test_nothing_is_stored_or_removed_behind_a_link(level: str, work: Path) -> None:
+    other = work / "other"
+    (other / "0123456789abcdef").mkdir(parents=True)
+    (other / "0123456789abcdef" / "x.csv").write_text("x")
+    os.utime(other / "0123456789abcdef", (1, 1))
+    other.chmod(0o755)
+    link = Path("runs") / FOLDER / level
+    link.parent.mkdir(parents=True)
+    link.symlink_to(other)
+    with pytest.raises(BundleError, match="symbolic link"):
+        store_upload("mine.csv", b"text,label\na,b\n", "runs")
+    clean_uploads("runs")
+    remove_upload(link / "0123456789abcdef" / "x.csv", "runs")
+    assert [path.name for path in other.rglob("*")] == ["0123456789abcdef", "x.csv"]
+    assert other.stat().st_mode & 0o777 == 0o755
+
+
+def test_what_an_earlier_version_stored_is_removed_too(work: Path) -> None:
+    old = Path("runs") / FOLDER / "uploads"
+    for name in ("0123456789abcdef", "other"):
+        (old / name).mkdir(parents=True)
+        os.utime(old / name, (1, 1))
+    clean_uploads("runs")
+    assert [path.name for path in old.iterdir()] == ["other"]

@@ -5,7 +5,9 @@ So a training outlives the page and the app, every page shows the same, and only
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import os
 import re
 import sys
@@ -16,13 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from textune.app.options import PASSWORD
+from textune.app.private import find_link, jobs_folder, make_private, open_plainly, refuse_link
 from textune.app.processes import find_start, send_signal, start_process
 from textune.bundle import MANIFEST, has_begun, read_manifest, run_path
 from textune.errors import BundleError, TextuneError, show_command
-from textune.files import hold_place, read_json, remove_folder, write_text_atomically
+from textune.files import hold_place, read_json, write_text_atomically
 
-FOLDER = ".textune-app"
-"""In the folder of the runs: what the app knows of its trainings, and files that were uploaded for them."""
 _JOB, _LOG = "job.json", "log.txt"
 _TAIL_BYTES = 65_536
 TRAINING, STOPPING, FINISHED, STOPPED, FAILED = "training", "stopping", "finished", "stopped", "failed"
@@ -81,25 +82,21 @@ class State:
         return self.kind in LIVE
 
 
-def jobs_folder(runs_dir: str | Path) -> Path:
-    """Return where the app keeps its own files for these runs."""
-    return Path(runs_dir) / FOLDER
-
-
 def start_job(name: str, runs_dir: str | Path, words: Sequence[str], upload: Path | None = None) -> Job:
     """Start `textune WORDS`, which trains the run of this name; raise BundleError if one of this name is at work."""
     run_path(str(runs_dir), name)
     job = Job(name, str(runs_dir), tuple(words), upload=None if upload is None else str(upload))
-    _make_private(jobs_folder(runs_dir))
+    make_private(runs_dir)
     with hold_place(job.folder):
         refuse_live(name, runs_dir)
-        job.folder.mkdir(mode=0o700, exist_ok=True)
-        job.log.write_bytes(b"")
+        make_private(runs_dir, name)
+        open_plainly(job.log, "wb").close()
         return _launch(job, words)
 
 
 def resume_job(job: Job) -> Job:
     """Continue a stopped training; raise BundleError if it is at work or cannot go on."""
+    refuse_link(job.runs_dir, job.name)
     with hold_place(job.folder):
         refuse_live(job.name, job.runs_dir)
         if not find_state(job).resumable:
@@ -117,30 +114,45 @@ def _launch(job: Job, words: Sequence[str]) -> Job:
     return started
 
 
-def _make_private(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    folder.chmod(0o700)
-
-
 def _write(job: Job) -> None:
     write_text_atomically(job.folder / _JOB, json.dumps(asdict(job), indent=1) + "\n", shared=True)
 
 
 def read_job(name: str, runs_dir: str | Path) -> Job | None:
-    """Return what is known of the training of this name, or None."""
-    path = jobs_folder(runs_dir) / name / _JOB
-    try:
-        content = read_json(path, "the app's note of a training")
-        fields: dict[str, Any] = {key: content[key] for key in Job.__dataclass_fields__ if key in content}
-        return Job(**fields | {"name": name, "runs_dir": str(runs_dir), "words": tuple(map(str, fields["words"]))})
-    except (TextuneError, TypeError, KeyError):
+    """Return what is known of the training of this name, or None; a damaged note and one behind a link are none."""
+    if find_link(runs_dir, name, _JOB) is not None:
         return None
+    try:
+        content = read_json(jobs_folder(runs_dir) / name / _JOB, "the app's note of a training")
+    except TextuneError:
+        return None
+    if not _is_whole(content):
+        return None
+    fields: dict[str, Any] = {key: content[key] for key in Job.__dataclass_fields__ if key in content}
+    return Job(**fields | {"name": name, "runs_dir": str(runs_dir), "words": tuple(content["words"])})
+
+
+def _is_whole(content: dict[str, Any]) -> bool:
+    """Return whether every field of a note has its type: one damaged note must not stop the pages that list all."""
+    words = content.get("words")
+    pid, upload = content.get("pid"), content.get("upload")
+    started_at, stops = content.get("started_at", 0.0), content.get("stops", 0)
+    return (
+        isinstance(words, list)
+        and all(isinstance(word, str) for word in words)
+        and (pid is None or (type(pid) is int and pid > 0))
+        and isinstance(content.get("start", ""), str)
+        and type(started_at) in (int, float)
+        and math.isfinite(started_at)
+        and type(stops) is int
+        and (upload is None or isinstance(upload, str))
+    )
 
 
 def list_jobs(runs_dir: str | Path) -> list[Job]:
     """Return the trainings that the app started for these runs, the latest first."""
     folder = jobs_folder(runs_dir)
-    if not folder.is_dir():
+    if find_link(runs_dir) is not None or not folder.is_dir():
         return []
     found = [read_job(path.name, runs_dir) for path in folder.iterdir() if (path / _JOB).is_file()]
     return sorted((job for job in found if job is not None), key=lambda job: (-job.started_at, job.name))
@@ -195,21 +207,26 @@ def refuse_live(name: str, runs_dir: str | Path) -> None:
 
 
 def forget_job(name: str, runs_dir: str | Path) -> None:
-    """Remove what the app knows of a training that has ended; its run stays."""
+    """Remove what the app knows of a training that has ended; its run stays, and so does what others put there."""
+    refuse_link(runs_dir, name)
     refuse_live(name, runs_dir)
     folder = jobs_folder(runs_dir) / name
-    if (folder / _JOB).is_file() and not folder.is_symlink():
-        remove_folder(folder)
+    if not (folder / _JOB).is_file():
+        return
+    for file in (_JOB, _LOG):  # the note first: without it there is no training, whatever else is left
+        (folder / file).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def read_tail(path: Path) -> str:
-    """Return the end of a log."""
+    """Return the end of a log; nothing where there is none, or a symbolic link in its place."""
     try:
-        with path.open("rb") as stream:
+        with open_plainly(path, "rb") as stream:
             stream.seek(0, os.SEEK_END)
             stream.seek(max(stream.tell() - _TAIL_BYTES, 0))
             return stream.read().decode("utf-8", "replace")
-    except OSError:
+    except (OSError, BundleError):
         return ""
 
 

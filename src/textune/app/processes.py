@@ -9,6 +9,8 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from textune.app.private import open_plainly
+
 _STARTED_HERE: dict[int, subprocess.Popen[bytes]] = {}
 _LOCK = threading.Lock()
 
@@ -16,9 +18,9 @@ _LOCK = threading.Lock()
 def start_process(words: Sequence[str], log: Path, environment: Mapping[str, str]) -> int:
     """Start a program that outlives this one, in a session of its own; return its number.
 
-    log: the file that what it prints is appended to.
+    log: the file that what it prints is appended to. Raises BundleError if it is a symbolic link.
     """
-    with log.open("ab") as output:
+    with open_plainly(log, "ab") as output:
         process = subprocess.Popen(
             list(words),
             stdin=subprocess.DEVNULL,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from textune.app.jobs import forget_job, jobs_folder, refuse_live
+from textune.app.jobs import forget_job, refuse_live
+from textune.app.private import jobs_folder
 from textune.bundle import holds_run, list_foreign, lock_run
 from textune.errors import BundleError
 from textune.export.marker import MARKER, read_marker

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from collections.abc import Collection
 from pathlib import Path
 
-from textune.app.jobs import find_state, jobs_folder, list_jobs
+from textune.app.jobs import find_state, list_jobs
 from textune.app.options import UPLOAD_MEGABYTES
+from textune.app.private import find_link, jobs_folder, make_private
 from textune.bundle import name_run
 from textune.data import list_readable
 from textune.errors import DataError
 from textune.files import remove_folder
 
-_FOLDER = "uploads"
+_FOLDER = ".uploads"
+"""Beside the folders of the trainings, which are named for their runs: no run's name begins with a dot."""
+_OLD_FOLDER = "uploads"
+"""Where earlier versions stored them. A training may have this name, too."""
+_OLD_NAME = re.compile(r"[0-9a-f]{16}")
 _STORED_HERE: list[tuple[Path, Path]] = []
 """Each file that this process stored, and the folder of its runs."""
 _KEPT_SECONDS = 24 * 3600.0
@@ -24,7 +30,8 @@ _KEPT_SECONDS = 24 * 3600.0
 def store_upload(name: str, content: bytes, runs_dir: str | Path) -> Path:
     """Store an uploaded table and return its path; raise DataError for one that cannot be a table.
 
-    The name is the visitor's, so that nothing but its letters and its known ending is taken from it.
+    The name is the visitor's, so that nothing but its letters and its known ending is taken from it. Raises BundleError
+    if the app's folder is a symbolic link.
     """
     shown = name.replace("\\", "/").rpartition("/")[2]
     ending = find_ending(shown)
@@ -34,10 +41,7 @@ def store_upload(name: str, content: bytes, runs_dir: str | Path) -> Path:
         raise DataError(
             f"{shown}: is larger than {UPLOAD_MEGABYTES} MB", hint="save it on this machine and give its path instead"
         )
-    uploads = jobs_folder(runs_dir) / _FOLDER
-    uploads.mkdir(parents=True, exist_ok=True)
-    uploads.parent.chmod(0o700)
-    folder = uploads / secrets.token_hex(8)
+    folder = make_private(runs_dir, _FOLDER) / secrets.token_hex(8)
     folder.mkdir(mode=0o700)
     path = folder / f"{name_run(shown[: -len(ending)])}{ending}"
     path.write_bytes(content)
@@ -62,10 +66,20 @@ def find_ending(name: str) -> str:
 
 def remove_upload(path: Path, runs_dir: str | Path) -> None:
     """Remove an uploaded file with its folder; any other path is left alone."""
-    uploads = jobs_folder(runs_dir) / _FOLDER
-    folder = path.parent
-    if folder.parent == uploads and folder.is_dir() and not folder.is_symlink():
-        remove_folder(folder)
+    if path.parent in _list_folders(runs_dir):
+        remove_folder(path.parent)
+
+
+def _list_folders(runs_dir: str | Path) -> list[Path]:
+    """Return the folders of the uploaded files, one for each; none behind a symbolic link."""
+    places = [name for name in (_FOLDER, _OLD_FOLDER) if find_link(runs_dir, name) is None]
+    folders = [jobs_folder(runs_dir) / name for name in places]
+    listed = [path for folder in folders if folder.is_dir() for path in folder.iterdir()]
+    return [
+        path
+        for path in listed
+        if path.is_dir() and not path.is_symlink() and (path.parent.name == _FOLDER or _OLD_NAME.fullmatch(path.name))
+    ]
 
 
 def is_needed(path: Path, runs_dir: str | Path) -> bool:
@@ -88,13 +102,8 @@ def remove_own_uploads() -> None:
 
 def clean_uploads(runs_dir: str | Path, keep: Collection[Path] = ()) -> None:
     """Remove the files that no training needs any more. keep: those of an open page."""
-    uploads = jobs_folder(runs_dir) / _FOLDER
-    if not uploads.is_dir() or uploads.is_symlink():
-        return
     known = {Path(job.upload) for job in list_jobs(runs_dir) if job.upload is not None}
-    for folder in uploads.iterdir():
-        if not folder.is_dir() or folder.is_symlink():
-            continue
+    for folder in _list_folders(runs_dir):
         files = list(folder.iterdir())
         recent = time.time() - folder.stat().st_mtime < _KEPT_SECONDS
         if any(is_needed(path, runs_dir) or path in keep for path in files):
