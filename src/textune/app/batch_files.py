@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,15 +18,18 @@ from textune.app.plain import shorten
 from textune.app.uploads import find_ending
 from textune.bundle import name_run
 from textune.data import ReadOptions, reuse_columns, stream_tables
+from textune.data.cells import as_text
+from textune.data.list_cells import parse_list
 from textune.data.roles import NamedColumns
-from textune.errors import DataError, TextuneError
+from textune.errors import DataError
 from textune.inference.predictor import Predictor
 from textune.inference.writers import escape_formula
 from textune.printable import holds_text
 
 if TYPE_CHECKING:
-    from textune.data import Table
-    from textune.inference.files import FilePrediction
+    import pyarrow as pa
+
+    from textune.data import KeptRows, Table
 
 READING = ReadOptions(max_rows=1_000_000, max_bytes=2**30)
 """An upload may unpack to no more than this."""
@@ -226,7 +228,8 @@ def classify_upload(
     with store_briefly(upload) as path:
         output = path.with_name(f"{upload.stem}.predicted{form.ending}")
         wanted = FileForm(choice.text, choice.text_pair, form.probabilities)
-        done = predict_file(predictor, path, output, form=wanted, reading=upload.reading)
+        view = _View(predictor, form.ending)
+        done = predict_file(predictor, path, output, form=wanted, reading=upload.reading, watch=view.add)
         return Result(
             output.name,
             form.ending,
@@ -235,42 +238,60 @@ def classify_upload(
             done.without_text,
             done.escaped_cells,
             done.label_counts,
-            _read_shown(done, predictor),
+            view.build(),
         )
 
 
-def _read_shown(done: FilePrediction, predictor: Predictor) -> Shown:
-    """Return the first rows of a result; none where it cannot be read back, which loses only the view."""
-    delimiter = {".csv": ",", ".tsv": "\t"}.get(done.output.suffix)
-    reading = READING if delimiter is None else replace(READING, delimiter=delimiter, encoding="utf-8")
+class _View:
+    """Collects the first rows of a result as they are written: read back, a spreadsheet lacks its blank rows."""
+
+    def __init__(self, predictor: Predictor, ending: str) -> None:
+        self._predictor = predictor
+        self._write = escape_formula if ending in (".csv", ".tsv") else str
+        self._columns: dict[str, list[str]] = {}
+        self._answers: list[tuple[str, ...]] = []
+        self._probabilities: list[float] = []
+
+    def add(self, rows: KeptRows, new: pa.Table) -> None:
+        """Take some rows and the columns that were added to them: the answer, and then its probability."""
+        count = min(len(rows), MOST_SHOWN - len(self._answers))
+        if count <= 0:
+            return
+        for table in (rows.cells, new):
+            for name in table.column_names:
+                cells = _list_cells(table.select([name]).slice(0, count))
+                shown = (shorten(self._write(cell), _LETTERS) for cell in cells)
+                self._columns.setdefault(self._write(name), []).extend(shown)
+        answers, *others = (column.slice(0, count).to_pylist() for column in new.columns)
+        self._answers += [split_answer(answer or "", self._predictor) for answer in answers]
+        single = bool(others) and not self._predictor.task.reads_sets
+        shares = others[0] if single else [None] * count
+        self._probabilities += [np.nan if share is None else float(share) for share in shares]
+
+    def build(self) -> Shown:
+        """Return the rows."""
+        return Shown(self._columns, tuple(self._answers), np.array(self._probabilities))
+
+
+def _list_cells(column: pa.Table) -> list[str]:
+    """Return the cells of a table of one column as text; nothing for bytes that are none."""
     try:
-        table = next(iter(stream_tables(done.output, reading, chunk_rows=MOST_SHOWN)))
-    except TextuneError:
-        return Shown({}, (), np.zeros(0))
-    rows = [*_cut_rows(table, MOST_SHOWN)]
-    added = [table.arrow.column(escape_formula(name)).slice(0, MOST_SHOWN).to_pylist() for name in done.columns_added]
-    answers = tuple(split_answer(cell or "", predictor) for cell in added[0])
-    probabilities = np.full(len(rows), np.nan)
-    if not predictor.task.reads_sets and len(added) > 1:
-        probabilities = np.array([float(value) if value else np.nan for value in added[1]])
-    columns = {name: [row[at] for row in rows] for at, name in enumerate(table.columns)}
-    return Shown(columns, answers, probabilities)
+        table, _ = as_text(column, "")
+    except DataError:
+        return [""] * len(column)
+    return [cell or "" for cell in table[0].to_pylist()] if table.num_columns else [""] * len(column)
 
 
-def split_answer(cell: str, predictor: Predictor) -> tuple[str, ...]:
-    """Return the labels in a cell of a result, as the run names them."""
-    names = {escape_formula(label): label for label in predictor.labels} | {label: label for label in predictor.labels}
+def split_answer(cell: str | Sequence[str], predictor: Predictor) -> tuple[str, ...]:
+    """Return the labels in a cell of a result: a list of them, or as one text."""
     if not cell:
         return ()
+    if not isinstance(cell, str):
+        return tuple(cell)
     if not predictor.task.reads_sets:
-        return (names.get(cell, cell),)
-    try:
-        listed: Any = json.loads(cell) if cell.startswith("[") else None
-    except ValueError:
-        listed = None
-    if not isinstance(listed, list):
-        listed = cell.removeprefix("'").split(predictor.manifest.columns.label_separator)
-    return tuple(names.get(str(each), str(each)) for each in listed)
+        return (cell,)
+    listed = parse_list(cell)
+    return tuple(map(str, cell.split(predictor.manifest.columns.label_separator) if listed is None else listed))
 
 
 class InTurn(Predictor):

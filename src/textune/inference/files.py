@@ -71,12 +71,14 @@ def predict_file(
     form: FileForm | None = None,
     reading: ReadOptions | None = None,
     advance: Callable[[int], None] = lambda rows: None,
+    watch: Callable[[KeptRows, pa.Table], None] | None = None,
 ) -> FilePrediction:
     """Add label and probability (and one per class) to every row of a table of any size; all columns are kept.
 
     They keep their values and types in JSON lines and Parquet, and their cells in CSV and spreadsheets.
     With several labels per text `label` holds a list, in CSV and spreadsheets the labels with the run's separator
     between them, and there is no single probability.
+    watch: is called with the rows of each piece and the columns that were added to them, once they are written.
     The output appears only when it is whole. Raises DataError for unreadable rows, ConfigError for the output.
     """
     check_output(output)
@@ -104,6 +106,8 @@ def predict_file(
                     types = find_types(stream_kept(source, options, _ROWS_PER_PIECE)) if untyped else None
                     writer = writer_type(partial, form.exact, types)
                 writer.write(piece, new)
+                if watch is not None:
+                    watch(piece, new)
                 rows += len(piece)
                 unanswered += answers.count(None)
                 for answer in answers:
