@@ -23,6 +23,7 @@ from textune.app.launch import SCRIPT
 from textune.app.marks import read_marks
 from textune.app.options import AppOptions, set_options
 from textune.app.session import list_run_folders
+from textune.errors import BundleError
 from textune.run import Run
 from tiny import make_rows, train_tiny, write_reviews
 
@@ -253,6 +254,50 @@ def test_a_training_is_started_watched_and_stopped(backbone: Path, work: Path, m
         assert jobs.read_job("it", "runs").stops == 1 and not app.exception
     finally:
         jobs.send_signal(job.pid or 0, job.start, 9)
+
+
+FAILURES = {
+    "textune's own": (BundleError("runs/it: is being trained", hint="stop it"), "runs/it: is being trained"),
+    "the system's": (PermissionError(13, "Permission denied", "runs/it"), "runs/it: permission denied"),
+    "a bug": (ZeroDivisionError("division by zero"), "this is a bug in textune: ZeroDivisionError"),
+}
+
+
+@pytest.mark.parametrize("kind", FAILURES)
+@pytest.mark.parametrize("button", ["forget", "resume", "start", "mark"])
+def test_a_button_that_fails_says_so_on_the_page(
+    button: str, kind: str, hostile: Run, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error, words = FAILURES[kind]
+
+    def fail(*arguments: Any) -> Any:
+        raise error
+
+    places = {
+        "forget": "watching.forget_job",
+        "resume": "watching.resume_job",
+        "start": "pages.train.start_job",
+        "mark": "run_view.mark_row",
+    }
+    monkeypatch.setattr(f"textune.app.{places[button]}", fail)
+    if button == "mark":
+        shutil.copytree(hostile.folder, work / "runs" / "it")
+        app = open_page("runs")
+        app.multiselect[0].set_value(["runs/it"])
+        app.session_state["part runs/it"] = "Labels"
+        check(app.run())
+    else:
+        if button != "start":
+            (work / "runs" / "it" / "checkpoints").mkdir(parents=True)
+            for name in ("plan.json", "config.yaml"):
+                shutil.copy(hostile.folder / name, work / "runs" / "it")
+            job = jobs.Job("it", "runs", ("train",), stops=1)
+            job.folder.mkdir(parents=True)
+            (job.folder / "job.json").write_text(json.dumps(asdict(job)))
+        app = open_page("train")
+    next(one for one in app.button if str(one.key).startswith(button)).click().run()
+    assert words in read(check(app), "error").replace("\\", "")
+    assert words not in read(check(app.run()), "error").replace("\\", ""), "it is said once"
 
 
 @pytest.mark.parametrize("place", ["runs", "train"])

@@ -21,7 +21,7 @@ from textune.app.marks import (
 )
 from textune.app.plain import escape, shorten
 from textune.app.removal import plan_removal, remove
-from textune.app.session import offer_try, show_error
+from textune.app.session import attempt, offer_try, show_error
 from textune.app.watching import read_course
 from textune.errors import TextuneError, show_command, show_resume
 from textune.report.wording import percent, span
@@ -177,19 +177,16 @@ def _draw_wrong(review: Path, row: WrongRow, mark: str | None) -> None:
             if mark is None:
                 right = escape(shorten(f"Wrong: it is '{row.predicted or 'no label'}'", 60))
                 if row.predicted:
-                    st.button(right, key=f"mark {key}", on_click=_mark, args=(review, row, row.predicted))
-                st.button("Take the row out", key=f"drop {key}", on_click=_mark, args=(review, row, "-"))
+                    st.button(
+                        right, key=f"mark {key}", on_click=attempt, args=("runs", mark_row, review, row, row.predicted)
+                    )
+                st.button(
+                    "Take the row out", key=f"drop {key}", on_click=attempt, args=("runs", mark_row, review, row, "-")
+                )
             else:
                 what = "the row is taken out" if mark == "-" else f"marked as '{shorten(mark, 40)}'"
                 st.badge(escape(what), icon=":material/check:", color="green")
-                st.button("Undo", key=f"undo {key}", on_click=_mark, args=(review, row, None))
-
-
-def _mark(review: Path, row: WrongRow, correct: str | None) -> None:
-    try:
-        mark_row(review, row, correct)
-    except (TextuneError, OSError) as error:
-        st.session_state["runs error"] = str(error)
+                st.button("Undo", key=f"undo {key}", on_click=attempt, args=("runs", mark_row, review, row, None))
 
 
 def _draw_export(folder: Path, entry: Entry) -> None:

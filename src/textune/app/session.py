@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,3 +120,24 @@ def guard_page() -> Iterator[None]:
         if get_options().debug and not isinstance(error, TextuneError):
             raise
         show_error(error)
+
+
+def attempt(page: str, act: Callable[..., Any], *arguments: Any) -> bool:
+    """Do what a button is for and return whether it was done; `draw_failure` of the same page shows what went wrong.
+
+    Streamlit runs callbacks before the page is drawn, where `guard_page` does not hold.
+    """
+    try:
+        act(*arguments)
+    except Exception as error:
+        if get_options().debug and not isinstance(error, TextuneError):
+            raise
+        st.session_state[f"{page} error"] = describe_error(error)
+        return False
+    return True
+
+
+def draw_failure(page: str) -> None:
+    """Show once what went wrong in the callback of a button."""
+    if error := st.session_state.pop(f"{page} error", None):
+        st.error(escape(error), icon=":material/error:")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import streamlit as st
@@ -27,7 +26,7 @@ from textune.app.jobs import (
 from textune.app.options import DEFAULT_FOLDER
 from textune.app.plain import escape
 from textune.app.results import find_verdict, list_results, open_run
-from textune.app.session import describe_error, guard_page, offer_page, offer_try, show_error
+from textune.app.session import attempt, draw_failure, guard_page, offer_page, offer_try, show_error
 from textune.app.uploads import clean_uploads
 from textune.errors import TextuneError
 
@@ -160,14 +159,16 @@ def _draw_buttons(job: Job, state: State) -> None:
                 else "Ends it now: it goes on from the checkpoint before."
             )
             # A key of its own: the second click of two on Stop is then none on what has taken its place.
-            st.button(label, key=key, icon=":material/stop:", help=about, on_click=_try, args=(stop_job, job))
+            st.button(
+                label, key=key, icon=":material/stop:", help=about, on_click=attempt, args=("training", stop_job, job)
+            )
         if state.resumable:
             st.button(
                 "Resume",
                 key="resume",
                 icon=":material/play_arrow:",
-                on_click=_try,
-                args=(resume_job, job),
+                on_click=attempt,
+                args=("training", resume_job, job),
                 type="primary",
             )
         if state.kind == FINISHED:
@@ -178,16 +179,7 @@ def _draw_buttons(job: Job, state: State) -> None:
                 "Clear from this page",
                 key="forget",
                 help="The run stays where it is.",
-                on_click=forget_job,
-                args=(job.name, job.runs_dir),
+                on_click=attempt,
+                args=("training", forget_job, job.name, job.runs_dir),
             )
-    if error := st.session_state.pop("training error", None):
-        st.error(escape(error), icon=":material/error:")
-
-
-def _try(act: Callable[[Job], Job], job: Job) -> None:
-    """Do what a button is for; its error is shown where the buttons are drawn again."""
-    try:
-        act(job)
-    except (TextuneError, OSError) as error:
-        st.session_state["training error"] = describe_error(error)
+    draw_failure("training")

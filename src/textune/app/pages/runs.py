@@ -12,7 +12,7 @@ from textune.app.compared import draw_comparison
 from textune.app.jobs import find_state, read_job
 from textune.app.plain import escape
 from textune.app.run_view import draw_run
-from textune.app.session import list_entries, name_run_folder, offer_page
+from textune.app.session import draw_failure, list_entries, name_run_folder, offer_page
 from textune.report.wording import format_date
 from textune.run.listing import Entry
 
@@ -24,8 +24,7 @@ _NAME_PIXELS = 240
 def draw() -> None:
     """Draw the page."""
     st.title("Runs")
-    if error := st.session_state.pop("runs error", None):
-        st.error(escape(error), icon=":material/error:")
+    draw_failure("runs")
     if note := st.session_state.pop("runs note", None):
         st.success(escape(note), icon=":material/check:")
     entries = list_entries()

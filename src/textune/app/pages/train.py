@@ -12,7 +12,7 @@ from textune.app.data_choice import Source, choose_source, draw_checks, draw_pre
 from textune.app.jobs import start_job
 from textune.app.options import DEFAULT_FOLDER
 from textune.app.plain import escape
-from textune.app.session import describe_error, show_error
+from textune.app.session import attempt, draw_failure, show_error
 from textune.app.settings_form import (
     FIRST,
     Field,
@@ -33,8 +33,7 @@ from textune.run.start import choose_folder
 def draw() -> None:
     """Draw the page."""
     st.title("Train")
-    if error := st.session_state.pop("start error", None):
-        st.error(escape(error), icon=":material/error:")
+    draw_failure("start")
     if draw_trainings():
         if st.toggle("Train another", key="train another"):
             _draw_form()
@@ -146,18 +145,14 @@ def _draw_start(source: Source, values: dict[str, str]) -> None:
         key="start",
         type="primary",
         icon=":material/play_arrow:",
-        on_click=_start,
-        args=(request, source.upload),
+        on_click=attempt,
+        args=("start", _start, request, source.upload),
     )
     st.caption(f"It runs in {escape(Path.cwd())} and goes on when this page is closed; only Stop ends it.")
 
 
 def _start(request: Request, upload: Path | None) -> None:
     """Start the training and watch it."""
-    try:
-        job = start_job(request.values["name"], DEFAULT_FOLDER, request.list_words(), upload)
-    except (TextuneError, OSError) as error:
-        st.session_state["start error"] = describe_error(error)
-        return
+    job = start_job(request.values["name"], DEFAULT_FOLDER, request.list_words(), upload)
     st.session_state["watched"] = job.name
     st.session_state["run name"], st.session_state["train another"] = "", False
