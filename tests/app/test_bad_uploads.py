@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -136,3 +137,51 @@ def test_formulas_and_scripts_are_only_text(page: str, place: Path) -> None:
     assert app.dataframe[0].value["label"].iloc[0] == SCRIPT.decode()
     drawn = [*app.markdown, *app.caption, *app.info, *app.warning]
     assert not [element for element in drawn if "PLANT" in element.value] and not app.get("html")
+
+
+LATIN = "text,label\n" + "caf\xe9 good film %d,a\nbad \x81 film %d,b\n" * 8
+LINES = [f'{{"text": "caf\xe9 \x81 {i}", "label": "{"ab"[i % 2]}"}}' for i in range(16)]
+ODD: dict[str, tuple[str, bytes, dict[str, str]]] = {
+    "undetected encoding": ("l.csv", (LATIN % tuple(range(16))).encode("latin-1"), {"encoding": "latin-1"}),
+    "in .tab": ("l.tab", (LATIN % tuple(range(16))).replace(",", "\t").encode("latin-1"), {"encoding": "latin-1"}),
+    "in .jsonl": ("l.jsonl", "\n".join(LINES).encode("latin-1"), {"encoding": "latin-1"}),
+    "in .json": ("l.json", f"[{', '.join(LINES)}]".encode("latin-1"), {"encoding": "latin-1"}),
+    "packed": ("l.csv.gz", gzip.compress((LATIN % tuple(range(16))).encode("latin-1")), {"encoding": "latin-1"}),
+    "undetected delimiter": ("s.csv", b"text~label\n" + b"good, x~a\nbad, y~b\n" * 8, {"delimiter": "~"}),
+}
+"""Tables that need a setting to be read: the file's name, its content, and the setting."""
+
+
+@pytest.mark.parametrize("page", ["batch", "train", "train by path"])
+@pytest.mark.parametrize("kind", ODD)
+def test_a_setting_that_a_table_needs_can_be_filled_in(kind: str, page: str, place: Path) -> None:
+    name, content, settings = ODD[kind]
+    if page == "train by path":
+        (place / name).write_bytes(content)
+        app = AppTest.from_function(draw_page, args=("train",), default_timeout=120).run()
+        app.radio(key="source kind").set_value("A file on this machine").run()
+        app.text_input(key="path").set_value(name).run()
+    else:
+        app = upload(page, name, content)
+    assert not app.exception and (app.error or app.dataframe[0].value.shape[1] == 1)
+    for setting, value in settings.items():
+        app.text_input(key=f"{'batch' if page == 'batch' else 'set'} {setting}").set_value(value).run()
+    assert not app.exception and not app.error, read(app, "error")
+    assert list(app.dataframe[0].value.columns) == ["text", "label"]
+    if page != "batch":
+        written = shlex.split(app.code[0].value)
+        assert {f"{setting}={value}" for setting, value in settings.items()} <= set(written)
+        app.button(key="check").click().run()
+        assert not app.error, read(app, "error")
+    if page == "train":
+        app.file_uploader[0].set_value(None).run()
+
+
+@pytest.mark.parametrize("page", ["batch", "train"])
+def test_a_setting_that_does_not_exist_gets_a_sentence(page: str, place: Path) -> None:
+    app = upload(page, "a.csv", b"text,label\na,b\nc,d\n")
+    app.text_input(key=f"{'batch' if page == 'batch' else 'set'} encoding").set_value("nonsense").run()
+    assert not app.exception and "unknown encoding 'nonsense'" in read(app, "error")
+    if page == "train":
+        app.file_uploader[0].set_value(None).run()
+    assert not list_left(place)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import streamlit as st
 
 from textune.app.options import DEFAULT_FOLDER, UPLOAD_MEGABYTES
 from textune.app.plain import escape, shorten
+from textune.app.reading import ask_reading
 from textune.app.session import describe_error
 from textune.app.settings_form import Request, name_source
 from textune.app.uploads import list_endings, remove_upload, store_upload
-from textune.data import stream_tables
+from textune.data import ReadOptions, list_reading_settings, stream_tables
 from textune.data.embedded import EMBEDDED
 from textune.errors import TextuneError
 
@@ -31,15 +32,20 @@ class Head:
 
 @dataclass(frozen=True)
 class Source:
-    """A chosen table. upload: the file, if it was uploaded."""
+    """A chosen table. upload: the file, if it was uploaded. reading: the settings by which it becomes text, as typed.
+
+    asked: the names of the settings that were asked for.
+    """
 
     data: str
     upload: Path | None = None
+    reading: Mapping[str, str] = field(default_factory=dict)
+    asked: tuple[str, ...] = ()
 
 
-def read_head(data: str) -> Head:
-    """Read the beginning of a table; raise what reading it raises."""
-    head: Head = _read_head(name_source(data), _stamp(data))
+def read_head(data: str, reading: Mapping[str, str] | None = None) -> Head:
+    """Read the beginning of a table; raise what reading it raises. reading: settings by which it becomes text."""
+    head: Head = _read_head(name_source(data), _stamp(data), **reading or {})
     return head
 
 
@@ -53,8 +59,10 @@ def _stamp(data: str) -> tuple[float, int]:
 
 
 @st.cache_data(max_entries=16, ttl=600, show_spinner="Reading the table")  # type: ignore[untyped-decorator]
-def _read_head(source: str, stamp: tuple[float, int]) -> Head:
-    chunks = stream_tables(source, chunk_rows=50)
+def _read_head(
+    source: str, stamp: tuple[float, int], delimiter: str | None = None, encoding: str | None = None
+) -> Head:
+    chunks = stream_tables(source, ReadOptions(encoding, delimiter), chunk_rows=50)
     table = next(iter(chunks), None)
     if table is None:
         return Head((), ())
@@ -81,7 +89,9 @@ def choose_source() -> Source | None:
             placeholder="reviews.csv",
             help=escape(f"A table ({' '.join(list_endings()[::2])}), a folder with a folder per class, or hub:NAME."),
         ).strip()
-        return Source(path) if path else None
+        if not path or path.startswith(("hub:", "embedded:")):
+            return Source(path) if path else None
+        return Source(path, None, ask_reading(path, "set"), list_reading_settings(path))
     return _take_upload()
 
 
@@ -99,16 +109,17 @@ def _take_upload() -> Source | None:
         stored = None
     if file is None:
         return None
+    reading = ask_reading(file.name, "set")
     if stored is None:
         path = store_upload(file.name, file.getvalue(), DEFAULT_FOLDER)
         try:
-            read_head(str(path))
+            read_head(str(path), reading)
         except BaseException:  # what cannot be read is not kept; a page that is drawn anew stores it again
             remove_upload(path, DEFAULT_FOLDER)
             raise
         stored = (file.file_id, str(path))
         st.session_state["stored upload"] = stored
-    return Source(stored[1], Path(stored[1]))
+    return Source(stored[1], Path(stored[1]), reading, list_reading_settings(file.name))
 
 
 def _drop(path: Path) -> None:

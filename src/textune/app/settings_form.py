@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,11 +59,13 @@ def list_fields(names: typing.Iterable[str]) -> list[Field]:
     return [known[name] for name in names]
 
 
-def list_other_fields() -> dict[str, list[Field]]:
-    """Return the fields that are folded away, by the part of a run that they are about."""
+def list_other_fields(shown: Collection[str] = ()) -> dict[str, list[Field]]:
+    """Return the fields that are folded away, by the part of a run that they are about. shown: asked for already."""
     known = _describe_all()
     names = {part: [f.name for f in dataclasses.fields(kind)] for part, kind in _PARTS.items()}
-    return {part: [known[name] for name in listed if name not in _ELSEWHERE] for part, listed in names.items()}
+    return {
+        part: [known[name] for name in listed if name not in (*_ELSEWHERE, *shown)] for part, listed in names.items()
+    }
 
 
 def list_method_fields(method: str) -> list[Field]:

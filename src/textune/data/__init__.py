@@ -35,7 +35,15 @@ from textune.data.label_sets import (
 from textune.data.labels import Labels, build_labels
 from textune.data.roles import NamedColumns, build_labelled, build_rows, choose_task, find_columns, reuse_columns
 from textune.data.row_hashes import HashedRows, compute_probe, hash_rows, list_keys, match_rows
-from textune.data.source import Location, ReadOptions, list_readable, locate, read_table, stream_tables
+from textune.data.source import (
+    Location,
+    ReadOptions,
+    list_readable,
+    list_reading_settings,
+    locate,
+    read_table,
+    stream_tables,
+)
 from textune.data.spelling import describe_foreign, describe_hidden, describe_near, describe_twins, find_label_twins
 from textune.data.splits import Splits, split_examples, split_folds
 from textune.data.table import Table, build_table
@@ -85,6 +93,7 @@ __all__ = [
     "join_set",
     "list_keys",
     "list_readable",
+    "list_reading_settings",
     "locate",
     "match_label_columns",
     "match_rows",

@@ -72,7 +72,9 @@ def _open(location: Location, options: ReadOptions, chunk_rows: int) -> Reading:
     return reading
 
 
-sources.register("delimited")(file_source((".csv", ".tsv", ".tab", ".txt"), _open, gzip=True))
+sources.register("delimited")(
+    file_source((".csv", ".tsv", ".tab", ".txt"), _open, ("delimiter", "encoding"), gzip=True)
+)
 
 
 def _skip_to_header(file: _File) -> tuple[_File, list[str]]:

@@ -62,8 +62,8 @@ def _open_document(location: Location, options: ReadOptions, chunk_rows: int) ->
     )
 
 
-sources.register("jsonlines")(file_source((".jsonl", ".ndjson"), _open_lines, gzip=True))
-sources.register("json")(file_source((".json",), _open_document, gzip=True))
+sources.register("jsonlines")(file_source((".jsonl", ".ndjson"), _open_lines, ("encoding",), gzip=True))
+sources.register("json")(file_source((".json",), _open_document, ("encoding",), gzip=True))
 
 
 def parse_json(text: str) -> Any:

@@ -81,6 +81,7 @@ class Source:
     open: (source, options, rows per chunk) -> Reading.
     suffixes: the lower-case endings of the files that it reads. gzip: whether these files may be gzipped.
     parts: whether a location may name a part of it, such as a sheet or a split.
+    settings: the fields of ReadOptions that say how these files become text.
     """
 
     accepts: Callable[[Any], bool]
@@ -88,6 +89,7 @@ class Source:
     suffixes: tuple[str, ...] = ()
     gzip: bool = False
     parts: bool = False
+    settings: tuple[str, ...] = ()
 
 
 sources: Registry[Source] = Registry("source")
@@ -96,21 +98,32 @@ sources: Registry[Source] = Registry("source")
 def file_source(
     suffixes: tuple[str, ...],
     open: Callable[[Any, ReadOptions, int], Reading],
+    settings: tuple[str, ...] = (),
     *,
     gzip: bool = False,
     parts: bool = False,
 ) -> Source:
-    """Return a source that reads the files with these endings; gzip, parts: as in `Source`."""
+    """Return a source that reads the files with these endings; settings, gzip, parts: as in `Source`."""
 
     def accepts(source: Any) -> bool:
         return isinstance(source, Location) and source.suffix in suffixes and source.path.is_file()
 
-    return Source(accepts, open, suffixes, gzip, parts)
+    return Source(accepts, open, suffixes, gzip, parts, settings)
 
 
 def list_readable() -> tuple[str, ...]:
     """Return the endings of every file that a source reads, in the order of the sources."""
     return tuple(suffix for _, source in sources for suffix in source.suffixes)
+
+
+def list_reading_settings(name: str) -> tuple[str, ...]:
+    """Return the fields of ReadOptions that say how a file of this name becomes text.
+
+    A folder, and a name of no known ending, may have files that need any of them.
+    """
+    suffix = Location(Path(name.partition("#")[0])).suffix
+    found = [source.settings for _, source in sources if suffix in source.suffixes]
+    return found[0] if found else ("delimiter", "encoding")
 
 
 def read_table(source: str | Path | Any, options: ReadOptions = ReadOptions()) -> Table:

@@ -25,6 +25,7 @@ from textune.app.loading import Loaded, open_run
 from textune.app.markup import Bar, write_bars
 from textune.app.options import UPLOAD_MEGABYTES
 from textune.app.plain import escape
+from textune.app.reading import ask_reading
 from textune.app.session import choose_run, offer_page, show_error
 from textune.app.uploads import find_ending, list_endings
 from textune.inference.files import list_writable
@@ -33,9 +34,6 @@ from textune.inference.writers import choose_ending
 T = TypeVar("T")
 _MOST_BARS = 12
 _FORMS = {".csv": "CSV", ".tsv": "TSV", ".jsonl": "JSON lines", ".parquet": "Parquet", ".xlsx": "Excel"}
-_DELIMITED = (".csv", ".tsv", ".txt")
-_DELIMITER_HELP = "What stands between the columns: one character, or tab."
-_ENCODING_HELP = "Such as utf-8, latin-1 or utf-16."
 _MEMORIES = ("batch start", "batch checks", "batch result")
 
 
@@ -87,18 +85,7 @@ def _ask_upload() -> Upload | None:
             st.session_state.pop(name, None)
         st.info(escape(f"Upload a table with a column of texts: {endings}"), icon=":material/upload_file:")
         return None
-    return Upload(file.name, file.getvalue(), *_ask_reading(file.name))
-
-
-def _ask_reading(name: str) -> tuple[str | None, str | None]:
-    """Draw how a text file is read, where that is not detected rightly: delimiter and encoding."""
-    if not name.lower().removesuffix(".gz").endswith(_DELIMITED):
-        return None, None
-    with st.expander("How the file is read", icon=":material/tune:"):
-        first, second = st.columns(2)
-        delimiter = first.text_input("Delimiter", key="batch delimiter", placeholder="detected", help=_DELIMITER_HELP)
-        encoding = second.text_input("Encoding", key="batch encoding", placeholder="detected", help=_ENCODING_HELP)
-    return delimiter or None, (encoding or "").strip() or None
+    return Upload(file.name, file.getvalue(), **ask_reading(file.name, "batch"))
 
 
 def _remember(name: str, key: object, build: Callable[[], T]) -> T:

@@ -46,7 +46,7 @@ def _draw_form() -> None:
     st.subheader("Data", anchor=False)
     try:
         source = choose_source()
-        head = None if source is None else read_head(source.data)
+        head = None if source is None else read_head(source.data, source.reading)
     except (TextuneError, OSError, MemoryError) as error:
         show_error(error)
         return
@@ -54,10 +54,10 @@ def _draw_form() -> None:
         st.info("Choose a table with a column of texts and a column of labels.", icon=":material/table:")
         return
     draw_preview(head)
-    values = _draw_columns(head.columns)
+    values = dict(source.reading) | _draw_columns(head.columns)
     st.subheader("Method and settings", anchor=False)
     values |= _draw_method()
-    values |= _draw_settings()
+    values |= _draw_settings(source)
     _draw_start(source, values)
 
 
@@ -92,11 +92,11 @@ def _describe_method(name: str) -> str:
     return f"{name}: {methods.get(name).summary}"
 
 
-def _draw_settings() -> dict[str, str]:
+def _draw_settings(source: Source) -> dict[str, str]:
     first = list_fields(FIRST)
     values = choose_values(_draw_fields(first), first)
     with st.expander("All other settings"):
-        for part, fields in list_other_fields().items():
+        for part, fields in list_other_fields(source.asked).items():
             st.markdown(f"**{part}**")
             values |= choose_values(_draw_fields(fields), fields)
     return values
