@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from textune.app.marks import WrongRow, list_wrong_rows, mark_row, place_review, read_marks, show_training
+from textune.app.marks import Evaluated, WrongRow, mark_row, place_review, plan_training, read_evaluated, read_marks
 from textune.cli.output import gather_settings
 from textune.config import build_config
 from textune.data.fixes import read_fixes
-from textune.errors import BundleError
+from textune.errors import BundleError, DataError
 from textune.run import Run
 from textune.run.tables import prepare_data
 from tiny import train_tiny, write_reviews
@@ -39,14 +39,59 @@ def test_marks_are_written_read_changed_and_taken_back(tmp_path: Path) -> None:
     path = tmp_path / "it-review.csv"
     assert read_marks(path) == {}
     mark_row(path, ROW, "good")
-    mark_row(path, WrongRow("test", 7, "a", "=1+1", 0.5, '=HYPERLINK("x")\nline', "second"), "=1+1")
-    assert read_marks(path) == {("data", 7): "good", ("test", 7): "'=1+1"}
+    other = WrongRow("test", 7, "a", "=1+1", 0.5, '=HYPERLINK("x")\nline', "second")
+    mark_row(path, other, "=1+1")
+    assert read_marks(path) == {ROW.key: "good", other.key: "'=1+1"}
     assert [(f.table, f.row, f.label) for f in read_fixes(path).rows] == [("data", 7, "good"), ("test", 7, "'=1+1")]
     assert '"=HYPERLINK' not in path.read_text() and ",=" not in path.read_text()
     mark_row(path, ROW, "-")
-    assert read_marks(path)["data", 7] == "-"
+    assert read_marks(path)[ROW.key] == "-"
     mark_row(path, ROW, None)
-    assert read_marks(path).keys() == {("test", 7)}
+    assert read_marks(path).keys() == {other.key}
+    mark_row(path, other, None)
+    assert read_marks(path) == {}
+    mark_row(path, ROW, "good")
+    assert read_marks(path) == {ROW.key: "good"}, "a file with a header alone is one without marks"
+
+
+SAVED = {
+    "as cp1252": ("cp1252", ","),
+    "as UTF-16": ("utf-16", ","),
+    "with semicolons": ("utf-8", ";"),
+    "with tabs": ("utf-8-sig", "\t"),
+}
+
+
+@pytest.mark.parametrize("how", SAVED)
+def test_a_review_file_is_read_as_a_spreadsheet_saved_it(how: str, tmp_path: Path) -> None:
+    encoding, delimiter = SAVED[how]
+    path, row = tmp_path / "it-review.csv", WrongRow("data", 7, "bad", "schön", 0.93, "ein schöner, feiner Film")
+    mark_row(path, row, "schön")
+    cells = list(csv.reader(path.read_text().splitlines()))
+    with path.open("w", encoding=encoding, newline="") as stream:
+        csv.writer(stream, delimiter=delimiter).writerows([[c if c != "7" else "7.0" for c in line] for line in cells])
+    assert read_marks(path) == {row.key: "schön"}
+    assert [(fix.row, fix.key, fix.label) for fix in read_fixes(path).rows] == [(7, row.key[2], "schön")]
+    mark_row(path, WrongRow("data", 8, "bad", "good", 0.5, "a fine film"), "good")
+    assert len(read_marks(path)) == 2
+    assert path.read_text(encoding="utf-8").startswith("table,row,")
+
+
+def test_marks_of_other_texts_are_none_of_this_run(tmp_path: Path) -> None:
+    path = tmp_path / "it-review.csv"
+    earlier = WrongRow("data", 7, "bad", "good", 0.5, "another text in row 7")
+    mark_row(path, earlier, "good")
+    assert ROW.key not in read_marks(path)
+    evaluated = Evaluated([ROW], frozenset({ROW.key, ("data", 8, "tx")}))
+    assert evaluated.list_foreign(read_marks(path)) == [earlier.key]
+    assert evaluated.list_foreign({ROW.key: "good", ("data", 9, "ty"): "of the training rows"}) == []
+    before = path.read_bytes()
+    with pytest.raises(DataError, match="marks row 7 of data= with another text"):
+        mark_row(path, ROW, "good")
+    assert path.read_bytes() == before
+    mark_row(path, earlier, None)
+    mark_row(path, ROW, "good")
+    assert read_marks(path) == {ROW.key: "good"}
 
 
 def test_what_else_a_review_file_holds_stays(tmp_path: Path) -> None:
@@ -61,7 +106,7 @@ def test_what_else_a_review_file_holds_stays(tmp_path: Path) -> None:
 def test_other_files_and_links_are_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "it-review.csv"
     path.write_text("a,b\n1,2\n")
-    with pytest.raises(BundleError, match="is not a review file"):
+    with pytest.raises(DataError, match="is not a review file"):
         mark_row(path, ROW, "good")
     assert path.read_text() == "a,b\n1,2\n"
     path.unlink()
@@ -74,7 +119,8 @@ def test_other_files_and_links_are_left_alone(tmp_path: Path) -> None:
 def test_marked_labels_reach_the_next_training(poor: Run, work: Path) -> None:
     folder = work / "runs" / "poor"
     shutil.copytree(poor.folder, folder)
-    wrong = list_wrong_rows(folder)
+    evaluated = read_evaluated(folder)
+    wrong = evaluated.wrong
     assert len(wrong) >= 2 and [row.probability for row in wrong] == sorted(
         (r.probability for r in wrong), reverse=True
     )
@@ -83,8 +129,23 @@ def test_marked_labels_reach_the_next_training(poor: Run, work: Path) -> None:
     mark_row(review, wrong[0], wrong[0].predicted)
     mark_row(review, wrong[1], "-")
     assert review.parent == folder.parent, "a finished run is never changed"
-    textune, train, settings, *words = shlex.split(show_training(folder, review))
+    assert evaluated.list_foreign(read_marks(review)) == []
+    plan = plan_training(folder, review)
+    assert not plan.missing
+    textune, train, settings, *words = shlex.split(plan.command)
     config = build_config(gather_settings(words, settings))
     fixed = prepare_data(config).fixed
     assert (textune, train) == ("textune", "train") and config.name == "poor-fixed"
     assert fixed is not None and (fixed.changed, fixed.removed) == (1, 1)
+
+
+def test_a_table_that_is_gone_is_asked_for(poor: Run, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, data = work / "runs" / "poor", poor.folder.parent / "reviews.csv"
+    shutil.copytree(poor.folder, folder)
+    away = data.rename(data.with_name("away.csv"))
+    try:
+        plan = plan_training(folder, place_review(folder))
+    finally:
+        away.rename(data)
+    assert plan.missing == {"data": str(data)}
+    assert "data=PATH" in shlex.split(plan.command)

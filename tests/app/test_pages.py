@@ -213,6 +213,29 @@ def test_one_click_marks_a_label_and_another_takes_it_back(runs: Path) -> None:
     assert read_marks(runs / "hostile-review.csv") == {} and not check(app).success
 
 
+def test_labels_say_what_a_new_training_lacks_and_which_marks_are_not_its_own(runs: Path) -> None:
+    folder = runs / "hostile"
+    for name in ("plan.json", "config.yaml"):
+        content = (folder / name).read_text()
+        (folder / name).write_text(content.replace("reviews.csv", "uploaded.csv"))
+    app = open_page("runs")
+    app.multiselect[0].set_value(["runs/hostile"])
+    app.session_state["part runs/hostile"] = "Labels"
+    check(app.run())
+    next(button for button in app.button if str(button.key).startswith("mark ")).click().run()
+    assert "uploaded.csv no longer exists" in read(check(app), "warning").replace("\\", "")
+    assert "data=PATH" in read(app, "code")
+    review = runs / "hostile-review.csv"
+    marked = list(csv.DictReader(review.open(newline="")))
+    with review.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, marked[0].keys())
+        writer.writeheader()
+        writer.writerows(row | {"key": "t0123456789abcdef"} for row in marked)
+    check(app.run())
+    assert "1 mark is about other texts" in read(app, "warning") and not app.code and not app.success
+    assert not [button for button in app.button if str(button.key).startswith("undo ")]
+
+
 def test_a_run_is_deleted_by_its_name_alone(runs: Path) -> None:
     app = open_page("runs")
     app.multiselect[0].set_value(["runs/easy"])

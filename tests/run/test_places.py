@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -17,6 +18,7 @@ from textune.inference import Predictor
 from textune.process.interrupt import RunInterrupted
 from textune.progress import Silent
 from textune.run import Run, resume
+from textune.run.predicted_rows import read_own_settings
 from textune.search.sweep import resume_sweep
 from tiny import StopAt, call_textune, hash_weights, settings_for, train_tiny, write_reviews
 
@@ -83,6 +85,21 @@ def test_a_file_that_moved_is_named_with_its_setting(
     printed = re.search(r"textune (resume .*=)PATH", refused)
     assert printed is not None
     call_textune(*shlex.split(f"{printed[1]}'{place}'"), cwd=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["data", "init"])
+def test_a_finished_run_is_not_offered_to_be_resumed(name: str, finished: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished.folder, folder)
+    plan = json.loads((folder / "plan.json").read_text())
+    gone = str(tmp_path / "gone")
+    plan["places"] = {name: gone}
+    (folder / "plan.json").write_text(json.dumps(plan))
+    settings = yaml.safe_load((folder / "config.yaml").read_text())
+    (folder / "config.yaml").write_text(yaml.safe_dump(settings | {name: gone}))
+    with pytest.raises(BundleError, match=f"{name}={gone} no longer exists") as refused:
+        read_own_settings(folder, unused=())
+    assert "resume" not in str(refused.value) and "put it back there" in str(refused.value)
 
 
 def test_the_content_counts_and_not_the_place(project: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 from textune.app.options import PASSWORD
 from textune.app.private import find_link, jobs_folder, make_private, open_plainly, refuse_link
 from textune.app.processes import find_start, send_signal, start_process
-from textune.bundle import MANIFEST, has_begun, read_manifest, run_path
+from textune.bundle import has_begun, is_finished, run_path
 from textune.errors import BundleError, TextuneError, show_command
 from textune.files import hold_place, read_json, write_text_atomically
 
@@ -172,14 +172,6 @@ def find_state(job: Job) -> State:
         return State(FAILED, message, resumable)
     lost = "The process ended without a word: it was killed, or the machine was restarted or out of memory."
     return State(FAILED, lost, resumable)
-
-
-def is_finished(run: Path) -> bool:
-    """Return whether a run is whole: the manifest gets its metrics last."""
-    try:
-        return (run / MANIFEST).is_file() and bool(read_manifest(run, verify=False).metrics)
-    except (TextuneError, OSError):
-        return False
 
 
 def stop_job(job: Job) -> Job:

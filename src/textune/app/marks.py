@@ -4,22 +4,39 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from textune.bundle import SETTINGS, read_manifest
-from textune.data.fixes import CORRECT, KEY, REMOVE, ROW, TABLE, TEXT, TEXT_PAIR, make_key, show_label
-from textune.errors import BundleError, show_command
+from textune.config import build_config, load_settings
+from textune.data.fixes import (
+    CORRECT,
+    KEY,
+    REMOVE,
+    ROW,
+    TABLE,
+    TEXT,
+    TEXT_PAIR,
+    identify_row,
+    make_key,
+    read_review,
+    show_label,
+)
+from textune.errors import BundleError, DataError, show_command
 from textune.files import hold_place, write_text_atomically
 from textune.inference.writers import escape_formula
-from textune.run.predicted_rows import add_own_table, read_stored
+from textune.run.places import PLACED
+from textune.run.predicted_rows import add_own_table, read_own_settings, read_stored
 from textune.tasks import task_of
 
 _LABEL, _SUGGESTED, _WHY = "label", "suggested_label", "why"
 _MARKED_HERE = "marked in the app"
+_TABLES = ("data", "validation", "test")
+MarkKey = tuple[str, int, str]
+"""Which row a mark is about: the setting that names its table, its number there and the key of its text."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +54,31 @@ class WrongRow:
     text: str
     text_pair: str | None = None
 
+    @property
+    def key(self) -> MarkKey:
+        """What its mark is found by."""
+        return self.table, self.row, make_key(self.text, self.text_pair)
 
-def list_wrong_rows(folder: Path) -> list[WrongRow]:
-    """Return the rows of a run's evaluation that it gets wrong, the most confident first; raise BundleError."""
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The rows of a run's evaluation. wrong: those that it gets wrong, the most confident first. keys: of all."""
+
+    wrong: list[WrongRow]
+    keys: frozenset[MarkKey]
+
+    def list_foreign(self, marks: Collection[MarkKey]) -> list[MarkKey]:
+        """Return the marks of rows that have another text here: they are from another table."""
+        places = {key[:2] for key in self.keys}
+        return [mark for mark in marks if mark[:2] in places and mark not in self.keys]
+
+
+def read_evaluated(folder: Path) -> Evaluated:
+    """Return the rows of a run's evaluation; none where it gives no labels. Raises BundleError."""
     manifest = read_manifest(folder, verify=False)
     task = task_of(manifest)
     if not task.gives_labels:
-        return []
+        return Evaluated([], frozenset())
     rows = add_own_table(read_stored(folder, manifest), folder, manifest)
     examples, names = rows.examples, rows.labels.names
     true = rows.labels.encode_sets(examples.label_sets()) > 0
@@ -65,7 +100,12 @@ def list_wrong_rows(folder: Path) -> list[WrongRow]:
                 None if pairs is None else pairs[at],
             )
         )
-    return sorted(found, key=lambda row: (-row.probability, row.table, row.row))
+    wrong = sorted(found, key=lambda row: (-row.probability, row.table, row.row))
+    seconds = pairs if pairs is not None else [None] * len(texts)
+    keys = {
+        (rows.table, int(n), make_key(text, second)) for n, text, second in zip(numbers, texts, seconds, strict=True)
+    }
+    return Evaluated(wrong, frozenset(keys))
 
 
 def place_review(folder: Path) -> Path:
@@ -73,31 +113,49 @@ def place_review(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}-review.csv")
 
 
-def read_marks(path: Path) -> dict[tuple[str, int], str]:
-    """Return what a review file says already: the correct label of each row that has one, by table and row."""
-    marks = {}
-    for row in _read_rows(path):
-        if row.get(CORRECT, "").strip() and row.get(ROW, "").strip().isdecimal():
-            marks[row.get(TABLE, ""), int(row[ROW])] = row[CORRECT]
+def read_marks(path: Path) -> dict[MarkKey, str]:
+    """Return what a review file says already: the correct label of each row that has one.
+
+    Raises DataError for a file that is no review file.
+    """
+    marks: dict[MarkKey, str] = {}
+    for cells in _read_rows(path):
+        table, row, key = identify_row(cells)
+        if cells[CORRECT].strip() and row is not None:
+            marks[table, row, key] = cells[CORRECT]
     return marks
 
 
 def mark_row(path: Path, row: WrongRow, correct: str | None) -> None:
     """Write the correct label of a row into a review file, `-` to remove the row, or None to take the mark back.
 
-    Other rows and columns of the file stay. Raises BundleError for a file that cannot be one, and for a link.
+    Other rows and columns of the file stay. Raises DataError for a file that is no review file, or one of another
+    table, and BundleError for a link.
     """
     if path.is_symlink():
         raise BundleError(f"{path}: is a symbolic link, and textune writes through none")
     with hold_place(path):
         rows = _read_rows(path)
-        same = [r for r in rows if r.get(TABLE) == row.table and r.get(ROW, "").strip() == str(row.row)]
+        same = [cells for cells in rows if identify_row(cells) == row.key]
+        if correct is not None:
+            _refuse_other_text(path, rows, row)
         for one in same:
             one[CORRECT] = escape_formula(correct) if correct not in (None, *REMOVE) else correct or ""
         if not same and correct is not None:
             rows.append(_describe(row, correct))
-        rows = [r for r in rows if r.get(CORRECT, "").strip() or r.get(_WHY) != _MARKED_HERE]
+        rows = [r for r in rows if r[CORRECT].strip() or r.get(_WHY) != _MARKED_HERE]
         _write(path, rows)
+
+
+def _refuse_other_text(path: Path, rows: list[dict[str, str]], row: WrongRow) -> None:
+    """Raise DataError if the file marks a row of this table and number with another text: `fixes=` takes one only."""
+    for cells in rows:
+        if cells[CORRECT].strip() and (found := identify_row(cells))[:2] == row.key[:2] and found != row.key:
+            raise DataError(f"{path}: marks row {row.row:,} of {row.table}= with another text", hint=OTHER_TABLE)
+
+
+OTHER_TABLE = "it is from another table: move the file away, and the next mark begins a new one"
+"""What to do about a review file whose rows have other texts."""
 
 
 def _describe(row: WrongRow, correct: str) -> dict[str, str]:
@@ -115,20 +173,18 @@ def _describe(row: WrongRow, correct: str) -> dict[str, str]:
 
 
 def _read_rows(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a review file by column; none if there is no file yet."""
-    if not path.is_file():
+    """Return the rows of a review file by column; none if there is no file yet, or nothing below its header."""
+    if not path.is_file() or _is_blank(path):
         return []
-    limit = csv.field_size_limit(2**31 - 1)
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream, restval="")
-            rows = [{name: cell for name, cell in row.items() if name is not None} for row in reader]
-            header = reader.fieldnames or ()
-    finally:
-        csv.field_size_limit(limit)  # the whole process has one limit, which the reader of tables sets
-    if rows and not {ROW, CORRECT} <= set(header):
-        raise BundleError(f"{path}: is not a review file", hint="move it away: the app writes one of that name")
-    return rows
+    table = read_review(path, "move it away: the app writes its own file of this name")
+    return [{name: cell or "" for name, cell in cells.items()} for cells in table.arrow.to_pylist()]
+
+
+def _is_blank(path: Path) -> bool:
+    """Return whether a file has at most one line, in any encoding."""
+    with path.open("rb") as stream:
+        lines = (line for line in stream if line.strip(b"\0 \t\r\n"))
+        return next(lines, None) is None or next(lines, None) is None
 
 
 def _write(path: Path, rows: list[dict[str, str]]) -> None:
@@ -141,12 +197,34 @@ def _write(path: Path, rows: list[dict[str, str]]) -> None:
     write_text_atomically(path, stream.getvalue(), shared=True)
 
 
-def show_training(folder: Path, review: Path) -> str:
-    """Return the command that trains the same run with the marked labels."""
-    name = f"{folder.name}-fixed"
-    return show_command("train", folder / SETTINGS, f"fixes={review}", f"name={name}", f"runs_dir={folder.parent}")
+@dataclass(frozen=True)
+class Retraining:
+    """A command that trains a run again with the marked labels. missing: tables that no longer exist, by setting."""
+
+    command: str
+    missing: Mapping[str, str]
 
 
-def count_marks(marks: Mapping[tuple[str, int], str]) -> str:
+def plan_training(folder: Path, review: Path) -> Retraining:
+    """Return the command that trains the same run with the marked labels, from where its tables are now.
+
+    What no longer exists, such as an upload, is PATH in the command. Raises TextuneError for settings that cannot be
+    read.
+    """
+    places, missing = [], {}
+    tables = build_config(load_settings(folder / SETTINGS)).data
+    for name in _TABLES:
+        named = getattr(tables, name)
+        try:
+            found = getattr(read_own_settings(folder, [other for other in PLACED if other != name]).data, name)
+        except BundleError:
+            missing[name], found = str(named), "PATH"
+        if found != named:
+            places.append(f"{name}={found}")
+    words = [*places, f"fixes={review}", f"name={folder.name}-fixed", f"runs_dir={folder.parent}"]
+    return Retraining(show_command("train", folder / SETTINGS, *words), missing)
+
+
+def count_marks(marks: Mapping[MarkKey, str]) -> str:
     """Return how many labels are marked, as a sentence's beginning."""
     return f"{len(marks):,} {'label' if len(marks) == 1 else 'labels'} marked"

@@ -9,20 +9,22 @@ import streamlit as st
 
 from textune.app.curves import are_shares, draw_lines, list_loss_rows, list_score_rows
 from textune.app.frame import read_page, wrap_page
-from textune.app.jobs import is_finished
 from textune.app.marks import (
+    OTHER_TABLE,
+    Evaluated,
     WrongRow,
     count_marks,
-    list_wrong_rows,
     mark_row,
     place_review,
+    plan_training,
+    read_evaluated,
     read_marks,
-    show_training,
 )
 from textune.app.plain import escape, shorten
 from textune.app.removal import plan_removal, remove
 from textune.app.session import attempt, offer_try, show_error
 from textune.app.watching import read_course
+from textune.bundle import is_finished
 from textune.errors import TextuneError, show_command, show_resume
 from textune.report.wording import percent, span
 from textune.run.listing import Entry
@@ -141,12 +143,13 @@ def _draw_slices(folder: Path, entry: Entry) -> None:
 
 
 @st.cache_resource(max_entries=8, show_spinner="Reading the rows that it gets wrong")  # type: ignore[untyped-decorator]
-def _list_wrong(folder: str, stamp: float) -> list[WrongRow]:
-    return list_wrong_rows(Path(folder))
+def _read_evaluated(folder: str, stamp: float) -> Evaluated:
+    return read_evaluated(Path(folder))
 
 
 def _draw_labels(folder: Path, entry: Entry) -> None:
-    rows = _list_wrong(str(folder), _stamp(folder))
+    evaluated: Evaluated = _read_evaluated(str(folder), _stamp(folder))
+    rows = evaluated.wrong
     if not rows:
         st.success("There is no row whose label differs from the answer.")
         return
@@ -156,11 +159,28 @@ def _draw_labels(folder: Path, entry: Entry) -> None:
     pages = -(-len(rows) // _ROWS_AT_ONCE)
     page = 1 if pages == 1 else int(st.number_input(f"Page, 1 to {pages:,}", 1, pages, key=f"page {folder}", width=160))
     for row in rows[(page - 1) * _ROWS_AT_ONCE : page * _ROWS_AT_ONCE]:
-        _draw_wrong(review, row, marks.get((row.table, row.row)))
-    if marks:
+        _draw_wrong(review, row, marks.get(row.key))
+    if foreign := evaluated.list_foreign(marks):
+        count = f"{len(foreign):,} {'mark is' if len(foreign) == 1 else 'marks are'}"
+        st.warning(escape(f"{review}: {count} about other texts; {OTHER_TABLE}"), icon=":material/warning:")
+    if marks and not foreign:
         st.success(escape(f"{count_marks(marks)} in {review}"), icon=":material/check:")
-        st.text("Train again with them:")
-        st.code(show_training(folder, review), language="bash", wrap_lines=True)
+        _draw_retraining(folder, review)
+
+
+def _draw_retraining(folder: Path, review: Path) -> None:
+    """Show the command that trains with the marks, and what it needs where a table is gone, as an upload is."""
+    plan = plan_training(folder, review)
+    for name, path in plan.missing.items():
+        st.warning(
+            escape(
+                f"{name}={path} no longer exists: an upload is removed when its training has finished. "
+                "Save the table on this machine again, and write its path in place of PATH."
+            ),
+            icon=":material/warning:",
+        )
+    st.text("Train again with them:")
+    st.code(plan.command, language="bash", wrap_lines=True)
 
 
 def _draw_wrong(review: Path, row: WrongRow, mark: str | None) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 from textune.bundle.checks import DIGEST, compute_digest, list_wrong_fields
 from textune.bundle.folder import MANIFEST
 from textune.config.long_text import LONG_TEXT_FORMS, LongText
-from textune.errors import BundleError, OldBundleWarning, show_resume
+from textune.errors import BundleError, OldBundleWarning, TextuneError, show_resume
 from textune.files import confined_path, hash_file, read_json, write_text_atomically
 
 FORMAT_VERSION = 2
@@ -155,6 +155,14 @@ def read_manifest(folder: str | Path, *, verify: bool = True) -> Manifest:
                 hint="restore the file from a copy of the run, or train again",
             )
     return manifest
+
+
+def is_finished(folder: Path) -> bool:
+    """Return whether a run is whole: the manifest gets its metrics last, after the report and the card."""
+    try:
+        return (folder / MANIFEST).is_file() and bool(read_manifest(folder, verify=False).metrics)
+    except (TextuneError, OSError):
+        return False
 
 
 def _check_content(folder: Path, content: Mapping[str, Any]) -> None:

@@ -18,6 +18,7 @@ from textune.data.examples import Examples
 from textune.data.label_sets import format_set, join_set
 from textune.data.list_cells import parse_list
 from textune.data.source import read_table
+from textune.data.table import Table
 from textune.errors import DataError, suggest
 
 TABLE, ROW, KEY, CORRECT, TEXT, TEXT_PAIR = "table", "row", "key", "correct_label", "text", "text_pair"
@@ -96,30 +97,49 @@ def make_key(text: str, pair: str | None = None) -> str:
     return "t" + hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-def read_fixes(path: str | Path) -> Fixes:
-    """Return the filled rows of a review file, a CSV or any other table; raise DataError naming file and row."""
+def read_review(path: str | Path, hint: str) -> Table:
+    """Return a review file as a table, in whatever encoding and with whatever delimiter a spreadsheet saved it.
+
+    Raises DataError for what has not the columns of one. hint: what to do about it.
+    """
     table = read_table(path)
     for needed in (ROW, CORRECT):
         if needed not in table.columns:
             raise DataError(
-                f"{table.name}: no column '{needed}'{suggest(needed, table.columns)}",
-                hint="fixes= takes a review file of textune errors",
+                f"{table.name}: is not a review file: no column '{needed}'{suggest(needed, table.columns)}", hint=hint
             )
     if KEY not in table.columns and TEXT not in table.columns:
-        raise DataError(f"{table.name}: has neither a column '{KEY}' nor '{TEXT}' to know the rows by")
-    cells = {name: table.arrow.column(name).to_pylist() for name in table.columns}
-    nothing: list[str | None] = [None] * len(table)
+        raise DataError(
+            f"{table.name}: is not a review file: it has neither a column '{KEY}' nor '{TEXT}' to identify the rows",
+            hint=hint,
+        )
+    return table
+
+
+def identify_row(cells: Mapping[str, str | None]) -> tuple[str, int | None, str]:
+    """Return which row of which table a row of a review file is about: the setting, the number and the text's key.
+
+    cells: of the row, by column. The number is None for a cell that holds none.
+    """
+    table = (cells.get(TABLE) or TABLES[0]).strip()
+    key = (cells.get(KEY) or "").strip() or make_key(cells.get(TEXT) or "", cells.get(TEXT_PAIR))
+    return table, _parse_row(cells.get(ROW)), key
+
+
+def read_fixes(path: str | Path) -> Fixes:
+    """Return the filled rows of a review file, a CSV or any other table; raise DataError naming file and row."""
+    table = read_review(path, "fixes= takes a review file of textune errors")
     found: dict[tuple[str, int], Fix] = {}
-    for at, label in enumerate(cells[CORRECT]):
+    for line, cells in enumerate(table.arrow.to_pylist(), table.first_row):
+        label = cells[CORRECT]
         if label is None or not label.strip():
             continue
-        line = table.first_row + at
-        part = (cells.get(TABLE, nothing)[at] or TABLES[0]).strip()
+        part, row, key = identify_row(cells)
         if part not in TABLES:
             raise DataError(f"{table.name}, row {line}: the table '{part}' is none of {', '.join(TABLES)}")
-        row = _read_row(table.name, line, cells[ROW][at])
-        key = (cells.get(KEY, nothing)[at] or "").strip()
-        key = key or make_key(cells.get(TEXT, nothing)[at] or "", cells.get(TEXT_PAIR, nothing)[at])
+        if row is None:
+            cell = cells[ROW] or ""
+            raise DataError(f"{table.name}, row {line}: column '{ROW}' holds '{cell}', not a row number")
         fix = Fix(line, part, row, key, label.strip())
         first = found.setdefault((part, row), fix)
         if first.label != fix.label:
@@ -130,12 +150,10 @@ def read_fixes(path: str | Path) -> Fixes:
     return Fixes(table.name, tuple(found.values()))
 
 
-def _read_row(name: str, line: int, cell: str | None) -> int:
-    """Return a row number, which a spreadsheet may have given decimals or commas."""
+def _parse_row(cell: str | None) -> int | None:
+    """Return a row number, which a spreadsheet may have given decimals or commas; None for anything else."""
     plain = (cell or "").strip().replace(",", "").removesuffix(".0")
-    if not plain.isdecimal():
-        raise DataError(f"{name}, row {line}: column '{ROW}' holds '{cell or ''}', not a row number")
-    return int(plain)
+    return int(plain) if plain.isdecimal() else None
 
 
 def apply_fixes(

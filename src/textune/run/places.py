@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from textune.backbones import SMOLLM2, find_embedded, recall_local
-from textune.bundle import SWEEP
+from textune.bundle import SWEEP, is_finished
 from textune.config import RunConfig
 from textune.errors import BundleError, ConfigError, TextuneError, show_resume, suggest
 from textune.tokens.dialogues import PLAIN
@@ -66,8 +66,11 @@ def refuse_missing(config: RunConfig, folder: Path, frames: Collection[str]) -> 
 
 
 def _report_missing(name: str, path: str, folder: Path) -> BundleError:
+    problem = f"{folder}: {name}={path} no longer exists"
+    if is_finished(folder):  # which nothing resumes, so that no setting can say where the file is now
+        return BundleError(problem, hint="the run is finished and keeps no copy of it: put it back there")
     return BundleError(
-        f"{folder}: {name}={path} no longer exists",
+        problem,
         hint=f"say where it is now: {show_resume(folder, search=(folder / SWEEP).is_file(), **{name: 'PATH'})}",
     )
 
