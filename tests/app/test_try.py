@@ -29,8 +29,10 @@ from textune.app.example_rows import list_examples, pick_examples
 from textune.app.loading import open_run
 from textune.app.markup import Bar, Chip, Mark, write_bars, write_chips, write_marked
 from textune.app.options import AppOptions, set_options
+from textune.app.run_view import list_parts
 from textune.progress import show_controls
 from textune.run import Run
+from textune.run.listing import read_entry
 
 PLANTED = "<script>alert(1)</script> **bold** <img src=x onerror=alert(1)> :red[x] $x$ [a](javascript:b) `c`"
 
@@ -104,6 +106,51 @@ def test_an_example_is_taken_by_a_click(runs: Path) -> None:
     app.button(key=f"try row {row.row}").click().run()
     assert app.text_area(key="try Text").value == row.text
     assert app.subheader[0].value == row.predicted
+
+
+@pytest.fixture(scope="module")
+def writer(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run that writes answers, and answered two of its test rows."""
+    place = tmp_path_factory.mktemp("writer")
+    backbone, data = tiny.build_causal(place / "llama"), tiny.write_prompts(place / "prompts.jsonl", 24)
+    options: dict[str, Any] = {"task": "generation", "answer_rows": 2, "epochs": 1, "contrast_steps": None}
+    return tiny.train_tiny(data, backbone, place / "run", max_new_tokens=4, max_length=48, **options)
+
+
+def test_a_model_that_writes_is_answered_with_its_text(writer: Run, work: Path) -> None:
+    set_options(AppOptions())
+    shutil.copytree(writer.folder, work / "runs" / "writer")
+    rows = list_examples(Path("runs/writer"))
+    assert len(rows) == 2 and "None" not in {row.predicted for row in rows}, (
+        "rows that were not answered are no examples"
+    )
+    app = open_page()
+    assert not app.toggle, "words and the base model are for labels"
+    type_text(app, "red 3")
+    (answer,) = textune.load(work / "runs" / "writer").generate(["red 3"])
+    shown = [text.value for text in app.text]
+    assert (answer.text if answer.text.strip() else "The model wrote an empty answer.") in shown
+    assert not app.error and not app.subheader and not list_html(app)
+    app.segmented_control(key="try form").set_value("Two versions").run()
+    assert not app.exception and not app.error and "writes answers" in app.info[0].value and not app.text_area
+
+
+def test_a_classifier_beside_a_model_that_writes_keeps_its_parts(writer: Run, runs: Path) -> None:
+    shutil.copytree(writer.folder, runs / "writer")
+    app = open_page()
+    app.multiselect(key="try runs").set_value(["runs/first", "runs/writer"]).run()
+    type_text(app, "a good film")
+    app.toggle(key="try explain").set_value(True).run()
+    assert not app.exception and not app.error and len(app.subheader) == 1 and len(list_html(app)) == 2
+
+
+def test_the_parts_of_a_run_that_writes_have_no_labels(writer: Run, finished: Run) -> None:
+    parts = []
+    for run in (writer, finished):
+        entry = read_entry(run.folder)
+        assert entry is not None
+        parts.append(set(list_parts(entry)))
+    assert parts[1] - parts[0] == {"Errors", "Labels"} and parts[0] < parts[1]
 
 
 def test_words_are_highlighted_on_demand(runs: Path) -> None:

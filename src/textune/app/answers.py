@@ -30,13 +30,35 @@ NO_ANSWER = "no label"
 class Answered:
     """An answer to a text. answer: the label, or the labels. bars: the most probable labels. more: those left out.
 
-    note: what the reader should know of the text, such as that only its beginning was read.
+    note: what the reader should know of the text, such as that only its beginning was read. written: whether the model
+    wrote the answer, which then has no labels.
     """
 
     answer: str
     bars: tuple[Bar, ...]
     more: int = 0
     note: str = ""
+    written: bool = False
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a run reads and answers. paired: two texts. gives_labels: labels with probabilities, not a written text."""
+
+    paired: bool = False
+    gives_labels: bool = True
+
+
+def read_kind(folder: Path) -> Kind:
+    """Return what a run reads and answers, before it is loaded; the usual kind if that cannot be read."""
+    from textune.bundle import read_manifest
+    from textune.tasks import task_of
+
+    try:
+        manifest = read_manifest(folder, verify=False)
+        return Kind(manifest.columns.text_pair is not None, task_of(manifest).gives_labels)
+    except (TextuneError, OSError):
+        return Kind()
 
 
 def check_text(text: str) -> str | None:
@@ -54,22 +76,20 @@ def is_paired(predictor: Predictor) -> bool:
     return predictor.manifest.columns.text_pair is not None
 
 
-def reads_pairs(folder: Path) -> bool:
-    """Return whether a run reads two texts, before it is loaded; False if that cannot be read."""
-    from textune.bundle import read_manifest
-
-    try:
-        return read_manifest(folder, verify=False).columns.text_pair is not None
-    except (TextuneError, OSError):
-        return False
-
-
 def answer_text(predictor: Predictor, text: str, second: str | None = None) -> Answered:
     """Return what the model answers; second: the second text of a pair. Raises DataError."""
+    if not predictor.task.gives_labels:
+        return _write_answer(predictor, text)
     pairs = None if second is None else [second]
     probabilities = predictor.predict_proba([text], pairs)
     answered = show_answer(predictor.task, predictor.labels, probabilities[0])
     return replace(answered, note=_note_length(predictor, text, second))
+
+
+def _write_answer(predictor: Predictor, text: str) -> Answered:
+    (written,) = predictor.generate([text])
+    note = f"The limit of {written.tokens:,} tokens ended the answer." if written.endless else ""
+    return Answered(written.text, (), note=note, written=True)
 
 
 def show_answer(task: Task, labels: Sequence[str], probabilities: NDArray[np.float64]) -> Answered:

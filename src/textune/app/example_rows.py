@@ -60,6 +60,7 @@ def pick_examples(stored: dict[str, list[Any]], count: int = COUNT) -> tuple[Exa
     rows = [
         ExampleRow(int(n), t, s, _join(true), _join(predicted))
         for n, t, s, true, predicted in zip(*columns, strict=True)
+        if predicted is not None  # a model that writes answers some of its rows only
     ]
     short = [row for row in rows if len(row.text) <= MOST_CHARACTERS and row.text.strip()]
     drawn = [short[i] for i in np.random.default_rng(0).permutation(len(short))]

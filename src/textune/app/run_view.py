@@ -7,6 +7,7 @@ from typing import Any
 
 import streamlit as st
 
+from textune.app.answers import read_kind
 from textune.app.curves import are_shares, draw_lines, list_loss_rows, list_score_rows
 from textune.app.frame import read_page, wrap_page
 from textune.app.marks import (
@@ -58,7 +59,8 @@ def draw_run(entry: Entry) -> None:
 def list_parts(entry: Entry) -> list[str]:
     """Return which parts there are for what lies in a folder."""
     if entry.kind == "run" and is_finished(Path(entry.folder)):
-        return [REPORT, CURVES, SLICES, LABELS, EXPORT, DELETE]
+        errors = [SLICES, LABELS] if read_kind(Path(entry.folder)).gives_labels else []
+        return [REPORT, CURVES, *errors, EXPORT, DELETE]
     if entry.kind in ("sweep", "comparison"):
         return [REPORT, DELETE]
     return [CURVES, DELETE] if entry.kind == "run" else [DELETE]

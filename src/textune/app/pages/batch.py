@@ -185,9 +185,10 @@ def _draw_result(result: Result, *, stale: bool) -> None:
         st.caption(
             f"{result.escaped_cells:,} cells that a spreadsheet would run as formulas got an apostrophe in front."
         )
-    total = max(sum(result.label_counts.values()), 1)
+    total = sum(result.label_counts.values())
     ranked = sorted(result.label_counts.items(), key=lambda pair: -pair[1])
-    st.html(write_bars([Bar(label, count / total, f"{count:,}") for label, count in ranked[:_MOST_BARS]]))
+    if total:  # a model that writes gives no labels
+        st.html(write_bars([Bar(label, count / total, f"{count:,}") for label, count in ranked[:_MOST_BARS]]))
     if len(ranked) > _MOST_BARS:
         st.caption(f"and {len(ranked) - _MOST_BARS:,} labels with fewer rows")
     _draw_rows(result, [label for label, count in ranked if count])

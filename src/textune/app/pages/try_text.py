@@ -14,7 +14,7 @@ from textune.app.answers import (
     is_paired,
     mark_words,
     order_bars,
-    reads_pairs,
+    read_kind,
     require_second,
 )
 from textune.app.counterfactual import Comparison, compare_versions
@@ -68,15 +68,9 @@ def _draw_one(folders: list[str]) -> None:
         st.info("Choose at least one run.", icon=":material/touch_app:")
         return
     _draw_examples(chosen[0])
-    text, second = _ask_text(any(reads_pairs(folder) for folder in chosen))
-    first, second_place, third = st.columns([1, 2, 2], vertical_alignment="center")
-    first.button("Classify", type="primary", key="try classify")  # leaving the text has sent it already
-    explain = second_place.toggle("Highlight words", key="try explain", help="Computed on demand: it takes a moment.")
-    base = third.toggle(
-        "Beside the base model",
-        key="try base",
-        help="What the model answered before tuning. The first time, the rows of the run are read again.",
-    )
+    kinds = {folder: read_kind(folder) for folder in chosen}
+    text, second = _ask_text(any(kind.paired for kind in kinds.values()))
+    explain, base = _ask_more(any(kind.gives_labels for kind in kinds.values()))
     opened = [(folder, _open(folder)) for folder in chosen]  # below the text, which can be typed meanwhile
     if not holds_text(text):
         st.info("The answer appears here as soon as there is a text.", icon=":material/edit:")
@@ -87,7 +81,27 @@ def _draw_one(folders: list[str]) -> None:
     for place, (folder, loaded) in zip(st.columns(len(opened)) if len(opened) > 1 else [st], opened, strict=True):
         if loaded is not None:
             with place.container(border=True):
-                _draw_answer(folder, loaded, text, second, explain=explain, base=base)
+                labels = kinds[folder].gives_labels
+                _draw_answer(folder, loaded, text, second, explain=explain and labels, base=base and labels)
+
+
+def _ask_more(gives_labels: bool) -> tuple[bool, bool]:
+    """Draw the button, and what can be asked for beside a label: its words, and the base model. A writer has neither.
+
+    gives_labels: whether any of the runs does.
+    """
+    first, second, third = st.columns([1, 2, 2], vertical_alignment="center")
+    # leaving the text has sent it already
+    first.button("Classify" if gives_labels else "Answer", type="primary", key="try classify")
+    if not gives_labels:
+        return False, False
+    explain = second.toggle("Highlight words", key="try explain", help="Computed on demand: it takes a moment.")
+    base = third.toggle(
+        "Beside the base model",
+        key="try base",
+        help="What the model answered before tuning. The first time, the rows of the run are read again.",
+    )
+    return explain, base
 
 
 def _choose_runs(folders: list[str]) -> list[Path]:
@@ -172,8 +186,11 @@ def _draw_answer(folder: Path, loaded: Loaded, text: str, second: str, *, explai
 
 
 def _draw_bars(answered: Answered) -> None:
-    st.subheader(escape(answered.answer), anchor=False)
-    st.html(write_bars(answered.bars))
+    if answered.written:
+        st.text(answered.answer if holds_text(answered.answer) else "The model wrote an empty answer.")
+    else:
+        st.subheader(escape(answered.answer), anchor=False)
+        st.html(write_bars(answered.bars))
     if answered.more:
         st.caption(f"and {answered.more:,} labels of smaller probability")
     if answered.note:
@@ -224,6 +241,9 @@ def _draw_versions() -> None:
     folder = choose_run("Run", VERSIONS)
     loaded = None if folder is None else _open(folder)
     if loaded is None:
+        return
+    if not loaded.predictor.task.gives_labels:
+        st.info("This run writes answers. Versions are compared for runs that give labels.", icon=":material/info:")
         return
     if is_paired(loaded.predictor):
         st.info("This run reads pairs of texts. Versions are compared for runs that read one.", icon=":material/info:")
