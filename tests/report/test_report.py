@@ -24,6 +24,7 @@ from textune.report import render_card, render_report, write_report
 from textune.report.card import escape_markdown
 from textune.report.charts import draw_losses, draw_scores
 from textune.report.leads import IDENTICAL, difference_between, format_p
+from textune.report.report_markdown import render_report_markdown
 from textune.report.verdict import judge
 from textune.report.wording import percent, points
 from textune.tasks import PROBE, TFIDF, TUNED
@@ -107,6 +108,35 @@ def test_a_report_without_history_errors_or_rivals_is_drawn():
     assert "No baseline was evaluated" in text and "Learning curves" not in text and "confident errors" not in text
     with pytest.raises(ValueError, match="at least one"):
         render_report(dataclasses.replace(report, comparison=[]))
+
+
+def test_a_figure_that_does_not_exist_is_a_dash_everywhere():
+    labels = ("right", "only given", "neither", "never given")
+    true = np.array([0] * 30 + [3] * 10)
+    answers = np.array([0] * 25 + [1] * 5 + [0] * 10)
+    evaluation = evaluate(np.eye(4)[answers] * 0.9 + 0.025, true, labels)
+    report = make_report(labels=labels)
+    comparison = [*report.comparison[:3], dict(report.comparison[3]) | {"evaluation": evaluation}]
+    report = dataclasses.replace(report, comparison=comparison)
+    scores = {  # F1, precision, recall, rows
+        "right": ["76.9%", "71.4%", "83.3%", "30"],
+        "only given": ["0%", "0%", "–", "0"],
+        "neither": ["–", "–", "–", "0"],
+        "never given": ["0%", "–", "0%", "10"],
+    }
+    table = re.search(r"<table>\s*<caption[^>]*>Scores per class.*?</table>", render_report(report), re.S)
+    assert table is not None
+    rows = re.findall(r"<tr><th scope=.row.*?</tr>", table[0], re.S)
+    found = [
+        [re.sub(r"<[^>]*>|\s{2,}", "", cell) for cell in re.findall(r"<t[hd].*?</t[hd]>", row, re.S)] for row in rows
+    ]
+    assert {cells[0]: cells[1:5] for cells in found} == scores
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in render_card(make_card(report)).splitlines()]
+    card = {cells[1]: cells[2:6] for cells in lines if len(cells) == 6 and cells[1] in scores}
+    assert card == {label: [precision, recall, f1, n] for label, (f1, precision, recall, n) in scores.items()}
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in render_report_markdown(report).splitlines()]
+    weak = {cells[0]: cells[1:] for cells in lines if len(cells) == 5 and cells[0] in scores and "%" in cells[1]}
+    assert weak == {label: cells for label, cells in scores.items() if cells[3] != "0"}
 
 
 def test_the_verdict_comes_first_and_tells_the_lead():

@@ -19,7 +19,7 @@ from textune.report.report_markdown import list_goal_sections
 from textune.report.slices import HEADER, describe_slices, list_slice_rows
 from textune.report.trust import describe_calibration, describe_trust
 from textune.report.verdict import judge, list_more
-from textune.report.wording import clean_text, clip, cut_warnings, number, percent, plural, span
+from textune.report.wording import clean_text, clip, cut_warnings, number, percent, plural, show_scores, span
 from textune.tasks import AnyEvaluation, find_task
 
 LOADING = "## How to load"
@@ -156,13 +156,14 @@ def _classes(card: CardInput, evaluation: AnyEvaluation) -> list[str]:
         (
             str(i),
             clip(f.label, 80),
-            percent(f.precision),
-            percent(f.recall),
-            percent(f.f1),
+            precision,
+            recall,
+            f1,
             number(f.support),
             *(column.show(f, evaluation.rows) for column in columns),
         )
         for i, f in enumerate(shown)
+        for f1, precision, recall in [show_scores(f)]
     ]
     headings = (column.heading for column in columns)
     table = build_table(("id", "label", "precision", "recall", "F1", "rows", *headings), rows)

@@ -38,6 +38,7 @@ from textune.report.wording import (
     plural,
     points,
     shorten,
+    show_scores,
     span,
 )
 from textune.tasks import AnyEvaluation, build_task
@@ -181,7 +182,7 @@ def open_templates() -> Environment:
         lstrip_blocks=True,
     )
     filters: tuple[Any, ...] = (percent, span, points, number, plural, shorten, clip, format_seconds)
-    filters += (format_date, name_setting, format_p)
+    filters += (format_date, name_setting, format_p, show_scores)
     environment.filters |= {function.__name__: function for function in filters}
     environment.globals |= _read_script()
     return environment

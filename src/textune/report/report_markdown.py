@@ -12,7 +12,17 @@ from textune.report.markdown import build_table, escape_markdown
 from textune.report.slices import HEADER, MOST_SHOWN, describe_slices, format_slice
 from textune.report.trust import describe_trust
 from textune.report.verdict import Verdict, judge, list_more
-from textune.report.wording import clean_text, clip, cut_warnings, format_date, number, percent, points, span
+from textune.report.wording import (
+    clean_text,
+    clip,
+    cut_warnings,
+    format_date,
+    number,
+    percent,
+    points,
+    show_scores,
+    span,
+)
 from textune.tasks import build_task
 
 if TYPE_CHECKING:
@@ -97,9 +107,7 @@ def _list_errors(report: ReportInput, verdict: Verdict) -> list[str]:
         parts.append(build_table(("true", "predicted", "rows", "share of class"), rows))
     weak = sorted((f for f in evaluation.classes if f.support), key=lambda f: (f.f1, -f.support))[:_MOST_CLASSES]
     if len(evaluation.classes) > 2 and weak:
-        rows = [
-            (clip(f.label, 60), percent(f.f1), percent(f.precision), percent(f.recall), number(f.support)) for f in weak
-        ]
+        rows = [(clip(f.label, 60), *show_scores(f), number(f.support)) for f in weak]
         parts.append(build_table(("class with the lowest F1", "F1", "precision", "recall", "rows"), rows))
     if report.confident_errors:
         highest = max(error.probability for error in report.confident_errors)

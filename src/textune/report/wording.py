@@ -37,6 +37,17 @@ def distance(share: float) -> str:
     return f"{size:.1f}" if size >= 0.05 or not size else f"{size:.2g}"
 
 
+def show_scores(figures: Any) -> tuple[str, str, str]:
+    """Write F1, precision and recall of a class; – for a figure that does not exist.
+
+    Nothing was given the class: it has no precision. No row has it: it has no recall. Neither: it has no F1.
+    """
+    exists = (figures.support or figures.predicted, figures.predicted, figures.support)
+    shares = (figures.f1, figures.precision, figures.recall)
+    f1, precision, recall = (percent(share) if there else "–" for share, there in zip(shares, exists, strict=True))
+    return f1, precision, recall
+
+
 def number(count: int) -> str:
     """Write 12345 as ``12,345``."""
     return f"{count:,}"
