@@ -304,3 +304,10 @@ for wrong in ({"class_weights": "balanced"}, {"threshold": 0.3}, {"head_init": "
         continue
     raise AssertionError(wrong)
 """
+
+
+@pytest.mark.parametrize("page", ["README.md", "slides/textune.md"])
+def test_the_tutorial_is_announced_by_its_title(page: str) -> None:
+    title = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
+    (line,) = (line for line in (ROOT / page).read_text(encoding="utf-8").splitlines() if "a first classifier" in line)
+    assert title.lower() in line.lower()

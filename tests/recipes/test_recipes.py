@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import re
 import subprocess
@@ -111,9 +112,15 @@ def test_pages_name_results_that_are_there() -> None:
                     values = [round(float(v), 3) for v in re.findall(r'"(?:test_)?accuracy": (0\.\d+)', recorded)]
                     assert round(float(percent) / 100, 3) in values, f"{page}: {percent}% is not in {file}"
     gallery = (FOLDER / "technique-gallery" / "README.md").read_text(encoding="utf-8")
-    recorded = (ROOT / "results" / "methods.jsonl").read_text(encoding="utf-8")
-    for name, percent in re.findall(r"^\| `(\w+)` \|.*\| (\d+\.\d)% \(", gallery, re.M):
-        assert re.search(rf'"method": "{name}".*?"accuracy": {float(percent) / 100:.3f}'.rstrip("0"), recorded), name
+    lines = (ROOT / "results" / "methods.jsonl").read_text(encoding="utf-8").splitlines()
+    recorded = {line["method"]: line["accuracy"] for line in map(json.loads, lines) if line["seed"] == 42}
+    shown = {name: float(cell) for name, cell in re.findall(r"^\| `(\w+)` \|.*\| (\d+\.\d)% \(", gallery, re.M)}
+    assert shown == {name: round(100 * recorded[name], 1) for name in shown}
+    lowest, highest = min(shown.values()), max(shown.values())
+    for page in (FOLDER / "README.md", ROOT / "slides" / "textune.md"):
+        (line,) = (line for line in page.read_text(encoding="utf-8").splitlines() if "| a table |" in line)
+        assert f"{lowest}% to {highest}%" in line, page
+        assert len(shown) == 7 and "seven" in line and "eight" in line, page
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
