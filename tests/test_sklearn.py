@@ -169,3 +169,52 @@ def test_an_estimator_is_saved_whole_or_not_at_all(
     assert read_manifest(tmp_path / "kept").labels == ("negative", "positive")
     with pytest.raises(BundleError, match="already exists"):
         fitted.save(tmp_path / "kept")
+
+
+@pytest.mark.parametrize("settings", ["epochs=1", 5, ["epochs"], {"epochs"}])
+def test_settings_that_are_no_mapping_are_refused(settings: Any) -> None:
+    texts, labels = zip(*make_rows(8), strict=True)
+    with pytest.raises(ConfigError, match=f"settings=: is of type {type(settings).__name__}, not a mapping"):
+        TextClassifier(settings=settings).fit(texts, labels)
+
+
+@pytest.mark.parametrize(
+    "name", ["data", "name", "runs_dir", "test", "test_text", "test_text_pair", "test_label", "test_fraction"]
+)
+def test_settings_that_the_estimator_decides_on_are_refused(name: str) -> None:
+    texts, labels = zip(*make_rows(8), strict=True)
+    with pytest.raises(ConfigError, match=f"settings=: {name} .*\n.*textune.train"):
+        TextClassifier(settings={"epochs": 1, name: "x"}).fit(texts, labels)
+
+
+@pytest.mark.parametrize("labels", [[1, "a"], ["a", 1.5], [True, "no"], [b"a", 1]])
+@pytest.mark.parametrize("form", [list, lambda labels: np.asarray(labels, object)])
+def test_labels_of_several_types_are_refused(labels: list[Any], form: Any) -> None:
+    with pytest.raises(ValueError, match="y: the labels are of several types"):
+        TextClassifier().fit(["a good film", "a bad film"] * 4, form(labels * 4))
+
+
+WEIGHTS: dict[str, Any] = {
+    "give one number for each of the 40 texts": [1.0] * 3,
+    "all weights are 0": [0] * 40,
+    "must be finite and at least 0": [float("nan")] * 40,
+    "at least 0": [-1] * 20 + [1] * 19 + [2],
+    "give one number for each text": ["heavy"] * 40,
+}
+
+
+def test_a_score_needs_texts_and_weights_that_weigh(brief: TextClassifier) -> None:
+    from sklearn.base import clone
+
+    texts, labels = zip(*make_rows(40), strict=True)
+    fitted = clone(brief).fit(texts, labels)
+    for words, weights in WEIGHTS.items():
+        with pytest.raises(ValueError, match=f"sample_weight.*{words}"):
+            fitted.score(texts, labels, sample_weight=weights)
+    with pytest.raises(ValueError, match="X is empty"):
+        fitted.score([], [])
+    right = fitted.predict(texts) == np.asarray(labels)
+    with pytest.warns(SeenRowsWarning):
+        assert fitted.score(texts, labels, sample_weight=right + 1) == pytest.approx(
+            2 * right.sum() / (40 + right.sum())
+        )

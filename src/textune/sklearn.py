@@ -29,6 +29,16 @@ from textune.tasks import find_task
 
 _OF_PROCESS = ("_folder", "_predictor", "run_folder_")
 _FILES = "_files"
+_OWNED = {
+    "data": "is what fit is given: X and y",
+    "name": "is the estimator's own: the run is kept in a temporary folder",
+    "runs_dir": "is the estimator's own: the run is kept in a temporary folder",
+    **dict.fromkeys(
+        ("test", "test_text", "test_text_pair", "test_label", "test_fraction", "test_sample"),
+        "has no effect: fit measures on no test rows",
+    ),
+}
+"""The settings that the estimator decides on, and why."""
 _ONE_LABEL = "TextClassifier takes one label per text; for several use textune.train(rows, task='multi_label')"
 
 
@@ -69,22 +79,19 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         from textune.progress import Silent
         from textune.run import train_only
 
-        texts, labels = _list_texts(X), _one_label_each(y)
-        if len(texts) != len(labels):
-            raise ValueError(f"X has {len(texts)} texts, y has {len(labels)} labels")
-        if not texts:
-            raise ValueError("X is empty: give texts of two or more classes")
+        chosen = _check_settings(self.settings)
+        texts, labels = _list_pairs(X, y)
         try:
             classes, codes = np.unique(labels, return_inverse=True)
         except TypeError as error:
             raise ValueError(f"y: the labels are of several types: {error}") from error
         if len(classes) == 1:
             raise ValueError(f"y has one class, {classes.tolist()[0]!r}; a classifier needs two or more")
-        _check_spellings(labels, listed="task" in (self.settings or {}))
+        _check_spellings(labels, listed="task" in chosen)
         folder = tempfile.TemporaryDirectory(prefix="textune-")
         names = ("method", "backbone", "epochs", "learning_rate", "batch_size", "max_length", "validation_fraction")
         values = _name_classes(classes)
-        settings = {k: getattr(self, k) for k in (*names, "seed")} | dict(self.settings or {})
+        settings = {k: getattr(self, k) for k in (*names, "seed")} | chosen
         fixed = {
             "data": "rows",
             "labels": [(value, value) for value in values],
@@ -148,18 +155,17 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self._predictor.task
 
     def score(self, X: Sequence[str], y: Sequence[Any], sample_weight: Any = None) -> float:  # noqa: N803
-        """Return the accuracy on texts X and labels y.
+        """Return the accuracy on texts X and labels y. sample_weight: of each text, at least 0; default: all the same.
 
         A SeenRowsWarning tells of texts that the estimator was trained on, with the accuracy on the others.
         """
         check_is_fitted(self, "run_folder_")
-        texts, labels = _list_texts(X), _one_label_each(y)
-        if len(texts) != len(labels):
-            raise ValueError(f"X has {len(texts)} texts, y has {len(labels)} labels")
+        texts, labels = _list_pairs(X, y)
+        weights = None if sample_weight is None else _check_weights(sample_weight, len(texts))
         answers = self.predict(texts)
         right = np.array([answer == label for answer, label in zip(answers, labels, strict=True)], bool)
         self._warn_of_seen(texts, right)
-        return float(np.average(right, weights=sample_weight))
+        return float(np.average(right, weights=weights))
 
     def _warn_of_seen(self, texts: list[str], right: NDArray[np.bool_]) -> None:
         from textune.bundle import read_manifest
@@ -206,6 +212,45 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise BundleError(f"{target}: already exists", hint="save to a new folder")
         with write_folder(target) as partial:
             shutil.copytree(self.run_folder_, partial, dirs_exist_ok=True)
+
+
+def _check_settings(settings: Any) -> dict[str, Any]:
+    """Return the settings; raise ConfigError for what is no mapping, and for what the estimator sets itself."""
+    if settings is None:
+        return {}
+    if not isinstance(settings, Mapping):
+        raise ConfigError(
+            f"settings=: is of type {type(settings).__name__}, not a mapping",
+            hint="give names and values, such as settings={'weight_decay': 0.01}",
+        )
+    if owned := [name for name in settings if name in _OWNED]:
+        raise ConfigError(f"settings=: {owned[0]} {_OWNED[owned[0]]}", hint="leave it out, or use textune.train")
+    return dict(settings)
+
+
+def _list_pairs(X: Any, y: Any) -> tuple[list[str], NDArray[Any]]:  # noqa: N803
+    """Return the texts and their labels; raise ValueError where there are none or their numbers differ."""
+    texts, labels = _list_texts(X), _one_label_each(y)
+    if len(texts) != len(labels):
+        raise ValueError(f"X has {len(texts)} texts, y has {len(labels)} labels")
+    if not texts:
+        raise ValueError("X is empty: give texts and their labels")
+    return texts, labels
+
+
+def _check_weights(sample_weight: Any, count: int) -> NDArray[np.float64]:
+    """Return the weights: float64 [count]; raise ValueError for what gives no weighted mean."""
+    try:
+        weights = np.asarray(take_column(sample_weight), np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"sample_weight: {error}: give one number for each text") from error
+    if weights.shape != (count,):
+        raise ValueError(f"sample_weight has the shape {weights.shape}: give one number for each of the {count} texts")
+    if not np.isfinite(weights).all() or (weights < 0).any():
+        raise ValueError("sample_weight: must be finite and at least 0")
+    if not weights.any():
+        raise ValueError("sample_weight: all weights are 0, so nothing is measured")
+    return weights
 
 
 def _list_texts(X: Any) -> list[str]:  # noqa: N803
@@ -261,5 +306,9 @@ def _one_label_each(y: Any) -> NDArray[Any]:
     missing = [number for number, label in enumerate(labels, 1) if is_missing(label)]
     if missing:
         raise ValueError(f"y: label {missing[0]} is missing ({len(missing)} of {len(labels)} are)")
+    kinds = sorted({type(label).__name__ for label in labels})
+    words = sum(isinstance(label, str | bytes) for label in labels)
+    if 0 < words < len(labels):  # an array of them would turn the others into words
+        raise ValueError(f"y: the labels are of several types: {', '.join(kinds)}; give all as words or all as numbers")
     array = np.asarray(y) if isinstance(y, np.ndarray) or hasattr(y, "dtype") else np.asarray(labels)
     return array if array.ndim == 1 else np.asarray(labels, dtype=object)
