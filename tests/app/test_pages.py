@@ -23,6 +23,7 @@ from textune.app.launch import SCRIPT
 from textune.app.marks import read_marks
 from textune.app.options import AppOptions, set_options
 from textune.app.session import list_run_folders
+from textune.app.uploads import remove_upload, store_upload
 from textune.errors import BundleError
 from textune.run import Run
 from tiny import make_rows, train_tiny, write_reviews
@@ -277,6 +278,17 @@ def test_a_training_is_started_watched_and_stopped(backbone: Path, work: Path, m
         assert jobs.read_job("it", "runs").stops == 1 and not app.exception
     finally:
         jobs.send_signal(job.pid or 0, job.start, 9)
+
+
+def test_the_command_of_a_training_says_that_its_upload_is_gone(work: Path) -> None:
+    path = store_upload("mine.csv", b"text,label\na,b\n", "runs")
+    job = jobs.Job("it", "runs", ("train", str(path)), stops=1, upload=str(path))
+    job.folder.mkdir(parents=True)
+    (job.folder / "job.json").write_text(json.dumps(asdict(job)))
+    assert "Its table was an upload" not in read(open_page("train"), "caption")
+    remove_upload(path, "runs")
+    app = open_page("train")
+    assert str(path) in read(app, "code") and "Its table was an upload" in read(app, "caption")
 
 
 FAILURES = {

@@ -99,6 +99,8 @@ def _draw_whole(name: str, live: bool) -> None:
         st.code("\n".join(read_tail(job.log).splitlines()[-_LOG_LINES:]) or "nothing yet", language=None)
     with st.expander("Its command"):
         st.code(job.command, language="bash", wrap_lines=True)
+        if job.upload is not None and not Path(job.upload).exists():
+            st.caption("Its table was an upload, which has been removed. To train on it again, upload it again.")
 
 
 def _draw_head(job: Job, state: State, course: Course) -> None:
