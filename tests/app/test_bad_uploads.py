@@ -182,6 +182,8 @@ def test_a_setting_that_does_not_exist_gets_a_sentence(page: str, place: Path) -
     app = upload(page, "a.csv", b"text,label\na,b\nc,d\n")
     app.text_input(key=f"{'batch' if page == 'batch' else 'set'} encoding").set_value("nonsense").run()
     assert not app.exception and "unknown encoding 'nonsense'" in read(app, "error")
+    (reading,) = (part for part in app.expander if part.label == "How the file is read")
+    assert reading.proto.expanded, "what is filled in, perhaps for the file before, is seen"
     if page == "train":
         app.file_uploader[0].set_value(None).run()
     assert not list_left(place)

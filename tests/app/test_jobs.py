@@ -205,8 +205,9 @@ def test_no_link_in_the_apps_folder_is_followed(which: str, sleeping: None, work
         with pytest.raises(BundleError, match="is a symbolic link, and the app follows none"):
             jobs.start_job("it", "runs", ["train", "x.csv"])
     if which in ("the app's folder", "the training's folder"):
-        with pytest.raises(BundleError, match="symbolic link"):
-            jobs.forget_job("it", "runs")
+        for act in (jobs.stop_job, jobs.resume_job, lambda job: jobs.forget_job(job.name, job.runs_dir)):
+            with pytest.raises(BundleError, match="symbolic link"):
+                act(Job("it", "runs", ("train",)))
     assert {path: path.read_bytes() for path in other.rglob("*") if path.is_file()} == before
     assert other.stat().st_mode & 0o777 == 0o755
 

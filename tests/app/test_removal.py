@@ -44,8 +44,11 @@ def test_links_are_not_followed(run: Path, work: Path) -> None:
     with pytest.raises(BundleError, match="symbolic link"):
         remove(link, "link")
     (run / "data" / "inside").symlink_to(other, target_is_directory=True)
+    (other / "it").mkdir()
+    (other / "it" / "job.json").write_text('{"words": ["train"]}')
+    jobs_folder(run.parent).symlink_to(other, target_is_directory=True)
     remove(run, "it")
-    assert (other / "kept.txt").exists() and not run.exists()
+    assert (other / "kept.txt").exists() and (other / "it" / "job.json").exists() and not run.exists()
 
 
 @pytest.mark.parametrize("name", ["notes.txt", ".git", "src"])

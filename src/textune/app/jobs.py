@@ -178,8 +178,9 @@ def stop_job(job: Job) -> Job:
     """Ask a training to stop: it finishes its step and writes a checkpoint; asked again, it stops at once.
 
     job: as the visitor saw it. If it is not so any more, nothing is sent: a second visitor who asks for a stop means
-    the first kind. Raises BundleError if its place stays taken.
+    the first kind. Raises BundleError if its place stays taken, or is a symbolic link.
     """
+    refuse_link(job.runs_dir, job.name)
     with hold_place(job.folder):
         known = read_job(job.name, job.runs_dir)
         if known is None or (known.pid, known.start, known.stops) != (job.pid, job.start, job.stops):

@@ -154,7 +154,7 @@ def _refuse_other_text(path: Path, rows: list[dict[str, str]], row: WrongRow) ->
             raise DataError(f"{path}: marks row {row.row:,} of {row.table}= with another text", hint=OTHER_TABLE)
 
 
-OTHER_TABLE = "it is from another table: move the file away, and the next mark begins a new one"
+OTHER_TABLE = "the file is from another table: move it away, and the next mark begins a new one"
 """What to do about a review file whose rows have other texts."""
 
 

@@ -22,7 +22,8 @@ def ask_reading(name: str, keys: str) -> dict[str, str]:
     if not fields:
         return {}
     typed: dict[str, str] = {}
-    with st.expander("How the file is read", icon=":material/tune:"):
+    filled_in = any(st.session_state.get(f"{keys} {field.name}") for field in fields)  # perhaps for the file before
+    with st.expander("How the file is read", expanded=filled_in, icon=":material/tune:"):
         for place, field in zip(st.columns(2), fields, strict=False):
             typed[field.name] = place.text_input(
                 field.name.capitalize(),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from textune.app.jobs import forget_job, refuse_live
-from textune.app.private import jobs_folder
+from textune.app.private import find_link
 from textune.bundle import holds_run, list_foreign, lock_run
 from textune.errors import BundleError
 from textune.export.marker import MARKER, read_marker
@@ -57,6 +57,6 @@ def remove(folder: Path, typed: str) -> Removal:
     plan = plan_removal(folder)
     with lock_run(folder, "wait until it has finished, or stop it"):
         remove_folder(folder)
-    if (jobs_folder(folder.parent) / folder.name).is_dir():
+    if find_link(folder.parent, folder.name) is None:
         forget_job(folder.name, folder.parent)
     return plan
