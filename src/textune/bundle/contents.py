@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from textune.bundle.folder import BEFORE_SETTINGS, MANIFEST, MARKERS, PLAN, SETTINGS, SWEEP, has_begun
+from textune.bundle.manifest import is_finished
 from textune.config import load_settings
 from textune.errors import BundleError, TextuneError, flag, show_resume
 from textune.files import PARTIAL, read_json
@@ -55,14 +56,6 @@ def holds_run(folder: Path) -> bool:
 def _is_manifest(path: Path) -> bool:
     try:
         return bool(read_json(path, "the manifest").get("textune_version"))
-    except BundleError:
-        return False
-
-
-def _is_measured(path: Path) -> bool:
-    """Return whether a run's manifest has figures, which are written last."""
-    try:
-        return bool(read_json(path, "the manifest").get("metrics"))
     except BundleError:
         return False
 
@@ -127,7 +120,7 @@ def check_overwritable(folder: Path) -> None:
 
 
 def _exists(folder: Path) -> BundleError:
-    resumable = has_begun(folder) and not _is_measured(folder / MANIFEST)
+    resumable = has_begun(folder) and not is_finished(folder)
     search = (folder / SWEEP).is_file()
     resumable |= search and not (folder / SWEEP).with_suffix(".json").is_file()
     return BundleError(
