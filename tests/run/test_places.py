@@ -87,6 +87,20 @@ def test_a_file_that_moved_is_named_with_its_setting(
     call_textune(*shlex.split(f"{printed[1]}'{place}'"), cwd=tmp_path)
 
 
+def test_all_that_moved_is_named_at_once_and_what_is_given_stays(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, textune_cache: Path
+) -> None:
+    monkeypatch.setenv("TEXTUNE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    run, moved = project / "runs" / "run", {}
+    for name, file in {"data": "data/reviews.csv", "test": "data/test.csv", "backbone": "models/base"}.items():
+        moved[name] = (project / file).rename(tmp_path / Path(file).name)
+    with pytest.raises(BundleError, match=r"test=.* and backbone=.* no longer exist") as caught:
+        resume(run, moved["data"], progress=Silent())
+    printed = str(caught.value.hint)
+    assert f"data={moved['data']}" in printed and "test=PATH" in printed and "backbone=PATH" in printed
+
+
 @pytest.mark.parametrize("name", ["data", "init"])
 def test_a_finished_run_is_not_offered_to_be_resumed(name: str, finished: Run, tmp_path: Path) -> None:
     folder = tmp_path / "run"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,43 +35,54 @@ def fix_places(config: RunConfig) -> RunConfig:
     return config.replace(**places)
 
 
-def find_places(config: RunConfig, plan: Mapping[str, Any], folder: Path, frames: Collection[str]) -> RunConfig:
+def find_places(config: RunConfig, plan: Mapping[str, Any], folder: Path, given: Mapping[str, Any]) -> RunConfig:
     """Return the settings of an interrupted run with its files as they can be reached from here.
 
-    plan: of the run. frames: the settings that data frames replace. Raises BundleError that names a missing file and
-    the setting that says where it is.
+    plan: of the run. given: what the caller gave instead of a run's own files: data frames, and new places. Raises
+    BundleError that names the missing files and the settings that say where they are.
     """
     settings, stored = config.to_dict(), plan.get("places")
     places: Mapping[str, Any] = stored if isinstance(stored, Mapping) else {}
-    found = {}
+    found, missing = {}, {}
     for name in PLACED:
         value, place = settings.get(name), places.get(name)
-        if name in frames or not isinstance(value, str) or not isinstance(place, str):
+        if name in given or not isinstance(value, str) or not isinstance(place, str):
             continue
         candidates = _list_candidates(name, value, places, plan, folder)
         path = next((path for path in candidates if is_there(name, path)), None)
         if path is None:
-            raise _report_missing(name, place, folder)
-        if _absolute(path) != _absolute(value):
+            missing[name] = place
+        elif _absolute(path) != _absolute(value):
             found[name] = path
+    if missing:
+        raise _report_missing(missing, folder, given)
     return config.replace(**found) if found else config
 
 
-def refuse_missing(config: RunConfig, folder: Path, frames: Collection[str]) -> None:
-    """Raise BundleError for a file of a search that does not exist, with the setting that says where it is."""
+def refuse_missing(config: RunConfig, folder: Path, given: Mapping[str, Any]) -> None:
+    """Raise BundleError for files of a search that do not exist, with the settings that say where they are.
+
+    given: data frames, and new places, which are in the settings already.
+    """
+    missing = {}
     for name in PLACED:
         value = config.to_dict().get(name)
-        if name not in frames and value and Path(value).is_absolute() and not is_there(name, value):
-            raise _report_missing(name, value, folder)
+        is_frame = not isinstance(given.get(name, ""), str | Path)
+        if not is_frame and value and Path(value).is_absolute() and not is_there(name, value):
+            missing[name] = value
+    if missing:
+        raise _report_missing(missing, folder, given)
 
 
-def _report_missing(name: str, path: str, folder: Path) -> BundleError:
-    problem = f"{folder}: {name}={path} no longer exists"
+def _report_missing(missing: Mapping[str, str], folder: Path, given: Mapping[str, Any]) -> BundleError:
+    named = " and ".join(f"{name}={path}" for name, path in missing.items())
+    problem = f"{folder}: {named} no longer {'exists' if len(missing) == 1 else 'exist'}"
     if is_finished(folder):  # which nothing resumes, so that no setting can say where the file is now
         return BundleError(problem, hint="the run is finished and keeps no copy of it: put it back there")
+    places = {name: str(value) for name, value in given.items() if isinstance(value, str | Path)}
+    places |= dict.fromkeys(missing, "PATH")
     return BundleError(
-        problem,
-        hint=f"say where it is now: {show_resume(folder, search=(folder / SWEEP).is_file(), **{name: 'PATH'})}",
+        problem, hint=f"say where it is now: {show_resume(folder, search=(folder / SWEEP).is_file(), **places)}"
     )
 
 

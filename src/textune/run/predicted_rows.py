@@ -91,7 +91,7 @@ def read_own_settings(folder: Path, unused: Collection[str] = ("backbone", "init
     """
     config = build_config(load_settings(folder / SETTINGS))
     plan: Mapping[str, Any] = read_json(folder / PLAN, "the run's plan") if (folder / PLAN).is_file() else {}
-    return find_places(config, plan, folder, unused)
+    return find_places(config, plan, folder, dict.fromkeys(unused))
 
 
 def add_own_table(rows: PredictedRows, folder: Path, manifest: Manifest) -> PredictedRows:

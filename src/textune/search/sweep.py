@@ -130,7 +130,7 @@ def resume_sweep(folder: str | Path, *, progress: Progress | None = None, **sett
         config, search = read_sweep(folder, moved)
         config = replace(config, name=folder.name, runs_dir=str(folder.parent))
         started = read_started(folder, config, moved)
-        refuse_missing(config, folder, frames)
+        refuse_missing(config, folder, settings)
         bench = Bench(frames)
         data, first, search = _inspect_data(config, search, bench, progress)
         start = describe_start(started, search, data, hash_models(config, search, first, bench))
