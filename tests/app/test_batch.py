@@ -263,13 +263,13 @@ def test_several_labels_and_labels_like_formulas(ending: str, tmp_path: Path, ba
 
 @pytest.mark.parametrize("ending", list_writable())
 def test_rows_without_text_are_shown_whatever_is_downloaded(ending: str, loaded: Loaded) -> None:
-    upload = Upload("reviews.csv", b'text\na good film\n""\nbad bad\n')
+    upload = Upload("reviews.csv", b'text\na good film\n""\nbad bad\n""\n')
     result = classify_upload(loaded, upload, Choice(("text",)), Form(ending, probabilities=True))
     shown = result.shown
-    assert result.rows == len(shown) == 3
-    assert shown.columns["text"] == ["a good film", "", "bad bad"] and shown.columns["label"][1] == ""
-    assert [len(answer) for answer in shown.answers] == [1, 0, 1]
-    assert np.isnan(shown.probabilities).tolist() == [False, True, False]
+    assert result.rows == len(shown) == 4
+    assert shown.columns["text"] == ["a good film", "", "bad bad", ""] and shown.columns["label"][1::2] == ["", ""]
+    assert [len(answer) for answer in shown.answers] == [1, 0, 1, 0]
+    assert np.isnan(shown.probabilities).tolist() == [False, True, False, True]
 
 
 # ---- the page ---------------------------------------------------------------------------------------------------

@@ -173,7 +173,9 @@ def test_a_training_named_uploads_shares_nothing_with_uploaded_tables(sleeping: 
     earlier = work / "runs" / FOLDER / "uploads" / "0123456789abcdef" / "mine.csv"
     earlier.parent.mkdir(parents=True)
     earlier.write_text("text,label\na,b\n")
-    end(jobs.start_job("uploads", "runs", ["train", "x.csv"]))
+    job = jobs.start_job("uploads", "runs", ["train", "x.csv"])
+    end(job)
+    assert job.folder not in path.parents
     jobs.forget_job("uploads", "runs")
     assert list_jobs("runs") == [] and path.exists() and earlier.exists()
 
