@@ -34,7 +34,9 @@ class DataConfig:
     data: str = option("", "training table: a file, a folder per class, hub:NAME or embedded:NAME")
     test: str | None = option(None, "test table; default: a share of the rows is held out")
     validation: str | None = option(None, "validation table; default: a share of the training rows is held out")
-    text: tuple[str, ...] | None = data_option("text column, or several to join (title,content); default: detected")
+    text: tuple[str, ...] | None = data_option(
+        "text column, or several to join (title,content), as a JSON list where a name has a comma; default: detected"
+    )
     text_pair: str | None = data_option("second text column of a sentence pair; default: one text alone")
     task: str | None = option(
         None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from textune.config.aliases import resolve_aliases
@@ -39,16 +39,17 @@ def build_used(command: str, settings: Mapping[str, Any]) -> RunConfig:
     flat = resolve_aliases(settings)
     config = build_config(flat)
     if unused := [name for name, value in flat.items() if name not in used and value is not None]:
-        names, number = ", ".join(f"{name}=" for name in unused), "is not a setting"
+        names, kind = ", ".join(f"{name}=" for name in unused), "is not a setting"
         raise ConfigError(
-            f"{names}: {number if len(unused) == 1 else 'are not settings'} of {command}",
-            hint=_advise(unused[0], command),
+            f"{names}: {kind if len(unused) == 1 else 'are not settings'} of {command}",
+            hint=_advise(unused, command),
         )
     return config
 
 
-def _advise(unused: str, command: str) -> str:
-    plain = unused.removeprefix("test_")
-    if plain != unused and plain in USED[command]:
+def _advise(unused: Sequence[str], command: str) -> str:
+    plain = unused[0].removeprefix("test_")
+    if plain != unused[0] and plain in USED[command]:
         return f"write {plain}= for the columns and rows of the table"
-    return f"leave it out; {command} takes {', '.join(f'{name}=' for name in dict.fromkeys(USED[command]))}"
+    taken = ", ".join(f"{name}=" for name in dict.fromkeys(USED[command]))
+    return f"leave {'it' if len(unused) == 1 else 'them'} out; {command} takes {taken}"
