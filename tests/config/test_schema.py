@@ -192,6 +192,7 @@ def test_yaml_that_is_no_settings_is_told(content: str, tmp_path: Path) -> None:
         ("seed: 1\nepochs: 0\nseed: 2\n", "line 3: 'seed' is given twice, first in line 1"),
         ("data: a.csv\nmethod: {r: 4, name: lora, r: 8}\n", "line 2: 'r' is given twice"),
         ("labels: &a [x, *a]\n", "contains itself"),
+        ("text: a\0b\n", "special characters are not allowed"),
         ("\n".join(["text:", "- &a0 [x]", *(f"- &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 12))]),
          "aliases make more than 100,000 values"),
     ],

@@ -22,8 +22,8 @@ def load_yaml(text: str, as_written: Collection[str] | None = ()) -> Any:
     """
     import yaml
 
-    loader = yaml.SafeLoader(text)
     try:
+        loader = yaml.SafeLoader(text)  # refuses control characters
         root = loader.get_single_node()
         if root is None:
             return None
@@ -33,8 +33,6 @@ def load_yaml(text: str, as_written: Collection[str] | None = ()) -> Any:
         return loader.construct_document(root)
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from None
-    finally:
-        loader.dispose()
 
 
 def _list_children(node: yaml.Node) -> list[yaml.Node]:
