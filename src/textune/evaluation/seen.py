@@ -53,9 +53,10 @@ class SeenRows:
             counts = _count(self.training_exact, self.training_near)
             lines.append(f"the run was trained on {self.training:,} of these {self.rows:,} rows ({counts})")
         if self.validation:
+            verb = "is one of" if self.validation == 1 else "are"
             counts = _count(self.validation_exact, self.validation_near)
             lines.append(
-                f"{self.validation:,} of these {self.rows:,} rows are the run's validation rows ({counts}), "
+                f"{self.validation:,} of these {self.rows:,} rows {verb} the run's validation rows ({counts}), "
                 "which chose its checkpoint and its temperature"
             )
         return [*lines, *self.notes, self.describe_unseen()]
