@@ -157,7 +157,7 @@ REFUSALS: dict[str, tuple[Callable[[Path], object], str, str]] = {
         "textune.resume('PLACE/a', trust=\"it's\"), or in a shell: textune resume PLACE/a 'trust=",
     ),
     "moved data": (
-        lambda p: refuse_missing(build_config({"data": str(p / "d.csv")}), p / "a", ()),
+        lambda p: refuse_missing(build_config({"data": str(p / "d.csv")}), p / "a", {}),
         "now: textune resume PLACE/a data=PATH",
         "now: textune.resume('PLACE/a', data='PATH'), or in a shell: textune resume PLACE/a data=PATH",
     ),

@@ -8,6 +8,7 @@ import itertools
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,9 +21,12 @@ from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
+from textune.bundle import read_manifest
 from textune.config import build_config
+from textune.files import hash_files
 from textune.progress import Silent
 from textune.run import Run, train_config
+from textune.run.save import update_manifest
 
 GOOD = ("good", "great", "warm", "funny", "lovely", "fine", "superb", "bright")
 BAD = ("bad", "awful", "dull", "slow", "boring", "poor", "weak", "grim")
@@ -182,6 +186,20 @@ def settings_for(data: Path | str, backbone: Path | str, folder: Path, **setting
 def train_tiny(data: Path | str, backbone: Path | str, folder: Path, progress: Any = None, **settings: Any) -> Run:
     """Train in this process."""
     return train_config(build_config(settings_for(data, backbone, folder, **settings)), progress=progress or Silent())
+
+
+def copy_changeable(run: Path, place: Path) -> Path:
+    """Copy a run without the hashes of its figures, which older runs have none of, so that a test may change them."""
+    shutil.copytree(run, place)
+    update_manifest(place, figures={})
+    return place
+
+
+def mark_exported(folder: Path) -> None:
+    """Let a copy of a run say that it is an ONNX export."""
+    (folder / "model.onnx").write_bytes(b"a graph")
+    files = dict(read_manifest(folder).files) | hash_files(folder, ["model.onnx"])
+    update_manifest(folder, exported={"form": "onnx", "padding": {"pad_token_id": 0}}, files=files)
 
 
 class StopAt(Silent):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from textune.cli.app import app
 from textune.errors import BundleError, ConfigError, TextuneError
 from textune.run import load_run
 from textune.run.stored_report import read_report
-from tiny import CHAT_TEMPLATE, build_causal, make_rows, train_tiny, write_prompts, write_reviews
+from tiny import CHAT_TEMPLATE, build_causal, copy_changeable, make_rows, train_tiny, write_prompts, write_reviews
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +113,7 @@ def test_what_cannot_be_written_is_refused(run: Path, tmp_path: Path, words: lis
 
 
 def test_runs_of_older_versions_have_a_report_too(run: Path, tmp_path: Path) -> None:
-    old = shutil.copytree(run, tmp_path / "old")
+    old = copy_changeable(run, tmp_path / "old")
     path = old / "evaluation" / "metrics.json"
     stored = json.loads(path.read_text(encoding="utf-8"))
     newer = ("leads", "best_step", "verdict", "slices", "costs", "confident_errors")
@@ -126,7 +125,7 @@ def test_runs_of_older_versions_have_a_report_too(run: Path, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("damage", [{"models": {"tuned": {}}}, {"slices": {"rows": 1}}, {"leads": {"tfidf": {}}}])
 def test_damaged_figures_are_named(run: Path, tmp_path: Path, damage: dict[str, object]) -> None:
-    broken = shutil.copytree(run, tmp_path / "broken")
+    broken = copy_changeable(run, tmp_path / "broken")
     path = broken / "evaluation" / "metrics.json"
     path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | damage))
     with pytest.raises(BundleError):

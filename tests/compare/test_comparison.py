@@ -39,7 +39,17 @@ from textune.report.comparison_page import (
 from textune.run import resume, train, train_config
 from textune.run.other_rows import evaluate
 from textune.run.tables import prepare_data
-from tiny import FAST, StopAt, as_words, call_textune, settings_for, start_textune, train_tiny, write_reviews
+from tiny import (
+    FAST,
+    StopAt,
+    as_words,
+    call_textune,
+    copy_changeable,
+    settings_for,
+    start_textune,
+    train_tiny,
+    write_reviews,
+)
 
 CHANCES: dict[str, Any] = {"split_seed": 1, "epochs": 4}
 
@@ -62,7 +72,7 @@ def altered(runs: dict[str, Path], tmp_path: Path) -> Callable[[Callable[[pa.Tab
     """Make a copy of the head's first run whose stored answers are another table."""
 
     def alter(change: Callable[[pa.Table], pa.Table]) -> Path:
-        copy = shutil.copytree(runs["head-1"], tmp_path / "copy")
+        copy = copy_changeable(runs["head-1"], tmp_path / "copy")
         answers = copy / "evaluation" / "predictions.parquet"
         pq.write_table(change(pq.read_table(answers)), answers)
         return copy
@@ -211,7 +221,7 @@ def test_a_backbone_is_the_same_wherever_it_lies(runs: dict[str, Path], tmp_path
 def test_labels_that_no_model_knows_are_classes_of_their_own(runs: dict[str, Path], tmp_path: Path) -> None:
     copies = []
     for seed in (1, 2):
-        copy = shutil.copytree(runs[f"lora-{seed}"], tmp_path / f"strange-{seed}")
+        copy = copy_changeable(runs[f"lora-{seed}"], tmp_path / f"strange-{seed}")
         answers = copy / "evaluation" / "predictions.parquet"
         table = pq.read_table(answers)
         labels = [f"new{i % 3}" if i < 12 else label for i, label in enumerate(table["label"].to_pylist())]
@@ -316,7 +326,7 @@ def test_a_page_that_cannot_be_written_leaves_the_old_figures(
 
 
 def test_runs_of_older_versions_show_a_dash(runs: dict[str, Path], tmp_path: Path) -> None:
-    copy = shutil.copytree(runs["head-1"], tmp_path / "old")
+    copy = copy_changeable(runs["head-1"], tmp_path / "old")
     path = copy / "evaluation" / "metrics.json"
     content = json.loads(path.read_text())
     del content["costs"]

@@ -113,6 +113,25 @@ def test_what_another_run_kept_is_read_and_not_computed(
     assert isinstance(second.states, np.memmap)
 
 
+@pytest.mark.parametrize("harm", ["cut", "a bit", "no digest"])
+def test_damaged_states_are_computed_anew(harm: str, backbones: dict[str, Path], own_cache: Path) -> None:
+    engine, tokens, padding = make(backbones["bert"], "head", {})
+    first = open_prefix(engine, tokens, engine.layers, padding, nothing)
+    assert first is not None
+    wanted = np.array(first.states)
+    (path,) = own_cache.rglob("states.npy")
+    content, middle = path.read_bytes(), path.stat().st_size // 2
+    path.unlink()  # the old states are mapped still
+    flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+    path.write_bytes({"cut": content[:middle], "a bit": flipped, "no digest": content}[harm])
+    if harm == "no digest":
+        (path.parent / "states.sha256").unlink()
+    again = open_prefix(engine, tokens, engine.layers, padding, nothing)
+    assert again is not None
+    np.testing.assert_array_equal(again.states, wanted)
+    assert path.read_bytes() == content and (path.parent / "states.sha256").is_file()
+
+
 CHANGES: dict[str, Callable[[LeanEngine], Any]] = {
     "a weight written": lambda engine: engine._encoder.layers[0].feed_forward.parts[0].weight.data.mul_(1.5),
     "a weight written in place": lambda engine: torch.nn.init.normal_(engine._encoder.layers[0].attention_norm.weight),

@@ -25,8 +25,7 @@ from textune.explain.explanation import cut_segments, mark_words, rank_strength
 from textune.inference import Predictor
 from textune.report.explanations import render_explanations
 from textune.run import Run
-from textune.run.save import update_manifest
-from tiny import GOOD, UNEQUAL, call_here, make_rows, train_tiny
+from tiny import GOOD, UNEQUAL, call_here, make_rows, mark_exported, train_tiny
 
 TEXTS = ["a good film", "the dull story isn't fine", "fine"]
 
@@ -140,7 +139,7 @@ def test_what_cannot_be_explained_says_what_to_do(predictor: Predictor, finished
         textune.explain(predictor, "good", device="cpu")
     exported = tmp_path / "exported"
     shutil.copytree(finished.folder, exported)
-    update_manifest(exported, exported={"form": "onnx"})
+    mark_exported(exported)
     with pytest.raises(BundleError, match=r"is an ONNX export(.|\n)*give the run that it was exported from"):
         textune.explain(str(exported), "good")
 

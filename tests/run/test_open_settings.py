@@ -20,11 +20,10 @@ from textune.process.interrupt import RunInterrupted
 from textune.progress import Silent
 from textune.run import Run, resume, train_config, train_only
 from textune.run.prepare import prepare
-from textune.run.save import update_manifest
 from textune.run.start import adopt_init, choose_folder
 from textune.search.settings import build_sweep, read_sweep, write_sweep
 from textune.sklearn import TextClassifier
-from tiny import FAST, StopAt, call_textune, make_rows, settings_for, train_tiny
+from tiny import FAST, StopAt, call_textune, make_rows, mark_exported, settings_for, train_tiny
 
 OTHER_WEIGHTS = "backbone=minilm: its weights are not those of the run, which is built on tiny-"
 
@@ -180,7 +179,7 @@ def test_evaluation_from_python_obeys_backbone(base: Path, reviews: Path, backbo
 
 def test_an_export_has_no_backbone_to_name(finished: Run, tmp_path: Path) -> None:
     folder = shutil.copytree(finished.folder, tmp_path / "onnx")
-    update_manifest(folder, exported={"form": "onnx"})
+    mark_exported(folder)
     with pytest.raises(ConfigError, match=r"backbone=minilm: .* is an export, which holds its whole model"):
         Predictor.load(folder, backbone="minilm")
 

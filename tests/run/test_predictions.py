@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from textune.compare.records import read_run
 from textune.run import Run
 from textune.run.predictions import name_labels
 from textune.tasks import task_of
-from tiny import make_rows, train_tiny
+from tiny import copy_changeable, make_rows, train_tiny
 
 NAMED = {"0": "negative", "1": "positive"}
 KINDS = ("words", "numbers", "names", "swapped", "several", "several-names")
@@ -134,7 +133,7 @@ def test_the_figures_of_several_labels_are_those_of_scikit_learn(kind: str, runs
 def test_predictions_of_older_runs_are_read_like_new_ones(kind: str, runs: dict[str, Run], tmp_path: Path) -> None:
     """They have the true labels as in the data, and no word about it."""
     run = runs[kind]
-    old = shutil.copytree(run.folder, tmp_path / "old")
+    old = copy_changeable(run.folder, tmp_path / "old")
     path = old / "evaluation" / "predictions.parquet"
     table = pq.read_table(path)
     values = dict(zip(run.manifest.labels, run.manifest.label_values, strict=True))

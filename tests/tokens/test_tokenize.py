@@ -122,7 +122,7 @@ def test_cache_is_hit_by_the_same_and_missed_by_anything_else(
 
 
 @pytest.mark.parametrize("name", ["ids.npy", "offsets.npy", "full_lengths.npy", "tokens.json"])
-@pytest.mark.parametrize("harm", ["cut", "empty", "gone"])
+@pytest.mark.parametrize("harm", ["cut", "empty", "gone", "a bit"])
 def test_damaged_cache_is_made_anew(name: str, harm: str, own_cache: Path, backbones: dict[str, Path]) -> None:
     tokenizer = load_tokenizer(backbones["bert"])
     expected = rows_of(encode_cached(tokenizer, TEXTS, None, 32, "data"))
@@ -131,7 +131,9 @@ def test_damaged_cache_is_made_anew(name: str, harm: str, own_cache: Path, backb
     content = path.read_bytes()
     path.unlink()
     if harm != "gone":
-        path.write_bytes(content[: len(content) // 2] if harm == "cut" else b"")
+        middle = len(content) // 2
+        flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+        path.write_bytes({"cut": content[:middle], "empty": b"", "a bit": flipped}[harm])
     assert rows_of(encode_cached(tokenizer, TEXTS, None, 32, "data")) == expected
     assert (own_cache / entry.name / name).read_bytes() == content
 

@@ -69,7 +69,7 @@ def predict(
     if zero_shot is None and template is not None:
         raise ConfigError("--template only applies with --zero-shot", hint="leave it out")
     folder = find_run(run) if zero_shot is None else Path(run)
-    command = "predict" if zero_shot is None else "predict --zero-shot"
+    command = "predict" if zero_shot is None else "predict zero-shot"
     words, texts = sort_words(what or [], known_settings(), folder, command)
     config = build_config(gather_settings(words))
     if table == "-":  # standard input, as without the option

@@ -92,6 +92,7 @@ def _list_names() -> frozenset[str]:
     kinds = {name: setting_type(name) for name in known_settings()}
     names = {"name", "runs_dir", "labels", "class_weights", "costs"}
     names |= {name for name, kind in kinds.items() if {str, tuple[str, ...]} & {kind, *typing.get_args(kind)}}
+    names -= {"sample", "validation_sample", "test_sample"}  # numbers of rows
     return frozenset(names | {alias for alias, name in ALIASES.items() if name in names})
 
 

@@ -17,7 +17,7 @@ _SAMPLING = ("sample", "split_seed", "seed")
 
 USED: Mapping[str, tuple[str, ...]] = {
     "predict": (*_READING, "prompt", *_WRITING),
-    "predict --zero-shot": (*_READING, "max_length"),
+    "predict zero-shot": (*_READING, "max_length"),
     "explain": _READING,
     "evaluate": (*_READING, "label", *_SAMPLING, "prompt", "completion", "messages", *_WRITING, "answer_rows"),
     "errors": (*_READING, "label", *_SAMPLING, "device"),

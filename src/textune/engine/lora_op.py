@@ -7,6 +7,7 @@ trained, not that of W (LoRA: Hu et al. 2021, arXiv:2106.09685).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -176,8 +177,19 @@ class FusedLinear:
 
 def _has_packed_products(x: torch.Tensor) -> bool:
     """Return whether weights can be packed in advance for oneDNN's bf16 kernels, which makes them a fifth faster."""
-    available = hasattr(torch.ops.mkldnn, "_linear_pointwise") and torch.backends.mkldnn.enabled
-    return bool(available) and x.dtype == torch.bfloat16 and x.device.type == "cpu" and x.is_contiguous()
+    return x.dtype == torch.bfloat16 and x.device.type == "cpu" and x.is_contiguous() and _can_pack()
+
+
+@functools.cache
+def _can_pack() -> bool:
+    """Return whether this processor has the instructions that packing needs; others compute bf16 without it."""
+    if not (hasattr(torch.ops.mkldnn, "_linear_pointwise") and torch.backends.mkldnn.enabled):
+        return False
+    try:
+        torch.ops.mkldnn._reorder_linear_weight(torch.zeros(16, 16, dtype=torch.bfloat16), 16)
+    except RuntimeError:
+        return False
+    return True
 
 
 class _Product(torch.autograd.Function):

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from textune import cache
 from textune.engine.budget import describe_processor
 from textune.engine.prefix import Prefix
-from textune.files import write_folder
+from textune.files import hash_file, write_folder
 from textune.tokens import Tokenized
 from textune.tokens.batches import Batch, Padding, collate, plan_inference
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from textune.engine.lean import LeanEngine
 
 _FORMAT = "2"
+STATES, _DIGEST = "states.npy", "states.sha256"
 _TOKENS_PER_BATCH = 8_192
 LARGEST_BYTES = 4 * 2**30
 """Limit of one run's states; above it the layers run in every epoch, as without a cache."""
@@ -59,9 +60,10 @@ def open_prefix(
     advance: called with the number of rows done.
     """
     folder = _find_folder(engine, tokens, layers)
-    path = folder / "states.npy"
+    path = folder / STATES
     shape = _shape(engine, tokens, layers)
-    if not path.is_file():
+    if not _is_intact(folder):
+        shutil.rmtree(folder, ignore_errors=True)
         try:
             _compute(engine, tokens, layers, padding, folder, shape, advance)
         except OSError:
@@ -82,7 +84,7 @@ def open_prefix(
 
 def is_kept(engine: LeanEngine, tokens: Tokenized, layers: int) -> bool:
     """Return whether a split's states are in the cache."""
-    return (_find_folder(engine, tokens, layers) / "states.npy").is_file()
+    return (_find_folder(engine, tokens, layers) / STATES).is_file()
 
 
 def plan_prefix(tokens: Tokenized) -> list[NDArray[Any]]:
@@ -98,6 +100,14 @@ def start_prefix(engine: LeanEngine, tokens: Tokenized, layers: int) -> Prefix:
 def fill_prefix(prefix: Prefix, engine: LeanEngine, rows: NDArray[Any], padding: Padding) -> None:
     """Compute the states of some rows and store them in the prefix."""
     _fill(prefix.states, engine, collate(prefix.tokens, rows, padding), prefix.layers)
+
+
+def _is_intact(folder: Path) -> bool:
+    """Return whether states are there as they were computed: others would train other weights, unnoticed."""
+    try:
+        return hash_file(folder / STATES) == (folder / _DIGEST).read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return False
 
 
 def _find_folder(engine: LeanEngine, tokens: Tokenized, layers: int) -> Path:
@@ -123,12 +133,13 @@ def _compute(
     advance: Callable[[int], None],
 ) -> None:
     with write_folder(folder, shared=True) as partial:
-        states = np.lib.format.open_memmap(partial / "states.npy", mode="w+", dtype=_dtype(engine, layers), shape=shape)
+        states = np.lib.format.open_memmap(partial / STATES, mode="w+", dtype=_dtype(engine, layers), shape=shape)
         for rows in plan_prefix(tokens):
             _fill(states, engine, collate(tokens, rows, padding), layers)
             advance(len(rows))
         states.flush()
         del states
+        (partial / _DIGEST).write_text(hash_file(partial / STATES), encoding="utf-8")
 
 
 def _fill(states: NDArray[Any], engine: LeanEngine, batch: Batch, layers: int) -> None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from textune import cache
 from textune.config import TRUNCATE, LongText
 from textune.errors import ConfigError, DataError, ModelError
-from textune.files import write_folder
+from textune.files import hash_file, write_folder
 from textune.tokens.pieces import PieceReader, count_tokens, drop_middle
 
 if TYPE_CHECKING:
@@ -348,7 +348,7 @@ _ARRAYS = ("ids", "offsets", "full_lengths", "second_starts", "window_starts")
 
 def _store(tokenized: Tokenized, folder: Path) -> None:
     arrays = {name: getattr(tokenized, name) for name in _ARRAYS if getattr(tokenized, name) is not None}
-    facts = {
+    facts: dict[str, Any] = {
         "rows": len(tokenized),
         "tokens": len(tokenized.ids),
         "arrays": list(arrays),
@@ -357,6 +357,7 @@ def _store(tokenized: Tokenized, folder: Path) -> None:
     with write_folder(folder, shared=True) as partial:
         for name, array in arrays.items():
             np.save(partial / f"{name}.npy", array)
+        facts["sha256"] = {name: hash_file(partial / f"{name}.npy") for name in arrays}
         (partial / "tokens.json").write_text(json.dumps(facts), encoding="utf-8")
 
 
@@ -365,6 +366,8 @@ def _open_stored(folder: Path, rows: int, max_length: int) -> Tokenized | None:
         facts = json.loads((folder / "tokens.json").read_text(encoding="utf-8"))
         arrays: dict[str, Any] = dict.fromkeys(_ARRAYS)
         for name in facts["arrays"]:
+            if hash_file(folder / f"{name}.npy") != facts["sha256"][name]:
+                raise ValueError("damaged")  # another word would train other weights, unnoticed
             arrays[name] = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
         stored = Tokenized(**arrays, max_length=max_length, capacity=facts["capacity"])
         complete = len(stored) == rows == facts["rows"] and len(stored.full_lengths) == rows
