@@ -104,6 +104,7 @@ def test_only_the_settings_name_the_places_that_were_given(finished: Run, backbo
 
 
 def test_altered_file_is_named(finished: Run, copied: Path) -> None:
+    whole = read_manifest(copied)  # other tests may have measured the run since
     for name in finished.manifest.files:
         path, before = copied / name, (copied / name).read_bytes()
         path.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
@@ -115,7 +116,7 @@ def test_altered_file_is_named(finished: Run, copied: Path) -> None:
             read_manifest(copied)
         assert str(path) in caught.value.message
         path.write_bytes(before)
-    assert read_manifest(copied) == finished.manifest
+    assert read_manifest(copied) == whole
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -400,11 +401,11 @@ def test_existing_folders_are_not_overwritten(finished: Run, copied: Path, backb
 
 
 def test_test_reads_are_counted(copied: Path, reviews: Path) -> None:
-    assert read_manifest(copied).test_reads == 1
+    before = read_manifest(copied).test_reads  # 1, and more where other tests have measured the run since
     evaluate(copied, reviews)
     evaluate(copied, reviews)
     manifest = read_manifest(copied)
-    assert manifest.test_reads == 3 == len(read_json_lines(copied / "test_reads.jsonl"))
+    assert manifest.test_reads == before + 2 == len(read_json_lines(copied / "test_reads.jsonl"))
     last = read_json_lines(copied / "test_reads.jsonl")[-1]
     assert last["command"] == "evaluate" and last["rows"] == 60 and len(last["fingerprint"]) == 64
 
