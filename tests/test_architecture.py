@@ -339,7 +339,15 @@ def is_private(name: str) -> bool:
 
 THIRD_PARTY = frozenset(
     {"_shared_state", "_reset_state", "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"}
-    | {"_version", "_softmax_backward_data", "_linear_pointwise", "_reorder_linear_weight", "_exit", "_Hash"}
+    | {
+        "_version",
+        "_softmax_backward_data",
+        "_linear_pointwise",
+        "_reorder_linear_weight",
+        "_is_mkldnn_bf16_supported",
+        "_exit",
+        "_Hash",
+    }
     | {"_study_id", "_trial_id"}
 )
 """Private names of other libraries that textune uses where there is no public way."""

@@ -1,6 +1,6 @@
 """The run folder: manifest, file names, lock and life cycle. No torch here."""
 
-from textune.bundle.checks import DIGEST, EXPORTED_FORMS, is_sealed, seal
+from textune.bundle.checks import DIGEST, EXPORTED_FORMS, GRAPH, is_sealed, seal
 from textune.bundle.contents import OF_THE_DESKTOP, check_overwritable, holds_run, list_foreign, prepare_run_folder
 from textune.bundle.folder import (
     MANIFEST,
@@ -26,6 +26,7 @@ from textune.bundle.manifest import (
     Manifest,
     TextColumns,
     is_finished,
+    is_measured,
     read_manifest,
     read_metrics,
     refuse_altered,
@@ -41,6 +42,7 @@ __all__ = [
     "DIGEST",
     "EXPORTED_FORMS",
     "FIGURES",
+    "GRAPH",
     "MANIFEST",
     "Manifest",
     "OF_THE_DESKTOP",
@@ -58,6 +60,7 @@ __all__ = [
     "holds_run",
     "is_busy",
     "is_finished",
+    "is_measured",
     "is_sealed",
     "list_foreign",
     "lock_run",

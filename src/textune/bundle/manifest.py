@@ -157,10 +157,18 @@ def read_manifest(folder: str | Path, *, verify: bool = True) -> Manifest:
     return manifest
 
 
+def is_measured(folder: Path) -> bool:
+    """Return whether a run is whole: the manifest gets its metrics last, after the report and the card.
+
+    Raises BundleError for a damaged manifest.
+    """
+    return (folder / MANIFEST).is_file() and bool(read_manifest(folder, verify=False).metrics)
+
+
 def is_finished(folder: Path) -> bool:
-    """Return whether a run is whole: the manifest gets its metrics last, after the report and the card."""
+    """Return whether a run is whole and its manifest can be read."""
     try:
-        return (folder / MANIFEST).is_file() and bool(read_manifest(folder, verify=False).metrics)
+        return is_measured(folder)
     except (TextuneError, OSError):
         return False
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from textune.bundle import MANIFEST, has_begun, name_run, read_manifest, run_path
+from textune.bundle import has_begun, is_measured, name_run, read_manifest, run_path
 from textune.config import RunConfig, build_config, list_call_words, write_settings
 from textune.config.defaults import choose_backbone, choose_method, fill_in_model
 from textune.errors import BundleError, ConfigError
@@ -74,7 +74,7 @@ def train_missing(configs: Sequence[RunConfig], progress: Progress, launch: Laun
     launch = launch or train_in_child
     fingerprint = prepare_data(adopt_init(configs[0])).fingerprint
     folders = [run_path(config.runs_dir, config.name or "") for config in configs]
-    finished = [_is_finished(folder) for folder in folders]
+    finished = [is_measured(folder) for folder in folders]
     for folder in (f for f, done in zip(folders, finished, strict=True) if done):
         if read_manifest(folder, verify=False).data_fingerprint != fingerprint:
             raise BundleError(
@@ -84,7 +84,7 @@ def train_missing(configs: Sequence[RunConfig], progress: Progress, launch: Laun
     if done := sum(finished):
         progress.say(f"{done} of {len(configs)} runs are already finished")
     for number, (config, folder) in enumerate(zip(configs, folders, strict=True), 1):
-        if finished[number - 1] or _is_finished(folder):  # perhaps another process has trained it by now
+        if finished[number - 1] or is_measured(folder):  # perhaps another process has trained it by now
             continue
         resumes = has_begun(folder)
         adopted = adopt_init(config)
@@ -94,11 +94,6 @@ def train_missing(configs: Sequence[RunConfig], progress: Progress, launch: Laun
         )
         launch(config, folder if resumes else None)
     return folders
-
-
-def _is_finished(folder: Path) -> bool:
-    """Return whether a run is finished: its metrics are added to the manifest last."""
-    return (folder / MANIFEST).is_file() and bool(read_manifest(folder, verify=False).metrics)
 
 
 def train_in_child(config: RunConfig, interrupted: Path | None) -> None:

@@ -17,8 +17,8 @@ _GUESSED = tuple(_TAG + kind for kind in ("bool", "int", "float", "timestamp"))
 def load_yaml(text: str, as_written: Collection[str] | None = ()) -> Any:
     """Read YAML without running code; raise ValueError, with the line, for what cannot be read.
 
-    as_written: top-level keys below which values are texts as they stand in the file; None for all. So a label that is
-    called no, 007 or 2024-01-01 keeps its name. A null stays None.
+    as_written: the top-level keys whose values are read as text, letter by letter; None: all keys. A label called no,
+    007 or 2024-01-01 keeps its name that way. A null stays None.
     """
     import yaml
 

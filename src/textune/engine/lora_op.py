@@ -7,7 +7,6 @@ trained, not that of W (LoRA: Hu et al. 2021, arXiv:2106.09685).
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -177,19 +176,10 @@ class FusedLinear:
 
 def _has_packed_products(x: torch.Tensor) -> bool:
     """Return whether weights can be packed in advance for oneDNN's bf16 kernels, which makes them a fifth faster."""
-    return x.dtype == torch.bfloat16 and x.device.type == "cpu" and x.is_contiguous() and _can_pack()
-
-
-@functools.cache
-def _can_pack() -> bool:
-    """Return whether this processor has the instructions that packing needs; others compute bf16 without it."""
-    if not (hasattr(torch.ops.mkldnn, "_linear_pointwise") and torch.backends.mkldnn.enabled):
+    if x.dtype != torch.bfloat16 or x.device.type != "cpu" or not x.is_contiguous():
         return False
-    try:
-        torch.ops.mkldnn._reorder_linear_weight(torch.zeros(16, 16, dtype=torch.bfloat16), 16)
-    except RuntimeError:
-        return False
-    return True
+    available = hasattr(torch.ops.mkldnn, "_linear_pointwise") and torch.backends.mkldnn.enabled
+    return bool(available and torch.ops.mkldnn._is_mkldnn_bf16_supported())  # older processors lack the instructions
 
 
 class _Product(torch.autograd.Function):

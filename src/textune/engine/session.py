@@ -7,9 +7,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from textune.bundle import GRAPH
 from textune.errors import BundleError, MissingExtraError
-
-GRAPH = "model.onnx"
 
 _opening: dict[str, tuple[threading.Thread, list[Any]]] = {}
 

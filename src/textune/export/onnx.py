@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from textune.bundle import SETTINGS, Manifest, read_manifest, refuse_exported, write_manifest
+from textune.bundle import GRAPH, SETTINGS, Manifest, read_manifest, refuse_exported, write_manifest
 from textune.config import build_config, load_settings
 from textune.data import Examples, describe_foreign
 from textune.engine.same_logits import PROBES, pair_probes, require_same
-from textune.engine.session import GRAPH, import_runtime
+from textune.engine.session import import_runtime
 from textune.errors import BundleError, DataError, MissingExtraError, ModelError, TextuneError, flag
 from textune.evaluation import compare_pair
 from textune.export.marker import check_output, write_marker

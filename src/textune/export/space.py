@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from textune.bundle import Manifest, read_manifest, refuse_exported
+from textune.bundle import GRAPH, Manifest, read_manifest, refuse_exported
 from textune.config import TRUNCATE
 from textune.engine.same_logits import PROBES, pair_probes
-from textune.engine.session import GRAPH
 from textune.errors import BundleError, ModelError, flag
 from textune.export.marker import MARKER, check_output, write_marker
 from textune.export.merged import describe_losses, export_merged, refuse_unmergeable

@@ -17,6 +17,7 @@ from textune.bundle import (
     Manifest,
     find_run,
     has_begun,
+    is_measured,
     lock_run,
     prepare_run_folder,
     read_manifest,
@@ -225,8 +226,7 @@ def resume(run: AnyRun, data: Any = None, *, progress: Progress | None = None, *
     with lock_run(folder):
         refuse_links(folder)
         plan = read_plan(folder)
-        # the manifest gets its metrics last, after the report and the card
-        if (folder / "textune.json").is_file() and read_manifest(folder, verify=False).metrics:
+        if is_measured(folder):
             progress.say(f"{folder}: this run is already finished")
             return load_run(folder)
         settings_then = {k: v for k, v in plan.get("settings", {}).items() if k != "trust"}  # stored by older versions
