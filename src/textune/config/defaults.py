@@ -28,6 +28,8 @@ SOLVED_HEAD_RATE = 3e-4
 FEW_ROWS_PER_CLASS = 64
 """Up to this no rows are held out for validation, and contrastive steps may run first. The latter counts what is left
 to train on: of 140 rows of two classes 28 are held out, and contrastive steps are taken on the other 112."""
+NAMES_UP_TO = 16
+"""With more rows per class, names add nothing to them (docs/explanation.md)."""
 _OF_STEPS = (
     "batch_size", "head_learning_rate", "schedule", "warmup_fraction", "max_grad_norm", "eval_every_steps", "patience"
 )  # fmt: skip
@@ -42,13 +44,15 @@ class TaskDefaults:
     """What a task decides of the settings left open.
 
     metric: the validation score that ranks checkpoints; metric_reason: for the log, where it is worth a line.
-    no_contrast: why contrastive steps make no sense, or nothing. solves_head: whether a new head can be solved.
+    no_contrast, no_names: why contrastive steps or class names as texts make no sense, or nothing.
+    solves_head: whether a new head can be solved.
     most_epochs: that the rule gives. most_tokens: of one pass, where its output takes more memory than its layers.
     """
 
     metric: str = "accuracy"
     metric_reason: str = ""
     no_contrast: str = ""
+    no_names: str = ""
     solves_head: bool = True
     most_epochs: int = MAX_EPOCHS
     most_tokens: int | None = None
@@ -63,6 +67,8 @@ class Decision:
     reason: str
 
     def __str__(self) -> str:
+        if isinstance(self.value, bool):
+            return str(self.value).lower()
         return self.value if isinstance(self.value, str) else f"{self.value:g}"
 
 
@@ -192,6 +198,10 @@ def choose_training(
     if solved and probe:
         decide("epochs", 0, "the head is solved and nothing else is trained")
     pairs = probe and few and not many and not solved and not task.no_contrast
+    if training.learn_names is None and probe and not task.no_names and rows <= NAMES_UP_TO * classes:
+        decide("learn_names", True, f"{rows / classes:.3g} rows per class: a name counts as one more")
+    if training.learn_names:
+        _check_names(task.no_names, probe=probe, built_on=config.model.init is not None)
     steps = choose_contrast_steps(rows) if pairs else 0
     decide("contrast_steps", steps, f"{rows:,} rows of {classes} classes")
     if training.contrast_steps:
@@ -276,6 +286,18 @@ def _check_contrast(reason: str, *, solved: bool, probe: bool, built_on: bool) -
     if not probe:
         raise ConfigError(
             "contrast_steps= needs head_init=probe: the head is solved afterwards", hint="remove head_init=random"
+        )
+
+
+def _check_names(reason: str, *, probe: bool, built_on: bool) -> None:
+    """Raise ConfigError if class names cannot be learned. reason: of the task. built_on: whether init= is set."""
+    if reason:
+        raise ConfigError(f"learn_names=true: {reason}", hint="remove learn_names=")
+    if not probe:
+        why = "comes from the run of init=" if built_on else "starts random"
+        raise ConfigError(
+            f"learn_names=true: the head is solved with the names, but it {why}",
+            hint="set head_init=probe, or remove learn_names=",
         )
 
 

@@ -129,6 +129,11 @@ class TrainingConfig:
         "initial weights of a new head: probe (default) fits a logistic regression on frozen features, random",
         choices=HEAD_INITS,
     )
+    learn_names: bool | None = option(
+        None,
+        "before the head is solved, let each class's name count as one more text of it, if the names alone tell the "
+        "training rows apart better than chance (one label per text only); default: with few rows",
+    )
     contrast_steps: int | None = option(
         None,
         "contrastive steps on pairs of texts before the head is solved (one label per text only); "
@@ -298,7 +303,7 @@ _GROUPS: dict[str, type] = {
 _TOP_LEVEL = ("name", "runs_dir")
 NEVER_STORED = ("trust",)
 """Settings that only the call itself can set: a received file must not decide which code runs here."""
-_ADDED_LATER = ("threshold_for", "threshold_label", "costs", "abstain_for", "set_coverage")
+_ADDED_LATER = ("threshold_for", "threshold_label", "costs", "abstain_for", "set_coverage", "learn_names")
 """Settings that are left out of a run's identity while they are open, so that names of runs stay what they were."""
 _NOT_TRAINED = (*_TOP_LEVEL, "tensorboard", "row_hashes", *NEVER_STORED)
 

@@ -233,10 +233,12 @@ def count_parameters(model: torch.nn.Module) -> tuple[int, int]:
     return sum(n for n, trained in sizes if trained), sum(n for n, _ in sizes)
 
 
-def solve_head(prepared: Prepared, network: Network, most_rows: int, *, choose_strength: bool = False) -> Probe:
-    """Solve the head on the features of at most this many training rows.
+def solve_head(
+    prepared: Prepared, network: Network, most_rows: int, *, choose_strength: bool = False, named: bool = True
+) -> Probe:
+    """Solve the head on the features of at most this many training rows, and on class names where they are learned.
 
-    choose_strength: by cross-validation even where contrastive steps fix it.
+    choose_strength: by cross-validation even where contrastive steps fix it. named: whether names may count at all.
     """
     from textune.training.contrast import STRENGTH
     from textune.training.head import start_head
@@ -244,7 +246,13 @@ def solve_head(prepared: Prepared, network: Network, most_rows: int, *, choose_s
     training = prepared.config.training
     strength = STRENGTH if training.contrast_steps and not choose_strength else None
     return start_head(
-        network, prepared.train, prepared.probe_loss, seed=training.seed, most_rows=most_rows, strength=strength
+        network,
+        prepared.train,
+        prepared.probe_loss,
+        seed=training.seed,
+        most_rows=most_rows,
+        strength=strength,
+        names=prepared.names if named else None,
     )
 
 
@@ -318,25 +326,34 @@ def _start_head(prepared: Prepared, opened: Opened, folder: Path, progress: Prog
     if not opened.network.has_output_layer:
         progress.warn("the head does not end in a linear layer, so it starts random instead of solved")
         return SolvedHead()
-    if training.contrast_steps:
-        _contrast(prepared, opened, folder, progress)
+    named = _contrast(prepared, opened, folder, progress) if training.contrast_steps else True
     solving_at = time.monotonic()
     most = MOST_ROWS if prepared.method.trains_body else MOST_ROWS_ALONE
-    probe = shared.keep(f"probe {_describe_start(prepared)}", lambda: solve_head(prepared, opened.network, most))
+    probe = shared.keep(
+        f"probe {_describe_start(prepared)}", lambda: solve_head(prepared, opened.network, most, named=named)
+    )
     set_head(opened.network, probe)
     probe_seconds = time.monotonic() - solving_at
     how = "set after contrast" if training.contrast_steps else f"by {FOLDS}-fold cross-validation"
+    also = f" and {probe.names} class names" if probe.names else ""
     progress.say(
-        f"head: solved on the features of {min(most, len(prepared.train)):,} rows in {format_seconds(probe_seconds)} "
-        f"(C {probe.strength:g}, {how})"
+        f"head: solved on the features of {min(most, len(prepared.train)):,} rows{also} in "
+        f"{format_seconds(probe_seconds)} (C {probe.strength:g}, {how})"
     )
+    if prepared.names is not None and not probe.names:
+        progress.say("class names are not learned: alone they tell the training rows apart no better than chance")
     return SolvedHead(probe, time.monotonic() - started_at, probe_seconds)
 
 
-def _contrast(prepared: Prepared, opened: Opened, folder: Path, progress: Progress) -> None:
+def _contrast(prepared: Prepared, opened: Opened, folder: Path, progress: Progress) -> bool:
+    """Take the contrastive steps; return whether class names were among the texts."""
     from textune.training.contrast import tune_by_contrast
+    from textune.training.names import add_names, tell_apart
 
     steps, hint = prepared.config.training.contrast_steps or 0, f"continue it with: {show_resume(folder)}"
+    rows, names = prepared.train, prepared.names
+    compute = opened.network.compute_features
+    named = names is not None and tell_apart(compute(names), compute(rows), rows.targets)
     with StopRequest() as stop, progress.task("contrast", steps) as task:
 
         def advance() -> None:
@@ -346,13 +363,14 @@ def _contrast(prepared: Prepared, opened: Opened, folder: Path, progress: Progre
         tune_by_contrast(
             opened.network,
             opened.groups,
-            prepared.train,
+            add_names(rows, names) if names is not None and named else rows,
             steps=steps,
             seed=prepared.config.training.seed,
             max_tokens=opened.max_tokens,
             advance=advance,
         )
     progress.say(f"contrast: {steps} steps on pairs of texts before the head is solved")
+    return named
 
 
 def _describe_start(prepared: Prepared) -> tuple[Any, ...]:
@@ -366,6 +384,7 @@ def _describe_start(prepared: Prepared) -> tuple[Any, ...]:
         training.threshold,
         training.class_weights,
         training.head_init,
+        training.learn_names,
         training.contrast_steps,
         training.contrast_steps and [getattr(training, name) for name in _OF_CONTRAST],
         list_fingerprints(prepared.data),

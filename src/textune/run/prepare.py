@@ -39,14 +39,16 @@ from textune.tokens import load_tokenizer
 from textune.tokens.batches import EncodedSplit, Padding
 from textune.tokens.dialogues import Dialogues, count_answers, list_stops, open_dialogues
 from textune.training.head import PROBE
+from textune.training.names import encode_names
 from textune.training.probe import FOLDS as PROBE_FOLDS
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 T = TypeVar("T")
-_OF_HEADS = ("head_init", "head_learning_rate", "contrast_steps")
+_OF_HEADS = ("head_init", "head_learning_rate", "learn_names", "contrast_steps")
 """Settings that a model without a new head has no use for."""
+_NO_NAMES_OF_PAIRS = "the rows are pairs of texts, and a name is a single one"
 
 
 class Shared:
@@ -77,7 +79,7 @@ class Prepared:
 
     config: with every open setting decided. train, validation: tokenized. class_weights: float32 [classes], or
     [classes, 2] with several labels per text. facts: what a report says of the data. dialogues: how a model that writes
-    reads prompts and answers.
+    reads prompts and answers. names: class names as texts, where the head is solved with them.
     """
 
     config: RunConfig
@@ -92,6 +94,7 @@ class Prepared:
     validation: EncodedSplit | None
     facts: list[tuple[str, str]]
     dialogues: Dialogues | None = None
+    names: EncodedSplit | None = None
 
     @property
     def classes(self) -> int:
@@ -207,7 +210,7 @@ def prepare(
         method_rate=method.learning_rate,
         head_rate=method.head_learning_rate,
         solved=not method.trains_body,
-        task=task.defaults,
+        task=task.defaults if data.columns.text_pair is None else replace(task.defaults, no_names=_NO_NAMES_OF_PAIRS),
     )
     if task.writes:
         about_training = [d for d in about_training if d.setting not in _OF_HEADS]
@@ -258,6 +261,9 @@ def prepare(
         validation=validation,
         facts=facts,
         dialogues=dialogues,
+        names=encode_names(tokenizer, data.labels.names, config.tokens.max_length or 0)
+        if config.training.learn_names
+        else None,
     )
 
 

@@ -41,6 +41,7 @@ _ENOUGH_STEPS = 30
 _NOT_USED = {
     "threshold": "an answer has no threshold",
     "class_weights": "answers have no classes",
+    "learn_names": "answers have no classes",
     "contrast_steps": "contrastive steps need classes",
     "head_init": "the model has no new head",
 }
@@ -65,6 +66,7 @@ class Generation(Task):
     defaults: ClassVar[TaskDefaults] = TaskDefaults(
         metric="loss",
         no_contrast=_NOT_USED["contrast_steps"],
+        no_names=_NOT_USED["learn_names"],
         solves_head=False,
         most_epochs=3,
         most_tokens=2_048,

@@ -82,6 +82,7 @@ class MultiLabel(Task):
         metric="micro_f1",
         metric_reason="with several labels a text, few rows are right to the last label",
         no_contrast="pairs are told apart by one label per text, and this data has several",
+        no_names="a text can have several labels, and a name stands for one alone",
     )
     figure: ClassVar[tuple[str, str]] = ("micro F1", "micro_f1")
     hub_metrics: ClassVar[tuple[str, ...]] = ("f1",)

@@ -121,6 +121,18 @@ class Tokenized:
             window_starts=None if self.window_starts is None else _offsets(self.count_windows(rows)),
         )
 
+    def join(self, other: Tokenized) -> Tokenized:
+        """Return these rows and those of another, in memory; neither has pairs nor learned tokens."""
+        windowed = self.window_starts is not None or other.window_starts is not None
+        windows = np.concatenate([self.count_windows(), other.count_windows()])
+        return replace(
+            self,
+            ids=np.concatenate([self.ids, other.ids]),
+            offsets=_offsets([*np.diff(self.offsets), *np.diff(other.offsets)]),
+            full_lengths=np.concatenate([self.full_lengths, other.full_lengths]),
+            window_starts=_offsets(windows) if windowed else None,
+        )
+
 
 def _offsets(sizes: Sequence[int] | NDArray[Any]) -> NDArray[Any]:
     """Return the boundaries of concatenated pieces of these sizes: int64 [pieces + 1]."""

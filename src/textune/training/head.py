@@ -22,6 +22,7 @@ from textune.errors import ModelError
 from textune.methods import is_inside
 from textune.tasks import ProbeLoss
 from textune.tokens.batches import EncodedSplit, Padding
+from textune.training.names import tell_apart
 from textune.training.probe import Probe, solve_probe
 
 if TYPE_CHECKING:
@@ -143,8 +144,11 @@ def start_head(
     seed: int,
     most_rows: int = MOST_ROWS,
     strength: float | None = None,
+    names: EncodedSplit | None = None,
 ) -> Probe:
     """Solve the head on features of training rows. strength: its C; None: choose it by cross-validation.
+
+    names: class names, each of which counts as one more row if they alone tell the rows apart.
 
     The probe's `rows` are numbers of rows of the split.
     """
@@ -155,7 +159,14 @@ def start_head(
     parent, name = network.find_output_layer()
     fold_of = None if loss.fold_of is None else loss.fold_of[rows]
     loss = replace(loss, intercept=getattr(parent, name).bias is not None, fold_of=fold_of)
-    probe = solve_probe(network.compute_features(part), part.targets, network.classes, loss, seed, strength=strength)
+    features, targets, used = network.compute_features(part), part.targets, 0
+    if names is not None and tell_apart(named := network.compute_features(names), features, targets):
+        features, targets, used = (
+            np.concatenate([features, named]),
+            np.concatenate([targets, names.targets]),
+            len(names),
+        )
+    probe = solve_probe(features, targets, network.classes, loss, seed, strength=strength, names=used)
     return replace(probe, rows=rows[probe.rows])
 
 

@@ -38,7 +38,7 @@ class Probe:
     Both are divided by the best temperature for held-out rows. strength: the C that cross-validation chose.
     losses: mean log loss of held-out rows for each C that was tried, at its best temperature.
     rows, out_of_fold: the training rows used for cross-validation, int64 [chosen], and their out-of-fold logits at the
-    chosen C, float32 [chosen, classes].
+    chosen C, float32 [chosen, classes]. names: how many class names it learned from besides.
     """
 
     weight: Floats
@@ -47,6 +47,7 @@ class Probe:
     losses: dict[float, float]
     rows: NDArray[np.int64]
     out_of_fold: Floats
+    names: int = 0
 
 
 def solve_probe(
@@ -57,18 +58,20 @@ def solve_probe(
     seed: int,
     *,
     strength: float | None = None,
+    names: int = 0,
     advance: Callable[[], None] = lambda: None,
 ) -> Probe:
     """Solve the head; cross-validation on at most 5,000 rows chooses C.
 
     features: float32 [rows, width]. targets: as the task encodes them. strength: a fixed C, without cross-validation.
+    names: how many rows at the end are class names, which every fold learns from and none is judged by.
     advance: called after each regression. Without an intercept in the loss, features are scaled but not centered.
     """
     mean, scale = _measure_scale(features)
     mean = mean if loss.intercept else np.zeros_like(mean)
     standard = ((features - mean) / scale).astype(np.float32)
     if strength is None:
-        choice = _choose_strength(standard, targets, classes, loss, seed, advance)
+        choice = _choose_strength(standard, targets, classes, loss, seed, names, advance)
     else:
         choice = _Choice(strength, 1.0, {}, np.zeros(0, np.int64), np.zeros((0, classes), np.float32))
     strength = choice.strength
@@ -78,7 +81,7 @@ def solve_probe(
     weight = solution[:-1].T / scale
     bias = solution[-1] - weight @ mean
     return Probe(
-        weight.astype(np.float32), bias.astype(np.float32), strength, choice.losses, choice.rows, choice.logits
+        weight.astype(np.float32), bias.astype(np.float32), strength, choice.losses, choice.rows, choice.logits, names
     )
 
 
@@ -104,13 +107,20 @@ class _Choice:
 
 
 def _choose_strength(
-    features: Floats, targets: Targets, classes: int, loss: ProbeLoss, seed: int, advance: Callable[[], None]
+    features: Floats,
+    targets: Targets,
+    classes: int,
+    loss: ProbeLoss,
+    seed: int,
+    names: int,
+    advance: Callable[[], None],
 ) -> _Choice:
     """Return the C with the lowest loss on held-out rows.
 
     Losses are compared at the best temperature, since C also changes the scale of the logits.
     """
-    rows = np.random.default_rng(seed).permutation(len(features))[:MOST_ROWS_TO_CHOOSE]
+    texts = len(features) - names
+    rows, always = np.random.default_rng(seed).permutation(texts)[:MOST_ROWS_TO_CHOOSE], np.arange(texts, len(features))
     if loss.fold_of is None:
         fold_of = assign_folds(targets[rows], seed, by_class=loss.folds_by_class)
     else:
@@ -122,7 +132,7 @@ def _choose_strength(
     for strength in STRENGTHS:
         logits = np.zeros((len(rows), classes), np.float32)
         for fold in folds:
-            training, held_out = rows[fold_of != fold], rows[fold_of == fold]
+            training, held_out = np.concatenate([rows[fold_of != fold], always]), rows[fold_of == fold]
             starts[fold] = solution = _solve(
                 features[training], targets[training], classes, loss, strength, starts[fold], _STEPS_TO_CHOOSE
             )
