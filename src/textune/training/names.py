@@ -1,7 +1,7 @@
 """Class names as texts: where rows are few, what a class is called counts as one more text of that class.
 
-A name weighs as much as a row, so it matters less the more rows there are. SetFit adds such texts as well (Tunstall et
-al. 2022, arXiv:2209.11055); docs/explanation.md has the trials.
+A name weighs as much as a row, so it matters less the more rows there are. SetFit's library can add such texts, too
+(`get_templated_dataset`); docs/explanation.md has the trials.
 """
 
 from __future__ import annotations
