@@ -14,11 +14,11 @@ from textune.cli.completion import complete_interrupted, complete_method, comple
 
 ASKED = {
     "tr": ["train"],
-    "train --lear": ["--learning-rate"],
-    "train d.csv learn": ["learning_rate="],
+    "train --learni": ["--learning-rate"],
+    "train d.csv learni": ["learning_rate="],
     "train d.csv --epochs 3 --seed 1 --head-l": ["--head-learning-rate"],
     "train d.csv --epochs ": [],
-    "plan d.csv learn": ["learning_rate="],
+    "plan d.csv learn": ["learn_names=", "learning_rate="],
     "predict ": ["runs/demo", "runs/search/winner"],
     "predict runs/d": ["runs/demo"],
     "predict de": ["demo"],
@@ -108,5 +108,5 @@ def test_words_are_completed(place: Path) -> None:
     assert complete_run("") == ["runs/demo", "runs/search/winner"] and complete_run("oth") == []
     assert complete_run("runs/search/") == ["runs/search/winner"]
     assert complete_interrupted("r") == ["runs/half"] and complete_interrupted("runs/d") == []
-    assert [name for name, _ in complete_setting("learn")] == ["learning_rate="]
+    assert [name for name, _ in complete_setting("learn")] == ["learn_names=", "learning_rate="]
     assert {name for name, _ in complete_method("l")} == {"lora", "ln_tuning"}

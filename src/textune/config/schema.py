@@ -130,9 +130,7 @@ class TrainingConfig:
         choices=HEAD_INITS,
     )
     learn_names: bool | None = option(
-        None,
-        "before the head is solved, let each class's name count as one more text of it, if the names alone tell the "
-        "training rows apart better than chance (one label per text only); default: with few rows",
+        None, "each class's name counts as one more text of it, if names alone beat chance; default: with few rows"
     )
     contrast_steps: int | None = option(
         None,

@@ -7,7 +7,6 @@ the scaling is folded into the weights, so the result is an ordinary linear laye
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,25 +58,23 @@ def solve_probe(
     *,
     strength: float | None = None,
     names: int = 0,
-    advance: Callable[[], None] = lambda: None,
 ) -> Probe:
     """Solve the head; cross-validation on at most 5,000 rows chooses C.
 
     features: float32 [rows, width]. targets: as the task encodes them. strength: a fixed C, without cross-validation.
     names: how many rows at the end are class names, which every fold learns from and none is judged by.
-    advance: called after each regression. Without an intercept in the loss, features are scaled but not centered.
+    Without an intercept in the loss, features are scaled but not centered.
     """
     mean, scale = _measure_scale(features)
     mean = mean if loss.intercept else np.zeros_like(mean)
     standard = ((features - mean) / scale).astype(np.float32)
     if strength is None:
-        choice = _choose_strength(standard, targets, classes, loss, seed, names, advance)
+        choice = _choose_strength(standard, targets, classes, loss, seed, names)
     else:
         choice = _Choice(strength, 1.0, {}, np.zeros(0, np.int64), np.zeros((0, classes), np.float32))
     strength = choice.strength
     solution = _solve(standard, targets, classes, loss, strength, None, _STEPS_TO_SOLVE).astype(np.float64)
     solution /= choice.temperature
-    advance()
     weight = solution[:-1].T / scale
     bias = solution[-1] - weight @ mean
     return Probe(
@@ -113,7 +110,6 @@ def _choose_strength(
     loss: ProbeLoss,
     seed: int,
     names: int,
-    advance: Callable[[], None],
 ) -> _Choice:
     """Return the C with the lowest loss on held-out rows.
 
@@ -137,7 +133,6 @@ def _choose_strength(
                 features[training], targets[training], classes, loss, strength, starts[fold], _STEPS_TO_CHOOSE
             )
             logits[fold_of == fold] = features[held_out] @ solution[:-1] + solution[-1]
-            advance()
         temperature, losses[strength] = search_temperature(logits, targets[rows])
         if strength == best or losses[strength] < losses[best]:
             best, best_temperature, best_logits, worse = strength, temperature, logits / temperature, 0
