@@ -40,10 +40,10 @@ first. A cell that is not listed has not been run.
 
 MiniLM, every setting of textune by its own rules, two CPU cores. The rules were found on splits of training rows
 (`results/rules.jsonl`); test rows are read once per cell, and again
-where a rule has changed since. A draw is a set of training rows and a seed. The score is
-accuracy, for GoEmotions micro F1; figures are means over the draws. One exception: while the probe's solver was
-written, its accuracy on Banking77's test rows was looked at, though its settings were chosen on training rows of
-other data sets.
+where a rule has changed since (the cell of imdb is older than `learn_names`). A draw is a set of training rows and a
+seed. The score is accuracy, for GoEmotions micro F1; figures are means over the draws. One exception: while the
+probe's solver was written, its accuracy on Banking77's test rows was looked at, though its settings were chosen on
+training rows of other data sets.
 
 - **embeddings + LR**: scikit-learn's logistic regression on L2-normalised mean embeddings of the same backbone, C =
   10 with 8 rows per class, else chosen by 3-fold cross-validation.
