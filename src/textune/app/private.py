@@ -21,7 +21,7 @@ def jobs_folder(runs_dir: str | Path) -> Path:
 def find_link(runs_dir: str | Path, *names: str) -> Path | None:
     """Return the first symbolic link on the way from the app's folder to a place in it, or None.
 
-    Folders above it may be links: whoever started the app chose them.
+    Folders above it may be symbolic links, since the path to it was chosen by the person who started the app.
     """
     path = jobs_folder(runs_dir)
     for name in ("", *names):

@@ -159,13 +159,10 @@ def start_head(
     parent, name = network.find_output_layer()
     fold_of = None if loss.fold_of is None else loss.fold_of[rows]
     loss = replace(loss, intercept=getattr(parent, name).bias is not None, fold_of=fold_of)
-    features, targets, used = network.compute_features(part), part.targets, 0
+    features, targets = network.compute_features(part), part.targets
     if names is not None and tell_apart(named := network.compute_features(names), features, targets):
-        features, targets, used = (
-            np.concatenate([features, named]),
-            np.concatenate([targets, names.targets]),
-            len(names),
-        )
+        features, targets = np.concatenate([features, named]), np.concatenate([targets, names.targets])
+    used = len(features) - len(part)
     probe = solve_probe(features, targets, network.classes, loss, seed, strength=strength, names=used)
     return replace(probe, rows=rows[probe.rows])
 

@@ -35,8 +35,10 @@ def add_names(split: EncodedSplit, names: EncodedSplit) -> EncodedSplit:
 
 
 def tell_apart(names: NDArray[Any], features: NDArray[Any], targets: NDArray[Any]) -> bool:
-    """Return whether names alone tell rows apart better than chance: each row's class is that of the nearest name, by
-    direction from the middle of rows and names; the share of rows that are right is the mean over classes.
+    """Return whether names alone tell rows apart better than chance.
+
+    Each row gets the class of the name that lies in the same direction, rows and names each seen from their middle. The
+    share of right answers, averaged over the classes, must be above 1 / classes.
 
     Codes fail this as often as not, and where they pass, one text without a meaning does little harm.
     names: float [classes, width]. features: float [rows, width]. targets: int64 [rows].
