@@ -48,20 +48,21 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="*", default=["8c", "32c"])
     parser.add_argument("--seeds", nargs="*", type=int, default=[1, 2, 3])
     parser.add_argument("--folds", type=int, default=2)
+    parser.add_argument("--judged", type=int, help="rows to judge by, where long texts would take long")
     arguments = parser.parse_args()
     done = {tuple(t[k] for k in ("data", "size", "seed", "folds")) for t in read_json_lines(arguments.output)}
     for size, seed, name in itertools.product(arguments.sizes, arguments.seeds, arguments.only):
         if (name, size, seed, arguments.folds) in done:
             continue
         trial: dict[str, Any] = {"data": name, "size": size, "seed": seed, "folds": arguments.folds}
-        trial |= run_trial(name, arguments.data, size, seed, arguments.folds)
+        trial |= run_trial(name, arguments.data, size, seed, arguments.folds, arguments.judged)
         append_json_line(arguments.output, trial)
         print(trial, flush=True)
 
 
-def run_trial(name: str, folder: Path, size: str, seed: int, folds: int) -> dict[str, Any]:
+def run_trial(name: str, folder: Path, size: str, seed: int, folds: int, most: int | None = None) -> dict[str, Any]:
     """Train once on all drawn rows and once without each fold; return the figures of the judging rows."""
-    frame, fixed, held_out = read_training_rows(name, folder), DATA[name], JUDGED.get(name, 500)
+    frame, fixed, held_out = read_training_rows(name, folder), DATA[name], most or JUDGED.get(name, 500)
     judge, learn = frame[:held_out], draw(frame[held_out:], size, "label", seed)
     flat = {"data": "rows", "test": "rows", "text": "text", "label": "label", "seed": seed}
     config = build_config(flat | {"validation_fraction": 0 if folds else 0.2} | fixed)
@@ -83,7 +84,7 @@ def run_trial(name: str, folder: Path, size: str, seed: int, folds: int) -> dict
             more, (unseen[0][outside],) = train_and_predict(part, [train.take(order[outside])])
             more_seconds += more
     found: dict[str, Any] = {
-        "rows": len(train), "fitted_on": len(targets), "classes": logits.shape[1], "seconds": round(seconds, 1),
+        "judged": len(judged), "rows": len(train), "fitted_on": len(targets), "classes": logits.shape[1], "seconds": round(seconds, 1),
         "more_seconds": round(more_seconds, 1), "contrast_steps": prepared.config.training.contrast_steps,
         "accuracy": round(float((logits.argmax(1) == judged.targets).mean()), 4),
         "accuracy_unseen": round(float((unseen[0].argmax(1) == targets).mean()), 4),

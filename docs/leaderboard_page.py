@@ -9,6 +9,7 @@ import json
 import math
 import statistics
 import sys
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +19,10 @@ from methods_page import table
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results" / "leaderboard.json"
+OLDER = ROOT / "results" / "leaderboard_f213f65.json"
 NOT_RUN = "not run"
 _95 = 1.96
+_Cells = dict[tuple[str, str], list[dict[str, Any]]]
 
 _OPENING = """# The results table
 
@@ -28,8 +31,8 @@ This page is written by `make docs` from `results/leaderboard.json`, which
 
 MiniLM (22.7 million weights), every setting by textune's own rules, which were found on splits of training rows,
 those of some of these data sets among them, and never on test rows. The score is accuracy, for GoEmotions micro F1.
-**"not run" means just that:** the table is filled cheapest first, and grows. The cells so far were measured with the
-defaults of commit f213f65 (first token, random head); [accuracy beside simple rivals](accuracy.md) has today's.
+**"not run" means just that:** the table is filled cheapest first, and grows. Few rows and simple rivals have
+[a page of their own](accuracy.md).
 
 **The intervals** (95%) hold two things: which test rows were drawn, and the seed of new weights, validation rows and
 order. All seeds are measured on the same test rows, so more seeds do not make the first part smaller. With s the
@@ -40,6 +43,12 @@ show that two methods are equal: on the same rows, differences are known more cl
 
 **Cost** is the mean over seeds: seconds of training alone, the most memory that the process held until its end, the
 numbers that are trained, and the megabytes that a run adds to the backbone.
+"""
+
+_OLDER = """## With the defaults of an earlier version
+
+The same data sets and test rows with the defaults of commit f213f65 (first token, random head), means over one to three
+seeds, from `results/leaderboard_f213f65.json`. Computed in bf16 with 2 threads, so seconds would not compare.
 """
 
 
@@ -56,22 +65,33 @@ class Score:
         return f"{self.mean:.1%} ({self.low:.1%} to {self.high:.1%})"
 
 
-def build_leaderboard_page(path: Path = RESULTS) -> str:
-    """Return the whole page as Markdown."""
+def build_leaderboard_page(path: Path = RESULTS, older: Path = OLDER) -> str:
+    """Return the whole page as Markdown. older: the cells of an earlier version."""
     sys.path.append(str(ROOT / "benchmarks"))
     from leaderboard import DATA, METHODS, SEEDS
 
-    cells: dict[tuple[str, str], list[dict[str, Any]]] = {(d, m): [] for d in DATA for m in METHODS}
+    cells = _read_cells(path)
+    done, whole = sum(map(len, cells.values())), len(DATA) * len(METHODS) * len(SEEDS)
+    parts = [_OPENING, f"Run so far: {done} of {whole} cells.\n", "## At a glance\n"]
+    parts.append(_tabulate(cells, list(DATA), list(METHODS)))
+    for data in DATA:
+        parts += describe_data_set(data, {m: cells[data, m] for m in METHODS})
+    if before := _read_cells(older):
+        measured = [data for data in DATA if any(before[data, m] for m in METHODS)]
+        parts += [_OLDER, _tabulate(before, measured, list(METHODS))]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _read_cells(path: Path) -> _Cells:
+    cells: _Cells = defaultdict(list)
     for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if path.is_file() else ():
         if not cell.get("set"):  # those of a trial with other settings do not count
             cells[cell["data"], cell["method"]].append(cell)
-    done, whole = sum(map(len, cells.values())), len(cells) * len(SEEDS)
-    parts = [_OPENING, f"Run so far: {done} of {whole} cells.\n", "## At a glance\n"]
-    rows = [(f"`{m}`", *(_glance(cells[d, m]) for d in DATA)) for m in METHODS]
-    parts.append(table(("", *DATA), rows))
-    for data in DATA:
-        parts += describe_data_set(data, {m: cells[data, m] for m in METHODS})
-    return "\n".join(parts).rstrip() + "\n"
+    return cells
+
+
+def _tabulate(cells: _Cells, data: Sequence[str], methods: Sequence[str]) -> str:
+    return table(("", *data), [(f"`{m}`", *(_glance(cells[d, m]) for d in data)) for m in methods])
 
 
 def summarise(cells: Sequence[Mapping[str, Any]]) -> Score:
@@ -91,7 +111,9 @@ def describe_data_set(name: str, methods: Mapping[str, Sequence[Mapping[str, Any
         yield "No cell was run yet.\n"
         return
     first = ran[0][0]
-    engines = sorted({f"{c['precision']}, {c['threads']} threads, {c['machine']}" for cells in ran for c in cells})
+    engines = sorted(
+        {f"{c['precision']}, {_count(c['threads'], 'thread')}, {c['machine']}" for cells in ran for c in cells}
+    )
     yield (
         f"{first['train_rows']:,} training rows, {first['rows']:,} test rows, {first['metric']}. "
         f"Computed in {'; '.join(engines)}.\n"
@@ -99,6 +121,10 @@ def describe_data_set(name: str, methods: Mapping[str, Sequence[Mapping[str, Any
     order = sorted(methods, key=lambda m: -summarise(methods[m]).mean if methods[m] else 1.0)
     header = (first["metric"], "macro F1", "seeds", "seconds", "memory MB", "trained", "MB", "said")
     yield table(("method", *header), [(f"`{m}`", *_describe(methods[m], len(header))) for m in order])
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _glance(cells: Sequence[Mapping[str, Any]]) -> str:

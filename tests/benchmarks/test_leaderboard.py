@@ -57,7 +57,10 @@ def test_page_gives_means_intervals_and_what_was_not_run(tmp_path: Path, monkeyp
     assert score.mean == pytest.approx(0.92) and score.high == pytest.approx(0.92 + half)
     assert page.summarise(cells[3:]).high == pytest.approx(0.89), "of one seed the interval is that of the rows alone"
 
-    text = page.build_leaderboard_page(file)
+    older = tmp_path / "older.json"
+    older.write_text(json.dumps({"format": 1, "cells": [make_cell("imdb", "head", 1, 0.5)]}), encoding="utf-8")
+    text, before = page.build_leaderboard_page(file, older).split("## With the defaults of an earlier version")
+    assert "|  | imdb |" in before and "| `head` | 50.0% |" in before
     lines = text.splitlines()
     assert "Run so far: 4 of 210 cells." in lines
     row = next(line for line in lines if line.startswith("| `lora` | 92.0% ("))
@@ -74,7 +77,7 @@ def test_page_gives_means_intervals_and_what_was_not_run(tmp_path: Path, monkeyp
 
 def test_page_without_results_says_that_nothing_was_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = load(ROOT / "docs" / "leaderboard_page.py", monkeypatch)
-    text = page.build_leaderboard_page(tmp_path / "none.json")
+    text = page.build_leaderboard_page(tmp_path / "none.json", tmp_path / "none.json")
     assert "Run so far: 0 of 210 cells." in text and text.count("not run |") == 70
 
 

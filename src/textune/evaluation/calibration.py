@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,9 @@ FEWEST_ROWS = 16
 _DOUBT = 0.5
 """Rows of each other class that a fitted temperature assumes beside those seen. With a whole one, 25 rows without an
 error make an easy task too modest; with none, too sure (docs/explanation.md)."""
+_SPREAD = 0.5
+"""Standard deviation of the logarithm of a fitted temperature around 0, as assumed before any row is seen. Few rows
+that are answered no better than chance would otherwise ask for the highest temperature (docs/explanation.md)."""
 _LOWEST, _HIGHEST = 0.05, 20.0
 
 
@@ -34,7 +38,7 @@ def expected_calibration_error(probabilities: Floats, targets: NDArray[Any], bin
 
 
 def fit_temperature(logits: Floats, targets: NDArray[Any]) -> float:
-    """Return the temperature with the lowest log loss on held-out rows; 1.0 for too few rows.
+    """Return the most likely temperature, by the log loss of held-out rows; 1.0 for too few rows.
 
     logits: [rows, classes], of rows that the model was not trained on. targets: int64 [rows], where -1 is ignored,
     or 0 and 1 [rows, labels] for multi-label. A single temperature changes no prediction.
@@ -42,7 +46,7 @@ def fit_temperature(logits: Floats, targets: NDArray[Any]) -> float:
     known = np.ones(len(targets), bool) if np.ndim(targets) == 2 else np.asarray(targets) >= 0
     if int(known.sum()) < FEWEST_ROWS:
         return 1.0
-    return search_temperature(logits[known], targets[known], _DOUBT)[0]
+    return search_temperature(logits[known], targets[known], _DOUBT, _SPREAD)[0]
 
 
 def describe_limit(temperature: float) -> str | None:
@@ -54,11 +58,14 @@ def describe_limit(temperature: float) -> str | None:
     return None
 
 
-def search_temperature(logits: Floats, targets: NDArray[Any], doubt: float = 1.0) -> tuple[float, float]:
+def search_temperature(
+    logits: Floats, targets: NDArray[Any], doubt: float = 1.0, spread: float = math.inf
+) -> tuple[float, float]:
     """Return the best temperature and the mean log loss at it. targets: as above, but all known.
 
     Targets are smoothed as if there were as many more rows of each other class as `doubt` says (1: Platt 1999), so that
-    rows without errors do not lead to infinite confidence.
+    rows without errors do not lead to infinite confidence. spread: standard deviation of a normal prior of the log
+    temperature around 0; its share of the loss counts.
     """
     from scipy.optimize import minimize_scalar
 
@@ -74,9 +81,11 @@ def search_temperature(logits: Floats, targets: NDArray[Any], doubt: float = 1.0
     def measure(log_temperature: float) -> float:
         scaled = scores / np.exp(log_temperature)
         if several:
-            return float((np.logaddexp(0, scaled) - scaled * goal).mean())
-        shifted = scaled - scaled.max(1, keepdims=True)
-        return float((np.log(np.exp(shifted).sum(1)) - (shifted * goal).sum(1)).mean())
+            losses = np.logaddexp(0, scaled) - scaled * goal
+        else:
+            shifted = scaled - scaled.max(1, keepdims=True)
+            losses = np.log(np.exp(shifted).sum(1)) - (shifted * goal).sum(1)
+        return float(losses.mean() + (log_temperature / spread) ** 2 / (2 * losses.size))
 
     best = minimize_scalar(measure, bounds=(np.log(_LOWEST), np.log(_HIGHEST)), method="bounded")
     unchanged = measure(0.0)
