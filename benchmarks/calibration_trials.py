@@ -84,7 +84,8 @@ def run_trial(name: str, folder: Path, size: str, seed: int, folds: int, most: i
             more, (unseen[0][outside],) = train_and_predict(part, [train.take(order[outside])])
             more_seconds += more
     found: dict[str, Any] = {
-        "judged": len(judged), "rows": len(train), "fitted_on": len(targets), "classes": logits.shape[1], "seconds": round(seconds, 1),
+        "judged": len(judged), "rows": len(train), "fitted_on": len(targets), "classes": logits.shape[1],
+        "seconds": round(seconds, 1),
         "more_seconds": round(more_seconds, 1), "contrast_steps": prepared.config.training.contrast_steps,
         "accuracy": round(float((logits.argmax(1) == judged.targets).mean()), 4),
         "accuracy_unseen": round(float((unseen[0].argmax(1) == targets).mean()), 4),
