@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from textune.data import Location
     from textune.inference import Choices, Decided, Predictor
     from textune.inference.files import FileForm
+    from textune.tasks import Task
 
 
 def predict(
@@ -57,7 +58,7 @@ def predict(
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
     """Classify texts or answer prompts: typed, in a file or on stdin."""
-    from textune.config import build_config, known_settings
+    from textune.config import build_config, known_settings, refuse_writing
     from textune.errors import ConfigError
 
     if model is not None:
@@ -86,6 +87,8 @@ def predict(
     if zero_shot is not None and not (abstain is None and sets is None):
         raise ConfigError("--abstain and --sets need a tuned run, not --zero-shot", hint="leave them out")
     choices = _read_choices(folder, abstain, sets)  # refused before the model is loaded
+    if zero_shot is None and not _read_task(folder).writes:
+        refuse_writing(config.writing)
     if file is not None and zero_shot is None:
         check_table(folder, file, config)
     predictor = (
@@ -124,14 +127,19 @@ def predict(
 
 
 def _read_choices(folder: Path, abstain: str | None, sets: str | None) -> Choices:
-    from textune.bundle import read_manifest
     from textune.inference import Choices, read_choices
-    from textune.tasks import task_of
 
     if abstain is None and sets is None:
         return Choices()
     below, coverage = (True if value == OWN_VALUE else value for value in (abstain, sets))
-    return read_choices(task_of(read_manifest(folder, verify=False)), below, coverage)
+    return read_choices(_read_task(folder), below, coverage)
+
+
+def _read_task(folder: Path) -> Task:
+    from textune.bundle import read_manifest
+    from textune.tasks import task_of
+
+    return task_of(read_manifest(folder, verify=False))
 
 
 def _load(folder: Path, config: RunConfig, device: str) -> Predictor:

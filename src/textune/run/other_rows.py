@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textune.bundle import AnyRun, Manifest, check_writable, find_run, read_manifest
-from textune.config import RunConfig, build_used
+from textune.config import RunConfig, build_used, refuse_writing
 from textune.data import (
     Examples,
     NamedColumns,
@@ -165,14 +165,16 @@ def label_table(manifest: Manifest, table: Table, config: RunConfig) -> Examples
     """Return the labelled rows of a table, or the sample of them, by the run's columns or those that settings name.
 
     Their notes say what the reader detected, and how many rows were skipped.
+    Raises ConfigError for a setting of written answers, where the run gives labels.
     """
+    task = build_task(manifest.task)
+    if not task.writes:
+        refuse_writing(config.writing)
     named = NamedColumns(config.data.text, config.data.text_pair, config.data.label, config.writing, guess=False)
     known = (*manifest.label_values, *manifest.labels)
     separator = manifest.columns.label_separator
     examples, _, form = build_labelled(table, manifest.columns, named, manifest.task, separator, known)
-    skipped = describe_skipped_rows(
-        table.name, len(examples.no_text), len(examples.no_label), build_task(manifest.task)
-    )
+    skipped = describe_skipped_rows(table.name, len(examples.no_text), len(examples.no_label), task)
     written = [form.note] if form.column_labels else []
     examples = replace(examples, notes=(*table.notes, *written, *examples.notes, *skipped))
     return sample_examples(examples, config.data.sample, config.split_seed)

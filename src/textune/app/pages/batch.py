@@ -30,6 +30,7 @@ from textune.app.session import choose_run, offer_page, show_error
 from textune.app.uploads import find_ending, list_endings
 from textune.inference.files import list_writable
 from textune.inference.writers import choose_ending
+from textune.printable import count
 
 T = TypeVar("T")
 _MOST_BARS = 12
@@ -140,7 +141,7 @@ def _draw_classify(loaded: Loaded, upload: Upload, choice: Choice, checks: Check
     )
     each = second.toggle("Probability of every label", key="batch each")
     form = Form(ending or same, each)
-    if st.button(f"Classify {checks.rows:,} rows", type="primary", key="batch classify"):
+    if st.button(f"Classify {count(checks.rows, 'row')}", type="primary", key="batch classify"):
         st.session_state.pop("batch result", None)
         _classify(loaded, upload, choice, form, checks.rows - checks.without_text, (*asked, form))
     stored = st.session_state.get("batch result")
