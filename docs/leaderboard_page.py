@@ -42,7 +42,8 @@ tell s only roughly; of one seed only b is known, and the seed's share is missin
 show that two methods are equal: on the same rows, differences are known more closely than each score.
 
 **Cost** is the mean over seeds: seconds of training alone, the most memory that the process held until its end, the
-numbers that are trained, and the megabytes that a run adds to the backbone.
+numbers that are trained, and the megabytes that a run adds to the backbone. Up to three runs shared two cores, so
+seconds say how long at most.
 """
 
 _OLDER = """## With the defaults of an earlier version
