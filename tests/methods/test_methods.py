@@ -16,13 +16,14 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from cells import Case
+from textune.backbones import resolve_backbone
 from textune.backbones.families import families
 from textune.config import build_config
 from textune.errors import BundleError, ConfigError, MissingExtraError, ModelError
 from textune.export.merged import export_merged
 from textune.methods import check_family, methods, resolve
-from textune.methods.support import UNPROVEN, build_matrix, find_cell, read_record
-from tiny import FAST, UNEQUAL, hash_weights, train_tiny
+from textune.methods.support import UNPROVEN, build_matrix, build_writing_matrix, find_cell, read_record
+from tiny import FAST, UNEQUAL, build_causal, hash_weights, train_tiny
 
 
 @pytest.mark.parametrize("family", families.names())
@@ -260,8 +261,14 @@ def test_record_of_proven_cells_is_of_this_contract() -> None:
     record, tests = read_record(), set(re.findall(r"^def (test_\w+)", contract, re.M))
     not_of_cells = {"test_every_family_has_a_tiny_model_and_every_method_an_expectation"}
     assert set(record["tests"]) == tests - not_of_cells, "the contract changed: run make matrix"
+    writing = build_writing_matrix()
+    assert writing, "run make matrix"
     unproven = [
-        (row, name) for row, cells in build_matrix().items() for name, c in cells.items() if c.state == UNPROVEN
+        (row, name)
+        for matrix in (build_matrix(), writing)
+        for row, cells in matrix.items()
+        for name, c in cells.items()
+        if c.state == UNPROVEN
     ]
     assert not unproven, "run make matrix"
     assert find_cell("lora", families.get("bert"), {"proven": {"lora": ["gpt2"]}}).state == UNPROVEN
@@ -296,3 +303,20 @@ def test_refusal_comes_before_the_weights_and_names_others(
 def test_rank_is_no_share(backbones: dict[str, Path], tmp_path: Path, reviews: Path) -> None:
     with pytest.raises(ConfigError, match=r"method.r='0.2': must be a whole number"):
         train_tiny(reviews, backbones["bert"], tmp_path / "run", method={"name": "lora", "r": "0.2"})
+
+
+def test_equal_weights_are_written_as_equal_bytes(tmp_path: Path) -> None:
+    backbone = resolve_backbone(str(build_causal(tmp_path / "tied", "gpt2")))
+    model = transformers.AutoModelForCausalLM.from_pretrained(str(backbone.folder))
+    assert model.lm_head.weight.data_ptr() == model.transformer.wte.weight.data_ptr(), "one weight under two names"
+    written = set()
+    for number in range(12):
+        place = tmp_path / str(number)
+        place.mkdir()
+        resolve("full", {}).write_weights(model, place, backbone)
+        written.add((place / "model.safetensors").read_bytes())
+    assert len(written) == 1
+    with torch.no_grad():
+        model.lm_head.weight.zero_()
+    resolve("full", {}).load_weights(model, place)
+    assert model.lm_head.weight.any() and model.lm_head.weight is model.transformer.wte.weight

@@ -215,8 +215,12 @@ def test_methods_that_cannot_write_say_why(row: str, causal: Callable[[str], Pat
 
 @pytest.mark.parametrize(
     ("row", "refused"),
-    [(r, f) for r, (name, _) in ROWS.items() for f in WRITERS if methods.get(name).refusal(families.get(f))],
-    ids=lambda value: str(value),
+    [
+        pytest.param(row, family, id=f"{row} {family}")  # no cell of the matrix, whose test ids have a hyphen
+        for row, (name, _) in ROWS.items()
+        for family in WRITERS
+        if methods.get(name).refusal(families.get(family))
+    ],
 )
 def test_families_that_a_method_does_not_support_are_named_with_the_reason(
     row: str, refused: str, causal: Callable[[str], Path], data: Path, tmp_path: Path

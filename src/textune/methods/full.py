@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from textune.backbones import Backbone
 from textune.backbones.families import Family
@@ -32,10 +32,15 @@ class Full(Method):
         return model
 
     def write_weights(self, model: torch.nn.Module, folder: Path, backbone: Backbone) -> list[str]:
-        """Write the whole model as model.safetensors."""
-        from safetensors.torch import save_model
+        """Write the whole model as model.safetensors; equal weights give equal bytes."""
+        from safetensors.torch import save_file
 
-        save_model(model, str(folder / _WEIGHTS), metadata={"format": "pt"})
+        # save_model notes the other name of a tied weight in the file's header, whose entries have a random order
+        distinct: dict[tuple[Any, ...], tuple[str, torch.Tensor]] = {}
+        for name, tensor in sorted(model.state_dict().items()):
+            place = (tensor.data_ptr(), tensor.shape, tensor.stride()) if tensor.numel() else (name,)
+            distinct.setdefault(place, (name, tensor.contiguous()))
+        save_file(dict(distinct.values()), str(folder / _WEIGHTS), metadata={"format": "pt"})
         return [_WEIGHTS]
 
     def load_weights(self, model: torch.nn.Module, folder: Path) -> None:
