@@ -49,7 +49,7 @@ seconds say how long at most.
 _OLDER = """## With the defaults of an earlier version
 
 The same data sets and test rows with the defaults of commit f213f65 (first token, random head), means over one to three
-seeds, from `results/leaderboard_f213f65.json`. Computed in bf16 with 2 threads, so seconds would not compare.
+seeds, from `results/leaderboard_f213f65.json`. They were computed in bf16.
 """
 
 
@@ -71,19 +71,20 @@ def build_leaderboard_page(path: Path = RESULTS, older: Path = OLDER) -> str:
     sys.path.append(str(ROOT / "benchmarks"))
     from leaderboard import DATA, METHODS, SEEDS
 
-    cells = _read_cells(path)
+    cells = read_cells(path)
     done, whole = sum(map(len, cells.values())), len(DATA) * len(METHODS) * len(SEEDS)
     parts = [_OPENING, f"Run so far: {done} of {whole} cells.\n", "## At a glance\n"]
     parts.append(_tabulate(cells, list(DATA), list(METHODS)))
     for data in DATA:
         parts += describe_data_set(data, {m: cells[data, m] for m in METHODS})
-    if before := _read_cells(older):
+    if before := read_cells(older):
         measured = [data for data in DATA if any(before[data, m] for m in METHODS)]
         parts += [_OLDER, _tabulate(before, measured, list(METHODS))]
     return "\n".join(parts).rstrip() + "\n"
 
 
-def _read_cells(path: Path) -> _Cells:
+def read_cells(path: Path) -> _Cells:
+    """Return the cells of a file by data set and method."""
     cells: _Cells = defaultdict(list)
     for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if path.is_file() else ():
         if not cell.get("set"):  # those of a trial with other settings do not count

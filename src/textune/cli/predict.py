@@ -58,7 +58,7 @@ def predict(
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
     """Classify texts or answer prompts: typed, in a file or on stdin."""
-    from textune.config import build_config, known_settings, refuse_writing
+    from textune.config import build_config, known_settings
     from textune.errors import ConfigError
 
     if model is not None:
@@ -87,8 +87,8 @@ def predict(
     if zero_shot is not None and not (abstain is None and sets is None):
         raise ConfigError("--abstain and --sets need a tuned run, not --zero-shot", hint="leave them out")
     choices = _read_choices(folder, abstain, sets)  # refused before the model is loaded
-    if zero_shot is None and not _read_task(folder).writes:
-        refuse_writing(config.writing)
+    if zero_shot is None:
+        _read_task(folder).check_writing(config.writing)
     if file is not None and zero_shot is None:
         check_table(folder, file, config)
     predictor = (

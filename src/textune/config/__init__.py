@@ -23,7 +23,7 @@ from textune.config.sources import (
     parse_settings,
     write_settings,
 )
-from textune.config.used import USED, build_used, refuse_writing
+from textune.config.used import USED, build_used
 from textune.config.values import parse_labels, show_names, write_names
 from textune.config.yaml_text import load_yaml
 
@@ -40,7 +40,6 @@ __all__ = [
     "USED",
     "build_config",
     "build_used",
-    "refuse_writing",
     "known_settings",
     "list_call_words",
     "list_stored",

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from textune.config.aliases import resolve_aliases
-from textune.config.schema import RunConfig, WritingConfig, build_config
+from textune.config.schema import RunConfig, build_config
 from textune.errors import ConfigError, flag
 
 _LOADING = ("backbone", "trust", "precision")
@@ -45,14 +45,6 @@ def build_used(command: str, settings: Mapping[str, Any]) -> RunConfig:
             hint=_advise(unused, command),
         )
     return config
-
-
-def refuse_writing(writing: WritingConfig) -> None:
-    """Raise ConfigError for a setting of written answers, where a run gives labels."""
-    if named := [name for name, value in vars(writing).items() if value is not None]:
-        raise ConfigError(
-            f"{named[0]}=: only applies to a model that writes answers; this run gives labels", hint="leave it out"
-        )
 
 
 def _advise(unused: Sequence[str], command: str) -> str:

@@ -38,7 +38,7 @@ def expected_calibration_error(probabilities: Floats, targets: NDArray[Any], bin
 
 
 def fit_temperature(logits: Floats, targets: NDArray[Any]) -> float:
-    """Return the most likely temperature, by the log loss of held-out rows; 1.0 for too few rows.
+    """Return the temperature that fits held-out rows, near 1 until they say otherwise; 1.0 for too few rows.
 
     logits: [rows, classes], of rows that the model was not trained on. targets: int64 [rows], where -1 is ignored,
     or 0 and 1 [rows, labels] for multi-label. A single temperature changes no prediction.
@@ -65,7 +65,7 @@ def search_temperature(
 
     Targets are smoothed as if there were as many more rows of each other class as `doubt` says (1: Platt 1999), so that
     rows without errors do not lead to infinite confidence. spread: standard deviation of a normal prior of the log
-    temperature around 0; its share of the loss counts.
+    temperature around 0; it counts the less, the more rows there are.
     """
     from scipy.optimize import minimize_scalar
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textune.bundle import AnyRun, Manifest, check_writable, find_run, read_manifest
-from textune.config import RunConfig, build_used, refuse_writing
+from textune.config import RunConfig, build_used
 from textune.data import (
     Examples,
     NamedColumns,
@@ -168,8 +168,7 @@ def label_table(manifest: Manifest, table: Table, config: RunConfig) -> Examples
     Raises ConfigError for a setting of written answers, where the run gives labels.
     """
     task = build_task(manifest.task)
-    if not task.writes:
-        refuse_writing(config.writing)
+    task.check_writing(config.writing)
     named = NamedColumns(config.data.text, config.data.text_pair, config.data.label, config.writing, guess=False)
     known = (*manifest.label_values, *manifest.labels)
     separator = manifest.columns.label_separator

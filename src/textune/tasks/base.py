@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from textune.config import RunConfig, TrainingConfig
+from textune.config import RunConfig, TrainingConfig, WritingConfig
 from textune.config.class_weights import ClassWeights
 from textune.config.defaults import TaskDefaults
 from textune.errors import ConfigError
@@ -147,11 +147,12 @@ class Task(Deciding):
 
     def check_run(self, config: RunConfig) -> None:
         """Raise ConfigError for a setting outside training that makes no sense for the task."""
-        named = [name for name, value in vars(config.writing).items() if value is not None]
-        if named:
-            raise ConfigError(
-                f"{named[0]}=: only applies to a task that writes answers", hint="leave it out, or set task=generation"
-            )
+        self.check_writing(config.writing, hint="leave it out, or set task=generation")
+
+    def check_writing(self, writing: WritingConfig, hint: str = "leave it out") -> None:
+        """Raise ConfigError for a setting of written answers where the task gives labels."""
+        if named := [name for name, value in vars(writing).items() if value is not None]:
+            raise ConfigError(f"{named[0]}=: only applies to a task that writes answers", hint=hint)
 
     def fit_family(self, family: Family) -> Family:
         """Return what is known of the architecture with the output that this task trains; raise ModelError."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from textune.config import RunConfig, TrainingConfig
+from textune.config import RunConfig, TrainingConfig, WritingConfig
 from textune.config.defaults import TaskDefaults
 from textune.errors import ConfigError, ModelError
 from textune.evaluation import Counts, Difference, GenerationEvaluation, evaluate_generation, measure_difference
@@ -128,6 +128,9 @@ class Generation(Task):
                     f"{name}=: a prompt that is longer than max_length loses its beginning",
                     hint=f"leave {name}= out, or raise max_length=",
                 )
+
+    def check_writing(self, writing: WritingConfig, hint: str = "leave it out") -> None:
+        """Accept them all."""
 
     def fit_family(self, family: Family) -> Family:
         """Return the architecture without a new head; its padding stands behind the text and changes nothing."""
