@@ -136,8 +136,8 @@ print(f"{trained:,} of {total:,} numbers were trained: {trained / total:.1%}")
 # %% [markdown]
 # ## Report
 #
-# The same test rows, given to the majority class, to TF-IDF with logistic regression, to the model before tuning and to
-# the tuned one. The intervals tell how far a figure would wander with other rows of the same kind.
+# The same test rows, given to the majority class, to TF-IDF with logistic regression, to logistic
+# regression on frozen embeddings, to the model before tuning and to the tuned one. The intervals tell how far a figure would wander with other rows of the same kind.
 
 # %%
 models = run.metrics["models"]

@@ -145,8 +145,8 @@ def draw_checks(request: Request) -> None:
     if first.button("Check the data", key="check", width="stretch", help="What textune inspect finds"):
         with st.spinner("Reading, splitting and tokenizing the rows"):
             st.session_state["checks"] = (key, _check(request))
-    if second.button("Forecast", key="forecast", width="stretch", help="Rehearses the run for some 15 seconds"):
-        with st.spinner("Rehearsing the run, which takes some 15 seconds"):
+    if second.button("Forecast", key="forecast", width="stretch", help="Rehearses the run for 15 to 20 seconds"):
+        with st.spinner("Rehearsing the run, which takes 15 to 20 seconds"):
             st.session_state["forecast of"] = (key, _forecast(request))
     for name, title in (("checks", "Checks"), ("forecast of", "Forecast")):
         done = st.session_state.get(name)

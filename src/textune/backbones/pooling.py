@@ -1,9 +1,9 @@
 """Pool a text's token states into the one vector that the head reads.
 
 The classifiers of transformers read an encoder's first token, but many checkpoints were trained with mean pooling and
-say so in `1_Pooling/config.json`. Ignoring that costs up to 17 points of accuracy on frozen features
-(docs/explanation.md). A forward hook on the body puts the pooled vector where the head reads it, so the module tree,
-its parameters and its files stay those of the plain architecture.
+say so in `1_Pooling/config.json`. Ignoring that costs accuracy (docs/explanation.md). A forward hook on the
+body puts the pooled vector where the head reads it, so the module tree, its parameters and its files stay those of the
+plain architecture.
 """
 
 from __future__ import annotations

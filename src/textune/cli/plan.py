@@ -33,7 +33,7 @@ def plan(
 ) -> None:
     """Forecast time, memory and disk of runs before training.
 
-    Rehearses the chosen method, in some 15 seconds on a few thousand short texts. methods=all rehearses every method,
+    Rehearses the chosen method, in 15 to 20 seconds on a few thousand short texts. methods=all rehearses every method,
     one after the other.
     """
     from textune.config import build_config

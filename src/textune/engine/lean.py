@@ -1,7 +1,8 @@
 """The lean engine: BERT-like classifiers without padding, over the parameters of the Hugging Face and peft modules.
 
 It owns no parameters. Texts are packed end to end. Layers are fused products (`lora_op`), and attention is computed
-text by text (`attention`). The last layer computes queries and everything after attention for the first token only.
+text by text (`attention`). Where the head reads the first token only, the last layer computes queries and everything
+after attention for that token alone.
 Nothing below the lowest trained layer has a backward pass. Logits and gradients equal the reference engine's.
 """
 

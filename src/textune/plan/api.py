@@ -44,7 +44,7 @@ def plan(
     """Forecast time, memory and disk of runs, by rehearsing each for a few seconds; nothing stays on the disk.
 
     data, text, label and settings as for `train`, but no data frames. The run that `train` would make is rehearsed, in
-    some 15 seconds on a few thousand short texts; methods=["lora", "head"], or "all", and backbones=[...] are several
+    15 to 20 seconds on a few thousand short texts; methods=["lora", "head"], or "all", and backbones=[...] are several
     runs, each of which takes as long again. seconds: per rehearsal, besides starting, loading and saving.
     Raises what `train` would raise before its first step; a bad table is refused before anything is rehearsed.
     """
