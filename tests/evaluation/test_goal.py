@@ -82,6 +82,33 @@ def test_answers_that_are_alike_on_these_rows_may_differ_on_others():
     assert free.interval.low == 0 and free.interval.high == pytest.approx(5 * (1 - 0.05 ** (1 / 30)))
 
 
+def test_equal_precision_is_seldom_called_different():
+    """The models give the label to 20 and 300 of 1,000 rows, and are right as often."""
+    found, rows = 0, 1_000
+    for seed in range(60):
+        random, models = np.random.default_rng(seed), []
+        for count in (20, 300):
+            given = np.zeros(rows, np.int64)
+            given[random.choice(rows, count, replace=False)] = 1
+            models.append(np.stack([given * (random.random(rows) < 0.8), given], axis=1))
+        lead = compare_ratios(*models, seed)
+        found += lead is not None and lead.p_value is not None and lead.p_value < 0.05
+    assert found <= 8
+    apart = [np.stack([given * (np.arange(rows) % 10 < right), given], axis=1) for right in (9, 6)]
+    lead = compare_ratios(*apart, 0)
+    assert lead is not None and lead.p_value is not None and lead.p_value < 0.001
+
+
+def test_draws_without_the_label_say_nothing():
+    given = np.r_[np.ones(3, np.int64), np.zeros(997, np.int64)]
+    share = measure_ratio(given, given, 0)
+    assert share.value == 1 and share.interval is not None and share.interval.low == pytest.approx(0.44, abs=0.01)
+    other = np.stack([np.arange(1_000) % 8 < 6, np.arange(1_000) % 5 == 0], axis=1).astype(np.int64)
+    other[:, 0] *= other[:, 1]
+    lead = compare_ratios(np.stack([given, given], axis=1), other, 0)
+    assert lead is not None and lead.low > 0
+
+
 def test_seeds_do_not_multiply_rows():
     right = np.ones(20, np.int64)
     alone, thrice = (measure_ratio(k * right, k * right, 0, copies=k).interval for k in (1, 3))

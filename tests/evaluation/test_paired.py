@@ -156,6 +156,16 @@ def test_micro_f1_pairs() -> None:
     assert not missed.right.any()
 
 
+@pytest.mark.parametrize("rows", [1, 4, 40])
+def test_rows_that_all_speak_for_one_model_leave_room_for_others(rows):
+    right, wrong = np.ones(rows, bool), np.zeros(rows, bool)
+    bound = 2 * (1 - 0.05 ** (1 / rows))
+    alone = paired_difference(right, wrong)
+    pair = compare_pair(count_correct([right]), count_correct([wrong]), [0], [0]).lead
+    for lead in (alone, pair):
+        assert lead.high == lead.mean == 1 and lead.low == pytest.approx(1 - bound)
+
+
 def test_unequal_rows_and_no_rows_are_refused() -> None:
     with pytest.raises(ValueError, match="must be paired"):
         compare_pair(count_correct([np.ones(3, bool)]), count_correct([np.ones(4, bool)]), [1], [1])

@@ -165,6 +165,15 @@ def test_several_labels_can_be_rehearsed(backbone: Path, tmp_path: Path) -> None
     assert forecast.run_seconds > 0
 
 
+def test_a_solved_head_with_decisions_can_be_rehearsed(backbone: Path, tmp_path: Path) -> None:
+    """Its answers out of fold are of all training rows, and a rehearsal evaluates a part of them."""
+    data, test = write_reviews(tmp_path / "few.csv", rows=120), write_reviews(tmp_path / "test.csv", rows=2_000)
+    settings = settings_for(data, backbone, tmp_path / "run", test=str(test), method="head", threshold_for="f1")
+    settings |= {"epochs": None, "validation_fraction": None, "threshold_label": "positive"}
+    forecast = rehearse(build_config(settings), tmp_path / "rehearsal", 0.5, time.time(), Silent())
+    assert forecast.run_seconds > 0
+
+
 def test_which_runs_are_planned(reviews: Path, backbone: Path, backbones: dict[str, Path]) -> None:
     settings = {"data": str(reviews)}
     silent = Silent()

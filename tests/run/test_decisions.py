@@ -27,7 +27,7 @@ from textune.run.tables import prepare_data
 from textune.tasks import build_task, find_decisions
 from textune.tasks.decided import measure_decisions
 from textune.tasks.multi_label import MultiLabel
-from tiny import call_here, settings_for, train_tiny, write_reviews
+from tiny import StopAt, call_here, settings_for, train_tiny, write_reviews
 
 SINGLE = {"validation_fraction": 0.3}
 
@@ -77,6 +77,38 @@ def test_what_cannot_be_decided_is_refused_before_training(
         flat = settings_for(tables[table], backbone, tmp_path / "run", **(SINGLE | settings))
         prepare(build_config(flat), Silent())
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("method", ["head", "lora"])
+@pytest.mark.parametrize("groups", ["one", "one for each label"])
+@pytest.mark.parametrize("asked", [{"threshold_for": "f1", "threshold_label": "y"}, {"abstain_for": "accuracy:0.6"}])
+def test_groups_that_leave_no_rows_are_told_before_training(
+    asked: dict[str, Any], groups: str, method: str, backbone: Path, tmp_path: Path
+) -> None:
+    data, test = tmp_path / "data.csv", tmp_path / "test.csv"
+    group = (lambda i: 0) if groups == "one" else (lambda i: i % 2)
+    for path, first in ((data, 0), (test, 7)):
+        lines = (f"text {i} is {'good' if i % 2 else 'bad'},{'yn'[i % 2]},{first + group(i)}" for i in range(120))
+        path.write_text("\n".join(["text,label,group", *lines]))
+    settings = {"method": method, "epochs": None, "validation_fraction": 0, "group": "group", "test": str(test)}
+    flat = settings_for(data, backbone, tmp_path / "run", **settings, **asked)
+    with pytest.raises(ConfigError, match="there are 0"):
+        prepare(build_config(flat), Silent())
+
+
+@pytest.mark.parametrize("settings", [{"head_init": "random"}, {"epochs": 2}, {}], ids=str)
+def test_decisions_of_a_head_come_from_answers_of_that_head(
+    settings: dict[str, Any], tables: dict[str, Path], backbone: Path, tmp_path: Path
+) -> None:
+    """Only a head that is solved and left so has the probe's answers out of fold; another is trained on halves."""
+    flat = {"method": "head", "epochs": None, "validation_fraction": 0, "abstain_for": "accuracy:0.55"} | settings
+    progress = StopAt()
+    run = train_tiny(tables["two"], backbone, tmp_path / "run", progress, sample=120, **flat)
+    assert run.manifest.decisions["abstain_rule"] and run.manifest.decisions["set_rows"] >= 90
+    prepared = prepare(
+        build_config(settings_for(tables["two"], backbone, tmp_path / "again", sample=120, **flat)), Silent()
+    )
+    assert prepared.is_probe == (settings == {}) != prepared.calibrates_out_of_fold
 
 
 @pytest.mark.parametrize("asked", [{"set_coverage": 0.9}, {"abstain_for": "accuracy:0.9"}], ids=str)

@@ -14,6 +14,7 @@ import pytest
 from label_tables import as_list, write_table
 from textune.config import build_config
 from textune.config.defaults import calibrates_out_of_fold
+from textune.data import split_folds
 from textune.engine import predict_logits
 from textune.errors import ConfigError
 from textune.evaluation.calibration import fit_temperature
@@ -56,7 +57,14 @@ def test_thresholds_take_more_rows() -> None:
 
 @pytest.mark.parametrize(
     ("settings", "expected"),
-    [({}, True), ({"method": "head"}, False), ({"validation_fraction": 0.2}, False), ({"method": "full"}, True)],
+    [
+        ({}, True),
+        ({"method": "full"}, True),
+        ({"validation_fraction": 0.2}, False),
+        ({"method": "head", "epochs": 0}, False),
+        ({"method": "head", "epochs": 1}, True),
+        ({"method": "head", "head_init": "random"}, True),
+    ],
 )
 def test_only_what_is_tuned_without_validation_rows(
     settings: dict[str, Any], expected: bool, table: Path, backbone: Path, tmp_path: Path
@@ -66,11 +74,12 @@ def test_only_what_is_tuned_without_validation_rows(
 
 def test_each_row_is_answered_by_a_model_that_did_not_see_it(table: Path, backbone: Path, tmp_path: Path) -> None:
     prepared = open_prepared(table, backbone, tmp_path / "run")
-    found = predict_out_of_fold(prepared, tmp_path / "run", Silent())
-    rows = np.arange(len(prepared.train))
+    (tmp_path / ".fold-left-by-a-kill").mkdir()
+    found, rows = predict_out_of_fold(prepared, tmp_path, Silent())
+    assert rows.tolist() == list(range(len(prepared.train))) and not list(tmp_path.glob(".fold*"))
     matching = set()
     for kept in (False, True):  # find the halves again by training on each of them
-        fold_of = out_of_fold.split_folds(prepared.data.train, 2, prepared.config.split_seed)
+        fold_of = split_folds(prepared.data.train, 2, prepared.config.split_seed)
         inside, outside = rows[(fold_of == 0) == kept], rows[(fold_of == 0) != kept]
         half = replace(prepared, train=prepared.train.take(inside), validation=None)
         (tmp_path / str(kept)).mkdir()
@@ -86,7 +95,7 @@ def test_the_temperature_is_that_of_rows_out_of_fold(table: Path, backbone: Path
     progress = StopAt()
     run = train_tiny(table, backbone, tmp_path / "run", progress, **FEW)
     prepared = open_prepared(table, backbone, tmp_path / "other")
-    logits = predict_out_of_fold(prepared, tmp_path / "other", Silent())
+    logits, _ = predict_out_of_fold(prepared, tmp_path, Silent())
     expected = fit_temperature(logits, prepared.train.targets)
     assert run.manifest.temperature == pytest.approx(expected, rel=1e-3) and expected != 1
     assert any(line.endswith("(fitted on 48 out-of-fold rows)") for line in progress.said)
@@ -150,7 +159,16 @@ def test_decisions_can_be_tuned_on_few_rows(asked: dict[str, Any], table: Path, 
 
 
 @pytest.mark.parametrize(
-    "kind", ["one row of a class", "one group", "a group per class", "three groups", "several labels"]
+    "kind",
+    [
+        "one row of a class",
+        "one group",
+        "a group per class",
+        "three groups",
+        "several labels",
+        "copies in two groups",
+        "copies",
+    ],
 )
 def test_odd_rows(kind: str, backbone: Path, tmp_path: Path) -> None:
     lines = [f"text {i} is {'good' if i % 2 else 'bad'},{'a' if i % 2 else 'b'},{i % 3}" for i in range(90)]
@@ -160,8 +178,11 @@ def test_odd_rows(kind: str, backbone: Path, tmp_path: Path) -> None:
         lines = [f"text {i} is good,{'a' if i else 'b'},1" for i in range(60)]
     elif kind == "one group":
         lines = [f"{line[:-1]}{int(i > 69)}" for i, line in enumerate(lines)]
+    elif kind.startswith("copies"):
+        lines = [f"{lines[i // 2][:-1]}{i % 2}" for i in range(90)]
     elif kind == "a group per class":
         lines = [f"{line[:-1]}{i % 2}" for i, line in enumerate(lines)]
+    if kind in ("a group per class", "copies in two groups"):
         (tmp_path / "test.csv").write_text("text,label,group\ngood,a,3\nbad,b,4\n")
         settings |= {"test": str(tmp_path / "test.csv"), "test_fraction": None}
     path.write_text("\n".join(["text,label,group", *lines]))
@@ -169,7 +190,8 @@ def test_odd_rows(kind: str, backbone: Path, tmp_path: Path) -> None:
         path, settings = write_table(path, as_list, rows=70), {}
     run = train_tiny(path, backbone, tmp_path / "run", progress, **FEW | {"test_fraction": 0.2} | settings)
     said = any("are not calibrated" in line for line in progress.said)
-    assert said == (kind in ("one group", "a group per class")) == (run.manifest.temperature == 1)
+    unjudged = kind in ("one row of a class", "one group", "a group per class", "copies in two groups")
+    assert said == unjudged == (run.manifest.temperature == 1)
 
 
 def test_training_takes_as_long_as_all_of_its_trainings(

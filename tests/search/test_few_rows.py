@@ -79,6 +79,17 @@ def test_a_fold_trains_as_the_winner_will(work: Path, backbone: Path, rows: int)
         assert prepare(config, Silent(), None, Sample((0, 5), hold_test=True)).config.training == winner
 
 
+@pytest.mark.parametrize("weights", ["balanced", {"negative": 1, "positive": 3, "rare": 9}], ids=str)
+def test_a_fold_may_lack_a_rare_class(work: Path, backbone: Path, weights: Any) -> None:
+    data = write_reviews(work / "rare.csv", 120)
+    data.write_text(data.read_text().rstrip("\n") + "\nan odd one,rare,0\n")
+    settings = {"data": str(data), "test": str(write_reviews(work / "test.csv", 20)), "backbone": str(backbone),
+                "max_length": 32, "device": "cpu", "class_weights": weights}  # fmt: skip
+    rare = [prepare(build_config(settings), Silent(), None, Sample((i, 5), hold_test=True)) for i in range(5)]
+    whole = prepare(build_config(settings), Silent()).class_weights
+    assert whole is not None and all(np.array_equal(whole, each.class_weights) for each in rare)
+
+
 def test_rules_decide_for_each_method_of_a_search(work: Path, backbone: Path) -> None:
     data, test = write_reviews(work / "few.csv", 40), write_reviews(work / "test.csv", 20)
     open_settings = dict.fromkeys(("epochs", "validation_fraction", "batch_size"))

@@ -292,6 +292,11 @@ def test_folds_part_the_rows_by_label_in_proportion() -> None:
     assert all(len(set(grouped[i::5])) == 1 for i in range(5))
     with pytest.raises(DataError, match="are too few"):
         split_folds(examples.take([0, 1, 20]), 5, seed=1)
+    copied = examples.take(np.repeat(np.arange(len(examples)), 3))
+    fold = split_folds(copied, 5, seed=1)
+    assert all(len(set(fold[i : i + 3])) == 1 for i in range(0, len(copied), 3)) and len(set(fold.tolist())) == 5
+    with pytest.raises(DataError, match="9 rows with 3 different texts are too few for 5 folds"):
+        split_folds(copied.take(np.arange(9)), 5, seed=1)
 
 
 def test_a_trial_that_fails_is_told_and_the_search_goes_on(work: Path, backbone: Path, reviews: Path) -> None:

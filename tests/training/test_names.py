@@ -194,5 +194,5 @@ def test_half_of_the_rows_learns_from_names_too(work: Path, backbone: Path) -> N
     flat = settings_for(data, backbone, work / "r", epochs=1, validation_fraction=0, test_fraction=0.2)
     prepared = prepare(build_config(flat), Silent())
     assert prepared.calibrates_out_of_fold and prepared.names is not None and len(prepared.names) == 2
-    logits = [predict_out_of_fold(each, work, Silent()) for each in (prepared, replace(prepared, names=None))]
+    logits = [predict_out_of_fold(each, work, Silent())[0] for each in (prepared, replace(prepared, names=None))]
     assert len(logits[0]) == len(prepared.train) and not np.allclose(logits[0], logits[1])

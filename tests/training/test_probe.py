@@ -21,7 +21,7 @@ from textune.backbones.pooling import FIRST, LAST, MEAN, Pooling
 from textune.bundle import read_manifest
 from textune.config import build_config
 from textune.engine import Precision, open_engine, predict_logits
-from textune.errors import ModelError
+from textune.errors import ModelError, TrainingError
 from textune.files import read_json_lines
 from textune.methods import resolve
 from textune.progress import Silent
@@ -33,7 +33,7 @@ from textune.tasks.single_label import CrossEntropy, SoftmaxLoss
 from textune.tokens import encode_texts, load_tokenizer
 from textune.tokens.batches import EncodedSplit
 from textune.training.head import Network, choose_rows, find_output_layer, set_head, start_head, straighten_hidden_layer
-from textune.training.probe import FOLDS, STRENGTHS, Probe, assign_folds, solve_probe
+from textune.training.probe import FOLDS, STRENGTH_UNJUDGED, STRENGTHS, Probe, assign_folds, find_judged, solve_probe
 from tiny import BAD, FAMILIES, GOOD, StopAt, as_words, call_textune, hash_weights, make_rows, settings_for, train_tiny
 
 Array = np.ndarray[Any, Any]
@@ -181,6 +181,70 @@ def test_folds_are_stratified(classes: list[int], seed: int) -> None:
     assert len(counts) == FOLDS and counts.max() - counts.min() <= 1
 
 
+@given(
+    texts=st.lists(st.integers(0, 12), min_size=1, max_size=40),
+    classes=st.lists(st.integers(0, 3), min_size=40, max_size=40),
+    seed=st.integers(0, 3),
+)
+def test_rows_are_judged_by_models_that_know_their_class_and_not_their_text(
+    texts: list[int], classes: list[int], seed: int
+) -> None:
+    texts_of, targets = np.array(texts), np.array(classes[: len(texts)])
+    for fold_of in (
+        assign_folds(targets, seed, by_class=True, texts=texts_of),
+        np.random.default_rng(seed).integers(0, 3, len(texts)),  # as groups would have it
+    ):
+        judged = find_judged(targets, fold_of, texts_of)
+        for row in np.flatnonzero(judged):
+            others = fold_of != fold_of[row]
+            assert targets[row] in targets[others] and texts_of[row] not in texts_of[others]
+        assert len(set(targets[judged].tolist())) != 1
+    by_text = assign_folds(targets, seed, by_class=True, texts=texts_of)
+    assert all(len(set(by_text[texts_of == text])) == 1 for text in set(texts))
+
+
+@pytest.mark.parametrize("alone", [0, 1, 5])
+def test_classes_of_one_row_do_not_choose_c(alone: int) -> None:
+    """No fold can learn such a class from other rows; its row would make every model look too sure."""
+    features, targets = make_features(6, rows=300)
+    odd = np.random.default_rng(3).normal(size=(alone, features.shape[1])).astype(np.float32)
+    rows = np.concatenate([features, odd]), np.concatenate([targets, 6 + np.arange(alone)])
+    probe = solve_probe(*rows, 6 + alone, SoftmaxLoss(), seed=0)
+    assert probe.strength == solve_probe(features, targets, 6, SoftmaxLoss(), seed=0).strength
+    assert len(probe.rows) == len(probe.out_of_fold) == 300 and probe.rows.max() < 300
+
+
+@pytest.mark.parametrize("kind", ["one row of each class", "one class has rows left"])
+def test_c_is_fixed_where_no_row_can_judge_it(kind: str) -> None:
+    features = make_features(2, rows=8)[0]
+    targets = np.arange(8) if kind == "one row of each class" else np.array([0] * 7 + [1])
+    probe = solve_probe(features, targets, int(targets.max()) + 1, SoftmaxLoss(), seed=0)
+    assert probe.strength == STRENGTH_UNJUDGED and not len(probe.rows) and not len(probe.out_of_fold)
+    assert np.isfinite(probe.weight).all() and (logits_of(probe, features).argmax(1) == targets).mean() > 0.8
+
+
+def test_a_class_of_one_group_does_not_make_the_others_unsure() -> None:
+    features, targets = make_features(3, rows=300)
+    features = features + 40 * np.eye(3, features.shape[1], dtype=np.float32)[targets]
+    fold_of = np.where(targets == 2, 0, np.arange(300) % 3)
+    probe = solve_probe(features, targets, 3, dataclasses.replace(SoftmaxLoss(), fold_of=fold_of), seed=0)
+    likely = np.exp(logits_of(probe, features))
+    assert (likely / likely.sum(1, keepdims=True)).max(1).mean() > 0.8
+
+
+def test_copies_of_rows_do_not_flatter_the_probe() -> None:
+    """A rare class is often oversampled by copying its rows."""
+    features, targets = make_features(2, rows=60, width=40)
+    targets = np.random.default_rng(0).integers(0, 2, 60)  # labels of noise: no row says anything of another
+    copied = np.tile(np.arange(60), 5)
+    loss = dataclasses.replace(SoftmaxLoss(), texts=copied)
+    right = {}
+    for name, chosen in (("apart", SoftmaxLoss()), ("together", loss)):
+        probe = solve_probe(features[copied], targets[copied], 2, chosen, seed=0)
+        right[name] = float((probe.out_of_fold.argmax(1) == targets[copied][probe.rows]).mean())
+    assert right["apart"] > 0.75 and right["together"] < 0.65
+
+
 def test_held_out_logits_are_of_regressions_that_saw_only_the_other_folds() -> None:
     features, targets = make_features(3, rows=150)
     probe = solve_probe(features, targets, 3, SoftmaxLoss(), 7)
@@ -217,6 +281,23 @@ def test_rows_are_drawn_with_some_of_every_class(classes: list[int], most: int, 
     for c in set(classes):
         assert (targets[rows] == c).sum() >= min(8, (targets == c).sum())
     assert np.array_equal(rows, choose_rows(targets, most, seed))
+
+
+def test_many_classes_keep_one_row_each_at_least() -> None:
+    targets = np.repeat(np.arange(30), 20)
+    rows = choose_rows(targets, 100, seed=0)
+    assert len(rows) == 100 and np.bincount(targets[rows], minlength=30).min() >= 3
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_features_that_are_no_numbers_are_refused(
+    value: float, backbones: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, backbone, split, _ = open_model(backbones["bert"], "head")
+    network = Network(engine, backbone.family, 3, backbone.padding)
+    monkeypatch.setattr(Network, "compute_features", lambda *_: np.full((len(split), 8), value, np.float32))
+    with pytest.raises(TrainingError, match=r"no finite numbers for (\d+) of \1 training rows, first for row"):
+        start_head(network, split, SoftmaxLoss(), seed=0)
 
 
 def open_model(folder: Path, method: str, *, straight: bool = True, classes: int = 3) -> tuple[Any, ...]:

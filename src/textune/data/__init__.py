@@ -20,6 +20,8 @@ from textune.data.checks import (
     count_shared_groups,
     find_overlap,
     inspect_examples,
+    list_keys,
+    number_repeated,
 )
 from textune.data.columns import Columns, Leak, choose_columns, find_leaks
 from textune.data.dialogues import CHAT_SHAPE, Message, check_messages, format_messages, read_prompt
@@ -34,7 +36,7 @@ from textune.data.label_sets import (
 )
 from textune.data.labels import Labels, build_labels
 from textune.data.roles import NamedColumns, build_labelled, build_rows, choose_task, find_columns, reuse_columns
-from textune.data.row_hashes import HashedRows, compute_probe, hash_rows, list_keys, match_rows
+from textune.data.row_hashes import HashedRows, compute_probe, hash_rows, match_rows
 from textune.data.source import (
     Location,
     ReadOptions,
@@ -45,7 +47,7 @@ from textune.data.source import (
     stream_tables,
 )
 from textune.data.spelling import describe_foreign, describe_hidden, describe_near, describe_twins, find_label_twins
-from textune.data.splits import Splits, split_examples, split_folds
+from textune.data.splits import Splits, keep_together, split_examples, split_folds
 from textune.data.table import Table, build_table
 
 __all__ = [
@@ -91,12 +93,14 @@ __all__ = [
     "hash_rows",
     "inspect_examples",
     "join_set",
+    "keep_together",
     "list_keys",
     "list_readable",
     "list_reading_settings",
     "locate",
     "match_label_columns",
     "match_rows",
+    "number_repeated",
     "read_prompt",
     "read_table",
     "refuse_bytes",

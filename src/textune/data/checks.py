@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from textune.data.examples import Examples
 from textune.data.odd_texts import OddTexts, find_odd_texts
@@ -93,6 +95,24 @@ def fold_text(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
+def list_keys(texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[str]:
+    """Return what is compared of each row: its text, or both of a pair, ignoring case and white space."""
+    if pairs is None:
+        return [fold_text(text) for text in texts]
+    return [f"{fold_text(text)} \x1f {fold_text(pair)}" for text, pair in zip(texts, pairs, strict=True)]
+
+
+def number_repeated(examples: Examples) -> NDArray[np.int64] | None:
+    """Return a number for each row's text, equal for equal texts: int64 [rows]; None where no text occurs twice."""
+    numbers: dict[str, int] = {}
+    found = [numbers.setdefault(key, len(numbers)) for key in _keys(examples)]
+    return None if len(numbers) == len(found) else np.array(found, np.int64)
+
+
+def _keys(examples: Examples) -> list[str]:
+    return list_keys(examples.texts(), examples.text_pairs())
+
+
 def find_overlap(train: Examples, other: Examples) -> Overlap:
     """Find rows of `other` that also appear in `train`, exactly or nearly.
 
@@ -115,13 +135,6 @@ def find_overlap(train: Examples, other: Examples) -> Overlap:
         for in_other, in_train in sorted(pairs.items())[:_SHOWN]
     ]
     return Overlap(len(exact), len(near), tuple(examples), note if sampled else "")
-
-
-def _keys(examples: Examples) -> list[str]:
-    pairs = examples.text_pairs()
-    if pairs is None:
-        return [fold_text(text) for text in examples.texts()]
-    return [f"{fold_text(text)} \x1f {fold_text(pair)}" for text, pair in zip(examples.texts(), pairs, strict=True)]
 
 
 def _spread(positions: range | list[int]) -> list[int]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from textune.data.checks import MAX_NEAR_ROWS, fold_text
+from textune.data.checks import MAX_NEAR_ROWS, fold_text, list_keys
 from textune.data.examples import Examples
 from textune.data.shingles import list_tokens, min_hashes, mix_shingles
 
@@ -61,13 +61,6 @@ def compute_probe(salt: bytes) -> str:
     """Return what tells whether hashes made elsewhere, or by another version, are made as they are here."""
     content = _hash_exact([fold_text(text) for text in _PROBE], salt).tobytes() + _sign(_PROBE, salt)[0].tobytes()
     return hashlib.sha256(content).hexdigest()[:16]
-
-
-def list_keys(texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[str]:
-    """Return what is compared of each row: its text, or both of a pair, ignoring case and white space."""
-    if pairs is None:
-        return [fold_text(text) for text in texts]
-    return [f"{fold_text(text)} \x1f {fold_text(pair)}" for text, pair in zip(texts, pairs, strict=True)]
 
 
 def match_rows(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from textune.data.checks import number_repeated
 from textune.data.examples import Examples
 from textune.errors import DataError
 
@@ -64,7 +65,8 @@ def split_examples(
 def split_folds(examples: Examples, folds: int, seed: int, *, grouped: bool = False) -> Array:
     """Return the validation fold of each row, in proportion to the labels: int64 [rows].
 
-    grouped: rows with the same group are in one fold. Raises DataError if a fold would be empty.
+    grouped: rows with the same group are in one fold; otherwise rows with the same text are. Raises DataError if a fold
+    would be empty.
     """
     strata = _strata(examples)
     classes = np.unique(np.asarray(strata, dtype=object).astype(str), return_inverse=True)[1]
@@ -75,10 +77,24 @@ def split_folds(examples: Examples, folds: int, seed: int, *, grouped: bool = Fa
         shuffled = rng.permutation(len(classes))
         fold = np.empty(len(classes), dtype=np.int64)
         fold[shuffled[np.argsort(classes[shuffled], kind="stable")]] = np.arange(len(classes)) % folds
+        fold = keep_together(fold, number_repeated(examples))
     if len(np.unique(fold)) < folds:
-        groups = " in whole groups" if grouped else ""
-        raise DataError(f"{len(examples):,} rows{groups} are too few for {folds} folds", hint="use fewer folds")
+        how = " in whole groups" if grouped else ""
+        if not grouped and (texts := number_repeated(examples)) is not None:
+            how = f" with {len(np.unique(texts)):,} different texts"
+        raise DataError(f"{len(examples):,} rows{how} are too few for {folds} folds", hint="use fewer folds")
     return fold
+
+
+def keep_together(fold_of: Array, texts: Array | None) -> Array:
+    """Return the folds with every row in that of the first row with its text. texts: a number each, int64 [rows].
+
+    A model that has learned a text answers its copy better than it answers new texts.
+    """
+    if texts is None:
+        return fold_of
+    _, first, inverse = np.unique(texts, return_index=True, return_inverse=True)
+    return np.asarray(fold_of[first][inverse])
 
 
 def _strata(examples: Examples) -> list[str]:

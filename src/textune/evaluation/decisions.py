@@ -141,7 +141,8 @@ def measure_ratio(parts: NDArray[Any], wholes: NDArray[Any], seed: int, *, copie
     patterns, counts = np.unique(np.stack([parts, wholes], axis=1), axis=0, return_counts=True)
     draws = np.random.default_rng(seed).multinomial(len(parts), counts / len(parts), size=_RESAMPLES)
     sums = draws @ patterns
-    ratios = sums[:, 0] / np.maximum(sums[:, 1], 1)
+    defined = sums[:, 1] > 0
+    ratios = sums[defined, 0] / sums[defined, 1]
     plain = wilson_interval(value, total / copies)  # resamples of all right or all wrong never vary
     drawn = percentile_interval(ratios)
     return Share(value, Interval(min(drawn.low, plain.low), max(drawn.high, plain.high)), total)

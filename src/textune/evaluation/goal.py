@@ -13,6 +13,7 @@ from textune.evaluation.decisions import Share, list_costs, read_share
 from textune.evaluation.intervals import RESAMPLES, Difference, Interval, percentile_interval
 from textune.evaluation.paired import Counts, apply_randomisation, bound_equal
 
+_FLIPS = 10_000
 COSTS, MACRO_F1 = "costs", "macro_f1"
 
 
@@ -77,7 +78,8 @@ def count_rule(rule: str, true: NDArray[Any], predicted: NDArray[Any]) -> tuple[
 def compare_ratios(mine: NDArray[np.int64], theirs: NDArray[np.int64], seed: int) -> Difference | None:
     """Return one ratio of sums minus another, with its interval from rows drawn together; None where one is undefined.
 
-    mine, theirs: int64 [rows, 2], numerator and denominator. The p-value is that of an approximate randomisation test.
+    mine, theirs: int64 [rows, 2], numerator and denominator. The p-value is that of an approximate randomisation test:
+    of swapped rows where both models have the same denominators, else of flipped signs (`_flip`).
     """
     if not mine[:, 1].sum() or not theirs[:, 1].sum():
         return None
@@ -86,14 +88,12 @@ def compare_ratios(mine: NDArray[np.int64], theirs: NDArray[np.int64], seed: int
     patterns, counts = np.unique(np.hstack([mine, theirs]), axis=0, return_counts=True)
     draws = np.random.default_rng(seed).multinomial(len(mine), counts / len(mine), size=RESAMPLES)
     sums = draws @ patterns
-    drawn = percentile_interval(_divide(sums[:, 0], sums[:, 1]) - _divide(sums[:, 2], sums[:, 3]))
+    sums = sums[(sums[:, 1] > 0) & (sums[:, 3] > 0)]  # in other draws one ratio is undefined
+    drawn = percentile_interval(sums[:, 0] / sums[:, 1] - sums[:, 2] / sums[:, 3])
     total = mine.sum(axis=0), theirs.sum(axis=0)
     mean = float(total[0][0] / total[0][1] - total[1][0] / total[1][1])
-    return Difference(drawn.low, drawn.high, mean, _swap(mine, theirs))
-
-
-def _divide(parts: NDArray[Any], wholes: NDArray[Any]) -> NDArray[np.float64]:
-    return np.asarray(parts / np.maximum(wholes, 1), np.float64)
+    same = np.array_equal(mine[:, 1], theirs[:, 1])
+    return Difference(drawn.low, drawn.high, mean, _swap(mine, theirs) if same else _flip(patterns, counts, seed))
 
 
 def compare_costs(mine: NDArray[np.float64], theirs: NDArray[np.float64], seed: int, *, dearest: float) -> Difference:
@@ -116,6 +116,22 @@ def _swap(mine: NDArray[Any], theirs: NDArray[Any]) -> float:
     """Return the p-value of random swaps of two models' answers. Both: numerator and denominator, [rows, 2]."""
     unused = np.zeros((1, len(mine)), bool)
     return apply_randomisation(*(Counts(each[None, :, 0], each[None, :, 1], unused) for each in (mine, theirs)))
+
+
+def _flip(patterns: NDArray[np.int64], counts: NDArray[np.int64], seed: int) -> float:
+    """Return the p-value of two ratios' difference where the models divide by different rows, as precision does.
+
+    Swapping the answers of a row would swap these rows, too. Instead the difference is split into what each row adds to
+    it if both ratios are equal, and the signs of these parts are drawn. patterns: int64 [patterns, 4], numerator and
+    denominator of both. counts: the rows of each pattern.
+    """
+    parts = patterns.astype(np.float64)
+    totals = counts @ parts
+    both = (totals[0] + totals[2]) / (totals[1] + totals[3])
+    added = (parts[:, 0] - both * parts[:, 1]) / totals[1] - (parts[:, 2] - both * parts[:, 3]) / totals[3]
+    flipped = np.random.default_rng([seed, 2]).binomial(counts, 0.5, size=(_FLIPS, len(counts)))
+    drawn = np.abs((counts - 2 * flipped) @ added)
+    return (int((drawn >= abs(counts @ added) - 1e-12).sum()) + 1) / (_FLIPS + 1)
 
 
 def find_cheapest_constant(costs: NDArray[np.float64], true: NDArray[Any]) -> NDArray[np.int64]:

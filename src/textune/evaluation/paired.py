@@ -132,8 +132,17 @@ def paired_difference(correct_a: NDArray[np.bool_], correct_b: NDArray[np.bool_]
         return bound_equal(rows)
     shares = np.array([counts.only_a, counts.only_b, rows - counts.only_a - counts.only_b]) / rows
     draws = np.random.default_rng(seed).multinomial(rows, shares, size=RESAMPLES)
-    interval = percentile_interval((draws[:, 0] - draws[:, 1]) / rows)
-    return Difference(interval.low, interval.high, (counts.only_a - counts.only_b) / rows, counts.p)
+    lead = (counts.only_a - counts.only_b) / rows
+    interval = _widen(percentile_interval((draws[:, 0] - draws[:, 1]) / rows), rows)
+    return Difference(interval.low, interval.high, lead, counts.p)
+
+
+def _widen(interval: Interval, rows: int) -> Interval:
+    """Return an interval that says what other rows may show: resamples of rows that are all alike never vary."""
+    if interval.low != interval.high:
+        return interval
+    bound = 2 * rule_of_three(rows)  # a row of the opposite kind moves the difference by 2
+    return Interval(max(interval.low - bound, -1.0), min(interval.high + bound, 1.0))
 
 
 def bound_equal(rows: int) -> Difference:
@@ -235,7 +244,7 @@ def compare_pair(a: Counts, b: Counts, seeds_a: Sequence[int], seeds_b: Sequence
     up_a, down_a, up_b, down_b = np.split(sums, np.cumsum(sizes)[:-1], axis=1)
     random = np.random.default_rng([seed, 1])
     leads = _draw_seeds(_divide(up_a, down_a), random) - _draw_seeds(_divide(up_b, down_b), random)
-    interval = percentile_interval(leads)
+    interval = _widen(percentile_interval(leads), rows)
     return PairedTest(Difference(interval.low, interval.high, mean, p), p, matched)
 
 

@@ -64,6 +64,8 @@ def _read_abstain(task: Task, value: float | str | bool | None) -> float | None:
         return below
     rule = task.decisions.abstain_rule
     why = f"no confidence reached {rule} on held-out rows" if rule else "it was trained without abstain_for="
+    if rule and not task.decisions.set_rows:
+        why = "no rows were held out to find one on"
     raise ConfigError(
         f"{flag('abstain', '')}: the run has no confidence to abstain below: {why}",
         hint=f"give a probability: {flag('abstain', '0.9')}; or train with abstain_for=accuracy:0.95",

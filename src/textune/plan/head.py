@@ -79,7 +79,7 @@ def _forecast_solving(
 
     training = prepared.config.training
     parent, name = network.find_output_layer()
-    loss = replace(prepared.probe_loss, intercept=getattr(parent, name).bias is not None, fold_of=None)
+    loss = replace(prepared.probe_loss, intercept=getattr(parent, name).bias is not None, fold_of=None, texts=None)
     targets = _take(prepared.train, len(features)).targets
     probes: list[Probe] = []
 

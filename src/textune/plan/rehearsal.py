@@ -36,7 +36,7 @@ from textune.run.calibrate import Calibration
 from textune.run.costs import peak_memory_mb
 from textune.run.evaluate import Training, evaluate
 from textune.run.fit import Fitted, Opened, SolvedHead, build_trainer, open_training
-from textune.run.out_of_fold import FOLDS
+from textune.run.held_out import FOLDS
 from textune.run.prepare import Prepared, prepare
 from textune.run.save import save
 from textune.run.start import adopt_init
@@ -303,8 +303,16 @@ class _Measuring:
         count = max(round(share * min(len(train), MOST_ROWS)), min(_FEW_ROWS, len(train)))
         features = choose_rows(train.targets, count, self.prepared.config.training.seed)
         part = replace(self.prepared, data=_take_part(self.prepared.data, share), train=train.take(features))
-        training = Training(0.0, self.head)
+        training = Training(0.0, _limit_head(self.head, len(part.data.train)))
         return _time(lambda: evaluate(part, training, self.folder, self.manifest, self.progress))[1]
+
+
+def _limit_head(head: SolvedHead, rows: int) -> SolvedHead:
+    """Return the head with answers out of fold for at most these rows; how many they are is what takes time."""
+    if head.probe is None:
+        return head
+    count = min(len(head.probe.rows), rows)
+    return replace(head, probe=replace(head.probe, rows=np.arange(count), out_of_fold=head.probe.out_of_fold[:count]))
 
 
 def _take_part(data: PreparedData, share: float) -> PreparedData:

@@ -90,13 +90,13 @@ def predict_held_out(prepared: Prepared, fitted: Fitted, folder: Path, progress:
 
 def _predict_held_out(prepared: Prepared, fitted: Fitted, folder: Path, progress: Progress) -> HeldOut:
     from textune.engine import predict_logits
-    from textune.training.head import MOST_ROWS_ALONE, PROBE
+    from textune.training.head import MOST_ROWS_ALONE
 
     opened, validation, probe = fitted.opened, prepared.validation, fitted.head.probe
     if validation is not None:
         logits = predict_logits(opened.engine, validation, prepared.padding)
         return HeldOut(logits, validation.targets, "validation rows")
-    if not prepared.method.trains_body and prepared.config.training.head_init == PROBE:
+    if prepared.is_probe:
         if probe is None and opened.network.has_output_layer:  # resumed after the head was saved
             probe = solve_head(prepared, opened.network, MOST_ROWS_ALONE)
         if prepared.is_one_group:
@@ -107,11 +107,12 @@ def _predict_held_out(prepared: Prepared, fitted: Fitted, folder: Path, progress
     if prepared.calibrates_out_of_fold:
         started_at = time.monotonic()
         try:
-            logits = predict_out_of_fold(prepared, folder, progress)
-            return HeldOut(logits, prepared.train.targets, "out-of-fold rows", time.monotonic() - started_at)
+            logits, rows = predict_out_of_fold(prepared, folder, progress)
+            seconds = time.monotonic() - started_at
+            return HeldOut(logits, prepared.train.targets[rows], "out-of-fold rows", seconds, rows)
         except DataError as error:  # of the groups
             progress.say(f"the probabilities are not calibrated: {str(error).splitlines()[0]}")
-    elif prepared.method.trains_body:
+    elif not prepared.is_probe:
         progress.say("the probabilities are not calibrated: no rows were held out (see validation_fraction=)")
     nothing = np.zeros((0, prepared.classes), np.float32)
     return HeldOut(nothing, nothing)
@@ -120,6 +121,9 @@ def _predict_held_out(prepared: Prepared, fitted: Fitted, folder: Path, progress
 def fit_calibration(task: Task, held_out: HeldOut, progress: Progress, labels: Sequence[str] = ()) -> Calibration:
     """Fit the temperature by the log loss of the rows (Guo and others 2017, arXiv:1706.04599), then the decisions."""
     rows = len(held_out.logits)
+    asked = replace(task.decisions, costs=None)
+    if not rows and task.gives_labels and asked not in (Decisions(), Decisions("costs")):
+        progress.warn("no rows were held out: the run has no thresholds, no confidence to abstain below and no sets")
     temperature = task.fit_temperature(held_out.logits, held_out.targets) if rows else 1.0
     where = f"{rows:,} {held_out.source}"
     if temperature != 1.0:

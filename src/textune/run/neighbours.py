@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from textune.bundle import Manifest, read_plan
-from textune.data import Examples, Labels
+from textune.data import Examples, Labels, number_repeated
 from textune.errors import BundleError
 from textune.inference import LoadOptions
 from textune.run.predicted_rows import read_own_settings
@@ -108,19 +108,25 @@ class TrainingSpace:
         ]
 
     def predict_out_of_fold(self, task: Task, seed: int) -> NDArray[np.float64]:
-        """Return each training row's probabilities by a linear probe that was solved without it: [rows, labels]."""
-        from textune.training.probe import FOLDS, assign_folds, solve_probe
+        """Return each training row's probabilities by a linear probe that was solved without it: [rows, labels].
 
-        targets, loss = task.encode_targets(self.labels, self.examples), task.probe_loss(None, 0.0)
-        classes = len(self.labels)
+        A label that no other row has cannot be judged so; it is taken to be right.
+        """
+        from textune.training.probe import FOLDS, assign_folds, find_judged, solve_probe
+
+        targets, texts = task.encode_targets(self.labels, self.examples), number_repeated(self.examples)
+        loss, classes = replace(task.probe_loss(None, 0.0), texts=texts), len(self.labels)
         strength = solve_probe(self.features, targets, classes, loss, seed).strength
-        fold_of = assign_folds(targets, seed, by_class=loss.folds_by_class)
+        fold_of = assign_folds(targets, seed, by_class=loss.folds_by_class, texts=texts)
         logits = np.zeros((len(targets), classes), np.float32)
         for fold in range(FOLDS):
             inside, outside = fold_of != fold, fold_of == fold
             probe = solve_probe(self.features[inside], targets[inside], classes, loss, seed, strength=strength)
             logits[outside] = self.features[outside] @ probe.weight.T + probe.bias
-        return np.asarray(task.probabilities(logits), np.float64)
+        probabilities = np.asarray(task.probabilities(logits), np.float64)
+        unjudged = ~find_judged(targets, fold_of, texts)
+        probabilities[unjudged] = (targets if targets.ndim == 2 else np.eye(classes)[targets])[unjudged]
+        return probabilities
 
 
 def read_training_rows(folder: Path, *, validation: bool = True) -> Examples:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -17,7 +17,6 @@ from textune.backbones.pooling import Pooling, choose_pooling
 from textune.config import LongText, RunConfig
 from textune.config.defaults import (
     Decision,
-    calibrates_out_of_fold,
     choose_long_text,
     choose_max_length,
     choose_training,
@@ -26,11 +25,19 @@ from textune.config.defaults import (
 )
 from textune.config.schema import POOLINGS
 from textune.data import Examples, split_folds
-from textune.errors import ConfigError, DataError
+from textune.errors import ConfigError
 from textune.inference.generation import find_room
 from textune.methods import Method, longest_text
 from textune.progress import Progress
 from textune.run.facts import advise_on_cuts, describe_data, describe_ended
+from textune.run.held_out import (
+    Folds,
+    assign_folds,
+    build_probe_loss,
+    is_probe,
+    list_unseen_targets,
+    trains_twice_more,
+)
 from textune.run.packing import choose_packing
 from textune.run.start import resolve_model
 from textune.run.tables import PreparedData, decides_on_rows, encode_dialogues, encode_split, prepare_data
@@ -38,9 +45,7 @@ from textune.tasks import Objective, ProbeLoss, Task, build_task, refuse_few_row
 from textune.tokens import load_tokenizer
 from textune.tokens.batches import EncodedSplit, Padding
 from textune.tokens.dialogues import Dialogues, count_answers, list_stops, open_dialogues
-from textune.training.head import PROBE
 from textune.training.names import encode_names
-from textune.training.probe import FOLDS as PROBE_FOLDS
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -126,39 +131,31 @@ class Prepared:
     @property
     def calibrates_out_of_fold(self) -> bool:
         """Whether the run trains twice more, on half of its rows each, to be calibrated."""
-        return _calibrates_out_of_fold(self.task, self.method, self.backbone, self.data)
+        return trains_twice_more(self.task, self.config, self.method, self.backbone, self.data)
 
     @property
     def tunes_out_of_fold(self) -> bool:
         """Whether temperature, thresholds and the like come from training rows, answered out of fold."""
-        solved = not self.method.trains_body and self.config.training.head_init == PROBE
-        return self.calibrates_out_of_fold or (solved and self.data.validation is None)
+        return self.calibrates_out_of_fold or (self.is_probe and self.data.validation is None)
 
     @property
     def is_probe(self) -> bool:
         """Whether the run is the linear probe and nothing more."""
-        training = self.config.training
-        return not self.method.trains_body and training.head_init == PROBE and not training.epochs
+        return is_probe(self.config, self.method)
 
-    @property
+    @cached_property
     def probe_loss(self) -> ProbeLoss:
         """What the solved head minimizes."""
-        loss = self.task.probe_loss(self.class_weights, self.config.training.label_smoothing)
-        return replace(loss, fold_of=self._fold_groups())
+        return build_probe_loss(self.task, self.config, self.data, self.class_weights)
 
     @property
     def is_one_group(self) -> bool:
         """Whether no row can be answered by a model that knows nothing of its group."""
-        return self.config.data.group is not None and self._fold_groups() is None
+        return self.config.data.group is not None and self.probe_loss.fold_of is None
 
-    def _fold_groups(self) -> NDArray[np.int64] | None:
-        """Return a fold for each training row, whole groups in one; None without groups, or with a single one."""
-        if self.config.data.group is None:
-            return None
-        for folds in (PROBE_FOLDS, 2):
-            with suppress(DataError):  # fewer groups than folds
-                return split_folds(self.data.train, folds, self.config.split_seed, grouped=True)
-        return None
+    def assign_folds(self) -> Folds:
+        """Divide the training rows into halves that answer each other; raises DataError where that says nothing."""
+        return assign_folds(self.task, self.config, self.data)
 
     def encode(self, examples: Examples) -> EncodedSplit:
         """Tokenize other rows as those of training."""
@@ -192,7 +189,6 @@ def prepare(
     task = build_task(data.task)
     task.check_settings(config.training)
     asked = task.with_decisions(request_decisions(task, config.training, data.labels))
-    refuse_few_rows(asked, config.training, _list_unseen_targets(asked, method, backbone, data), data.labels.names)
     method = method.for_task(task)
     task.check_run(config)
     backbone = replace(backbone, family=task.fit_family(backbone.family))
@@ -214,6 +210,8 @@ def prepare(
     )
     if task.writes:
         about_training = [d for d in about_training if d.setting not in _OF_HEADS]
+    unseen = list_unseen_targets(asked, config, method, backbone, data)
+    refuse_few_rows(asked, config.training, unseen, data.labels.names)
     config = replace(config, data=replace(config.data, task=data.task))
     class_weights = _weigh_classes(config, data, progress)
     tokenizer, dialogues, train, validation = _tokenize(config, data, backbone, long_text, shared)
@@ -267,23 +265,6 @@ def prepare(
     )
 
 
-def _calibrates_out_of_fold(task: Task, method: Method, backbone: Backbone, data: PreparedData) -> bool:
-    """Return whether more trainings give a tuned model's answers for rows that it did not see."""
-    if data.validation is not None or not method.trains_body or not task.gives_labels:
-        return False
-    megabytes = backbone.weight_megabytes
-    return calibrates_out_of_fold(len(data.train), len(data.labels), megabytes, sets=task.reads_sets)
-
-
-def _list_unseen_targets(task: Task, method: Method, backbone: Backbone, data: PreparedData) -> NDArray[Any]:
-    """Return the targets of rows that training does not see: validation rows, or training rows out of fold."""
-    folded = not method.trains_body or _calibrates_out_of_fold(task, method, backbone, data)
-    examples = data.train if data.validation is None and folded else data.validation
-    if examples is None:
-        return np.zeros((0, len(data.labels)) if task.reads_sets else 0)
-    return task.encode_targets(data.labels, examples)
-
-
 def _refuse_idle_patience(config: RunConfig, frames: Mapping[str, Any]) -> None:
     """Raise ConfigError where patience= is set and no rows are held out that could end a training."""
     given = config.data.validation is not None or frames.get("validation") is not None
@@ -310,13 +291,13 @@ def _take_fold(data: PreparedData, config: RunConfig, which: int, folds: int) ->
     """Return the rows with one fold of them as validation rows, and all others to train on."""
     fold_of = split_folds(data.train, folds, config.split_seed, grouped=config.data.group is not None)
     train, validation = (data.train.take(np.flatnonzero(chosen)) for chosen in (fold_of != which, fold_of == which))
-    return replace(data, train=train, validation=validation, warnings=(), notes=())
+    return replace(data, train=train, validation=validation, pool=data.train, warnings=(), notes=())
 
 
 def _weigh_classes(config: RunConfig, data: PreparedData, progress: Progress) -> NDArray[np.float32] | None:
-    task = build_task(data.task)
-    counts = task.count_labels(data.labels, data.train)
-    weights = task.weigh(config.training.class_weights, counts, len(data.train), data.labels)
+    task, rows = build_task(data.task), data.train if data.pool is None else data.pool
+    counts = task.count_labels(data.labels, rows)
+    weights = task.weigh(config.training.class_weights, counts, len(rows), data.labels)
     if weights is not None:
         ratios = weights[:, 1] / weights[:, 0] if weights.ndim == 2 else weights
         shown = ", ".join(f"{name} {ratio:.3g}" for name, ratio in zip(data.labels.names[:20], ratios, strict=False))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from textune.data import Examples
 from textune.errors import DataError
-from textune.run.out_of_fold import FOLDS, assign_folds
+from textune.run.held_out import FOLDS, Folds
 from textune.run.predictions import joined_texts
 from textune.run.prepare import Prepared
 from textune.run.untuned import UntunedBackbone
@@ -59,10 +59,10 @@ class _Rivals:
         self._targets = task.encode_targets(data.labels, data.train)
         decides = task.tunes or task.decisions.costs is not None
         self._validation = data.validation if decides else None
-        self._fold_of: NDArray[np.int64] | None = None
+        self._folds: Folds | None = None
         if decides and prepared.tunes_out_of_fold:
             with suppress(DataError):  # of the groups, so that the run is not tuned either
-                self._fold_of = assign_folds(prepared)
+                self._folds = prepared.assign_folds()
 
     def predict_majority(self) -> tuple[Task, Probabilities]:
         """Answer every row alike."""
@@ -102,13 +102,13 @@ class _Rivals:
         return np.split(answers, np.cumsum([len(table) for table in tables])[:-1])
 
     def _fold_tfidf(self) -> tuple[Probabilities, Targets]:
-        """Return the probabilities of all training rows, each fitted without it, and their targets."""
-        assert self._fold_of is not None
+        """Return the probabilities of training rows, each fitted without it, and their targets."""
+        assert self._folds is not None
         answers = np.zeros((len(self._train), self._prepared.classes))
         for fold in range(FOLDS):
-            inside, outside = np.flatnonzero(self._fold_of != fold), np.flatnonzero(self._fold_of == fold)
+            inside, outside = np.flatnonzero(self._folds.of != fold), np.flatnonzero(self._folds.of == fold)
             (answers[outside],) = self._fit_tfidf(inside, [self._train.take(outside)])
-        return answers, self._targets
+        return answers[self._folds.judged], self._targets[self._folds.judged]
 
     def _tune(
         self,
@@ -122,7 +122,7 @@ class _Rivals:
         by a classifier that was not fitted on it, and their targets. Expected costs are only as good as the
         probabilities: where costs decide, these get a temperature, as the tuned model's have.
         """
-        if self._fold_of is not None:
+        if self._folds is not None:
             probabilities, targets = out_of_fold()
         elif self._validation is not None:
             probabilities = predict(self._validation)

@@ -55,6 +55,7 @@ class PreparedData:
     notes: facts to print. warnings: problems that the user should act on, also shown in the report.
     fingerprint: SHA-256 of all splits and the labels. validation_fraction: the share of rows held out for validation.
     rule_rows: the training rows of a whole run, by which rules decide. A fold keeps the share and the rows of one.
+    pool: the rows that a fold was taken from. It may lack a rare class, so weights of classes are of these.
     """
 
     labels: Labels
@@ -71,6 +72,7 @@ class PreparedData:
     fingerprint: str = field(default="")
     validation_fraction: float = 0.0
     rule_rows: int = 0
+    pool: Examples | None = None
     fixed: FixedRows | None = None
 
     @property
@@ -205,14 +207,16 @@ def prepare_data(
 
 
 def decides_on_rows(config: RunConfig, *, sets: bool) -> bool:
-    """Return whether settings ask for what is found on held-out rows, and a head that is solved does not answer them.
+    """Return whether settings ask for what is found on held-out rows, and no solved head answers rows out of fold.
 
     sets: whether rows have sets of labels. By the settings alone, so that who reads a run's rows again splits them as
     the run did: a large backbone, which is not trained twice more either, is refused before training instead.
     """
     names = ("threshold_for", "abstain_for", "set_coverage", *(["costs"] if sets else []))
     asked = any(getattr(config.training, name) is not None for name in names)
-    return asked and resolve(choose_method(config), config.method.options).trains_body
+    training = config.training
+    solved = training.head_init != "random" and config.model.init is None and not training.epochs
+    return asked and not (solved and not resolve(choose_method(config), config.method.options).trains_body)
 
 
 def _take_all_but(examples: Examples, excluded: Examples | None) -> Examples:

@@ -7,8 +7,8 @@ Validation losses are plain ones, without class weights and label smoothing: run
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,17 +78,24 @@ class ProbeLoss:
 
     weights: float32, as `Task.weigh` gives them. smoothing: label_smoothing. intercept: whether a bias is solved, too.
     fold_of: each row's fold of cross-validation, int64 [rows], where groups must stay together; None: drawn by class.
+    texts: a number for each row's text, int64 [rows]; rows with the same stay in one fold. None: all differ.
     """
 
     weights: NDArray[np.float32] | None = None
     smoothing: float = 0.0
     intercept: bool = True
     fold_of: NDArray[np.int64] | None = None
+    texts: NDArray[np.int64] | None = None
 
     @property
     def folds_by_class(self) -> bool:
         """Whether targets are class numbers, which cross-validation spreads evenly over the folds."""
         return False
+
+    def take(self, rows: NDArray[np.int64]) -> Self:
+        """Return the loss with what it says of each row for these rows, in that order."""
+        fold_of, texts = (None if each is None else each[rows] for each in (self.fold_of, self.texts))
+        return replace(self, fold_of=fold_of, texts=texts)
 
     def curvature(self, classes: int) -> float:
         """Return about how strongly the loss curves along one logit; it only speeds up the solver."""

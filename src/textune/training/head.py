@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textune.backbones.families import Family
-from textune.errors import ModelError
+from textune.errors import ModelError, TrainingError
 from textune.methods import is_inside
 from textune.tasks import ProbeLoss
 from textune.tokens.batches import EncodedSplit, Padding
@@ -131,7 +131,9 @@ def choose_rows(targets: NDArray[Any], most: int, seed: int) -> NDArray[np.int64
         of_class = [np.flatnonzero(shuffled == c)[:_ROWS_OF_EVERY_CLASS] for c in np.unique(targets)]
     else:
         of_class = [np.flatnonzero(shuffled[:, c] > 0)[:_ROWS_OF_EVERY_CLASS] for c in range(targets.shape[1])]
-    positions = np.concatenate([*of_class, np.arange(len(targets))])
+    ranks = np.concatenate([np.arange(len(rows)) for rows in of_class])
+    guaranteed = np.concatenate(of_class)[np.argsort(ranks, kind="stable")]  # the first row of every class comes first
+    positions = np.concatenate([guaranteed, np.arange(len(targets))])
     _, first_indices = np.unique(positions, return_index=True)
     return np.sort(order[positions[np.sort(first_indices)][:most]])
 
@@ -157,14 +159,25 @@ def start_head(
     if len(rows) == len(split):
         part = split  # the same object, so that the engine finds cached states of frozen layers
     parent, name = network.find_output_layer()
-    fold_of = None if loss.fold_of is None else loss.fold_of[rows]
-    loss = replace(loss, intercept=getattr(parent, name).bias is not None, fold_of=fold_of)
+    loss = replace(loss.take(rows), intercept=getattr(parent, name).bias is not None)
     features, targets = network.compute_features(part), part.targets
     if names is not None and tell_apart(named := network.compute_features(names), features, targets):
         features, targets = np.concatenate([features, named]), np.concatenate([targets, names.targets])
     used = len(features) - len(part)
+    _refuse_odd_features(features[: len(part)], part)
     probe = solve_probe(features, targets, network.classes, loss, seed, strength=strength, names=used)
     return replace(probe, rows=rows[probe.rows])
+
+
+def _refuse_odd_features(features: NDArray[np.float32], split: EncodedSplit) -> None:
+    """Raise TrainingError for features that are not finite numbers."""
+    odd = np.flatnonzero(~np.isfinite(features).all(axis=1))
+    if len(odd):
+        raise TrainingError(
+            f"the backbone gives no finite numbers for {len(odd):,} of {len(features):,} training rows, first for row "
+            f"{split.source_rows[odd[0]]}",
+            hint="the backbone's files may be damaged; else try precision=fp32",
+        )
 
 
 def set_head(network: Network, probe: Probe) -> None:

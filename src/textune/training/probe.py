@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from textune.data import keep_together
 from textune.evaluation.calibration import search_temperature
 from textune.tasks import ProbeLoss
 
@@ -23,6 +24,8 @@ STRENGTHS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
 """scikit-learn's C, from strong to weak regularization, for features of variance 1."""
 FOLDS = 3
 MOST_ROWS_TO_CHOOSE = 5_000
+STRENGTH_UNJUDGED = 1e-2
+"""The C where no row can judge one, such as with one row per class."""
 _STEPS_TO_CHOOSE, _STEPS_TO_SOLVE = 40, 200
 _WORSE_BEFORE_STOPPING = 2
 _ROWS_OF_COMMON_SCALE = 500
@@ -36,8 +39,8 @@ class Probe:
 
     Both are divided by the best temperature for held-out rows. strength: the C that cross-validation chose.
     losses: mean log loss of held-out rows for each C that was tried, at its best temperature.
-    rows, out_of_fold: the training rows used for cross-validation, int64 [chosen], and their out-of-fold logits at the
-    chosen C, float32 [chosen, classes]. names: how many class names it learned from besides.
+    rows, out_of_fold: the training rows that cross-validation judged by, int64 [chosen], and their out-of-fold logits
+    at the chosen C, float32 [chosen, classes]. names: how many class names it learned from besides.
     """
 
     weight: Floats
@@ -113,15 +116,15 @@ def _choose_strength(
 ) -> _Choice:
     """Return the C with the lowest loss on held-out rows.
 
-    Losses are compared at the best temperature, since C also changes the scale of the logits.
+    Losses are compared at the best temperature, since C also changes the scale of the logits. Rows that no fold can be
+    judged by (`find_judged`) are learned from only; without any others, C is fixed.
     """
     texts = len(features) - names
-    rows, always = np.random.default_rng(seed).permutation(texts)[:MOST_ROWS_TO_CHOOSE], np.arange(texts, len(features))
-    if loss.fold_of is None:
-        fold_of = assign_folds(targets[rows], seed, by_class=loss.folds_by_class)
-    else:
-        fold_of = loss.fold_of[rows]
-    folds = range(int(fold_of.max(initial=0)) + 1)
+    always, drawn = np.arange(texts, len(features)), draw_judged(targets[:texts], loss, seed, targets[texts:])
+    rows, fold_of, judged = drawn.rows, drawn.fold_of, drawn.judged
+    if not judged.any():
+        return _Choice(STRENGTH_UNJUDGED, 1.0, {}, rows[:0], np.zeros((0, classes), np.float32))
+    folds = np.unique(fold_of)
     starts: list[Floats | None] = [None] * FOLDS
     losses: dict[float, float] = {}
     best, best_temperature, best_logits, worse = STRENGTHS[0], 1.0, np.zeros((len(rows), classes), np.float32), 0
@@ -133,24 +136,74 @@ def _choose_strength(
                 features[training], targets[training], classes, loss, strength, starts[fold], _STEPS_TO_CHOOSE
             )
             logits[fold_of == fold] = features[held_out] @ solution[:-1] + solution[-1]
-        temperature, losses[strength] = search_temperature(logits, targets[rows])
+        temperature, losses[strength] = search_temperature(logits[judged], targets[rows][judged])
         if strength == best or losses[strength] < losses[best]:
             best, best_temperature, best_logits, worse = strength, temperature, logits / temperature, 0
         else:
             worse += 1
             if worse == _WORSE_BEFORE_STOPPING:
                 break
-    return _Choice(best, best_temperature, losses, rows, best_logits)
+    return _Choice(best, best_temperature, losses, rows[judged], best_logits[judged])
 
 
-def assign_folds(targets: Targets, seed: int, *, by_class: bool) -> NDArray[np.int64]:
-    """Return each row's fold, int64 [rows]. by_class: targets are class numbers, and folds are stratified by them."""
+@dataclass(frozen=True)
+class Drawn:
+    """Rows for cross-validation, int64 [drawn], the fold of each, int64, and whether it is judged by, bool."""
+
+    rows: NDArray[np.int64]
+    fold_of: NDArray[np.int64]
+    judged: NDArray[np.bool_]
+
+
+def draw_judged(targets: Targets, loss: ProbeLoss, seed: int, always: Targets | None = None) -> Drawn:
+    """Draw at most 5,000 rows for cross-validation. always: targets that every fold learns from."""
+    rows = np.random.default_rng(seed).permutation(len(targets))[:MOST_ROWS_TO_CHOOSE]
+    part = loss.take(rows)
+    fold_of = part.fold_of
+    if fold_of is None:
+        fold_of = assign_folds(targets[rows], seed, by_class=loss.folds_by_class, texts=part.texts)
+    return Drawn(rows, fold_of, find_judged(targets[rows], fold_of, part.texts, always))
+
+
+def assign_folds(
+    targets: Targets, seed: int, *, by_class: bool, texts: NDArray[np.int64] | None = None
+) -> NDArray[np.int64]:
+    """Return each row's fold, int64 [rows]. by_class: targets are class numbers, and folds are stratified by them.
+
+    texts: a number for each row's text; rows with the same are in one fold.
+    """
     order = np.random.default_rng([seed, 1]).permutation(len(targets))
     if by_class:
         order = order[np.argsort(targets[order], kind="stable")]
     folds = np.empty(len(targets), np.int64)
     folds[order] = np.arange(len(targets)) % FOLDS
-    return folds
+    return keep_together(folds, texts)
+
+
+def find_judged(
+    targets: Targets,
+    fold_of: NDArray[np.int64],
+    texts: NDArray[np.int64] | None = None,
+    always: Targets | None = None,
+) -> NDArray[np.bool_]:
+    """Return which rows say how good the models of the other folds are: bool [rows].
+
+    These models have learned a row's class, where it has one class, and not its text. A row of a class that its model
+    never saw is wrong whatever the model is like, and would make all models look too sure. Where only one class has
+    rows left, none says anything. always: targets that every fold learns from. texts: a number for each row's text.
+    """
+    judged, one_class = np.ones(len(targets), bool), targets.ndim == 1
+    for fold in np.unique(fold_of):
+        inside, outside = fold_of == fold, fold_of != fold
+        judged[inside] &= bool(outside.any())
+        if one_class:
+            learned = targets[outside] if always is None else np.concatenate([targets[outside], always])
+            judged[inside] &= np.isin(targets[inside], learned)
+        if texts is not None:
+            judged[inside] &= ~np.isin(texts[inside], texts[outside])
+    if one_class and len(np.unique(targets[judged])) < 2:
+        judged[:] = False
+    return judged
 
 
 def _solve(
