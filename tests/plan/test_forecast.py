@@ -142,12 +142,12 @@ def test_a_rehearsal_is_of_the_very_run(method: str, reviews: Path, backbone: Pa
     assert forecast.training_seconds < 30 * max(real.metrics["costs"]["training_seconds"], 0.1)
 
 
-@pytest.mark.parametrize(("method", "expected"), [("lora", True), ("head", False)])
+@pytest.mark.parametrize(("method", "epochs", "expected"), [("lora", 2, True), ("head", 2, True), ("head", 0, False)])
 def test_the_trainings_that_calibrate_few_rows_are_forecast(
-    method: str, expected: bool, backbone: Path, tmp_path: Path
+    method: str, epochs: int, expected: bool, backbone: Path, tmp_path: Path
 ) -> None:
     few = write_reviews(tmp_path / "few.csv", rows=80)
-    settings = settings_for(few, backbone, tmp_path / "real", method=method, validation_fraction=None)
+    settings = settings_for(few, backbone, tmp_path / "real", method=method, epochs=epochs, validation_fraction=None)
     (tmp_path / "rehearsal").mkdir()
     forecast = rehearse(build_config(settings), tmp_path / "rehearsal", 0.5, time.time(), Silent())
     assert ("calibration" in forecast.seconds) == expected
