@@ -14,6 +14,7 @@ import pytest
 
 from textune.bundle import read_manifest
 from textune.errors import BundleError, ConfigError
+from textune.files import read_json_lines
 from textune.inference import Predictor
 from textune.run.seen_rows import SeenRowsWarning
 from textune.sklearn import TextClassifier
@@ -49,6 +50,17 @@ def test_estimator_keeps_the_type_of_its_classes(kind: str, estimator: TextClass
     assert predicted.dtype == made.dtype and np.array_equal(predicted, fitted.classes_[probabilities.argmax(1)])
     with pytest.warns(SeenRowsWarning, match="all 40 rows were seen"):
         assert fitted.score(texts, made) > 0.7
+
+
+def test_few_rows_are_all_trained_on_and_pickled_without_checkpoints(brief: TextClassifier) -> None:
+    from sklearn.base import clone
+
+    more = {k: v for k, v in brief.settings.items() if k != "validation_fraction"}
+    fitted = clone(brief).set_params(settings=more).fit(*zip(*make_rows(24), strict=True))
+    log = read_json_lines(Path(fitted.run_folder_) / "metrics.jsonl")
+    assert not [line for line in log if line["kind"] == "evaluation" and "loss" in line], "no rows are held out"
+    assert read_manifest(Path(fitted.run_folder_)).temperature != 1
+    assert not (Path(fitted.run_folder_) / "checkpoints").exists()
 
 
 def test_estimators_run_knows_the_classes_by_what_they_are_called(brief: TextClassifier, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
+from textune.config.defaults import has_few_rows
 from textune.config.values import LabelPairs
 from textune.data import describe_hidden, describe_twins
 from textune.data.label_sets import describe_joined
@@ -92,6 +93,9 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         names = ("method", "backbone", "epochs", "learning_rate", "batch_size", "max_length", "validation_fraction")
         values = _name_classes(classes)
         settings = {k: getattr(self, k) for k in (*names, "seed")} | chosen
+        decided = settings.keys() & {"patience", "threshold_for", "abstain_for", "set_coverage", "validation"}
+        if settings["validation_fraction"] is None and not decided and has_few_rows(len(texts), len(classes)):
+            settings["validation_fraction"] = 0.0  # as `textune train`, which has test rows to evaluate on
         fixed = {
             "data": "rows",
             "labels": [(value, value) for value in values],

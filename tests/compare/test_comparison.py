@@ -231,7 +231,7 @@ def test_labels_that_no_model_knows_are_classes_of_their_own(runs: dict[str, Pat
 
     records = [read_run(copy) for copy in copies]
     assert records[0].unknown.shape == (40, 3) and records[0].unknown.sum() == 12
-    interval = _estimate_macro_f1(records)
+    interval = _estimate_macro_f1(records[:1])
     assert interval.high < 0.45, "three of five classes are always missed"
 
 

@@ -93,6 +93,9 @@ def test_every_answer_costs_what_the_table_says(seed):
         for t, g in zip(sets, given_sets, strict=True)
     ]
     assert list_costs(table[:, :2].tolist(), sets, given_sets).tolist() == pytest.approx(expected)
+    unknown = np.arange(len(sets)) % 3
+    beyond = list_costs(table[:, :2].tolist(), sets, given_sets, unknown) - expected
+    assert beyond == pytest.approx(unknown * table[:, 0].max())
 
 
 def test_figures_are_kept_as_plain_data_and_told_in_words():

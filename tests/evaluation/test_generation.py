@@ -21,6 +21,7 @@ from textune.evaluation import (
     rouge_l,
 )
 from textune.evaluation.generation import count_common_subsequence, split_words
+from textune.report.leads import is_clear
 
 WORDS = st.lists(st.sampled_from("abcd"), max_size=70)
 
@@ -169,6 +170,10 @@ def test_a_difference_is_paired() -> None:
     rng = np.random.default_rng(0)
     before = rng.random(50)
     found = measure_difference(before, before + 0.1)
-    assert found.mean == pytest.approx(0.1) == pytest.approx(found.low) == pytest.approx(found.high)
+    assert found.mean == pytest.approx(0.1) and found.low < 0.1 < found.high and found.p_value is not None
+    assert found.p_value < 0.001
     noisy = measure_difference(before, rng.random(50))
-    assert noisy.low < noisy.mean < noisy.high
+    assert noisy.low < noisy.mean < noisy.high and noisy.p_value is not None and noisy.p_value > 0.05
+    for rows in (1, 2, 3, 5):  # all better: the chance of that is 2 in 2 ** rows
+        few = measure_difference(np.zeros(rows), np.linspace(0.3, 0.5, rows))
+        assert few.p_value == pytest.approx(2 / 2**rows) and not is_clear(few)

@@ -84,7 +84,15 @@ def test_labels_that_nobody_has_or_is_given_stay_out_of_the_average() -> None:
     found = evaluate_multi_label(np.array([[0.9, 0.1], [0.2, 0.3]]), true, ("a", "b"), [0.5, 0.5])
     assert found.macro.f1 == 1.0 and found.classes[1].average_precision is None
     none = evaluate_multi_label(np.zeros((2, 2)), np.zeros((2, 2)), ("a", "b"), [0.5, 0.5])
-    assert none.micro.f1 == none.macro.f1 == 0.0 and none.accuracy == 1.0 and none.mean_average_precision is None
+    assert none.micro.f1 == none.macro.f1 == none.accuracy == 1.0 and none.mean_average_precision is None
+    assert all(interval.low < interval.high == 1.0 for interval in none.intervals.values())
+
+
+def test_draws_without_a_label_say_nothing() -> None:
+    true = np.zeros((100, 2), bool)
+    true[:2, 0] = True
+    found = evaluate_multi_label(np.where(true, 0.9, 0.1), true, ("a", "b"), [0.5, 0.5]).intervals["micro_f1"]
+    assert 0.2 < found.low < 0.4 and found.high == 1.0  # as two rows of two say
 
 
 def test_intervals_hold_the_truth_most_of_the_time() -> None:

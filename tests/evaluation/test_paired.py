@@ -19,6 +19,8 @@ from textune.evaluation import (
     estimate_macro_f1,
     paired_difference,
 )
+from textune.evaluation.intervals import Interval
+from textune.evaluation.paired import add_seeds
 
 ANSWERS = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60)
 
@@ -100,6 +102,32 @@ def test_seeds_that_disagree_widen_the_interval() -> None:
     assert wild.high - wild.low > 3 * (calm.high - calm.low)
     found = compare_pair(count_correct(list(moving)), count_correct(list(steady)), [1, 2, 3], [1, 2, 3])
     assert found.lead.low < 0 < found.lead.high
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_few_seeds_of_two_equal_methods_are_seldom_told_apart(seeds: int) -> None:
+    """Seeds differ by 1.6 points, rows say nearly nothing: the interval must know how little few seeds say."""
+    apart = 0
+    for trial in range(120):
+        random = np.random.default_rng(trial)
+        sides = [
+            count_correct([np.arange(4_000) < 4_000 * share for share in random.normal(0.88, 0.016, seeds)])
+            for _ in range(2)
+        ]
+        lead = compare_pair(*sides, range(seeds), range(seeds)).lead
+        apart += lead.low > 0 or lead.high < 0
+    assert apart <= 12  # 5% of 120 are 6
+
+
+def test_what_other_seeds_bring_is_students_t_and_stays_within_limits() -> None:
+    rows = Interval(0.8, 0.9)
+    assert add_seeds(rows, 0.85, np.array([0.85]), limits=(0, 1)) == rows
+    wide = add_seeds(rows, 0.85, np.array([0.84, 0.86]), limits=(0, 1))
+    assert wide.low == pytest.approx(0.85 - np.hypot(0.05, 12.7062 * 0.01), abs=1e-4) and wide.high < 1
+    far = compare_pair(
+        count_correct([np.ones(10, bool), np.arange(10) < 5]), count_correct([np.zeros(10, bool)] * 2), [1, 2], [1, 2]
+    ).lead
+    assert -1 <= far.low < far.mean == 0.75 < far.high == 1
 
 
 def test_no_interval_of_a_share_passes_what_can_be() -> None:

@@ -22,6 +22,17 @@ def test_scores_are_those_of_the_formula() -> None:
         assert score == pytest.approx(delta / math.sqrt(1 / (y_i + a) + 1 / (y_j + a)))
 
 
+def test_nothing_separates_groups_of_the_same_kind() -> None:
+    words, shares = [f"w{i}" for i in range(2_000)], 1 / np.arange(1, 2_001)
+    found = 0
+    for seed in range(5):
+        random = np.random.default_rng(seed)
+        groups = [[" ".join(random.choice(words, 30, p=shares / shares.sum())) for _ in range(300)] for _ in range(2)]
+        apart = find_words_apart(groups[0], groups[1], count_words(groups[0] + groups[1]))
+        found += len(apart.first) + len(apart.second)
+    assert found <= 1
+
+
 def test_groups_swapped_turn_the_sign() -> None:
     first, second = Counter({"a": 5, "b": 9}), Counter({"a": 7, "c": 3})
     scores, swapped = (score_words(x, y, first + second) for x, y in ((first, second), (second, first)))

@@ -26,7 +26,7 @@ from textune.report.charts import draw_losses, draw_scores
 from textune.report.leads import IDENTICAL, difference_between, format_p
 from textune.report.report_markdown import render_report_markdown
 from textune.report.verdict import judge
-from textune.report.wording import percent, points
+from textune.report.wording import percent, points, span
 from textune.tasks import PROBE, TFIDF, TUNED
 
 
@@ -346,6 +346,9 @@ def test_a_resumed_step_is_drawn_once():
 
 
 def test_figures_round_without_lying():
+    assert [span(Interval(*ends)) for ends in ((0.886, 0.923), (0.9997, 0.99999), (0.00001, 1.0), (0.0, 0.001))] == [
+        "88.6 to 92.3", ">99.9 to >99.9", "<0.1 to 100.0", "0.0 to 0.1",
+    ]  # fmt: skip
     assert [percent(x) for x in (0.905, 0.9999, 1.0, 0.0001, 0.0)] == [
         "90.5%",
         ">99.9%",

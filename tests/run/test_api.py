@@ -14,7 +14,7 @@ from textune.errors import ConfigError, DataError
 from textune.progress import Silent
 from textune.run import Run
 from textune.run.api import _name_columns
-from tiny import FAST, make_rows
+from tiny import FAST, make_rows, settings_for
 
 TEXTS, LABELS = (list(column) for column in zip(*make_rows(40), strict=True))
 SERIES = pd.Series(TEXTS, index=range(len(TEXTS), 0, -1))
@@ -77,3 +77,10 @@ def test_packages_of_the_name_of_a_function_can_be_called(finished: Run, reviews
         textune.compare(finished, finished.folder, epochs=3)  # type: ignore[operator]
     with pytest.raises(ConfigError, match="a table on the disk"):
         textune.plan(pd.DataFrame({"a": TEXTS}))  # type: ignore[operator]
+
+
+def test_texts_may_come_one_by_one(backbone: Path, tmp_path: Path) -> None:
+    texts, labels = zip(*make_rows(40), strict=True)
+    settings = settings_for("unused", backbone, tmp_path / "run", method="head", epochs=None)
+    run = textune.train(map(str.strip, texts), labels, **{k: v for k, v in settings.items() if k != "data"})
+    assert run.manifest.task == "single_label"

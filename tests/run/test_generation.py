@@ -68,6 +68,12 @@ def run(place: Path, llama: Path, data: Path) -> Run:
     return train(data, llama, place / "run")
 
 
+def test_tuning_goes_on_from_a_model_that_writes(run: Run, data: Path, llama: Path, place: Path) -> None:
+    more = train(data, llama, place / "more", init=str(run.folder))
+    assert more.manifest.task == "generation" and more.manifest.writing["chat_template"] == CHAT_TEMPLATE
+    assert more.manifest.labels == run.manifest.labels
+
+
 def open_prepared(data: Path, backbone: Path, folder: Path, **settings: Any) -> Prepared:
     return prepare(build_config(settings_for(data, backbone, folder, **WRITING | settings)), Silent())
 

@@ -75,6 +75,17 @@ def test_names_and_hashes_of_open_runs_are_those_of_explicit_ones(work: Path) ->
     assert config.model.backbone is None and same.model.backbone == "minilm"
 
 
+def test_training_on_from_a_run_reads_texts_as_it_does(reviews: Path, backbone: Path, tmp_path: Path) -> None:
+    """A head that was trained on one vector of a text means nothing for another."""
+    small = {"method": "bitfit", "epochs": 1, "pooling": "mean"}
+    first = train_tiny(reviews, backbone, tmp_path / "first", **small)
+    still = {"init": str(first.folder), "learning_rate": 1e-12, "head_learning_rate": 1e-12}
+    again = train_tiny(reviews, backbone, tmp_path / "again", **still | {"epochs": 1})
+    assert again.manifest.pooling == "mean"
+    with pytest.raises(ConfigError, match="the head of the run of init= reads mean"):
+        adopt_init(build_config({"data": str(reviews), "init": str(first.folder), "pooling": "first"}))
+
+
 def test_training_on_from_a_run_takes_what_is_open(base: Path, reviews: Path, backbone: Path) -> None:
     left_open = adopt_init(build_config({"data": str(reviews), "init": str(base)}))
     assert left_open.method.name == "bitfit" and Path(left_open.model.backbone or "") == backbone.resolve()

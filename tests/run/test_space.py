@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 
 from textune.data import Examples, Labels
 from textune.run.neighbours import TrainingSpace
+from textune.run.review import review_training
 from textune.tasks import build_task
 
 
@@ -27,6 +30,14 @@ def test_a_label_that_no_other_row_has_is_not_doubted() -> None:
     space = build_space(labels, [f"text {i}" for i in range(61)], features)
     given = space.predict_out_of_fold(build_task("single_label"), seed=0)
     assert given[60].tolist() == [0, 0, 1] and given[:60, :2].max() < 1
+
+
+def test_the_number_of_neighbours_is_the_one_there_is() -> None:
+    random = np.random.default_rng(0)
+    space = build_space(["a"] * 3 + ["b"] * 3, [f"text {i}" for i in range(6)], random.normal(size=(6, 4)).astype("f4"))
+    directions = space.features / np.linalg.norm(space.features, axis=1, keepdims=True)
+    rows = review_training(replace(space, directions=directions), build_task("single_label"), seed=0)
+    assert rows and all("of the 5 nearest training texts" in row.why for row in rows)
 
 
 def test_copies_of_a_row_do_not_vouch_for_its_label() -> None:

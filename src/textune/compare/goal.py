@@ -11,22 +11,42 @@ from numpy.typing import NDArray
 
 from textune.compare.groups import Group
 from textune.compare.records import RunRecord
+from textune.evaluation import Difference
 from textune.evaluation.decisions import Decisions, find_dearest, list_costs, measure_costs, measure_ratio
 from textune.evaluation.goal import COSTS, Goal, GoalFigure, compare_costs, compare_ratios, count_rule
+from textune.evaluation.paired import add_seeds
 from textune.tasks import task_of
 
 
 def compare_goals(groups: Sequence[Group]) -> Goal | None:
     """Return the groups in the terms that all were tuned for, the best as `model`; None without common terms.
 
-    Each group counts with all its seeds. The intervals are over rows.
+    Each group counts with all its seeds. The intervals of leads hold rows and seeds. Which group is the best was seen
+    first, so that its p-values are multiplied by the number of all pairs (Bonferroni).
     """
     if not share_goal(groups):
         return None
     asked = _read_asked(groups[0].runs[0])
     if asked.costs is None and (asked.rule is None or (asked.rule == "f1" and asked.label is None)):
         return None
-    return _compare_costs(groups, asked) if asked.costs is not None else _compare_rule(groups, asked)
+    goal = _compare_costs(groups, asked) if asked.costs is not None else _compare_rule(groups, asked)
+    pairs = len(groups) * (len(groups) - 1) // 2
+    return replace(goal, others=tuple(replace(one, lead=_correct(one.lead, pairs)) for one in goal.others))
+
+
+def _correct(lead: Difference | None, pairs: int) -> Difference | None:
+    """Return a lead whose p-value allows for so many looks."""
+    if lead is None or lead.p_value is None:
+        return lead
+    return replace(lead, p_value=min(1.0, lead.p_value * pairs))
+
+
+def _hold_seeds(lead: Difference | None, *models: Sequence[float]) -> Difference | None:
+    """Return a lead whose interval holds what other seeds may bring. models: the values of each model's seeds."""
+    if lead is None:
+        return None
+    wide = add_seeds(lead, lead.mean, *map(np.asarray, models), limits=(-np.inf, np.inf))
+    return replace(lead, low=wide.low, high=wide.high)
 
 
 def share_goal(groups: Sequence[Group]) -> bool:
@@ -42,16 +62,19 @@ def _read_asked(run: RunRecord) -> Decisions:
 def _compare_costs(groups: Sequence[Group], asked: Decisions) -> Goal:
     def price(run: RunRecord) -> NDArray[np.float64]:
         if task_of(run.manifest).reads_sets:
-            return list_costs(asked.costs or (), run.true, run.predicted)
+            return list_costs(asked.costs or (), run.true, run.predicted, run.unknown.sum(axis=1))
         true = np.where(run.true.any(axis=1), run.true.argmax(axis=1), -1)
         return list_costs(asked.costs or (), true, run.predicted.argmax(axis=1))
 
-    each = {group.name: np.mean([price(run) for run in group.runs], axis=0) for group in groups}
+    prices = {group.name: [price(run) for run in group.runs] for group in groups}
+    each = {name: np.mean(of_seeds, axis=0) for name, of_seeds in prices.items()}
+    means = {name: [float(one.mean()) for one in of_seeds] for name, of_seeds in prices.items()}
     ranked = sorted(each, key=lambda name: float(each[name].mean()))
     figures, dearest = [], find_dearest(asked.costs or (), sets=task_of(groups[0].runs[0].manifest).reads_sets)
     for name in ranked:
         found = measure_costs(each[name], each[name], 0, dearest=dearest)
         lead = None if name == ranked[0] else compare_costs(each[ranked[0]], each[name], 0, dearest=dearest)
+        lead = _hold_seeds(lead, means[ranked[0]], means[name])
         figures.append(GoalFigure(name, found.mean, found.interval, lead=lead))
     return Goal(COSTS, None, figures[0], tuple(figures[1:]))
 
@@ -59,10 +82,11 @@ def _compare_costs(groups: Sequence[Group], asked: Decisions) -> Goal:
 def _compare_rule(groups: Sequence[Group], asked: Decisions) -> Goal:
     rule, chosen = str(asked.rule), slice(None) if asked.label is None else slice(asked.label, asked.label + 1)
     label = None if asked.label is None else groups[0].runs[0].manifest.labels[asked.label]
-    parts = {}
+    parts, values = {}, {}
     for group in groups:
         each = [count_rule(rule, run.true[:, chosen], run.predicted[:, chosen]) for run in group.runs]
         parts[group.name] = tuple(np.sum([pair[i] for pair in each], axis=0) for i in (0, 1))
+        values[group.name] = [float(best[:, 0].sum() / max(best[:, 1].sum(), 1)) for best, _ in each]
     figures, seeds = [], {group.name: len(group.runs) for group in groups}
     for name, (best, floored) in parts.items():
         share, below = (measure_ratio(each[:, 0], each[:, 1], 0, copies=seeds[name]) for each in (best, floored))
@@ -70,5 +94,8 @@ def _compare_rule(groups: Sequence[Group], asked: Decisions) -> Goal:
     plain = Goal(rule, label, figures[0], ())
     figures.sort(key=lambda one: (not plain.reaches(one), -(one.value or 0.0)))
     model = figures[0]
-    others = (replace(one, lead=compare_ratios(parts[model.name][0], parts[one.name][0], 0)) for one in figures[1:])
+    others = []
+    for one in figures[1:]:
+        lead = compare_ratios(parts[model.name][0], parts[one.name][0], 0)
+        others.append(replace(one, lead=_hold_seeds(lead, values[model.name], values[one.name])))
     return Goal(rule, label, model, tuple(others))

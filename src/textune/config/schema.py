@@ -185,10 +185,10 @@ class TrainingConfig:
     metric: str | None = option(
         None, "validation metric that selects the best checkpoint", choices=("accuracy", "macro_f1", "micro_f1", "loss")
     )
-    patience: int | None = option(
-        None, "stop after this many evaluations without improvement; default: none", low=1, high=10_000
+    patience: int | None = option(None, "stop after this many evaluations without improvement", low=1, high=10_000)
+    eval_every_steps: int | None = option(
+        None, "steps between evaluations; default: one epoch, at most a quarter of all steps", low=1, high=10**9
     )
-    eval_every_steps: int | None = option(None, "steps between evaluations; default: one epoch", low=1, high=10**9)
     checkpoint_every_steps: int | None = option(
         None, "steps between checkpoints; default: at evaluations and every two minutes", low=1, high=10**9
     )

@@ -251,14 +251,22 @@ def _show(share: Share, more: str = "") -> str:
     return f"{percent(share.value)} ({between}{f'; {more}' if more else ''})"
 
 
-def list_costs(costs: Sequence[Sequence[float]], true: NDArray[Any], predicted: NDArray[Any]) -> NDArray[np.float64]:
+def list_costs(
+    costs: Sequence[Sequence[float]],
+    true: NDArray[Any],
+    predicted: NDArray[Any],
+    unknown: NDArray[Any] | None = None,
+) -> NDArray[np.float64]:
     """Return the cost of each row's answer: float64 [rows].
 
     costs: [labels, labels] with true and predicted int64 [rows]; or [labels, 2] with both bool [rows, labels].
+    unknown: with several labels per text, how many labels of each row the model does not know; each costs as much as
+    the dearest missed label.
     """
     table = np.asarray(costs, np.float64)
     if true.ndim == 1:
         known = true >= 0  # a label that the model does not know costs as much as the dearest error
         return np.asarray(np.where(known, table[np.maximum(true, 0), predicted], table.max()), np.float64)
     missed, wrong = true & ~predicted, predicted & ~true
-    return np.asarray(missed @ table[:, 0] + wrong @ table[:, 1], np.float64)
+    beyond = 0.0 if unknown is None else np.asarray(unknown, np.float64) * table[:, 0].max()
+    return np.asarray(missed @ table[:, 0] + wrong @ table[:, 1] + beyond, np.float64)

@@ -20,9 +20,11 @@ from textune.evaluation.intervals import (
     Interval,
     percentile_interval,
     resampled_interval,
+    widen,
     wilson_interval,
 )
 from textune.evaluation.labelled import Headline
+from textune.evaluation.text import percent
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -31,6 +33,7 @@ _SPACELESS = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\
 """Scripts without spaces between words (Thai, Lao, Burmese, Khmer, kana, Han): there, a character is a word."""
 _WORD = re.compile(rf"[{_SPACELESS}]|[^\W{_SPACELESS}]+")
 _MOST_DRAWS_AT_ONCE = 2_000_000
+_MOST_ROWS_EXACT, _FLIPS = 12, 10_000
 _LARGEST_EXPONENT = 700.0
 """Above it the perplexity is no float any more."""
 
@@ -142,7 +145,7 @@ class GenerationEvaluation:
             )
         for name in _SHARES:
             spread = self.intervals[name]
-            value = f"{getattr(self, name):.1%} ({spread.low:.1%} to {spread.high:.1%})"
+            value = f"{percent(getattr(self, name))} ({percent(spread.low)} to {percent(spread.high)})"
             lines.append(f"{name.replace('_', ' ')}: {value}")
         return "\n".join(lines)
 
@@ -237,16 +240,33 @@ def measure_perplexity(loss_sums: Floats, tokens: Ints, *, seed: int = 0) -> tup
 
 
 def measure_difference(before: Floats, after: Floats, *, seed: int = 0) -> Difference:
-    """Return the mean of after - before over the same rows, with the interval of a paired bootstrap.
+    """Return the mean of after - before over the same rows: the interval of a paired bootstrap, and a p-value.
 
-    before, after: float [rows], a score of each row, such as ROUGE-L.
+    before, after: float [rows], a score of each row from 0 to 1, such as ROUGE-L. If both are equally good, the sign of
+    each row's change is a coin toss: the p-value is exact for up to 12 rows, and drawn for more.
     """
     change = np.asarray(after, np.float64) - np.asarray(before, np.float64)
     if not len(change):
         raise DataError("there are no rows to compare")
     interval = percentile_interval(_resample([change], seed)[:, 0] / len(change))
     mean = float(change.mean())
-    return Difference(min(interval.low, mean), max(interval.high, mean), mean)
+    interval = widen(Interval(min(interval.low, mean), max(interval.high, mean)), len(change))
+    return Difference(interval.low, interval.high, mean, _flip_signs(change, seed))
+
+
+def _flip_signs(change: Floats, seed: int) -> float:
+    """Return how often the sum is as far from 0 if the signs of the changes are drawn."""
+    changed = change[change != 0]
+    rows, observed = len(changed), abs(float(changed.sum()))
+    if rows <= _MOST_ROWS_EXACT:
+        signs = 1 - 2 * (np.arange(2**rows)[:, None] >> np.arange(rows) & 1)
+        return float((np.abs(signs @ changed) >= observed - 1e-12).mean())
+    random, reached = np.random.default_rng([seed, 2]), 0
+    step = max(1, _MOST_DRAWS_AT_ONCE // rows)
+    for start in range(0, _FLIPS, step):
+        signs = 1 - 2 * random.integers(0, 2, (min(step, _FLIPS - start), rows))
+        reached += int((np.abs(signs @ changed) >= observed - 1e-12).sum())
+    return (reached + 1) / (_FLIPS + 1)
 
 
 def exponentiate(loss: float) -> float:

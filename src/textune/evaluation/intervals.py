@@ -147,6 +147,17 @@ def percentile_interval(values: NDArray[np.float64]) -> Interval:
     return Interval(float(low), float(high))
 
 
+def widen(interval: Interval, rows: int) -> Interval:
+    """Return an interval of a difference of shares that says what other rows may show.
+
+    Resamples of rows that are all alike never vary.
+    """
+    if interval.low != interval.high:
+        return interval
+    bound = 2 * rule_of_three(rows)  # a row of the opposite kind moves the difference by 2
+    return Interval(max(interval.low - bound, -1.0), min(interval.high + bound, 1.0))
+
+
 def wilson_interval(share: float, rows: float) -> Interval:
     """Return Wilson's 95% score interval of a share (Wilson 1927, JASA 22)."""
     z = 1.959963984540054

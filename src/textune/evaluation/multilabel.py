@@ -178,16 +178,20 @@ def evaluate_multi_label(
         return Averages(*(float((values * weights).sum() / total) for values in (precision, recall, f1)))
 
     all_hits, all_true, all_predicted = (np.array([counts.sum()]) for counts in (hits, support, predictions))
+    micro = Averages(
+        float(_divide(all_hits, all_predicted)[0]),
+        float(_divide(all_hits, all_true)[0]),
+        float(_divide(2 * all_hits, all_true + all_predicted)[0]),
+    )
+    macro, weighted = average(occurring.astype(float)), average(support.astype(float))
+    if not occurring.any():  # no row has a label and none is given one: all answers are right
+        micro = macro = weighted = Averages(1.0, 1.0, 1.0)
     return MultiLabelEvaluation(
         rows=len(true),
         accuracy=float((true == predicted).all(axis=1).mean()),
-        micro=Averages(
-            float(_divide(all_hits, all_predicted)[0]),
-            float(_divide(all_hits, all_true)[0]),
-            float(_divide(2 * all_hits, all_true + all_predicted)[0]),
-        ),
-        macro=average(occurring.astype(float)),
-        weighted=average(support.astype(float)),
+        micro=micro,
+        macro=macro,
+        weighted=weighted,
         hamming_loss=float((true != predicted).mean()),
         mean_average_precision=sum(areas) / len(areas) if areas else None,
         log_loss=log_loss(scores, known),
@@ -250,6 +254,9 @@ def paired_f1_difference(
 def _estimate_intervals(true: Bools, predicted: Bools, seed: int) -> dict[str, Interval]:
     """Return bootstrap 95% intervals of micro and macro F1, and Wilson's interval of accuracy."""
     rows, labels = true.shape
+    accuracy = wilson_interval(float((true == predicted).all(axis=1).mean()), rows)
+    if not (true | predicted).any():
+        return {"micro_f1": accuracy, "macro_f1": accuracy, "accuracy": accuracy}
     marks = np.hstack([true & predicted, true, predicted])
     patterns, counts = np.unique(marks, axis=0, return_counts=True)  # equal rows are drawn together
     patterns = patterns.astype(np.float32)  # fast, and exact for counts up to 16 million
@@ -260,7 +267,8 @@ def _estimate_intervals(true: Bools, predicted: Bools, seed: int) -> dict[str, I
         sums = (draws.astype(np.float32) @ patterns).astype(np.float64)
         hits, total = sums[:, :labels], sums[:, labels : 2 * labels] + sums[:, 2 * labels :]
         macro = _divide(2 * hits, total).sum(1) / np.maximum((total > 0).sum(1), 1)
-        return _divide(2 * hits.sum(1), total.sum(1)), macro
+        micro = np.where(total.sum(1) > 0, _divide(2 * hits.sum(1), total.sum(1)), np.nan)
+        return micro, macro
 
     block = max(1, _MOST_DRAWS_AT_ONCE // len(counts))
     sizes = [min(block, RESAMPLES - start) for start in range(0, RESAMPLES, block)]
@@ -268,10 +276,12 @@ def _estimate_intervals(true: Bools, predicted: Bools, seed: int) -> dict[str, I
     micro, macro = (np.concatenate([piece[i] for piece in pieces]) for i in (0, 1))
     value = float(score(counts[None])[1][0])
     # Resamples miss rare labels, so their macro F1 is biased against the sample's as the sample's is in the limit.
+    micro = micro[np.isfinite(micro)]  # draws without a label say nothing
+    labelled = int(marks.any(axis=1).sum())
     return {
-        "micro_f1": resampled_interval(micro, rows),
+        "micro_f1": resampled_interval(micro, labelled),
         "macro_f1": recentre(macro, value, float(macro.mean()) - value, rows),
-        "accuracy": wilson_interval(float((true == predicted).all(axis=1).mean()), rows),
+        "accuracy": accuracy,
     }
 
 

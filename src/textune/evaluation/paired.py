@@ -7,6 +7,7 @@ has one row of such numbers per seed; its score is the mean over seeds.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ from textune.evaluation.intervals import (
     recentre,
     resampled_interval,
     rule_of_three,
+    widen,
     wilson_interval,
 )
 
@@ -133,16 +135,8 @@ def paired_difference(correct_a: NDArray[np.bool_], correct_b: NDArray[np.bool_]
     shares = np.array([counts.only_a, counts.only_b, rows - counts.only_a - counts.only_b]) / rows
     draws = np.random.default_rng(seed).multinomial(rows, shares, size=RESAMPLES)
     lead = (counts.only_a - counts.only_b) / rows
-    interval = _widen(percentile_interval((draws[:, 0] - draws[:, 1]) / rows), rows)
+    interval = widen(percentile_interval((draws[:, 0] - draws[:, 1]) / rows), rows)
     return Difference(interval.low, interval.high, lead, counts.p)
-
-
-def _widen(interval: Interval, rows: int) -> Interval:
-    """Return an interval that says what other rows may show: resamples of rows that are all alike never vary."""
-    if interval.low != interval.high:
-        return interval
-    bound = 2 * rule_of_three(rows)  # a row of the opposite kind moves the difference by 2
-    return Interval(max(interval.low - bound, -1.0), min(interval.high + bound, 1.0))
 
 
 def bound_equal(rows: int) -> Difference:
@@ -167,21 +161,22 @@ def adjust_holm(p_values: Sequence[float]) -> list[float]:
 def estimate_interval(counts: Counts, *, seed: int = 0) -> Interval:
     """Return the 95% interval of the mean score over rows and seeds.
 
-    With one seed, the interval is over rows only: Wilson's for accuracy, a bootstrap for micro F1. With several seeds,
-    the bootstrap draws both rows (the same for all seeds) and seeds, see `compare_pair`. For accuracy the interval is
-    then at least as wide as Wilson's for one model, so that one error never narrows it.
+    With one seed, the interval is over rows only: Wilson's for accuracy, a bootstrap for micro F1. With several seeds
+    it holds rows, the same for all seeds, and seeds, see `add_seeds`. For accuracy the interval is then at least as
+    wide as Wilson's for one model, so that one error never narrows it.
     """
-    rows = counts.right.shape[1]
-    wilson = wilson_interval(float(counts.values.mean()), rows)
+    value = float(counts.values.mean())
+    wilson = wilson_interval(value, counts.right.shape[1])
     if counts.shares and len(counts.right) == 1:
         return wilson
     sums = _resample(np.concatenate([counts.numerator, counts.denominator]), seed)
-    size = len(counts.numerator)
-    random = np.random.default_rng([seed, 1])
-    drawn = resampled_interval(_draw_seeds(_divide(sums[:, :size], sums[:, size:]), random), rows)
+    size, rows = len(counts.numerator), int((counts.denominator > 0).any(axis=0).sum())
+    defined = sums[(sums[:, size:] > 0).all(axis=1)]  # in other draws the score is undefined
+    scores = _divide(defined[:, :size], defined[:, size:]).mean(axis=1)
+    drawn = resampled_interval(scores, rows) if len(scores) else Interval(0.0, 1.0)
     if counts.shares:
         drawn = Interval(min(drawn.low, wilson.low), max(drawn.high, wilson.high))
-    return drawn
+    return add_seeds(drawn, value, counts.values, limits=(0.0, 1.0))
 
 
 def estimate_macro_f1(
@@ -210,17 +205,17 @@ def estimate_macro_f1(
     block = max(1, _MOST_DRAWS_AT_ONCE // (len(counts) + classes))
     sizes = [min(block, RESAMPLES - start) for start in range(0, RESAMPLES, block)]
     scores = np.concatenate([score(random.multinomial(len(true), counts / len(true), size=size)) for size in sizes])
-    value = float(score(counts[None]).mean())
-    drawn = _draw_seeds(scores, np.random.default_rng([seed, 1]))
-    return value, recentre(drawn, value, float(drawn.mean()) - value, len(true))
+    by_seed = score(counts[None])[0]
+    value, drawn = float(by_seed.mean()), scores.mean(axis=1)
+    interval = recentre(drawn, value, float(drawn.mean()) - value, len(true))
+    return value, add_seeds(interval, value, by_seed, limits=(0.0, 1.0))
 
 
 def compare_pair(a: Counts, b: Counts, seeds_a: Sequence[int], seeds_b: Sequence[int], *, seed: int = 0) -> PairedTest:
     """Test two models, each trained with one or several seeds, on the same rows.
 
-    lead: the difference of the mean scores with a paired bootstrap interval. Rows are drawn with replacement, the same
-    for both models and all seeds, and so are each model's n seeds. The deviations of the seeds are scaled by
-    sqrt(n / (n - 1)), because a few seeds underestimate their variance. With one seed only rows are drawn.
+    lead: the difference of the mean scores with a paired bootstrap interval, for which rows are drawn with replacement,
+    the same for both models and all seeds; and, with several seeds, what other seeds may bring (`add_seeds`).
 
     p: with one seed each and accuracy, McNemar's exact test. Otherwise an approximate randomisation test on the mean
     score: if the models are equally good, swapping their predictions on a row is a coin toss (Noreen 1989; for F1: Yeh
@@ -242,9 +237,8 @@ def compare_pair(a: Counts, b: Counts, seeds_a: Sequence[int], seeds_b: Sequence
     sizes = [len(a.numerator), len(a.denominator), len(b.numerator), len(b.denominator)]
     sums = _resample(np.concatenate([a.numerator, a.denominator, b.numerator, b.denominator]), seed)
     up_a, down_a, up_b, down_b = np.split(sums, np.cumsum(sizes)[:-1], axis=1)
-    random = np.random.default_rng([seed, 1])
-    leads = _draw_seeds(_divide(up_a, down_a), random) - _draw_seeds(_divide(up_b, down_b), random)
-    interval = _widen(percentile_interval(leads), rows)
+    leads = _divide(up_a, down_a).mean(axis=1) - _divide(up_b, down_b).mean(axis=1)
+    interval = add_seeds(widen(percentile_interval(leads), rows), mean, a.values, b.values, limits=(-1.0, 1.0))
     return PairedTest(Difference(interval.low, interval.high, mean, p), p, matched)
 
 
@@ -270,14 +264,24 @@ def _resample(columns: Ints, seed: int) -> Floats:
     return np.concatenate(pieces)
 
 
-def _draw_seeds(values: Floats, random: np.random.Generator) -> Floats:
-    """Return the mean score of seeds drawn with replacement: float64 [resamples, seeds] becomes [resamples]."""
-    resamples, seeds = values.shape
-    mean = values.mean(axis=1)
-    if seeds == 1:
-        return np.asarray(mean)
-    weights = random.multinomial(seeds, [1 / seeds] * seeds, size=resamples) / seeds
-    return np.asarray(mean + ((values * weights).sum(axis=1) - mean) * np.sqrt(seeds / (seeds - 1)))
+def add_seeds(interval: Interval, value: float, *models: Floats, limits: tuple[float, float]) -> Interval:
+    """Return an interval over rows, widened by what other seeds may bring; it stays within the limits.
+
+    value: the mean, or a difference of means. models: for each of them the scores of its seeds. Student's t times the
+    standard error over seeds, by Welch and Satterthwaite's degrees of freedom, is added to each side in quadrature: two
+    or three seeds say little of how far seeds differ. A model with one seed adds nothing.
+    """
+    from scipy.stats import t
+
+    errors = [(float(scores.var(ddof=1)) / len(scores), len(scores) - 1) for scores in models if len(scores) > 1]
+    total = sum(error for error, _ in errors)
+    reach = 0.0
+    if total > 0:
+        freedom = total**2 / sum(error**2 / count for error, count in errors)
+        reach = float(t.ppf(0.975, freedom)) * math.sqrt(total)
+    low = value - math.hypot(max(value - interval.low, 0.0), reach)
+    high = value + math.hypot(max(interval.high - value, 0.0), reach)
+    return Interval(max(min(low, interval.low), limits[0]), min(max(high, interval.high), limits[1]))
 
 
 def apply_randomisation(a: Counts, b: Counts, *, seed: int = 0) -> float:

@@ -27,7 +27,7 @@ from textune.evaluation.conditions import split_words
 
 PRIOR_WORDS = 500.0
 """a_0: what the prior weighs, in words."""
-CLEAR = 1.96
+_LEVEL = 0.05
 _MOST_TEXTS, _MOST_CHARACTERS = 5_000, 2_000
 _MOST_WORDS = 6
 _ROWS_AT_ONCE = 2_000
@@ -99,14 +99,17 @@ def score_words(first: Counter[str], second: Counter[str], background: Counter[s
 def find_words_apart(
     first: Sequence[str], second: Sequence[str], background: Counter[str], count: int = _MOST_WORDS
 ) -> WordsApart:
-    """Return the words that separate two groups of texts, those with |z| of at least 1.96.
+    """Return the words that separate two groups of texts more clearly than the most telling of so many would by chance.
 
     background: the word counts of all texts, which the prior is taken from.
     """
+    from scipy.special import ndtri
+
     scores = score_words(count_words(first), count_words(second), background)
+    clear = float(-ndtri(_LEVEL / 2 / max(len(scores), 1)))  # Bonferroni: as many tests as words
     ranked = sorted(scores, key=lambda word: (-scores[word], word))
-    high = [(w, scores[w]) for w in ranked if scores[w] >= CLEAR][:count]
-    low = [(w, -scores[w]) for w in reversed(ranked) if scores[w] <= -CLEAR][:count]
+    high = [(w, scores[w]) for w in ranked if scores[w] >= clear][:count]
+    low = [(w, -scores[w]) for w in reversed(ranked) if scores[w] <= -clear][:count]
     return WordsApart(tuple(high), tuple(low))
 
 

@@ -19,8 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from textune.bundle import GRAPH, SETTINGS, Manifest, read_manifest, refuse_exported, write_manifest
-from textune.config import build_config, load_settings
+from textune.bundle import GRAPH, Manifest, read_manifest, refuse_exported, write_manifest
 from textune.data import Examples, describe_foreign
 from textune.engine.same_logits import PROBES, pair_probes, require_same
 from textune.engine.session import import_runtime
@@ -31,6 +30,7 @@ from textune.export.merged import refuse_unmergeable
 from textune.export.readme import write_onnx_companions
 from textune.files import hash_files, write_file, write_folder
 from textune.inference import LoadOptions, Predictor
+from textune.run.predicted_rows import read_own_settings
 from textune.run.predictions import labels_of
 from textune.run.tables import prepare_data
 from textune.tokens.batches import collate
@@ -176,7 +176,7 @@ def _find_validation(run: Path, manifest: Manifest, force: bool) -> tuple[Exampl
     """Read the run's validation rows again; return None if that fails and `force` is set."""
     reason = "the run has no validation rows"
     try:
-        data = prepare_data(build_config(load_settings(run / SETTINGS)))
+        data = prepare_data(read_own_settings(run, unused=("backbone", "init")))
         if data.fingerprint != manifest.data_fingerprint:
             reason = "its data changed since training"
         elif data.validation is not None:

@@ -11,6 +11,7 @@ from textune.evaluation.goal import Goal
 from textune.progress import format_seconds
 from textune.report.contrast import Contrast
 from textune.report.goal import describe_ranking
+from textune.report.leads import is_clear
 from textune.report.wording import distance, list_names, number, percent, plural, span
 
 COSTS: Mapping[str, str] = {
@@ -116,7 +117,7 @@ class Comparison:
     one_goal: bool = True
 
     def __repr__(self) -> str:
-        best = f"{self.best.name}, {self.figure} {self.best.value:.1%}"
+        best = f"{self.best.name}, {self.figure} {percent(self.best.value)}"
         return (
             f"Comparison({plural(len(self.candidates), 'candidate')} on {self.rows:,} {self.split} rows, best: {best})"
         )
@@ -124,8 +125,7 @@ class Comparison:
     def __str__(self) -> str:
         """Return each candidate's figure, and the conclusions."""
         lines = [
-            f"{c.name}: {self.figure} {c.value:.1%} (95% interval {c.interval.low:.1%} to {c.interval.high:.1%})"
-            for c in self.candidates
+            f"{c.name}: {self.figure} {percent(c.value)} (95% interval {span(c.interval)})" for c in self.candidates
         ]
         return "\n".join([f"on {self.rows:,} {self.split} rows", *lines, *conclude(self)])
 
@@ -170,6 +170,9 @@ def conclude(comparison: Comparison) -> tuple[str, ...]:
     tied = [c.name for c in comparison.candidates if c.value == best.value]
     subject = f"{best.name} has" if len(tied) == 1 else f"{list_names(tied, 8)} share"
     sentences = [] if comparison.goal is None else describe_ranking(comparison.goal)
+    leads_of_goal = [] if comparison.goal is None else [other.lead for other in comparison.goal.others]
+    if any(c.spread is None for c in comparison.candidates) and any(lead and is_clear(lead) for lead in leads_of_goal):
+        sentences.append(_ONE_SEED)
     sentences.append(f"{subject} the highest {figure}: {percent(best.value)} (95% interval {span(best.interval)}).")
     others = [(c, _find_pair(comparison.pairs, best.name, c.name)) for c in comparison.candidates[1:]]
     beaten = [(c, pair) for c, pair in others if pair.ahead == best.name]

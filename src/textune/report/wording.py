@@ -21,8 +21,14 @@ def clean_text(text: str) -> str:
 
 
 def span(interval: Interval) -> str:
-    """Write an interval of shares as ``88.6 to 92.3``, in percent."""
-    return f"{100 * interval.low:.1f} to {100 * interval.high:.1f}"
+    """Write an interval of shares as ``88.6 to 92.3``, in percent; 100 and 0 are kept for exactly that."""
+    return f"{_bound(interval.low)} to {_bound(interval.high)}"
+
+
+def _bound(share: float) -> str:
+    shown = f"{100 * share:.1f}"
+    odd = {"100.0": share != 1, "0.0": share != 0, "-0.0": False}.get(shown, False)
+    return percent(share).rstrip("%") if odd else shown
 
 
 def points(share: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, overload
@@ -133,6 +133,7 @@ def train(
 
 def _name_columns(data: Any, text: Any, label: Any) -> tuple[Any, dict[str, Any]]:
     """Return a table and the settings of its columns. Raises DataError for texts and labels of different number."""
+    data = list(data) if isinstance(data, Iterator) else data  # a look at its first item would take that away
     if not _is_texts(data):
         return data, {k: v for k, v in (("text", text), ("label", label)) if v is not None}
     texts, labels = list(data), None if text is None or isinstance(text, str) else list(text)
@@ -249,6 +250,7 @@ def train_only(config: RunConfig, progress: Progress, frames: Mapping[str, Any])
     with claim_folder(config, overwrite=False) as folder:
         prepare_run_folder(folder, overwrite=False)
         train_and_save(prepared, folder, progress)
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return folder
 
 

@@ -223,7 +223,8 @@ def measure_ladder(prepared: Prepared, training: Training, predictor: Predictor)
     evaluation = task.evaluate(tuned, targets, labels.names, seed=seed, unknown=unknown)
     name, metric = task.model_names["tuned"], prepared.config.training.metric
     rows.append(Measured(name, "tuned", evaluation, tuned_seconds))
-    goal_rows = GoalRows(targets, labels.names, metric, seed)
+    beyond = np.array([len(names) for names in unknown] or [0] * len(targets), np.int64)
+    goal_rows = GoalRows(targets, labels.names, metric, seed, beyond)
     goal = measure_goal(Answered(name, task, tuned, evaluation), answered, goal_rows)
     return Figures(split, tuple(rows), tuple(collect_errors(predictor, tuned, examples)), tuned, goal=goal)
 

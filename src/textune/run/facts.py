@@ -6,6 +6,7 @@ import numpy as np
 
 from textune.config import TRUNCATE, LongText
 from textune.data import Examples
+from textune.evaluation.text import percent
 from textune.run.tables import PreparedData
 from textune.tasks import build_task
 from textune.tokens import Tokenized
@@ -17,10 +18,10 @@ _SHOWN = 5
 
 def describe_long_texts(tokens: Tokenized, long_text: LongText) -> str:
     """Return how many texts are longer than max_length, and how they are handled."""
-    share = f"{tokens.long_share:.1%} of the texts are longer than max_length {tokens.max_length}"
+    share = f"{percent(tokens.long_share)} of the texts are longer than max_length {tokens.max_length}"
     if long_text.form == "window":
         windows = f"{share} and read in up to {tokens.count_windows().max(initial=0):,} windows"
-        return windows + (f"; {tokens.cut_share:.1%} are truncated" if tokens.cut_share else "")
+        return windows + (f"; {percent(tokens.cut_share)} are truncated" if tokens.cut_share else "")
     if long_text.form == "head_tail":
         return f"{share}: only their first and last tokens are read"
     return f"{share} and truncated"

@@ -62,26 +62,29 @@ def check_review_path(path: str | Path, *, overwrite: bool) -> Path:
 def review_predicted(rows: PredictedRows, task: Task, space: TrainingSpace | None) -> list[ReviewRow]:
     """Return the rows of an evaluation whose labels look wrong. space: the training rows, if they could be read."""
     votes = None if space is None else space.vote(space.place(rows.examples))
-    source = _Source(rows.table, rows.examples, rows.labels, task, "the tuned model gives")
+    voters = NEIGHBOURS if space is None else min(NEIGHBOURS, len(space.directions))
+    source = _Source(rows.table, rows.examples, rows.labels, task, "the tuned model gives", voters)
     return source.review(rows.probabilities, votes)
 
 
 def review_training(space: TrainingSpace, task: Task, seed: int) -> list[ReviewRow]:
     """Return the training rows whose labels look wrong to models and neighbors that did not see them."""
     votes = space.vote(space.directions, skip=np.arange(len(space.directions)))
-    source = _Source("data", space.examples, space.labels, task, "a model trained without this row gives")
+    voters = min(NEIGHBOURS, len(space.directions) - 1)
+    source = _Source("data", space.examples, space.labels, task, "a model trained without this row gives", voters)
     return source.review(space.predict_out_of_fold(task, seed), votes)
 
 
 @dataclass(frozen=True)
 class _Source:
-    """Labelled rows to be reviewed. giver: how `why` begins."""
+    """Labelled rows to be reviewed. giver: how `why` begins. neighbours: how many training texts vote on each."""
 
     table: str
     examples: Examples
     labels: Labels
     task: Task
     giver: str
+    neighbours: int = NEIGHBOURS
 
     def review(self, probabilities: NDArray[Any], votes: NDArray[Any] | None) -> list[ReviewRow]:
         labelled = self.labels.encode_sets(self.examples.label_sets()) > 0
@@ -116,8 +119,8 @@ class _Source:
         shares += [f"'{self.labels.names[i]}' {percent(float(row[i]))}" for i in others]
         reasons = [f"{self.giver} {', '.join(shares)}"]
         if votes is not None:
-            near = round(float(votes[doubt.row, doubt.label]) * NEIGHBOURS)
-            reasons.append(f"{near} of the {NEIGHBOURS} nearest training texts are '{name}'")
+            near = round(float(votes[doubt.row, doubt.label]) * self.neighbours)
+            reasons.append(f"{near} of the {self.neighbours} nearest training texts are '{name}'")
         return "; ".join(reasons)
 
 

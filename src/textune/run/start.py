@@ -11,6 +11,8 @@ from typing import Any
 
 from textune.backbones import Backbone, recall_local, resolve_backbone, resolve_same
 from textune.backbones.checks import refuse_other_config
+from textune.backbones.families import Family
+from textune.backbones.pooling import FIRST
 from textune.bundle import (
     Manifest,
     check_writable,
@@ -24,6 +26,7 @@ from textune.bundle import (
 )
 from textune.config import RunConfig, TokenConfig, build_config, merge_settings
 from textune.config.defaults import choose_backbone, choose_method, fill_in_model
+from textune.config.schema import POOLINGS
 from textune.data import choose_task
 from textune.errors import BundleError, ConfigError, ModelError, TextuneError
 from textune.files import read_json
@@ -31,6 +34,7 @@ from textune.inference.loading import has_config_of
 from textune.methods import Method, check_fit, resolve
 from textune.tasks import build_task
 from textune.tokens import load_tokenizer
+from textune.tokens.dialogues import PLAIN
 
 
 def hash_plan(plan: Mapping[str, Any]) -> str:
@@ -58,7 +62,7 @@ def _short(value: Any) -> str:
 
 
 def adopt_init(config: RunConfig) -> RunConfig:
-    """Fill in method and backbone; with init= take them, the labels and max_length from that run.
+    """Fill in method and backbone; with init= take them, the labels, pooling and max_length from that run.
 
     Raises ConfigError where a setting contradicts the run of init=.
     """
@@ -86,17 +90,30 @@ def adopt_init(config: RunConfig) -> RunConfig:
     else:
         found = resolve_same(backbone, base.id, base.sha256, trust=config.model.trust)
     _refuse_other_parts(found, run)
-    adopted = merge_settings(
-        config.to_dict(),
-        {
-            "method": {"name": manifest.method, **manifest.method_options},
-            "labels": pairs,
-            "backbone": backbone,
-            "task": manifest.task,
-            **_adopt_lengths(config.tokens, manifest),
-        },
-    )
-    return build_config(adopted)
+    taken = {
+        "method": {"name": manifest.method, **manifest.method_options},
+        "backbone": backbone,
+        "task": manifest.task,
+        "pooling": _adopt_pooling(config.model.pooling, manifest, found.family),
+        **_adopt_lengths(config.tokens, manifest),
+    }
+    if manifest.writing:  # its single label is no setting
+        taken["chat_template"] = config.writing.chat_template or manifest.writing.get("chat_template") or PLAIN
+    else:
+        taken["labels"] = pairs
+    return build_config(merge_settings(config.to_dict(), taken))
+
+
+def _adopt_pooling(asked: str | None, manifest: Manifest, family: Family) -> str | None:
+    """Return how the run that is built on reads a text; None where that is no setting. Raises ConfigError."""
+    then = manifest.pooling
+    if then is None and not (family.decoder or family.guessed or family.pooling_setting):
+        then = FIRST  # older bundles: the architecture's default
+    if then not in POOLINGS:
+        return asked
+    if asked not in (None, then):
+        raise ConfigError(f"pooling={asked}: the head of the run of init= reads {then}; leave pooling= out")
+    return then
 
 
 def _has_parts_of(run: Path, folder: Path) -> bool:

@@ -250,7 +250,7 @@ def measure_decisions(
 ) -> DecisionFigures | None:
     """Return how a run's decisions do on labelled rows; None without rows or with probabilities that are not finite.
 
-    unknown: bool [rows], rows with a label that the model does not know: their answers are wrong.
+    unknown: [rows], how many labels of each row the model does not know: answers to rows with any are wrong.
     """
     if not len(targets) or not np.isfinite(probabilities).all():
         return None
@@ -268,7 +268,7 @@ def measure_decisions(
         tuple(_measure_sets(task, probabilities, targets, name, seed) for name in decisions.quantiles),
         abstain,
         _measure_rule(task, probabilities, targets, labels, seed),
-        _measure_cost(task, probabilities, targets, seed),
+        _measure_cost(task, probabilities, targets, unknown, seed),
     )
 
 
@@ -300,7 +300,7 @@ def _measure_rule(
     return measure_rule(decisions.rule, labels[decisions.label], true, predicted[:, [decisions.label]], seed)
 
 
-def _measure_cost(task: Decider, probabilities: Array, targets: Array, seed: int) -> CostFigures | None:
+def _measure_cost(task: Decider, probabilities: Array, targets: Array, unknown: Array, seed: int) -> CostFigures | None:
     costs = task.decisions.costs
     if costs is None:
         return None
@@ -310,4 +310,5 @@ def _measure_cost(task: Decider, probabilities: Array, targets: Array, seed: int
     else:
         true, predicted, plain = targets, predicted.argmax(axis=1), probabilities.argmax(axis=1)
     dearest = find_dearest(costs, sets=task.reads_sets)
-    return measure_costs(list_costs(costs, true, predicted), list_costs(costs, true, plain), seed, dearest=dearest)
+    each, without = (list_costs(costs, true, given, unknown) for given in (predicted, plain))
+    return measure_costs(each, without, seed, dearest=dearest)

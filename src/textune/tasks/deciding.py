@@ -96,7 +96,7 @@ class Deciding:
     ) -> E:
         """Return an evaluation of this task with how its decisions did, where it is a run's and no rival's.
 
-        unknown: bool [rows], rows with a label that the model does not know.
+        unknown: [rows], how many labels of each row the model does not know.
         """
         if self.temperature is None:
             return evaluation

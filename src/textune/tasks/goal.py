@@ -42,12 +42,17 @@ class Answered:
 
 @dataclass(frozen=True)
 class GoalRows:
-    """The rows that a goal is measured on. targets: as the task encodes them. metric: that chose the checkpoint."""
+    """The rows that a goal is measured on.
+
+    targets: as the task encodes them. metric: that chose the checkpoint. unknown: int64 [rows], labels of each row that
+    the model does not know; None: it knows all.
+    """
 
     targets: Array
     labels: Sequence[str]
     metric: str | None
     seed: int
+    unknown: Array | None = None
 
 
 def measure_goal(model: Answered, others: Sequence[Answered], rows: GoalRows) -> Goal | None:
@@ -71,7 +76,8 @@ def _measure_costs(model: Answered, others: Sequence[Answered], rows: GoalRows) 
     true = rows.targets > 0 if task.reads_sets else rows.targets
 
     def price(predicted: NDArray[np.bool_]) -> NDArray[np.float64]:
-        return list_costs(task.decisions.costs or (), true, predicted if task.reads_sets else predicted.argmax(axis=1))
+        given = predicted if task.reads_sets else predicted.argmax(axis=1)
+        return list_costs(task.decisions.costs or (), true, given, rows.unknown)
 
     def show(name: str, each: NDArray[np.float64]) -> GoalFigure:
         figures = measure_costs(each, each, rows.seed, dearest=dearest)

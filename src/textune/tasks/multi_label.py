@@ -229,8 +229,8 @@ class MultiLabel(Task):
         """Return micro, macro and weighted F1, the figures of each label and the rest."""
         cuts = self.cuts(len(labels)).tolist()
         evaluation = evaluate_multi_label(probabilities, targets, labels, cuts, seed=seed, unknown=unknown)
-        unknown_rows = np.array([bool(names) for names in unknown] or [False] * len(targets))
-        evaluation = self.add_decisions(evaluation, probabilities, targets, labels, unknown_rows, seed)
+        counts = np.array([len(names) for names in unknown] or [0] * len(targets))
+        evaluation = self.add_decisions(evaluation, probabilities, targets, labels, counts, seed)
         return self.add_before(evaluation, probabilities, targets, seed)
 
     def answer_figures(self, evaluation: Any) -> list[tuple[str, float | None]]:

@@ -314,7 +314,10 @@ class SoftmaxLoss(ProbeLoss):
 
 
 def score_logits(logits: Array, targets: Array) -> dict[str, float]:
-    """Return loss, accuracy and F1 of logits [rows, classes]; a target of -1 counts as an error."""
+    """Return loss, accuracy and F1 of logits [rows, classes]; a target of -1 counts as an error.
+
+    For macro F1 all such rows are one class, which is never answered.
+    """
     from sklearn.metrics import f1_score
 
     known = targets >= 0
@@ -326,7 +329,7 @@ def score_logits(logits: Array, targets: Array) -> dict[str, float]:
     return {
         "loss": float(loss),
         "accuracy": accuracy,
-        "macro_f1": float(f1_score(targets[known], predicted[known], average="macro", zero_division=0.0)),
+        "macro_f1": float(f1_score(targets, predicted, average="macro", zero_division=0.0)),
         "micro_f1": accuracy,
     }
 
