@@ -290,13 +290,13 @@ def test_many_classes_keep_one_row_each_at_least() -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_features_that_are_no_numbers_are_refused(
+def test_features_that_are_nan_or_infinite_are_refused(
     value: float, backbones: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine, backbone, split, _ = open_model(backbones["bert"], "head")
     network = Network(engine, backbone.family, 3, backbone.padding)
     monkeypatch.setattr(Network, "compute_features", lambda *_: np.full((len(split), 8), value, np.float32))
-    with pytest.raises(TrainingError, match=r"no finite numbers for (\d+) of \1 training rows, first for row"):
+    with pytest.raises(TrainingError, match=r"NaN or infinite for (\d+) of \1 training rows, such as row"):
         start_head(network, split, SoftmaxLoss(), seed=0)
 
 

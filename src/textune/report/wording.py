@@ -27,8 +27,8 @@ def span(interval: Interval) -> str:
 
 def _bound(share: float) -> str:
     shown = f"{100 * share:.1f}"
-    odd = {"100.0": share != 1, "0.0": share != 0, "-0.0": False}.get(shown, False)
-    return percent(share).rstrip("%") if odd else shown
+    rounded = (shown == "100.0" and share != 1) or (shown == "0.0" and share != 0)
+    return percent(share).rstrip("%") if rounded else shown
 
 
 def points(share: float) -> str:

@@ -70,7 +70,7 @@ def predict_held_out(prepared: Prepared, fitted: Fitted, folder: Path, progress:
     unseen = find_seen_by_init(init, data.train if data.validation is None else data.validation) == UNSEEN
     if unseen.all():
         return _predict_held_out(prepared, fitted, folder, progress)
-    if replace(prepared.task.decisions, costs=None) not in (Decisions(), Decisions("costs")):
+    if _needs_rows(prepared.task):
         progress.warn(
             f"the run of init= has seen {(~unseen).sum():,} of the {len(unseen):,} rows that decisions are tuned on: "
             "they will look better than they are"
@@ -110,7 +110,7 @@ def _predict_held_out(prepared: Prepared, fitted: Fitted, folder: Path, progress
             logits, rows = predict_out_of_fold(prepared, folder, progress)
             seconds = time.monotonic() - started_at
             return HeldOut(logits, prepared.train.targets[rows], "out-of-fold rows", seconds, rows)
-        except DataError as error:  # of the groups
+        except DataError as error:  # no half says anything of the other
             progress.say(f"the probabilities are not calibrated: {str(error).splitlines()[0]}")
     elif not prepared.is_probe:
         progress.say("the probabilities are not calibrated: no rows were held out (see validation_fraction=)")
@@ -118,11 +118,15 @@ def _predict_held_out(prepared: Prepared, fitted: Fitted, folder: Path, progress
     return HeldOut(nothing, nothing)
 
 
+def _needs_rows(task: Task) -> bool:
+    """Return whether a setting asks for what only held-out rows can tell; costs alone need probabilities only."""
+    return replace(task.decisions, costs=None) not in (Decisions(), Decisions("costs"))
+
+
 def fit_calibration(task: Task, held_out: HeldOut, progress: Progress, labels: Sequence[str] = ()) -> Calibration:
     """Fit the temperature by the log loss of the rows (Guo and others 2017, arXiv:1706.04599), then the decisions."""
     rows = len(held_out.logits)
-    asked = replace(task.decisions, costs=None)
-    if not rows and task.gives_labels and asked not in (Decisions(), Decisions("costs")):
+    if not rows and task.gives_labels and _needs_rows(task):
         progress.warn("no rows were held out: the run has no thresholds, no confidence to abstain below and no sets")
     temperature = task.fit_temperature(held_out.logits, held_out.targets) if rows else 1.0
     where = f"{rows:,} {held_out.source}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -210,8 +210,8 @@ def prepare(
     )
     if task.writes:
         about_training = [d for d in about_training if d.setting not in _OF_HEADS]
-    unseen = list_unseen_targets(asked, config, method, backbone, data)
-    refuse_few_rows(asked, config.training, unseen, data.labels.names)
+    list_targets = partial(list_unseen_targets, asked, config, method, backbone, data)
+    refuse_few_rows(asked, config.training, list_targets, data.labels.names)
     config = replace(config, data=replace(config.data, task=data.task))
     class_weights = _weigh_classes(config, data, progress)
     tokenizer, dialogues, train, validation = _tokenize(config, data, backbone, long_text, shared)

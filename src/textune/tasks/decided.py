@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -149,16 +149,22 @@ def _build_costs(task: Decider, training: TrainingConfig, labels: Labels) -> tup
     return tuple(tuple(row) for row in table.tolist())
 
 
-def refuse_few_rows(task: Decider, training: TrainingConfig, targets: Array, names: Sequence[str]) -> None:
+def refuse_few_rows(
+    task: Decider, training: TrainingConfig, list_targets: Callable[[], Array], names: Sequence[str]
+) -> None:
     """Raise ConfigError where rows that training does not see are too few for what the settings ask.
 
-    targets: of those rows, as the task encodes them; of no rows where there are none.
+    list_targets: gives the targets of those rows, as the task encodes them; asked only where a setting needs them.
     """
     hint = "give a validation table, or hold out more rows with validation_fraction="
-    rows, decisions = len(targets), task.decisions
+    decisions = task.decisions
     tuned = [name for name in ("threshold_for", "abstain_for") if getattr(training, name) is not None]
     if decisions.rule == COSTS and task.reads_sets:
         tuned.append("costs")
+    if not tuned and decisions.label is None and training.set_coverage is None:
+        return
+    targets = list_targets()
+    rows = len(targets)
     if tuned and rows < FEWEST_ROWS:
         raise ConfigError(
             f"{tuned[0]}=: is tuned on rows held out of training and needs at least {FEWEST_ROWS}; there are {rows:,}",

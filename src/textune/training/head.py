@@ -170,12 +170,12 @@ def start_head(
 
 
 def _refuse_odd_features(features: NDArray[np.float32], split: EncodedSplit) -> None:
-    """Raise TrainingError for features that are not finite numbers."""
+    """Raise TrainingError for features that are NaN or infinite."""
     odd = np.flatnonzero(~np.isfinite(features).all(axis=1))
     if len(odd):
         raise TrainingError(
-            f"the backbone gives no finite numbers for {len(odd):,} of {len(features):,} training rows, first for row "
-            f"{split.source_rows[odd[0]]}",
+            f"the backbone's output is NaN or infinite for {len(odd):,} of {len(features):,} training rows, such as "
+            f"row {split.source_rows[odd[0]]}",
             hint="the backbone's files may be damaged; else try precision=fp32",
         )
 
