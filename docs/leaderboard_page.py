@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import math
 import statistics
 import sys
 from collections import defaultdict
@@ -15,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from methods_page import table
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results" / "leaderboard.json"
 OLDER = ROOT / "results" / "leaderboard_f213f65.json"
 NOT_RUN = "not run"
-_95 = 1.96
 _Cells = dict[tuple[str, str], list[dict[str, Any]]]
 
 _OPENING = """# The results table
@@ -35,10 +34,9 @@ those of some of these data sets among them, and never on test rows. The score i
 [a page of their own](accuracy.md).
 
 **The intervals** (95%) hold two things: which test rows were drawn, and the seed of new weights, validation rows and
-order. All seeds are measured on the same test rows, so more seeds do not make the first part smaller. With s the
-standard deviation of n seeds' scores, and b the standard error that the bootstrap over test rows gives (a 95%
-interval's width / 3.92, the mean over seeds), the interval is the mean +- 1.96 x sqrt(s^2 / n + b^2). Three seeds
-tell s only roughly; of one seed only b is known, and the seed's share is missing. Two overlapping intervals do not
+order. All seeds are measured on the same test rows, so more seeds do not make the first part smaller. To the interval
+over rows (the mean over seeds) the seeds' own is added in quadrature: Student's t times the standard error of their
+mean, which is wide for two or three seeds. Of one seed only the rows' part is known. Two overlapping intervals do not
 show that two methods are equal: on the same rows, differences are known more closely than each score.
 
 **Cost** is the mean over seeds: seconds of training alone, the most memory that the process held until its end, the
@@ -98,11 +96,15 @@ def _tabulate(cells: _Cells, data: Sequence[str], methods: Sequence[str]) -> str
 
 def summarise(cells: Sequence[Mapping[str, Any]]) -> Score:
     """Return the mean and the interval of one method's seeds, as the page explains it."""
-    scores = [cell["score"] for cell in cells]
-    rows = statistics.mean((cell["interval"][1] - cell["interval"][0]) / (2 * _95) for cell in cells)
-    seeds = statistics.variance(scores) / len(scores) if len(scores) > 1 else 0.0
-    mean, half = statistics.mean(scores), _95 * math.sqrt(seeds + rows**2)
-    return Score(mean, max(0.0, mean - half), min(1.0, mean + half), len(scores))
+    from textune.evaluation.intervals import Interval
+    from textune.evaluation.paired import add_seeds
+
+    scores = np.array([cell["score"] for cell in cells])
+    mean = float(scores.mean())
+    below = statistics.mean(cell["score"] - cell["interval"][0] for cell in cells)
+    above = statistics.mean(cell["interval"][1] - cell["score"] for cell in cells)
+    found = add_seeds(Interval(mean - below, mean + above), mean, scores, limits=(0.0, 1.0))
+    return Score(mean, found.low, found.high, len(scores))
 
 
 def describe_data_set(name: str, methods: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[str]:

@@ -12,8 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
-_STUDENT_95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78}
-"""The 97.5% point of Student's t by the number of draws."""
 
 
 @dataclass(frozen=True)
@@ -35,15 +33,14 @@ class Lead:
 
 def measure_lead(pairs: Sequence[tuple[NDArray[np.bool_], NDArray[np.bool_]]]) -> Lead:
     """Return how much more often the first of each pair is right. Pairs: of draws, bool [test rows] each."""
+    from textune.evaluation.intervals import Interval
+    from textune.evaluation.paired import add_seeds
+
     leads = np.array([mine.astype(float) - theirs for mine, theirs in pairs])
-    each = leads.mean(1)
-    of_rows = float(leads.mean(0).std(ddof=1)) / math.sqrt(leads.shape[1])
-    of_draws = 0.0
-    if len(pairs) > 1:
-        of_draws = _STUDENT_95[len(pairs)] / 1.96 * float(each.std(ddof=1)) / math.sqrt(len(pairs))
-    spread = 1.96 * math.hypot(of_rows, of_draws)
-    mean = float(each.mean())
-    return Lead(100 * mean, 100 * (mean - spread), 100 * (mean + spread))
+    each, mean = leads.mean(1), float(leads.mean())
+    spread = 1.96 * float(leads.mean(0).std(ddof=1)) / math.sqrt(leads.shape[1])
+    found = add_seeds(Interval(mean - spread, mean + spread), mean, each, limits=(-1.0, 1.0))
+    return Lead(100 * mean, 100 * found.low, 100 * found.high)
 
 
 def unpack(text: str, rows: int) -> NDArray[np.bool_]:

@@ -53,8 +53,8 @@ def test_page_gives_means_intervals_and_what_was_not_run(tmp_path: Path, monkeyp
     file.write_text(json.dumps({"format": 1, "cells": cells}), encoding="utf-8")
 
     score = page.summarise(cells[:3])
-    half = 1.96 * math.sqrt(0.02**2 / 3 + (0.02 / 1.96) ** 2)
-    assert score.mean == pytest.approx(0.92) and score.high == pytest.approx(0.92 + half)
+    half = math.hypot(0.02, 4.3027 * 0.02 / math.sqrt(3))  # Student's t of two degrees of freedom
+    assert score.mean == pytest.approx(0.92) and score.high == pytest.approx(0.92 + half, abs=1e-5)
     assert page.summarise(cells[3:]).high == pytest.approx(0.89), "of one seed the interval is that of the rows alone"
 
     older = tmp_path / "older.json"

@@ -20,7 +20,7 @@ from textune.evaluation import (
     paired_difference,
 )
 from textune.evaluation.intervals import Interval
-from textune.evaluation.paired import add_seeds
+from textune.evaluation.paired import add_seeds, flip_signs
 
 ANSWERS = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60)
 
@@ -199,3 +199,19 @@ def test_unequal_rows_and_no_rows_are_refused() -> None:
         compare_pair(count_correct([np.ones(3, bool)]), count_correct([np.ones(4, bool)]), [1], [1])
     with pytest.raises(DataError, match="no rows"):
         count_correct([np.ones(0, bool)])
+
+
+def test_signs_are_all_tried_where_few_rows_differ() -> None:
+    one = flip_signs(np.array([0.5, 0.0]), np.array([6, 100]), seed=0)
+    assert one == pytest.approx(2 / 2**6), "rows that add nothing say nothing"
+    assert flip_signs(np.array([0.0]), np.array([9]), seed=0) == 1.0
+
+
+@given(st.lists(st.floats(-1, 1), min_size=20, max_size=40), st.integers(1, 5))
+@settings(max_examples=10, deadline=None)
+def test_signs_of_equal_rows_are_drawn_together(parts: list[float], times: int) -> None:
+    """The same rows, each of its own or counted, have the same p-value but for chance."""
+    values, counts = np.array(parts), np.full(len(parts), times)
+    counted = flip_signs(values, counts, seed=1)
+    listed = flip_signs(values.repeat(times), np.ones(len(parts) * times, np.int64), seed=2)
+    assert counted == pytest.approx(listed, abs=0.03)

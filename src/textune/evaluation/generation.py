@@ -24,6 +24,7 @@ from textune.evaluation.intervals import (
     wilson_interval,
 )
 from textune.evaluation.labelled import Headline
+from textune.evaluation.paired import flip_signs
 from textune.evaluation.text import percent
 
 Floats = NDArray[np.float64]
@@ -33,7 +34,6 @@ _SPACELESS = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\
 """Scripts without spaces between words (Thai, Lao, Burmese, Khmer, kana, Han): there, a character is a word."""
 _WORD = re.compile(rf"[{_SPACELESS}]|[^\W{_SPACELESS}]+")
 _MOST_DRAWS_AT_ONCE = 2_000_000
-_MOST_ROWS_EXACT, _FLIPS = 12, 10_000
 _LARGEST_EXPONENT = 700.0
 """Above it the perplexity is no float any more."""
 
@@ -251,22 +251,7 @@ def measure_difference(before: Floats, after: Floats, *, seed: int = 0) -> Diffe
     interval = percentile_interval(_resample([change], seed)[:, 0] / len(change))
     mean = float(change.mean())
     interval = widen(Interval(min(interval.low, mean), max(interval.high, mean)), len(change))
-    return Difference(interval.low, interval.high, mean, _flip_signs(change, seed))
-
-
-def _flip_signs(change: Floats, seed: int) -> float:
-    """Return how often the sum is as far from 0 if the signs of the changes are drawn."""
-    changed = change[change != 0]
-    rows, observed = len(changed), abs(float(changed.sum()))
-    if rows <= _MOST_ROWS_EXACT:
-        signs = 1 - 2 * (np.arange(2**rows)[:, None] >> np.arange(rows) & 1)
-        return float((np.abs(signs @ changed) >= observed - 1e-12).mean())
-    random, reached = np.random.default_rng([seed, 2]), 0
-    step = max(1, _MOST_DRAWS_AT_ONCE // rows)
-    for start in range(0, _FLIPS, step):
-        signs = 1 - 2 * random.integers(0, 2, (min(step, _FLIPS - start), rows))
-        reached += int((np.abs(signs @ changed) >= observed - 1e-12).sum())
-    return (reached + 1) / (_FLIPS + 1)
+    return Difference(interval.low, interval.high, mean, flip_signs(change, np.ones(len(change), np.int64), seed))
 
 
 def exponentiate(loss: float) -> float:

@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from textune.evaluation.decisions import Share, list_costs, read_share
 from textune.evaluation.intervals import RESAMPLES, Difference, Interval, percentile_interval
-from textune.evaluation.paired import Counts, apply_randomisation, bound_equal
+from textune.evaluation.paired import Counts, apply_randomisation, bound_equal, flip_signs
 
-_FLIPS = 10_000
 COSTS, MACRO_F1 = "costs", "macro_f1"
 
 
@@ -79,7 +78,7 @@ def compare_ratios(mine: NDArray[np.int64], theirs: NDArray[np.int64], seed: int
     """Return one ratio of sums minus another, with its interval from rows drawn together; None where one is undefined.
 
     mine, theirs: int64 [rows, 2], numerator and denominator. The p-value is that of an approximate randomisation test:
-    of swapped rows where both models have the same denominators, else of flipped signs (`_flip`).
+    of swapped rows where both models have the same denominators, else of flipped signs (`_flip_parts`).
     """
     if not mine[:, 1].sum() or not theirs[:, 1].sum():
         return None
@@ -93,7 +92,7 @@ def compare_ratios(mine: NDArray[np.int64], theirs: NDArray[np.int64], seed: int
     total = mine.sum(axis=0), theirs.sum(axis=0)
     mean = float(total[0][0] / total[0][1] - total[1][0] / total[1][1])
     same = np.array_equal(mine[:, 1], theirs[:, 1])
-    return Difference(drawn.low, drawn.high, mean, _swap(mine, theirs) if same else _flip(patterns, counts, seed))
+    return Difference(drawn.low, drawn.high, mean, _swap(mine, theirs) if same else _flip_parts(patterns, counts, seed))
 
 
 def compare_costs(mine: NDArray[np.float64], theirs: NDArray[np.float64], seed: int, *, dearest: float) -> Difference:
@@ -118,20 +117,18 @@ def _swap(mine: NDArray[Any], theirs: NDArray[Any]) -> float:
     return apply_randomisation(*(Counts(each[None, :, 0], each[None, :, 1], unused) for each in (mine, theirs)))
 
 
-def _flip(patterns: NDArray[np.int64], counts: NDArray[np.int64], seed: int) -> float:
+def _flip_parts(patterns: NDArray[np.int64], counts: NDArray[np.int64], seed: int) -> float:
     """Return the p-value of two ratios' difference where the models divide by different rows, as precision does.
 
     Swapping the answers of a row would swap these rows, too. Instead the difference is split into what each row adds to
-    it if both ratios are equal, and the signs of these parts are drawn. patterns: int64 [patterns, 4], numerator and
+    it if both ratios are equal, and these parts change signs. patterns: int64 [patterns, 4], numerator and
     denominator of both. counts: the rows of each pattern.
     """
     parts = patterns.astype(np.float64)
     totals = counts @ parts
     both = (totals[0] + totals[2]) / (totals[1] + totals[3])
     added = (parts[:, 0] - both * parts[:, 1]) / totals[1] - (parts[:, 2] - both * parts[:, 3]) / totals[3]
-    flipped = np.random.default_rng([seed, 2]).binomial(counts, 0.5, size=(_FLIPS, len(counts)))
-    drawn = np.abs((counts - 2 * flipped) @ added)
-    return (int((drawn >= abs(counts @ added) - 1e-12).sum()) + 1) / (_FLIPS + 1)
+    return flip_signs(added, counts, seed)
 
 
 def find_cheapest_constant(costs: NDArray[np.float64], true: NDArray[Any]) -> NDArray[np.int64]:
