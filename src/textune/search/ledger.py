@@ -28,12 +28,13 @@ from textune.search.journal import (
     JournalEntry,
     report_damage,
 )  # fmt: skip
-from textune.search.settings import SweepSettings
+from textune.search.settings import MOST_POINTS, SweepSettings
 from textune.search.space import Point, settings_at
 from textune.search.start import refuse_changed_start
 from textune.search.trial import DIED, DONE, FAILED, INTERRUPTED, Job, Outcome, drop_checkpoints
 
 _MOST_ATTEMPTS = 2
+_MOST_REDRAWS, _STRIDE = 10, 999_983
 
 
 @dataclass(frozen=True)
@@ -171,10 +172,22 @@ class Ledger:
     def _draw(self, number: int) -> Trial:
         """Start a trial; its point is enqueued first, so that a kill in between changes nothing."""
         if number == len(self._journal.list_trials()):
-            seed = (self.settings.seed * 1_000_003 + number) % 2**32
-            self._enqueue(self.settings.space.draw(self._journal.draw(self.settings.sampler, seed)))
+            self._enqueue(self._draw_new(number))
         point = self.settings.space.draw(self._journal.begin(number))
         return self._note(Trial(number, RUNNING), point=point)
+
+    def _draw_new(self, number: int) -> Point:
+        """Return a point that no trial has, if there is one: the same settings and seed give the same weights."""
+        space, seed = self.settings.space, (self.settings.seed * 1_000_003 + number) % 2**32
+        known = [entry.facts.get("point") for entry in self._journal.list_trials()]
+        for attempt in range(_MOST_REDRAWS):
+            point = space.draw(self._journal.draw(self.settings.sampler, (seed + attempt * _STRIDE) % 2**32))
+            if point not in known:
+                return point
+        if space.count_points() <= MOST_POINTS:  # few are left, so that they are hardly ever drawn
+            left = [other for other in space.list_points() if other not in known]
+            return random.Random(seed).choice(left or [point])
+        return point
 
     def _enqueue(self, point: Point) -> None:
         self._journal.enqueue(self.settings.space.encode(point), {"point": point})

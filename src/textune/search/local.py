@@ -74,7 +74,11 @@ class _Worker:
 
 
 class _Pool:
-    """Worker processes and a queue of their messages; each slot's worker is replaced once if it dies."""
+    """Worker processes and a queue of their messages.
+
+    A worker that dies over a trial is replaced, since the ledger tries no trial more than twice; one that dies without
+    a trial is replaced once per slot.
+    """
 
     def __init__(self, workers: int, threads: int, ledger: Ledger, watch: Watch) -> None:
         self._threads, self._ledger, self._watch = threads, ledger, watch
@@ -147,14 +151,14 @@ class _Pool:
         self._all.remove(worker)
         if worker in self._idle:
             self._idle.remove(worker)
-        if worker.job is not None:
+        if had_job := worker.job is not None:
             self._finish(worker, Outcome(DIED, f"exit code {code}"))
-        if worker.slot not in self._replaced:
-            self._replaced.add(worker.slot)
+        if had_job or worker.slot not in self._replaced:
+            self._replaced |= set() if had_job else {worker.slot}
             self._all.append(self._open(worker.slot))
         elif not self._all:
             raise TextuneError(
-                "every worker died twice; finished trials are kept",
+                "every worker died twice without a trial; finished trials are kept",
                 hint=f"check the available memory; continue it with: {show_resume(self._ledger.folder, search=True)}",
             )
 

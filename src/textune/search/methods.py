@@ -14,11 +14,13 @@ from textune.search.space import Point, settings_at
 from textune.search.trial import Bench
 
 
-def find_longest(config: RunConfig, search: SweepSettings, first: Prepared, bench: Bench) -> float | None:
-    """Return the most epochs that a method's first trial trains for: by these the rungs of halving are placed.
+def find_longest(config: RunConfig, search: SweepSettings, first: Prepared, bench: Bench) -> float:
+    """Return the most epochs that a trial trains for: by these the rungs of halving are placed.
 
-    first: the first trial, which stands for all where one method is searched.
+    first: the first trial, which stands for all where one method is searched and epochs are not.
     """
+    if searched := [value for d in search.space.dimensions if d.name == "epochs" for value in d.examples]:
+        return max(value or first.config.training.epochs or 0.0 for value in searched)
     epochs = [first.config.training.epochs or 0.0]
     if search.halving:
         epochs += [other.config.training.epochs or 0.0 for other in _prepare_others(config, search, bench)]

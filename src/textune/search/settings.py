@@ -29,7 +29,7 @@ FEW_ROWS = 500
 """Below this many training rows a search cross-validates by default. A tenth of 500 rows cannot tell 90% from 94%: one
 standard error is 4 points. Cross-validation uses all rows, with a third of the error, and trials are short."""
 DEFAULT_FOLDS = 5
-_MOST_POINTS, _MOST_POINTS_CHECKED = 100_000, 2_000
+MOST_POINTS, _MOST_POINTS_CHECKED = 100_000, 2_000
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class SweepSettings:
         "how trials are drawn; default: grid if the space lists all values, else tpe",
         choices=("grid", "random", "tpe"),
     )
-    trials: int = option(0, "number of trials; default: all of a grid, else 20", low=1, high=100_000)
+    trials: int = option(0, "number of trials; default: all of a grid, else at most 20", low=1, high=100_000)
     halving: Halving | None = option(None, "true, or {reduction: 3, min_epochs: 1}: stop worse trials early")
     metric: str | None = option(
         None,
@@ -197,13 +197,13 @@ def _parse(raw: Mapping[str, Any], config: RunConfig) -> tuple[SweepSettings, li
         problems.append(f"sweep: sampler=grid: list the values of {ranges}, or use random or tpe")
     values |= {"sampler": sampler, "metric": values.get("metric") or config.training.metric}
     trials = values.get("trials", 0)
-    if sampler == "grid" and space.is_grid and space.count_points() > _MOST_POINTS:
+    if sampler == "grid" and space.is_grid and space.count_points() > MOST_POINTS:
         problems.append(f"sweep: the grid has {space.count_points():,} points; set sampler: random or tpe, and trials")
-    elif sampler == "grid" and space.is_grid:
+    elif space.dimensions and space.count_points() <= MOST_POINTS:
         points = len(space.list_points())
-        if trials > points:
-            problems.append(f"sweep: trials={trials}: the grid has {points} points")
-        trials = trials or points
+        if trials > points:  # the rest would repeat trials, bit for bit
+            problems.append(f"sweep: trials={trials}: the {'grid' if space.is_grid else 'space'} has {points} points")
+        trials = trials or (points if sampler == "grid" else min(points, _DEFAULT_TRIALS))
     return SweepSettings(space, **(values | {"trials": trials or _DEFAULT_TRIALS})), problems
 
 
@@ -238,7 +238,7 @@ def write_sweep(folder: Path, config: RunConfig, settings: SweepSettings) -> Non
 
 
 def read_sweep(folder: Path, changes: Mapping[str, Any] | None = None) -> tuple[RunConfig, SweepSettings]:
-    """Read what `write_sweep` wrote. given: settings that take their place: where files are now, and trust."""
+    """Read what `write_sweep` wrote. changes: settings that take their place: where files are now, and trust."""
     return build_sweep(load_settings(folder / SWEEP) | dict(changes or {}))
 
 

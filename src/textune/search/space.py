@@ -105,6 +105,20 @@ class Dimension:
         """Representative values: all of a list, or both ends of a range."""
         return self.values if self.low is None else (self.low, self.high)
 
+    @property
+    def count(self) -> float:
+        """The number of values; infinite for a range of real numbers."""
+        if self.low is None or self.high is None:
+            return len(self.values)
+        step = self.step or (1 if isinstance(self.low, int) else None)
+        return math.inf if step is None else math.floor((self.high - self.low) / step + 1e-9) + 1
+
+    def list_values(self) -> tuple[Any, ...]:
+        """Return every value, where their number is finite."""
+        if self.low is None or self.high is None:
+            return self.values
+        return tuple(min(self.low + k * (self.step or 1), self.high) for k in range(int(self.count)))
+
     def draw(self, trial: Any) -> Any:
         """Draw a value with an Optuna trial."""
         if self.low is None:
@@ -135,10 +149,14 @@ class Space:
         return all(d.low is None for d in self.dimensions)
 
     def list_points(self) -> list[Point]:
-        """Return every point of a grid, the last dimension changing fastest, without options a method does not have."""
+        """Return every point, the last dimension changing fastest, without options a method does not have.
+
+        Only for a finite number of points.
+        """
         points: list[Point] = [{}]
         for d in self.dimensions:
-            points = [p | o for p in points for o in ([{d.name: v} for v in d.values] if self._has(p, d) else [{}])]
+            values = [{d.name: value} for value in d.list_values()]
+            points = [p | o for p in points for o in (values if self._has(p, d) else [{}])]
         return points
 
     def draw(self, trial: Any) -> Point:
@@ -158,9 +176,9 @@ class Space:
         option = dimension.name.removeprefix("method.")
         return option == dimension.name or option in _options_of(point.get("method", self.method))
 
-    def count_points(self) -> int:
-        """Return an upper bound on a grid's points: it also counts options that a method does not have."""
-        return math.prod(len(d.values) for d in self.dimensions)
+    def count_points(self) -> float:
+        """Return an upper bound on the points, perhaps infinite: it also counts options that a method does not have."""
+        return math.prod(d.count for d in self.dimensions)
 
     def list_tried(self, *, every: bool) -> Iterator[Point]:
         """Yield the points to check in advance: all of a grid, or each value with the first value of the others."""

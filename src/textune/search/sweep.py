@@ -30,6 +30,7 @@ from textune.search.methods import find_longest, refuse_unused
 from textune.search.settings import (
     DEFAULT_FOLDS,
     FEW_ROWS,
+    Halving,
     SweepSettings,
     build_sweep,
     fix_backbones,
@@ -131,6 +132,7 @@ def resume_sweep(folder: str | Path, *, progress: Progress | None = None, **sett
         config = replace(config, name=folder.name, runs_dir=str(folder.parent))
         started = read_started(folder, config, moved)
         refuse_missing(config, folder, settings)
+        _check_executor(search, frames)
         bench = Bench(frames)
         data, first, search = _inspect_data(config, search, bench, progress)
         start = describe_start(started, search, data, hash_models(config, search, first, bench))
@@ -214,10 +216,7 @@ def _run_search(
     epochs = find_longest(config, search, first, bench)
     ledger = Ledger(folder, config, search, epochs, start)
     if search.halving and len(ledger.shares) == 1:
-        progress.warn(
-            f"halving stops no trial before {search.halving.min_epochs:g} epochs, but trials train for "
-            f"{epochs:g} (sweep.halving={{min_epochs: 0.25}} can stop them earlier)"
-        )
+        progress.warn(_explain_no_halving(search.halving, epochs))
     for number in ledger.recover():
         progress.say(f"trial {number}: resuming")
     rows = len(first.data.validation or ()) + (len(first.data.train) if search.folds else 0)
@@ -256,6 +255,16 @@ def _run_search(
     for trial in ledger.trials:
         drop_checkpoints(folder / "trials" / f"{trial.number:04d}")
     return Sweep(folder, content, run)
+
+
+def _explain_no_halving(halving: Halving, epochs: float) -> str:
+    """Return why no trial is stopped early. epochs: the most that one trains for."""
+    if epochs == 0:
+        return "halving stops no trial: by rule the head is solved, and no trial trains in epochs"
+    return (
+        f"halving stops no trial before {halving.min_epochs:g} epochs, but trials train for {epochs:g} at most "
+        "(sweep.halving={min_epochs: 0.25} can stop them earlier)"
+    )
 
 
 def _finish(

@@ -18,6 +18,7 @@ from textune.files import read_json_lines
 from textune.process.interrupt import RunInterrupted
 from textune.progress import Silent
 from textune.run.fit import fit
+from textune.run.places import is_there
 from textune.run.prepare import Sample, Shared, prepare
 from textune.search.bits import describe_cut_answers, measure_bits
 
@@ -102,17 +103,33 @@ def run_job(job: Job, bench: Bench, notice: Notice) -> Outcome:
         job.trial_folder.mkdir(parents=True, exist_ok=True)
         folds = [(i, job.folds) for i in range(job.folds)] if job.folds else [None]
         with lock_run(job.trial_folder):
-            outcomes = [_train_fold(job, config, bench, fold, notice) for fold in folds]
-        failed = [outcome for outcome in outcomes if outcome.kind == FAILED]
+            outcomes = []
+            for fold in folds:
+                outcomes.append(_train_fold(job, config, bench, fold, notice))
+                if outcomes[-1].kind == FAILED:
+                    return outcomes[-1]
     except (RunInterrupted, BundleError):
         raise
     except TextuneError as error:
+        if gone := _find_gone(job.settings, bench):  # no trial can go on, and none is to blame
+            raise BundleError(gone) from error
         return Outcome(FAILED, str(error).replace("\n  ", "; "))
     except OSError as error:  # not caused by the settings, so other trials would fail too
         raise BundleError(f"{job.trial_folder}: {error}") from error
     except Exception as error:  # a library's error caused by these settings
         return Outcome(FAILED, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
-    return failed[0] if failed else outcomes[0] if len(outcomes) == 1 else _join(outcomes)
+    return outcomes[0] if len(outcomes) == 1 else _join(outcomes)
+
+
+def _find_gone(settings: Mapping[str, Any], bench: Bench) -> str | None:
+    """Return which table is not there any more, as a sentence."""
+    for name in ("data", "validation"):
+        value = settings.get(name)
+        if name in bench.frames or not isinstance(value, str) or value.startswith(("hub:", "embedded:")):
+            continue
+        if not is_there(name, value):
+            return f"{name}={value}: is not there any more"
+    return None
 
 
 def _train_fold(job: Job, config: RunConfig, bench: Bench, fold: tuple[int, int] | None, notice: Notice) -> Outcome:
