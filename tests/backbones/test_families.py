@@ -62,6 +62,18 @@ def test_batch_equals_single_where_the_family_is_guessed(
     np.testing.assert_allclose(together, alone, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("method", "family"), [("prompt", "camembert"), ("p_tuning", "camembert"), ("prompt", "megatron-bert")]
+)
+def test_no_virtual_tokens_where_the_head_would_read_one(
+    method: str, family: str, reviews: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(STRANGERS, "camembert", tiny.FAMILIES["roberta"])
+    backbone = build_stranger(family, tmp_path / "c", monkeypatch)
+    with pytest.raises(ModelError, match=f"method {method} does not support {family}: its head would read a virtual"):
+        train_tiny(reviews, backbone, tmp_path / "run", method=method)
+
+
 def test_guess_finds_embeddings_first_position_and_token_types(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(STRANGERS, "camembert", tiny.FAMILIES["roberta"])
     camembert = resolve_backbone(str(build_stranger("camembert", tmp_path / "c", monkeypatch)))

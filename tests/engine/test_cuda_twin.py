@@ -224,7 +224,7 @@ def test_without_cuda_nothing_is_recorded(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_filled_pack_begins_with_the_texts(lengths: list[int]) -> None:
     ids = np.zeros((len(lengths), max(lengths)), np.int64)
     mask = (np.arange(max(lengths)) < np.array(lengths)[:, None]).astype(np.int64)
-    ids[mask.astype(bool)] = 1 + np.arange(sum(lengths))
+    ids[mask.astype(bool)] = 2 + np.arange(sum(lengths))  # 1 is the padding token
     batch = Batch(ids, mask, None, np.arange(len(lengths)))
     plain, filled = (
         pack_batch(batch, 2, 1 << 20, torch.float32, CPU, grouped=False, filled=filled) for filled in (False, True)

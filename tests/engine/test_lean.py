@@ -30,10 +30,10 @@ from passes import (
     train_tiny_bert,
 )
 from textune.backbones import resolve_backbone
-from textune.engine import LeanEngine, ReferenceEngine, attention, lora_op, open_engine
+from textune.engine import LeanEngine, ReferenceEngine, attention, lora_op, open_engine, predict_logits
 from textune.errors import ModelError
-from textune.tokens import Tokenized
-from textune.tokens.batches import Batch, Padding, collate
+from textune.tokens import Tokenized, encode_texts, load_tokenizer
+from textune.tokens.batches import Batch, EncodedSplit, Padding, collate
 from textune.training.device import open_accelerator
 from tiny import BAD, GOOD, NEUTRAL, run_in_two_processes, train_tiny
 
@@ -129,6 +129,46 @@ def test_pairs_keep_their_token_types(family: str, made_of: Callable[[str, str],
     made = made_of("full", family)
     batch = made.batch(RAGGED, tuple(reversed(RAGGED)))
     assert (batch.token_type_ids is not None) == (family == "bert")
+    assert_same(run(made.lean(), made.model, batch), run_reference(made, batch))
+
+
+@pytest.mark.parametrize(
+    "words", ["DefaultCPUAllocator: can't allocate memory", "CUDA error: out of memory", "MPS backend out of memory"]
+)
+def test_passes_without_gradients_get_smaller_where_memory_runs_out(
+    words: str, made_of: Callable[[str, str], Made], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = made_of("lora", "bert")
+    tokens = encode_texts(load_tokenizer(made.backbone.folder), RAGGED * 40, None, 40)
+    split, engine, passes = EncodedSplit(tokens, np.zeros(len(tokens)), np.arange(len(tokens))), made.lean(), []
+    expected = predict_logits(engine, split, made.backbone.padding)
+    forward = engine.forward
+
+    def small(batch: Batch) -> torch.Tensor:
+        passes.append(batch.input_ids.size)
+        if batch.input_ids.size > 300:
+            raise RuntimeError(words)
+        return forward(batch)
+
+    monkeypatch.setattr(engine, "forward", small)
+    found = predict_logits(engine, split, made.backbone.padding)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert max(passes) > 300 > passes[-1]
+    monkeypatch.setattr(engine, "forward", lambda batch: (_ for _ in ()).throw(RuntimeError("shapes differ")))
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        predict_logits(engine, split, made.backbone.padding)
+
+
+@each
+def test_a_padding_token_within_a_text_is_numbered_as_by_the_reference(
+    family: str, made_of: Callable[[str, str], Made]
+) -> None:
+    """Tokenizers read a literal <pad> as the padding token, for which RoBERTa has one position."""
+    made = made_of("full", family)
+    batch, random = made.batch(), np.random.default_rng(0)
+    batch.input_ids[(batch.attention_mask > 0) & (random.random(batch.input_ids.shape) < 0.2)] = (
+        made.backbone.pad_token_id
+    )
     assert_same(run(made.lean(), made.model, batch), run_reference(made, batch))
 
 

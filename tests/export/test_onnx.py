@@ -114,6 +114,10 @@ def test_int8_is_measured_on_the_runs_own_validation_rows(finished: Run, tmp_pat
     assert manifest.exported["quality"]["after"] == quality.after
     assert Predictor.load(tmp_path / "out").precision == "int8"
     assert (tmp_path / "out" / "model.onnx").stat().st_size > 0
+    texts = [text for text, _ in tiny.make_rows(40)]
+    predictor = Predictor.load(tmp_path / "out")
+    alone = np.concatenate([predictor.predict_proba([text]) for text in texts])
+    assert np.array_equal(predictor.predict_proba(texts), alone), "int8 rounds by the largest number of a pass"
 
 
 def test_int8_that_answers_worse_is_refused(finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,7 @@ from textune.training.contrast import (
     measure_pairs,
     tune_by_contrast,
 )
-from textune.training.head import Network
+from textune.training.head import Network, find_shift, straighten_hidden_layer
 from tiny import StopAt, hash_weights, make_rows, train_tiny
 
 Array = np.ndarray[Any, Any]
@@ -121,11 +121,13 @@ def test_pairs_of_both_kinds_count_the_same(rows: int, seed: int) -> None:
 class Tuned:
     """A tiny model with LoRA, some texts, and what tuning by contrast needs."""
 
-    def __init__(self, folder: Path, engine: str = "auto") -> None:
+    def __init__(self, folder: Path, engine: str = "auto", *, straight: bool = False) -> None:
         backbone = resolve_backbone(str(folder))
         torch.manual_seed(0)
         model, new = load_classifier(backbone, ("c0", "c1", "c2"), pooling=Pooling(MEAN))
         method = resolve("lora", {})
+        if straight:
+            straighten_hidden_layer(model, backbone.family, new)
         model = method.apply(model, backbone.family, new)
         self.engine: Engine = open_engine(model, Precision("fp32", "test"), backbone.family, wanted=engine)[0]
         self.family: Family = backbone.family
@@ -175,6 +177,28 @@ def test_classes_move_apart_and_nothing_else_does(family: str, engine: str, back
     assert [dict(g) for g in tuned.groups] == groups, "the rates of training are as they were"
     left = [name for name, p in tuned.engine.model.named_parameters() if p.grad is not None and bool(p.grad.any())]
     assert not left, "the first step of training would add these gradients to its own"
+
+
+@pytest.mark.parametrize("family", ["distilbert", "electra", "deberta-v2"])
+def test_a_straightened_hidden_layer_hides_no_class_from_another(family: str, backbones: dict[str, Path]) -> None:
+    """What the layer adds to every feature would make all texts alike, and contrast would only push them apart."""
+    tuned = Tuned(backbones[family], straight=True)
+    assert find_shift(tuned.network) == 4.0
+    tuned.tune(24)
+    features = tuned.network.compute_features(tuned.split)
+    directions = features - features.mean(0)
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    cosines, same = directions @ directions.T, tuned.split.targets[:, None] == tuned.split.targets
+    assert cosines[same & ~np.eye(len(same), dtype=bool)].mean() - cosines[~same].mean() > 1.2  # else 1.0 to 1.15
+    with torch.no_grad():
+        for name, parameter in tuned.engine.model.named_parameters():
+            parameter += 0.01 * (tuned.family.hidden_layer[0].rpartition(".")[2] in name)
+    assert find_shift(tuned.network) == 0.0, "a layer that was trained is not straight any more"
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "modernbert", "gpt2"])
+def test_other_heads_shift_nothing(family: str, backbones: dict[str, Path]) -> None:
+    assert find_shift(Tuned(backbones[family], straight=True).network) == 0.0
 
 
 def test_the_same_seed_gives_the_same_weights(backbones: dict[str, Path]) -> None:

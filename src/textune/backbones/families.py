@@ -12,6 +12,8 @@ from typing import Any
 
 from textune.registry import Registry
 
+_DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob")
+
 
 @dataclass(frozen=True)
 class Family:
@@ -33,7 +35,7 @@ class Family:
     first_position: position of the first token; that many position embeddings are unused.
     positions_follow_padding: whether positions begin after the padding id, which a checkpoint may move.
     padding_side: side on which batches are padded. attention: the only attention implementation, or None for any.
-    hidden_layer: the head's layer between the pooled vector and the output layer, and its activation; empty: none.
+    hidden_layer: the head's layer between the pooled vector and the output layer, and what follows it; empty: none.
     pooling_setting: config key with which the model itself switches between first-token and mean pooling.
     quirk: a peculiarity, for the docs.
     output: modules that turn states into words, for models that write; they are never quantized.
@@ -55,7 +57,7 @@ class Family:
     shared_layers: bool = False
     takes_token_types: bool = False
     decoder: bool = False
-    dropouts: tuple[str, ...] = ("hidden_dropout_prob", "attention_probs_dropout_prob")
+    dropouts: tuple[str, ...] = (*_DROPOUTS, "classifier_dropout")
     first_position: int = 0
     positions_follow_padding: bool = False
     padding_side: str = "right"
@@ -166,7 +168,7 @@ _add(
     prefix="attention",
     shared_layers=True,
     takes_token_types=True,
-    dropouts=("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout_prob"),
+    dropouts=(*_DROPOUTS, "classifier_dropout_prob"),
     quirk="all layers share their weights, also the trained ones",
 )
 _add(
@@ -179,6 +181,7 @@ _add(
     key_value=("attention.self.key_proj", "attention.self.value_proj"),
     head_modules=("pooler", "classifier"),
     prefix=None,
+    dropouts=(*_DROPOUTS, "pooler_dropout", "cls_dropout"),
     rounded_modules=("query_proj",),  # the mask is filled with the lowest value of the queries' dtype
     attention="eager",
     quirk="checkpoints have no pooler; eager attention only",
@@ -195,7 +198,7 @@ _add(
     feed_forward_output="mlp.Wo",
     head_modules=("head", "classifier"),
     prefix="attention",
-    hidden_layer=("head.dense", "gelu"),
+    hidden_layer=("head.dense", "gelu, norm"),
     dropouts=("attention_dropout", "embedding_dropout", "mlp_dropout", "classifier_dropout"),
     pooling_setting="classifier_pooling",
     quirk="queries, keys and values share one matrix; does not accept past keys",

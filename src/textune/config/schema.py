@@ -200,7 +200,7 @@ class TrainingConfig:
         choices=("auto", "lean", "reference"),
     )
     max_tokens: int | None = option(
-        None, "most tokens per forward pass, with padding; default: as memory allows", low=16, high=10_000_000
+        None, "most tokens per training pass, with padding; default: as memory allows", low=16, high=10_000_000
     )
     prefix_cache: bool = option(
         True,

@@ -15,7 +15,7 @@ from textune.tokens.batches import Batch, EncodedSplit, Padding, collate, plan_i
 if TYPE_CHECKING:
     import torch
 
-_TOKENS_PER_BATCH = 8_192
+_TOKENS_PER_BATCH, _FEWEST_TOKENS = 8_192, 64
 Collate = Callable[..., Batch]
 
 
@@ -27,19 +27,29 @@ def predict_logits(
     task: makes the batches and sums up what the engine gives; None: a text is classified.
     """
     if isinstance(engine, OnnxEngine):
-        return _run_sorted(engine.forward, split, padding)
+        return _run_sorted(engine.forward, split, padding, max_tokens=1 if engine.one_by_one else _TOKENS_PER_BATCH)
     import torch
 
-    was_training = engine.training
+    from textune.engine.budget import is_out_of_memory
+
+    def forward(batch: Batch) -> NDArray[Any]:
+        given = engine(batch) if task is None else task.sum_up(task.call_engine(engine, batch), batch)
+        return np.asarray(given.cpu().numpy())
+
+    build, most = (collate, None) if task is None else (task.collate, task.defaults.most_tokens)
+    tokens, was_training = most or _TOKENS_PER_BATCH, engine.training
     engine.eval()
-    with torch.inference_mode():
-        if task is None:
-            logits = _run_sorted(lambda batch: engine(batch).cpu().numpy(), split, padding)
-        else:
-            sums = lambda batch: task.sum_up(task.call_engine(engine, batch), batch).cpu().numpy()  # noqa: E731
-            logits = _run_sorted(sums, split, padding, task.collate, task.defaults.most_tokens)
-    engine.train(was_training)
-    return logits
+    try:
+        with torch.inference_mode():
+            while True:
+                try:
+                    return _run_sorted(forward, split, padding, build, tokens)
+                except (MemoryError, RuntimeError) as error:
+                    if not is_out_of_memory(error) or tokens <= _FEWEST_TOKENS:
+                        raise
+                tokens //= 2  # outside the handler, which keeps the tensors of the failed pass alive
+    finally:
+        engine.train(was_training)
 
 
 def _run_sorted(
@@ -47,12 +57,12 @@ def _run_sorted(
     split: EncodedSplit,
     padding: Padding,
     build: Collate = collate,
-    max_tokens: int | None = None,
+    max_tokens: int = _TOKENS_PER_BATCH,
 ) -> NDArray[Any]:
     rows: list[NDArray[Any]] = []
     logits: list[NDArray[Any]] = []
     sizes, windows = split.tokens.longest_windows, split.tokens.count_windows()
-    for batch in plan_inference(sizes, max_tokens or _TOKENS_PER_BATCH, windows=windows):
+    for batch in plan_inference(sizes, max_tokens, windows=windows):
         logits.append(forward(build(split.tokens, batch, padding)))
         rows.append(batch)
     ordered = np.zeros((len(split), logits[0].shape[1] if logits else 0), np.float32)

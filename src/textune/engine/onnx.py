@@ -15,16 +15,19 @@ from textune.tokens.batches import Batch
 class OnnxEngine:
     """Runs `model.onnx` of an exported folder on the CPU.
 
-    equal_lengths: a pass only contains texts of equal length, as for the exported model.
+    equal_lengths: a pass only contains texts of equal length, as for the exported model. one_by_one: a pass contains
+    one text: int8 rounds numbers by the largest of a pass, so that company would change an answer.
     threads: of one pass; None: one per core. Raises BundleError or MissingExtraError.
     """
 
     name = "onnx"
 
-    def __init__(self, folder: Path, *, equal_lengths: bool = False, threads: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, equal_lengths: bool = False, one_by_one: bool = False, threads: int | None = None
+    ) -> None:
         self._session = open_session(folder, threads)
         self._inputs = {graph_input.name for graph_input in self._session.get_inputs()}
-        self._equal_lengths = equal_lengths
+        self._equal_lengths, self.one_by_one = equal_lengths, one_by_one
 
     def forward(self, batch: Batch) -> NDArray[Any]:
         """Return the logits of a batch: float32 [rows, classes]."""

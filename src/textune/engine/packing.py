@@ -96,6 +96,13 @@ def pack_batch(
     if batch.token_type_ids is not None:
         types[:real] = batch.token_type_ids[order][mask]
     positions = np.minimum(np.arange(total) - np.repeat(starts, lengths), longest - 1) + first_position
+    unnumbered = ids == first_position - 1  # the padding token, which a text may hold as well
+    if first_position and unnumbered[:real].any():
+        numbered = np.cumsum(~unnumbered)
+        before = np.repeat(np.where(starts > 0, numbered[starts - 1], 0), lengths)
+        positions = np.where(
+            unnumbered, first_position - 1, np.minimum(numbered - before, longest) + first_position - 1
+        )
 
     def tensor(array: NDArray[Any]) -> torch.Tensor:
         return torch.from_numpy(array).to(device, non_blocking=True)

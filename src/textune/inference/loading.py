@@ -64,7 +64,7 @@ def _resolve_backbone(run: Path, base: BaseModel, backbone: str | None, trust: s
     if backbone is not None:
         return resolve_same(backbone, base.id, base.sha256, trust=trust)
     if not base.local:
-        return resolve_backbone(base.id, trust=trust, sha256=base.sha256)
+        return resolve_backbone(base.id, trust=trust, sha256=base.sha256, revision=base.revision)
     folder = recall_local(base.sha256, lambda folder: has_config_of(run, folder))
     if folder is None:
         raise ModelError(

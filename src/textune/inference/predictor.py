@@ -78,19 +78,21 @@ class Predictor:
         precision: "auto" (a probe decides), "fp32" or "bf16". merge: add the adapter into the weights, which is
         faster; None: unless the weights are 4-bit ones, which would no longer save memory. engine: "auto", "lean" or
         "reference".
-        Raises BundleError or ModelError; ConfigError where the backbone is not that of the run.
+        Raises BundleError or ModelError; ConfigError for another backbone than the run's. An export takes no backbone,
+        trust, merge or engine: it raises ConfigError for them.
         """
         folder = find_run(run)
         manifest = read_manifest(folder, verify=False)
         check_choices(device=device, precision=precision, engine=engine)
-        if manifest.exported:
-            if backbone is not None:
-                raise ConfigError(
-                    f"backbone={backbone}: {folder} is an export, which holds its whole model",
-                    hint="leave backbone= out",
-                )
-            return cls._load_exported(folder, manifest, device, precision)
         options = LoadOptions(backbone, device, precision, trust, merge, engine)
+        if manifest.exported:
+            for name in ("backbone", "trust", "merge", "engine"):
+                if (value := getattr(options, name)) != getattr(LoadOptions, name):
+                    raise ConfigError(
+                        f"{name}={value}: {folder} is an export, which holds its whole model",
+                        hint=f"leave {name}= out",
+                    )
+            return cls._load_exported(folder, manifest, device, precision)
         return cls.from_manifest(folder, read_manifest(folder), options)
 
     @classmethod
@@ -183,7 +185,9 @@ class Predictor:
     def _open_exported(cls, folder: Path, manifest: Manifest, padding: Padding, equal_lengths: bool) -> Predictor:
         from textune.engine import OnnxEngine
 
-        return cls(manifest, OnnxEngine(folder, equal_lengths=equal_lengths), load_tokenizer(folder), padding)
+        one_by_one = (manifest.exported or {}).get("form") == "onnx-int8"
+        engine = OnnxEngine(folder, equal_lengths=equal_lengths, one_by_one=one_by_one)
+        return cls(manifest, engine, load_tokenizer(folder), padding)
 
     @property
     def precision(self) -> str:

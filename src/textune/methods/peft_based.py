@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from textune.backbones import Backbone
 from textune.backbones.families import Family
+from textune.backbones.pooling import find_body
 from textune.backbones.quiet import quiet_bitsandbytes
 from textune.errors import BundleError, ModelError
 from textune.methods.base import Method
@@ -131,7 +132,16 @@ class PromptMethod(PeftMethod):
         return family.decoder or super().needs_equal_lengths(family)
 
     def apply(self, model: torch.nn.Module, family: Family, new_modules: tuple[str, ...]) -> torch.nn.Module:
-        """Wrap the model with peft; raise ModelError for new word embeddings, which peft would not train here."""
+        """Wrap the model with peft.
+
+        Raises ModelError for new word embeddings, which peft would not train here, and on an unknown family whose head
+        reads the first token, which would be a virtual one.
+        """
+        if family.guessed and self.tokens_before_text and _reads_first_token(model):
+            raise ModelError(
+                f"method {self.key} does not support {family.name}: its head would read a virtual token",
+                hint="choose another method=, such as lora",
+            )
         words = model.get_input_embeddings()  # type: ignore[operator]
         if new := [name for name in new_modules if model.get_submodule(name) is words]:
             raise ModelError(
@@ -157,6 +167,30 @@ class PromptMethod(PeftMethod):
         """Load saved prompts and head into a freshly wrapped model; raise BundleError if they do not fit."""
         self.fold(model.prompt_encoder["default"])  # type: ignore[index]
         super().load_weights(model, folder)
+
+
+def _reads_first_token(model: torch.nn.Module) -> bool:
+    """Return whether the head's answer depends on the body's first state, tried on a text of four words."""
+    import torch
+
+    def change(body: torch.nn.Module, args: Any, output: Any) -> Any:
+        pooled = getattr(output, "pooler_output", None)
+        output.last_hidden_state[:, 0] += 1.0
+        if pooled is not None:  # read from the first state within the body
+            pooled += 1.0
+        return output
+
+    was_training, ids = model.training, torch.arange(4, 8, device=next(model.parameters()).device)[None]
+    model.eval()
+    with torch.no_grad():
+        expected = model(input_ids=ids).logits
+        handle = find_body(model).register_forward_hook(change)
+        try:
+            found = model(input_ids=ids).logits
+        finally:
+            handle.remove()
+    model.train(was_training)
+    return not torch.allclose(found, expected, atol=1e-6)
 
 
 def prompt_shape(model: torch.nn.Module, family: Family) -> dict[str, int]:

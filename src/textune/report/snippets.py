@@ -67,7 +67,7 @@ def reload_without_textune(manifest: Manifest, name: str, folder: Path | None = 
         imports[:] = ["safetensors.torch", "transformers"]
         lines += [
             _name_base(manifest),
-            f"model = {_load_base(', '.join(arguments))}",
+            f"model = {_load_base(manifest, ', '.join(arguments))}",
             f'delta = safetensors.torch.load_file(transformers.utils.cached_file(folder, "{DELTA_FILE}"))',
             "model.load_state_dict(delta, strict=False)",
         ]
@@ -223,14 +223,19 @@ def _name_base(manifest: Manifest) -> str:
     return f"base = {quote(manifest.base_model.id)}{where}"
 
 
-def _load_base(arguments: str) -> str:
+def _load_base(manifest: Manifest, arguments: str) -> str:
     """Return the call that loads the base model with a head of the run's size."""
-    return f"{_LOAD}(base, {arguments}, ignore_mismatched_sizes=True)"
+    revision = manifest.base_model.revision
+    pinned = "" if revision is None else f"revision={quote(revision)}, "
+    return f"{_LOAD}(base, {pinned}{arguments}, ignore_mismatched_sizes=True)"
 
 
 def _load_by_peft(manifest: Manifest, arguments: str) -> list[str]:
     if manifest.base_model.local:  # the adapter's file names its base, but not where it is
-        return [_name_base(manifest), f"model = peft.PeftModel.from_pretrained({_load_base(arguments)}, folder)"]
+        return [
+            _name_base(manifest),
+            f"model = peft.PeftModel.from_pretrained({_load_base(manifest, arguments)}, folder)",
+        ]
     load = "model = peft.AutoPeftModelForSequenceClassification.from_pretrained"
     return [f"{load}(folder, {arguments}, ignore_mismatched_sizes=True)"]
 

@@ -193,7 +193,8 @@ def _open_frozen(folder: Path, manifest: Manifest, options: LoadOptions) -> Netw
         )
     straighten_hidden_layer(model, backbone.family, new_modules)
     device = choose_device(options.device)
-    engine, _ = open_engine(model.to(device), probe_precision(options.precision, device), backbone.family)
+    family, precision = backbone.family, probe_precision(options.precision, device)
+    engine, _ = open_engine(model.to(device), precision, family, equal_lengths=family.guessed)
     return Network(engine.eval(), backbone.family, len(manifest.labels), backbone.padding)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from textune.backbones import Backbone, recall_local, resolve_backbone, resolve_same
 from textune.backbones.checks import refuse_other_config
 from textune.backbones.families import Family
-from textune.backbones.pooling import FIRST
+from textune.backbones.pooling import FIRST, MEAN
 from textune.bundle import (
     Manifest,
     check_writable,
@@ -97,6 +97,8 @@ def adopt_init(config: RunConfig) -> RunConfig:
         "pooling": _adopt_pooling(config.model.pooling, manifest, found.family),
         **_adopt_lengths(config.tokens, manifest),
     }
+    if older := [name for name in manifest.new_modules if ".pooler" in name and manifest.pooling == MEAN]:
+        taken["random_weights"] = [*(config.model.random_weights or ()), *older]  # saved, though the mean bypasses it
     if manifest.writing:  # its single label is no setting
         taken["chat_template"] = config.writing.chat_template or manifest.writing.get("chat_template") or PLAIN
     else:

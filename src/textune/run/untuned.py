@@ -92,7 +92,7 @@ def open_untuned(
     """
     from textune.engine import probe_precision
     from textune.inference import choose_device
-    from textune.training.head import MOST_ROWS, Network
+    from textune.training.head import MOST_ROWS, MOST_ROWS_ALONE, Network
 
     training = prepared.config.training
     device = choose_device(training.device)
@@ -106,7 +106,8 @@ def open_untuned(
     same = not bare and not training.contrast_steps
 
     def solve(network: Network) -> Probe:
-        return solve_head(prepared, network, MOST_ROWS, choose_strength=True)
+        most = MOST_ROWS if prepared.method.trains_body else MOST_ROWS_ALONE  # as the run's own
+        return solve_head(prepared, network, most, choose_strength=True)
 
     probe, seconds = (head.probe, head.probe_seconds) if same else (None, 0.0)
     return UntunedBackbone(network, encode or prepared.encode, solve, probe, seconds)

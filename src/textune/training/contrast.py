@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from textune.errors import TrainingError
 from textune.tokens.batches import EncodedSplit, collate
-from textune.training.head import Network
+from textune.training.head import Network, find_shift
 
 if TYPE_CHECKING:
     import torch
@@ -53,7 +53,7 @@ def tune_by_contrast(
     parameters = [p for group in body for p in group["params"]]
     peaks = [RATE_FACTOR * group["lr"] for group in body]
     optimizer = torch.optim.AdamW([dict(group) for group in body], lr=0.0)
-    engine = network.engine
+    engine, shift = network.engine, find_shift(network)
     was_training, lengths = engine.training, split.tokens.longest_windows * split.tokens.count_windows()
     with network.without_output_layer():
         engine.train()
@@ -63,7 +63,8 @@ def tune_by_contrast(
                 group["lr"] = peak * factor
             rows = limit_rows(rows, lengths, max_tokens)
             features = engine(collate(split.tokens, rows, network.padding, split.targets))
-            loss = measure_pairs(features, torch.from_numpy(split.targets[rows]).to(features.device))
+            # With a shift, every pair's cosine would be near 1, and only pairs of different classes would count.
+            loss = measure_pairs(features - shift, torch.from_numpy(split.targets[rows]).to(features.device))
             if not torch.isfinite(loss):
                 raise TrainingError(
                     f"the contrastive loss became {float(loss.detach())} at step {step + 1}",

@@ -36,8 +36,9 @@ MOST_ROWS = 20_000
 MOST_ROWS_ALONE = 50_000
 """The same limit when only the head is trained."""
 _ROWS_OF_EVERY_CLASS = 8
-_STRAIGHT_PART = {"tanh": (0.25, 0.0), "relu": (1.0, 4.0), "gelu": (1.0, 4.0)}
-"""Activation -> scale and shift that keep features of variance 1 where the activation is almost linear."""
+_STRAIGHT_PART = {"tanh": (0.25, 0.0), "relu": (1.0, 4.0), "gelu": (1.0, 4.0), "gelu, norm": (1 / 16, 0.0)}
+"""Activation -> scale and shift that keep features of variance 1 where the activation is almost linear. Near 0, gelu is
+nearly straight, too: where a norm follows, which restores the size, no shift is needed (ModernBERT's has no bias)."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,20 @@ def straighten_hidden_layer(model: torch.nn.Module, family: Family, new_modules:
         torch.nn.init.eye_(layer.weight).mul_(scale)
         if layer.bias is not None:
             layer.bias.fill_(shift)
+
+
+def find_shift(network: Network) -> float:
+    """Return what a straightened hidden layer adds to every feature; 0 without such a layer, or once it is trained."""
+    import torch
+
+    name, activation = network.family.hidden_layer
+    scale, shift = _STRAIGHT_PART.get(activation, (0.0, 0.0))
+    for path, layer in network.engine.model.named_modules():
+        path = path.replace(".modules_to_save.default", "")  # where peft puts a head
+        if shift and isinstance(layer, torch.nn.Linear) and is_inside(path, [name]):
+            wanted = scale * torch.eye(*layer.weight.shape, device=layer.weight.device)
+            return shift if torch.equal(layer.weight.float(), wanted) else 0.0
+    return 0.0
 
 
 def choose_rows(targets: NDArray[Any], most: int, seed: int) -> NDArray[np.int64]:
