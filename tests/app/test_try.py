@@ -30,6 +30,7 @@ from textune.app.loading import open_run
 from textune.app.markup import Bar, Chip, Mark, write_bars, write_chips, write_marked
 from textune.app.options import AppOptions, set_options
 from textune.app.run_view import list_parts
+from textune.explain import explain_texts
 from textune.progress import show_controls
 from textune.run import Run
 from textune.run.listing import read_entry
@@ -366,6 +367,12 @@ def test_several_labels_and_pairs(tmp_path: Path, backbone: Path) -> None:
     assert "second text" in app.error[0].value
     app.text_area(key="try Second text").set_value("bad").run()
     assert not app.error and list_html(app)
+    app.toggle(key="try explain").set_value(True).run()
+    (found,) = explain_texts(predictor, ["good"], pairs=["bad"])
+    strengths = [max(abs(word.score) for word in words) / found.largest for words in (found.words, found.pair_words)]
+    assert max(strengths) == 1 and min(strengths) < 0.95
+    shown = [max(map(float, re.findall(r"border-bottom:[^;]*,([0-9.]+)\)", page))) for page in list_html(app)[-2:]]
+    assert shown == pytest.approx(strengths, abs=1e-3), "both texts have one scale"
     set_options(AppOptions())
 
 

@@ -13,7 +13,7 @@ import pytest
 from textune.config import build_config
 from textune.errors import ConfigError, DataError, ModelError
 from textune.plan import Forecast, list_plans, plan_runs
-from textune.plan.api import _copy_cache
+from textune.plan.api import REHEARSAL_SECONDS, _copy_cache
 from textune.plan.forecast import (
     count_evaluations,
     extrapolate,
@@ -21,12 +21,13 @@ from textune.plan.forecast import (
     extrapolate_parts,
     fit_seconds,
     measure_sizes,
+    spread,
     time_growing,
 )
-from textune.plan.rehearsal import _count_saves, _spread, rehearse
+from textune.plan.rehearsal import _count_saves, rehearse
 from textune.progress import Silent
 from textune.run.save import weight_megabytes
-from tiny import as_words, call_textune, settings_for, train_tiny, write_reviews
+from tiny import as_words, call_here, call_textune, settings_for, train_tiny, write_reviews
 
 PARTS = ["start", "prepare", "load", "head", "frozen", "steps", "evaluations", "checkpoints", "save", "measure"]
 
@@ -58,9 +59,9 @@ def test_memory_grows_with_the_logarithm_of_the_steps_and_ever_more_slowly() -> 
 
 
 def test_any_first_few_of_a_spread_lie_evenly() -> None:
-    assert _spread(0) == [] and _spread(1) == [0] and _spread(8)[:3] == [4, 2, 6]
+    assert spread(0) == [] and spread(1) == [0] and spread(8)[:3] == [4, 2, 6]
     for count in (2, 7, 100):
-        assert sorted(_spread(count)) == list(range(count))
+        assert sorted(spread(count)) == list(range(count))
 
 
 def test_a_whole_is_its_parts_extrapolated() -> None:
@@ -297,3 +298,8 @@ def test_the_command_leaves_nothing_behind(
     assert failed.stderr.startswith("error: ") and "no column 'nothing'" in failed.stderr
     assert "Traceback" not in failed.stderr
     assert list_files(work, cached) == before
+
+
+def test_help_names_the_budget_that_a_rehearsal_has(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = call_here(capsys, "plan", "--help")
+    assert code == 0 and f"loading and saving; default: {REHEARSAL_SECONDS:g}." in " ".join(out.split())

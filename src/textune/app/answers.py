@@ -124,10 +124,9 @@ def answer_many(predictor: Predictor, texts: Sequence[str]) -> Answers:
     return Answers(answers, probabilities, predictor.labels, predictor.task.find_shown(probabilities))
 
 
-def mark_words(words: Sequence[WordScore]) -> list[Mark]:
-    """Return an explanation's words as marks, the strongest of which has a score of 1 or -1."""
-    largest = max((abs(word.score) for word in words), default=0.0) or 1.0
-    return [Mark(word.start, word.end, word.score / largest, f"{word.score:+.2f}") for word in words]
+def mark_words(words: Sequence[WordScore], largest: float) -> list[Mark]:
+    """Return an explanation's words as marks; a word of the score `largest` has a score of 1 or -1."""
+    return [Mark(word.start, word.end, word.score / (largest or 1.0), f"{word.score:+.2f}") for word in words]
 
 
 def require_second(predictor: Predictor, second: str) -> str | None:

@@ -25,7 +25,7 @@ def plan(
         autocompletion=complete_setting,
     ),
     seconds: float = typer.Option(
-        None, "--seconds", min=0.5, help="Seconds per rehearsal, without loading and saving; default: 5."
+        None, "--seconds", min=0.5, help="Seconds per rehearsal, without loading and saving; default: 4.5."
     ),
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
     rehearse: Path | None = typer.Option(None, "--rehearse", hidden=True),

@@ -54,6 +54,7 @@ def compare_runs(folders: Sequence[str | Path]) -> Comparison:
         contrast=contrast_groups(groups[0], groups[1]) if len(groups) > 1 else None,
         goal=compare_goals(groups),
         one_goal=share_goal(groups),
+        seen={group.name: seen for group in groups if (seen := max(run.seen for run in group.runs))},
     )
 
 

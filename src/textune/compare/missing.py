@@ -16,7 +16,7 @@ from textune.errors import BundleError, ConfigError
 from textune.process.child import explain_failure, run_child
 from textune.progress import Progress
 from textune.run.start import adopt_init, resolve_model, stem_of
-from textune.run.tables import prepare_data
+from textune.run.tables import decides_on_rows, prepare_data
 
 Launch = Callable[[RunConfig, Path | None], None]
 """Trains one run from its settings, or resumes the interrupted run in a folder."""
@@ -72,11 +72,11 @@ def train_missing(configs: Sequence[RunConfig], progress: Progress, launch: Laun
     if the data have changed since a run was trained.
     """
     launch = launch or train_in_child
-    fingerprint = prepare_data(adopt_init(configs[0])).fingerprint
+    fingerprints = _compute_fingerprints(configs)
     folders = [run_path(config.runs_dir, config.name or "") for config in configs]
     finished = [is_measured(folder) for folder in folders]
-    for folder in (f for f, done in zip(folders, finished, strict=True) if done):
-        if read_manifest(folder, verify=False).data_fingerprint != fingerprint:
+    for folder, fingerprint, trained in zip(folders, fingerprints, finished, strict=True):
+        if trained and read_manifest(folder, verify=False).data_fingerprint != fingerprint:
             raise BundleError(
                 f"{folder}: the data have changed since this run was trained",
                 hint="remove that folder, or set another runs_dir=",
@@ -94,6 +94,19 @@ def train_missing(configs: Sequence[RunConfig], progress: Progress, launch: Laun
         )
         launch(config, folder if resumes else None)
     return folders
+
+
+def _compute_fingerprints(configs: Sequence[RunConfig]) -> list[str]:
+    """Return the fingerprint of each run's rows; the table is read once for all runs that split it alike."""
+    by_kind: dict[tuple[bool, bool], str] = {}
+    fingerprints = []
+    for config in configs:
+        # The runs differ in method, backbone and seed. Only the method can change the split: some hold out more rows.
+        kind = (decides_on_rows(config, sets=False), decides_on_rows(config, sets=True))
+        if kind not in by_kind:
+            by_kind[kind] = prepare_data(adopt_init(config)).fingerprint
+        fingerprints.append(by_kind[kind])
+    return fingerprints
 
 
 def train_in_child(config: RunConfig, interrupted: Path | None) -> None:

@@ -23,6 +23,7 @@ from textune.tasks import AnyEvaluation, read_evaluation
 
 SOURCES = ("data", "validation", "test", "fixes")
 """The settings that say where a run's rows come from."""
+_SEEN = ("training_exact", "training_near", "validation_exact", "validation_near")
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class RunRecord:
     split: "test" or "validation". costs: None where the run recorded none.
     rows: int64 [rows], numbers in the source. labels: the true labels by name. texts: SHA-256.
     true, predicted: bool [rows, classes]; unknown: bool [rows, labels], true labels that the model does not know.
+    seen: how many of the rows were also among its training or validation rows, as far as it recorded that.
     """
 
     folder: Path
@@ -48,6 +50,7 @@ class RunRecord:
     true: NDArray[np.bool_]
     predicted: NDArray[np.bool_]
     unknown: NDArray[np.bool_]
+    seen: int
 
     @property
     def seed(self) -> int:
@@ -97,6 +100,7 @@ def _build_record(
     number = {name: i for i, name in enumerate(manifest.labels)}
     predicted = _mark(predicted_sets, number)
     costs = metrics.get("costs", {}) | {"trainable_parameters": manifest.trainable_parameters}
+    seen = metrics.get("seen_rows")  # none in older runs, and in those without hashes of their rows
     return RunRecord(
         folder,
         manifest,
@@ -111,6 +115,7 @@ def _build_record(
         _mark(true_sets, number),
         predicted,
         _mark_unknown(true_sets, set(number)),
+        sum(int(seen[part]) for part in _SEEN) if seen else 0,
     )
 
 

@@ -131,6 +131,18 @@ def extrapolate(first: float, small: float, large: float, sizes: tuple[float, fl
     return first + slope * (whole - small_size)
 
 
+def spread(count: int) -> list[int]:
+    """Return the numbers below count in an order whose first few are evenly spread: the middle, the quarters, ..."""
+    fractions = ((2 * i + 1) / 2**level for level in range(1, 13) for i in range(2 ** (level - 1)))
+    return list(dict.fromkeys(int(fraction * count) for fraction in fractions)) if count else []
+
+
+def choose_spread(lengths: NDArray[Any], count: int) -> NDArray[Any]:
+    """Return this many rows, evenly spaced from the shortest to the longest, ascending."""
+    order = np.argsort(lengths, kind="stable")
+    return np.sort(order[((np.arange(count) + 0.5) * len(order) / count).astype(np.int64)])
+
+
 def time_growing(run: Callable[[int], float], whole: int, budget: float, begin: int = 32) -> list[tuple[int, float]]:
     """Run parts of a job, doubling the size as long as the next part should fit into the budget of seconds.
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from textune.plan.forecast import extrapolate_parts, time_growing
-from textune.run.fit import SolvedHead
+from textune.run.fit import Opened, SolvedHead
+from textune.run.held_out import FOLDS
 from textune.run.prepare import Prepared
 from textune.tokens.batches import EncodedSplit
 from textune.training.head import MOST_ROWS, MOST_ROWS_ALONE, PROBE
+from textune.training.names import add_names, tell_apart
 
 if TYPE_CHECKING:
     from textune.tokens import Tokenized
@@ -24,21 +26,34 @@ if TYPE_CHECKING:
 _FEWEST_ROWS, _FEW_ROWS = 8, 32
 _GROWTH = 16
 """How many times as many rows the second regression has."""
+_BATCHES_DRAWN = 8
 _PASSES_TO_CHOOSE, _PASSES_TO_SOLVE = 480, 200
 """How often the regressions read a row: to choose C (six values, three folds of two thirds, 40 steps), then with it."""
 
 
+@dataclass(frozen=True)
+class HeadForecast:
+    """The seconds to start the head, 0 if it starts random. calibration: to start the heads of all halves of the rows.
+
+    solved: a head solved on some rows.
+    """
+
+    seconds: float = 0.0
+    calibration: float = 0.0
+    solved: SolvedHead = field(default_factory=SolvedHead)
+
+
 def rehearse_head(
-    prepared: Prepared, network: Network, compute_frozen: Callable[[Tokenized, NDArray[Any]], None], budget: float
-) -> tuple[float, SolvedHead]:
-    """Return the seconds to solve the head, 0 if it starts random, and a head solved on some rows.
+    prepared: Prepared, opened: Opened, compute_frozen: Callable[[Tokenized, NDArray[Any]], None], budget: float
+) -> HeadForecast:
+    """Solve the head on some rows and forecast the seconds for all.
 
     compute_frozen: lets the engine keep the states of frozen layers, which are timed elsewhere. budget: seconds for
     measuring features.
     """
-    training, split = prepared.config.training, prepared.train
-    if training.head_init != PROBE:
-        return 0.0, SolvedHead()
+    training, split, network = prepared.config.training, prepared.train, opened.network
+    if training.head_init != PROBE or not network.has_output_layer:
+        return HeadForecast()
     all_rows = min(len(split), MOST_ROWS if prepared.method.trains_body else MOST_ROWS_ALONE)
     features = np.zeros((0, 0), np.float32)
 
@@ -55,10 +70,46 @@ def rehearse_head(
     parts = time_growing(compute, all_rows, budget, _FEW_ROWS)
     solving, probe = _forecast_solving(prepared, network, features, all_rows)
     total = extrapolate_parts(parts, all_rows) + solving
+    calibration = FOLDS * total if prepared.calibrates_out_of_fold else 0.0  # at most: it is solved on half of the rows
     if training.contrast_steps:
-        # A step costs about three forward passes over 32 rows: one forward, and a backward as costly as two.
-        total += training.contrast_steps * 3 * 32 * parts[-1][1] / parts[-1][0]
-    return total, SolvedHead(probe)
+        # A step costs about three forward passes over its rows: one forward, and a backward as costly as two.
+        per_row = training.contrast_steps * 3 * parts[-1][1] / parts[-1][0]
+        names = _choose_names(prepared, network, features)
+        total += per_row * count_contrast_rows(prepared, split, names, opened.max_tokens)
+        for half in _list_halves(prepared):
+            calibration += per_row * count_contrast_rows(prepared, half, names, opened.max_tokens)
+    return HeadForecast(total, calibration, SolvedHead(probe))
+
+
+def _choose_names(prepared: Prepared, network: Network, features: NDArray[np.float32]) -> EncodedSplit | None:
+    """Return the class names if contrastive steps will learn them. features: of some rows."""
+    names = prepared.names
+    if names is None:
+        return None
+    targets = _take(prepared.train, len(features)).targets
+    return names if tell_apart(network.compute_features(names), features, targets) else None
+
+
+def _list_halves(prepared: Prepared) -> list[EncodedSplit]:
+    """Return the rows of each training that calibrates the run; none for a run that needs no such training."""
+    if not prepared.calibrates_out_of_fold:
+        return []
+    fold_of = prepared.assign_folds().of
+    return [prepared.train.take(np.flatnonzero(fold_of != fold)) for fold in range(FOLDS)]
+
+
+def count_contrast_rows(prepared: Prepared, split: EncodedSplit, names: EncodedSplit | None, max_tokens: int) -> float:
+    """Return how many rows a contrastive step has on average, in the first steps that training would take.
+
+    split: the rows to train on. names: class names that are learned as well. max_tokens: of one step.
+    """
+    from textune.training.contrast import draw_batches, limit_rows
+
+    training = prepared.config.training
+    rows = split if names is None else add_names(split, names)
+    lengths = rows.tokens.longest_windows * rows.tokens.count_windows()
+    batches = draw_batches(rows.targets, min(training.contrast_steps or 0, _BATCHES_DRAWN), training.seed)
+    return float(np.mean([len(limit_rows(batch, lengths, max_tokens)) for batch in batches]))
 
 
 def _take(split: EncodedSplit, rows: int) -> EncodedSplit:

@@ -19,30 +19,28 @@ from numpy.typing import NDArray
 
 from textune.bundle import Manifest
 from textune.config import RunConfig
-from textune.data import Examples
 from textune.plan.forecast import (
     Forecast,
+    choose_spread,
     count_evaluations,
-    extrapolate,
     extrapolate_growth,
     fit_seconds,
     measure_sizes,
+    spread,
     time_growing,
 )
 from textune.plan.head import rehearse_head
 from textune.plan.load import describe_load, measure_load, read_times
+from textune.plan.measuring import Measuring
 from textune.progress import Progress
 from textune.run.calibrate import Calibration
 from textune.run.costs import peak_memory_mb
-from textune.run.evaluate import Training, evaluate
 from textune.run.fit import Fitted, Opened, SolvedHead, build_trainer, open_training
 from textune.run.held_out import FOLDS
 from textune.run.prepare import Prepared, prepare
 from textune.run.save import save
 from textune.run.start import adopt_init
-from textune.run.tables import PreparedData
 from textune.training.checkpoint import CheckpointState
-from textune.training.head import MOST_ROWS, choose_rows
 
 if TYPE_CHECKING:
     from textune.tokens import Tokenized
@@ -53,8 +51,6 @@ _SHARES = {"steps": 0.45, "evaluation": 0.15, "measure": 0.35, "frozen": 0.15, "
 """Shares of the rehearsal's budget, which excludes starting, loading and saving."""
 _FEWEST_ROWS, _FEW_ROWS = 8, 48
 """What the first parts of a job have: long texts take long enough with fewer."""
-_SIZE_OF_PARTS = 6
-"""Two parts of few rows and one of four times as many, in units of the first."""
 _SECONDS_PER_ROW = 0.02  # a guess, used if there are no validation rows to time
 _SECONDS_BETWEEN_CHECKPOINTS = 120.0
 T = TypeVar("T")
@@ -71,8 +67,8 @@ def rehearse(config: RunConfig, folder: Path, seconds: float, launched: float, p
     trainer, every, frozen = rehearsal.trainer, rehearsal.trainer.eval_every, rehearsal.frozen
     each, per_row = _rehearse_evaluation(rehearsal, _SHARES["evaluation"] * seconds)
     spent, training_mb = _rehearse_steps(rehearsal, _SHARES["steps"] * seconds)
-    parts["head"], head = rehearse_head(prepared, rehearsal.opened.network, frozen.compute, _SHARES["head"] * seconds)
-    parts |= {"frozen": frozen.forecast(_SHARES["frozen"] * seconds), "steps": spent}
+    head = rehearse_head(prepared, rehearsal.opened, frozen.compute, _SHARES["head"] * seconds)
+    parts |= {"head": head.seconds, "frozen": frozen.forecast(_SHARES["frozen"] * seconds), "steps": spent}
     evaluations = max(count_evaluations(trainer.total_steps, every), 1)
     tuning = prepared.task.tunes
     parts["load"] += each  # the evaluation before the first step does not count as training time
@@ -84,15 +80,15 @@ def rehearse(config: RunConfig, folder: Path, seconds: float, launched: float, p
         evaluations,
         parts["steps"] / evaluations + each,
     )
-    if prepared.calibrates_out_of_fold:  # contrast takes as many steps on fewer rows, everything else fewer
-        parts["calibration"] = FOLDS * parts["head"] + (FOLDS - 1) * (parts["frozen"] + parts["steps"])
+    if prepared.calibrates_out_of_fold:
+        parts["calibration"] = head.calibration + (FOLDS - 1) * (parts["frozen"] + parts["steps"])
     checkpoint_seconds, checkpoint_mb = _rehearse_checkpoint(trainer, folder)
     parts["checkpoints"] = saves * checkpoint_seconds
     manifest, parts["save"] = _time(partial(_save, rehearsal, folder, progress))
     bundle_mb = _megabytes(folder) - 2 * checkpoint_mb
     settings = _list_settings(rehearsal)
     del rehearsal, trainer, frozen  # a run also frees what it trained before it measures
-    measure = _Measuring(prepared, head, folder, manifest, progress)
+    measure = Measuring(prepared, head.solved, folder, manifest, progress)
     parts["measure"] = measure.forecast(per_row, _SHARES["measure"] * seconds)
     load = measure_load(before, read_times())
     # Two checkpoints exist while the next one, or the bundle, is written.
@@ -178,19 +174,13 @@ class _Frozen:
             batches = plan_prefix(tokens)
             sizes = [int(tokens.lengths[rows].sum()) for rows in batches]
             seconds = computed = 0.0
-            for number in _spread(len(batches)):
+            for number in spread(len(batches)):
                 seconds += _time(partial(self.compute, tokens, batches[number]))[1]
                 computed += sizes[number]
                 if seconds > budget / len(self._splits):
                     break
             total += seconds * sum(sizes) / max(computed, 1)
         return total
-
-
-def _spread(count: int) -> list[int]:
-    """Return the numbers below count in an order whose first few are evenly spread: the middle, the quarters, ..."""
-    fractions = ((2 * i + 1) / 2**level for level in range(1, 13) for i in range(2 ** (level - 1)))
-    return list(dict.fromkeys(int(fraction * count) for fraction in fractions)) if count else []
 
 
 def _rehearse_steps(rehearsal: _Rehearsal, budget: float) -> tuple[float, float]:
@@ -240,7 +230,7 @@ def _rehearse_evaluation(rehearsal: _Rehearsal, budget: float) -> tuple[float, f
     lengths, padding = split.tokens.lengths, rehearsal.prepared.padding
 
     def run(rows: int) -> float:
-        sample = _choose_rows(lengths, rows)
+        sample = choose_spread(lengths, rows)
         part = replace(split, tokens=split.tokens.take(sample), targets=split.targets[sample])
         started_at = time.perf_counter()
         for some in np.array_split(np.arange(rows), max(rows // _FEW_ROWS, 1)):
@@ -251,7 +241,7 @@ def _rehearse_evaluation(rehearsal: _Rehearsal, budget: float) -> tuple[float, f
 
     run(min(_FEWEST_ROWS, len(split)))
     rows, seconds = time_growing(run, len(split), budget, begin=_FEWEST_ROWS)[-1]
-    whole = float(lengths.sum() / lengths[_choose_rows(lengths, rows)].sum())
+    whole = float(lengths.sum() / lengths[choose_spread(lengths, rows)].sum())
     return evaluating[-1] * whole, seconds * whole / len(split)
 
 
@@ -270,70 +260,6 @@ def _save(rehearsal: _Rehearsal, folder: Path, progress: Progress) -> Manifest:
     return save(
         prepared, fitted, folder, progress, Calibration(1.0, prepared.task.untuned(prepared.classes).thresholds)
     )
-
-
-@dataclass(frozen=True)
-class _Measuring:
-    """The evaluation of the saved run and its baselines, on parts of the rows.
-
-    head: solved, as the run's own will be where that serves a baseline, too.
-    """
-
-    prepared: Prepared
-    head: SolvedHead
-    folder: Path
-    manifest: Manifest
-    progress: Progress
-
-    def forecast(self, per_row: float, budget: float) -> float:
-        """Return the seconds for all rows. per_row: estimated seconds of one row."""
-        rows = len(self.prepared.data.evaluation[1])
-        # The tuned model and the untuned one read each row; the head of a baseline, its share of the training rows.
-        read = 2 + min(len(self.prepared.train), MOST_ROWS) / rows
-        affordable = int(budget / max(read * per_row, 1e-4))
-        few = min(max(affordable // _SIZE_OF_PARTS, _FEWEST_ROWS), _FEW_ROWS, rows)
-        many = min(rows, max(4 * few, affordable))
-        first, small = self._run(few / rows), self._run(few / rows)
-        large = self._run(many / rows) if many > few else small
-        return extrapolate(first, small, large, (few, many, rows))
-
-    def _run(self, share: float) -> float:
-        train = self.prepared.train
-        # A baseline may solve its head on training rows, up to a limit: parts of the rows that it will take.
-        count = max(round(share * min(len(train), MOST_ROWS)), min(_FEW_ROWS, len(train)))
-        features = choose_rows(train.targets, count, self.prepared.config.training.seed)
-        part = replace(self.prepared, data=_take_part(self.prepared.data, share), train=train.take(features))
-        training = Training(0.0, _limit_head(self.head, len(part.data.train)))
-        return _time(lambda: evaluate(part, training, self.folder, self.manifest, self.progress))[1]
-
-
-def _limit_head(head: SolvedHead, rows: int) -> SolvedHead:
-    """Return the head with answers out of fold for at most these rows; how many they are is what takes time."""
-    if head.probe is None:
-        return head
-    count = min(len(head.probe.rows), rows)
-    return replace(head, probe=replace(head.probe, rows=np.arange(count), out_of_fold=head.probe.out_of_fold[:count]))
-
-
-def _take_part(data: PreparedData, share: float) -> PreparedData:
-    """Return a share of every split with the same mix of long and short texts."""
-
-    def take(examples: Examples | None, at_least: int) -> Examples | None:
-        if examples is None or share >= 1:
-            return examples
-        lengths = np.array([len(text) for text in examples.texts()])
-        count = min(len(examples), max(at_least, round(share * len(examples))))
-        return examples.take(_choose_rows(lengths, count))
-
-    train = take(data.train, _FEW_ROWS)
-    assert train is not None
-    return replace(data, train=train, validation=take(data.validation, 2), test=take(data.test, 2))
-
-
-def _choose_rows(lengths: NDArray[Any], count: int) -> NDArray[Any]:
-    """Return this many rows, evenly spaced from the shortest to the longest, ascending."""
-    order = np.argsort(lengths, kind="stable")
-    return np.sort(order[((np.arange(count) + 0.5) * len(order) / count).astype(np.int64)])
 
 
 def _megabytes(folder: Path) -> float:

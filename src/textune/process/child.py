@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from textune.errors import PYTHON, READER, TextuneError, in_shell
 from textune.process.interrupt import RunInterrupted, StopRequest
 
 _POLL_SECONDS = 0.2
+_MESSAGE = re.compile(rf"^{TextuneError.kind}: (.*)", re.MULTILINE | re.DOTALL)
+"""What the command line prints of an error, which may quote another one, such as `CUDA error: out of memory`."""
 
 
 @dataclass(frozen=True)
@@ -89,9 +92,9 @@ def _wait(process: subprocess.Popen[bytes], stop: StopRequest) -> int:
 
 def explain_failure(what: str, finished: Finished) -> TextuneError:
     """Return the error of a failed command, with its exit code and its message if that was captured."""
-    _, prefix, message = finished.errors.rpartition("error: ")
-    if prefix:
-        first, _, hint = message.strip().partition("\n  ")
+    found = _MESSAGE.search(finished.errors)
+    if found is not None:
+        first, _, hint = found[1].strip().partition("\n  ")
         error = TextuneError(f"{what}: {first}", hint=hint or None)
     elif finished.code < 0:
         error = TextuneError(f"{what}: killed by signal {-finished.code}", hint="signal 9 often means out of memory")

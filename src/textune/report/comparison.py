@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from textune.evaluation import Interval, PairedTest
@@ -99,7 +99,8 @@ class Comparison:
     figure: the headline metric. test_reads: the sum over all runs. machines: the different hardware and engine
     settings of the runs. kept_layers: candidates that cache the output of frozen layers.
     contrast: where the first two candidates differ. goal: the candidates in the terms that all were tuned for, the best
-    as `own`. one_goal: whether all were tuned for the same.
+    as `own`. one_goal: whether all were tuned for the same. seen: by candidate, how many of the test rows its training
+    or validation rows contain, the most of any seed; only candidates with such rows.
     """
 
     figure: str
@@ -115,6 +116,7 @@ class Comparison:
     contrast: Contrast | None = None
     goal: Goal | None = None
     one_goal: bool = True
+    seen: Mapping[str, int] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         best = f"{self.best.name}, {self.figure} {percent(self.best.value)}"
@@ -218,6 +220,12 @@ def note(comparison: Comparison) -> tuple[str, ...]:
         ]
     else:
         notes = ["The checkpoints were selected on these validation rows, so all scores are slightly optimistic."]
+    if comparison.seen:
+        counts = [f"{number(rows)} for {name}" for name, rows in comparison.seen.items()]
+        notes.append(
+            f"Some of the {number(comparison.rows)} test rows also appear in the training or validation rows: "
+            f"{list_names(counts)}. These scores are too optimistic."
+        )
     if not comparison.one_goal:
         notes.append(
             "The runs were tuned for different things (costs=, threshold_for= or neither), so their "

@@ -208,9 +208,9 @@ def _draw_words(loaded: Loaded, text: str, second: str | None) -> None:
         show_error(error)
         return
     st.caption(escape(f"Why {shorten(found.label)}: blue and underlined words speak for it, orange and dotted against"))
-    st.html(write_marked(found.text, mark_words(found.words)))
+    st.html(write_marked(found.text, mark_words(found.words, found.largest)))
     if found.pair is not None:
-        st.html(write_marked(found.pair, mark_words(found.pair_words)))
+        st.html(write_marked(found.pair, mark_words(found.pair_words, found.largest)))
     for note in found.notes:
         st.caption(escape(note))
 
