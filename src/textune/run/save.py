@@ -28,6 +28,7 @@ from textune.run.prepare import Prepared
 from textune.run.seen_rows import write_row_hashes
 from textune.tokens import load_tokenizer
 from textune.tokens.batches import EncodedSplit
+from textune.tokens.plain import let_transformers_agree
 from textune.version import __version__, list_versions
 
 if TYPE_CHECKING:
@@ -194,6 +195,7 @@ def write_tokenizer(backbone: Backbone, folder: Path, max_length: int) -> list[s
     if not settings.get("pad_token"):  # decoders' tokenizers seldom have one, and then refuse to pad a batch
         settings["pad_token"] = load_tokenizer(backbone.folder).id_to_token(backbone.pad_token_id)
     path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    let_transformers_agree(folder, token_types=backbone.padding.token_types)
     return sorted({*names, "tokenizer.json", "tokenizer_config.json"})
 
 
