@@ -254,11 +254,10 @@ def describe_accuracy() -> Iterator[str]:
         return
     yield "## Accuracy beside others\n"
     yield (
-        "The same rows, settings and seeds, answers paired on the same test rows. The interval is a bootstrap over "
-        "test "
-        "rows, each\nwith the mean over its seeds. Equal means: the lower bound above -1 point; "
-        "where it is below, equality is not shown. A run\nthat collapsed stands in the table with all seeds, and once "
-        "more without its seed.\n"
+        "The same rows, settings and seeds, answers paired on the same test rows. The interval holds rows and seeds, as "
+        "that of\n`textune compare` does, so it is wide with two or three seeds. Equal means: the lower bound above -1 "
+        "point; where it is below,\nequality is not shown. A run that collapsed stands in the table with all seeds, and "
+        "once more without its seed.\n"
     )
     names = {"P": "plain loop (P)", "reference": "reference engine"}
     rows = []
@@ -275,9 +274,8 @@ def describe_accuracy() -> Iterator[str]:
               "verdict")  # fmt: skip
     yield table(header, rows)
     yield (
-        "An interval wholly below 0 is a loss, if a small one: beside the plain loop after four epochs, without the "
-        "seed on which that\nloop collapsed, and beside the reference engine. The intervals are over test rows; two or "
-        "three seeds say little about other seeds.\n"
+        "On Amazon reviews two or three seeds show neither equality nor a loss; on AG News, with more rows to train on, "
+        "seeds differ less.\n"
     )
     yield "Rebuild: `python benchmarks/accuracy.py --data FOLDER --output results/accuracy.jsonl`\n"
 
@@ -315,9 +313,9 @@ def describe_inference() -> Iterator[str]:
     yield table(header, rows)
     yield (
         "The side padded to 512 was measured on fewer rows, its accuracy too. onnxruntime reads textune's exported "
-        "folders, "
-        "texts of\nlike length together.\nRebuild: `python benchmarks/inference.py --data FOLDER --output "
-        "results/inference.jsonl`\n"
+        "folders, texts of\nlike length together. The int8 figures are older than int8's present form, which reads one "
+        "text at a time: together, a text's\nanswer depended on the others.\nRebuild: `python benchmarks/inference.py "
+        "--data FOLDER --output results/inference.jsonl`\n"
     )
 
 
