@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 import textune
-from textune.bundle import PlaceNote, find_run
-from textune.errors import TextuneError
+from textune.bundle import PlaceNote, check_writable, find_run, run_path
+from textune.errors import ConfigError, TextuneError
 from textune.run import Run, load_run
 from textune.run.start import adopt_init
 from textune.search.sweep import load_sweep
@@ -127,3 +127,30 @@ def test_it_is_said_which_of_two_is_taken(kind: str, place: Path, capsys: pytest
         assert find_run("demo") == Path("demo")
     code, _, errors = call_here(capsys, "predict", "demo", "fine")
     assert code == 5 and errors.splitlines()[0] == "note: demo: used instead of runs/demo", errors
+
+
+def test_a_tilde_is_the_home_folder(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = work / "home"
+    (home / "runs").mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(home))
+    assert find_run("~/runs/demo") == find_run(Path("~/runs/demo")) == home / "runs" / "demo"
+    assert run_path("~/runs", "demo") == home / "runs" / "demo"
+    assert find_run("~nobody-of-this-name/demo") == Path("~nobody-of-this-name/demo")
+    (home / "file").write_text("")
+    with pytest.raises(ConfigError, match=f"{home}/file: is a file"):
+        check_writable(Path("~/file/runs"), "runs_dir=")
+
+
+def test_outputs_go_to_the_home_folder_and_not_to_one_named_tilde(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = place / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    shutil.copytree(place / "runs" / "demo", home / "demo")
+    assert textune.export("~/demo", "~/merged") == home / "merged"
+    code, _, _ = call_here(capsys, "predict", "~/demo", "d.csv", "--output", "~/answers.csv")
+    assert code == 0
+    code, _, errors = call_here(capsys, "predict", "~/demo", "d.csv", "--output", "~/answers.csv")
+    assert code == 2 and f"{home / 'answers.csv'}: already exists" in errors
+    assert {path.name for path in home.iterdir()} >= {"merged", "answers.csv"} and not (place / "~").exists()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fcntl
+import io
+import json
 import os
 import pty
 import select
@@ -18,6 +20,8 @@ from typing import Any
 import pytest
 
 import textune
+from textune.cli import write
+from textune.inference.generation import Written
 from textune.progress import show_controls
 from textune.run import Run
 from tiny import build_causal, call_here, open_forkserver, train_tiny, write_prompts
@@ -178,3 +182,30 @@ def test_a_pipe_gets_the_answer_as_it_is(
     assert (code, out) == (0, f"{CONTROLS}\nand more\n" * 2) and "2 of 2 answers reached" in err
     code, out, _ = call_here(capsys, "predict", str(run.folder), "a", "--device", "cpu", "--json")
     assert code == 0 and "\x1b" not in out
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_the_first_lines_are_answered_before_all_are(
+    as_json: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file comes as one chunk, and its answers take minutes."""
+    prompts = ["" if row % 10 == 9 else f"prompt {row}" for row in range(100)]
+    printed: list[int] = []
+    output = ""
+
+    class Writer:
+        generator = None
+
+        def generate(self, texts: list[str]) -> list[Written]:
+            nonlocal output
+            output += capsys.readouterr().out
+            printed.append(output.count("\n"))
+            return [Written(text.upper(), 1, False) for text in texts]
+
+    lines = "".join(f"{prompt}\n" for prompt in prompts).encode()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines)))
+    write.answer_lines(Writer(), as_json)  # type: ignore[arg-type]
+    output += capsys.readouterr().out
+    assert printed == [0, 32, 64, 96]
+    answers = [row["answer"] or "" for row in json.loads(output)["predictions"]] if as_json else output.splitlines()
+    assert answers == [prompt.upper() for prompt in prompts]

@@ -11,6 +11,7 @@ import pytest
 
 import textune
 from textune.errors import BundleError, ConfigError, DataError
+from textune.files import hash_file
 from textune.run import Run
 
 
@@ -29,6 +30,18 @@ def test_the_default_is_a_merged_model_beside_the_run(run: Path) -> None:
     with pytest.raises(BundleError, match=r"already exists\n  choose another output=, or add overwrite=True"):
         textune.export(run)
     assert textune.export(run, overwrite=True) == folder
+
+
+def test_a_merged_export_hashes_every_file_of_the_run_once(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[Path] = []
+
+    def watch(path: Path) -> str:
+        hashed.append(path)
+        return hash_file(path)
+
+    monkeypatch.setattr("textune.bundle.manifest.hash_file", watch)
+    textune.export(run, "merged")
+    assert sorted(hashed) == sorted(run / name for name in textune.bundle.read_manifest(run, verify=False).files)
 
 
 @pytest.mark.parametrize("form", ["onnx", "onnx-int8"])

@@ -71,7 +71,7 @@ def test_the_page_gives_the_runs_answers_without_textune(space: Path, finished: 
 
 
 def test_what_is_no_text_is_answered_by_a_sentence(space: Path) -> None:
-    texts: list[Any] = ["", "  \n", None, "x" * 20_001, "half \ud83d a character"]
+    texts: list[Any] = ["", "  \n", "\u200b", None, "x" * 20_001, "half \ud83d a character"]
     for sentence, probabilities in ask(space, *([text] for text in texts)):
         assert sentence.endswith(".") and probabilities == {}
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -95,6 +96,20 @@ def test_the_code_on_the_card_answers_as_the_run(
     capsys.readouterr()
     exec(code, {})
     assert capsys.readouterr().out == f"{model.predict(PROMPT)}\n"
+
+
+def test_logits_of_many_prompts_come_in_order_from_batches_of_bounded_size(
+    model: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts, sizes = [f"{'red blue ' * (row % 7)}{row}" for row in range(150)], []
+    assert model.generator is not None
+    encoded, engine = model.generator.encode(prompts), model.generator._engine
+    with torch.inference_mode():
+        expected = [model.model(torch.tensor([ids])).logits[0, -1].numpy() for ids in encoded]
+    forward = engine.forward
+    monkeypatch.setattr(engine, "forward", lambda batch: sizes.append(batch.input_ids.size) or forward(batch))
+    np.testing.assert_allclose(model.predict_logits(prompts), expected, rtol=1e-3, atol=1e-4)
+    assert len(sizes) > 1 and max(sizes) <= 2_048
 
 
 @pytest.mark.parametrize("limit", [1, 2, 7])

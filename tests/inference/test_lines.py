@@ -56,6 +56,18 @@ def test_a_mark_alone_is_no_line(content: bytes) -> None:
     assert read(content) == []
 
 
+@pytest.mark.parametrize("most", [None, 1, 2, 5])
+def test_lines_come_in_batches_of_the_size_that_was_asked_for(most: int | None) -> None:
+    reader, read_lines = LineReader(io.BytesIO(b"a\nb\nc\nd\ne\0\nf\n")), []
+    with pytest.raises(DataError, match="line 5: contains a NUL"):
+        for batch in reader.batches(most):
+            assert 0 < len(batch) <= (most or 4)
+            read_lines += batch
+    assert read_lines == ["a", "b", "c", "d"]
+    with pytest.raises(DataError, match="line 1: contains a NUL"):
+        list(LineReader(io.BytesIO(b"\0\n")).batches(most))
+
+
 def test_lines_of_windows_are_read_and_counted() -> None:
     reader = LineReader(io.BytesIO("schön\n".encode("cp1252") + "schön\n".encode() + b"\x81\n"))
     assert [line for batch in reader.batches() for line in batch] == ["schön", "schön", "\x81"]

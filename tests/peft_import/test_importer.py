@@ -30,6 +30,7 @@ from textune.methods import methods, resolve
 from textune.methods.adopted import list_exact, list_peft_types
 from textune.methods.support import list_rows
 from textune.peft_import.importer import import_adapter
+from textune.peft_import.reader import read_adapter
 from tiny import UNEQUAL, StopAt, train_tiny, write_reviews
 
 Make = Callable[..., Path]
@@ -262,7 +263,7 @@ FAULTS: dict[str, tuple[Callable[[Path], object], type[TextuneError], str]] = {
     "newer peft": (lambda a: change_config(a, fancy=3), BundleError, "installed peft does not know fancy=3"),
     "pissa": (lambda a: change_config(a, init_lora_weights="pissa"), BundleError, "init_lora_weights='pissa'"),
     "path": (lambda a: change_config(a, target_modules=["/etc/x"]), BundleError, "is a path"),
-    "wrong kind": (lambda a: change_config(a, r="many"), ModelError, "does not fit tiny-bert"),
+    "wrong kind": (lambda a: change_config(a, r="many"), BundleError, "r='many': peft declares this field as int"),
     "no targets": (lambda a: change_config(a, target_modules=["nowhere"]), ModelError, "does not fit tiny-bert: No"),
     "fewer targets": (lambda a: change_config(a, target_modules=["query"]), ModelError, "does not exist in tiny"),
     "rank": (lambda a: change_config(a, r=5), ModelError, r"lora_A.* has the shape \[8, 32\], .* \[5, 32\]"),
@@ -279,6 +280,69 @@ def test_what_is_not_whole_or_not_safe_is_refused(
     with pytest.raises(kind, match=told):
         import_adapter(adapter, str(backbones["bert"]), names(2), output=tmp_path / "runs" / "run")
     assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").iterdir())
+
+
+ODD = (["SEQ_CLS"], [{"a": 1}, 3], {"a": {"b": [1]}}, [["a"]], [None], -1, True, float("nan"), 10**400, "text", None)
+IGNORED = {"auto_mapping", "inference_mode", "loftq_config", "eva_config", "corda_config", "lora_ga_config"}
+
+
+@pytest.mark.parametrize(
+    "field", [f.name for f in dataclasses.fields(peft.LoraConfig) if f.name != "runtime_config"] + ["auto_map", "more"]
+)
+def test_odd_values_in_any_field_are_refused_by_its_name_or_accepted(field: str, tmp_path: Path) -> None:
+    """The file is read whole; what only peft can judge is left to it."""
+    lora(target_modules=TARGETS).save_pretrained(str(tmp_path))
+    save_file({"base_model.model.classifier.weight": torch.zeros(2, 4)}, tmp_path / "adapter_model.safetensors")
+    original = (tmp_path / "adapter_config.json").read_text()
+    refused = 0
+    for odd in ODD:
+        (tmp_path / "adapter_config.json").write_text(original)
+        change_config(tmp_path, **{field: odd})
+        try:
+            read_adapter(tmp_path)
+        except BundleError as error:
+            refused += 1
+            assert f"{tmp_path / 'adapter_config.json'}: " in str(error) and field in str(error)
+    assert refused >= 5 or field in IGNORED
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("task_type", ["SEQ_CLS"]),
+        ("modules_to_save", [{"a": 1}, 3]),
+        ("revision", 3),
+        ("base_model_name_or_path", {"a": 1}),
+        ("lora_alpha", float("nan")),
+        ("lora_alpha", 10**400),
+        ("layers_to_transform", ["a", 1]),
+        ("target_modules", [1, "query"]),
+        ("use_dora", "yes"),
+        ("rank_pattern", ["query"]),
+    ],
+)
+def test_a_field_of_another_kind_is_refused_by_its_name(field: str, value: Any, make: Make) -> None:
+    adapter = make("bert", lora(target_modules=TARGETS))
+    change_config(adapter, **{field: value})
+    with pytest.raises(BundleError, match=rf"adapter_config\.json: {field}="):
+        read_adapter(adapter)
+
+
+def test_a_damaged_rank_pattern_of_adalora_is_refused(make: Make) -> None:
+    adapter = make("bert", CASES["adalora"][1])
+    change_config(adapter, rank_pattern={"a": 1})
+    with pytest.raises(BundleError, match=r"adapter_config\.json: rank_pattern="):
+        read_adapter(adapter)
+
+
+@pytest.mark.parametrize("config", [{"problem_type": ["x"]}, {"problem_type": {"a": 1}}])
+def test_an_odd_problem_type_is_refused(
+    config: dict[str, Any], make: Make, backbones: dict[str, Path], tmp_path: Path
+) -> None:
+    adapter = make("bert", lora(target_modules=TARGETS))
+    (adapter / "config.json").write_text(json.dumps(config))
+    with pytest.raises(BundleError, match="problem_type="):
+        import_adapter(adapter, str(backbones["bert"]), names(2), output=tmp_path / "run")
 
 
 def test_wrong_backbones_are_refused(make: Make, backbones: dict[str, Path], tmp_path: Path) -> None:
@@ -343,6 +407,16 @@ def test_adapter_of_a_hub_model_that_is_cached_needs_no_backbone(
             import_adapter(adapter, None, names(2), output=tmp_path / "no")
 
 
+def test_a_tilde_is_the_home_folder(
+    make: Make, backbones: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make("bert", lora(target_modules=TARGETS))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    run = import_adapter("~/adapter", str(backbones["bert"]), names(2), output="~/adopted")
+    assert run == tmp_path / "adopted" and run.is_dir() and not Path("~").is_dir()
+
+
 def test_imported_run_is_published_like_any_other(make: Make, backbones: dict[str, Path], tmp_path: Path) -> None:
     published: dict[str, bytes] = {}
 
@@ -379,6 +453,27 @@ def test_labels_must_be_as_many_as_the_rows_of_the_head(make: Make, backbones: d
     for wrong in ({"name": "../away"}, {"epochs": 3}, {"max_length": 65}):
         with pytest.raises(ConfigError, match=next(iter(wrong))):
             import_adapter(adapter, base, **wrong)
+
+
+@pytest.mark.parametrize("labels", [{1: "good", 0: "bad"}, "1=good,0=bad", [["1", "good"], ["0", "bad"]]])
+def test_names_of_the_rows_numbers_may_come_in_any_order(
+    labels: Any, make: Make, backbones: dict[str, Path], tmp_path: Path
+) -> None:
+    adapter, base = make("bert", lora(target_modules=TARGETS)), str(backbones["bert"])
+    texts = list(UNEQUAL)
+    ordered = Predictor.load(import_adapter(adapter, base, "0=bad,1=good", output=tmp_path / "ordered"))
+    run = import_adapter(adapter, base, labels, output=tmp_path / "run")
+    assert (read_manifest(run).labels, read_manifest(run).label_values) == (("bad", "good"), ("0", "1"))
+    assert Predictor.load(run).predict(texts) == ordered.predict(texts)
+
+
+@pytest.mark.parametrize("labels", ["2=good,1=bad", "1,0", "good,bad"])
+def test_other_labels_are_the_heads_rows_as_given(
+    labels: str, make: Make, backbones: dict[str, Path], tmp_path: Path
+) -> None:
+    adapter, base = make("bert", lora(target_modules=TARGETS)), str(backbones["bert"])
+    run = import_adapter(adapter, base, labels, output=tmp_path / "run")
+    assert read_manifest(run).label_values == tuple(word.partition("=")[0] for word in labels.split(","))
 
 
 def test_a_config_that_cannot_be_a_classifiers_is_not_believed(

@@ -195,6 +195,16 @@ def test_an_export_has_no_backbone_to_name(finished: Run, tmp_path: Path) -> Non
         Predictor.load(folder, backbone="minilm")
 
 
+@pytest.mark.parametrize("option", [{"trust": "someone/model"}, {"merge": False}, {"merge": True}, {"engine": "lean"}])
+def test_an_export_refuses_what_it_would_ignore(option: dict[str, Any], finished: Run, tmp_path: Path) -> None:
+    folder = shutil.copytree(finished.folder, tmp_path / "onnx")
+    mark_exported(folder)
+    ((name, value),) = option.items()
+    with pytest.raises(ConfigError, match=rf"{name}={value}: .* is an export, which holds its whole model") as caught:
+        Predictor.load(folder, **option)
+    assert caught.value.hint == f"leave {name}= out"
+
+
 def test_estimator_leaves_method_and_backbone_open(base: Path, tmp_path: Path) -> None:
     assert TextClassifier().get_params()["method"] is TextClassifier().get_params()["backbone"] is None
     texts, labels = zip(*make_rows(20), strict=True)

@@ -31,6 +31,11 @@ def name_run(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-.")[:100] or "run"
 
 
+def expand_home(path: str | Path) -> Path:
+    """Return a path with ~ replaced by the home folder, as a shell does; unchanged where there is no such user."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111  Path's own raises for an unknown user
+
+
 def run_path(runs_dir: str, name: str) -> Path:
     """Return the run's folder inside runs_dir; raise ConfigError for a name that could leave it."""
     if not _RUN_NAME.fullmatch(name) or name.endswith("."):
@@ -38,7 +43,7 @@ def run_path(runs_dir: str, name: str) -> Path:
             f"name={name!r}: a run's name may have only letters, digits, '.', '_' and '-'",
             hint="set the folder for runs with runs_dir=FOLDER",
         )
-    path = Path(runs_dir) / name
+    path = expand_home(runs_dir) / name
     if path.is_symlink():
         raise ConfigError(f"{path}: is a symbolic link, and runs are not written through links")
     return path
@@ -64,7 +69,7 @@ def find_run(run: AnyRun) -> Path:
 
     A path that exists is never looked up elsewhere.
     """
-    path = Path(run) if isinstance(run, str | Path) else run.folder
+    path = expand_home(run) if isinstance(run, str | Path) else run.folder
     in_runs = Path("runs") / path
     if str(run) != path.name or path.name == ".." or not os.path.isdir(in_runs):  # noqa: PTH112  as below
         return path
@@ -85,6 +90,7 @@ def check_writable(folder: Path, setting: str) -> None:
 
     Call this before training, so that a run does not fail after hours.
     """
+    folder = expand_home(folder)
     exists = os.path.exists  # unlike Path.exists it does not raise for unreadable parents
     existing = next(path for path in (folder, *folder.absolute().parents) if exists(path))
     if not existing.is_dir():

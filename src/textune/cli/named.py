@@ -124,8 +124,7 @@ def choose_output(table: Location | str, output: Path | None, overwrite: bool) -
     from textune.errors import ConfigError
     from textune.inference.files import check_output
 
-    target = output or _name_output(table)
-    check_output(target)
+    target = check_output(output or _name_output(table))
     if target.exists() and not overwrite:
         raise ConfigError(f"{target}: already exists", hint="choose another --output, or add --overwrite")
     return target

@@ -19,7 +19,9 @@ def import_adapter(
         "--backbone",
         help="Base model: a hub id, a folder or minilm; default: the one in adapter_config.json.",
     ),
-    labels: str = typer.Option(None, "--labels", help="Labels in the head's output order: 0=negative,1=positive"),
+    labels: str = typer.Option(
+        None, "--labels", help="Labels in the head's output order, or by its numbers: 0=negative,1=positive"
+    ),
     output: Path = typer.Option(None, "--output", "-o", help="Output folder; default: runs/NAME."),
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:

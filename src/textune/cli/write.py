@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from textune.inference import Predictor
     from textune.inference.generation import Generator, Written
 
+_LINES_AT_ONCE = 32
+"""Lines of standard input that are answered before their answers are printed."""
+
 
 def set_sampling(generator: Generator, config: RunConfig, words: list[str]) -> None:
     """Take limits and sampling from the command's settings. words: key=value, as given."""
@@ -96,7 +99,7 @@ def answer_lines(predictor: Predictor, json_output: bool, encoding: str | None =
     from textune.progress import open_progress
 
     reader, rows, written = LineReader(sys.stdin.buffer, encoding), 0, 0
-    for lines in reader.batches():
+    for lines in reader.batches(_LINES_AT_ONCE):
         filled = [line for line in lines if holds_text(line)]
         written += len(filled)
         answers = iter(predictor.generate(filled) if filled else ())

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from textune.bundle import EXPORTED_FORMS, AnyRun, find_run, read_manifest
+from textune.bundle import EXPORTED_FORMS, AnyRun, expand_home, find_run, read_manifest
 from textune.config import build_config
 from textune.errors import BundleError, ConfigError, flag, suggest
 from textune.files import hold_place
@@ -101,7 +101,7 @@ def export_run(
     """Do what `export` does, and warn of what an export loses."""
     from textune.export.marker import check_output
 
-    target = _default_target(run, request.form) if output is None else Path(output)
+    target = _default_target(run, request.form) if output is None else expand_home(output)
     progress = progress or open_progress()
     check_output(target, overwrite)
     if request.form != MERGED and read_manifest(run, verify=False).writing:

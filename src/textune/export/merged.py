@@ -17,13 +17,14 @@ from textune.backbones.pooling_layer import add_pooling_layer, can_add_layer, ne
 from textune.backbones.quiet import quiet_transformers
 from textune.bundle import MANIFEST, SETTINGS, Manifest, read_manifest, refuse_exported, write_manifest
 from textune.config import TRUNCATE, build_config, load_settings, write_settings
-from textune.engine.same_logits import PROBES, pair_probes, require_same
+from textune.engine.same_logits import PROBES, require_same
 from textune.errors import BundleError, ModelError
 from textune.export.marker import MARKER, check_output, is_space, read_marker, write_marker
 from textune.export.merged_writer import write_merged_writer
+from textune.export.probes import list_second_probes
 from textune.export.readme import README, write_merged_readme
 from textune.files import confined_path, hash_file, write_folder
-from textune.inference import Predictor
+from textune.inference import LoadOptions, Predictor
 from textune.methods import methods, resolve_saved
 from textune.report.card_forms import name_published
 from textune.report.snippets import needs_lines_to_pool
@@ -50,11 +51,12 @@ def export_merged(
     manifest = read_manifest(run)
     refuse_exported(run, manifest)
     refuse_unmergeable(run, manifest)
-    predictor = Predictor.load(run, backbone=backbone, device="cpu", precision="fp32", trust=trust, merge=True)
+    options = LoadOptions(backbone, device="cpu", precision="fp32", trust=trust, merge=True)
+    predictor = Predictor.from_manifest(Path(run), manifest, options)  # which hashes nothing again
     if predictor.generator is not None:
         return write_merged_writer(Path(run), output, predictor)
     predictor.manifest = dataclasses.replace(predictor.manifest, long_text=TRUNCATE)
-    expected = predictor.predict_logits(PROBES, _second(predictor)) / predictor.manifest.temperature
+    expected = predictor.predict_logits(PROBES, list_second_probes(manifest)) / predictor.manifest.temperature
     model: Any = predictor.model
     family = families.get(manifest.base_model.family) if manifest.base_model.family in families.names() else None
     if family is not None and needs_layer(model) and can_add_layer(family):
@@ -110,10 +112,6 @@ def describe_losses(manifest: Manifest) -> str | None:
     return "; ".join(losses) or None
 
 
-def _second(predictor: Predictor) -> tuple[str, ...] | None:
-    return pair_probes(predictor.manifest.columns.text_pair is not None)
-
-
 def _fold_temperature(model: torch.nn.Module, classes: int, temperature: float) -> None:
     import torch
 
@@ -139,7 +137,7 @@ def _check_merged(folder: Path, predictor: Predictor, expected: NDArray[Any]) ->
     if pooling is not None and not can_add_layer(families.get(predictor.manifest.base_model.family)):
         attach_pooling(model, families.get(predictor.manifest.base_model.family), pooling)
     tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-    second = _second(predictor)
+    second = list_second_probes(predictor.manifest)
     between = text_between(tokenizer.backend_tokenizer)  # callers of the merged model must insert it, too
     inputs = tokenizer(
         list(PROBES),

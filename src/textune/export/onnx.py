@@ -21,12 +21,13 @@ from numpy.typing import NDArray
 
 from textune.bundle import GRAPH, Manifest, read_manifest, refuse_exported, write_manifest
 from textune.data import Examples, describe_foreign
-from textune.engine.same_logits import PROBES, pair_probes, require_same
+from textune.engine.same_logits import PROBES, require_same
 from textune.engine.session import import_runtime
 from textune.errors import BundleError, DataError, MissingExtraError, ModelError, TextuneError, flag
 from textune.evaluation import compare_pair
 from textune.export.marker import check_output, write_marker
 from textune.export.merged import refuse_unmergeable
+from textune.export.probes import list_second_probes
 from textune.export.readme import write_onnx_companions
 from textune.files import hash_files, write_file, write_folder
 from textune.inference import LoadOptions, Predictor
@@ -139,7 +140,7 @@ def export_onnx(
             _quantize(partial / GRAPH)
             _seal(partial, predictor, form, names, None)
             after = Predictor.load(partial)
-            after.predict_logits(PROBES, _second(predictor))
+            after.predict_logits(PROBES, list_second_probes(predictor.manifest))
             if labelled is not None and before is not None:
                 quality = _compare(predictor, *labelled, before, _predict(after, labelled[0]))
                 if not (quality.accepted or force):
@@ -166,10 +167,6 @@ def import_tools() -> None:
         raise MissingExtraError(
             f"writing ONNX needs {error.name}, which is not installed", hint="pip install 'textune[onnx]'"
         ) from error
-
-
-def _second(predictor: Predictor) -> tuple[str, ...] | None:
-    return pair_probes(predictor.manifest.columns.text_pair is not None)
 
 
 def _find_validation(run: Path, manifest: Manifest, force: bool) -> tuple[Examples, str] | None:
@@ -237,7 +234,7 @@ def _write_graph(predictor: Predictor, path: Path) -> None:
             return logits
 
     texts = (*PROBES[:2], PROBES[0])
-    tokens = predictor.encode(texts, None if _second(predictor) is None else texts[::-1])
+    tokens = predictor.encode(texts, None if list_second_probes(predictor.manifest) is None else texts[::-1])
     batch = collate(tokens, np.arange(len(texts)), predictor.padding)
     example = tuple(torch.from_numpy(array) for name in inputs if (array := getattr(batch, name)) is not None)
     dynamic = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
@@ -302,7 +299,7 @@ def _seal(folder: Path, predictor: Predictor, form: str, names: list[str], quali
 
 
 def _check_fresh_load(folder: Path, predictor: Predictor) -> None:
-    second = _second(predictor)
+    second = list_second_probes(predictor.manifest)
     expected = predictor.predict_logits(PROBES, second)
     logits = Predictor.load(folder).predict_logits(PROBES, second)
     require_same(expected, logits, "the exported model's logits differ from the run's", error=ModelError)

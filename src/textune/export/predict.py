@@ -12,10 +12,10 @@ from __future__ import annotations
 import argparse
 import codecs
 import functools
-import io
 import json
 import os
 import sys
+import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,14 @@ import onnxruntime
 from tokenizers import Tokenizer
 
 MARKS = (
-    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark it begins with
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16, whose mark it begins with
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 """Byte order marks, and what Python calls the encodings that they tell."""
+FILLERS = frozenset("\u034f\u115f\u1160\u2800\u3164\uffa0").union(map(chr, range(0xFE00, 0xFE10)))
+"""Characters that do not print, though Unicode counts them as letters, marks or symbols."""
 
 
 class Classifier:
@@ -67,7 +69,7 @@ class Classifier:
         below, quantiles = self._read_abstain(abstain), self._read_quantiles(sets)
         if len(texts) != 1 + self.pairs:
             raise ValueError(f"expected {'two texts' if self.pairs else 'one text'}, not {len(texts)}")
-        if not all(text.strip() for text in texts):
+        if not all(map(holds_text, texts)):
             raise ValueError("a text is empty")
         "".join(texts).encode()  # raises ValueError for half a character
         logits = self._predict_logits(*texts) / np.float32(self._manifest["temperature"])
@@ -174,6 +176,12 @@ class Classifier:
         return [*ids[: before + head], *ids[len(ids) - after - (room - head) :]]
 
 
+def holds_text(text: str) -> bool:
+    """Return whether a text holds anything that prints."""
+    kinds = ((char, unicodedata.category(char)) for char in text)
+    return any(not (kind.startswith("Z") or kind in ("Cc", "Cf") or char in FILLERS) for char, kind in kinds)
+
+
 def read_lines() -> Iterator[str]:
     """Yield the lines of standard input.
 
@@ -191,9 +199,9 @@ def decode_lines() -> Iterator[str]:
     """Yield the lines of standard input without their ends."""
     stream: Any = sys.stdin.buffer
     first = stream.peek(4)
-    if codec := next((codec for mark, codec in MARKS if first.startswith(mark)), None):
-        for text in io.TextIOWrapper(stream, codec, newline="\n"):
-            yield text.removesuffix("\n").rstrip("\r")
+    if found := next(((mark, codec) for mark, codec in MARKS if first.startswith(mark)), None):
+        stream.read(len(found[0]))
+        yield from decode_wide_lines(stream, found[1])
         return
     for number, raw in enumerate(stream):
         line = raw.removesuffix(b"\n").rstrip(b"\r").removeprefix(b"" if number else b"\xef\xbb\xbf")
@@ -203,6 +211,25 @@ def decode_lines() -> Iterator[str]:
                 break
             except UnicodeDecodeError:
                 continue
+
+
+def decode_wide_lines(stream: Any, codec: str) -> Iterator[str]:
+    """Yield the lines of UTF-16 or UTF-32; exit with an error behind those before a damaged one."""
+    decoder, rest, number, chunk = codecs.getincrementaldecoder(codec)(), "", 1, b"\n"
+    while chunk:
+        chunk, damaged = stream.read1(1 << 16), False
+        try:
+            text = decoder.decode(chunk, final=not chunk)
+        except UnicodeDecodeError as error:
+            text, damaged = error.object[: error.start].decode(codec), True
+        *lines, rest = (rest + text).split("\n")
+        yield from (line.rstrip("\r") for line in lines)
+        number += len(lines)
+        if damaged:
+            name = codec[:6].upper()
+            sys.exit(f"error: line {number}: is not {name}, as the byte order mark says; save the text as UTF-8")
+    if rest:
+        yield rest.rstrip("\r")
 
 
 def read_shares(words: list[str]) -> list[str]:
@@ -257,7 +284,7 @@ def main() -> None:
     )
     for number, row in enumerate(rows, 1):
         try:
-            blank = not texts and not "".join(row).strip()
+            blank = not texts and not holds_text("".join(row))
             answer: dict[str, Any] = {"label": None} if blank else classify(*row)
         except ValueError as error:
             sys.exit(f"error: text {number}: {error}")

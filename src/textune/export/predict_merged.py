@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import json
 import sys
+import unicodedata
 from pathlib import Path
 from typing import Any
+
+FILLERS = frozenset("\u034f\u115f\u1160\u2800\u3164\uffa0").union(map(chr, range(0xFE00, 0xFE10)))
+"""Characters that do not print, though Unicode counts them as letters, marks or symbols."""
 
 
 class Classifier:
@@ -38,7 +42,7 @@ class Classifier:
 
         if len(texts) != 1 + self.pairs:
             raise ValueError(f"expected {'two texts' if self.pairs else 'one text'}, not {len(texts)}")
-        if not all(text.strip() for text in texts):
+        if not all(map(holds_text, texts)):
             raise ValueError("a text is empty")
         "".join(texts).encode()  # raises ValueError for half a character
         second = [self._between + texts[1]] if self.pairs else []
@@ -57,6 +61,12 @@ class Classifier:
             ]
             answer = {"labels": labels}
         return answer | {"probabilities": dict(zip(self.labels, values.tolist(), strict=True))}
+
+
+def holds_text(text: str) -> bool:
+    """Return whether a text holds anything that prints."""
+    kinds = ((char, unicodedata.category(char)) for char in text)
+    return any(not (kind.startswith("Z") or kind in ("Cc", "Cf") or char in FILLERS) for char, kind in kinds)
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from textune.bundle import Manifest
-from textune.engine.same_logits import PROBES, pair_probes
+from textune.export.probes import list_probes
 from textune.inference import Predictor
 from textune.report.card_forms import change_card, split_card
 from textune.report.markdown import fence
@@ -79,12 +79,10 @@ def _answers_alike(folder: Path, predictor: Predictor) -> bool:
     from textune.export.predict import Classifier
 
     task, classifier, exported = predictor.task, Classifier(folder), Predictor.load(folder)
-    for number, text in enumerate(PROBES):
-        second = None if (seconds := pair_probes(classifier.pairs)) is None else seconds[number]
-        texts = (text,) if second is None else (text, second)
+    for texts in list_probes(predictor.manifest):
         answer = classifier.classify(*texts)
         shares = np.array([list(answer["probabilities"].values())])
-        expected = exported.predict_proba([text], None if second is None else [second])
+        expected = exported.predict_proba(*([text] for text in texts))
         labels = task.labels_in(task.answer(shares, predictor.labels)[0])
         if not np.allclose(shares, expected, atol=1e-4) or list(labels) != answer.get("labels", [answer.get("label")]):
             return False

@@ -13,11 +13,11 @@ import numpy as np
 
 from textune.bundle import GRAPH, Manifest, read_manifest, refuse_exported
 from textune.config import TRUNCATE
-from textune.engine.same_logits import PROBES, pair_probes
 from textune.errors import BundleError, ModelError, flag
 from textune.export.marker import MARKER, check_output, write_marker
 from textune.export.merged import describe_losses, export_merged, refuse_unmergeable
 from textune.export.onnx import export_onnx
+from textune.export.probes import list_probes
 from textune.export.readme import PREDICT, README, REQUIREMENTS
 from textune.export.space_app import GRADIO, write_page
 from textune.files import write_folder
@@ -98,10 +98,9 @@ def _complete_merged(run: Path, folder: Path, manifest: Manifest, options: LoadO
     predictor = Predictor.from_manifest(run, manifest, replace(options, device="cpu", precision="fp32"))
     predictor.manifest = replace(manifest, long_text=TRUNCATE)
     classifier = Classifier(folder)
-    for number, text in enumerate(PROBES):
-        second = None if (seconds := pair_probes(classifier.pairs)) is None else seconds[number]
-        answer = classifier.classify(*((text,) if second is None else (text, second)))
-        expected = predictor.predict_proba([text], None if second is None else [second])[0]
+    for texts in list_probes(manifest):
+        answer = classifier.classify(*texts)
+        expected = predictor.predict_proba(*([text] for text in texts))[0]
         if not np.allclose(list(answer["probabilities"].values()), expected, atol=1e-4):
             raise BundleError(
                 f"{run}: transformers alone does not give this model's answers, and a Space runs without textune",

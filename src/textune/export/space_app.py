@@ -19,7 +19,7 @@ import html
 from pathlib import Path
 from typing import Any
 
-from predict import Classifier
+from predict import Classifier, holds_text
 
 TITLE = TITLE_HERE
 MOST_CHARACTERS = 20_000
@@ -31,7 +31,7 @@ classifier = Classifier(Path(__file__).parent)
 def answer(text: str | None, second: str | None = None) -> tuple[str, dict[str, float]]:
     """Return the label, or the labels, of a text or a pair, and the probability of every label."""
     texts = [text or "", second or ""][: 1 + classifier.pairs]
-    if not all(each.strip() for each in texts):
+    if not all(map(holds_text, texts)):
         return "Type two texts." if classifier.pairs else "Type a text.", {}
     if any(len(each) > MOST_CHARACTERS for each in texts):
         return f"Type at most {MOST_CHARACTERS:,} characters.", {}

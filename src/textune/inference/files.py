@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from textune.bundle import TextColumns
+from textune.bundle import TextColumns, expand_home
 from textune.data import KeptRows, Location, NamedColumns, ReadOptions, find_types, reuse_columns, stream_kept
 from textune.errors import ConfigError, DataError
 from textune.files import write_file
@@ -81,7 +81,7 @@ def predict_file(
     watch: is called with the rows of each piece and the columns that were added to them, once they are written.
     The output appears only when it is whole. Raises DataError for unreadable rows, ConfigError for the output.
     """
-    check_output(output)
+    output = check_output(output)
     form, writer_type = form or FileForm(), WRITERS[output.suffix.lower()]
     options, counts = reading or ReadOptions(), dict.fromkeys(predictor.labels, 0)
     piece_rows = _PROMPTS_PER_PIECE if predictor.task.writes else _ROWS_PER_PIECE
@@ -123,14 +123,16 @@ def predict_file(
     return FilePrediction(output, rows, without_text, counts, added, writer.escaped_cells, abstained, tuple(notes))
 
 
-def check_output(output: Path) -> None:
-    """Raise ConfigError where `predict_file` cannot write this file."""
+def check_output(output: Path) -> Path:
+    """Return the file that `predict_file` writes; raise ConfigError where it cannot."""
+    output = expand_home(output)
     if output.suffix.lower() not in WRITERS:
         raise ConfigError(f"{output}: cannot write '{output.suffix}' files", hint=f"use {', '.join(WRITERS)}")
     if not output.parent.is_dir():
         raise ConfigError(
             f"{output}: its folder does not exist", hint=f"make it: mkdir -p {shlex.quote(str(output.parent))}"
         )
+    return output
 
 
 def check_columns(

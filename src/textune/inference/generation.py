@@ -15,7 +15,7 @@ from textune.data import Examples
 from textune.errors import ConfigError, note
 from textune.tasks import Task
 from textune.tasks.generation import WRITTEN
-from textune.tokens.batches import Batch, EncodedSplit, Padding
+from textune.tokens.batches import Batch, EncodedSplit, Padding, plan_inference
 from textune.tokens.dialogues import Dialogues, count_learned
 
 if TYPE_CHECKING:
@@ -156,21 +156,35 @@ class Generator:
         return [found[row] for row in range(len(encoded))]
 
     def predict_next(self, prompts: Sequence[str]) -> NDArray[Any]:
-        """Return the logits of the first token of each answer: float32 [prompts, vocabulary]."""
-        import torch
+        """Return the logits of the first token of each answer: float32 [prompts, vocabulary].
 
+        Of each batch, only these are kept: those of all positions can take many times the memory of the model.
+        """
         encoded = self._encode(prompts, 1)
         lengths = np.array([len(ids) for ids in encoded], np.int64)
-        ids = np.full((len(encoded), int(lengths.max(initial=1))), self._padding.pad_token_id, np.int64)
-        for row, tokens in enumerate(encoded):
+        most_tokens = self._task.defaults.most_tokens or _TOKENS_PER_BATCH
+        logits = np.zeros((len(encoded), 0), np.float32)
+        self._engine.eval()
+        for rows in plan_inference(lengths, most_tokens, _ROWS_PER_BATCH):
+            found = self._read_next([encoded[row] for row in rows])
+            if not logits.size:
+                logits = np.zeros((len(encoded), found.shape[1]), np.float32)
+            logits[rows] = found
+        return logits
+
+    def _read_next(self, prompts: Sequence[Sequence[int]]) -> NDArray[Any]:
+        """Return the logits behind the last token of each prompt of one batch."""
+        import torch
+
+        lengths = np.array([len(ids) for ids in prompts], np.int64)
+        ids = np.full((len(prompts), int(lengths.max())), self._padding.pad_token_id, np.int64)
+        for row, tokens in enumerate(prompts):
             ids[row, : len(tokens)] = tokens
         mask = (np.arange(ids.shape[1])[None] < lengths[:, None]).astype(np.int64)
         columns, places = np.unique(lengths - 1, return_inverse=True)
-        batch = Batch(ids, mask, None, np.arange(len(encoded)), columns=columns)
-        self._engine.eval()
         with torch.inference_mode():
-            logits = self._engine(batch)
-        return np.asarray(logits[torch.arange(len(encoded)), torch.from_numpy(places)].cpu().numpy(), np.float32)
+            logits = self._engine(Batch(ids, mask, None, np.arange(len(prompts)), columns=columns))
+        return np.asarray(logits[torch.arange(len(prompts)), torch.from_numpy(places)].cpu().numpy(), np.float32)
 
     def measure_losses(
         self, prompts: Sequence[str], answers: Sequence[str], places: Sequence[str] | None = None

@@ -36,9 +36,10 @@ class LineReader:
         self._stream, self._encoding, self._lines = stream, encoding, 0
         self.foreign = 0
 
-    def batches(self) -> Iterator[list[str]]:
+    def batches(self, most_lines: int | None = None) -> Iterator[list[str]]:
         """Yield the lines that have arrived since the last batch, blank ones too, without their ends.
 
+        most_lines: in one batch; None: all that have arrived.
         Raises DataError for a line with a NUL or a bare carriage return, or one that is not in its encoding
         (as set, or of the mark), after those above it.
         """
@@ -59,9 +60,10 @@ class LineReader:
             batches = self._split_bytes(chunks) if codec == "utf-8" else self._split_decoded(chunks, codec, told)
         for lines in batches:
             bad = next((at for at, line in enumerate(lines) if "\0" in line or "\r" in line), len(lines))
-            if bad:
-                self._lines += bad
-                yield lines[:bad]
+            good, size = lines[:bad], most_lines or len(lines)
+            self._lines += bad
+            for begin in range(0, bad, size):
+                yield good[begin : begin + size]
             if bad < len(lines):
                 raise self._refuse(*(_NUL if "\0" in lines[bad] else BARE_RETURN))
 

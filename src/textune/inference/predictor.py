@@ -78,8 +78,7 @@ class Predictor:
         precision: "auto" (a probe decides), "fp32" or "bf16". merge: add the adapter into the weights, which is
         faster; None: unless the weights are 4-bit ones, which would no longer save memory. engine: "auto", "lean" or
         "reference".
-        Raises BundleError or ModelError; ConfigError for another backbone than the run's. An export takes no backbone,
-        trust, merge or engine: it raises ConfigError for them.
+        Raises BundleError or ModelError; ConfigError for another backbone, and for options that exports do not take.
         """
         folder = find_run(run)
         manifest = read_manifest(folder, verify=False)

@@ -17,7 +17,7 @@ import numpy as np
 
 from textune.backbones import SMOLLM2, Backbone, find_embedded, remember_local, resolve_backbone
 from textune.backbones.quiet import quiet_bitsandbytes
-from textune.bundle import SETTINGS, Manifest, TextColumns, name_run, refuse_current, run_path
+from textune.bundle import SETTINGS, Manifest, TextColumns, expand_home, name_run, refuse_current, run_path
 from textune.config import RunConfig, build_config, write_settings
 from textune.config.defaults import choose_max_length
 from textune.config.values import LabelPairs
@@ -73,10 +73,10 @@ def import_adapter(
     """Make a run of an adapter folder as peft's `save_pretrained` writes it; return the run's folder.
 
     backbone: default: what the adapter names, where it is on this machine. labels: in the order of the head's rows, as
-    for `textune.train`; default: the names in a config.json of the adapter or the backbone. output: default:
-    runs_dir/name. settings: name, runs_dir, max_length, text, text_pair, label, label_separator, joiner, trust; and
-    task, default: the problem_type of a config.json of the adapter or the backbone, else single_label. The thresholds
-    of a multi_label run are 0.5.
+    for `textune.train`; names of the rows' numbers (`0=bad,1=good`) may come in any order. Default: the names in a
+    config.json of the adapter or the backbone. output: default: runs_dir/name. settings: name, runs_dir, max_length,
+    text, text_pair, label, label_separator, joiner, trust; and task, default: the problem_type of a config.json of the
+    adapter or the backbone, else single_label. The thresholds of a multi_label run are 0.5.
     Raises ConfigError, ModelError or BundleError; nothing half-made is left then.
     """
     progress = progress or Silent()
@@ -87,7 +87,7 @@ def import_adapter(
         )
     arguments = {"backbone": backbone, "labels": labels} | settings
     config = build_config({key: value for key, value in arguments.items() if value is not None})
-    adapter = read_adapter(Path(folder))
+    adapter = read_adapter(expand_home(folder))
     target = _choose_target(adapter, config, output)
     base = _find_base(adapter, backbone, config.model.trust, progress)
     with warnings.catch_warnings(), quiet_bitsandbytes():
@@ -100,7 +100,7 @@ def import_adapter(
 def _choose_target(adapter: ForeignAdapter, config: RunConfig, output: str | Path | None) -> Path:
     """Return the folder to write; raise BundleError or ConfigError where it is taken or leaves the workspace."""
     name = config.name or name_run(adapter.folder.resolve().name)
-    target = run_path(config.runs_dir, name) if output is None else Path(output)
+    target = run_path(config.runs_dir, name) if output is None else expand_home(output)
     if target.is_symlink() or (target.exists() and not (target.is_dir() and not any(target.iterdir()))):
         raise BundleError(f"{target}: already exists", hint=f"choose another {flag('output', '')} or name=")
     if target.is_dir():
@@ -144,6 +144,17 @@ def _refuse_same(labels: list[str], place: str) -> None:
         )
 
 
+def _sort_numbered(labels: LabelPairs) -> LabelPairs:
+    """Return labels that name the numbers 0 to n-1 in the order of these, which are the head's rows; others unchanged.
+
+    Numbers without names are labels like any other.
+    """
+    rows = {str(row): row for row in range(len(labels))}
+    if rows.keys() != {value for value, _ in labels} or all(value == name for value, name in labels):
+        return labels
+    return tuple(sorted(labels, key=lambda pair: rows[pair[0]]))
+
+
 class _Adoption:
     """One adapter on its way into a run folder."""
 
@@ -175,7 +186,7 @@ class _Adoption:
                     f"labels: {len(labels)} are given, but the adapter's head has {self.classes} classes",
                     hint="name every class, in the order of the head's rows",
                 )
-            return labels
+            return _sort_numbered(labels)
         for place, model_config in self._list_configs():
             found = read_label_names(model_config)
             if found is not None and len(found) == self.classes:

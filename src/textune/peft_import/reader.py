@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import types
+import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from textune.bundle import MANIFEST
-from textune.config.values import LabelPairs
+from textune.config.values import LabelPairs, show_value
 from textune.errors import BundleError
 from textune.files import read_json
 from textune.methods.adopted import list_peft_types
@@ -37,6 +39,10 @@ _START = frozenset(
 )
 """Keys about the initial weights. The saved weights replace those, so these keys, texts and paths included, go."""
 _HARMLESS_STARTS = (True, False, "gaussian", "orthogonal", "eva", None)
+_TOO_LARGE = 1 << 63
+"""The first number that torch takes for none."""
+_CLOSER_KINDS = {"ADALORA": {"rank_pattern": dict[str, list[bool]] | None}}
+"""Fields, by peft's type, of which peft reads more than it declares."""
 _HEAD_ENDS = (".classifier.out_proj.weight", ".classifier.weight", ".score.weight")
 
 
@@ -93,7 +99,7 @@ def read_adapter(folder: Path) -> ForeignAdapter:
             f"{folder / CONFIG}: peft_type={peft_type!r} cannot be imported",
             hint=f"can be imported: {', '.join(list_peft_types())}",
         )
-    if task is not None and task not in {cls.peft_task_type for _, cls in tasks if not cls.writes}:
+    if task is not None and task not in [cls.peft_task_type for _, cls in tasks if not cls.writes]:
         raise BundleError(
             f"{folder / CONFIG}: task_type={task!r}: this adapter is not a text classifier",
             hint="textune imports adapters for sequence classification (task_type SEQ_CLS)",
@@ -101,9 +107,9 @@ def read_adapter(folder: Path) -> ForeignAdapter:
     return ForeignAdapter(
         folder,
         peft_type,
-        _text(config, "peft_version") or "unknown",
-        _text(config, "base_model_name_or_path"),
-        _text(config, "revision"),
+        _read_text(folder / CONFIG, config, "peft_version") or "unknown",
+        _read_text(folder / CONFIG, config, "base_model_name_or_path"),
+        _read_text(folder / CONFIG, config, "revision"),
         task,
         _choose_settings(folder / CONFIG, config),
         _read_shapes(folder / WEIGHTS),
@@ -132,9 +138,41 @@ def _check_files(folder: Path) -> None:
         raise BundleError(f"{folder}: no weights: {WEIGHTS} is missing")
 
 
-def _text(config: Mapping[str, Any], key: str) -> str | None:
+def _read_text(path: Path, config: Mapping[str, Any], key: str) -> str | None:
+    """Return a text that may be missing or empty; raise BundleError for anything else."""
     value = config.get(key)
-    return value if isinstance(value, str) and value else None
+    _refuse_other_kind(path, key, value, str | None)
+    return value or None
+
+
+def _refuse_other_kind(path: Path, key: str, value: Any, kind: Any) -> None:
+    """Raise BundleError for a value that is not of the kind that peft declares for its field."""
+    if not _is_kind(value, kind):
+        name = kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")
+        raise BundleError(
+            f"{path}: {key}={show_value(value)}: peft declares this field as {name}",
+            hint="the file is damaged or was edited; save the adapter again with peft's save_pretrained",
+        )
+
+
+def _is_kind(value: Any, kind: Any) -> bool:
+    """Return whether a JSON value is of a declared kind. Any number fits int and float, and peft checks words."""
+    outer, inner = typing.get_origin(kind) or kind, typing.get_args(kind)
+    if outer in (typing.Union, types.UnionType):
+        return any(_is_kind(value, each) for each in inner)
+    if outer in (list, tuple):
+        return isinstance(value, list) and all(_is_kind(item, inner[0]) for item in value)
+    if outer is dict and inner:
+        return isinstance(value, Mapping) and all(_is_kind(item, inner[1]) for item in value.values())
+    if outer in (int, float):
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _TOO_LARGE
+    if outer is bool:
+        return isinstance(value, bool | None)
+    if outer is types.NoneType:
+        return value is None
+    if outer is dict or dataclasses.is_dataclass(outer):
+        return isinstance(value, Mapping)
+    return isinstance(value, str)  # text, one of some words, or the name in an enumeration
 
 
 def _choose_settings(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -142,9 +180,11 @@ def _choose_settings(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
     from peft.utils import PeftType
 
+    config_class = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(config["peft_type"])]
+    kinds = typing.get_type_hints(config_class) | _CLOSER_KINDS.get(config["peft_type"], {})
     defaults = {
         f.name: f.default_factory() if f.default_factory is not dataclasses.MISSING else f.default
-        for f in dataclasses.fields(PEFT_TYPE_TO_CONFIG_MAPPING[PeftType(config["peft_type"])])
+        for f in dataclasses.fields(config_class)
     }
     if config.get("init_lora_weights") not in _HARMLESS_STARTS:
         raise BundleError(
@@ -157,6 +197,8 @@ def _choose_settings(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     for key in sorted(config.keys() - _FACTS - _START):
         value = config[key]
         if key in defaults:
+            if value != defaults[key]:  # some defaults are of another kind than declared
+                _refuse_other_kind(path, key, value, kinds[key])
             if isinstance(value, list) and key == "modules_to_save":
                 value = sorted(set(value))  # peft adds the head's names again at each load
             if value != defaults[key]:
