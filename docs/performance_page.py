@@ -254,10 +254,10 @@ def describe_accuracy() -> Iterator[str]:
         return
     yield "## Accuracy beside others\n"
     yield (
-        "The same rows, settings and seeds, answers paired on the same test rows. The interval holds rows and seeds, as "
-        "that of\n`textune compare` does, so it is wide with two or three seeds. Equal means: the lower bound above -1 "
-        "point; where it is below,\nequality is not shown. A run that collapsed stands in the table with all seeds, and "
-        "once more without its seed.\n"
+        "The same rows, settings and seeds, answers paired on the same test rows. The interval holds rows and seeds, "
+        "as that of\n`textune compare` does, so it is wide with two or three seeds. Equal means: the lower bound above "
+        "-1 point; where it is below,\nequality is not shown. A run that collapsed stands in the table with all seeds, "
+        "and once more without its seed.\n"
     )
     names = {"P": "plain loop (P)", "reference": "reference engine"}
     rows = []
@@ -274,8 +274,8 @@ def describe_accuracy() -> Iterator[str]:
               "verdict")  # fmt: skip
     yield table(header, rows)
     yield (
-        "On Amazon reviews two or three seeds show neither equality nor a loss; on AG News, with more rows to train on, "
-        "seeds differ less.\n"
+        "On Amazon reviews two or three seeds show neither equality nor a loss; on AG News, with more rows to train "
+        "on, seeds differ less.\n"
     )
     yield "Rebuild: `python benchmarks/accuracy.py --data FOLDER --output results/accuracy.jsonl`\n"
 

@@ -153,4 +153,9 @@ def test_outputs_go_to_the_home_folder_and_not_to_one_named_tilde(
     assert code == 0
     code, _, errors = call_here(capsys, "predict", "~/demo", "d.csv", "--output", "~/answers.csv")
     assert code == 2 and f"{home / 'answers.csv'}: already exists" in errors
-    assert {path.name for path in home.iterdir()} >= {"merged", "answers.csv"} and not (place / "~").exists()
+    assert call_here(capsys, "evaluate", "~/demo", "d.csv", "--output", "~/results")[0] == 0
+    code, _, errors = call_here(capsys, "compare", "~/demo", "~/demo", "--output", "~/demo")
+    assert code == 2 and f"{home / 'demo'}: contains other files" in errors
+    assert "demo" in call_here(capsys, "runs", "~")[1]
+    made = {"merged", "answers.csv", "results"}
+    assert {path.name for path in home.iterdir()} >= made and not (place / "~").exists()

@@ -41,10 +41,11 @@ def demo(
 ) -> None:
     """Train, evaluate and try a film-review classifier, offline."""
     progress = open_tuned_progress()
+    from textune.bundle import expand_home
     from textune.config import build_config
     from textune.run import train_config
 
-    _check_place(Path(runs_dir) / "demo")
+    _check_place(expand_home(runs_dir) / "demo")
     total = _TRAIN + _VALIDATION + _TEST
     config = build_config(
         {

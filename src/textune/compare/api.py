@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from textune.bundle import find_run
+from textune.bundle import expand_home, find_run
 from textune.compare.comparison import compare_runs
 from textune.compare.missing import list_configs, train_missing
 from textune.config import build_config
@@ -35,12 +35,13 @@ def compare(
     `train`. output: a folder for report.html, report.md and compare.json.
     Raises ConfigError if there is nothing to compare; what training raises; BundleError for runs on other rows.
     """
-    if output is not None:
-        check_output(Path(output))
-    with contextlib.nullcontext() if output is None else hold_place(Path(output)):
+    place = None if output is None else expand_home(output)
+    if place is not None:
+        check_output(place)
+    with contextlib.nullcontext() if place is None else hold_place(place):
         comparison = compare_runs(_find_runs(what, settings, progress or open_progress()))
-        if output is not None:
-            write_comparison(comparison, Path(output), __version__)
+        if place is not None:
+            write_comparison(comparison, place, __version__)
     return comparison
 
 

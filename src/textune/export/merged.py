@@ -23,6 +23,7 @@ from textune.export.marker import MARKER, check_output, is_space, read_marker, w
 from textune.export.merged_writer import write_merged_writer
 from textune.export.probes import list_second_probes
 from textune.export.readme import README, write_merged_readme
+from textune.export.tokenizer import copy_tokenizer
 from textune.files import confined_path, hash_file, write_folder
 from textune.inference import LoadOptions, Predictor
 from textune.methods import methods, resolve_saved
@@ -66,9 +67,7 @@ def export_merged(
     model.config.problem_type = predictor.task.problem_type
     with write_folder(output) as partial, quiet_transformers():
         model.save_pretrained(str(partial), safe_serialization=True)
-        for name in predictor.manifest.files:
-            if ((Path(run) / name).is_file() and "token" in name) or name.startswith(("vocab", "merges", "spiece")):
-                shutil.copyfile(Path(run) / name, partial / name)
+        copy_tokenizer(Path(run), partial, predictor)
         if (thresholds := predictor.task.thresholds) is not None:
             content = dict(zip(predictor.labels, thresholds, strict=True))
             (partial / THRESHOLDS).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from textune.engine.same_logits import PROBES, require_same
 from textune.errors import BundleError
 from textune.export.marker import write_marker
 from textune.export.readme import write_merged_readme
+from textune.export.tokenizer import copy_tokenizer
 from textune.files import write_folder
 from textune.inference import Predictor
 from textune.report.writer_snippets import list_options
@@ -33,9 +33,7 @@ def write_merged_writer(run: Path, output: Path, predictor: Predictor) -> Path:
     with write_folder(output) as partial, quiet_transformers():
         model.generation_config = transformers.GenerationConfig(**list_options(predictor.manifest))
         model.save_pretrained(str(partial), safe_serialization=True)
-        for name in predictor.manifest.files:
-            if ((run / name).is_file() and "token" in name) or name.startswith(("vocab", "merges", "spiece")):
-                shutil.copyfile(run / name, partial / name)
+        copy_tokenizer(run, partial, predictor)
         write_merged_readme(partial, run, predictor.manifest, output.name, [])
         _check(partial, predictor, expected)
         write_marker(partial, "merged")

@@ -111,14 +111,14 @@ def _choose_target(adapter: ForeignAdapter, config: RunConfig, output: str | Pat
 def _find_base(adapter: ForeignAdapter, backbone: str | None, trust: str | None, progress: Progress) -> Backbone:
     """Return the named backbone, or the one that the adapter names if it is on this machine."""
     if backbone is not None:
-        return resolve_backbone(backbone, trust=trust)
+        return resolve_backbone(backbone, trust=trust, revision=adapter.revision if backbone == adapter.base else None)
     hint = f"name the model it was trained on with {flag('backbone', '')}: a hub id, a folder or minilm"
     if adapter.base is None:
         raise ModelError(f"{adapter.folder}: the adapter does not say what its base model is", hint=hint)
     packaged = adapter.base == SMOLLM2.name or find_embedded(adapter.base) is not None
     if not packaged and not _is_here(adapter.base):
         raise ModelError(f"{adapter.folder}: its base model '{adapter.base}' is not on this machine", hint=hint)
-    found = resolve_backbone(adapter.base, trust=trust)
+    found = resolve_backbone(adapter.base, trust=trust, revision=adapter.revision)
     progress.say(f"backbone: {found.id} (what the adapter names)")
     return found
 

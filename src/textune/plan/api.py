@@ -15,7 +15,7 @@ from typing import Any
 
 from textune import cache
 from textune.backbones import resolve_backbone
-from textune.bundle import check_writable, read_manifest
+from textune.bundle import check_writable, expand_home, read_manifest
 from textune.config import RunConfig, build_config, list_call_words, write_settings
 from textune.config.defaults import choose_backbone, choose_method
 from textune.errors import ConfigError, MissingExtraError, ModelError, TextuneError
@@ -129,7 +129,7 @@ def plan_runs(
         preparing: dict[str, float] = {}
         for config in configs:
             # On the disk of the runs, since it determines how fast checkpoints are written.
-            runs = Path(config.runs_dir).absolute()
+            runs = expand_home(config.runs_dir).absolute()
             check_writable(runs, "runs_dir=")
             parent = next(path for path in (runs, *runs.parents) if path.is_dir())
             # The first table is read here, too, so that a bad one is refused while the libraries are still loading.

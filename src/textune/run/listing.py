@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from textune.bundle import MANIFEST, PLAN, SETTINGS, SWEEP, is_busy, read_manifest
+from textune.bundle import MANIFEST, PLAN, SETTINGS, SWEEP, expand_home, is_busy, read_manifest
 from textune.config import load_settings
 from textune.errors import DataError, TextuneError, show_command
 from textune.tasks import task_of
@@ -40,7 +40,7 @@ class Entry:
 
 def list_runs(folder: str | Path) -> list[Entry]:
     """Return what lies directly in a folder, newest first; raise DataError if there is no such folder."""
-    folder = Path(folder)
+    folder = expand_home(folder)
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder", hint="runs go to runs/ unless runs_dir= says otherwise")
     entries = [entry for path in folder.iterdir() if path.is_dir() and (entry := read_entry(path)) is not None]

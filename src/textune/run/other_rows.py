@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from textune.bundle import AnyRun, Manifest, check_writable, find_run, read_manifest
+from textune.bundle import AnyRun, Manifest, check_writable, expand_home, find_run, read_manifest
 from textune.config import RunConfig, build_used
 from textune.data import (
     Examples,
@@ -141,7 +141,7 @@ def _note_read(run: Path, examples: Examples, output: Path | None) -> str | None
 
 def check_output(output: str | Path) -> Path:
     """Return the folder for results; raise BundleError or ConfigError if it has files or cannot be written."""
-    folder = Path(output)
+    folder = expand_home(output)
     if folder.is_symlink() or folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise BundleError(f"{folder}: already exists and is not empty", hint=f"choose another {flag('output', '')}")
     check_writable(folder, flag("output", ""))
