@@ -335,6 +335,13 @@ def test_a_damaged_rank_pattern_of_adalora_is_refused(make: Make) -> None:
         read_adapter(adapter)
 
 
+def test_ranks_of_layers_that_do_not_exist_are_told(make: Make, backbones: dict[str, Path], tmp_path: Path) -> None:
+    adapter = make("bert", CASES["adalora"][1])
+    change_config(adapter, rank_pattern={"bert.encoder.layer.77.attention.self.query.lora_E": [True]})
+    with pytest.raises((BundleError, ModelError), match=r"adapter"):
+        import_adapter(adapter, str(backbones["bert"]), names(2), output=tmp_path / "run")
+
+
 @pytest.mark.parametrize("config", [{"problem_type": ["x"]}, {"problem_type": {"a": 1}}])
 def test_an_odd_problem_type_is_refused(
     config: dict[str, Any], make: Make, backbones: dict[str, Path], tmp_path: Path

@@ -33,10 +33,11 @@ def load_by_peft(adapter: ForeignAdapter, backbone: Backbone, classes: int) -> t
     hint = f"name the model that the adapter was trained on with {flag('backbone', '')}"
     try:
         plain: Any = peft.get_peft_model(model, build_peft_config(adapter.peft_type, dict(adapter.settings)))
+        expected = list_shapes(plain)  # AdaLora looks for the layers of its ranks only here
     except Exception as error:  # peft passes on what torch and its own checks raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(f"{adapter.folder}: does not fit {base_id}: {reason[:300]}", hint=hint) from error
-    expected, shapes, path = list_shapes(plain), adapter.shapes, adapter.folder / WEIGHTS
+    shapes, path = adapter.shapes, adapter.folder / WEIGHTS
     if foreign := sorted(shapes.keys() - expected.keys()):
         raise ModelError(f"{path}: {foreign[0]} ({_count(foreign)}) does not exist in {base_id}", hint=hint)
     if other := sorted(name for name in shapes if shapes[name] != expected[name]):
