@@ -59,7 +59,15 @@ def describe_commands() -> Iterator[str]:
 
 def describe_settings() -> Iterator[str]:
     """Yield the table of settings, group by group."""
-    from textune.config import DataConfig, ModelConfig, RunConfig, TokenConfig, TrainingConfig, known_settings
+    from textune.config import (
+        DataConfig,
+        ModelConfig,
+        RunConfig,
+        TokenConfig,
+        TrainingConfig,
+        WritingConfig,
+        known_settings,
+    )
     from textune.config.defaults import fill_in_model
 
     yield "## Settings\n"
@@ -69,11 +77,18 @@ def describe_settings() -> Iterator[str]:
         "[why these rules](explanation.md).\n"
     )
     known, defaults = known_settings(), fill_in_model(RunConfig()).to_dict()
-    groups = (("Data", DataConfig), ("Text", TokenConfig), ("Model", ModelConfig), ("Training", TrainingConfig))
+    groups = (
+        ("Data", DataConfig),
+        ("Text", TokenConfig),
+        ("Model", ModelConfig),
+        ("Training", TrainingConfig),
+        ("Models that write", WritingConfig),
+    )
     for title, kind in groups:
         yield f"### {title}\n"
         described = [
-            (f"`{f.name}`", show(defaults[f.name]), allowed(f), f.metadata["help"]) for f in dataclasses.fields(kind)
+            (f"`{f.name}`", show(defaults.get(f.name)), allowed(f), f.metadata["help"])
+            for f in dataclasses.fields(kind)
         ]
         yield table(("setting", "default", "allowed", "meaning"), described)
     names = ("method", "name", "runs_dir")
@@ -145,7 +160,7 @@ def describe_python() -> Iterator[str]:
     for name in (n for n in textune.__all__ if not n.startswith("_")):
         yield from describe_name(f"textune.{name}", getattr(textune, name))
     yield "### Methods of a Predictor\n"
-    for name in ("load", "classify", "predict", "predict_proba", "predict_logits"):
+    for name in ("load", "classify", "predict", "predict_proba", "predict_logits", "predict_sets", "generate"):
         yield from describe_name(f"Predictor.{name}", getattr(Predictor, name), level=4)
     yield from describe_name("textune.sklearn.TextClassifier", TextClassifier)
 

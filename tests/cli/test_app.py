@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from textune.config import known_settings
 from textune.errors import TextuneError
 from textune.methods import methods
 from textune.run import Run
+from textune.run.save import update_manifest
 from tiny import as_words, call_here, call_textune, make_rows, settings_for, write_reviews
 
 HEAVY = {"torch", "transformers", "peft", "pandas", "streamlit", "sklearn", "polars", "datasets", "accelerate"}
@@ -202,7 +204,31 @@ def test_inspect_tells_about_a_table_and_a_run(
         assert code in (2, 3) and reason in errors
     assert "negative 30 (50.0%)" in table and "empty cells" in table and "duplicates" in table
     _, run, _ = call_here(capsys, "inspect", str(finished.folder))
-    assert "negative, positive" in run and "tiny-distilbert" in run and "test reads" in run
+    assert "negative, positive" in run and "tiny-distilbert" in run and "test reads" in run and "second" not in run
+
+
+def test_inspect_of_a_run_names_what_it_reads_and_gives(
+    finished: Run, work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(finished.folder, work / "changed")
+    columns = replace(finished.manifest.columns, text_pair="the answer")
+    update_manifest(folder, columns=columns)
+    pairs = call_here(capsys, "inspect", str(folder))[1]
+    assert re.search(r"^text +text$", pairs, re.M) and re.search(r"^second text +the answer$", pairs, re.M)
+
+
+def test_inspect_of_a_table_has_every_contradiction_in_json(
+    work: Path, backbone: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = [f"odd {i},{label},0\n" for i in range(2) for label in ("negative", "positive")]
+    with write_reviews(work / "odd.csv").open("a", encoding="utf-8") as stream:
+        stream.writelines(odd)
+    code, printed, errors = call_here(capsys, "inspect", "odd.csv", f"backbone={backbone}", "--json")
+    assert code == 0, errors
+    facts = json.loads(printed)["facts"]
+    found = facts["contradiction"]
+    assert isinstance(facts["script"], str)
+    assert [f'"odd {i}"' in text for i, text in enumerate(found)] == [True, True]
 
 
 def test_cache_is_shown_and_cleaned(

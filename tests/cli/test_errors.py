@@ -8,6 +8,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ import textune
 from label_tables import as_list
 from label_tables import make_rows as make_sets
 from textune.bundle import read_manifest
+from textune.cli.errors import describe
 from textune.errors import DataError
+from textune.evaluation.slices import SliceSearch
 from textune.run import Run
 from textune.run.error_analysis import ErrorAnalysis, find_errors
 from tiny import call_here, make_rows, train_tiny
@@ -343,3 +346,20 @@ def test_report_and_card_show_the_worst_slices(runs: dict[str, Run], found: dict
         assert "Where it errs most" in page and "flurb is &#39;mi&#39;" in page
         assert "## Where it errs most" in card and "flurb is 'mi'" in card
         assert run.metrics["slices"] == json.loads(json.dumps(found[kind].slices.to_dict()))
+
+
+def test_no_groups_are_looked_for_in_too_few_rows(found: dict[str, ErrorAnalysis]) -> None:
+    whole = found["single"]
+    none = replace(whole, slices=SliceSearch(5, 1, (), {}, 10))
+    text = "\n".join(describe(none))
+    assert "slices: too few rows to look for groups with more errors" in text and "tested (none)" not in text
+    assert text.startswith("1 of 5 rows is wrong (20.0%)")
+    looked = "\n".join(describe(replace(whole, slices=SliceSearch(240, 5, (), {"column": 3}, 10))))
+    assert "slices: none has more errors than chance explains" in looked and "3 conditions" in looked
+
+
+def test_a_single_confusion_is_singular(found: dict[str, ErrorAnalysis]) -> None:
+    whole = found["single"]
+    assert whole.confused
+    text = " ".join(describe(replace(whole, confused=[replace(whole.confused[0], a_as_b=1, b_as_a=0)])))
+    assert re.search(r"given as '\w+' 1 time, the reverse 0", text)

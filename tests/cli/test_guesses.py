@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -174,6 +175,13 @@ def test_words_after_dashes_and_values_of_flags_stay() -> None:
     assert translate("json=true", "output=a") == ["--json", "--output=a"]
     assert translate("json=no", "--seed", "-1") == ["seed=-1"]
     assert translate("json=true", convert=False) == ["json=true"]
+    for word in ("--great film", "--awful", "--eval-file=x y"):
+        with pytest.raises(ConfigError) as caught:
+            translate(word, convert=False)
+        assert str(caught.value).endswith(f"if it is a text, put -- before it: -- {shlex.quote(word)}")
+        assert "did you mean" not in str(caught.value)
+    with pytest.raises(ConfigError, match=r"(?s)unknown option --epoks; did you mean '--epochs'.*put -- before it"):
+        translate("--epoks", convert=False)
     with pytest.raises(ConfigError, match="json=maybe: must be true or false"):
         translate("json=maybe")
     with pytest.raises(ConfigError, match="--seed: needs a value"):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from reports import make_card, make_comparison, make_report
-from textune.cli.output import find_verdict, print_evaluation, summarise_run
+from textune.cli.output import count_rows, find_verdict, print_evaluation, summarise_run
 from textune.cli.tables import measure
 from textune.config import build_config
 from textune.config.schema import TrainingConfig
@@ -145,3 +145,14 @@ def test_the_documents_write_macro_f1_in_percent() -> None:
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"(?:macro|micro) F1 (?:of |below |\*\*)*0\.\d", text), path
         assert not re.search(r"^.*\d% to [\d.]+% +0\.\d{3}", text, re.M), path
+
+
+def test_rows_are_reported_now_and_then() -> None:
+    said: list[str] = []
+    advance = count_rows(said.append, "classified", every=50)
+    for rows in (20, 20, 1_020, 40, 10):
+        advance(rows)
+    assert said == ["1,060 rows classified", "1,110 rows classified"]
+    advance = count_rows(said.append, "answered")
+    advance(1)
+    assert said[-1] == "1 row answered"

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pty
+import re
 import select
 import signal
 import sys
@@ -209,3 +210,8 @@ def test_the_first_lines_are_answered_before_all_are(
     assert printed == [0, 32, 64, 96]
     answers = [row["answer"] or "" for row in json.loads(output)["predictions"]] if as_json else output.splitlines()
     assert answers == [prompt.upper() for prompt in prompts]
+
+
+def test_inspect_names_the_prompt_and_no_label(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    shown = call_here(capsys, "inspect", str(run.folder))[1]
+    assert re.search(r"^prompt +prompt$", shown, re.M) and not re.search(r"^labels ", shown, re.M)

@@ -63,7 +63,7 @@ def test_figures_come_back_from_json() -> None:
     found = evaluate_multi_label(scores, true, LABELS, [0.5] * 4, unknown=[("x",), *[()] * 39])
     stored = json.loads(json.dumps(found.to_dict()))
     assert read_evaluation(stored) == found
-    assert "unknown" not in found.report_text() and "x (1 rows)" in found.report_text()
+    assert "unknown" not in found.report_text() and "x (once)" in found.report_text()
     with pytest.raises(BundleError, match="cannot be read"):
         MultiLabelEvaluation.from_dict(stored | {"classes": [{"label": "x"}]})
 

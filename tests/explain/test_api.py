@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import csv
+import io
 import json
 import re
 import shutil
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,8 @@ from textune.explain.api import check_label
 from textune.explain.explanation import cut_segments, mark_words, rank_strength
 from textune.inference import Predictor
 from textune.report.explanations import render_explanations
+from textune.report.highlight import highlight
+from textune.report.html import open_templates
 from textune.run import Run
 from tiny import GOOD, UNEQUAL, call_here, make_rows, mark_exported, train_tiny
 
@@ -279,3 +283,41 @@ def test_a_file_is_explained_up_to_a_number_of_rows(capsys: Any, finished: Run, 
 def test_a_wrong_call_says_what_is_wrong(capsys: Any, finished: Run, words: Any, code: int, message: str) -> None:
     found, printed, said = call_here(capsys, "explain", str(finished.folder), *words)
     assert (found, printed) == (code, "") and message in said
+
+
+class Typed(io.TextIOWrapper):
+    """Standard input that is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_lines_without_text_are_left_out(capsys: Any, finished: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A zero-width space is no text, as in a file; the JSON stays whole."""
+    lines = ["a good film", "\u200b", " ", "dull"]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\n".join(lines).encode())))
+    code, printed, said = call_here(capsys, "explain", str(finished.folder), "-", "--json")
+    assert code == 0, said
+    assert [each["text"] for each in json.loads(printed)["explanations"]] == ["a good film", "dull"]
+
+
+def test_whoever_types_says_when_it_is_enough(capsys: Any, finished: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = "".join(f"film {i}\n" for i in range(4)).encode()
+    words = ("explain", str(finished.folder), "--rows", "2", "--json")
+    for kind, expected in ((Typed, 4), (io.TextIOWrapper, 2)):
+        monkeypatch.setattr(sys, "stdin", kind(io.BytesIO(lines)))
+        code, printed, said = call_here(capsys, *words)
+        assert code == 0 and len(json.loads(printed)["explanations"]) == expected
+        assert ("only the first 2 texts were explained" in said) == (expected == 2)
+        assert ("Ctrl-D quits" in said) == (expected == 4)
+
+
+def test_only_the_text_that_goes_on_has_dots() -> None:
+    words = (WordScore(0, 4, "long", 1.0),)
+    found = Explanation("long " * 8, "a", 0.5, words, 0.0, 0.0, 0.0, 16, pair="short one", pair_words=())
+    shown = highlight(found, 20)
+    assert shown.cut == (True, False)
+    environment = open_templates()
+    page = environment.from_string('{% from "marked.html.j2" import marked %}{{ marked(shown) }}').render(shown=shown)
+    first, second = re.findall(r'<p dir="auto" class="words">(.*?)</p>', page)
+    assert first.endswith(" …") and second == "short one"

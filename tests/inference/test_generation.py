@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 import warnings
 from dataclasses import replace
@@ -88,11 +89,14 @@ def test_an_answer_is_the_most_likely_token_each_time_whatever_the_model_came_wi
 
 
 def test_the_code_on_the_card_answers_as_the_run(
-    run: Run, llama: Path, model: Predictor, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    run: Run, llama: Path, model: Predictor, work: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code = reload_writer(run.manifest, str(run.folder))
-    assert code is not None
-    monkeypatch.chdir(llama.parent)  # the adapter names its base as it was given
+    """The adapter names its base, a local folder, but not where it is: the person says so."""
+    code = reload_writer(run.manifest, "the run")
+    assert code is not None and run.manifest.base_model.local
+    for name, path in (("base", llama), ("folder", run.folder)):
+        code, filled = re.subn(f"(?m)^{name} = .*  # the path of .*$", f"{name} = {str(path)!r}", code)
+        assert filled == 1, name
     capsys.readouterr()
     exec(code, {})
     assert capsys.readouterr().out == f"{model.predict(PROMPT)}\n"

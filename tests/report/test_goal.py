@@ -10,8 +10,10 @@ import pytest
 
 from reports import HOSTILE, make_card, make_report
 from textune.evaluation import Difference, Interval
-from textune.evaluation.decisions import Share
+from textune.evaluation.abstention import measure_risk_coverage
+from textune.evaluation.decisions import CostFigures, DecisionFigures, Share, describe_decisions
 from textune.evaluation.goal import Goal, GoalFigure
+from textune.evaluation.text import show_cost
 from textune.report import render_card, render_report, render_report_markdown
 from textune.report.goal import judge_goal, list_goal_table
 from textune.report.markdown import escape_markdown
@@ -140,3 +142,28 @@ def test_costs_of_any_size_are_readable(size: float) -> None:
     judged = judge_goal(Goal("costs", None, own, (other,)), 400, "test")
     assert "e-" not in "".join(judged.answer) and "e+" not in "".join(judged.answer) and judged.tone == "good"
     assert np.isclose(float(judged.figure.replace(",", "")), size, rtol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("cost", "shown", "signed"),
+    [
+        (0.1234, "0.123", "+0.123"),
+        (999.4, "999", "+999"),
+        (999.7, "1,000", "+1,000"),
+        (1500.0, "1,500", "+1,500"),
+        (-1500.0, "−1,500", "−1,500"),
+        (-0.03, "−0.03", "−0.03"),
+        (0.0, "0", "0"),
+    ],
+)
+def test_a_cost_is_written_alike_everywhere(cost: float, shown: str, signed: str) -> None:
+    assert show_cost(cost) == shown and show_cost(cost, signed=True) == signed
+    own = GoalFigure("tuned model", cost, Interval(cost, cost))
+    other = GoalFigure("other", 0.0, Interval(0, 0), lead=Difference(cost, cost, cost))
+    _, rows = list_goal_table(Goal("costs", None, own, (ALWAYS, other)))
+    assert rows[1][3:] == (signed, f"{signed} to {signed}")
+    assert rows[2][1:3] == (shown, f"{shown} to {shown}")
+    curve = measure_risk_coverage(np.linspace(1, 0, 10), np.ones(10, bool))
+    figures = DecisionFigures(curve, cost=CostFigures(cost, Interval(cost, cost), cost))
+    told = describe_decisions(figures)[0]
+    assert told == f"mean cost per row: {shown} (95% interval {shown} to {shown}); decided without costs {shown}"

@@ -20,7 +20,7 @@ from textune.report.charts import draw_losses, draw_scores
 from textune.report.comparison_page import render_comparison, render_comparison_markdown
 from textune.report.html import finish_page
 from textune.report.search import render_search_report
-from textune.report.wording import format_date, list_settings, show_setting
+from textune.report.wording import format_date, list_settings, name_metric, show_setting
 from textune.tasks import TUNED
 
 SHEETS = {path.name: path.read_text(encoding="utf-8") for path in Path(textune.report.__file__).parent.glob("*.css")}
@@ -319,3 +319,19 @@ def test_a_warning_is_shown_once() -> None:
 def test_a_box_without_a_name_is_named_by_its_heading() -> None:
     page = finish_page('<h2 id="x">What <b>is</b> "it"?</h2><div class="scroll"><table></table></div>')
     assert '<div class="scroll" role="region" aria-label="What is &quot;it&quot;?" tabindex="0">' in page
+
+
+@pytest.mark.parametrize(("tone", "style"), [("bad", "verdict bad"), ("good", "verdict good"), ("", "verdict")])
+def test_a_search_has_the_tone_of_its_winner(tone: str, style: str) -> None:
+    page = render_search_report(dataclasses.replace(make_search(), tone=tone))
+    assert f'<section class="{style}" aria-label="Winner">' in page
+
+
+def test_a_search_names_its_metric_as_all_else_does() -> None:
+    scores = {"accuracy": 0.8, "micro_f1": 0.8, "loss": 0.3}
+    search = make_search(300)
+    trials = [dict(trial, scores=scores) for trial in search.trials]
+    winner = dict(search.winner, scores=scores)
+    page = render_search_report(dataclasses.replace(search, metric="micro_f1", trials=trials, winner=winner))
+    assert "Micro F1 by trial" in page and "the best micro F1" in page and "mean micro F1" in page
+    assert "icro f1" not in page and name_metric("rouge_l") == "ROUGE-L"

@@ -17,6 +17,7 @@ from textune.evaluation import (
     Difference,
     Interval,
     evaluate,
+    evaluate_generation,
     evaluate_multi_label,
     paired_difference,
 )
@@ -27,7 +28,7 @@ from textune.report.leads import IDENTICAL, difference_between, format_p
 from textune.report.report_markdown import render_report_markdown
 from textune.report.verdict import judge
 from textune.report.wording import percent, points, span
-from textune.tasks import PROBE, TFIDF, TUNED
+from textune.tasks import MAJORITY, PROBE, TFIDF, TUNED
 
 
 class Page(HTMLParser):
@@ -152,6 +153,34 @@ def test_the_verdict_comes_first_and_tells_the_lead():
     assert re.match(r"Against the best baseline, TF-IDF \+ .*, accuracy is higher by [\d.]+ points", verdict.answer[1])
     html = render_report(make_report())
     assert html.index(verdict.headline) < html.index("Comparison with baselines")
+
+
+def test_no_lead_is_told_twice():
+    report = make_report(tuned=0.9, tfidf=0.7)
+    comparison = [dict(row) for row in report.comparison]
+    for row, mean in zip(comparison, (0.4, 0.2, 0.3), strict=False):
+        row["difference"] = Difference(mean - 0.05, mean + 0.05, mean)
+    verdict = judge(comparison, "test")
+    assert verdict.judgement[0].startswith(f"Against {TFIDF}, accuracy is higher by 20.0 points (95% interval 15.0 ")
+    assert verdict.more == (
+        "Against the base model before tuning, accuracy is higher by 30.0 points (95% interval 25.0 to 35.0); against "
+        "the majority class, by 40.0 points (95% interval 35.0 to 45.0).",
+    )
+    report = dataclasses.replace(report, comparison=comparison)
+    for text in (render_card(make_card(report)), render_report_markdown(report), render_report(report)):
+        assert text.count("by 20.0 points") == 1 and text.count("by 30.0 points") == 1
+    comparison[1]["difference"] = Difference(-0.01, 0.03, 0.01)
+    assert judge(comparison, "test").more[0].startswith("TF-IDF is smaller and faster"), "the advice stays"
+
+
+def test_three_rows_do_not_call_the_majority_class_as_good():
+    right, wrong = (evaluate(np.array(shares), np.array([1, 1, 1]), ("a", "b")) for shares in (
+        [[0.1, 0.9]] * 3, [[0.9, 0.1]] * 3))  # fmt: skip
+    rows = [{"name": MAJORITY, "evaluation": wrong, "difference": Difference(-0.1, 1.0, 1.0, 0.25)},
+            {"name": TUNED, "evaluation": right}]  # fmt: skip
+    text = " ".join(judge(rows, "test").judgement)
+    assert "These rows do not show that it beats always predicting the most frequent class." in text
+    assert "about as well" not in text
 
 
 def test_the_verdict_does_not_flatter():
@@ -298,6 +327,22 @@ def test_notes_name_what_the_accuracy_hides():
     assert "no test row has the label: c" in notes
 
 
+@pytest.mark.parametrize(
+    ("unknown", "sentence"),
+    [
+        ([("x", "y", "z")], "3 true labels are ones that the model does not know (x, y, z); each counts as missed."),
+        ([("x",)], "1 true label is one that the model does not know (x); it counts as missed."),
+    ],
+)
+def test_unknown_labels_of_a_row_with_several_are_no_rows(unknown, sentence):
+    true = np.eye(4, dtype=bool)[np.arange(40) % 4]
+    unknown = [*unknown, *[()] * 39]
+    evaluation = evaluate_multi_label(np.where(true, 0.9, 0.1), true, "abcd", [0.5] * 4, unknown=unknown)
+    assert sentence in judge([{"name": TUNED, "evaluation": evaluation}], "test").notes
+    total = len(unknown[0])
+    assert f"({f'{total} times' if total > 1 else 'once'})" in evaluation.report_text()
+
+
 def test_writing_is_atomic(tmp_path, monkeypatch):
     path = tmp_path / "report.html"
     write_report(make_report(), path)
@@ -437,3 +482,13 @@ def test_the_card_escapes_what_others_wrote():
 )
 def test_markdown_is_shown_as_it_is(text, shown):
     assert escape_markdown(text) == shown
+
+
+def test_a_card_says_what_a_model_that_writes_does():
+    answers = ["red", "blue", "green"]
+    evaluation = evaluate_generation(answers, ["red", "blue", "grey"], np.zeros(3, bool))
+    report = make_report(comparison=[{"name": TUNED, "evaluation": evaluation, "seconds": 1.0}])
+    card = render_card(make_card(report, labels=("answer",), task="generation"))
+    assert "The model writes an answer to a prompt. It is meant for prompts like those" in card
+    assert "label: answer" not in card
+    assert "The model gives each text one of 2 labels: bad, good." in render_card(make_card(make_report()))

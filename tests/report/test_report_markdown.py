@@ -16,7 +16,7 @@ from textune.evaluation import Interval, evaluate_multi_label
 from textune.evaluation.slices import Slice, SliceSearch
 from textune.report import ReportInput, judge, render_report, render_report_markdown
 from textune.report.comparison_page import render_comparison, render_comparison_markdown
-from textune.report.contrast import Contrast, ContrastRow, Side
+from textune.report.contrast import Contrast, ContrastRow, Side, describe_groups
 from textune.report.wording import percent
 from textune.tasks import TUNED
 
@@ -129,3 +129,17 @@ def test_a_comparison_shows_what_only_one_gets_right_and_escapes_it() -> None:
         assert "Of 40 rows, both get 30 right and 4 wrong; only one gets 3 right" in told
         assert "Groups among the 6 rows that only one of the two gets right" in told
     assert "<script>alert" not in page and page.count("&lt;script&gt;") > 6
+
+
+def test_one_confident_error_is_singular() -> None:
+    report = make_report()
+    report = dataclasses.replace(report, confident_errors=report.confident_errors[:1])
+    markdown, shown = render_report_markdown(report), percent(report.confident_errors[0].probability)
+    assert f"The most confident error has a probability of {shown}; the report shows its text." in markdown
+    assert "1 most" not in markdown
+
+
+def test_one_group_is_singular() -> None:
+    side = Side("one", 3, (), ())
+    assert "1 group was tested" in describe_groups(Contrast(side, side, (1, 2), 30, 4, 1))
+    assert "2 groups were tested" in describe_groups(Contrast(side, side, (1, 2), 30, 4, 2))

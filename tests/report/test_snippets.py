@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from textune.report.snippets import reload_without_textune
+from textune.report.snippets import reload_by_textune, reload_without_textune
 from textune.run import Run
+from textune.run.report_input import build_report_input
 
 
 @pytest.mark.parametrize("thresholds", [None, tuple(i / 1000 for i in range(999))])
@@ -33,3 +34,33 @@ def test_many_labels_are_read_from_the_manifest(finished: Run, tmp_path: Path, t
 
 def test_few_labels_are_written_out(finished: Run) -> None:
     assert "id2label={0: 'negative', 1: 'positive'}" in reload_without_textune(finished.manifest, "run")
+
+
+@pytest.mark.parametrize(
+    ("changes", "texts"),
+    [
+        ({}, [["a text to classify"]]),
+        ({"text_pair": "question"}, [["a text to classify"], ["a second text"]]),
+        ({"writing": {"chat_template": None}}, [["a prompt"]]),
+    ],
+)
+def test_the_lines_with_textune_give_a_run_what_it_reads(
+    changes: dict[str, Any], texts: list[list[str]], finished: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They say that the folder's path is to be filled in: a name alone is found in ./runs at most."""
+    manifest, calls = finished.manifest, list[Any]()
+    if "text_pair" in changes:
+        manifest = replace(manifest, columns=replace(manifest.columns, **changes))
+    else:
+        manifest = replace(manifest, **changes)
+    loaded = SimpleNamespace(predict=lambda *given: calls.append(list(given)))
+    monkeypatch.setattr("textune.load", lambda folder: calls.append(folder) or loaded)
+    code = reload_by_textune(manifest, 'win"ner')
+    assert "# the path of this folder" in code
+    exec(code, {})
+    assert calls == ['win"ner', texts]
+
+
+def test_the_report_has_the_lines_that_fit_the_run(finished: Run) -> None:
+    lines = build_report_input(finished.folder, finished.manifest, finished.metrics).reload_lines
+    assert lines == reload_by_textune(finished.manifest, finished.folder.name)

@@ -76,6 +76,10 @@ def test_unknown_labels_are_told():
         "5 rows have a label that the model does not know"
         in describe_trust(make(500, 3, 1.0, unknown=5), "test").sentences[-1]
     )
+    assert describe_trust(make(500, 3, 1.0, unknown=1), "test").sentences[-1] == (
+        "1 row has a label that the model does not know, counted as an error here and left out of Brier score and log "
+        "loss."
+    )
 
 
 @pytest.mark.parametrize("several", [False, True])

@@ -70,7 +70,8 @@ def errors(
 def describe(found: ErrorAnalysis) -> list[str]:
     """Return the findings as lines of at most 80 columns."""
     share = found.errors / found.rows if found.rows else 0.0
-    lines = _wrap(f"{found.errors:,} of {found.rows:,} rows are wrong ({share:.1%}): {found.source}")
+    are = "is" if found.errors == 1 else "are"
+    lines = _wrap(f"{found.errors:,} of {found.rows:,} rows {are} wrong ({share:.1%}): {found.source}")
     if not found.errors:
         return lines
     return [*lines, "", *_describe_slices(found), *_describe_confused(found), *_describe_confident(found)]
@@ -78,6 +79,8 @@ def describe(found: ErrorAnalysis) -> list[str]:
 
 def _describe_slices(found: ErrorAnalysis) -> list[str]:
     slices = found.slices.slices
+    if not found.slices.looks:
+        return ["slices: too few rows to look for groups with more errors", ""]
     if not slices:
         return ["slices: none has more errors than chance explains", *_wrap(found.slices.describe(), 2), ""]
     lines = ["slices with more errors than chance explains, costliest first"]
@@ -97,13 +100,14 @@ def _describe_slices(found: ErrorAnalysis) -> list[str]:
 
 
 def _describe_confused(found: ErrorAnalysis) -> list[str]:
+    from textune.printable import count
+
     if not found.confused:
         return []
     lines = ["classes most often confused"]
     for pair in found.confused[:_PAIRS_SHOWN]:
-        lines += _wrap(
-            f"'{_clip(pair.a, 24)}' given as '{_clip(pair.b, 24)}' {pair.a_as_b:,} times, the reverse {pair.b_as_a:,}"
-        )
+        times = count(pair.a_as_b, "time")
+        lines += _wrap(f"'{_clip(pair.a, 24)}' given as '{_clip(pair.b, 24)}' {times}, the reverse {pair.b_as_a:,}")
         for name, words in ((pair.a, pair.words.first), (pair.b, pair.words.second)):
             if words:
                 lines += _wrap(f"words of '{_clip(name, 24)}': {', '.join(word for word, _ in words)}", 2)
@@ -141,7 +145,10 @@ def _describe_review(found: ErrorAnalysis) -> list[str]:
 
     if found.review_file is None:
         return ["", "no label looks wrong, so no review file was written"]
-    lines = ["", f"{len(found.review):,} labels look wrong, most doubtful first; the first of them:"]
+    doubtful = "1 label looks wrong:"
+    if len(found.review) > 1:
+        doubtful = f"{len(found.review):,} labels look wrong, most doubtful first; the first of them:"
+    lines = ["", doubtful]
     for row in found.review[:_REVIEW_SHOWN]:
         lines.append(_clip(f"{row.table} row {row.row}: '{_clip(row.label, 20)}', perhaps '{row.suggested_label}'"))
         lines.append(_clip(f"  {' '.join(row.text.split())}"))

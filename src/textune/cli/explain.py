@@ -35,7 +35,7 @@ def explain(
     label: str | None = typer.Option(None, "--label", help="The label to explain; default: each text's answer."),
     output: Path | None = typer.Option(None, "--output", "-o", help="HTML file to write, with highlighted words."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace the HTML file."),
-    rows: int = typer.Option(_ROWS, "--rows", min=1, help="Most rows of a file, or lines of stdin, to explain."),
+    rows: int = typer.Option(_ROWS, "--rows", min=1, help="Most rows of a file, or lines of a pipe, to explain."),
     device: str = typer.Option("auto", "--device", help=DEVICE_HELP),
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
@@ -131,7 +131,7 @@ def _explain_each(
         yield from chain.from_iterable(explain_texts(predictor, [each], label) for each in texts)
     else:
         lines = _read_lines(config.data.encoding)
-        for line in islice(lines, rows):
+        for line in islice(lines, None if sys.stdin.isatty() else rows):  # who types says when it is enough
             yield from explain_texts(predictor, [line], label)
         more = next(lines, None) is not None
     if more:
@@ -142,6 +142,7 @@ def _read_lines(encoding: str | None) -> Iterator[str]:
     """Yield the lines of standard input that hold a text, as they arrive."""
     from textune.errors import DataError
     from textune.inference.lines import LineReader
+    from textune.printable import holds_text
     from textune.progress import open_progress
 
     reader, empty = LineReader(sys.stdin.buffer, encoding), True
@@ -149,7 +150,7 @@ def _read_lines(encoding: str | None) -> Iterator[str]:
         typer.echo("type a text and press Enter; Ctrl-D quits", err=True)
     for lines in reader.batches():
         for line in lines:
-            if line.strip():
+            if holds_text(line):
                 empty = False
                 yield line
     if empty:

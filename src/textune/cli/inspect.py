@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,7 +52,7 @@ def inspect(
         }
         print_json(
             {
-                "facts": dict(facts),
+                "facts": _gather_facts(facts),
                 "data": prepared.facts.to_dict(),
                 "tokens": lengths,
                 "notes": list(prepared.notes),
@@ -64,6 +65,14 @@ def inspect(
     print_sentences(prepared.notes)
     for warning in prepared.warnings:
         progress.warn(warning)
+
+
+def _gather_facts(facts: Sequence[tuple[str, str]]) -> dict[str, str | list[str]]:
+    """Return the facts by name; one that occurs several times, such as a contradiction, has a list of its values."""
+    gathered: dict[str, list[str]] = {}
+    for name, value in facts:
+        gathered.setdefault(name, []).append(value)
+    return {name: values if len(values) > 1 else values[0] for name, values in gathered.items()}
 
 
 def _refuse_settings(folder: Path, settings: list[str] | None) -> None:
@@ -120,7 +129,7 @@ def _inspect_run(folder: Path, json_output: bool) -> None:
     print_facts(
         [
             ("task", manifest.task),
-            ("labels", ", ".join(manifest.labels)),
+            *([] if manifest.writing else [("labels", ", ".join(manifest.labels))]),
             (
                 "base model",
                 f"{manifest.base_model.id} ({manifest.base_model.family}), "
@@ -129,7 +138,8 @@ def _inspect_run(folder: Path, json_output: bool) -> None:
             ("method", f"{manifest.method} ({options})" if options else manifest.method),
             ("trainable", f"{manifest.trainable_parameters:,} of {manifest.total_parameters:,} parameters"),
             ("max_length", f"{manifest.max_length} tokens"),
-            ("text", f" {manifest.columns.joiner!r} ".join(manifest.columns.text)),
+            ("prompt" if manifest.writing else "text", f" {manifest.columns.joiner!r} ".join(manifest.columns.text)),
+            *([] if manifest.columns.text_pair is None else [("second text", manifest.columns.text_pair)]),
             _describe_score(manifest),
             ("test reads", str(manifest.test_reads)),
             ("created", f"{created} by textune {manifest.textune_version}" + _describe_origin(manifest)),

@@ -240,6 +240,22 @@ def _has_own_columns(settings: Mapping[str, Any]) -> bool:
     return any(settings.get(name) for name in ("test_text", "test_text_pair"))
 
 
+def count_rows(say: Callable[[str], None], done: str, every: int = 1) -> Callable[[int], None]:
+    """Return a callback for more rows, which says how many are done. every: rows after which it says so."""
+    from textune.printable import count
+
+    rows = reported = 0
+
+    def advance(more: int) -> None:
+        nonlocal rows, reported
+        rows += more
+        if rows - reported >= every:
+            reported = rows
+            say(f"{count(rows, 'row')} {done}")
+
+    return advance
+
+
 def print_evaluation(evaluation: AnyEvaluation) -> None:
     """Print the headline metric with its interval, and the classification report."""
     from textune.evaluation.text import percent

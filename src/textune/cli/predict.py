@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from textune.cli.named import check_settings, check_single, check_table, choose_
 from textune.cli.output import (
     DEVICE_HELP,
     JSON_HELP,
+    count_rows,
     format_json,
     gather_settings,
     get_words,
@@ -282,9 +283,8 @@ def _predict_file(
     from textune.run.tables import read_options
 
     progress = open_progress()
-    done = predict_file(
-        predictor, file, target, form=form, reading=read_options(config.data), advance=_count(progress.say)
-    )
+    advance = count_rows(progress.say, "classified", every=50_000)
+    done = predict_file(predictor, file, target, form=form, reading=read_options(config.data), advance=advance)
     for note in done.notes:
         progress.say(note)
     if json_output:
@@ -301,19 +301,6 @@ def _predict_file(
             f"{done.escaped_cells:,} cells that look like formulas got an apostrophe (--exact keeps them unchanged)"
         )
     typer.echo(f"added columns {', '.join(done.columns_added)}: {done.output}")
-
-
-def _count(say: Callable[[str], None]) -> Callable[[int], None]:
-    """Return a callback that reports every 50,000 rows."""
-    state = {"rows": 0, "reported": 0}
-
-    def advance(rows: int) -> None:
-        state["rows"] += rows
-        if state["rows"] - state["reported"] >= 50_000:
-            state["reported"] = state["rows"]
-            say(f"{state['rows']:,} rows classified")
-
-    return advance
 
 
 def _print(shown: Shown, texts: list[str], json_output: bool) -> None:

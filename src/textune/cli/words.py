@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from shlex import quote
 
 from textune.errors import ConfigError, suggest
 
@@ -52,7 +53,8 @@ def translate_words(
             elif declared[name].takes_value and not equals:
                 done += _take(rest)
         elif name.startswith("--"):
-            done.append(_read_setting(name, value if equals else None, rest, declared, settings))
+            given = value if equals else None
+            done.append(_read_setting(name, given, rest, declared, settings, texts=not convert))
         elif convert and equals and (flag := declared.get(f"--{name.replace('_', '-')}")) and name not in settings:
             done += [f"{flag.names[0]}={value}"] if flag.takes_value else _switch(flag, word, value)
         else:
@@ -90,16 +92,22 @@ def _switch(flag: Flag, word: str, value: str) -> list[str]:
 
 
 def _read_setting(
-    name: str, value: str | None, rest: Iterator[str], declared: Collection[str], settings: Collection[str]
+    name: str,
+    value: str | None,
+    rest: Iterator[str],
+    declared: Collection[str],
+    settings: Collection[str],
+    *,
+    texts: bool,
 ) -> str:
-    """Return `--name value` as key=value."""
+    """Return `--name value` as key=value. texts: whether it may be a text."""
     key = name[2:].replace("-", "_")
     off = key.removeprefix("no_")
     if off != key and off in list_switches() and off in settings and value is None:
         return f"{off}=false"
     if key not in settings and not key.startswith(("method.", "sweep.")):
         known = [*declared, *(f"--{setting.replace('_', '-')}" for setting in settings)]
-        raise ConfigError(f"unknown option {name}{suggest(name, known)}", hint="textune settings lists every setting")
+        raise _refuse(name if value is None else f"{name}={value}", known, texts=texts)
     if value is None and key in list_switches():
         value = "true"
     if value is None:
@@ -107,6 +115,14 @@ def _read_setting(
     if value is None or (value.startswith("--") and value[2:].partition("=")[0].replace("-", "_") in settings):
         raise ConfigError(f"{name}: needs a value", hint=f"write {name} VALUE or {key}=VALUE")
     return f"{key}={value}"
+
+
+def _refuse(word: str, known: Sequence[str], *, texts: bool) -> ConfigError:
+    """Return the error about an option that does not exist. texts: whether the word may be a text."""
+    name, hint = word.partition("=")[0], "textune settings lists every setting"
+    if texts:
+        hint = f"if it is a text, put -- before it: -- {quote(word)}"
+    return ConfigError(f"unknown option {name}{'' if ' ' in word else suggest(name, known)}", hint=hint)
 
 
 def list_settings(command: str) -> list[str]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from textune.cli.output import format_json, print_json
+from textune.cli.output import count_rows, format_json, print_json
 from textune.cli.streams import say
 
 if TYPE_CHECKING:
@@ -136,7 +135,7 @@ def write_file(
         target,
         form=FileForm(prompt, exact=exact),
         reading=read_options(config.data),
-        advance=_count(open_progress().say),
+        advance=count_rows(open_progress().say, "answered"),
     )
     for note in done.notes:
         open_progress().say(note)
@@ -152,14 +151,3 @@ def write_file(
             f"{done.escaped_cells:,} cells that look like formulas got an apostrophe (--exact keeps them unchanged)"
         )
     typer.echo(f"added columns {', '.join(done.columns_added)}: {done.output}")
-
-
-def _count(say: Callable[[str], None]) -> Callable[[int], None]:
-    rows = 0
-
-    def advance(more: int) -> None:
-        nonlocal rows
-        rows += more
-        say(f"{rows:,} rows answered")
-
-    return advance

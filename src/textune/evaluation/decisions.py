@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from textune.evaluation.abstention import RiskCoverage
 from textune.evaluation.intervals import Interval, percentile_interval, rule_of_three, wilson_interval
-from textune.evaluation.text import percent, show_name
+from textune.evaluation.text import percent, show_cost, show_name
 
 DEFAULT_COVERAGE = 0.9
 _RESAMPLES = 1000
@@ -223,8 +223,9 @@ def describe_decisions(figures: DecisionFigures | None) -> list[str]:
         aim = f"floor {percent(float(floor))}" if floor else "tuned for F1"
         lines.append(f"{first}{about}: {_show(rule.reached, aim)}, {second} {_show(rule.other)}")
     if (cost := figures.cost) is not None:
-        between = f"95% interval {cost.interval.low:.3g} to {cost.interval.high:.3g}"
-        lines.append(f"mean cost per row: {cost.mean:.3g} ({between}); decided without costs {cost.without:.3g}")
+        between = f"95% interval {show_cost(cost.interval.low)} to {show_cost(cost.interval.high)}"
+        without = f"decided without costs {show_cost(cost.without)}"
+        lines.append(f"mean cost per row: {show_cost(cost.mean)} ({between}); {without}")
     if (abstain := figures.abstain) is not None:
         kept, aim = _show(abstain.kept), f"floor {percent(float(abstain.rule.partition('>=')[2]))}"
         lines.append(

@@ -146,7 +146,7 @@ class GenerationEvaluation:
         for name in _SHARES:
             spread = self.intervals[name]
             value = f"{percent(getattr(self, name))} ({percent(spread.low)} to {percent(spread.high)})"
-            lines.append(f"{name.replace('_', ' ')}: {value}")
+            lines.append(f"{'ROUGE-L' if name == 'rouge_l' else name.replace('_', ' ')}: {value}")
         return "\n".join(lines)
 
     @property

@@ -114,8 +114,10 @@ class SliceSearch:
     def describe(self) -> str:
         """Return one sentence on what was looked at, and how it was corrected."""
         kinds = ", ".join(f"{count:,} by {kind}" for kind, count in self.examined.items())
+        tested = "1 condition" if self.looks == 1 else f"{self.looks:,} conditions"
         return (
-            f"{self.looks:,} conditions with {self.fewest_rows} rows or more were tested ({kinds or 'none'}); "
+            f"{tested} with {self.fewest_rows} rows or more {'was' if self.looks == 1 else 'were'} tested "
+            f"({kinds or 'none'}); "
             "p-values are Fisher's exact test, corrected for all of them (Holm, each subject with an equal share)"
         )
 

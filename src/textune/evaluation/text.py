@@ -30,6 +30,13 @@ def percent(share: float) -> str:
     return shown + "%"
 
 
+def show_cost(cost: float, *, signed: bool = False) -> str:
+    """Write a cost with three digits, such as 0.123, and one of 1,000 or more as ``1,234``. signed: of a lead."""
+    rounded = float(f"{cost:.3g}")
+    size = f"{abs(rounded):.3g}" if abs(rounded) < 1000 else f"{abs(cost):,.0f}"
+    return f"{'−' if rounded < 0 else '+' if signed and rounded else ''}{size}"
+
+
 def shorten_evaluation(evaluation: Any) -> str:
     """Return what Python shows of an evaluation: one line."""
     headline = evaluation.headline
@@ -55,14 +62,18 @@ def quote_names(names: Sequence[str], most: int = 5) -> str:
 
 
 def format_label_notes(unknown_labels: Mapping[str, int], absent_labels: Iterable[str]) -> list[str]:
-    """Return notes on labels that the model does not know, with their rows, and on those that occur nowhere."""
+    """Return notes on labels that the model does not know and on those that occur nowhere.
+
+    unknown_labels: how often each occurs, which is in more places than rows where a row has several.
+    """
     notes = []
     unknown = sum(unknown_labels.values())
     if unknown:
         count = len(unknown_labels)
         names_shown = ", ".join(show_name(label) for label in list(unknown_labels)[:5])
         more = f" and {count - 5} more" if count > 5 else ""
-        notes.append(f"labels that the model does not know, counted as errors: {names_shown}{more} ({unknown} rows)")
+        times = "once" if unknown == 1 else f"{unknown:,} times"
+        notes.append(f"labels that the model does not know, counted as errors: {names_shown}{more} ({times})")
     absent = [show_name(label) for label in absent_labels]
     if absent:
         more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""

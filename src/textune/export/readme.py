@@ -45,7 +45,7 @@ def write_onnx_companions(folder: Path, run: Path, predictor: Predictor, name: s
         (folder / REQUIREMENTS).write_text("".join(f"{line}\n" for line in list_requirements()), encoding="utf-8")
         loading += _explain_onnx(manifest, name, folder)
     else:
-        loading += ["Only textune knows how this task answers.", fence(reload_by_textune(name), "python")]
+        loading += ["Only textune knows how this task answers.", fence(reload_by_textune(manifest, name), "python")]
     facts: dict[str, Any] = {"library_name": "onnx", "tags": ["onnx"]}
     if manifest.exported["form"] == "onnx-int8":
         facts["tags"] += ["int8"]

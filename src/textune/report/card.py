@@ -18,7 +18,7 @@ from textune.report.markdown import escape_markdown as escape_markdown
 from textune.report.report_markdown import list_goal_sections
 from textune.report.slices import HEADER, describe_slices, list_slice_rows
 from textune.report.trust import describe_calibration, describe_trust
-from textune.report.verdict import judge, list_more
+from textune.report.verdict import judge
 from textune.report.wording import clean_text, clip, cut_warnings, number, percent, plural, show_scores, span
 from textune.tasks import AnyEvaluation, find_task
 
@@ -63,7 +63,7 @@ def render_card(card: CardInput) -> str:
         _front_matter(card),
         f"# {escape_markdown(card.title)}",
         escape_markdown(" ".join(verdict.answer)),
-        escape_markdown(" ".join([verdict.headline, *list_more(verdict)])),
+        escape_markdown(" ".join([verdict.headline, *verdict.more])),
         *(f"- {escape_markdown(note)}" for note in (*verdict.notes, *cut_warnings(card.warnings))),
         *_intended_use(card),
         LOADING,
@@ -174,17 +174,23 @@ def _classes(card: CardInput, evaluation: AnyEvaluation) -> list[str]:
 
 def _intended_use(card: CardInput) -> list[str]:
     """Return what the model is for, and what it was not measured on."""
+    use = "The model writes an answer to a prompt." if find_task(card.task).writes else _describe_labels(card)
+    texts = "prompts" if find_task(card.task).writes else "texts"
+    return [
+        "## Intended use",
+        f"{escape_markdown(use)} It is meant for {texts} like those that it was trained on.",
+        f"All figures below are from {card.split} rows of that kind. Other sources, languages or times were not "
+        "measured: evaluate it on labelled rows of your own first. Do not let it decide about people by itself.",
+    ]
+
+
+def _describe_labels(card: CardInput) -> str:
+    """Return which labels a text gets."""
     shown = ", ".join(clip(label, 60) for label in card.labels[:_MOST_LABELS_NAMED])
     more = len(card.labels) - _MOST_LABELS_NAMED
     labels = f"{shown} and {number(more)} more" if more > 0 else shown
     several = "any number of" if find_task(card.task).reads_sets else "one of"
-    use = f"The model gives each text {several} {plural(len(card.labels), 'label')}: {labels}."
-    return [
-        "## Intended use",
-        f"{escape_markdown(use)} It is meant for texts like those that it was trained on.",
-        f"All figures below are from {card.split} rows of that kind. Other sources, languages or times were not "
-        "measured: evaluate it on labelled rows of your own first. Do not let it decide about people by itself.",
-    ]
+    return f"The model gives each text {several} {plural(len(card.labels), 'label')}: {labels}."
 
 
 def _limits(card: CardInput, evaluation: AnyEvaluation) -> list[str]:

@@ -74,9 +74,10 @@ def describe_contrast(contrast: Contrast) -> str:
 
 def describe_groups(contrast: Contrast) -> str:
     """Return what the groups are, and how many were looked at."""
+    were = "was" if contrast.looks == 1 else "were"
     return (
         f"Groups among the {plural(contrast.apart, 'row')} that only one of the two gets right. "
-        f"{number(contrast.looks)} groups were tested for each by Fisher's exact test, corrected for all (Holm)."
+        f"{plural(contrast.looks, 'group')} {were} tested for each by Fisher's exact test, corrected for all (Holm)."
     )
 
 

@@ -9,7 +9,7 @@ from textune.evaluation import Difference
 from textune.evaluation.decisions import Share
 from textune.evaluation.goal import COSTS, MACRO_F1, Goal, GoalFigure
 from textune.evaluation.intervals import Interval
-from textune.evaluation.text import show_name
+from textune.evaluation.text import show_cost, show_name
 from textune.report.leads import describe_lead, is_clear
 from textune.report.wording import number, percent, points, span
 
@@ -90,11 +90,6 @@ def _show(goal: Goal, value: float) -> str:
     return show_cost(value) if goal.rule == COSTS else percent(value)
 
 
-def show_cost(value: float) -> str:
-    """Write a cost with three digits, such as 0.123."""
-    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
-
-
 def _show_span(goal: Goal, interval: Interval) -> str:
     if goal.rule == COSTS:
         return f"{show_cost(interval.low)} to {show_cost(interval.high)}"
@@ -109,7 +104,7 @@ def _show_floored(share: Share | None) -> list[str]:
 
 def _show_lead(goal: Goal, lead: Difference) -> tuple[str, str]:
     if goal.rule == COSTS:
-        each = [f"{value:+.3g}".replace("-", "−") for value in (lead.mean, lead.low, lead.high)]
+        each = [show_cost(value, signed=True) for value in (lead.mean, lead.low, lead.high)]
         return each[0], f"{each[1]} to {each[2]}"
     return points(lead.mean), f"{points(lead.low)} to {points(lead.high)}"
 
@@ -166,7 +161,7 @@ def _against(other: GoalFigure) -> str:
         return f"{value}, the same"
     clear, more = is_clear(lead), "more" if lead.mean < 0 else "less"
     ends = (-lead.high, -lead.low) if lead.mean < 0 else (lead.low, lead.high)
-    low, high = (show_cost(end).replace("-", "−") for end in ends)
+    low, high = (show_cost(end) for end in ends)
     chance = "" if clear else ", which may be chance"
     return f"{value}: {show_cost(abs(lead.mean))} {more} (95% interval {low} to {high}){chance}"
 

@@ -15,7 +15,7 @@ class Highlighted:
     """One explanation as a page shows it.
 
     texts: one list of segments, or two of a pair. supporting, opposing: words with their scores, strongest first.
-    cut: whether the text goes on after the last segment.
+    cut: whether each text goes on after its last segment.
     """
 
     label: str
@@ -25,7 +25,7 @@ class Highlighted:
     supporting: list[WordScore]
     opposing: list[WordScore]
     notes: tuple[str, ...]
-    cut: bool
+    cut: tuple[bool, ...]
 
 
 def highlight(explanation: Explanation, longest: int = _SHOWN_IN_REPORT) -> Highlighted:
@@ -35,7 +35,7 @@ def highlight(explanation: Explanation, longest: int = _SHOWN_IN_REPORT) -> High
         both.append((explanation.pair, explanation.pair_words))
     texts = [clip_segments(cut_segments(text, words, explanation.largest), longest) for text, words in both]
     supporting, opposing = explanation.supporting(_TOP), explanation.opposing(_TOP)
-    cut = any(len(text) > longest for text, _ in both)
+    cut = tuple(len(text) > longest for text, _ in both)
     return Highlighted(
         explanation.label,
         explanation.probability,

@@ -25,7 +25,7 @@ from textune.report.goal import build_goal_table
 from textune.report.highlight import highlight
 from textune.report.leads import difference_between, format_p
 from textune.report.trust import describe_trust
-from textune.report.verdict import judge, list_more
+from textune.report.verdict import judge
 from textune.report.wording import (
     clean_text,
     clip,
@@ -112,7 +112,7 @@ def render_report(report: ReportInput) -> str:
             losses=draw_losses(report.history, report.best_step),
             scores=draw_scores(report.history, names, report.best_step),
             coincidence=describe_coincidence(report.history, names),
-            more_judgement=list_more(verdict),
+            more_judgement=verdict.more,
             has_slices=report.slices is not None and report.slices.looks and report.slices.errors,
             task=task,
             trust=describe_trust(evaluation, report.split),

@@ -11,7 +11,7 @@ from textune.report.leads import difference_between
 from textune.report.markdown import build_table, escape_markdown
 from textune.report.slices import HEADER, MOST_SHOWN, describe_slices, format_slice
 from textune.report.trust import describe_trust
-from textune.report.verdict import Verdict, judge, list_more
+from textune.report.verdict import Verdict, judge
 from textune.report.wording import (
     clean_text,
     clip,
@@ -37,7 +37,7 @@ def render_report_markdown(report: ReportInput) -> str:
     sections = [
         f"## {escape_markdown(clip(report.title, 200))}",
         f"**{escape_markdown(verdict.answer[0])}** {escape_markdown(' '.join(verdict.answer[1:]))}",
-        escape_markdown(" ".join([verdict.headline, *list_more(verdict)])),
+        escape_markdown(" ".join([verdict.headline, *verdict.more])),
         _list([*verdict.notes, *cut_warnings(report.warnings, _MOST_NOTES)]),
         *list_goal_sections(report.goal),
         *_compare(report, verdict),
@@ -110,14 +110,18 @@ def _list_errors(report: ReportInput, verdict: Verdict) -> list[str]:
         rows = [(clip(f.label, 60), *show_scores(f), number(f.support)) for f in weak]
         parts.append(build_table(("class with the lowest F1", "F1", "precision", "recall", "rows"), rows))
     if report.confident_errors:
-        highest = max(error.probability for error in report.confident_errors)
-        shown = number(len(report.confident_errors))
-        lowest = percent(min(error.probability for error in report.confident_errors))
-        parts.append(
-            f"The {shown} most confident errors have a probability from {lowest} to {percent(highest)}; "
-            "the report shows their texts."
-        )
+        parts.append(_sum_up_confident([error.probability for error in report.confident_errors]))
     return ["### Errors", *parts] if parts else []
+
+
+def _sum_up_confident(probabilities: Sequence[float]) -> str:
+    """Return how confident the most confident errors are. probabilities: of each, one at least."""
+    if len(probabilities) == 1:
+        return f"The most confident error has a probability of {percent(probabilities[0])}; the report shows its text."
+    return (
+        f"The {number(len(probabilities))} most confident errors have a probability from {percent(min(probabilities))} "
+        f"to {percent(max(probabilities))}; the report shows their texts."
+    )
 
 
 def _describe_trust(report: ReportInput, verdict: Verdict) -> list[str]:

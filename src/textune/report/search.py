@@ -10,7 +10,7 @@ from typing import Any
 from textune.evaluation.text import LOSSES
 from textune.report.html import finish_page, open_templates, write_page
 from textune.report.search_charts import draw_coordinates, draw_importances, draw_scores_by_trial
-from textune.report.wording import list_settings, percent, plural, show_setting
+from textune.report.wording import list_settings, name_metric, percent, plural, show_setting
 
 _MOST_TRIALS_SHOWN = 200
 
@@ -23,6 +23,7 @@ class SearchInput:
     names: the searched settings. trials: as in sweep.json: number, state, settings, scores, epochs, steps,
     total_steps, seconds, attempts, reason. winner, saving, regret: as in sweep.json. importances: setting -> share.
     rivals: name and headline metric of the baselines on the winner's rows. verdict: the winner's, in sentences.
+    tone: of the winner's verdict: good, caution or bad; empty if it is not known.
     """
 
     title: str
@@ -41,11 +42,12 @@ class SearchInput:
     settings_yaml: str
     rivals: Sequence[tuple[str, float]] = ()
     verdict: Sequence[str] = ()
+    tone: str = ""
 
 
 def render_search_report(report: SearchInput) -> str:
     """Return the page."""
-    name, best = report.metric.replace("_", " "), report.winner["number"]
+    name, best = name_metric(report.metric), report.winner["number"]
     ranked = sorted(report.trials, key=lambda t: _order(t, report.metric, best))
     page = (
         open_templates()
@@ -77,7 +79,7 @@ def _sum_up(trials: Sequence[Mapping[str, Any]], metric: str) -> str:
     if not trials:
         return ""
     scores = [float(trial["scores"][metric]) for trial in trials if trial["scores"]]
-    mean = f": mean {metric.replace('_', ' ')} {_format_score(sum(scores) / len(scores), metric)}" if scores else ""
+    mean = f": mean {name_metric(metric)} {_format_score(sum(scores) / len(scores), metric)}" if scores else ""
     return f"and {plural(len(trials), 'more trial')}{mean}; sweep.json has them all"
 
 

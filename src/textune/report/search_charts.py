@@ -10,7 +10,7 @@ from markupsafe import Markup, escape
 
 from textune.evaluation.text import LOSSES
 from textune.report.charts import list_ticks
-from textune.report.wording import name_setting
+from textune.report.wording import name_metric, name_setting
 
 _WIDTH, _HEIGHT = 940, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 60, 60, 34, 20
@@ -151,7 +151,7 @@ class _ScoreAxis(_Axis):
         lower, upper = (ordered[int(share * (len(ordered) - 1))] for share in (0.25, 0.75))
         usual = [value for value in ordered if value >= lower - 1.5 * (upper - lower)]
         self._cut = self._sign * usual[0] if len(usual) < len(ordered) else None
-        super().__init__(metric.replace("_", " "), [self._sign * value for value in usual])
+        super().__init__(name_metric(metric), [self._sign * value for value in usual])
         self._metric = metric
 
     def share(self, value: Any) -> float:

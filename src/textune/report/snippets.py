@@ -11,7 +11,7 @@ from textune.backbones.pooling_layer import can_add_layer
 from textune.bundle import MANIFEST, Manifest
 from textune.methods import resolve_saved
 from textune.methods.base import DELTA_FILE
-from textune.report.writer_snippets import reload_merged_writer, reload_writer
+from textune.report.writer_snippets import PROMPT, name_base, reload_merged_writer, reload_writer
 from textune.tokens import load_tokenizer, text_between
 
 TEXT, SECOND_TEXT = "a text to classify", "a second text"
@@ -21,9 +21,13 @@ _MOST_LABELS = 50
 """Lists of more labels are read from the run's manifest instead of being written out."""
 
 
-def reload_by_textune(name: str) -> str:
-    """Return the lines that load a run with textune."""
-    return f'import textune\nmodel = textune.load("{name}")\nmodel.predict(["{TEXT}"])'
+def reload_by_textune(manifest: Manifest, name: str) -> str:
+    """Return the lines that load a run and answer with textune. name: what they call the folder."""
+    texts = [PROMPT] if manifest.writing else [TEXT]
+    if manifest.columns.text_pair is not None:
+        texts.append(SECOND_TEXT)
+    answer = f"print(model.predict({', '.join(f'[{quote(text)}]' for text in texts)}))"
+    return f"import textune\nfolder = {quote(name)}{_PLACE}\nmodel = textune.load(folder)\n{answer}"
 
 
 def name_library(manifest: Manifest) -> str:
@@ -66,7 +70,7 @@ def reload_without_textune(manifest: Manifest, name: str, folder: Path | None = 
     else:
         imports[:] = ["safetensors.torch", "transformers"]
         lines += [
-            _name_base(manifest),
+            name_base(manifest),
             f"model = {_load_base(manifest, ', '.join(arguments))}",
             f'delta = safetensors.torch.load_file(transformers.utils.cached_file(folder, "{DELTA_FILE}"))',
             "model.load_state_dict(delta, strict=False)",
@@ -199,15 +203,7 @@ def _is_plain(manifest: Manifest) -> bool:
 
 
 def _reload_by_textune_alone(manifest: Manifest, name: str) -> str:
-    return (
-        f"# {manifest.method} adds modules that transformers does not have\nimport textune\n"
-        f"folder = {quote(name)}{_PLACE}\nmodel = textune.load(folder)\n"
-        + (
-            f"print(model.predict([{quote(TEXT)}]))"
-            if manifest.columns.text_pair is None
-            else f"print(model.predict([{quote(TEXT)}], [{quote(SECOND_TEXT)}]))"
-        )
-    )
+    return f"# {manifest.method} adds modules that transformers does not have\n{reload_by_textune(manifest, name)}"
 
 
 def _find_family(manifest: Manifest) -> Family | None:
@@ -216,11 +212,6 @@ def _find_family(manifest: Manifest) -> Family | None:
 
 
 _LOAD = "transformers.AutoModelForSequenceClassification.from_pretrained"
-
-
-def _name_base(manifest: Manifest) -> str:
-    where = "  # the path of the base model, which was a local folder" if manifest.base_model.local else ""
-    return f"base = {quote(manifest.base_model.id)}{where}"
 
 
 def _load_base(manifest: Manifest, arguments: str) -> str:
@@ -233,7 +224,7 @@ def _load_base(manifest: Manifest, arguments: str) -> str:
 def _load_by_peft(manifest: Manifest, arguments: str) -> list[str]:
     if manifest.base_model.local:  # the adapter's file names its base, but not where it is
         return [
-            _name_base(manifest),
+            name_base(manifest),
             f"model = peft.PeftModel.from_pretrained({_load_base(manifest, arguments)}, folder)",
         ]
     load = "model = peft.AutoPeftModelForSequenceClassification.from_pretrained"

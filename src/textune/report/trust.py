@@ -9,7 +9,7 @@ from markupsafe import Markup, escape
 
 from textune.evaluation import CalibrationFigures, Curve, ProbabilityFigures, ReliabilityBin
 from textune.report.decisions import Choices, describe_choices
-from textune.report.wording import clip, number, percent, span
+from textune.report.wording import clip, number, percent, plural, span
 from textune.tasks import AnyEvaluation, build_task
 
 _SMALL = 0.05
@@ -170,9 +170,11 @@ def _answer(evaluation: AnyEvaluation, figures: ProbabilityFigures, split: str) 
     elif figures.temperature == 1:
         sentences.append("The temperature is 1, so these are the model's own probabilities.")
     if evaluation.unknown_labels and unit == "rows":
+        rows = sum(evaluation.unknown_labels.values())
+        have, errors = ("has", "an error") if rows == 1 else ("have", "errors")
         sentences.append(
-            f"{number(sum(evaluation.unknown_labels.values()))} rows have a label that the model does not know: they "
-            "count as errors here, and Brier score and log loss leave them out."
+            f"{plural(rows, 'row')} {have} a label that the model does not know, counted as {errors} here and left out "
+            "of Brier score and log loss."
         )
     return sentences
 

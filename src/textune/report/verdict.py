@@ -12,7 +12,7 @@ from textune.progress import format_seconds
 from textune.report.goal import judge_goal
 from textune.report.leads import describe_lead, difference_between, is_clear
 from textune.report.wording import list_names, number, percent, plural, span
-from textune.tasks import BASE, MAJORITY, PROBE, TFIDF, TUNED, AnyEvaluation, build_task
+from textune.tasks import BASE, MAJORITY, PROBE, TFIDF, TUNED, AnyEvaluation, Task, build_task
 
 _FEW_ROWS = 200
 _CLOSE = 0.005
@@ -25,8 +25,9 @@ class Verdict:
 
     answer: what a person reads first, in two sentences: how many rows are wrong and which, and the lead over the best
     baseline. headline: the headline metric with its interval. rivals: the same for every other model, in short.
-    judgement: whether the model is clearly better than the others. tone: good, caution or bad.
-    notes: caveats that the headline does not show. figure, figure_name: what stands large beside them, and what it is.
+    judgement: whether the model is clearly better than the others. more: what of it the answer does not say.
+    tone: good, caution or bad. notes: caveats that the headline does not show. figure, figure_name: what stands large
+    beside them, and what it is.
     A run that was tuned for something else than its headline metric has answer, tone and figure in those terms.
     """
 
@@ -36,6 +37,7 @@ class Verdict:
     headline: str
     rivals: tuple[str, ...]
     judgement: tuple[str, ...]
+    more: tuple[str, ...]
     tone: str
     notes: tuple[str, ...]
     figure: str
@@ -60,6 +62,7 @@ def judge(comparison: Sequence[Mapping[str, Any]], split: str, goal: Goal | None
     judgement, tone = _compare(evaluation, others)
     errors = build_task(evaluation.task).describe_errors(evaluation, split)
     answer: tuple[str, ...] = (errors, _sum_up(evaluation, others))
+    more, _ = _compare(evaluation, others, told=_find_best(evaluation, others))
     figure = percent(evaluation.headline.value)
     figure_name = f"{evaluation.headline.name} on {number(evaluation.rows)} {split} rows"
     if goal is not None:
@@ -67,7 +70,7 @@ def judge(comparison: Sequence[Mapping[str, Any]], split: str, goal: Goal | None
         rivals = tuple(other for other in goal.others if other.name not in same)
         judged = judge_goal(replace(goal, others=rivals), evaluation.rows, split)
         answer, tone, figure, figure_name = judged.answer, judged.tone, judged.figure, judged.figure_name
-        headline = f"{errors} {headline}"
+        headline, more = f"{errors} {headline}", judgement
     return Verdict(
         subject=name,
         evaluation=evaluation,
@@ -75,21 +78,12 @@ def judge(comparison: Sequence[Mapping[str, Any]], split: str, goal: Goal | None
         headline=headline,
         rivals=tuple(f"{row['name']} {percent(row['evaluation'].headline.value)}" for row in others),
         judgement=tuple(judgement),
+        more=tuple(sentence for sentence in more if sentence not in answer[-1]),
         tone=tone,
         notes=tuple(_note(evaluation, split)),
         figure=figure,
         figure_name=figure_name,
     )
-
-
-def list_more(verdict: Verdict) -> list[str]:
-    """Return the sentences of the judgement that say more than the answer, which has the best baseline's lead."""
-    lead = verdict.answer[-1].removeprefix(_SAME).strip()
-    claim = lead.replace("Against the best baseline, ", "Against ", 1)
-    more = (
-        sentence.removeprefix(claim).strip() for sentence in verdict.judgement if sentence not in verdict.answer[-1]
-    )
-    return [sentence for sentence in more if sentence]
 
 
 def _describe(evaluation: AnyEvaluation, split: str) -> str:
@@ -111,14 +105,25 @@ def _sum_up(evaluation: AnyEvaluation, others: Sequence[Mapping[str, Any]]) -> s
     return f"{rival} {evaluation.headline.name} is {describe_lead(lead)}."
 
 
+def _find_best(evaluation: AnyEvaluation, others: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """Return the row that `_sum_up` tells the lead over, if any."""
+    rivals = [row for row in others if not _is_same_model(evaluation, row)]
+    return max(rivals, key=lambda row: row["evaluation"].headline.value, default=None)
+
+
 def _is_same_model(evaluation: AnyEvaluation, row: Mapping[str, Any]) -> bool:
     """Return whether another row is this model: a run whose method is the linear probe meets itself."""
     lead = difference_between(evaluation, row)
     return row["name"] == PROBE and lead.low == lead.mean == lead.high == 0
 
 
-def _compare(evaluation: AnyEvaluation, others: Sequence[Mapping[str, Any]]) -> tuple[list[str], str]:
-    """Return the sentences of the judgement, most important first, and their tone."""
+def _compare(
+    evaluation: AnyEvaluation, others: Sequence[Mapping[str, Any]], told: Mapping[str, Any] | None = None
+) -> tuple[list[str], str]:
+    """Return the sentences of the judgement, most important first, and their tone.
+
+    told: the row whose lead was told before, and is left out.
+    """
     beaten: list[tuple[float, str]] = []
     worse: list[str] = []
     unclear: list[str] = []
@@ -131,10 +136,10 @@ def _compare(evaluation: AnyEvaluation, others: Sequence[Mapping[str, Any]]) -> 
             same.append(_SAME)
         elif not is_clear(lead):
             advice = _advise_on_probe(lead, row.get("seconds")) if name == PROBE else _ADVICE.get(name, "")
-            unclear.append(f"A{claim}. {advice}".rstrip())
+            unclear.append(advice if row is told else f"A{claim}. {advice}".rstrip())
         elif lead.mean < 0:
-            worse.append(f"A{claim}.")
-        else:
+            worse.append("" if row is told else f"A{claim}.")
+        elif row is not told:
             beaten.append((lead.mean, claim))
     sentences = worse + unclear
     if beaten:
@@ -145,7 +150,7 @@ def _compare(evaluation: AnyEvaluation, others: Sequence[Mapping[str, Any]]) -> 
     sentences += same
     if not others:
         return ["No baseline was evaluated on these rows."], "caution"
-    return sentences, "bad" if worse else "caution" if unclear else "good"
+    return [sentence for sentence in sentences if sentence], "bad" if worse else "caution" if unclear else "good"
 
 
 def _advise_on_probe(lead: Difference, seconds: float | None) -> str:
@@ -164,7 +169,7 @@ def _with_article(name: str) -> str:
 _SAME = "This model is the linear probe: logistic regression on frozen embeddings."
 _ADVICE = {
     TFIDF: "TF-IDF is smaller and faster, and these rows do not show that the tuned model beats it.",
-    MAJORITY: "Always predicting the most frequent class does about as well.",
+    MAJORITY: "These rows do not show that it beats always predicting the most frequent class.",
     BASE: "These rows do not show that tuning helped.",
 }
 
@@ -180,11 +185,7 @@ def _note(evaluation: AnyEvaluation, split: str) -> list[str]:
         notes.append(f"With only {plural(evaluation.rows, 'row')}, the intervals are wide.")
     notes += task.note_figures(evaluation)
     if evaluation.unknown_labels:
-        rows = sum(evaluation.unknown_labels.values())
-        notes.append(
-            f"{plural(rows, 'row')} {'has a label' if rows == 1 else 'have labels'} that the model "
-            f"does not know ({list_names(list(evaluation.unknown_labels))}); each counts as {task.unknown_counts_as}."
-        )
+        notes.append(_note_unknown(evaluation.unknown_labels, task))
     missed = [f.label for f in evaluation.classes if f.support and not f.recall]
     if missed:
         notes.append(f"Never predicted correctly: {list_names(missed)}.")
@@ -192,3 +193,14 @@ def _note(evaluation: AnyEvaluation, split: str) -> list[str]:
     if absent:
         notes.append(f"Not evaluated, because no {split} row has the label: {list_names(absent)}.")
     return notes
+
+
+def _note_unknown(unknown: Mapping[str, int], task: Task) -> str:
+    """Return how many labels the model does not know: a row has one, or, of a task that reads sets, any number."""
+    total, names = sum(unknown.values()), list_names(list(unknown))
+    counts = f"{'it' if total == 1 else 'each'} counts as {task.unknown_counts_as}"
+    if task.reads_sets:
+        are = "is one" if total == 1 else "are ones"
+        return f"{plural(total, 'true label')} {are} that the model does not know ({names}); {counts}."
+    has = "has a label" if total == 1 else "have labels"
+    return f"{plural(total, 'row')} {has} that the model does not know ({names}); {counts}."

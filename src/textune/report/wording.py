@@ -98,6 +98,11 @@ def format_date(stamp: str) -> str:
     return stamp if moment.tzinfo is None else f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
+def name_metric(key: str) -> str:
+    """Write ``micro_f1`` as ``micro F1``, and ``rouge_l`` as ``ROUGE-L``."""
+    return {"rouge_l": "ROUGE-L"}.get(key, key.replace("_f1", " F1").replace("_", " "))
+
+
 def name_setting(name: str) -> str:
     """Write ``learning_rate`` as ``learning rate``, and ``method.lora_alpha`` as ``method: lora alpha``."""
     return name.replace("_", " ").replace(".", ": ")

@@ -21,7 +21,7 @@ def reload_writer(manifest: Manifest, name: str) -> str | None:
         method = resolve_saved(manifest.method, manifest.method_options)
         arguments = ", ".join(['dtype="float32"', *([] if family is None else method.plain_load(family))])
         imports = "import peft, transformers" if "torch." not in arguments else "import peft, torch, transformers"
-        load = [f"model = peft.AutoPeftModelForCausalLM.from_pretrained(folder, {arguments})"]
+        load = _load_by_peft(manifest, arguments)
     elif "model.safetensors" in manifest.files:
         imports = "import transformers"
         load = [
@@ -31,6 +31,19 @@ def reload_writer(manifest: Manifest, name: str) -> str | None:
     else:
         return None
     return "\n".join([imports, folder, *load, *_answer(manifest)])
+
+
+def _load_by_peft(manifest: Manifest, arguments: str) -> list[str]:
+    if manifest.base_model.local:  # the adapter's file names its base, but not where it is
+        base = f"transformers.AutoModelForCausalLM.from_pretrained(base, {arguments})"
+        return [name_base(manifest), f"model = peft.PeftModel.from_pretrained({base}, folder)"]
+    return [f"model = peft.AutoPeftModelForCausalLM.from_pretrained(folder, {arguments})"]
+
+
+def name_base(manifest: Manifest) -> str:
+    """Return the line that says which base model a run needs."""
+    where = "  # the path of the base model, which was a local folder" if manifest.base_model.local else ""
+    return f"base = {json.dumps(manifest.base_model.id, ensure_ascii=False)}{where}"
 
 
 def _answer(manifest: Manifest) -> list[str]:

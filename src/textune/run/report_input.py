@@ -46,7 +46,7 @@ def build_report_input(folder: Path, manifest: Manifest, stored: Mapping[str, An
         data_facts=list(stored.get("data", {}).items()),
         warnings=stored["warnings"],
         settings_yaml=(folder / SETTINGS).read_text(encoding="utf-8"),
-        reload_lines=reload_by_textune(folder.name),
+        reload_lines=reload_by_textune(manifest, folder.resolve().name),
         slices=SliceSearch.from_dict(stored["slices"]) if "slices" in stored else None,
         best_step=stored.get("best_step"),
         explanations={int(row): Explanation.from_dict(e) for row, e in stored.get("explanations", {}).items()},

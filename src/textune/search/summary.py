@@ -13,8 +13,9 @@ from textune.bundle import DIGEST, is_sealed, seal
 from textune.errors import BundleError
 from textune.evaluation.text import LOSSES
 from textune.files import read_json, write_text_atomically
-from textune.report import SearchInput, write_search_report
+from textune.report import SearchInput, judge, write_search_report
 from textune.run import Run
+from textune.run.report_input import build_report_input
 from textune.run.test_reads import count_test_reads
 from textune.search.journal import COMPLETE, PRUNED
 from textune.search.ledger import Ledger, Trial
@@ -60,6 +61,7 @@ def write_summary(folder: Path, ledger: Ledger, selection: Selection, run: Run) 
             settings_yaml=(folder / "sweep.yaml").read_text(encoding="utf-8"),
             rivals=_list_rivals(run),
             verdict=run.metrics.get("verdict", ()),
+            tone=_judge_tone(run),
         ),
         folder / "report.html",
     )
@@ -83,6 +85,12 @@ def _list_rivals(run: Run) -> list[tuple[str, float]]:
     names, models = task_of(run.manifest).model_names, run.metrics["models"]
     read = {key: read_evaluation(model) for key, model in models.items()}
     return [(names[key], evaluation.headline.value) for key, evaluation in read.items() if key != "tuned"]
+
+
+def _judge_tone(run: Run) -> str:
+    """Return the tone of the verdict on the winner's own page."""
+    shown = build_report_input(run.folder, run.manifest, run.metrics)
+    return judge(shown.comparison, shown.split, shown.goal).tone
 
 
 def _summarize(ledger: Ledger, selection: Selection, run: Run) -> dict[str, Any]:
