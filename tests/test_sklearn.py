@@ -6,6 +6,7 @@ import copy
 import pickle
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from textune.bundle import read_manifest
+from textune.config.aliases import AliasNote
 from textune.errors import BundleError, ConfigError
 from textune.files import read_json_lines
 from textune.inference import Predictor
@@ -230,3 +232,83 @@ def test_a_score_needs_texts_and_weights_that_weigh(brief: TextClassifier) -> No
         assert fitted.score(texts, labels, sample_weight=right + 1) == pytest.approx(
             2 * right.sum() / (40 + right.sum())
         )
+
+
+@pytest.mark.parametrize(
+    ("parameters", "settings", "message"),
+    [
+        ({"method": "vera"}, {"method": "lora"}, "method='lora', but the parameter is method='vera'"),
+        ({"method": "vera"}, {"method": {"name": "lora", "r": 4}}, "the parameter is method='vera'"),
+        ({"epochs": 1}, {"epochs": 3}, "epochs=3, but the parameter is epochs=1"),
+        ({"learning_rate": 1e-3}, {"lr": "5e-4"}, "learning_rate='5e-4', but the parameter is learning_rate=0.001"),
+        ({"seed": 1}, {"random_state": 2}, "seed=2, but the parameter is seed=1"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::textune.config.aliases.AliasNote")
+def test_settings_may_not_contradict_a_parameter(
+    parameters: dict[str, Any], settings: dict[str, Any], message: str
+) -> None:
+    texts, labels = zip(*make_rows(8), strict=True)
+    with pytest.raises(ConfigError, match=message):
+        TextClassifier(**parameters, settings=settings).fit(texts, labels)
+
+
+def test_settings_and_parameters_are_joined(
+    brief: TextClassifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configs = []
+
+    def keep(config: Any, *_: Any) -> None:
+        configs.append(config)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("textune.run.train_only", keep)
+    texts, labels = zip(*make_rows(8), strict=True)
+    for parameters, settings in (
+        ({"method": "vera", "epochs": 1}, {"method": {"r": 4}, "epochs": "1.0", "seed": 7}),
+        ({"method": "lora", "seed": 3}, {"method": {"name": "lora", "r": 2}, "seed": 3, "epochs": None}),
+        ({"epochs": 2}, {"peft_method": "lora", "rank": 8, "epochs": None, "random_state": None}),
+    ):
+        with warnings.catch_warnings(), pytest.raises(KeyboardInterrupt):
+            warnings.simplefilter("ignore", AliasNote)
+            TextClassifier(**parameters, settings=settings).fit(texts, labels)
+    found = [(c.method.name, dict(c.method.options), c.training.epochs, c.training.seed) for c in configs]
+    assert found == [("vera", {"r": 4}, 1.0, 7), ("lora", {"r": 2}, None, 3), ("lora", {"r": 8}, 2.0, 42)]
+
+
+def test_tables_and_names_of_other_tools_in_settings_are_refused_like_their_own() -> None:
+    import pandas as pd
+
+    texts, labels = zip(*make_rows(8), strict=True)
+    table = pd.DataFrame({"text": texts, "label": labels})
+    with pytest.raises(ConfigError, match=r"validation=<DataFrame>: must be text"):
+        TextClassifier(settings={"validation": table}).fit(texts, labels)
+    with (
+        pytest.warns(AliasNote, match="test_size= is read as test_fraction"),
+        pytest.raises(ConfigError, match="settings=: test_fraction has no effect"),
+    ):
+        TextClassifier(settings={"test_size": 0.2}).fit(texts, labels)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"class_weights": {True: 5, False: 1}, "costs": {True: {False: 5}}},
+        {"class_weights": {np.True_: 5, np.False_: 1}, "threshold_label": np.True_, "threshold_for": "f1"},
+        {"class_weights": "True=5,False=1", "threshold_label": True, "threshold_for": "f1"},
+        {"labels": ["False", "True"]},
+        {"labels": [False, True]},
+    ],
+)
+def test_settings_name_boolean_classes_as_python_does(settings: dict[str, Any], brief: TextClassifier) -> None:
+    from sklearn.base import clone
+
+    texts, labels = zip(*make_rows(110), strict=True)
+    truth = np.array([label == "positive" for label in labels])
+    more = {**brief.settings, "validation_fraction": 0.5, **settings}
+    fitted = clone(brief).set_params(settings=more).fit(texts, truth)
+    assert fitted.classes_.dtype == bool and fitted.predict(texts[:4]).dtype == bool
+    manifest = read_manifest(Path(fitted.run_folder_))
+    assert [label.lower() for label in manifest.labels] == ["false", "true"]
+    if "labels" not in settings:
+        assert manifest.labels == ("False", "True") and manifest.label_values == ("false", "true")

@@ -15,8 +15,11 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
+from textune.config import build_config, merge_settings
+from textune.config.aliases import resolve_aliases
 from textune.config.defaults import has_few_rows
-from textune.config.values import LabelPairs
+from textune.config.schema import method_mapping
+from textune.config.values import LabelPairs, read_name, show_value
 from textune.data import describe_hidden, describe_twins
 from textune.data.label_sets import describe_joined
 from textune.data.list_cells import parse_list
@@ -30,6 +33,7 @@ from textune.tasks import find_task
 
 _OF_PROCESS = ("_folder", "_predictor", "run_folder_")
 _FILES = "_files"
+_DEFAULT_SEED = 42
 _OWNED = {
     "data": "is what fit is given: X and y",
     "name": "is the estimator's own: the run is kept in a temporary folder",
@@ -47,7 +51,8 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Fine-tune a transformer on texts and labels.
 
     The run is trained in a temporary folder that goes with the estimator; `save` keeps it. settings: any other
-    setting of `textune settings`, as a mapping. What is None is decided by the rules of `textune train`.
+    setting of `textune settings`, as a mapping, which may not contradict a parameter that is given here.
+    What is None is decided by the rules of `textune train`.
     """
 
     _predictor: Any
@@ -61,7 +66,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         batch_size: int | None = None,
         max_length: int | None = None,
         validation_fraction: float | None = None,
-        seed: int = 42,
+        seed: int = _DEFAULT_SEED,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
         self.method = method
@@ -76,11 +81,12 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def fit(self, X: Sequence[str], y: Sequence[Any]) -> TextClassifier:  # noqa: N803
         """Train on texts X and labels y of any type; return self."""
-        from textune.config import build_config
         from textune.progress import Silent
         from textune.run import train_only
 
         chosen = _check_settings(self.settings)
+        names = ("method", "backbone", "epochs", "learning_rate", "batch_size", "max_length", "validation_fraction")
+        settings = _join_settings({name: getattr(self, name) for name in (*names, "seed")}, chosen)
         texts, labels = _list_pairs(X, y)
         try:
             classes, codes = np.unique(labels, return_inverse=True)
@@ -90,15 +96,13 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise ValueError(f"y has one class, {classes.tolist()[0]!r}; a classifier needs two or more")
         _check_spellings(labels, listed="task" in chosen)
         folder = tempfile.TemporaryDirectory(prefix="textune-")
-        names = ("method", "backbone", "epochs", "learning_rate", "batch_size", "max_length", "validation_fraction")
-        values = _name_classes(classes)
-        settings = {k: getattr(self, k) for k in (*names, "seed")} | chosen
+        pairs = _name_classes(classes)
         decided = settings.keys() & {"patience", "threshold_for", "abstain_for", "set_coverage", "validation"}
         if settings["validation_fraction"] is None and not decided and has_few_rows(len(texts), len(classes)):
             settings["validation_fraction"] = 0.0  # as `textune train`, which has test rows to evaluate on
         fixed = {
             "data": "rows",
-            "labels": [(value, value) for value in values],
+            "labels": pairs,
             "test_fraction": 0.0,
             "task": "single_label",
         }
@@ -107,8 +111,9 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise ConfigError(
                 f"task={config.data.task}: TextClassifier gives one label per text", hint="use textune.train"
             )
-        _refuse_other_labels(config.data.labels or (), values)
-        rows = [{"text": text, "label": values[code]} for text, code in zip(texts, codes, strict=True)]
+        written = config.data.labels or ()
+        _refuse_other_labels(written, pairs)
+        rows = [{"text": text, "label": written[code][0]} for text, code in zip(texts, codes, strict=True)]
         run = train_only(config, Silent(), {"data": rows})
         # together, and only now: after a fit that fails the estimator is the one it was before
         self.classes_, self._folder, self.run_folder_, self._predictor = classes, folder, run, None
@@ -227,9 +232,33 @@ def _check_settings(settings: Any) -> dict[str, Any]:
             f"settings=: is of type {type(settings).__name__}, not a mapping",
             hint="give names and values, such as settings={'weight_decay': 0.01}",
         )
-    if owned := [name for name in settings if name in _OWNED]:
+    resolved = resolve_aliases(settings)
+    if owned := [name for name in resolved if name in _OWNED]:
         raise ConfigError(f"settings=: {owned[0]} {_OWNED[owned[0]]}", hint="leave it out, or use textune.train")
-    return dict(settings)
+    return resolved
+
+
+def _join_settings(parameters: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters with the settings; raise ConfigError where both give a setting, but not the same value.
+
+    seed= of the settings replaces the default of the parameter, which nobody need have given.
+    """
+    joined = {**parameters, **{name: value for name, value in chosen.items() if value is not None}}
+    for name, value in parameters.items():
+        other = chosen.get(name)
+        if value is None or other is None or (name == "seed" and value == _DEFAULT_SEED):
+            continue
+        if name == "method":
+            joined[name] = merge_settings({name: value}, {name: other})[name]
+            agree = {**joined[name], **method_mapping(value)} == joined[name]
+        else:
+            agree = build_config({name: value}) == build_config({name: other})
+        if not agree:
+            raise ConfigError(
+                f"settings=: {name}={show_value(other)}, but the parameter is {name}={show_value(value)}",
+                hint=f"give {name} only once, or leave the parameter at {_DEFAULT_SEED if name == 'seed' else None}",
+            )
+    return joined
 
 
 def _list_pairs(X: Any, y: Any) -> tuple[list[str], NDArray[Any]]:  # noqa: N803
@@ -265,11 +294,17 @@ def _list_texts(X: Any) -> list[str]:  # noqa: N803
         raise ValueError(f"X: {error}") from error
 
 
-def _name_classes(classes: NDArray[Any]) -> list[str]:
-    """Return the run's names of the classes: their str(), or their numbers if those are not distinct."""
+def _name_classes(classes: NDArray[Any]) -> list[tuple[str, str]]:
+    """Return each class as settings write it and as the run shows it, such as true and True.
+
+    Where the str() of the classes are not distinct, their numbers stand for both.
+    """
     names = [str(label) for label in classes]
-    distinct = len(set(names)) == len(names) and all(name.strip() for name in names)
-    return names if distinct else [str(number) for number in range(len(names))]
+    if len(set(names)) < len(names) or not all(name.strip() for name in names):
+        names = [str(number) for number in range(len(names))]
+        return [(name, name) for name in names]
+    written = [name if isinstance(label, str) else read_name(label) for name, label in zip(names, classes, strict=True)]
+    return list(zip(written, names, strict=True))
 
 
 def _check_spellings(labels: NDArray[Any], listed: bool) -> None:
@@ -288,12 +323,12 @@ def _check_spellings(labels: NDArray[Any], listed: bool) -> None:
         warnings.warn(f"y: {line}", UserWarning, stacklevel=3)
 
 
-def _refuse_other_labels(pairs: LabelPairs, values: Sequence[str]) -> None:
+def _refuse_other_labels(pairs: LabelPairs, classes: Sequence[tuple[str, str]]) -> None:
     """Raise ConfigError if labels= in the settings has other classes, or another order, than classes_."""
-    if len(pairs) != len(values) or any(value not in pair for value, pair in zip(values, pairs, strict=True)):
+    if len(pairs) != len(classes) or any(not {*one} & {*pair} for one, pair in zip(classes, pairs, strict=True)):
         raise ConfigError(
             "labels=: must list the classes of y in the order of classes_",
-            hint=f"leave it out, or list {', '.join(values[:20])} in this order",
+            hint=f"leave it out, or list {', '.join(name for _, name in classes[:20])} in this order",
         )
 
 

@@ -130,6 +130,15 @@ def test_a_completion_that_is_no_answer_is_named(completion: str, message: str) 
         read([{"prompt": "a", "completion": "b"}, {"prompt": "c", "completion": completion}])
 
 
+def test_brackets_without_end_are_no_chat() -> None:
+    deep = "[" * 100_000
+    with pytest.raises(DataError, match="row 1: is not a chat: its JSON is nested too deeply"):
+        read([{"messages": deep}])
+    assert read_prompt(deep) is None, "plain text"
+    with pytest.raises(ValueError, match="nested too deeply"):
+        read_prompt('[{"role": ' + deep)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

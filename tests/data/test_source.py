@@ -160,6 +160,53 @@ def test_split_files_in_one_folder_are_not_mixed(tmp_path):
     assert [row["text"] for row in rows(f"{tmp_path}#test")] == ["test-00000-of-00001"]
 
 
+def write_parts(folder: Path, *names: str) -> None:
+    for name in names:
+        pq.write_table(pa.table({"text": [name]}), folder / f"{name}.parquet")
+
+
+def test_shards_that_end_in_a_hash_are_parts_of_a_split(tmp_path):
+    train, test = "train-00000-of-00001-b42a775f407cee45", "test-00000-of-00001-9c0c1cbf25b4a1ca"
+    write_parts(tmp_path, train, test)
+    table = read_table(tmp_path)
+    assert [row["text"] for row in rows(tmp_path)] == [train]
+    assert f"{test}.parquet is not read; to use it, add test=" in " ".join(table.notes)
+    assert [row["text"] for row in rows(f"{tmp_path}#test")] == [test]
+
+
+@pytest.mark.parametrize("names", [("sst2-train", "sst2-test"), ("train_0", "test_0"), ("a.dev.1", "a train2", "b")])
+def test_parquet_files_of_several_splits_are_no_one_table(names, tmp_path):
+    write_parts(tmp_path, *names)
+    message = refused(tmp_path)
+    assert all(f"{name}.parquet" in message for name in names[:2]) and "several splits" in message
+
+
+@pytest.mark.parametrize("names", [("train_0", "train_1"), ("latest", "pretrained"), ("train_val-0", "train_val-1")])
+def test_parquet_files_that_are_read_as_one_table_are_counted(names, tmp_path):
+    write_parts(tmp_path, *names)
+    assert read_table(tmp_path).notes == ("2 Parquet files read as one table",) and len(rows(tmp_path)) == 2
+    (tmp_path / f"{names[0]}.parquet").unlink()
+    assert read_table(tmp_path).notes == ()
+
+
+def write_class_folders(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).mkdir(parents=True)
+        (folder / name / "1.txt").write_text(f"a text on a {name}")
+
+
+def test_a_class_may_be_called_like_a_split(tmp_path):
+    write_class_folders(tmp_path, "bus", "car", "train")
+    assert [row["label"] for row in rows(tmp_path)] == ["bus", "car", "train"]
+    write_class_folders(tmp_path / "train", "bus", "car")
+    assert [row["label"] for row in rows(tmp_path)] == ["bus", "car"], "it holds class folders, so it is a split"
+
+
+def test_folders_of_texts_that_are_all_called_like_splits_are_no_classes(tmp_path):
+    write_class_folders(tmp_path, "train", "test", "unsup")
+    assert "train: the folder contains no table" in refused(tmp_path)
+
+
 # ---- spreadsheets ------------------------------------------------------------------------------------------------
 
 

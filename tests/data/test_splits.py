@@ -110,6 +110,37 @@ def test_a_class_of_one_group_stays_in_training():
         assert any("'rare'" in note for note in splits.notes)
 
 
+@pytest.mark.parametrize(("groups", "rows"), [(5, 200), (4, 250), (3, 300), (10, 100)])
+@pytest.mark.parametrize("validation", [0.05, 0.1])
+def test_few_large_groups_are_split_if_each_part_can_have_one(groups, rows, validation):
+    users = [n // rows for n in range(groups * rows)]
+    labels = ["ab"[user % 2] if groups == 10 else "ab"[n % 2] for n, user in enumerate(users)]
+    made = examples(labels, [f"user {user}" for user in users])
+    for seed in range(3):
+        splits = split(made, validation_fraction=validation, test_fraction=0.1, seed=seed, grouped=True)
+        assert sorted(row for part in rows_of(splits) for row in part) == list(range(1, len(labels) + 1))
+        assert set(splits.train.labels()) == {"a", "b"}
+        for one, other in ((splits.train, splits.validation), (splits.train, splits.test)):
+            assert count_shared_groups(one, other) == 0
+        assert len(splits.validation) >= rows and len(splits.test) >= rows
+
+
+def test_the_smallest_group_that_training_can_spare_is_held_out():
+    users = ["x"] * 100 + ["y"] * 90 + ["only b"] * 3
+    labels = ["a"] * 190 + ["b"] * 3
+    splits = split(examples(labels, users), validation_fraction=0, test_fraction=0.1, seed=0, grouped=True)
+    assert set(splits.test.groups()) == {"y"} and set(splits.train.groups()) == {"x", "only b"}
+
+
+def test_too_few_groups_for_three_parts_name_the_part_to_leave_out():
+    made = examples(["a", "b"] * 20, ["one"] * 20 + ["two"] * 20)
+    with pytest.raises(DataError, match="too few groups") as caught:
+        split(made, validation_fraction=0.1, test_fraction=0.2, seed=1, grouped=True)
+    assert "validation_fraction=0" in (caught.value.hint or "")
+    splits = split(made, validation_fraction=0, test_fraction=0.2, seed=1, grouped=True)
+    assert len(splits.train) == len(splits.test) == 20
+
+
 def test_groups_split_apart_are_counted():
     made = examples(["a", "b"] * 50, [f"user {n // 4}" for n in range(100)])
     splits = split(made, validation_fraction=0.0, test_fraction=0.3, seed=1, grouped=False)

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 import textune
+from textune.config.aliases import AliasNote
 from textune.errors import ConfigError, DataError
 from textune.progress import Silent
 from textune.run import Run
@@ -84,3 +85,54 @@ def test_texts_may_come_one_by_one(backbone: Path, tmp_path: Path) -> None:
     settings = settings_for("unused", backbone, tmp_path / "run", method="head", epochs=None)
     run = textune.train(map(str.strip, texts), labels, **{k: v for k, v in settings.items() if k != "data"})
     assert run.manifest.task == "single_label"
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [pd.DataFrame({"review": TEXTS}), pl.DataFrame({"review": TEXTS}), pd.DataFrame({"review": TEXTS}).to_numpy(),
+     pl.DataFrame({"review": TEXTS}).to_arrow(), pl.Series(TEXTS).to_arrow()],
+    ids=type,
+)  # fmt: skip
+@pytest.mark.parametrize("labels", [pd.Series(LABELS), pd.DataFrame({"y": LABELS}), pl.Series(LABELS)], ids=type)
+def test_a_table_of_one_column_holds_texts(texts: Any, labels: Any) -> None:
+    rows, columns = _name_columns(texts, labels, None)
+    assert [(row["text"], row["label"]) for row in rows] == list(zip(TEXTS, LABELS, strict=True))
+    assert columns == {"text": "text", "label": "label"}
+
+
+def test_labels_of_a_table_of_one_column_may_be_a_list() -> None:
+    rows, _ = _name_columns(pd.DataFrame({"review": TEXTS}), LABELS, None)
+    assert [row["label"] for row in rows] == LABELS
+    frame = pd.DataFrame({"a": TEXTS, "b": LABELS})
+    assert _name_columns(frame, ["a", "b"], None)[0] is frame
+
+
+@pytest.mark.parametrize("missing", [None, float("nan")])
+def test_missing_texts_are_passed_over(missing: Any) -> None:
+    rows, _ = _name_columns([missing, *TEXTS[1:]], LABELS, None)
+    assert rows[0] == {"text": None, "label": LABELS[0]} and rows[1]["text"] == TEXTS[1]
+
+
+@pytest.mark.parametrize("pair", [("a film", "positive"), ["a film", "positive"]])
+def test_a_list_of_pairs_names_what_to_give(pair: Any) -> None:
+    for labels in (None, LABELS[:4]):
+        with pytest.raises(DataError, match=f"given as a {type(pair).__name__}") as caught:
+            textune.train([pair] * 4, labels)
+        assert "train(texts, labels)" in (caught.value.hint or "")
+
+
+def test_data_where_a_name_belongs_are_refused_in_one_line() -> None:
+    frame = pd.DataFrame({"text": TEXTS, "label": LABELS})
+    for settings in ({"text": frame["text"]}, {"group": frame["label"]}, {"fixes": frame}):
+        name = next(iter(settings))
+        with pytest.raises(ConfigError, match=rf"^{name}=<(Series|DataFrame)>: must be") as caught:
+            textune.train(frame, **settings)
+        assert "\n" not in caught.value.message
+
+
+def test_a_frame_under_another_tools_name_is_a_table(work: Path, backbone: Path) -> None:
+    table = pd.DataFrame({"text": TEXTS, "label": LABELS})
+    rest = FAST | {"backbone": str(backbone), "progress": Silent(), "method": "head", "epochs": None}
+    with pytest.warns(AliasNote, match="test_file= is read as test=$"):
+        run = textune.train(table[:30], test_file=table[30:], name="a", **rest)
+    assert run.metrics["models"]["tuned"]["rows"] == 10

@@ -201,6 +201,15 @@ def test_a_runs_own_figures_say_what_its_test_shares_with_training(tmp_path: Pat
     same_figures(found["unseen"], evaluate(run, NEW).to_dict())
     said = [w for w in run.metrics["warnings"] if f"on the other {len(NEW)} rows" in w]
     assert len(said) == 1 and said[0].split(":")[0] in run.report.read_text(encoding="utf-8")
+    kinds = [kind for kind in ("training", "validation") if found[f"{kind}_exact"]]
+    assert said[0].startswith(f"without the test rows that are {' or '.join(kinds)} rows, too: ")
+    both = textune.train(
+        rows, test=test, validation=test, backbone=str(backbone), epochs=1, max_length=32, device="cpu", threads=1,
+        precision="fp32", runs_dir=str(tmp_path), name="both",
+    )  # fmt: skip
+    told = [w for w in both.metrics["warnings"] if "validation set" in w or "rows, too: " in w]
+    assert len(told) == 2 and told[0].startswith("test rows that also appear in the validation set: 20 exact")
+    assert told[1].startswith("without the test rows that are training or validation rows, too: all 20 rows were seen")
 
 
 def test_the_hashes_are_small_and_may_be_left_out(finished: Run, tmp_path: Path, backbone: Path) -> None:

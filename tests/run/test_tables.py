@@ -106,3 +106,40 @@ def test_a_sample_of_rows_that_are_held_out_is_said_to_mean_nothing() -> None:
     assert any(note.startswith("validation_sample=5 only applies with validation=: 0 of") for note in notes)
     tests = [{"text": f"other {i}", "label": i % 2} for i in range(10)]
     assert not [note for note in prepare(tests, training=rows, test_sample="8").notes if "only applies" in note]
+
+
+def test_test_rows_that_are_validation_rows_are_told() -> None:
+    rows = [{"text": f"one more {i} of many", "label": i % 2} for i in range(12)]
+    training = [{"text": f"text {i}", "label": i % 2} for i in range(40)]
+    data = prepare(rows, rows, training=training)
+    told = "test rows that also appear in the validation set: 12 exact (test row 1 is validation row 1"
+    assert any(warning.startswith(told) for warning in data.warnings), data.warnings
+    assert data.overlap is not None and data.overlap.exact == 0, "that is of training and test rows"
+    other = [{"text": f"another {i}", "label": i % 2} for i in range(12)]
+    assert not [warning for warning in prepare(rows, other, training=training).warnings if "validation set" in warning]
+
+
+def test_groups_of_validation_and_test_rows_are_told() -> None:
+    training = [{"text": f"text {i}", "label": i % 2, "user": f"u{i}"} for i in range(40)]
+    tests, validations = (
+        [{"text": f"{word} {i}", "label": i % 2, "user": f"{word if i else 'both'}"} for i in range(6)]
+        for word in ("walk", "swim")
+    )
+    warnings = prepare(tests, validations, training=training, group="user").warnings
+    assert any(warning.startswith("1 group has rows both in validation and in test") for warning in warnings), warnings
+
+
+def test_shares_and_reading_settings_that_nothing_uses_are_told(tmp_path) -> None:
+    rows, other = ([{"text": f"{word} {i}", "label": i % 2} for i in range(40)] for word in ("text", "other"))
+    settings = {"test_fraction": 0.3, "validation_fraction": 0.2, "delimiter": ";", "encoding": "cp1252"}
+    notes = prepare(other, other, training=rows, **settings).notes
+    for told in (
+        "test_fraction=0.3 only applies without test=",
+        "validation_fraction=0.2 only applies without validation=",
+        "delimiter=';' does not apply",
+        "encoding='cp1252' does not apply",
+    ):
+        assert any(note.startswith(told) for note in notes), (told, notes)
+    (tmp_path / "rows.csv").write_text("text;label\n" + "".join(f"{row['text']};{row['label']}\n" for row in rows))
+    config = build_config(settings | {"data": str(tmp_path / "rows.csv"), "test_fraction": 0})
+    assert not [note for note in prepare_data(config).notes if "apply" in note or "applies" in note]

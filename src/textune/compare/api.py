@@ -11,6 +11,7 @@ from textune.bundle import expand_home, find_run
 from textune.compare.comparison import compare_runs
 from textune.compare.missing import list_configs, train_missing
 from textune.config import build_config
+from textune.config.aliases import resolve_aliases
 from textune.config.values import coerce_value
 from textune.data import choose_task
 from textune.errors import ConfigError, in_shell
@@ -39,7 +40,7 @@ def compare(
     if place is not None:
         check_output(place)
     with contextlib.nullcontext() if place is None else hold_place(place):
-        comparison = compare_runs(_find_runs(what, settings, progress or open_progress()))
+        comparison = compare_runs(_find_runs(what, resolve_aliases(settings), progress or open_progress()))
         if place is not None:
             write_comparison(comparison, place, __version__)
     return comparison

@@ -93,6 +93,8 @@ ALIASES: Mapping[str, str] = {
 }
 """Another tool's name -> the setting; method.OPTION for an option of the method."""
 
+_TRUST = "trust_remote_code"
+_LONGEST_SHOWN = 200
 FOLDER = ("output", "output_dir", "output_folder", "out", "out_dir", "save_dir")
 """Names for the run's folder, which textune builds from runs_dir and name."""
 
@@ -122,6 +124,7 @@ _NO_EQUAL: Mapping[str, str] = {
 def resolve_aliases(flat: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings under their own names, and warn of each alias with an AliasNote.
 
+    A value of None counts as not given: under another name it is dropped, and beside one it gives way.
     Raises ConfigError for a name without an equal, and for a setting that is given under two names.
     """
     resolved: dict[str, Any] = {}
@@ -132,6 +135,10 @@ def resolve_aliases(flat: Mapping[str, Any]) -> dict[str, Any]:
             raise ConfigError(
                 f"overwrite is not a setting but an option of train, sweep and export: {flag('overwrite')}"
             )
+        if value is None and not key.startswith("method."):
+            if key not in ALIASES and key not in FOLDER and key not in _NO_EQUAL and key != _TRUST:
+                resolved.setdefault(key, None)
+            continue
         if key in _NO_EQUAL:
             raise ConfigError(f"unknown setting '{key}': {_NO_EQUAL[key]}")
         read = _read(key, value)
@@ -147,16 +154,38 @@ def resolve_aliases(flat: Mapping[str, Any]) -> dict[str, Any]:
             else:
                 resolved[name] = content
         if key not in read:
-            words = " ".join(f"{name}={content}" for name, content in read.items())
+            words = " ".join(f"{name}={_show(content)}" for name, content in read.items())
             notes.append(f"{key}= is read as {words}")
     for line in notes:
         note(line, AliasNote)
     return resolved
 
 
+def resolve_space(space: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a search tries under the settings' own names, method.OPTION for one of the method.
+
+    Warns of each alias with an AliasNote. Raises ConfigError for a setting that is given under two names.
+    """
+    resolved: dict[str, Any] = {}
+    for key, values in space.items():
+        name = ALIASES.get(key, key)
+        if name in resolved:
+            raise ConfigError(f"sweep: {name} is given under two names", hint=f"give only {name}")
+        resolved[name] = values
+        if name != key:
+            note(f"sweep: {key} is read as {name}", AliasNote)
+    return resolved
+
+
+def _show(content: Any) -> str:
+    """Return a value for a note; nothing of a table, which is too long for one."""
+    shown = str(content)
+    return shown if len(shown) <= _LONGEST_SHOWN and "\n" not in shown else ""
+
+
 def _read(key: str, value: Any) -> dict[str, Any]:
     """Return the settings that a name stands for."""
-    if key in FOLDER and value is not None:
+    if key in FOLDER:
         folder = Path(str(value))
         if not folder.name or folder.name == "..":
             raise ConfigError(f"{key}={value}: must name the run's folder, such as {key}=runs/reviews")
@@ -167,7 +196,7 @@ def _read(key: str, value: Any) -> dict[str, Any]:
             f"{key}={value}: must be a share of the rows: {part}_fraction=0.2",
             hint=f"for a number of rows add {part}_sample={value}",
         )
-    if key == "trust_remote_code":
+    if key == _TRUST:
         raise ConfigError(f"{key}={value}: name the model that may run its code: trust=MODEL")
     return {ALIASES.get(key, key): value}
 

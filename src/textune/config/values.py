@@ -26,12 +26,19 @@ _LONGEST_SHOWN = 200
 
 
 def show_value(value: Any) -> str:
-    """Return a value as Python writes it, cut to what fits a message."""
+    """Return a value as Python writes it, cut to what fits a message; of a table or an array only its type."""
+    if _is_array(value):
+        return f"<{type(value).__name__}>"
     try:
         shown = repr(value)
     except ValueError:  # Python writes no whole number of thousands of digits
         shown = "a huge number"
     return shown if len(shown) <= _LONGEST_SHOWN else shown[: _LONGEST_SHOWN - 3] + "..."
+
+
+def _is_array(value: Any) -> bool:
+    """Return whether a value is a data frame, a series or an array."""
+    return getattr(value, "shape", ()) != ()  # NumPy's numbers have an empty shape
 
 
 def coerce_option(limits: Mapping[str, Any], hint: Any, value: Any, parse: Callable[[Any], Any] | None = None) -> Any:
@@ -83,6 +90,8 @@ def coerce_value(kind: Any, value: Any) -> Any:
     if kind is str:
         if isinstance(value, Mapping | list | tuple):
             raise ValueError("must be text")
+        if _is_array(value):
+            raise ValueError("must be text: a name or a path, not the data themselves")
         return read_name(value)
     if isinstance(value, str):
         return _read_list(value) or tuple(item.strip() for item in value.split(","))
@@ -96,7 +105,8 @@ def read_name(value: Any) -> str:
     """Return a text, or the name of a label or column as the data print it: true for True; raise ValueError."""
     if value is None or isinstance(value, Mapping | list | tuple | set):
         raise ValueError(f"must be names, not {show_value(value)}; if it is one, write it in quotes")
-    text = str(value).lower() if isinstance(value, bool) else str(value)
+    text = str(value)
+    text = text.lower() if text in ("True", "False") and not isinstance(value, str) else text  # NumPy's, too
     if "\0" in text:
         raise ValueError("contains a NUL character")
     return text

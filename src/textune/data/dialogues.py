@@ -170,6 +170,8 @@ def parse_messages(text: str) -> list[Message]:
         content = json.loads(text)
     except ValueError:
         raise ValueError("is not a chat: no valid JSON") from None
+    except RecursionError:
+        raise ValueError("is not a chat: its JSON is nested too deeply") from None
     return check_messages(content)
 
 

@@ -44,7 +44,10 @@ def _open(location: Location, options: ReadOptions, chunk_rows: int) -> Reading:
         return _open_part(location, parts, options, chunk_rows)
     parquet = _parquet_files(location.path)
     if parquet:
-        return read_files(parquet, location.name, options, chunk_rows)
+        _refuse_several_splits(location, parquet)
+        reading = read_files(parquet, location.name, options, chunk_rows)
+        reading.notes += [f"{len(parquet):,} Parquet files read as one table"] if len(parquet) > 1 else []
+        return reading
     return _open_classes(location, options, chunk_rows)
 
 
@@ -54,16 +57,33 @@ sources.register("folder")(Source(_accepts, _open, parts=True))
 def _find_parts(folder: Path) -> dict[str, list[Path]]:
     """Return the folders or files of each split, such as train/, train.csv or train-00000-of-00002.parquet."""
     parts: dict[str, list[Path]] = {}
-    tables = tuple(suffix for suffix in list_readable() if suffix != ".txt")  # in a folder, .txt files are texts
+    has_classes = False
     for child in sorted(folder.iterdir()):
         stem = child.name if child.is_dir() else child.name.removesuffix(".gz").rpartition(".")[0]
-        if not child.is_dir() and not child.name.lower().removesuffix(".gz").endswith(tables):
+        if not child.is_dir() and not _is_table(child):
             continue
-        base = re.sub(r"-\d+-of-\d+$", "", stem.casefold())
+        base = re.sub(r"-\d+-of-\d+(-[0-9a-f]+)?$", "", stem.casefold())
         split = next((name for name, spellings in _SPLITS.items() if base in spellings), None)
         if split:
             parts.setdefault(split, []).append(child)
-    return parts
+        elif child.is_dir() and base not in _UNLABELED:
+            has_classes = has_classes or _is_class(child)
+    if has_classes:  # a folder of texts among them is one more class, whatever its name
+        parts = {name: [path for path in paths if not _is_class(path)] for name, paths in parts.items()}
+    return {name: paths for name, paths in parts.items() if paths}
+
+
+def _is_table(path: Path) -> bool:
+    tables = tuple(suffix for suffix in list_readable() if suffix != ".txt")  # in a folder, .txt files are texts
+    return path.name.lower().removesuffix(".gz").endswith(tables)
+
+
+def _is_class(path: Path) -> bool:
+    """Return whether a path is a folder of texts, without a table and without folders of its own."""
+    if not path.is_dir() or path.name.startswith((".", "__")):
+        return False
+    inside = [child for child in path.iterdir() if not child.name.startswith((".", "__"))]
+    return any(map(_is_text, inside)) and not any(child.is_dir() or _is_table(child) for child in inside)
 
 
 def _open_part(location: Location, parts: dict[str, list[Path]], options: ReadOptions, chunk_rows: int) -> Reading:
@@ -92,6 +112,21 @@ def _open_part(location: Location, parts: dict[str, list[Path]], options: ReadOp
 
 def _parquet_files(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.iterdir()) if path.suffix.lower() == ".parquet" and path.is_file()]
+
+
+def _refuse_several_splits(location: Location, paths: list[Path]) -> None:
+    """Raise DataError if the names of files that would be one table say that they are of several splits."""
+    first_of: dict[tuple[str, ...], str] = {}
+    for path in paths:
+        words = re.split(r"[-._ \d]+", path.stem.casefold())
+        splits = tuple(name for name, spellings in _SPLITS.items() if not {*words}.isdisjoint(spellings))
+        if splits:
+            first_of.setdefault(splits, path.name)
+    if len(first_of) > 1:
+        raise DataError(
+            f"{location.name}: {', '.join(first_of.values())} seem to be of several splits, not of one table",
+            hint="give the path of the training file, and name the others with test= and validation=",
+        )
 
 
 def _open_classes(location: Location, options: ReadOptions, chunk_rows: int) -> Reading:

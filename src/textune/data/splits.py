@@ -202,6 +202,7 @@ def _assign_groups(
         part[rows_of[group]] = best
     if not alike:
         _return_lost_classes(part, groups, classes, rows_of)
+        _fill_empty_parts(part, classes, fractions, [rows_of[group] for group in reversed(order)])
     return part
 
 
@@ -212,17 +213,44 @@ def _return_lost_classes(part: Array, groups: Array, classes: Array, rows_of: li
         part[rows_of[min(candidates, key=lambda g: len(rows_of[g]))]] = TRAIN
 
 
+def _fill_empty_parts(part: Array, classes: Array, fractions: Array, groups: list[Array]) -> None:
+    """Give each requested part without rows the smallest group that can be spared, if there is one.
+
+    groups: the rows of each group, smallest first. Parts that have rows stay as they are, since the rows of older runs
+    are split again.
+    """
+    requested = [p for p in (VALIDATION, TEST) if fractions[p] > 0]
+    for empty in sorted((p for p in requested if not (part == p).any()), key=lambda p: float(fractions[p])):
+        # training can spare a group if its classes are in others, too; else another part can, if it has several
+        for giver in (TRAIN, *(p for p in requested if p != empty)):
+            owned = [rows for rows in groups if part[rows[0]] == giver]
+            if giver != TRAIN:
+                owned = owned if len(owned) > 1 else []
+            else:
+                rows_left = np.bincount(classes[part == TRAIN], minlength=int(classes.max()) + 1)
+                owned = [rows for rows in owned if _keeps_classes(classes[rows], rows_left)]
+            if owned:
+                part[owned[0]] = empty
+                break
+
+
+def _keeps_classes(taken: Array, rows_left: Array) -> bool:
+    """Return whether each class of rows has others. rows_left: of each class, the taken ones included."""
+    numbers, counts = np.unique(taken, return_counts=True)
+    return bool((rows_left[numbers] > counts).all())
+
+
 def _refuse_empty(part: Array, fractions: Array, rows: int, grouped: bool, spare: int) -> None:
     """Raise DataError for a part without rows. spare: how many rows training can do without."""
     sizes = np.bincount(part, minlength=3)
     for p, name in ((TRAIN, "training"), (VALIDATION, "validation"), (TEST, "test")):
         if fractions[p] > 0 and not sizes[p]:
             what = "groups" if grouped else "rows"
-            one_part = spare > 0 and fractions[VALIDATION] > 0 and fractions[TEST] > 0
-            raise DataError(
-                f"{rows:,} rows: too few {what} for all parts, none left for {name}",
-                hint="use more rows, or set test_fraction=0" if one_part else MORE_ROWS,
-            )
+            both = fractions[VALIDATION] > 0 and fractions[TEST] > 0
+            hint = "use more rows, or set test_fraction=0" if both and spare > 0 else MORE_ROWS
+            if grouped and both and p != TRAIN and sizes[VALIDATION] + sizes[TEST]:
+                hint = "use rows of more groups, or set validation_fraction=0"  # the other part has the only group
+            raise DataError(f"{rows:,} rows: too few {what} for all parts, none left for {name}", hint=hint)
 
 
 def _notes(examples: Examples, names: list[str], classes: Array, part: Array, fractions: Array) -> list[str]:

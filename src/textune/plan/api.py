@@ -17,6 +17,7 @@ from textune import cache
 from textune.backbones import resolve_backbone
 from textune.bundle import check_writable, expand_home, read_manifest
 from textune.config import RunConfig, build_config, list_call_words, write_settings
+from textune.config.aliases import resolve_aliases
 from textune.config.defaults import choose_backbone, choose_method
 from textune.errors import ConfigError, MissingExtraError, ModelError, TextuneError
 from textune.methods import methods
@@ -49,9 +50,11 @@ def plan(
     Raises what `train` would raise before its first step; a bad table is refused before anything is rehearsed.
     """
     progress = progress or open_progress()
-    _refuse_frames({"data": data} | {name: settings.get(name) for name in ("test", "validation")})
-    named = {"data": None if data is None else str(data), "text": text, "label": label}
-    settings = {name: value for name, value in named.items() if value is not None} | settings
+    named = {"data": data, "text": text, "label": label}
+    settings = resolve_aliases({name: value for name, value in named.items() if value is not None} | settings)
+    _refuse_frames({name: settings.get(name) for name in ("data", "test", "validation")})
+    if "data" in settings:
+        settings["data"] = str(settings["data"])
     every = settings.get("methods") == "all"
     methods = [] if every else take_methods(settings)
     settings.pop("methods", None)

@@ -27,11 +27,12 @@ from textune.bundle import (
     refuse_links,
 )
 from textune.config import RunConfig, build_config, load_settings
+from textune.config.aliases import resolve_aliases
 from textune.errors import BundleError, DataError, TextuneError, show_resume
 from textune.evaluation.text import percent
 from textune.files import give_name
 from textune.inference import Predictor
-from textune.inference.texts import is_table
+from textune.inference.texts import is_missing, is_table, take_column
 from textune.process.interrupt import RunInterrupted, stopping_at_once
 from textune.progress import Progress, open_progress
 from textune.run.calibrate import calibrate
@@ -123,8 +124,8 @@ def train(
     Raises ConfigError, DataError, ModelError or BundleError, and leaves no partial run behind.
     """
     data, columns = _name_columns(data, text, label)
-    settings = columns | settings
-    sources = {"data": data} | {k: settings.pop(k) for k in ("test", "validation") if k in settings}
+    settings = resolve_aliases(({} if data is None else {"data": data}) | columns | settings)
+    sources: dict[str, Any] = {k: settings.pop(k) for k in ("data", "test", "validation") if k in settings}
     frames = {k: v for k, v in sources.items() if v is not None and not isinstance(v, str | Path)}
     flat = {k: str(v) for k, v in sources.items() if isinstance(v, str | Path)}
     config = build_config(flat | dict.fromkeys(frames, "data frame") | settings)
@@ -134,9 +135,11 @@ def train(
 def _name_columns(data: Any, text: Any, label: Any) -> tuple[Any, dict[str, Any]]:
     """Return a table and the settings of its columns. Raises DataError for texts and labels of different number."""
     data = list(data) if isinstance(data, Iterator) else data  # a look at its first item would take that away
+    data = take_column(data) if _are_labels(text, data) else data
     if not _is_texts(data):
         return data, {k: v for k, v in (("text", text), ("label", label)) if v is not None}
-    texts, labels = list(data), None if text is None or isinstance(text, str) else list(text)
+    texts = [None if is_missing(one) else one for one in _list_items(data)]
+    labels = None if text is None or isinstance(text, str) else _list_items(take_column(text))
     if labels is None or label is not None:
         raise DataError("texts are given without labels", hint="call train(texts, labels), or give a table")
     if len(texts) != len(labels):
@@ -145,11 +148,32 @@ def _name_columns(data: Any, text: Any, label: Any) -> tuple[Any, dict[str, Any]
     return rows, {"text": "text", "label": "label"}
 
 
+def _are_labels(text: Any, data: Any) -> bool:
+    """Return whether what is given after the data is a label for each row, and names no columns of it."""
+    if isinstance(text, list | tuple):
+        return is_table(data) and len(text) == data.shape[0] > 1
+    return is_table(text) or hasattr(text, "dtype") or hasattr(text, "to_pylist")
+
+
+def _list_items(column: Any) -> list[Any]:
+    return list(column.to_pylist() if hasattr(column, "to_pylist") else column)  # Arrow's own scalars are not strings
+
+
 def _is_texts(data: Any) -> bool:
-    """Return whether something is a list, array or series of texts, and no table."""
+    """Return whether something is a list, array or series of texts, and no table.
+
+    Missing texts are passed over; the reader skips and counts them. Raises DataError for a list of pairs.
+    """
     if isinstance(data, str | Path | Mapping) or is_table(data) or not isinstance(data, Iterable):
         return False
-    first = next(iter(data), None)
+    items = _list_items(data) if hasattr(data, "to_pylist") else data
+    first = next((item for item in items if not is_missing(item)), None)
+    if isinstance(first, list | tuple):
+        raise DataError(
+            f"each text is given as a {type(first).__name__}",
+            hint="give texts and labels apart: train(texts, labels); or give rows, such as "
+            "[{'text': 'a', 'text_pair': 'b', 'label': 'yes'}] for pairs of texts",
+        )
     return isinstance(first, str)
 
 

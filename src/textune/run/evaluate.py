@@ -270,8 +270,9 @@ def write_evaluation(prepared: Prepared, figures: Figures, costs: Costs, folder:
     target.mkdir(exist_ok=True)
     summary = describe_run(manifest, prepared.config.training, costs)
     warnings = list_warnings(prepared, folder)
-    if figures.seen is not None and figures.seen.seen:  # the rows themselves were warned of when they were read
-        warnings.append(f"without the {figures.split} rows that training saw: {figures.seen.describe_unseen()}")
+    if (seen := figures.seen) is not None and seen.seen:  # the rows themselves were warned of when they were read
+        kinds = " or ".join(["training"] * bool(seen.training) + ["validation"] * bool(seen.validation))
+        warnings.append(f"without the {figures.split} rows that are {kinds} rows, too: {seen.describe_unseen()}")
     explanations = {str(row): explanation.to_dict() for row, explanation in figures.explanations.items()}
     content = (
         figures.to_dict()

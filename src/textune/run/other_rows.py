@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from textune.bundle import AnyRun, Manifest, check_writable, expand_home, find_run, read_manifest
 from textune.config import RunConfig, build_used
+from textune.config.aliases import resolve_aliases
 from textune.data import (
     Examples,
     NamedColumns,
@@ -28,7 +29,7 @@ from textune.inference import Predictor
 from textune.run.predictions import labels_of, write_predictions
 from textune.run.save import update_manifest
 from textune.run.seen_rows import SeenRowsWarning, attach_seen, find_seen_rows
-from textune.run.table_checks import describe_skipped_rows
+from textune.run.table_checks import describe_skipped_rows, refuse_foreign_labels
 from textune.run.tables import read_options
 from textune.run.test_reads import TEST_READS, count_test_reads, note_test_read
 from textune.tasks import AnyEvaluation, build_task
@@ -66,12 +67,15 @@ def evaluate(
     max_new_tokens= and so on. Any other setting is refused.
     output: an empty or new folder for the figures and the predictions.
     A SeenRowsWarning tells of rows that the run was trained on; `seen` of what is returned has their counts, and
-    `seen.unseen` the figures on the others.
+    `seen.unseen` the figures on the others. Raises DataError for a table that has none of the run's labels.
     """
     place = None if output is None else check_output(output)
+    settings = resolve_aliases(settings)
     config = build_used("evaluate", settings)
     folder = find_run(run)
-    examples = read_labelled(read_manifest(folder, verify=False), data, config)  # refused before the model is loaded
+    manifest = read_manifest(folder, verify=False)
+    examples = read_labelled(manifest, data, config)
+    refuse_foreign_rows(manifest, examples)  # here already, before the model is loaded
     for sentence in examples.notes:
         note(sentence)
     predictor = Predictor.load(
@@ -79,6 +83,8 @@ def evaluate(
     )
     if predictor.generator is not None:
         predictor.generator.set_writing(config.writing, config.training.seed if "seed" in settings else None)
+    for sentence in describe_unknown(predictor, examples):
+        note(sentence)
     measured = measure_rows(predictor, examples, folder, place)
     if measured.seen.seen or not measured.seen.checked:
         note("; ".join(measured.seen.describe()), SeenRowsWarning)
@@ -91,8 +97,9 @@ def measure_rows(predictor: Predictor, examples: Examples, run: Path, output: Pa
     """Measure a run on labelled rows: on all of them, and on those that it was not trained on.
 
     output: a folder for the figures, the predictions and, where the run's folder cannot be written, the note of this
-    reading.
+    reading. Raises DataError for rows that have none of the run's labels.
     """
+    refuse_foreign_rows(predictor.manifest, examples)
     unwritten = _note_read(run, examples, output)
     probabilities = predictor.answer_examples(examples)
     if predictor.generator is not None and predictor.generator.cut is not None:
@@ -177,6 +184,12 @@ def label_table(manifest: Manifest, table: Table, config: RunConfig) -> Examples
     written = [form.note] if form.column_labels else []
     examples = replace(examples, notes=(*table.notes, *written, *examples.notes, *skipped))
     return sample_examples(examples, config.data.sample, config.split_seed)
+
+
+def refuse_foreign_rows(manifest: Manifest, examples: Examples) -> None:
+    """Raise DataError if rows have labels and the run knows none of them: every answer would count as an error."""
+    labels = labels_of(manifest)
+    refuse_foreign_labels(examples, build_task(manifest.task).find_unknown(labels, examples), labels)
 
 
 def describe_unknown(predictor: Predictor, examples: Examples) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from textune.config import DataConfig
@@ -16,6 +17,7 @@ from textune.data import (
     describe_foreign,
     describe_near,
     find_overlap,
+    list_reading_settings,
 )
 from textune.errors import DataError
 from textune.evaluation.text import quote_names
@@ -26,7 +28,11 @@ from textune.tasks import Task
 def note_unused(
     data: DataConfig, sources: Mapping[str, Any], rows: int, parts: Mapping[str, Examples | None]
 ) -> list[str]:
-    """Return notes on settings of a test or validation table where the part is held out of the training table."""
+    """Return notes on settings that no table uses.
+
+    Those of a test or validation table where the part is held out of the training table, shares to hold out where there
+    is a table, and how to read text where no table is a file of text.
+    """
     notes = [
         f"{name}= only applies with test=: the test rows have the columns of the training table"
         for name in ("test_text", "test_text_pair", "test_label")
@@ -40,6 +46,16 @@ def note_unused(
                 f"{part}_sample={wanted} only applies with {part}=: {held_out:,} of the {rows:,} rows are held out, "
                 f"as {part}_fraction= says or by rule"
             )
+        share = getattr(data, f"{part}_fraction")
+        if share and sources[part] is not None:
+            notes.append(f"{part}_fraction={share:g} only applies without {part}=: no rows are held out for {part}")
+    tables = [source for source in sources.values() if source is not None]
+    used = {name for source in tables if isinstance(source, str | Path) for name in list_reading_settings(str(source))}
+    notes += [
+        f"{name}={getattr(data, name)!r} does not apply: no table here is read with a {name}"
+        for name in ("delimiter", "encoding")
+        if getattr(data, name) is not None and name not in used
+    ]
     return notes
 
 
@@ -58,7 +74,7 @@ def check_splits(
         if other is None:
             continue
         unknown_of = task.find_unknown(labels, other)
-        _refuse_foreign_labels(name, other, unknown_of, labels)
+        refuse_foreign_labels(other, unknown_of, labels, name)
         if unknown := sorted({label for found in unknown_of for label in found}):
             rows = sum(bool(found) for found in unknown_of)
             which = f"{count(rows, 'row')} {'has' if rows == 1 else 'have'}"
@@ -77,29 +93,55 @@ def check_splits(
                 f"{which} rows both in training and in {name}: leave them out of one of the two tables, "
                 "or scores may be too optimistic"
             )
-    return warnings, overlap_with_test
+    return [*warnings, *_compare_held_out(others.get("validation"), others.get("test"))], overlap_with_test
 
 
-def _refuse_foreign_labels(name: str, other: Examples, unknown_of: list[tuple[str, ...]], labels: Labels) -> None:
-    """Raise DataError if the split has labels and the training set has none of them."""
+def _compare_held_out(validation: Examples | None, test: Examples | None) -> list[str]:
+    """Return warnings about test rows and groups that are validation rows and groups, too."""
+    if validation is None or test is None:
+        return []
+    warnings = []
+    overlap = find_overlap(validation, test)
+    if overlap.exact or overlap.near:
+        warnings.append(_describe_overlap(overlap, "test", "validation"))
+    if apart := count_shared_groups(validation, test):
+        which = "1 group has" if apart == 1 else f"{apart:,} groups have"
+        warnings.append(
+            f"{which} rows both in validation and in test: leave them out of one of the two tables, "
+            "or scores may be too optimistic"
+        )
+    return warnings
+
+
+def refuse_foreign_labels(
+    other: Examples, unknown_of: list[tuple[str, ...]], labels: Labels, name: str | None = None
+) -> None:
+    """Raise DataError if rows have labels and the training set has none of them.
+
+    unknown_of: the labels of each row that training lacks. name: of the split; None after training, when labels= can
+    map nothing any more.
+    """
     described = describe_foreign(other.label_sets(), unknown_of, labels.names)
     if described is None:
         return
     foreign, known, near = described
+    mapping = "; or map them with labels=VALUE=NAME,..., where VALUE is from one table and NAME from the other"
     raise DataError(
-        f"{other.name}: the training set has none of the {name} rows' labels: they are {foreign}, "
+        f"{other.name}: the training set has none of the {f'{name} ' if name else ''}rows' labels: they are {foreign}, "
         f"the training labels are {known}{near}",
-        hint="write the labels in the same way; or map them with labels=VALUE=NAME,..., where VALUE is from one table "
-        "and NAME from the other; or check that the right label column is read",
+        hint=f"write the labels in the same way{mapping if name else ''}; or check that the right label column is read",
     )
 
 
-def _describe_overlap(overlap: Overlap, name: str) -> str:
-    """Return the warning with row numbers but no text, because the model card that shows it may be published."""
+def _describe_overlap(overlap: Overlap, name: str, other: str = "training") -> str:
+    """Return the warning with row numbers but no text, because the model card that shows it may be published.
+
+    name: of the split that is measured. other: of the one that has its rows, too.
+    """
     counts = [f"{overlap.exact:,} exact"] * bool(overlap.exact) + [f"{overlap.near:,} near"] * bool(overlap.near)
-    pairs = ", ".join(f"{name} row {b} is training row {a}" for a, b, _ in overlap.examples[:3])
+    pairs = ", ".join(f"{name} row {b} is {other} row {a}" for a, b, _ in overlap.examples[:3])
     return (
-        f"{name} rows that also appear in the training set: {' and '.join(counts)} ({pairs}); "
+        f"{name} rows that also appear in the {other} set: {' and '.join(counts)} ({pairs}); "
         "scores will be too optimistic"
     )
 

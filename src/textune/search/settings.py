@@ -14,6 +14,7 @@ import yaml
 from textune.backbones import resolve_backbone
 from textune.bundle import SWEEP
 from textune.config import RunConfig, build_config, known_settings, list_stored, load_settings, load_yaml, option
+from textune.config.aliases import resolve_space
 from textune.config.defaults import choose_method, fill_in_model
 from textune.config.values import coerce_option, coerce_value, show_value
 from textune.errors import ConfigError, TextuneError, in_shell, suggest
@@ -115,7 +116,10 @@ def split_settings(flat: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
 
 
 def _gather_space(raw: dict[str, Any]) -> dict[str, Any]:
-    """Return `sweep:` with the settings that stand directly under it moved into its space."""
+    """Return `sweep:` with the settings that stand directly under it moved into its space, under their own names."""
+    raw = resolve_space(raw)
+    if isinstance(raw.get("space"), Mapping):
+        raw["space"] = resolve_space(raw["space"])
     searched = {k: v for k, v in raw.items() if k not in known_sweep_settings() and k != "space" and _is_searched(k)}
     space = raw.get("space") or {}
     if not searched or not isinstance(space, Mapping):

@@ -11,6 +11,7 @@ from typing import Any
 
 from textune.bundle import SWEEP, find_run, has_begun, lock_run, prepare_run_folder, refuse_links
 from textune.config import RunConfig, build_config
+from textune.config.aliases import resolve_aliases
 from textune.errors import BundleError, ConfigError, DataError, show_resume
 from textune.files import give_name, write_folder
 from textune.process.interrupt import RunInterrupted, StopRequest
@@ -75,7 +76,8 @@ def sweep(data: Any = None, *, overwrite: bool = False, progress: Progress | Non
     data and settings as for `train`, and sweep={"space": {"learning_rate": [1e-3, 5e-4]}, "halving": True, ...}.
     Raises ConfigError with every problem before any training; TrainingError if all trials failed.
     """
-    tables = {"data": data} | {k: settings.pop(k) for k in ("test", "validation") if k in settings}
+    settings = resolve_aliases(({} if data is None else {"data": data}) | settings)
+    tables: dict[str, Any] = {k: settings.pop(k) for k in ("data", "test", "validation") if k in settings}
     frames = {k: v for k, v in tables.items() if v is not None and not isinstance(v, str | Path)}
     flat = {k: str(v) for k, v in tables.items() if isinstance(v, str | Path)}
     config, search = build_sweep(flat | dict.fromkeys(frames, "data frame") | settings)
