@@ -217,6 +217,18 @@ def test_inspect_of_a_run_names_what_it_reads_and_gives(
     assert re.search(r"^text +text$", pairs, re.M) and re.search(r"^second text +the answer$", pairs, re.M)
 
 
+def test_inspect_describes_a_few_rows_that_train_refuses(
+    work: Path, backbone: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Four rows leave none to evaluate on, but a person may want to see how they are read."""
+    (work / "four.csv").write_text("text,label\ngood,pos\nbad,neg\nfine,pos\ndull,neg\n", encoding="utf-8")
+    code, table, errors = call_here(capsys, "inspect", "four.csv", f"backbone={backbone}")
+    assert code == 0 and "4 training" in table
+    assert "no test or validation rows to evaluate on, so that `train` refuses these 4 rows: set valid" in errors
+    code, _, errors = call_here(capsys, "train", "four.csv", f"backbone={backbone}")
+    assert code == 3 and "no test or validation rows to evaluate on" in errors
+
+
 def test_inspect_of_a_table_has_every_contradiction_in_json(
     work: Path, backbone: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from textune.config import RunConfig
 from textune.config.defaults import choose_long_text, choose_max_length
+from textune.errors import DataError
 from textune.methods import longest_text
 from textune.run.facts import describe_data, describe_facts
 from textune.run.start import adopt_init, resolve_model
@@ -24,10 +25,19 @@ class Inspection:
 
 
 def inspect_data(config: RunConfig) -> Inspection:
-    """Read, split, check and tokenize the data of a run; raise what `train` would raise about them."""
+    """Read, split, check and tokenize the data of a run; raise what `train` would raise about them.
+
+    A few rows of a table, which leave none to evaluate on, are described with a warning.
+    """
     config = adopt_init(config)  # a wrong option of the method is named before anything is read
     prepared = prepare_data(config)
-    prepared.evaluation  # noqa: B018  raises if there are no rows to evaluate on
+    try:
+        prepared.evaluation  # noqa: B018  raises if there are no rows to evaluate on
+    except DataError as error:
+        if 0 in (config.data.test_fraction, config.data.validation_fraction):
+            raise
+        warning = f"{error.message}, so that `train` refuses these {len(prepared.train)} rows: {error.hint}"
+        prepared = replace(prepared, warnings=(*prepared.warnings, warning))
     task = build_task(prepared.task)
     task.check_settings(config.training)
     task.check_run(config)
