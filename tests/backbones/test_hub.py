@@ -66,7 +66,7 @@ def pooling_of_hub_model() -> str:
     return choose_pooling(None, backbone.family, backbone.config, backbone.folder)[0]
 
 
-def test_pooling_is_that_of_the_checkpoint_whoever_cached_it(hub: Any) -> None:
+def test_pooling_follows_the_checkpoint_even_if_another_library_cached_it(hub: Any) -> None:
     assert pooling_of_hub_model() == "mean"
     assert hub.asked == ["me/base", "1_Pooling/config.json", "chat_template.jinja", "generation_config.json"]
     _fetch_aside.cache_clear()  # as another process

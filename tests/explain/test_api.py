@@ -301,7 +301,7 @@ def test_lines_without_text_are_left_out(capsys: Any, finished: Run, monkeypatch
     assert [each["text"] for each in json.loads(printed)["explanations"]] == ["a good film", "dull"]
 
 
-def test_whoever_types_says_when_it_is_enough(capsys: Any, finished: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_typed_at_a_terminal_have_no_limit(capsys: Any, finished: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = "".join(f"film {i}\n" for i in range(4)).encode()
     words = ("explain", str(finished.folder), "--rows", "2", "--json")
     for kind, expected in ((Typed, 4), (io.TextIOWrapper, 2)):

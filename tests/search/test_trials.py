@@ -91,7 +91,7 @@ def test_a_table_that_is_gone_stops_the_search_and_fails_no_trial(backbone: Path
     write_reviews(table, rows=40)
     settings = settings_for(table, backbone, tmp_path / "run")
     table.unlink()
-    with pytest.raises(BundleError, match=r"data=.*reviews.csv: is not there any more"):
+    with pytest.raises(BundleError, match=r"data=.*reviews.csv no longer exists"):
         run_job(Job(0, settings, str(tmp_path)), Bench(), lambda *_: None)
     table.write_text("text,label\n")
     assert run_job(Job(0, settings, str(tmp_path)), Bench(), lambda *_: None).kind == FAILED

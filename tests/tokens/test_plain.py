@@ -21,7 +21,7 @@ TEXTS = ("the film was GOOD", "Good", "naïve É", "a  b\u00a0c", "ｆｕｌｌ 
 
 
 @pytest.mark.parametrize("left_out", ["nothing", "do_lower_case", "tokenizer_class", "tokenizer_config.json"])
-@pytest.mark.parametrize("cased", [False, True], ids=["as it is", "cased"])
+@pytest.mark.parametrize("cased", [False, True], ids=["uncased", "cased"])
 @pytest.mark.parametrize(
     "family", ["bert", "albert", "electra", "mpnet", "deberta-v2", "distilbert", "roberta", "qwen2"]
 )

@@ -32,9 +32,9 @@ def fetch_from_hub(
 ) -> tuple[Path, str | None]:
     """Return the local snapshot folder of a hub model and its revision; download missing files.
 
-    revision: a commit, a branch or a tag; None: the newest. Of a commit that cannot be had, the newest revision in the
-    cache takes its place, so that the caller must compare the weights. known: names to suggest for a name that cannot
-    be a hub id. Raises ModelError.
+    revision: a commit, a branch or a tag; None: the newest. If it cannot be fetched, the newest revision in the cache
+    is returned, so the caller must compare the weights. known: names to suggest for a name that cannot be a hub id.
+    Raises ModelError.
     """
     from huggingface_hub import errors
 

@@ -131,7 +131,7 @@ def _explain_each(
         yield from chain.from_iterable(explain_texts(predictor, [each], label) for each in texts)
     else:
         lines = _read_lines(config.data.encoding)
-        for line in islice(lines, None if sys.stdin.isatty() else rows):  # who types says when it is enough
+        for line in islice(lines, None if sys.stdin.isatty() else rows):  # at a terminal, Ctrl-D ends it
             yield from explain_texts(predictor, [line], label)
         more = next(lines, None) is not None
     if more:

@@ -16,7 +16,7 @@ class OnnxEngine:
     """Runs `model.onnx` of an exported folder on the CPU.
 
     equal_lengths: a pass only contains texts of equal length, as for the exported model. one_by_one: a pass contains
-    one text: int8 rounds numbers by the largest of a pass, so that company would change an answer.
+    one text: int8 rounds relative to the largest number in a pass, so texts would change each other's answers.
     threads: of one pass; None: one per core. Raises BundleError or MissingExtraError.
     """
 

@@ -12,13 +12,13 @@ from typing import Any, TypeVar
 
 from textune.bundle import has_begun, lock_run, read_plan
 from textune.config import RunConfig, build_config
-from textune.errors import BundleError, TextuneError
+from textune.errors import BundleError, DataError, ModelError, TextuneError
 from textune.evaluation.text import BITS_PER_BYTE, LOSSES
 from textune.files import read_json_lines
 from textune.process.interrupt import RunInterrupted
 from textune.progress import Silent
 from textune.run.fit import fit
-from textune.run.places import is_there
+from textune.run.places import refuse_missing
 from textune.run.prepare import Sample, Shared, prepare
 from textune.search.bits import describe_cut_answers, measure_bits
 
@@ -111,25 +111,14 @@ def run_job(job: Job, bench: Bench, notice: Notice) -> Outcome:
     except (RunInterrupted, BundleError):
         raise
     except TextuneError as error:
-        if gone := _find_gone(job.settings, bench):  # no trial can go on, and none is to blame
-            raise BundleError(gone) from error
+        if isinstance(error, DataError | ModelError):  # of a file that is gone no trial is to blame, and none can go on
+            refuse_missing(build_config(job.settings), Path(job.folder), bench.frames)
         return Outcome(FAILED, str(error).replace("\n  ", "; "))
     except OSError as error:  # not caused by the settings, so other trials would fail too
         raise BundleError(f"{job.trial_folder}: {error}") from error
     except Exception as error:  # a library's error caused by these settings
         return Outcome(FAILED, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
     return outcomes[0] if len(outcomes) == 1 else _join(outcomes)
-
-
-def _find_gone(settings: Mapping[str, Any], bench: Bench) -> str | None:
-    """Return which table is not there any more, as a sentence."""
-    for name in ("data", "validation"):
-        value = settings.get(name)
-        if name in bench.frames or not isinstance(value, str) or value.startswith(("hub:", "embedded:")):
-            continue
-        if not is_there(name, value):
-            return f"{name}={value}: is not there any more"
-    return None
 
 
 def _train_fold(job: Job, config: RunConfig, bench: Bench, fold: tuple[int, int] | None, notice: Notice) -> Outcome:

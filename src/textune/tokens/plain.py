@@ -12,7 +12,7 @@ _ODD_TEXT = "A Text in CAPITALS,  naïve Œuvre: ｆｕｌｌ width, ﬁ, don't\
 
 
 def let_transformers_agree(folder: Path, *, token_types: bool) -> None:
-    """Make transformers take tokenizer.json as it is, where the class that it would choose reads texts otherwise.
+    """Make transformers use tokenizer.json as it is if the class that it would choose tokenizes differently.
 
     Some classes (BertTokenizer, say) build the normalizer anew from tokenizer_config.json, in which a setting may be
     missing: every text would then be lower-cased, without a word. Where no class is named, the model's decides. A class
