@@ -114,7 +114,10 @@ def choose_environment(allocator: str, threads: int, *, ours: bool, cache: Path 
 
 
 def hold_to(threads: int) -> None:
-    """Keep this process and all that it starts to so many processors: some libraries count them and ask nobody."""
+    """Keep this process and all that it starts to so many processors: some libraries count them and ask nobody.
+
+    They are the first that it may use, so a second benchmark beside it must be started on others, as by `taskset`.
+    """
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
 

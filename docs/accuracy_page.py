@@ -17,6 +17,7 @@ from leaderboard_page import RESULTS as TODAY
 from leads import Lead, measure_lead, unpack
 from methods_page import table
 from numpy.typing import NDArray
+from rivals import describe_rivals
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results" / "accuracy_frontier.json"
@@ -70,7 +71,13 @@ def build_accuracy_page(path: Path = RESULTS) -> str:
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for cell in cells:
         groups.setdefault((cell["data"], cell["size"]), []).append(cell)
-    parts = [_OPENING, *describe_cells(groups), *describe_goals(groups), *describe_released(groups)]
+    parts = [
+        _OPENING,
+        *describe_cells(groups),
+        *describe_goals(groups),
+        *describe_rivals(groups, _SIZE_NAMES),
+        *describe_released(groups),
+    ]
     return "\n".join(parts).rstrip() + "\n"
 
 
