@@ -92,11 +92,11 @@ def test_rows_of_the_charts() -> None:
     for line in (STEP, EVALUATION, EVALUATION | {"accuracy": float("nan"), "loss": None}):
         course.add(line)
     assert [(row["line"], row["value"]) for row in list_loss_rows(course)] == [("training", 0.7), ("validation", 0.6)]
-    assert {row["line"] for row in list_score_rows(course)} == {"accuracy", "macro f1"}
+    assert {row["line"] for row in list_score_rows(course)} == {"accuracy", "macro F1"}
     course.evaluations[0]["micro_f1"] = course.evaluations[0]["accuracy"]  # as it is with one label per text
     assert {row["line"] for row in list_score_rows(Course(evaluations=course.evaluations[:1]))} == {
         "accuracy",
-        "macro f1",
+        "macro F1",
     }
     assert are_shares(list_score_rows(course)) and are_shares([])
     written = Course(evaluations=[{"kind": "evaluation", "epoch": 1.0, "loss": 5.0, "perplexity": 148.4}])

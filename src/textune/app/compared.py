@@ -17,7 +17,7 @@ from textune.app.watching import read_course
 from textune.errors import DataError, TextuneError, show_command
 from textune.report.comparison import COSTS, FRONTS, Comparison, conclude, format_cost, note
 from textune.report.comparison_page import format_mcnemar, format_p, list_cells, list_header, list_legend
-from textune.report.wording import points
+from textune.report.wording import name_metric, points
 from textune.version import __version__
 
 if TYPE_CHECKING:
@@ -34,10 +34,12 @@ def draw_comparison(folders: Sequence[Path]) -> None:
     scores = list_scores(courses)
     if any(course.evaluations for course in courses.values()):
         st.subheader("Curves", anchor=False)
-        score = st.selectbox("Score on the validation rows", scores, key="compared score", width=320)
+        score = st.selectbox(
+            "Score on the validation rows", scores, format_func=name_metric, key="compared score", width=320
+        )
         rows = list_compared_rows(courses, score)
         shares = score not in PER_TOKEN
-        st.altair_chart(draw_lines(rows, score.replace("_", " "), percent=shares, height=300), width="stretch")
+        st.altair_chart(draw_lines(rows, name_metric(score), percent=shares, height=300), width="stretch")
         if "perplexity" in scores and not shares:
             st.caption("A mean over tokens: where base models have other tokenizers, it cannot be compared.")
     st.subheader("Comparison", anchor=False)

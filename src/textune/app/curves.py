@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from textune.report.wording import name_metric
+
 if TYPE_CHECKING:
     import altair
 
@@ -126,7 +128,7 @@ def list_score_rows(course: Course) -> list[dict[str, Any]]:
                 lines.setdefault(name, []).append((e["epoch"], e[name]))
     different = {tuple(points): name for name, points in reversed(lines.items())}
     return [
-        {"epoch": epoch, "value": value, "line": name.replace("_", " ")}
+        {"epoch": epoch, "value": value, "line": name_metric(name)}
         for name, points in lines.items()
         if different[tuple(points)] == name
         for epoch, value in points

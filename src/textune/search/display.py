@@ -9,6 +9,7 @@ from typing import Any
 
 from textune.evaluation.text import LOSSES, percent
 from textune.progress import Progress, Rich, format_seconds
+from textune.report.wording import name_metric
 from textune.search.journal import FAIL, RUNNING, WAITING
 from textune.search.ledger import Ledger, Trial
 from textune.search.trial import Job
@@ -142,7 +143,7 @@ class LiveTable(Lines):
         table = Table(
             box=None, pad_edge=False, header_style="bold", caption=self.describe_state(), caption_justify="left"
         )
-        for name in ("trial", *names, self.metric.replace("_", " "), "epochs", "time", "state"):
+        for name in ("trial", *names, name_metric(self.metric), "epochs", "time", "state"):
             table.add_column(name, justify="left" if name == "state" else "right")
         trials, best = self.ledger.trials, self.ledger.best
         shown = [t for t in trials if t.state != WAITING or len(trials) <= _MOST_ROWS][-_MOST_ROWS:]
