@@ -330,6 +330,8 @@ def test_examples_are_right_and_wrong_ones() -> None:
     assert len(rows) == 6 and sum(row.right for row in rows) == 4
     assert len(pick_examples(stored, 100)) == 10
     assert pick_examples({name: [] for name in stored}, 6) == ()
+    several = {"row": [1, 2], "text": ["x", "y"], "label": [["10", "2"], ["2"]], "predicted_label": [["2", "10"], []]}
+    assert [row.right for row in pick_examples(several, 6)] == [True, False], "the order of labels says nothing"
 
 
 def test_a_model_is_loaded_once_and_again_when_it_changes(runs: Path) -> None:
@@ -367,6 +369,11 @@ def test_several_labels_and_pairs(tmp_path: Path, backbone: Path) -> None:
     assert "second text" in app.error[0].value
     app.text_area(key="try Second text").set_value("bad").run()
     assert not app.error and list_html(app)
+    example = next(button for button in app.button if (button.key or "").startswith("try row"))
+    example.click().run()
+    assert [app.text_area(key=f"try {name} text").value for name in ("First", "Second")] != ["good", "bad"]
+    app.text_area(key="try First text").set_value("good")
+    app.text_area(key="try Second text").set_value("bad").run()
     app.toggle(key="try explain").set_value(True).run()
     (found,) = explain_texts(predictor, ["good"], pairs=["bad"])
     strengths = [max(abs(word.score) for word in words) / found.largest for words in (found.words, found.pair_words)]

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -195,10 +195,16 @@ def test_the_first_lines_are_answered_before_all_are(
     output = ""
 
     class Writer:
-        generator = None
+        limited = 0
+        starts: ClassVar[list[int]] = []
 
-        def generate(self, texts: list[str]) -> list[Written]:
+        @property
+        def generator(self) -> Any:
+            return self
+
+        def write(self, texts: list[str], start: int) -> list[Written]:
             nonlocal output
+            self.starts.append(start)
             output += capsys.readouterr().out
             printed.append(output.count("\n"))
             return [Written(text.upper(), 1, False) for text in texts]
@@ -208,6 +214,7 @@ def test_the_first_lines_are_answered_before_all_are(
     write.answer_lines(Writer(), as_json)  # type: ignore[arg-type]
     output += capsys.readouterr().out
     assert printed == [0, 32, 64, 96]
+    assert Writer.starts == [0, 29, 58, 87], "sampled answers go on from the prompts before"
     answers = [row["answer"] or "" for row in json.loads(output)["predictions"]] if as_json else output.splitlines()
     assert answers == [prompt.upper() for prompt in prompts]
 

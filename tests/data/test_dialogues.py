@@ -96,6 +96,8 @@ def test_rows_without_prompt_or_answer_are_counted() -> None:
         ('[{"role": "robot", "content": "x"}]', "has the role 'robot'"),
         ('[{"role": "user"}]', "no text as its content"),
         ('["hi"]', "not an object"),
+        ('[{"role": ["user"], "content": "x"}]', r"has the role \['user'\]"),
+        ('[{"from": {"a": 1}, "value": "x"}]', "has the role {'a': 1}"),
     ],
 )
 def test_a_cell_that_is_no_chat_is_named(cell: str, message: str) -> None:
@@ -128,6 +130,29 @@ def test_prompts_and_completions_may_be_messages(tmp_path: Path, suffix: str) ->
 def test_a_completion_that_is_no_answer_is_named(completion: str, message: str) -> None:
     with pytest.raises(DataError, match=f"row 2: {message}"):
         read([{"prompt": "a", "completion": "b"}, {"prompt": "c", "completion": completion}])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[{"value": 3, "unit": "kg"}]',
+        '[{"from": "Berlin", "to": "Paris"}]',
+        '[{"from": ["a", "b"]}]',
+        '[{"content": "milk", "grams": 20}, {"content": "egg", "grams": 5}]',
+    ],
+)
+def test_other_objects_in_json_are_texts(text: str) -> None:
+    examples = read([{"prompt": text, "completion": text}])
+    assert examples.texts() == examples.labels() == [text]
+    assert read_prompt(text) is None
+
+
+def test_answers_that_follow_one_another_are_one() -> None:
+    turns = [("user", "one"), ("assistant", "two"), ("user", "three"), ("assistant", "four"), ("assistant", "five")]
+    chat = [{"role": role, "content": content} for role, content in turns]
+    examples = read([{"messages": json.dumps(chat)}])
+    assert examples.labels() == ["four\n\nfive"]
+    assert [read_prompt(text) for text in examples.texts()] == [chat[:3]]
 
 
 def test_brackets_without_end_are_no_chat() -> None:

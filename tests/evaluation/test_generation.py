@@ -58,6 +58,7 @@ def longest_common_subsequence(first: list[str], second: list[str]) -> int:
         ("!", "?", 0.0),
         ("dog", "cat", 0.0),
         ("猫が好き", "猫が嫌い", 0.5),  # characters where a script has no spaces
+        ("राम की किताब", "राम का किताब", 2 / 3),  # vowel signs make another word
     ],
 )
 def test_rouge_l_of_cases_by_hand(answer: str, reference: str, score: float) -> None:
@@ -93,6 +94,9 @@ def test_exact_match_ignores_case_and_spaces_alone(first: str, second: str, equa
 
 def test_words_are_lower_case_without_punctuation() -> None:
     assert split_words("It's 3 o'clock, naïve Straße!") == ["it", "s", "3", "o", "clock", "naïve", "strasse"]
+    assert split_words("हिन्दी में, बात।") == ["हिन्दी", "में", "बात"]
+    assert split_words("قَالَ نعم") == ["قَالَ", "نعم"]
+    assert split_words("की你हो好 ❤️ ok") == ["की", "你", "हो", "好", "ok"]
 
 
 def test_perplexity_is_that_of_all_tokens() -> None:

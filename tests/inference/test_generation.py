@@ -19,7 +19,7 @@ import torch
 import textune
 from textune.config import build_config
 from textune.errors import ConfigError, DataError, ModelError, Note, TextuneError
-from textune.inference import Predictor
+from textune.inference import Predictor, files, generation
 from textune.progress import Silent
 from textune.report.writer_snippets import PROMPT, reload_writer
 from textune.run import Run
@@ -180,6 +180,43 @@ def test_answers_that_go_on_after_their_end_are_told_with_their_rows(llama: Path
     assert any("1 answer (row 1) holds a token that ends a text" in line for line in prepared.data.warnings)
     fine = open_prepared(data, llama, tmp_path / "fine")
     assert not any("token that ends" in line for line in fine.data.warnings)
+
+
+def test_answers_that_are_cut_are_told(llama: Path, data: Path, tmp_path: Path) -> None:
+    rows = [{"prompt": f"red {i}", "completion": "yes" if i > 7 else "y" * 60} for i in range(24)]
+    (tmp_path / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    prepared = open_prepared(tmp_path / "rows.jsonl", llama, tmp_path / "run")
+    warned = [line for line in prepared.data.warnings if "are cut to fit max_length=48" in line]
+    cut = sum(answer.startswith("yy") for answer in prepared.data.train.labels() or [])
+    assert len(warned) == 1 and f"{cut} answers are cut" in warned[0] and cut > 1
+    fine = open_prepared(data, llama, tmp_path / "fine", max_length=64)
+    assert not any("cut to fit" in line for line in fine.data.warnings)
+
+
+def test_equal_prompts_of_a_file_get_other_answers_in_every_batch(model: Predictor, tmp_path: Path) -> None:
+    """They are drawn with one seed per batch, which is the same whether a file is read whole or in pieces."""
+    assert model.generator is not None
+    sampling = replace(model.generator.sampling, temperature=1.0, seed=3)
+    prompts = ["red 1"] * (2 * generation._ROWS_PER_BATCH)
+    whole = [answer.text for answer in model.generator.write(prompts, sampling)]
+    half = len(prompts) // 2
+    assert whole[:half] != whole[half:] and len(set(whole)) > half
+    later = model.generator.write(prompts[half:], sampling, start=half)
+    assert [answer.text for answer in later] == whole[half:]
+    assert [answer.text for answer in model.generator.write(prompts, sampling)] == whole
+
+
+def test_a_file_of_equal_prompts_is_drawn_anew_in_every_piece(
+    model: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert model.generator is not None
+    monkeypatch.setattr(files, "_PROMPTS_PER_PIECE", 8)
+    monkeypatch.setattr(model.generator, "sampling", replace(model.generator.sampling, temperature=1.0))
+    source = tmp_path / "same.jsonl"
+    source.write_text('{"prompt": "red 1"}\n' * 24, encoding="utf-8")
+    files.predict_file(model, source, tmp_path / "out.jsonl")
+    answers = [json.loads(line)["answer"] for line in (tmp_path / "out.jsonl").read_text("utf-8").splitlines()]
+    assert len({tuple(answers[i : i + 8]) for i in (0, 8, 16)}) == 3
 
 
 def test_measuring_tells_how_many_prompts_were_cut_and_takes_other_limits(

@@ -85,6 +85,24 @@ def test_numbers_dates_and_texts_keep_their_types(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_numbers_of_json_rows_keep_their_types(tmp_path: Path) -> None:
+    lines = tmp_path / "in.jsonl"
+    long = "1" * 5_000
+    rows = [
+        '{"n": 4, "x": 1.10, "far": 1e400, "fine": 0.12345678901234567890, "id": 9007199254740993, "ok": true',
+        f'{{"n": -3, "x": null, "far": 1e3, "fine": 0.5, "id": {long}, "ok": "true", "tags": [1, "a"]',
+    ]
+    lines.write_text(f'{rows[0]}, "t": "007"}}\n{rows[1]}, "o": {{"k": 2}}}}\n', encoding="utf-8")
+    sheet = openpyxl.load_workbook(write(lines, tmp_path / "out.xlsx")).active
+    columns = {column[0].value: [cell.value for cell in column[1:]] for column in sheet.iter_cols()}
+    assert columns.pop("label") == ["=good"] * 2
+    assert columns == {
+        "n": [4, -3], "x": [1.1, None], "far": ["1e400", 1000], "fine": ["0.12345678901234567890", 0.5],
+        "id": ["9007199254740993", long], "ok": [True, "true"], "t": ["007", None], "tags": [None, '[1,"a"]'],
+        "o": [None, '{"k":2}'],
+    }  # fmt: skip
+
+
 def test_a_spreadsheet_is_the_same_after_it(tmp_path: Path) -> None:
     """What another program wrote is read, written and read again with the same values and types."""
     book = openpyxl.Workbook()

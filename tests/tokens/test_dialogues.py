@@ -65,6 +65,52 @@ def test_what_is_too_long_loses_the_beginning_of_its_prompt(
     assert int(cut.full_lengths[0]) == len(whole.ids)
 
 
+THINKING = (
+    "{% for m in messages %}[{{ m['role'] }}]"
+    "{% if m['role'] == 'assistant' and loop.last and '</think>' not in m['content'] %}<think>\n\n</think>\n\n"
+    "{% endif %}"
+    "{{ m['content'] }}{% if m['role'] == 'assistant' %}{{ eos_token }}{% endif %}\n{% endfor %}"
+    "{% if add_generation_prompt %}[assistant]"
+    "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
+)
+"""As Qwen3's: before the last answer stands an empty reasoning, in prompts only where thinking is turned off."""
+
+
+def test_an_empty_reasoning_belongs_to_the_prompt(folder: Path) -> None:
+    dialogues = open_dialogues(folder, load_tokenizer(folder), (), THINKING)
+    without = dialogues.without_thinking(["Paris", "Rome"])
+    tokens = without.encode_rows(["capital"], ["Paris"], 500)
+    assert learned_texts(without, tokens) == ["Paris"]
+    asked = without.encode_prompts(["capital"], 500)[0]
+    assert tokens.ids[: len(asked)].tolist() == asked and "</think>" in without.write_prompt("capital")
+    assert without.without_thinking(["Paris"]) is without, "a run that is opened again has it already"
+    answers = ["<think>\nin France\n</think>\n\nParis"]
+    assert dialogues.without_thinking(answers) is dialogues, "such a model is to reason itself"
+    plain = open_dialogues(folder, load_tokenizer(folder), (), CHAT_TEMPLATE)
+    assert plain.without_thinking(["Paris"]) is plain
+
+
+def test_a_prompt_that_is_cut_keeps_the_token_that_begins_a_text(folder: Path) -> None:
+    template = "{{ bos_token }}" + CHAT_TEMPLATE
+    dialogues = open_dialogues(folder, load_tokenizer(folder), (), template)
+    begin = dialogues.tokenizer.token_to_id(dialogues.special["bos_token"])
+    (whole,) = dialogues.encode_prompts(["word " * 50], 500)
+    (cut,) = dialogues.encode_prompts(["word " * 50], 30)
+    assert whole[0] == begin and cut == [begin, *whole[-29:]]
+    row = dialogues.encode_rows(["word " * 50], ["yes"], 30).ids.tolist()
+    assert row[0] == begin and len(row) == 30
+
+
+def test_chats_whose_earlier_answers_are_rewritten_are_counted(folder: Path) -> None:
+    chat = [{"role": role, "content": role} for role in ("assistant", "user", "assistant", "user")]
+    prompts = [json.dumps(chat[1:]), json.dumps(chat), json.dumps(chat[:2]), "plain"]
+    answers = ["yes"] * 4
+    rewriting = open_dialogues(folder, load_tokenizer(folder), (), THINKING)
+    assert rewriting.count_skipped(prompts, answers) == 2
+    keeping = open_dialogues(folder, load_tokenizer(folder), (), CHAT_TEMPLATE)
+    assert keeping.count_skipped(prompts, answers) == 0
+
+
 def test_every_answer_of_a_chat_is_learned(folder: Path) -> None:
     dialogues = open_dialogues(folder, load_tokenizer(folder), (), CHAT_TEMPLATE)
     chat = [

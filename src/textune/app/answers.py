@@ -88,8 +88,10 @@ def answer_text(predictor: Predictor, text: str, second: str | None = None) -> A
 
 def _write_answer(predictor: Predictor, text: str) -> Answered:
     (written,) = predictor.generate([text])
-    note = f"The limit of {written.tokens:,} tokens ended the answer." if written.endless else ""
-    return Answered(written.text, (), note=note, written=True)
+    notes = [f"The limit of {written.tokens:,} tokens ended the answer."] if written.endless else []
+    if predictor.generator is not None and (cut := predictor.generator.cut):
+        notes.insert(0, f"{cut[0].upper()}{cut[1:]}.")
+    return Answered(written.text, (), note=" ".join(notes), written=True)
 
 
 def show_answer(task: Task, labels: Sequence[str], probabilities: NDArray[np.float64]) -> Answered:

@@ -146,22 +146,28 @@ def check_upload(upload: Upload, predictor: Predictor, choice: Choice) -> Checks
     notes: Sequence[str] = ()
     with store_briefly(upload) as path:
         for table in stream_tables(path, upload.reading):
-            for text in _list_texts(table, predictor, choice):
+            for text, second in _list_texts(table, predictor, choice):
                 rows += 1
-                without_text += not holds_text(text)
-                repeated += holds_text(text) and hash(text) in seen
-                seen.add(hash(text))
-                longest = max(longest, len(text))
+                filled, place = holds_text(text) and (second is None or holds_text(second)), hash((text, second))
+                without_text += not filled
+                repeated += filled and place in seen
+                seen.add(place)
+                longest = max(longest, len(text), len(second or ""))
             notes = table.notes
     return Checks(rows, without_text, repeated, longest, tuple(notes))
 
 
-def _list_texts(table: Table, predictor: Predictor, choice: Choice) -> Iterator[str]:
+def _list_texts(table: Table, predictor: Predictor, choice: Choice) -> Iterator[tuple[str, str | None]]:
+    """Yield each row's text and second text, None where the model reads no pairs."""
     trained = predictor.manifest.columns
     named = NamedColumns(choice.text, choice.text_pair, guess=False)
     columns = reuse_columns(table, trained, named, need_label=False)
     parts = [table.arrow.column(name).to_pylist() for name in columns.text]
-    return (trained.joiner.join(p for p in row if p and p.strip()) for row in zip(*parts, strict=True))
+    texts = (trained.joiner.join(p for p in row if p and p.strip()) for row in zip(*parts, strict=True))
+    if columns.text_pair is None:
+        return ((text, None) for text in texts)
+    seconds = table.arrow.column(columns.text_pair).to_pylist()
+    return ((text, second or "") for text, second in zip(texts, seconds, strict=True))
 
 
 @dataclass(frozen=True)
@@ -311,16 +317,16 @@ class InTurn(Predictor):
             self._advance(len(texts[rows]))
         return np.concatenate(parts)
 
-    def answer_texts(self, texts: list[str], pairs: list[str] | None) -> tuple[Sequence[Any], NDArray[Any]]:
+    def answer_texts(self, texts: list[str], pairs: list[str] | None, start: int) -> tuple[Sequence[Any], NDArray[Any]]:
         """Return the answer to each text, and the probabilities. A model that writes has one of its batches a turn."""
         if self.generator is None:
-            return super().answer_texts(texts, pairs)
+            return super().answer_texts(texts, pairs, start)
         with self._loaded.hold():
             turns = self.generator.plan(texts)
         answers = [""] * len(texts)
         for rows in turns:
-            with self._loaded.hold() as predictor:
-                written = predictor.generate([texts[row] for row in rows])
+            with self._loaded.hold():
+                written = self.generator.write([texts[row] for row in rows], start=start + min(rows))
             for row, answer in zip(rows, written, strict=True):
                 answers[row] = answer.text
             self._advance(len(rows))

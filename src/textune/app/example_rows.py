@@ -71,4 +71,5 @@ def pick_examples(stored: dict[str, list[Any]], count: int = COUNT) -> tuple[Exa
 
 
 def _join(label: Any) -> str:
-    return ", ".join(map(str, label)) if isinstance(label, list) else str(label)
+    """Return a label, or several in one order: the table sorts them, the model has an order of its own."""
+    return ", ".join(sorted(map(str, label))) if isinstance(label, list) else str(label)

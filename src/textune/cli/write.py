@@ -97,11 +97,13 @@ def answer_lines(predictor: Predictor, json_output: bool, encoding: str | None =
     from textune.printable import holds_text
     from textune.progress import open_progress
 
+    generator = predictor.generator
+    assert generator is not None
     reader, rows, written = LineReader(sys.stdin.buffer, encoding), 0, 0
     for lines in reader.batches(_LINES_AT_ONCE):
         filled = [line for line in lines if holds_text(line)]
+        answers = iter(generator.write(filled, start=written) if filled else ())
         written += len(filled)
-        answers = iter(predictor.generate(filled) if filled else ())
         for line in lines:
             answer = next(answers) if holds_text(line) else None
             if json_output:

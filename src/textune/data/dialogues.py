@@ -47,6 +47,8 @@ ROLES = {"system": "system", "user": "user", "assistant": "assistant", "develope
 ANSWERS = "assistant"
 CHAT_SHAPE = 'a chat is a list such as [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"}]'
 _BEGINS_LIKE_A_CHAT = re.compile(r'\s*\[\s*\{\s*"(role|content|from|value)"\s*:')
+_GAP = "\n\n"
+"""Between answers that follow one another: together they are one."""
 _NOTHING = "leave out rows without an answer, or check the columns"
 
 
@@ -132,10 +134,14 @@ def _split_chat(cell: str | None, table: Table, row: int) -> tuple[str | None, s
         messages = parse_messages(cell)
     except ValueError as error:
         raise DataError(f"{table.name}, row {row}: {error}", hint=CHAT_SHAPE) from None
-    last = max((i for i, message in enumerate(messages) if message["role"] == ANSWERS), default=None)
-    if last is None:
+    end = max((i for i, message in enumerate(messages, 1) if message["role"] == ANSWERS), default=None)
+    if end is None:
         return cell, None
-    return (format_messages(messages[:last]) if last else None), messages[last]["content"]
+    first = end - 1
+    while first and messages[first - 1]["role"] == ANSWERS:
+        first -= 1
+    answer = _GAP.join(message["content"] for message in messages[first:end])
+    return (format_messages(messages[:first]) if first else None), answer
 
 
 def _read_answer(cell: str | None, table: Table, row: int) -> str | None:
@@ -155,8 +161,23 @@ def _read_answer(cell: str | None, table: Table, row: int) -> str | None:
 
 
 def begins_like_a_chat(text: str) -> bool:
-    """Return whether a text is meant as messages in JSON, by how it begins."""
-    return _BEGINS_LIKE_A_CHAT.match(text) is not None
+    """Return whether a text is meant as messages in JSON: not a list of other objects that has the same keys."""
+    if _BEGINS_LIKE_A_CHAT.match(text) is None:
+        return False
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError):
+        return True
+    return all(isinstance(item, Mapping) for item in content) and (
+        any(_name_role(item) in ROLES for item in content)
+        or all({"role", "content"} <= item.keys() for item in content)
+    )
+
+
+def _name_role(message: Mapping[str, Any]) -> str:
+    """Return the role of a message as it was written, or an empty text."""
+    role = message.get("role", message.get("from"))
+    return role if isinstance(role, str) else ""
 
 
 def format_messages(messages: Sequence[Mapping[str, str]]) -> str:
@@ -183,9 +204,10 @@ def check_messages(content: Any) -> list[Message]:
     for number, message in enumerate(content, 1):
         if not isinstance(message, Mapping):
             raise ValueError(f"message {number} is not an object with role and content")
-        role, text = message.get("role", message.get("from")), message.get("content", message.get("value"))
+        role, text = _name_role(message), message.get("content", message.get("value"))
         if role not in ROLES:
-            raise ValueError(f"message {number} has the role {role!r}, not one of system, user and assistant")
+            given = message.get("role", message.get("from"))
+            raise ValueError(f"message {number} has the role {given!r}, not one of system, user and assistant")
         if isinstance(text, list) and all(isinstance(part, Mapping) and "text" in part for part in text):
             text = "".join(str(part["text"]) for part in text)
         if not isinstance(text, str):

@@ -56,7 +56,12 @@ def normalise_answer(text: str) -> str:
 
 def split_words(text: str) -> list[str]:
     """Return the tokens of ROUGE-L: lower-case words without punctuation; characters in scripts without spaces."""
-    return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+    plain = unicodedata.normalize("NFKC", text).casefold()
+    marks = "".join(c for c in set(plain) if unicodedata.category(c).startswith("M") and not _WORD.fullmatch(c))
+    if not marks:
+        return _WORD.findall(plain)
+    # vowel signs, as of Devanagari, are no letters to `re`, but belong to the letter before them
+    return re.findall(rf"[{_SPACELESS}]|[^\W{_SPACELESS}](?:[{marks}]|[^\W{_SPACELESS}])*", plain)
 
 
 def rouge_l(answer: str, reference: str) -> float:

@@ -22,8 +22,9 @@ PREDICT, REQUIREMENTS, README = "predict.py", "requirements.txt", "README.md"
 
 def write_merged_readme(folder: Path, run: Path, manifest: Manifest, name: str, notes: Sequence[str]) -> None:
     """Write the run's model card with the lines that load the merged model. name: of the finished folder."""
+    with_labels = " with its label names and temperature" if manifest.labels else ""
     loading = [
-        "This folder holds a whole model with its label names and temperature. It needs transformers alone.",
+        f"This folder holds a whole model{with_labels}. It needs transformers alone.",
         *notes,
         fence(reload_merged(manifest, name, folder), "python"),
     ]

@@ -95,7 +95,7 @@ def predict_file(
         try:
             for piece in stream_kept(source, options, piece_rows):
                 texts, pairs = _texts_of(piece, predictor.manifest.columns, form)
-                answers, scores = _predict_piece(predictor, texts, pairs)
+                answers, scores = _predict_piece(predictor, texts, pairs, rows)
                 as_text, without_text = writer_type in (CsvWriter, SheetWriter), without_text + answers.count(None)
                 listed = _list_columns(predictor, answers, scores, form.probabilities, as_text=as_text)
                 answers = _add_choices(predictor, listed, answers, scores, form.choices, as_text=as_text)
@@ -115,7 +115,7 @@ def predict_file(
                         counts[label] += 1
                 advance(len(piece))
             if writer is None:
-                raise DataError(f"{source}: there are no rows to classify")
+                raise DataError(f"{source}: there are no rows to {'answer' if predictor.task.writes else 'classify'}")
         finally:
             if writer is not None:
                 writer.close()
@@ -175,15 +175,19 @@ def _check_prompts(predictor: Predictor, source: str | Path | Location, form: Fi
 
 
 def _predict_piece(
-    predictor: Predictor, texts: list[str | None], pairs: list[str] | None
+    predictor: Predictor, texts: list[str | None], pairs: list[str] | None, start: int
 ) -> tuple[list[Answer | None], NDArray[Any]]:
-    """Return the answer for each row (None without text) and the probabilities, NaN where there is no text."""
+    """Return the answer for each row (None without text) and the probabilities, NaN where there is no text.
+
+    start: rows of the file before these.
+    """
     chosen = [i for i, t in enumerate(texts) if t is not None]
     scores = np.full((len(texts), len(predictor.labels)), np.nan)
     answers: list[Answer | None] = [None] * len(texts)
     if chosen:
         found = [texts[i] or "" for i in chosen]
-        answered, scores[chosen] = predictor.answer_texts(found, None if pairs is None else [pairs[i] for i in chosen])
+        chosen_pairs = None if pairs is None else [pairs[i] for i in chosen]
+        answered, scores[chosen] = predictor.answer_texts(found, chosen_pairs, start)
         for i, answer in zip(chosen, answered, strict=True):
             answers[i] = answer
     return answers, scores

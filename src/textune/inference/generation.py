@@ -109,17 +109,22 @@ class Generator:
         self._find_room(self.sampling.max_new_tokens)
 
     def write(
-        self, prompts: Sequence[str], sampling: Sampling | None = None, on_text: Callable[[str], None] | None = None
+        self,
+        prompts: Sequence[str],
+        sampling: Sampling | None = None,
+        on_text: Callable[[str], None] | None = None,
+        start: int = 0,
     ) -> list[Written]:
         """Return the answer to each prompt; a note says where the beginnings of prompts are cut off.
 
-        on_text: called with each new piece of text; for a single prompt.
+        on_text: called with each new piece of text; for a single prompt. start: prompts before these, where a file is
+        answered in pieces: sampled answers are then others than those of the pieces before.
         """
         sampling = sampling or self.sampling
         encoded = self._cut(prompts, sampling)
         if self.cut is not None:
             note(self.cut)
-        answers = self._write(encoded, sampling, on_text)
+        answers = self._write(encoded, sampling, on_text, start)
         self.limited += sum(answer.endless for answer in answers)
         return answers
 
@@ -146,11 +151,16 @@ class Generator:
         return [self._dialogues.cut_prompt(ids, room) for ids in whole]
 
     def _write(
-        self, encoded: Sequence[list[int]], sampling: Sampling, on_text: Callable[[str], None] | None = None
+        self,
+        encoded: Sequence[list[int]],
+        sampling: Sampling,
+        on_text: Callable[[str], None] | None = None,
+        start: int = 0,
     ) -> list[Written]:
         found: dict[int, Written] = {}
         for rows in _plan(encoded, sampling.max_new_tokens):
-            ids = self._continue([encoded[row] for row in rows], sampling, on_text)
+            drawn = replace(sampling, seed=_choose_seed(sampling.seed, start + min(rows)))
+            ids = self._continue([encoded[row] for row in rows], drawn, on_text)
             for row, answer in zip(rows, ids, strict=True):
                 found[row] = self._read(answer)
         return [found[row] for row in range(len(encoded))]
@@ -254,6 +264,11 @@ class Generator:
         stop = next((i for i, token in enumerate(ids) if token in self._dialogues.stops), None)
         kept = list(ids) if stop is None else list(ids[:stop])
         return Written(self._dialogues.decode(kept), len(kept), stop is None)
+
+
+def _choose_seed(seed: int, row: int) -> int:
+    """Return the seed of a batch by its first row: with one for all, equal batches would get equal answers."""
+    return int(np.random.SeedSequence((seed, row)).generate_state(1, np.uint64)[0]) if row else seed
 
 
 class _Streamer:

@@ -378,10 +378,11 @@ class Predictor:
         changed = {"max_new_tokens": max_new_tokens, "temperature": temperature, "top_p": top_p, "seed": seed}
         return self.generator.write(first, self.generator.sampling.choose(**changed), on_text)
 
-    def answer_texts(self, texts: list[str], pairs: list[str] | None) -> tuple[Sequence[Any], NDArray[Any]]:
+    def answer_texts(self, texts: list[str], pairs: list[str] | None, start: int) -> tuple[Sequence[Any], NDArray[Any]]:
         """Return the answer to each text, and the probabilities: float64 [texts, labels], NaN where a model writes."""
         if self.generator is not None:
-            return [each.text for each in self.generate(texts)], np.full((len(texts), len(self.labels)), np.nan)
+            written = [each.text for each in self.generator.write(texts, start=start)]
+            return written, np.full((len(texts), len(self.labels)), np.nan)
         scores = self.predict_proba(texts, pairs)
         return self.task.answer(scores, self.labels), scores
 

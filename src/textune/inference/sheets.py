@@ -5,11 +5,13 @@ from __future__ import annotations
 import datetime
 import math
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textune.data import KeptRows
-from textune.data.cells import cell_text, class_names
+from textune.data.cells import Literal, cell_text, class_names
+from textune.data.jsonlines import parse_json
 from textune.errors import DataError, flag
 
 if TYPE_CHECKING:
@@ -116,7 +118,12 @@ def _list_kept(rows: KeptRows) -> Iterator[list[Any]]:
     import pyarrow as pa
 
     text, classes = rows.as_text(), class_names(rows.cells.schema)
+    objects = None if rows.objects is None else [parse_json(row) for row in rows.objects]
     for name in rows.columns:
+        if objects is not None:
+            pairs = zip(objects, text[name].to_pylist(), strict=True)
+            yield [_read_value(row.get(name), cell) for row, cell in pairs]
+            continue
         column = rows.cells[name]
         kind = column.type
         if pa.types.is_timestamp(kind) and kind.tz is None:
@@ -128,6 +135,17 @@ def _list_kept(rows: KeptRows) -> Iterator[list[Any]]:
         elif name in classes or not any(check(kind) for check in _typed_kinds()):
             column = text[name]
         yield column.to_pylist()
+
+
+def _read_value(value: Any, text: str | None) -> Any:
+    """Return a JSON value as a spreadsheet has it: a truth value, a number that it holds without loss, or its text."""
+    if isinstance(value, bool):
+        return value
+    if not isinstance(value, Literal):
+        return text
+    exact = Decimal(value)
+    number = int(exact) if abs(exact) <= _LARGEST_INTEGER and exact == exact.to_integral_value() else float(value)
+    return number if _is_number(number) and Decimal(str(number)) == exact else text
 
 
 def _typed_kinds() -> tuple[Callable[[Any], bool], ...]:

@@ -10,7 +10,7 @@ from textune.evaluation.text import percent
 from textune.run.tables import PreparedData
 from textune.tasks import build_task
 from textune.tokens import Tokenized
-from textune.tokens.dialogues import Dialogues
+from textune.tokens.dialogues import Dialogues, count_learned
 
 _LARGE_CUT_SHARE = 0.1
 _SHOWN = 5
@@ -41,6 +41,37 @@ def advise_on_cuts(tokens: Tokenized, long_text: LongText) -> str | None:
     return (
         f"{description}. long_text=window reads them in full, long_text=head_tail reads the start and end, "
         "a larger max_length= reads more"
+    )
+
+
+def list_answer_warnings(examples: Examples, tokens: Tokenized, dialogues: Dialogues) -> list[str]:
+    """Return what is not learned of the answers, and why."""
+    found = [describe_ended(examples, dialogues), describe_skipped(examples, dialogues)]
+    if cut := count_cut_answers(examples, tokens, dialogues):
+        which = "1 answer is" if cut == 1 else f"{cut:,} answers are"
+        found.append(
+            f"{examples.name}: {which} cut to fit max_length={tokens.max_length}, so their ends are not learned. "
+            "A larger max_length= reads more of them"
+        )
+    return [warning for warning in found if warning]
+
+
+def count_cut_answers(examples: Examples, tokens: Tokenized, dialogues: Dialogues) -> int:
+    """Return how many rows have answers, the earlier ones of a chat included, of which max_length leaves a part out."""
+    long = np.flatnonzero(tokens.full_lengths > tokens.max_length)
+    prompts, answers = examples.texts(), examples.labels() or []
+    whole = dialogues.encode_rows([prompts[row] for row in long], [answers[row] for row in long], 10**9)
+    return int((count_learned(whole) > count_learned(tokens)[long]).sum())
+
+
+def describe_skipped(examples: Examples, dialogues: Dialogues) -> str | None:
+    """Return a warning if earlier answers of chats are not learned, because the template rewrites them later."""
+    skipped = dialogues.count_skipped(examples.texts(), examples.labels() or [])
+    if not skipped:
+        return None
+    return (
+        f"{examples.name}: of {skipped:,} chat{'' if skipped == 1 else 's'} not every answer is learned, because the "
+        "chat template writes earlier answers otherwise than it did when they were the last"
     )
 
 

@@ -29,7 +29,7 @@ from textune.errors import ConfigError
 from textune.inference.generation import find_room
 from textune.methods import Method, longest_text
 from textune.progress import Progress
-from textune.run.facts import advise_on_cuts, describe_data, describe_ended
+from textune.run.facts import advise_on_cuts, describe_data, list_answer_warnings
 from textune.run.held_out import (
     Folds,
     assign_folds,
@@ -226,9 +226,9 @@ def prepare(
     if doubt := describe_unknown(backbone.id, measure_unknown(tokenizer, train.tokens)):
         progress.warn(doubt)
         data = replace(data, warnings=(*data.warnings, doubt))
-    if dialogues is not None and (ended := describe_ended(data.train, dialogues)):
-        progress.warn(ended)
-        data = replace(data, warnings=(*data.warnings, ended))
+    for warning in () if dialogues is None else list_answer_warnings(data.train, train.tokens, dialogues):
+        progress.warn(warning)
+        data = replace(data, warnings=(*data.warnings, warning))
     if dialogues is not None and not dialogues.stops:
         endless = (
             f"backbone {backbone.id}: neither its config nor its tokenizer names a token that ends a text (eos_token), "
@@ -317,6 +317,7 @@ def _tokenize(
         dialogues = task.open_dialogues(
             config, lambda template: open_dialogues(backbone.folder, tokenizer, stops, template)
         )
+        dialogues = dialogues and dialogues.without_thinking(data.train.labels() or [])
 
         def encode(split: Examples) -> EncodedSplit:
             if dialogues is not None:

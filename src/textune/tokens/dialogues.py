@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 PLAIN = "plain"
 TEMPLATE_FILE = "chat_template.jinja"
+WITHOUT_THINKING = "{%- set enable_thinking = false %}\n"
+"""Before a chat template, it has a prompt end where an answer without reasoning begins."""
 _LEAST_PROMPT = 0.25
 """A long answer leaves the prompt at least this share of max_length; its end is then cut off."""
 _SPECIAL = ("bos_token", "eos_token", "pad_token", "unk_token")
@@ -51,6 +53,18 @@ class Dialogues:
     def template_sha256(self) -> str:
         """Hash of the chat template, which a file may hold that changes."""
         return hashlib.sha256((self.template or "").encode()).hexdigest()
+
+    def without_thinking(self, answers: Sequence[str]) -> Dialogues:
+        """Return these with a prompt that ends behind an empty reasoning, where the template writes one before answers.
+
+        Qwen3's template does. As a part of the answers it would be learned, and stand in all that the model writes.
+        Answers with reasoning of their own keep the template as it is.
+        """
+        template = self.template or ""
+        if "enable_thinking" not in template or template.startswith(WITHOUT_THINKING):
+            return self
+        thinking = any("</think>" in answer for answer in answers)
+        return self if thinking else replace(self, template=WITHOUT_THINKING + template)
 
     def encode_rows(
         self, prompts: Sequence[str], answers: Sequence[str], max_length: int, places: Sequence[str] | None = None
@@ -97,7 +111,7 @@ class Dialogues:
         """Return a prompt's ids without its beginning where they are too many."""
         if len(ids) <= max_length:
             return ids
-        first = len(self.leading)
+        first = self._count_leading(ids)
         return [*ids[:first], *ids[first:][-max(max_length - first, 1) :]]
 
     def check_rows(self, prompts: Sequence[str], answers: Sequence[str], places: Sequence[str]) -> None:
@@ -117,6 +131,17 @@ class Dialogues:
             for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True))
             if any(is_ended(text.rstrip()) for text in (*_list_answers(prompt), answer))
         ]
+
+    def count_skipped(self, prompts: Sequence[str], answers: Sequence[str]) -> int:
+        """Return the number of chats of which `split_row` leaves earlier answers unlearned."""
+        skipped = 0
+        for prompt, answer in zip(prompts, answers, strict=True):
+            messages = read_prompt(prompt) or []
+            earlier = sum(
+                message["role"] == "assistant" for message in messages[1:]
+            )  # one at the start answers nothing
+            skipped += earlier > 0 and sum(mark for _, mark in self.split_row(prompt, answer)) <= earlier
+        return skipped
 
     def write_prompt(self, prompt: str, place: str = "the prompt") -> str:
         """Return the text after which the answer begins; raise DataError for a chat that cannot be written."""
@@ -208,6 +233,11 @@ class Dialogues:
             learned += [mark and (end is None or i < end) for i in range(len(ids))]
         return row, learned
 
+    def _count_leading(self, ids: Sequence[int]) -> int:
+        """Return how many ids at the beginning are no text: a template writes the first one itself."""
+        begins = bool(ids) and ids[0] == self.tokenizer.token_to_id(self.special.get("bos_token", ""))
+        return len(self.leading) or int(begins)
+
     def _cut(self, row: list[int], learned: list[bool], max_length: int) -> tuple[list[int], list[bool]]:
         if len(row) <= max_length:
             return row, learned
@@ -215,7 +245,8 @@ class Dialogues:
         least = min(len(row) - answer, int(max_length * _LEAST_PROMPT))
         excess = max(answer - (max_length - least), 0)
         row, learned = row[: len(row) - excess], learned[: len(row) - excess]
-        kept, first = max_length - len(self.leading), len(self.leading)
+        first = self._count_leading(row)
+        kept = max_length - first
         if len(row) > max_length and kept > 0:
             row, learned = row[:first] + row[-kept:], learned[:first] + learned[-kept:]
         return row[-max_length:], learned[-max_length:]

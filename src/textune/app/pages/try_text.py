@@ -67,9 +67,10 @@ def _draw_one(folders: list[str]) -> None:
     if not chosen:
         st.info("Choose at least one run.", icon=":material/touch_app:")
         return
-    _draw_examples(chosen[0])
     kinds = {folder: read_kind(folder) for folder in chosen}
-    text, second = _ask_text(any(kind.paired for kind in kinds.values()))
+    paired = any(kind.paired for kind in kinds.values())
+    _draw_examples(chosen[0], paired)
+    text, second = _ask_text(paired)
     explain, base = _ask_more(any(kind.gives_labels for kind in kinds.values()))
     opened = [(folder, _open(folder)) for folder in chosen]  # below the text, which can be typed meanwhile
     if not holds_text(text):
@@ -141,8 +142,8 @@ def _ask_text(paired: bool) -> tuple[str, str]:
     return typed[0] or "", (typed[1] or "") if paired else ""
 
 
-def _draw_examples(folder: Path) -> None:
-    """Draw rows of the run's own evaluation to click."""
+def _draw_examples(folder: Path, paired: bool) -> None:
+    """Draw rows of the run's own evaluation to click. paired: whether the page asks for two texts."""
     rows = list_examples(folder)
     if not rows:
         return
@@ -156,13 +157,13 @@ def _draw_examples(folder: Path) -> None:
                 icon=mark,
                 width="stretch",
                 on_click=_take_example,
-                args=(row,),
+                args=(row, paired),
             )
 
 
-def _take_example(row: ExampleRow) -> None:
-    first = "First text" if row.second is not None else "Text"
-    st.session_state[f"try {first}"] = row.text
+def _take_example(row: ExampleRow, paired: bool) -> None:
+    """Put an example where texts are typed. paired: whether one of the chosen runs asks for a second text."""
+    st.session_state["try First text" if paired else "try Text"] = row.text
     if row.second is not None:
         st.session_state["try Second text"] = row.second
 
