@@ -25,6 +25,7 @@ from streamlit.testing.v1 import AppTest
 import textune
 import tiny
 from textune.app import batch_files
+from textune.app.answers import answer_text
 from textune.app.batch_files import (
     Choice,
     Form,
@@ -225,6 +226,8 @@ def test_a_model_that_writes_does_so_in_turns(tmp_path: Path, monkeypatch: pytes
         steps.append(count)
 
     prompts = [f"{tiny.WORDS[i % 4]} {'x' * (i % 5)}" for i in range(8)]
+    assert answer_text(loaded.predictor, "red " * 40).note.startswith("The prompt lost its beginning: ")
+    assert "beginning" not in answer_text(loaded.predictor, "red").note
     wanted = [answer.text for answer in loaded.predictor.generate(prompts)]
     monkeypatch.setattr(type(loaded.predictor.generator), "write", write_alone)
     upload = Upload("a.jsonl", write_lines([{"prompt": prompt} for prompt in prompts]))

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from textune.app.marks import Evaluated, WrongRow, mark_row, place_review, plan_training, read_evaluated, read_marks
+from textune.bundle import SETTINGS
 from textune.cli.output import gather_settings
-from textune.config import build_config
+from textune.config import build_config, load_settings, write_settings
 from textune.data.fixes import read_fixes
 from textune.errors import BundleError, DataError
 from textune.run import Run
@@ -137,6 +138,34 @@ def test_marked_labels_reach_the_next_training(poor: Run, work: Path) -> None:
     fixed = prepare_data(config).fixed
     assert (textune, train) == ("textune", "train") and config.name == "poor-fixed"
     assert fixed is not None and (fixed.changed, fixed.removed) == (1, 1)
+
+
+def test_a_second_round_begins_with_the_first(poor: Run, work: Path) -> None:
+    folder = work / "runs" / "poor-fixed"
+    shutil.copytree(poor.folder, folder)
+    wrong = read_evaluated(folder).wrong
+    first, second = work / "runs" / "poor-review.csv", place_review(folder)
+    mark_row(first, wrong[0], wrong[0].predicted)
+    mark_row(first, wrong[1], "-")
+    write_settings(build_config(load_settings(folder / SETTINGS) | {"fixes": str(first)}), folder / SETTINGS)
+    mark_row(second, wrong[2], wrong[2].predicted, folder)
+    assert read_marks(second) == read_marks(first) | {wrong[2].key: wrong[2].predicted}
+    mark_row(second, wrong[0], "-", folder)
+    assert read_marks(second)[wrong[0].key] == "-", "a new mark wins"
+    mark_row(second, wrong[0], None, folder)
+    assert read_marks(second)[wrong[0].key] == wrong[0].predicted, "the mark that it replaced is back"
+    plan = plan_training(folder, second)
+    _, _, settings, *words = shlex.split(plan.command)
+    fixed = prepare_data(build_config(gather_settings(words, settings))).fixed
+    assert fixed is not None and (fixed.changed, fixed.removed) == (2, 1) and plan.warning is None
+    mark_row(second, wrong[0], None, folder)
+    assert read_marks(second).keys() == {wrong[1].key, wrong[2].key}
+    first.unlink()
+    second.unlink()
+    mark_row(second, wrong[2], wrong[2].predicted, folder)
+    assert read_marks(second) == {wrong[2].key: wrong[2].predicted}
+    warning = plan_training(folder, second).warning
+    assert warning is not None and f"fixes={first}, which can no longer be read" in warning
 
 
 def test_a_table_that_is_gone_is_asked_for(poor: Run, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:

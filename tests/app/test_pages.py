@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 import shutil
 import sys
 import time
@@ -24,8 +25,12 @@ from textune.app.marks import read_marks
 from textune.app.options import AppOptions, set_options
 from textune.app.session import list_run_folders
 from textune.app.uploads import remove_upload, store_upload
+from textune.cli.output import gather_settings
+from textune.config import build_config
+from textune.data.fixes import FixedRows
 from textune.errors import BundleError
 from textune.run import Run
+from textune.run.tables import prepare_data
 from tiny import make_rows, train_tiny, write_reviews
 
 PLANT = "PLANT"
@@ -212,6 +217,56 @@ def test_one_click_marks_a_label_and_another_takes_it_back(runs: Path) -> None:
     assert "fixes=runs/hostile-review.csv" in read(app, "code")
     next(button for button in app.button if str(button.key).startswith("undo ")).click().run()
     assert read_marks(runs / "hostile-review.csv") == {} and not check(app).success
+
+
+def train_on_signs(backbone: Path, place: Path, signs: tuple[str, str], **settings: Any) -> Run:
+    """Train on labels that could also remove a row, a few of each wrong."""
+    words = {"negative": signs, "positive": signs[::-1]}
+    with (place / "signs.csv").open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(("text", "label"))
+        for at, (text, label) in enumerate(make_rows(120)):
+            writer.writerow((text, words[label][at % 15 == 0]))
+    settings |= {"method": "full", "epochs": 12, "learning_rate": 3e-3, "pooling": "mean", "test_fraction": 0.5}
+    return train_tiny(place / "signs.csv", backbone, place / "runs" / "signs", **settings)
+
+
+def open_labels(run: str) -> AppTest:
+    app = open_page("runs")
+    app.multiselect[0].set_value([run])
+    app.session_state[f"part {run}"] = "Labels"
+    return check(app.run())
+
+
+def test_a_row_is_taken_out_by_a_word_that_is_no_label(backbone: Path, work: Path) -> None:
+    train_on_signs(backbone, work, ("-", "+"))
+    app = open_labels("runs/signs")
+    next(button for button in app.button if str(button.key).startswith("drop ")).click().run()
+    assert list(read_marks(work / "runs" / "signs-review.csv").values()) == ["drop"]
+    assert "the row is taken out" in read(check(app), "markdown")
+    fixed = fix_rows(read(app, "code"))
+    assert (fixed.changed, fixed.removed) == (0, 1)
+    next(button for button in app.button if str(button.key).startswith("undo ")).click().run()
+    next(button for button in app.button if "it is '-'" in button.label.replace("\\", "")).click().run()
+    assert list(read_marks(work / "runs" / "signs-review.csv").values()) == ["-"]
+    assert "the row is taken out" not in read(check(app), "markdown")
+    fixed = fix_rows(read(app, "code"))
+    assert (fixed.changed, fixed.removed) == (1, 0)
+
+
+def fix_rows(command: str) -> FixedRows:
+    """Return what the review file of a command does to the rows."""
+    _, _, settings, *words = shlex.split(command)
+    fixed = prepare_data(build_config(gather_settings(words, settings))).fixed
+    assert fixed is not None
+    return fixed
+
+
+def test_no_row_is_taken_out_where_every_word_for_it_is_a_label(backbone: Path, work: Path) -> None:
+    run = train_on_signs(backbone, work, ("-", "drop"), labels="-=minus,drop=gone")
+    assert run.find_errors().labels == ("minus", "gone", "-", "drop"), "a review file takes names and values"
+    keys = [str(button.key) for button in open_labels("runs/signs").button]
+    assert [key for key in keys if key.startswith("mark ")] and not [key for key in keys if key.startswith("drop ")]
 
 
 def test_labels_say_what_a_new_training_lacks_and_which_marks_are_not_its_own(runs: Path) -> None:

@@ -13,19 +13,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
 import textune
 from label_tables import as_list
 from label_tables import make_rows as make_sets
-from textune.bundle import read_manifest
+from textune.bundle import SETTINGS, read_manifest
 from textune.cli.errors import describe
+from textune.config import build_config, load_settings, write_settings
 from textune.errors import DataError
 from textune.evaluation.slices import SliceSearch
+from textune.files import hash_file
 from textune.run import Run
 from textune.run.error_analysis import ErrorAnalysis, find_errors
-from tiny import call_here, make_rows, train_tiny
+from textune.run.save import update_manifest
+from tiny import call_here, make_rows, settings_for, train_tiny
 
 Rows = list[dict[str, str]]
 TEST_ROWS = 240
@@ -156,6 +160,37 @@ def test_without_its_table_a_run_is_sliced_by_text_alone(runs: dict[str, Run], t
     assert again.slices.slices[0].description == "flurb is 'mi'"
 
 
+@pytest.mark.parametrize("gone", ["data", "data and test"])
+def test_test_rows_are_reviewed_as_such_where_a_table_is_gone(gone: str, runs: dict[str, Run], tmp_path: Path) -> None:
+    run, names = runs["single"], ["single.csv", "single-test.csv"]
+    places = [run.folder.parent / name for name in names[: 1 + gone.count("and")]]
+    for place in places:
+        place.rename(tmp_path / place.name)
+    try:
+        analysis = find_errors(run.folder, review=tmp_path / "review.csv")
+    finally:
+        for place in places:
+            (tmp_path / place.name).rename(place)
+    assert {row["table"] for row in read(tmp_path / "review.csv")} == {"test"}
+    assert ("with the columns of single-test.csv" in analysis.source) == (gone == "data")
+
+
+@pytest.mark.parametrize("split", ["test", "validation"])
+def test_a_review_of_a_run_on_data_frames_is_taken_back(split: str, backbone: Path, tmp_path: Path) -> None:
+    rows = make_single(80)
+    data, other = pl.DataFrame(rows[:40]), pl.DataFrame(mistake(rows[40:], "label", 4))
+    frames = {split: other} | ({} if split == "test" else {"test_fraction": 0})
+    settings = {k: v for k, v in settings_for("", backbone, tmp_path / "run", epochs=1).items() if k != "data"}
+    run = textune.train(data, "text", "label", **settings | frames)
+    review = tmp_path / "review.csv"
+    run.find_errors(review=review)
+    doubted = read(review)
+    assert doubted and {row["table"] for row in doubted} == {split}
+    doubted[0]["correct_label"] = doubted[0]["suggested_label"]
+    settings |= {"name": "fixed", "fixes": str(write(tmp_path / "filled.csv", doubted))}
+    assert textune.train(data, "text", "label", **settings | frames).manifest.fixes["changed"] == 1
+
+
 def test_another_table_is_classified(runs: dict[str, Run], tmp_path: Path, capsys: Any) -> None:
     rows = [
         row | {"label": flip(row["label"]) if i % 4 == 0 else row["label"]} for i, row in enumerate(make_single(60))
@@ -283,6 +318,32 @@ def test_fixes_are_taken_back(flawed: Run, review: Path, backbone: Path, tmp_pat
     assert len(again & corrected) <= len(corrected) // 3, "what was fixed is not doubted again"
     assert not [note for note in analysis.notes if "not looked at" in note]
     assert read_manifest(flawed.folder).fixes == {}
+
+
+def test_a_second_review_begins_with_the_fixes_of_the_first(
+    flawed: Run, review: Path, tmp_path: Path, capsys: Any
+) -> None:
+    rows = read(review)
+    rows[0]["correct_label"], rows[1]["correct_label"] = rows[0]["suggested_label"], "-"
+    first, run = write(tmp_path / "first.csv", rows), tmp_path / "fixed"
+    shutil.copytree(flawed.folder, run)
+    write_settings(build_config(load_settings(run / SETTINGS) | {"fixes": str(first)}), run / SETTINGS)
+    update_manifest(run, files=read_manifest(run, verify=False).files | {SETTINGS: hash_file(run / SETTINGS)})
+    code, shown, _ = call_here(capsys, "errors", str(run), "--review", str(tmp_path / "second.csv"))
+    second = read(tmp_path / "second.csv")
+    filled = [(row["row"], row["key"], row["correct_label"]) for row in rows[:2]]
+    assert code == 0 and [(row["row"], row["key"], row["correct_label"]) for row in second[:2]] == filled
+    assert len(second) > 2 and not any(row["correct_label"] for row in second[2:])
+    assert len({row["row"] for row in second}) == len(second), "a row that is doubted again comes once"
+    assert "the review file begins with 2 rows of" in shown
+    analysis = find_errors(run, str(flawed.folder.parent / "reviews.csv"), review=tmp_path / "named.csv")
+    assert not any(row["correct_label"] for row in read(tmp_path / "named.csv"))
+    assert "the review file lacks 2 rows of" in analysis.to_dict()["notes"][-1]
+    first.unlink()
+    code, shown, _ = call_here(capsys, "errors", str(run), "--review", str(tmp_path / "third.csv"))
+    assert code == 0 and not any(row["correct_label"] for row in read(tmp_path / "third.csv"))
+    words = " ".join(shown.split())
+    assert words.index("which can no longer be read") < words.index("then textune train")
 
 
 def test_several_labels_and_pairs_go_the_same_way(runs: dict[str, Run], backbone: Path, tmp_path: Path) -> None:

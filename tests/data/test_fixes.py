@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from textune.config import build_config
 from textune.data import build_examples, choose_columns, choose_form, read_table
 from textune.data.examples import Examples
-from textune.data.fixes import FixedRows, apply_fixes, make_key, read_fixes, show_label
+from textune.data.fixes import REMOVE, FixedRows, apply_fixes, list_removals, make_key, read_fixes, show_label
 from textune.errors import DataError
 from textune.run.tables import prepare_data
 
@@ -92,6 +93,14 @@ def test_names_mean_their_values_and_labels_win_over_the_word_drop(tmp_path: Pat
     fixes = read_fixes(write(tmp_path / "r.csv", [fix(1, "drop"), fix(2, "-"), fix(3, "'=up")]))
     fixed, counts = apply_fixes(fixes, "data", build(["keep", "drop", "=up", "keep"] * 2), ())
     assert fixed.labels()[:2] == ["drop", "=up"] and len(fixed) == 7 and counts.removed == 1
+
+
+def test_a_word_that_is_a_label_removes_no_row(tmp_path: Path) -> None:
+    assert list_removals(("a", "b")) == REMOVE and list_removals(("a", "-")) == ("drop",)
+    fixes = read_fixes(write(tmp_path / "r.csv", [fix(1, "none")]))
+    for labels, removing in ((["-", "+"], "; 'drop' removes the row"), (["-", "drop"], "")):
+        with pytest.raises(DataError, match=rf"known: {re.escape(', '.join(labels))}{removing}\)"):
+            apply_fixes(fixes, "data", build(labels * 4), ())
 
 
 WRONG = [

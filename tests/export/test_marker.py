@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 import tiny
+from hubs import Hub
 from textune.bundle import SETTINGS, read_manifest
 from textune.config import build_config, load_settings, write_settings
 from textune.errors import BundleError, ConfigError, ModelError
@@ -24,20 +25,6 @@ from textune.run import Run
 from textune.run.save import update_manifest
 
 Export = Callable[..., Any]
-
-
-class Hub:
-    """Writes down what it is sent."""
-
-    def __init__(self) -> None:
-        self.files: dict[str, bytes] = {}
-
-    def create_repo(self, *_: Any, **__: Any) -> str:
-        return "address"
-
-    def upload_folder(self, folder_path: str, **_: Any) -> None:
-        top = Path(folder_path)
-        self.files = {p.relative_to(top).as_posix(): p.read_bytes() for p in top.rglob("*") if p.is_file()}
 
 
 @pytest.mark.parametrize("export", [export_merged, export_onnx])
@@ -124,6 +111,37 @@ def test_only_the_files_of_the_run_are_published(finished: Run, tmp_path: Path) 
     card.symlink_to(tmp_path / "outside.md")
     with pytest.raises((BundleError, ModelError), match="symbolic link"):
         push_folder(run, "owner/name", api=Hub())
+
+
+@pytest.mark.parametrize("exists_private", [True, False])
+def test_a_repository_of_another_visibility_gets_nothing(exists_private: bool, finished: Run) -> None:
+    hub = Hub(private=exists_private)
+    state, hint = ("private", "make it public on its page") if exists_private else ("public", "add .* another name")
+    with pytest.raises(ConfigError, match=rf"owner/name: exists and is {state}.*\n.*{hint}"):
+        push_folder(finished.folder, "owner/name", private=not exists_private, api=hub)
+    assert not hub.files and hub.private is exists_private
+    push_folder(finished.folder, "owner/name", private=exists_private, api=hub)
+    assert "textune.json" in hub.files and hub.private is exists_private
+
+
+def test_the_new_model_replaces_the_old_one_and_no_file_of_a_person(finished: Run, tmp_path: Path) -> None:
+    merged = export_merged(finished.folder, tmp_path / "merged")
+    foreign = {"LICENSE": b"mine", "mine/model.safetensors": b"mine", "notes.txt": b"mine", "model-card.png": b"mine"}
+    published = {}
+    for folder in (finished.folder, merged):
+        hub = Hub()
+        push_folder(folder, "owner/name", api=hub)
+        published[folder] = set(hub.files)
+    assert "adapter_config.json" in published[finished.folder] - published[merged]
+    assert "model.safetensors" in published[merged] - published[finished.folder]
+    shard = {"model-00001-of-00002.safetensors": b"of a larger model pushed before"}
+    hub = Hub()
+    hub.files |= foreign | shard
+    push_folder(finished.folder, "owner/name", api=hub)
+    assert set(hub.files) == published[finished.folder] | foreign.keys() | shard.keys(), "it may be another's model"
+    push_folder(merged, "owner/name", api=hub)
+    assert set(hub.files) == published[merged] | foreign.keys()
+    assert all(hub.files[name] == content for name, content in foreign.items())
 
 
 @pytest.mark.parametrize("place", ["/clients/acme", "clients/acme", "./acme/clients", "../acme", "~/acme"])

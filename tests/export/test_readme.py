@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 import tiny
+from hubs import Hub
 from textune.bundle import read_manifest
 from textune.cli import main
 from textune.export.marker import check_output
@@ -75,14 +76,12 @@ print(json.dumps(answers))
 """
 
 
-class Hub:
+class FolderHub(Hub):
     """Keeps what it is sent in a folder."""
 
     def __init__(self, place: Path) -> None:
+        super().__init__()
         self.place = place
-
-    def create_repo(self, hub_id: str, **_: Any) -> str:
-        return hub_id
 
     def upload_folder(self, repo_id: str, folder_path: str, **_: Any) -> None:
         shutil.copytree(folder_path, self.place / repo_id)
@@ -145,7 +144,7 @@ class Folders:
             export_onnx(run, folder, form=kind, backbone=backbone, force=kind == "onnx-int8")
         else:
             source = kind.removeprefix("pushed ")
-            push_folder(self(source, task), f"owner/{source}-{task}", api=Hub(self.place))
+            push_folder(self(source, task), f"owner/{source}-{task}", api=FolderHub(self.place))
             return self.place / "owner" / f"{source}-{task}"
         return folder
 

@@ -14,6 +14,7 @@ import pytest
 
 import textune
 import tiny
+from hubs import Hub
 from textune.errors import BundleError, ModelError
 from textune.export.api import Exported
 from textune.export.merged import push_folder
@@ -147,18 +148,22 @@ def test_what_cannot_be_a_space_leaves_nothing_behind(tmp_path: Path, backbone: 
 
 
 def test_a_space_is_published_as_one(space: Path, tmp_path: Path) -> None:
-    class Hub:
-        def create_repo(self, name: str, **kind: Any) -> str:
-            assert kind == {"private": True, "exist_ok": True, "repo_type": "space", "space_sdk": "gradio"}
-            return name
+    class SpaceHub(Hub):
+        def repo_info(self, hub_id: str, **kind: Any) -> Any:
+            assert kind == {"repo_type": "space"}
+            return super().repo_info(hub_id)
 
-        def upload_folder(self, *, folder_path: str, repo_type: str, **_: Any) -> None:
+        def upload_folder(self, *, repo_type: str, **more: Any) -> None:
             assert repo_type == "space"
-            shutil.copytree(folder_path, tmp_path / "published")
+            super().upload_folder(**more)
 
-    assert push_folder(space, "owner/name", api=Hub()) == "owner/name"
-    published = {path.name for path in (tmp_path / "published").iterdir()}
-    assert {"app.py", "predict.py", "model.onnx", "README.md"} <= published
+    hub = SpaceHub()
+    hub.files |= {"model.safetensors": b"of a Space with a merged model", "mine.txt": b"mine"}
+    hub.files |= {"app.py": b"older", "predict.py": b"older"}
+    assert push_folder(space, "owner/name", api=hub) == "https://hub/owner/name"
+    assert hub.private and hub.kind == {"repo_type": "space", "space_sdk": "gradio"}
+    assert {"app.py", "predict.py", "model.onnx", "README.md", "mine.txt"} <= hub.files.keys()
+    assert "model.safetensors" not in hub.files
 
 
 def test_the_command_says_how_to_open_and_publish(

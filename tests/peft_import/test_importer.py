@@ -21,6 +21,7 @@ from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from safetensors.torch import load_file, save_file
 
 import textune
+from hubs import Hub
 from textune.bundle import read_manifest
 from textune.cli import main
 from textune.errors import BundleError, ConfigError, DataError, ModelError, TextuneError
@@ -425,20 +426,12 @@ def test_a_tilde_is_the_home_folder(
 
 
 def test_imported_run_is_published_like_any_other(make: Make, backbones: dict[str, Path], tmp_path: Path) -> None:
-    published: dict[str, bytes] = {}
-
-    class Hub:
-        def create_repo(self, name: str, **options: Any) -> str:
-            return name
-
-        def upload_folder(self, folder_path: str, **options: Any) -> None:
-            published.update({p.name: p.read_bytes() for p in Path(folder_path).iterdir() if p.is_file()})
-
+    hub = Hub()
     adapter = make("bert", lora(target_modules=TARGETS, bias="all"))
     run = import_adapter(adapter, str(backbones["bert"]), names(2), output=tmp_path / "run")
-    assert push_folder(run, "me/adopted", api=Hub()) == "me/adopted"
-    assert {"README.md", "textune.json", "adapter_model.safetensors", "tokenizer.json"} <= published.keys()
-    assert not [name for name, content in published.items() if str(tmp_path).encode() in content]
+    assert push_folder(run, "me/adopted", api=hub) == "https://hub/me/adopted"
+    assert {"README.md", "textune.json", "adapter_model.safetensors", "tokenizer.json"} <= hub.files.keys()
+    assert not [name for name, content in hub.files.items() if str(tmp_path).encode() in content]
 
 
 def test_labels_must_be_as_many_as_the_rows_of_the_head(make: Make, backbones: dict[str, Path], tmp_path: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,18 +19,18 @@ from textune.data.fixes import (
     TEXT,
     TEXT_PAIR,
     identify_row,
+    list_removals,
     make_key,
-    read_review,
     show_label,
 )
 from textune.errors import BundleError, DataError, show_command
-from textune.files import hold_place, write_text_atomically
+from textune.files import hold_place
 from textune.inference.writers import escape_formula
 from textune.run.places import PLACED
 from textune.run.predicted_rows import add_own_table, read_own_settings, read_stored
+from textune.run.review_file import LABEL, SCORE, SUGGESTED, WHY, Cells, read_earlier_fixes, read_rows, write_rows
 from textune.tasks import task_of
 
-_LABEL, _SUGGESTED, _WHY = "label", "suggested_label", "why"
 _MARKED_HERE = "marked in the app"
 _TABLES = ("data", "validation", "test")
 MarkKey = tuple[str, int, str]
@@ -62,10 +60,14 @@ class WrongRow:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """The rows of a run's evaluation. wrong: those that it gets wrong, the most confident first. keys: of all."""
+    """The rows of a run's evaluation. wrong: those that it gets wrong, the most confident first. keys: of all.
+
+    removals: the words that take a row out in a review file; none where all of them are labels of the run.
+    """
 
     wrong: list[WrongRow]
     keys: frozenset[MarkKey]
+    removals: tuple[str, ...] = REMOVE
 
     def list_foreign(self, marks: Collection[MarkKey]) -> list[MarkKey]:
         """Return the marks of rows that have another text here: they are from another table."""
@@ -105,7 +107,7 @@ def read_evaluated(folder: Path) -> Evaluated:
     keys = {
         (rows.table, int(n), make_key(text, second)) for n, text, second in zip(numbers, texts, seconds, strict=True)
     }
-    return Evaluated(wrong, frozenset(keys))
+    return Evaluated(wrong, frozenset(keys), list_removals((*manifest.labels, *manifest.label_values)))
 
 
 def place_review(folder: Path) -> Path:
@@ -126,28 +128,34 @@ def read_marks(path: Path) -> dict[MarkKey, str]:
     return marks
 
 
-def mark_row(path: Path, row: WrongRow, correct: str | None) -> None:
-    """Write the correct label of a row into a review file, `-` to remove the row, or None to take the mark back.
+def mark_row(path: Path, row: WrongRow, correct: str | None, run: Path | None = None) -> None:
+    """Write the correct label of a row into a review file, a word that removes it, or None to take the mark back.
 
-    Other rows and columns of the file stay. Raises DataError for a file that is no review file, or one of another
-    table, and BundleError for a link.
+    Other rows and columns of the file stay. run: where the run was trained with fixes, a new file begins with them,
+    and a mark that replaced one of them is taken back to it. Raises DataError for a file that is no review file, or
+    one of another table, and BundleError for a link.
     """
     if path.is_symlink():
         raise BundleError(f"{path}: is a symbolic link, and textune writes through none")
     with hold_place(path):
-        rows = _read_rows(path)
+        earlier = [] if run is None else read_earlier_fixes(run).put_first([])
+        rows = _read_rows(path) if path.is_file() else [dict(cells) for cells in earlier if correct is not None]
         same = [cells for cells in rows if identify_row(cells) == row.key]
         if correct is not None:
             _refuse_other_text(path, rows, row)
+        before = next((cells[CORRECT] for cells in earlier if identify_row(cells) == row.key), "")
         for one in same:
-            one[CORRECT] = escape_formula(correct) if correct not in (None, *REMOVE) else correct or ""
+            if correct is None:
+                one[CORRECT] = before if one[CORRECT] != before else ""
+            else:
+                one[CORRECT] = _show_mark(correct)
         if not same and correct is not None:
             rows.append(_describe(row, correct))
-        rows = [r for r in rows if r[CORRECT].strip() or r.get(_WHY) != _MARKED_HERE]
-        _write(path, rows)
+        rows = [r for r in rows if r[CORRECT].strip() or r.get(WHY) != _MARKED_HERE]
+        write_rows(path, rows, shared=True)
 
 
-def _refuse_other_text(path: Path, rows: list[dict[str, str]], row: WrongRow) -> None:
+def _refuse_other_text(path: Path, rows: list[Cells], row: WrongRow) -> None:
     """Raise DataError if the file marks a row of this table and number with another text: `fixes=` takes one only."""
     for cells in rows:
         if cells[CORRECT].strip() and (found := identify_row(cells))[:2] == row.key[:2] and found != row.key:
@@ -158,13 +166,17 @@ OTHER_TABLE = "the file is from another table: move it away, and the next mark b
 """What to do about a review file whose rows have other texts."""
 
 
-def _describe(row: WrongRow, correct: str) -> dict[str, str]:
+def _show_mark(correct: str) -> str:
+    return correct if correct in REMOVE else escape_formula(correct)
+
+
+def _describe(row: WrongRow, correct: str) -> Cells:
     cells = {
-        _LABEL: row.label,
-        _SUGGESTED: row.predicted,
-        CORRECT: correct if correct in REMOVE else escape_formula(correct),
-        "score": f"{row.probability:.4f}",
-        _WHY: _MARKED_HERE,
+        LABEL: row.label,
+        SUGGESTED: row.predicted,
+        CORRECT: _show_mark(correct),
+        SCORE: f"{row.probability:.4f}",
+        WHY: _MARKED_HERE,
         TEXT: row.text,
     }
     cells |= {} if row.text_pair is None else {TEXT_PAIR: row.text_pair}
@@ -172,12 +184,11 @@ def _describe(row: WrongRow, correct: str) -> dict[str, str]:
     return {TABLE: row.table, ROW: str(row.row), **safe, KEY: make_key(row.text, row.text_pair)}
 
 
-def _read_rows(path: Path) -> list[dict[str, str]]:
+def _read_rows(path: Path) -> list[Cells]:
     """Return the rows of a review file by column; none if there is no file yet, or nothing below its header."""
     if not path.is_file() or _is_blank(path):
         return []
-    table = read_review(path, "move it away: the app writes its own file of this name")
-    return [{name: cell or "" for name, cell in cells.items()} for cells in table.arrow.to_pylist()]
+    return read_rows(path, "move it away: the app writes its own file of this name")
 
 
 def _is_blank(path: Path) -> bool:
@@ -187,22 +198,16 @@ def _is_blank(path: Path) -> bool:
         return next(lines, None) is None or next(lines, None) is None
 
 
-def _write(path: Path, rows: list[dict[str, str]]) -> None:
-    first = [TABLE, ROW, _LABEL, _SUGGESTED, CORRECT, "score", _WHY, TEXT]
-    names = list(dict.fromkeys([*first, *(name for row in rows for name in row if name != KEY), KEY]))
-    stream = io.StringIO(newline="")
-    writer = csv.DictWriter(stream, names, restval="")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text_atomically(path, stream.getvalue(), shared=True)
-
-
 @dataclass(frozen=True)
 class Retraining:
-    """A command that trains a run again with the marked labels. missing: tables that no longer exist, by setting."""
+    """A command that trains a run again with the marked labels. missing: tables that no longer exist, by setting.
+
+    warning: that the fixes of the run itself are gone.
+    """
 
     command: str
     missing: Mapping[str, str]
+    warning: str | None = None
 
 
 def plan_training(folder: Path, review: Path) -> Retraining:
@@ -222,7 +227,7 @@ def plan_training(folder: Path, review: Path) -> Retraining:
         if found != named:
             places.append(f"{name}={found}")
     words = [*places, f"fixes={review}", f"name={folder.name}-fixed", f"runs_dir={folder.parent}"]
-    return Retraining(show_command("train", folder / SETTINGS, *words), missing)
+    return Retraining(show_command("train", folder / SETTINGS, *words), missing, read_earlier_fixes(folder).warning)
 
 
 def count_marks(marks: Mapping[MarkKey, str]) -> str:

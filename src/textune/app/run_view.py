@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +162,7 @@ def _draw_labels(folder: Path, entry: Entry) -> None:
     pages = -(-len(rows) // _ROWS_AT_ONCE)
     page = 1 if pages == 1 else int(st.number_input(f"Page, 1 to {pages:,}", 1, pages, key=f"page {folder}", width=160))
     for row in rows[(page - 1) * _ROWS_AT_ONCE : page * _ROWS_AT_ONCE]:
-        _draw_wrong(review, row, marks.get(row.key))
+        _draw_wrong(folder, row, marks.get(row.key), evaluated.removals)
     if foreign := evaluated.list_foreign(marks):
         count = f"{len(foreign):,} {'mark is' if len(foreign) == 1 else 'marks are'}"
         st.warning(escape(f"{review}: {count} about other texts; {OTHER_TABLE}"), icon=":material/warning:")
@@ -173,6 +174,8 @@ def _draw_labels(folder: Path, entry: Entry) -> None:
 def _draw_retraining(folder: Path, review: Path) -> None:
     """Show the command that trains with the marks, and what it needs where a table is gone, as an upload is."""
     plan = plan_training(folder, review)
+    if plan.warning is not None:
+        st.warning(escape(plan.warning), icon=":material/warning:")
     for name, path in plan.missing.items():
         st.warning(
             escape(
@@ -185,8 +188,15 @@ def _draw_retraining(folder: Path, review: Path) -> None:
     st.code(plan.command, language="bash", wrap_lines=True)
 
 
-def _draw_wrong(review: Path, row: WrongRow, mark: str | None) -> None:
+def _draw_wrong(folder: Path, row: WrongRow, mark: str | None, removals: Sequence[str]) -> None:
+    """Draw a row with its buttons. removals: the words that take it out, as a review file has them."""
+    review = place_review(folder)
     key = f"{review} {row.table} {row.row}"
+
+    def draw_button(title: str, name: str, correct: str | None) -> None:
+        arguments = ("runs", mark_row, review, row, correct, folder)
+        st.button(title, key=f"{name} {key}", on_click=attempt, args=arguments)
+
     with st.container(border=True):
         text = row.text if row.text_pair is None else f"{row.text}\n{row.text_pair}"
         st.text(text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…")
@@ -199,16 +209,13 @@ def _draw_wrong(review: Path, row: WrongRow, mark: str | None) -> None:
             if mark is None:
                 right = escape(shorten(f"Wrong: it is '{row.predicted or 'no label'}'", 60))
                 if row.predicted:
-                    st.button(
-                        right, key=f"mark {key}", on_click=attempt, args=("runs", mark_row, review, row, row.predicted)
-                    )
-                st.button(
-                    "Take the row out", key=f"drop {key}", on_click=attempt, args=("runs", mark_row, review, row, "-")
-                )
+                    draw_button(right, "mark", row.predicted)
+                if removals:
+                    draw_button("Take the row out", "drop", removals[0])
             else:
-                what = "the row is taken out" if mark == "-" else f"marked as '{shorten(mark, 40)}'"
+                what = "the row is taken out" if mark.strip() in removals else f"marked as '{shorten(mark, 40)}'"
                 st.badge(escape(what), icon=":material/check:", color="green")
-                st.button("Undo", key=f"undo {key}", on_click=attempt, args=("runs", mark_row, review, row, None))
+                draw_button("Undo", "undo", None)
 
 
 def _draw_export(folder: Path, entry: Entry) -> None:

@@ -1,7 +1,14 @@
 """The run folder: manifest, file names, lock and life cycle. No torch here."""
 
 from textune.bundle.checks import DIGEST, EXPORTED_FORMS, GRAPH, is_sealed, seal
-from textune.bundle.contents import OF_THE_DESKTOP, check_overwritable, holds_run, list_foreign, prepare_run_folder
+from textune.bundle.contents import (
+    MODEL_FILES,
+    OF_THE_DESKTOP,
+    check_overwritable,
+    holds_run,
+    list_foreign,
+    prepare_run_folder,
+)
 from textune.bundle.folder import (
     MANIFEST,
     PLAN,
@@ -45,6 +52,7 @@ __all__ = [
     "FIGURES",
     "GRAPH",
     "MANIFEST",
+    "MODEL_FILES",
     "Manifest",
     "OF_THE_DESKTOP",
     "OldBundleWarning",

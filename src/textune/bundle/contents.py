@@ -13,14 +13,18 @@ from textune.config import load_settings
 from textune.errors import BundleError, TextuneError, flag, show_resume
 from textune.files import PARTIAL, read_json
 
-_KNOWN = frozenset(
+MODEL_FILES = frozenset(
+    {"adapter_config.json", "adapter_model.safetensors", "delta.safetensors", "model.safetensors", "config.json"}
+    | {"generation_config.json", "thresholds.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"}
+    | {"special_tokens_map.json", "added_tokens.json", "vocab.txt", "vocab.json", "merges.txt", "tokenizer.model"}
+    | {"spm.model", "sentencepiece.bpe.model", "spiece.model"}
+)
+"""What a model of textune's is loaded from, at the top of a run or a merged folder."""
+_KNOWN = MODEL_FILES | frozenset(
     {MANIFEST, PLAN, SETTINGS, SWEEP, "README.md", "metrics.jsonl", "test_reads.jsonl", ".lock", "evaluation", "data"}
-    | {"checkpoints", "backbone", "tensorboard", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"}
-    | {"vocab.txt", "vocab.json", "merges.txt", "added_tokens.json", "chat_template.jinja", "tokenizer.model"}
-    | {"config.json", "generation_config.json", "adapter_config.json", "adapter_model.safetensors", "thresholds.json"}
-    | {"delta.safetensors", "model.safetensors", "model.onnx", "predict.py", "requirements.txt", "app.py", "LICENSE"}
-    | {"sweep.json", "journal.log", "trials", "winner", "report.html", "report.md", "compare.json", "spm.model"}
-    | {"sentencepiece.bpe.model", "spiece.model", "model.onnx.data", "textune_export.json"}
+    | {"checkpoints", "backbone", "tensorboard", "model.onnx", "model.onnx.data", "predict.py", "requirements.txt"}
+    | {"app.py", "LICENSE", "sweep.json", "journal.log", "trials", "winner", "report.html", "report.md"}
+    | {"compare.json", "textune_export.json"}
 )
 """What textune writes at the top of its folders, beside what a manifest lists."""
 _KNOWN_INSIDE = {

@@ -141,7 +141,7 @@ def _describe_text(error: ConfidentError, explanation: Explanation | None) -> li
 
 
 def _describe_review(found: ErrorAnalysis) -> list[str]:
-    from textune.data.fixes import REMOVE
+    from textune.data.fixes import list_removals
 
     if found.review_file is None:
         return ["", "no label looks wrong, so no review file was written"]
@@ -153,12 +153,12 @@ def _describe_review(found: ErrorAnalysis) -> list[str]:
         lines.append(_clip(f"{row.table} row {row.row}: '{_clip(row.label, 20)}', perhaps '{row.suggested_label}'"))
         lines.append(_clip(f"  {' '.join(row.text.split())}"))
     path = Path(found.review_file)
-    free = [word for word in REMOVE if word not in found.labels]
-    removing = f", or {free[0]} to remove the row" if free else ""
+    removing = "".join(f", or {word} to remove the row" for word in list_removals(found.labels)[:1])
     return [
         *lines,
         f"review   {path}",
         f"fill its column correct_label: a label{removing}; empty leaves it",
+        *(line for note in found.review_notes for line in _wrap(note)),
         f"then     {show_command('train', 'DATA', f'fixes={path}')}",
     ]
 

@@ -129,12 +129,14 @@ def _print_onnx(exported: Exported, run: Path, json_output: bool) -> None:
 def push(
     folder: str = typer.Argument(..., metavar="RUN", help="A run, or a folder written by export --to merged or space."),
     hub_id: str = typer.Argument(..., metavar="HUB-ID", help="owner/name"),
-    public: bool = typer.Option(False, "--public", help="Make it public; default: private."),
+    public: bool = typer.Option(
+        False, "--public", help="Make it public; default: private. An existing repository must match."
+    ),
     json_output: bool = typer.Option(False, "--json", help=JSON_HELP),
 ) -> None:
     """Upload a run, merged model or Space to the Hugging Face hub.
 
-    Texts from the data, logs and checkpoints are not uploaded.
+    Texts from the data, logs and checkpoints are not uploaded. A run or Space pushed there before is replaced.
     """
     from textune.bundle import find_run
     from textune.export.merged import push_folder

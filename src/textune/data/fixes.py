@@ -29,6 +29,11 @@ REMOVE = ("-", "drop")
 _MOST_SHOWN = 5
 
 
+def list_removals(labels: Collection[str]) -> tuple[str, ...]:
+    """Return the words that remove a row: those of REMOVE that are no label. labels: all names and values."""
+    return tuple(word for word in REMOVE if word not in labels)
+
+
 @dataclass(frozen=True)
 class Fix:
     """One filled row of a review file. line: its row there. row: the row of the table. label: as it was filled in."""
@@ -170,6 +175,7 @@ def apply_fixes(
         return examples, FixedRows(fixes.name)
     known = {name: value for value, name in pairs} | {value: value for value, _ in pairs}
     known |= {label: label for row in examples.label_sets() for label in row}
+    removals = list_removals(known)
     texts, seconds = examples.texts(), examples.text_pairs()
     positions = {row: at for at, row in enumerate(examples.rows().tolist())}
     problems, dropped = [], np.zeros(len(examples), bool)
@@ -181,7 +187,7 @@ def apply_fixes(
             problem = "has no such row with text and label" if at is None else "has another text there"
             problems.append(f"{where}: {examples.name} {problem} (row {fix.row:,})")
             continue
-        if fix.label in REMOVE and fix.label not in known:
+        if fix.label in removals:
             dropped[at], counts["removed"] = True, counts["removed"] + 1
             continue
         try:
@@ -217,7 +223,8 @@ def _find_known(label: str, known: Mapping[str, str]) -> str:
         if form in known:
             return known[form]
     listed = ", ".join(list(known)[:8]) + (", ..." if len(known) > 8 else "")
-    raise ValueError(f"no label '{label}'{suggest(label, known)} (known: {listed}; '-' removes the row)")
+    removing = "".join(f"; '{word}' removes the row" for word in list_removals(known)[:1])
+    raise ValueError(f"no label '{label}'{suggest(label, known)} (known: {listed}{removing})")
 
 
 def show_label(labels: Sequence[str], examples: Examples, known: Sequence[str]) -> str:

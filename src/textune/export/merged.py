@@ -15,10 +15,19 @@ from textune.backbones.families import families
 from textune.backbones.pooling import attach_pooling, find_body, find_pooling
 from textune.backbones.pooling_layer import add_pooling_layer, can_add_layer, needs_layer
 from textune.backbones.quiet import quiet_transformers
-from textune.bundle import MANIFEST, SETTINGS, Manifest, read_manifest, refuse_exported, write_manifest
+from textune.bundle import (
+    GRAPH,
+    MANIFEST,
+    MODEL_FILES,
+    SETTINGS,
+    Manifest,
+    read_manifest,
+    refuse_exported,
+    write_manifest,
+)
 from textune.config import TRUNCATE, build_config, load_settings, write_settings
 from textune.engine.same_logits import PROBES, require_same
-from textune.errors import BundleError, ModelError
+from textune.errors import BundleError, ConfigError, ModelError, TextuneError, flag, in_shell
 from textune.export.marker import MARKER, check_output, is_space, read_marker, write_marker
 from textune.export.merged_writer import write_merged_writer
 from textune.export.probes import list_second_probes
@@ -36,6 +45,12 @@ if TYPE_CHECKING:
     import torch
 
 THRESHOLDS = "thresholds.json"
+_SHARD = f"model-{'[0-9]' * 5}-of-{'[0-9]' * 5}.safetensors"
+_REPLACED = (*sorted(MODEL_FILES), _SHARD, "model.safetensors.index.json")
+"""What a push removes, as patterns, from a repository that holds a run or a Space: transformers would load it in place
+of the new model. Other repositories keep all their files."""
+_REPLACED_RUN = (MANIFEST, SETTINGS, "backbone/config.json", "data/row_hashes.safetensors")
+_REPLACED_SPACE = (GRAPH, f"{GRAPH}.data", "space.json")
 
 
 def export_merged(
@@ -158,7 +173,8 @@ def _check_merged(folder: Path, predictor: Predictor, expected: NDArray[Any]) ->
 def push_folder(folder: str | Path, hub_id: str, *, private: bool = True, api: Any = None) -> str:
     """Publish a bundle, a merged folder or a Space as a hub repository; return its address.
 
-    Evaluation texts, logs and checkpoints are not uploaded. Raises BundleError or ModelError.
+    Evaluation texts, logs and checkpoints are not uploaded. The files of a run or Space pushed there before are
+    removed, other files stay. Raises BundleError, ModelError, or ConfigError for a repository of another visibility.
     """
     folder = Path(folder)
     names = _list_published(folder)
@@ -169,6 +185,8 @@ def push_folder(folder: str | Path, hub_id: str, *, private: bool = True, api: A
 
         api = huggingface_hub.HfApi()
     try:
+        held = _list_held(api, hub_id, private, kind)
+        replaced = [*_REPLACED, *(_REPLACED_SPACE if kind else _REPLACED_RUN)]
         address = api.create_repo(hub_id, private=private, exist_ok=True, **kind, **sdk)
         with tempfile.TemporaryDirectory(prefix="textune-push-") as place:
             staged = Path(place) / "run"
@@ -181,15 +199,40 @@ def push_folder(folder: str | Path, hub_id: str, *, private: bool = True, api: A
             api.upload_folder(
                 repo_id=hub_id,
                 folder_path=str(staged),
-                commit_message="Upload a classifier trained with textune",
+                commit_message="Upload a model trained with textune",
+                delete_patterns=replaced if MANIFEST in held or {"app.py", "predict.py"} <= held else None,
                 **kind,
             )
+    except TextuneError:
+        raise
     except Exception as error:  # the hub's client passes on its transport's errors
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(
             f"{hub_id}: could not be published: {reason}", hint="log in with 'hf auth login', and check the name"
         ) from error
     return str(address)
+
+
+def _list_held(api: Any, hub_id: str, private: bool, kind: dict[str, str]) -> set[str]:
+    """Return the files that the repository holds, if it exists; raise ConfigError if it has the other visibility.
+
+    The hub's client creates no repository where one exists, and keeps its visibility without a word.
+    """
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    try:
+        found = api.repo_info(hub_id, **kind)
+    except RepositoryNotFoundError:
+        return set()
+    is_private = bool(found.private)
+    if is_private == private:
+        return {file.rfilename for file in found.siblings or ()}
+    option = flag("public") if in_shell() else "private=False"
+    if private:
+        problem, hint = "everyone could read the model", f"add {option}, or choose another name"
+    else:
+        problem, hint = "others could not read the model", f"make it public on its page, or leave {option} out"
+    raise ConfigError(f"{hub_id}: exists and is {'private' if is_private else 'public'}: {problem}", hint=hint)
 
 
 def _list_published(folder: Path) -> list[str]:

@@ -274,9 +274,8 @@ class Predictor:
         Those of a text sum to 1 where it has one label.
         """
         if self.generator is not None:
-            raise ConfigError(
-                "this model writes answers and gives no probabilities of labels", hint="use predict or generate"
-            )
+            problem = "this model writes answers and gives no probabilities of labels"
+            raise ConfigError(problem, hint="use predict or generate")
         probabilities = self._predict_proba(texts, pairs)
         return probabilities[0] if isinstance(texts, str) else probabilities
 
@@ -381,8 +380,8 @@ class Predictor:
     def answer_texts(self, texts: list[str], pairs: list[str] | None, start: int) -> tuple[Sequence[Any], NDArray[Any]]:
         """Return the answer to each text, and the probabilities: float64 [texts, labels], NaN where a model writes."""
         if self.generator is not None:
-            written = [each.text for each in self.generator.write(texts, start=start)]
-            return written, np.full((len(texts), len(self.labels)), np.nan)
+            shape = len(texts), len(self.labels)
+            return [each.text for each in self.generator.write(texts, start=start)], np.full(shape, np.nan)
         scores = self.predict_proba(texts, pairs)
         return self.task.answer(scores, self.labels), scores
 

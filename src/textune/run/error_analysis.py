@@ -37,6 +37,7 @@ from textune.run.neighbours import Neighbour, TrainingSpace, open_space, read_tr
 from textune.run.predicted_rows import PredictedRows, add_own_table, predict_table, read_stored
 from textune.run.predictions import joined_texts
 from textune.run.review import ReviewRow, check_review_path, review_predicted, review_training, write_review
+from textune.run.review_file import EarlierFixes, read_earlier_fixes
 from textune.run.tables import tokenize
 from textune.tasks import EvaluatedRows, Task, task_of
 from textune.tokens import load_tokenizer
@@ -55,7 +56,8 @@ class ErrorAnalysis:
     nearest: for the rows of confident errors, the nearest training rows, if they were asked for.
     explanations: likewise, how much each word spoke for the wrong answer.
     review: the rows whose labels look wrong, if they were asked for; review_file: where they were written.
-    labels: the run's.
+    review_notes: what becomes of the review file that the run itself was trained with.
+    labels: the run's, names and values.
     """
 
     run: str
@@ -69,6 +71,7 @@ class ErrorAnalysis:
     explanations: dict[int, Explanation] = field(default_factory=dict)
     review: tuple[ReviewRow, ...] = ()
     review_file: str | None = None
+    review_notes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
 
@@ -101,7 +104,7 @@ class ErrorAnalysis:
             "excerpts": {str(row): text for row, text in self.excerpts.items()},
             "review": [row.to_dict() for row in self.review],
             "review_file": self.review_file,
-            "notes": list(self.notes),
+            "notes": [*self.notes, *self.review_notes],
         }
 
 
@@ -135,6 +138,7 @@ def find_errors(
             f"{folder}: a model that writes answers has no classes to confuse",
             hint="see the answers side by side in its report, and evaluation/predictions.parquet",
         )
+    earlier = EarlierFixes() if place is None else read_earlier_fixes(folder)  # read before it may be overwritten
     training = config.training
     options = LoadOptions(config.model.backbone, training.device, training.precision, config.model.trust)
     if data is None:
@@ -166,8 +170,10 @@ def find_errors(
             found += review_training(space, task, manifest.seed)
         found.sort(key=lambda row: -row.score)
         if found:
-            write_review(place, found)
-        analysis = replace(analysis, review=tuple(found), review_file=str(place) if found else None)
+            write_review(place, found, earlier if data is None else EarlierFixes())
+            review_notes = earlier.describe(written=data is None)
+            analysis = replace(analysis, review_file=str(place), review_notes=review_notes)
+        analysis = replace(analysis, review=tuple(found))
     return replace(analysis, notes=tuple(notes))
 
 
@@ -193,7 +199,7 @@ def analyse(folder: Path, manifest: Manifest, rows: PredictedRows) -> ErrorAnaly
         tuple(confident),
         {int(numbers[at]): " ".join(texts[at].split())[:_LONGEST_EXCERPT] for at in sorted(shown)},
         notes=rows.notes,
-        labels=tuple(labels.names),
+        labels=tuple(dict.fromkeys((*manifest.labels, *manifest.label_values))),
     )
 
 

@@ -27,10 +27,13 @@ from textune.errors import BundleError, TextuneError
 from textune.files import read_json
 from textune.inference import LoadOptions, Predictor
 from textune.run.other_rows import PREDICTIONS, describe_unknown, label_table, measure_rows
-from textune.run.places import find_places
+from textune.run.places import PLACED, find_places
 from textune.run.predictions import read_predictions
 from textune.run.tables import read_options
 from textune.tasks import task_of
+
+_OWN_TABLES = ("validation", "test")
+"""The settings that name the table of the rows of the same split."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,20 +98,22 @@ def read_own_settings(folder: Path, unused: Collection[str] = ("backbone", "init
 
 
 def add_own_table(rows: PredictedRows, folder: Path, manifest: Manifest) -> PredictedRows:
-    """Return the rows with the columns of the run's own table, if it is still there and has the same texts."""
+    """Return the rows with the columns of the run's own table, if it is still there and has the same texts.
+
+    The setting that names their table is found in any case: it says which rows a review file corrects.
+    """
     try:
-        config = read_own_settings(folder)
-        data = config.data
-        table_of_split = {"test": data.test, "validation": data.validation}.get(rows.split)
-        name = rows.split if table_of_split is not None else "data"
-        table = read_table(table_of_split or data.data, read_options(data))
+        named_tables = build_config(load_settings(folder / SETTINGS)).data
+        name = rows.split if rows.split in _OWN_TABLES and getattr(named_tables, rows.split) is not None else "data"
+        rows = replace(rows, table=name)
+        data = read_own_settings(folder, [other for other in PLACED if other != name]).data
+        table = read_table(getattr(data, name), read_options(data))
         named = NamedColumns(data.test_text, data.test_text_pair) if name == "test" else NamedColumns()
         used = reuse_columns(table, manifest.columns, named, need_label=False)
         positions = match_texts(rows.examples, build_examples(table, used))
     except TextuneError as error:
         reason = str(error).splitlines()[0]
         return replace(rows, source=f"{rows.source}; of their table only texts and labels are known ({reason})")
-    rows = replace(rows, table=name)
     if positions is None:
         changed = f"{table.name} no longer has the same rows, so only texts and labels are looked at"
         return replace(rows, source=f"{rows.source}; {changed}")

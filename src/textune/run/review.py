@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,10 +16,10 @@ from textune.data.fixes import CORRECT, KEY, ROW, TABLE, TEXT, TEXT_PAIR, make_k
 from textune.errors import ConfigError, flag
 from textune.evaluation.doubtful import Doubt, find_doubtful
 from textune.evaluation.text import percent
-from textune.files import write_text_atomically
 from textune.inference.writers import escape_formula
 from textune.run.neighbours import NEIGHBOURS, TrainingSpace
 from textune.run.predicted_rows import PredictedRows
+from textune.run.review_file import LABEL, SCORE, SUGGESTED, WHY, EarlierFixes, write_rows
 from textune.tasks import Task
 
 
@@ -124,15 +122,23 @@ class _Source:
         return "; ".join(reasons)
 
 
-def write_review(path: Path, rows: Sequence[ReviewRow]) -> None:
-    """Write the review file, most doubtful first, with an empty column to fill; no cell runs as a formula."""
-    paired = any(row.text_pair is not None for row in rows)
-    header = [TABLE, ROW, "label", "suggested_label", CORRECT, "score", "why", TEXT, *[TEXT_PAIR] * paired, KEY]
-    stream = io.StringIO(newline="")
-    writer = csv.writer(stream, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-    writer.writerow(header)
-    for row in rows:
-        texts = [row.text, *([row.text_pair or ""] if paired else [])]
-        cells = [row.label, row.suggested_label, "", f"{row.score:.4f}", row.why, *texts]
-        writer.writerow([row.table, row.row, *map(escape_formula, cells), make_key(row.text, row.text_pair)])
-    write_text_atomically(path, stream.getvalue())
+def write_review(path: Path, rows: Sequence[ReviewRow], earlier: EarlierFixes) -> None:
+    """Write the review file, most doubtful first, with an empty column to fill; no cell runs as a formula.
+
+    earlier: what the file begins with.
+    """
+    write_rows(path, earlier.put_first([_describe(row) for row in rows]))
+
+
+def _describe(row: ReviewRow) -> dict[str, str]:
+    cells = {
+        LABEL: row.label,
+        SUGGESTED: row.suggested_label,
+        CORRECT: "",
+        SCORE: f"{row.score:.4f}",
+        WHY: row.why,
+        TEXT: row.text,
+    }
+    cells |= {} if row.text_pair is None else {TEXT_PAIR: row.text_pair}
+    safe = {name: escape_formula(cell) for name, cell in cells.items()}
+    return {TABLE: row.table, ROW: str(row.row), **safe, KEY: make_key(row.text, row.text_pair)}
