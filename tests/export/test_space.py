@@ -157,7 +157,7 @@ def test_a_space_is_published_as_one(space: Path, tmp_path: Path) -> None:
             assert repo_type == "space"
             super().upload_folder(**more)
 
-    hub = SpaceHub()
+    hub = SpaceHub(private=True)
     hub.files |= {"model.safetensors": b"of a Space with a merged model", "mine.txt": b"mine"}
     hub.files |= {"app.py": b"older", "predict.py": b"older"}
     assert push_folder(space, "owner/name", api=hub) == "https://hub/owner/name"
