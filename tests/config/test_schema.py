@@ -261,6 +261,8 @@ def test_settings_are_laid_over_others() -> None:
     assert merge_settings(base, {"method": "full"})["method"] == {"name": "full"}
     named = {"name": "lora", "r": 2}
     assert merge_settings({"method": "lora"}, {"method": named})["method"] == named
+    assert merge_settings({"method": {"r": 2}}, {"method": "lora"})["method"] == named
+    assert merge_settings({}, {"method": "full"})["method"] == {"name": "full"}
 
 
 def test_every_setting_has_a_help_text() -> None:

@@ -27,6 +27,15 @@ def test_columns_are_found_by_name_and_said(text, label):
     assert any(f"'{text}' (by name)" in note for note in chosen.notes)
 
 
+def test_a_text_that_is_much_longer_than_the_one_with_a_name_is_told():
+    plots = [f"{word} and then, after a long journey, everybody comes home again" for word in WORDS]
+    chosen = choose_columns(table(Title=["Up", "It", "Her", "Jaws"], Plot=plots, Genre=KINDS))
+    assert chosen.text == ("Title",)
+    assert any("'Plot' is longer and not read, text=Title,Plot joins both" in note for note in chosen.notes)
+    chosen = choose_columns(table(Title=WORDS, Year=["1990", "1991", "1992", "1993"], Genre=KINDS))
+    assert not any("longer" in note for note in chosen.notes)
+
+
 def test_a_better_name_wins_and_the_other_is_told():
     chosen = choose_columns(table(title=WORDS, content=WORDS, label=KINDS, labels=KINDS))
     assert (chosen.text, chosen.label) == (("content",), "label")

@@ -83,6 +83,13 @@ def test_usual_names_of_columns_are_found(pair: tuple[str, str]) -> None:
     assert examples.texts() == ["p0", "p1", "p2"] and examples.labels() == ["c0", "c1", "c2"]
 
 
+@pytest.mark.parametrize("name", ["dialogue", "conversation"])
+def test_a_chat_in_plain_text_is_a_prompt(name: str) -> None:
+    rows = [{name: text, "summary": "They greet."} for text in ("", "Ann: Hello\nBob: Hi")]
+    examples = read(rows)
+    assert examples.texts() == ["Ann: Hello\nBob: Hi"] and examples.labels() == ["They greet."]
+
+
 def test_rows_without_prompt_or_answer_are_counted() -> None:
     examples = read([{"prompt": p, "completion": c} for p, c in (("a", "b"), (" ", "b"), ("c", ""), ("\u200b", "b"))])
     assert len(examples) == 1 and examples.no_text == (2, 4) and examples.no_label == (3,)

@@ -90,6 +90,11 @@ def test_names_mean_their_values_and_labels_win_over_the_word_drop(tmp_path: Pat
     fixes = read_fixes(write(tmp_path / "r.csv", [fix(1, "good"), fix(2, "1")]))
     fixed, counts = apply_fixes(fixes, "data", build(["0", "1"] * 4), (("0", "bad"), ("1", "good")))
     assert fixed.labels()[:2] == ["1", "1"] and (counts.changed, counts.confirmed) == (1, 1)
+    fixes = read_fixes(write(tmp_path / "r.csv", [fix(1, "1"), fix(2, "2"), fix(3, "3")]))
+    stars = (("0", "1"), ("1", "2"), ("2", "3"))
+    fixed, counts = apply_fixes(fixes, "data", build(["0", "0", "1", "2"] * 2), stars)
+    assert fixed.labels()[:3] == ["0", "1", "2"], "a review file shows names, also one that is another class's value"
+    assert (counts.confirmed, counts.changed) == (1, 2)
     fixes = read_fixes(write(tmp_path / "r.csv", [fix(1, "drop"), fix(2, "-"), fix(3, "'=up")]))
     fixed, counts = apply_fixes(fixes, "data", build(["keep", "drop", "=up", "keep"] * 2), ())
     assert fixed.labels()[:2] == ["drop", "=up"] and len(fixed) == 7 and counts.removed == 1

@@ -105,6 +105,7 @@ def test_a_title_above_unknown_names_is_refused_or_skipped(tmp_path):
         ("#,text,label\n1,a,b\n", ["#", "text", "label"]),
         ("# id,text,label\n1,a,b\n", ["# id", "text", "label"]),
         ("#,Kommentar,Marke\n1,a,b\n", ["#", "Kommentar", "Marke"]),
+        ("#id,Kommentar,Marke\n1,,b\n2,a,c\n", ["#id", "Kommentar", "Marke"]),
         (",text\n1,a\n", ["column_1", "text"]),
         ('text\n"I like it, really"\n"text, label"\n', ["text"]),
         ("text,label\n# not a comment,pos\ntext,label\n", ["text", "label"]),

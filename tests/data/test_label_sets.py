@@ -165,8 +165,10 @@ def test_lists_of_class_numbers_become_lists_of_names() -> None:
     from datasets import ClassLabel, Dataset, Features, Sequence, Value
 
     features = Features({"text": Value("string"), "labels": Sequence(ClassLabel(names=["joy", "love", "anger"]))})
-    made = Dataset.from_dict({"text": ["a", "b", "c"], "labels": [[1, 0], [], [2]]}, features=features)
+    numbers = [[1, 0], [], [2], [None, 1], [-1], None]
+    made = Dataset.from_dict({"text": list("abcdef"), "labels": numbers}, features=features)
     table = read_table(made)
     chosen = choose_columns(table)
     examples = build_examples(table, chosen, choose_form(table, chosen, None, "|"))
     assert examples.label_sets() == [("joy", "love"), (), ("anger",)]
+    assert examples.no_label == (4, 5, 6), "a number without a name is no label, and no row without any"

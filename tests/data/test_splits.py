@@ -91,6 +91,13 @@ def test_groups_stay_on_one_side(rows, seed):
     assert rows_of(split(made, validation_fraction=0.2, test_fraction=0.2, seed=seed, grouped=True)) == rows_of(splits)
 
 
+def test_rows_with_a_blank_group_have_none():
+    made = examples(["a", "b"] * 30, [" ", "", None, "\u200b", *(f"user {n}" for n in range(56))])
+    assert made.groups()[:5] == [None, None, None, None, "user 0"]
+    splits = split(made, validation_fraction=0.2, test_fraction=0.2, seed=1, grouped=True)
+    assert sum(count_shared_groups(splits.train, part) for part in (splits.validation, splits.test)) == 0
+
+
 def test_grouped_splits_are_nearly_stratified():
     draw = np.random.default_rng(0)
     groups = [f"user {g}" for g in draw.integers(0, 200, size=2_000)]

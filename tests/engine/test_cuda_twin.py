@@ -18,6 +18,7 @@ from textune.backbones import load_classifier, resolve_backbone
 from textune.engine import LeanEngine, Precision, graphs, predict_logits
 from textune.engine.lean import attend_varlen
 from textune.engine.packing import Pack, pack_batch
+from textune.engine.varlen import has_varlen
 from textune.methods import resolve
 from textune.tokens import encode_texts, load_tokenizer
 from textune.tokens.batches import Batch, EncodedSplit, collate
@@ -239,3 +240,10 @@ def test_a_filled_pack_begins_with_the_texts(lengths: list[int]) -> None:
     assert int(sizes.min()) > 0 and int(sizes.max()) <= filled.longest and int(filled.bounds[-1]) == len(filled.ids)
     assert int(filled.positions.max()) == int(plain.positions.max()), "no position that the model may lack"
     assert len(filled.ids) - tokens <= 512 + 16
+
+
+@pytest.mark.parametrize(("width", "fits"), [(32, True), (64, True), (26, False), (256, True), (264, False)])
+def test_the_kernel_takes_heads_of_some_widths_only(width: int, fits: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("textune.engine.varlen._find_kernel", lambda: stand_in)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    assert has_varlen(torch.device("cuda"), torch.bfloat16, width) == fits

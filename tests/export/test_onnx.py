@@ -23,6 +23,7 @@ from textune.errors import BundleError, ConfigError, DataError, MissingExtraErro
 from textune.evaluation import compare_pair, count_correct
 from textune.export.merged import export_merged, push_folder
 from textune.export.onnx import Quality, describe_doubt, export_onnx
+from textune.export.onnx import _write_graph as write_graph
 from textune.inference import Predictor
 from textune.run import Run
 from textune.run.other_rows import read_labelled
@@ -118,6 +119,27 @@ def test_int8_is_measured_on_the_runs_own_validation_rows(finished: Run, tmp_pat
     predictor = Predictor.load(tmp_path / "out")
     alone = np.concatenate([predictor.predict_proba([text]) for text in texts])
     assert np.array_equal(predictor.predict_proba(texts), alone), "int8 rounds by the largest number of a pass"
+
+
+def test_weights_beside_a_large_graph_are_hashed_and_go_with_fp32(
+    finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch.onnx._internal.exporter import _onnx_program
+
+    monkeypatch.setattr(_onnx_program, "_LARGE_MODEL_THRESHOLD", 0)
+    monkeypatch.setattr("textune.export.onnx._write_graph", write_graph)  # the tests' own keeps graphs of one file
+    export_onnx(finished.folder, tmp_path / "out")
+    weights = tmp_path / "out" / "model.onnx.data"
+    assert weights.name in read_manifest(tmp_path / "out").files
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(BundleError, match=r"model\.onnx\.data"):
+        Predictor.load(tmp_path / "out")
+    export_onnx(finished.folder, tmp_path / "int8", form="onnx-int8", force=True)
+    assert not (tmp_path / "int8" / weights.name).exists()
+    assert weights.name not in read_manifest(tmp_path / "int8").files
+    assert len(Predictor.load(tmp_path / "int8").predict_proba(list(TEXTS))) == len(TEXTS)
 
 
 def test_int8_that_answers_worse_is_refused(finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

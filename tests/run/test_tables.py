@@ -82,6 +82,18 @@ def test_split_whose_labels_training_does_not_know_is_refused(split: str) -> Non
     assert any("labels that the training set lacks" in warning for warning in part.warnings)
 
 
+def test_skipped_rows_of_every_table_are_counted() -> None:
+    rows = [{"text": f"other {i}" if i % 4 else " ", "label": "ab"[i % 2] if i % 5 else None} for i in range(20)]
+    training = [{"text": f"text {i}", "label": "ab"[i % 2]} for i in range(24)]
+    for name in ("test", "validation"):
+        data = prepare(**{name: rows}, training=training)
+        told = [warning for warning in data.warnings if warning.startswith(f"{name}=")]
+        assert [warning.partition(": ")[2] for warning in told] == [
+            "5 rows without text were skipped", "3 rows without label were skipped"
+        ]  # fmt: skip
+    assert not any("skipped" in warning for warning in prepare(training=training).warnings)
+
+
 def test_rows_without_any_label_are_no_strange_labels() -> None:
     several = [{"text": f"text {i}", "labels": [["a"], ["b"], []][i % 3]} for i in range(24)]
     none = [{"text": f"other {i}", "labels": []} for i in range(4)]

@@ -119,6 +119,6 @@ def merge_settings(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str
     merged = dict(base) | {k: v for k, v in over.items() if k != "method"}
     if "method" in over:
         old, new = method_mapping(base.get("method")), method_mapping(over["method"])
-        same = new.get("name", old.get("name")) == old.get("name")
+        same = new.get("name", old.get("name")) == old.get("name", new.get("name"))
         merged["method"] = old | new if same else new
     return merged

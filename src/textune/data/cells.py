@@ -167,8 +167,10 @@ def _column_text(column: pa.ChunkedArray, names: list[str] | None) -> pa.Chunked
     if names is not None and pa.types.is_integer(kind):
         return _map_values(column, lambda v: names[v] if 0 <= v < len(names) else None)
     if names is not None and _is_list(kind) and pa.types.is_integer(kind.value_type):
+        numbers = range(len(names))
         lists = [
-            [names[v] for v in cell if 0 <= v < len(names)] if cell is not None else None for cell in column.to_pylist()
+            None if cell is None or any(v not in numbers for v in cell) else [names[v] for v in cell]
+            for cell in column.to_pylist()
         ]
         return pa.chunked_array([pa.array([cell_text(cell) for cell in lists], TEXT)])
     if pa.types.is_floating(kind):

@@ -13,6 +13,8 @@ from textune.data.table import Table
 from textune.errors import DataError, suggest
 
 _SAMPLE_ROWS = 10_000
+_MUCH_LONGER, _LONG_TEXT = 5, 60
+"""A column of texts so many times as long, and at least so many characters, is worth a word."""
 
 # a name in an earlier tier beats all later tiers; two names in one tier are ambiguous
 _TEXT_TIERS: tuple[tuple[str, ...], ...] = (
@@ -243,7 +245,17 @@ def _find_text(
 def _other_texts(table: Table, text: str, taken: set[str | None]) -> str:
     names = {name for tier in _TEXT_TIERS for name in tier}
     others = [c for c in table.columns if _normalize(c) in names and c != text and c not in taken]
-    return f"; '{others[0]}' is not read, {show_names('text', others[0], text)} joins both" if others else ""
+    if others:
+        return f"; '{others[0]}' is not read, {show_names('text', others[0], text)} joins both"
+    lengths = {c: _mean_length(table, c) for c in table.columns if c not in taken}
+    longest = max(lengths, key=lengths.__getitem__)
+    if lengths[longest] < max(_MUCH_LONGER * lengths[text], _LONG_TEXT):
+        return ""
+    return f"; '{longest}' is longer and not read, {show_names('text', text, longest)} joins both"
+
+
+def _mean_length(table: Table, column: str) -> float:
+    return float(pc.mean(pc.utf8_length(_sample_cells(table, column))).as_py() or 0.0)
 
 
 def _refuse_missing_header(table: Table) -> None:

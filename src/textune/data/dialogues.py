@@ -37,6 +37,8 @@ PAIRS = (
     ("source", "target"),
     ("text", "summary"),
     ("document", "summary"),
+    ("dialogue", "summary"),
+    ("conversation", "summary"),
     ("text", "target"),
 )
 """Usual names of a prompt's column and its completion's, the likeliest first."""
@@ -47,6 +49,7 @@ ROLES = {"system": "system", "user": "user", "assistant": "assistant", "develope
 ANSWERS = "assistant"
 CHAT_SHAPE = 'a chat is a list such as [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"}]'
 _BEGINS_LIKE_A_CHAT = re.compile(r'\s*\[\s*\{\s*"(role|content|from|value)"\s*:')
+_SAMPLE_ROWS = 100
 _GAP = "\n\n"
 """Between answers that follow one another: together they are one."""
 _NOTHING = "leave out rows without an answer, or check the columns"
@@ -78,8 +81,15 @@ def choose_dialogue_columns(
 
 
 def _find_chat(table: Table) -> str | None:
+    """Return the first column that is named like one of chats and does not begin with plain text."""
     by_name = {column.casefold(): column for column in reversed(table.columns)}
-    return next((by_name[name] for name in CHAT_COLUMNS if name in by_name), None)
+    named = (by_name[name] for name in CHAT_COLUMNS if name in by_name)
+    return next((column for column in named if _may_hold_chats(table.arrow.column(column))), None)
+
+
+def _may_hold_chats(column: pa.ChunkedArray) -> bool:
+    first = next((cell for cell in column.slice(0, _SAMPLE_ROWS).to_pylist() if holds_text(cell)), "[")
+    return first.lstrip().startswith("[")
 
 
 def _find_pair(table: Table, prompt: str | None, completion: str | None) -> tuple[str, str, tuple[str, ...]]:

@@ -115,7 +115,8 @@ def build_examples(table: Table, columns: Columns, form: LabelForm = ONE, known_
         ("group", None if columns.group is None else arrow.column(columns.group)),
     ):
         if column is not None:
-            cells[role] = column
+            blank = pa.scalar(None, column.type)
+            cells[role] = pc.if_else(_filled(column), column, blank) if role == "group" else column
     full = pa.table(cells)
     has_text = _filled(full["text"])
     if "text_pair" in cells:

@@ -173,8 +173,8 @@ def apply_fixes(
     labels = examples.labels()
     if not chosen or labels is None:
         return examples, FixedRows(fixes.name)
-    known = {name: value for value, name in pairs} | {value: value for value, _ in pairs}
-    known |= {label: label for row in examples.label_sets() for label in row}
+    known = {value: value for value, _ in pairs} | {label: label for row in examples.label_sets() for label in row}
+    known |= {name: value for value, name in pairs}  # a review file shows names, and one may be another class's value
     removals = list_removals(known)
     texts, seconds = examples.texts(), examples.text_pairs()
     positions = {row: at for at, row in enumerate(examples.rows().tolist())}

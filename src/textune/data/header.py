@@ -72,7 +72,8 @@ def _is_comment(cells: Cells, below: Sequence[Cells]) -> bool:
     if has_known_name([first.lstrip(" #"), *cells[1:]]):
         return False
     row = next((row for row in below if not (row[0] or "").lstrip().startswith("#")), below[0])
-    if _count(cells) != _count(row) or _is_plain_header(row):
+    narrower = _count(cells) < _count(row) or len(cells) != len(row)  # a row may have empty cells below a header
+    if narrower or _is_plain_header(row):
         return True
     return _names_both(row) and any(len((cell or "").split()) > 1 for cell in cells)  # "#id,kind" is no sentence
 

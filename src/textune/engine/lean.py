@@ -184,7 +184,7 @@ class LeanEngine(torch.nn.Module):
 
     def _takes_varlen(self) -> bool:
         dropped = self.training and any(layer.attention_dropout for layer in self._encoder.layers)
-        return not dropped and has_varlen(self.device, self._dtype)
+        return not dropped and has_varlen(self.device, self._dtype, self.width // self._encoder.heads)
 
     def _embed(self, pack: Pack) -> torch.Tensor:
         return self._encoder.embed(pack.ids, pack.positions, pack.types).to(self._dtype)

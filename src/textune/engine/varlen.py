@@ -6,10 +6,17 @@ from typing import Any
 
 import torch
 
+_LARGEST_HEAD = 256
 
-def has_varlen(device: torch.device, dtype: torch.dtype) -> bool:
-    """Return whether flash attention over packed texts is available; it has no fp32 form."""
+
+def has_varlen(device: torch.device, dtype: torch.dtype, head_width: int) -> bool:
+    """Return whether flash attention over packed texts is available; it has no fp32 form.
+
+    head_width: features of one head. The kernel takes multiples of 8 only, and pads no others.
+    """
     if device.type != "cuda" or dtype not in (torch.bfloat16, torch.float16):
+        return False
+    if head_width % 8 or head_width > _LARGEST_HEAD:
         return False
     return _find_kernel() is not None and torch.cuda.get_device_capability(device) >= (8, 0)
 

@@ -39,7 +39,7 @@ from textune.data.fixes import FixedRows, Fixes, apply_fixes, read_fixes
 from textune.errors import DataError
 from textune.methods import resolve
 from textune.run.row_hashes import describe_seen_by_init
-from textune.run.table_checks import check_splits, note_unused, warn_about_rows
+from textune.run.table_checks import check_splits, describe_skipped_rows, note_unused, warn_about_rows
 from textune.tasks import Task, build_task
 from textune.tokens import Tokenized, encode_cached
 from textune.tokens.batches import EncodedSplit
@@ -153,6 +153,7 @@ def prepare_data(
             others[name] = sample_examples(read, getattr(data, f"{name}_sample"), seed)
             fixed += fixed_there
             notes += other_notes
+            warnings += describe_skipped_rows(f"{name}={read.name}", len(read.no_text), len(read.no_label), task)
     # A pool needs no validation rows, and leaves out the test rows of a whole run. With groups, which rows these are
     # depends on the share of validation rows, so that must be the run's, too.
     needed = (hold_test and not pool) or task.needs_validation or config.training.patience is not None
