@@ -275,8 +275,8 @@ def describe_accuracy() -> Iterator[str]:
     yield table(header, rows)
     yield (
         "The lines of four epochs are of today's defaults (the head solved first, mean pooling), in fp32 on one "
-        "thread; the others are of older ones.\nThe collapsed run is the plain loop's: at this rate of 1e-3 it stays at "
-        "chance on one seed of five, as it did before in bf16.\n"
+        "thread; the others are of older ones.\nThe collapsed run is the plain loop's: at this rate of 1e-3 it stays "
+        "at chance on one seed of five, as it did before in bf16.\n"
     )
     yield "Rebuild: `python benchmarks/accuracy.py --data FOLDER --output results/accuracy.jsonl`\n"
 

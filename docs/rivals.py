@@ -20,12 +20,14 @@ _OPENING = """
 On the same draws and test rows, from the same weights (`results/accuracy_rivals.jsonl`, `python
 benchmarks/accuracy_rivals.py --data FOLDER --output FILE --rivals setfit full trainer`). A cell that is not listed has
 not been run.
-
-- **SetFit**: version 1.2.0 with its defaults, in an environment of its own: one epoch of pairs, but at most 500 steps,
-  then logistic regression. It does not learn from the class names, as textune does with at most 16 rows per class.
-- **full fine-tuning**: textune's `method=full`, every setting by its own rules.
-- **Trainer + peft**: as tutorials set it, LoRA of rank 8 on query and value, 3 epochs of batches of 16 at 1e-3.
 """
+_ABOUT = {
+    "setfit": "version 1.2.0 with its defaults, in an environment of its own: one epoch of pairs, but at most 500\n"
+    "  steps, then logistic regression. It does not learn from the class names, as textune does with at most 16 rows\n"
+    "  per class.",
+    "full": "textune's `method=full`, every setting by its own rules.",
+    "trainer": "as tutorials set it, LoRA of rank 8 on query and value, 3 epochs of batches of 16 at 1e-3.",
+}
 
 
 def describe_rivals(
@@ -59,10 +61,11 @@ def describe_rivals(
     if not rows:
         return
     yield _OPENING
+    yield "".join(f"- **{NAMES[rival]}**: {text}\n" for rival, text in _ABOUT.items() if leads[rival])
     yield table(("rival", "data", "rows", "draws", "textune", "rival's", "lead", "rival's steps"), rows)
     if leads["setfit"]:
         mean, cells = statistics.mean(leads["setfit"]), len(leads["setfit"])
         yield (
-            "\n- **Level with SetFit or ahead on the mean**: so far a lead of "
+            "Against SetFit the goal is to be level or ahead on the mean. So far textune has a lead of "
             f"{mean:+.1f} points, the mean of {cells} cell{'s' if cells > 1 else ''}."
         )
