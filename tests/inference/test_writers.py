@@ -40,7 +40,7 @@ class Always:
     task = build_task("single_label")
     manifest = SimpleNamespace(columns=TextColumns(("text",), None, " ", "label"))
 
-    def answer_texts(self, texts: Any, pairs: Any = None) -> Any:
+    def answer_texts(self, texts: Any, pairs: Any = None, start: int = 0) -> Any:
         return ["positive"] * len(texts), np.array([[0.25, 0.75]] * len(texts))
 
 
