@@ -116,7 +116,11 @@ def test_only_the_files_of_the_run_are_published(finished: Run, tmp_path: Path) 
 @pytest.mark.parametrize("exists_private", [True, False])
 def test_a_repository_of_another_visibility_gets_nothing(exists_private: bool, finished: Run) -> None:
     hub = Hub(private=exists_private)
-    state, hint = ("private", "make it public on its page") if exists_private else ("public", "add .* another name")
+    state, hint = (
+        ("private", "make it public on its page")
+        if exists_private
+        else ("public", "ask for a public one, or choose another name")
+    )
     with pytest.raises(ConfigError, match=rf"owner/name: exists and is {state}.*\n.*{hint}"):
         push_folder(finished.folder, "owner/name", private=not exists_private, api=hub)
     assert not hub.files and hub.private is exists_private

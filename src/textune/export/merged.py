@@ -27,7 +27,7 @@ from textune.bundle import (
 )
 from textune.config import TRUNCATE, build_config, load_settings, write_settings
 from textune.engine.same_logits import PROBES, require_same
-from textune.errors import BundleError, ConfigError, ModelError, TextuneError, flag, in_shell
+from textune.errors import BundleError, ConfigError, ModelError, TextuneError
 from textune.export.marker import MARKER, check_output, is_space, read_marker, write_marker
 from textune.export.merged_writer import write_merged_writer
 from textune.export.probes import list_second_probes
@@ -227,11 +227,10 @@ def _list_held(api: Any, hub_id: str, private: bool, kind: dict[str, str]) -> se
     is_private = bool(found.private)
     if is_private == private:
         return {file.rfilename for file in found.siblings or ()}
-    option = flag("public") if in_shell() else "private=False"
     if private:
-        problem, hint = "everyone could read the model", f"add {option}, or choose another name"
+        problem, hint = "everyone could read the model", "ask for a public one, or choose another name"
     else:
-        problem, hint = "others could not read the model", f"make it public on its page, or leave {option} out"
+        problem, hint = "others could not read the model", "make it public on its page, or ask for a private one"
     raise ConfigError(f"{hub_id}: exists and is {'private' if is_private else 'public'}: {problem}", hint=hint)
 
 
