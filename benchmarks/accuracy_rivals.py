@@ -40,7 +40,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--rivals", nargs="+", choices=SIZES, required=True)
     parser.add_argument("--only", nargs="+", choices=DATA, default=list(SETS))
-    parser.add_argument("--sizes", nargs="+", help="the sizes of the issue for each rival, unless given")
+    parser.add_argument("--sizes", nargs="+", help="default: 8c and 64c for setfit, 1000 and all for the others")
     parser.add_argument("--draws", type=int, default=5, help="at most so many draws of each size")
     parser.add_argument("--steps", type=int, default=500, help="of SetFit, at most")
     parser.add_argument("--python", default=sys.executable, help="the interpreter that has SetFit")

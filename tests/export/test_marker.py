@@ -119,7 +119,7 @@ def test_a_repository_of_another_visibility_gets_nothing(exists_private: bool, f
     state, hint = (
         ("private", "make it public on its page")
         if exists_private
-        else ("public", "ask for a public one, or choose another name")
+        else ("public", "publish it as public, or choose another name")
     )
     with pytest.raises(ConfigError, match=rf"owner/name: exists and is {state}.*\n.*{hint}"):
         push_folder(finished.folder, "owner/name", private=not exists_private, api=hub)

@@ -193,6 +193,19 @@ def test_answers_that_are_cut_are_told(llama: Path, data: Path, tmp_path: Path) 
     assert not any("cut to fit" in line for line in fine.data.warnings)
 
 
+def test_chats_whose_earlier_answers_are_rewritten_are_told(llama: Path, tmp_path: Path) -> None:
+    roles = ("user", "assistant", "user", "assistant")
+    chats = [[{"role": role, "content": f"{role[0]}{i}"} for role in roles[: 2 + 2 * (i % 2)]] for i in range(24)]
+    rows = [{"messages": chat} for chat in chats]
+    (tmp_path / "chats.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    marked = "{% if not loop.last and loop.index % 2 == 0 %}-{% endif %}"
+    rewriting = CHAT_TEMPLATE.replace("{{ m['content'] }}", marked + "{{ m['content'] }}")
+    for template, warned in ((rewriting, True), (CHAT_TEMPLATE, False)):
+        settings: dict[str, Any] = {"chat_template": template, "max_length": 64, "max_new_tokens": 4}
+        prepared = open_prepared(tmp_path / "chats.jsonl", llama, tmp_path / f"run{warned}", **settings)
+        assert any("have answers that are not learned" in line for line in prepared.data.warnings) is warned
+
+
 def test_equal_prompts_of_a_file_get_other_answers_in_every_batch(model: Predictor, tmp_path: Path) -> None:
     """They are drawn with one seed per batch, which is the same whether a file is read whole or in pieces."""
     assert model.generator is not None

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from textune.errors import ConfigError, DataError, ModelError
 from textune.tokens import load_tokenizer
-from textune.tokens.dialogues import Dialogues, count_answers, open_dialogues
+from textune.tokens.dialogues import Dialogues, count_answered, count_answers, count_spans, open_dialogues
 from tiny import CHAT_TEMPLATE, build_byte_pairs
 
 WRITTEN = st.text("abc xyz", min_size=1, max_size=30).filter(str.strip)
@@ -105,10 +105,11 @@ def test_chats_whose_earlier_answers_are_rewritten_are_counted(folder: Path) -> 
     chat = [{"role": role, "content": role} for role in ("assistant", "user", "assistant", "user")]
     prompts = [json.dumps(chat[1:]), json.dumps(chat), json.dumps(chat[:2]), "plain"]
     answers = ["yes"] * 4
+    assert [count_answered(prompt) for prompt in prompts] == [1, 1, 0, 0], "a greeting answers nothing"
     rewriting = open_dialogues(folder, load_tokenizer(folder), (), THINKING)
-    assert rewriting.count_skipped(prompts, answers) == 2
+    assert count_spans(rewriting.encode_rows(prompts, answers, 500)).tolist() == [1, 1, 1, 1]
     keeping = open_dialogues(folder, load_tokenizer(folder), (), CHAT_TEMPLATE)
-    assert keeping.count_skipped(prompts, answers) == 0
+    assert count_spans(keeping.encode_rows(prompts, answers, 500)).tolist() == [2, 2, 1, 1]
 
 
 def test_every_answer_of_a_chat_is_learned(folder: Path) -> None:

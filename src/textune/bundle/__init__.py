@@ -1,6 +1,6 @@
 """The run folder: manifest, file names, lock and life cycle. No torch here."""
 
-from textune.bundle.checks import DIGEST, EXPORTED_FORMS, GRAPH, is_sealed, seal
+from textune.bundle.checks import DIGEST, EXPORTED_FORMS, GRAPH, GRAPH_WEIGHTS, is_sealed, seal
 from textune.bundle.contents import (
     MODEL_FILES,
     OF_THE_DESKTOP,
@@ -51,6 +51,7 @@ __all__ = [
     "EXPORTED_FORMS",
     "FIGURES",
     "GRAPH",
+    "GRAPH_WEIGHTS",
     "MANIFEST",
     "MODEL_FILES",
     "Manifest",

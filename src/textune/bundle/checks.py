@@ -12,6 +12,8 @@ from typing import Any
 DIGEST = "digest"
 EXPORTED_FORMS = ("onnx", "onnx-int8")
 GRAPH = "model.onnx"
+GRAPH_WEIGHTS = "model.onnx.data"
+"""Where the exporter puts the weights of a graph above 1.5 GB."""
 POOLINGS = (None, "first", "mean", "last", "native")
 _LARGEST_COUNT = 10**15
 _SHA256 = re.compile(r"[0-9a-f]{64}")

@@ -17,6 +17,7 @@ from textune.backbones.pooling_layer import add_pooling_layer, can_add_layer, ne
 from textune.backbones.quiet import quiet_transformers
 from textune.bundle import (
     GRAPH,
+    GRAPH_WEIGHTS,
     MANIFEST,
     MODEL_FILES,
     SETTINGS,
@@ -50,7 +51,7 @@ _REPLACED = (*sorted(MODEL_FILES), _SHARD, "model.safetensors.index.json")
 """What a push removes, as patterns, from a repository that holds a run or a Space: transformers would load it in place
 of the new model. Other repositories keep all their files."""
 _REPLACED_RUN = (MANIFEST, SETTINGS, "backbone/config.json", "data/row_hashes.safetensors")
-_REPLACED_SPACE = (GRAPH, f"{GRAPH}.data", "space.json")
+_REPLACED_SPACE = (GRAPH, GRAPH_WEIGHTS, "space.json")
 
 
 def export_merged(
@@ -186,7 +187,7 @@ def push_folder(folder: str | Path, hub_id: str, *, private: bool = True, api: A
         api = huggingface_hub.HfApi()
     try:
         held = _list_held(api, hub_id, private, kind)
-        replaced = [*_REPLACED, *(_REPLACED_SPACE if kind else _REPLACED_RUN)]
+        mark, more = ({"app.py", "predict.py"}, _REPLACED_SPACE) if kind else ({MANIFEST}, _REPLACED_RUN)
         address = api.create_repo(hub_id, private=private, exist_ok=True, **kind, **sdk)
         with tempfile.TemporaryDirectory(prefix="textune-push-") as place:
             staged = Path(place) / "run"
@@ -200,7 +201,7 @@ def push_folder(folder: str | Path, hub_id: str, *, private: bool = True, api: A
                 repo_id=hub_id,
                 folder_path=str(staged),
                 commit_message="Upload a model trained with textune",
-                delete_patterns=replaced if MANIFEST in held or {"app.py", "predict.py"} <= held else None,
+                delete_patterns=[*_REPLACED, *more] if mark <= held else None,
                 **kind,
             )
     except TextuneError:
@@ -228,9 +229,12 @@ def _list_held(api: Any, hub_id: str, private: bool, kind: dict[str, str]) -> se
     if is_private == private:
         return {file.rfilename for file in found.siblings or ()}
     if private:
-        problem, hint = "everyone could read the model", "ask for a public one, or choose another name"
+        problem, hint = "everyone could read the model", "publish it as public, or choose another name"
     else:
-        problem, hint = "others could not read the model", "make it public on its page, or ask for a private one"
+        problem, hint = (
+            "others could not read the model",
+            "make it public on its page, or publish it as private",
+        )
     raise ConfigError(f"{hub_id}: exists and is {'private' if is_private else 'public'}: {problem}", hint=hint)
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from textune.bundle import GRAPH, Manifest, read_manifest, refuse_exported, write_manifest
+from textune.bundle import GRAPH, GRAPH_WEIGHTS, Manifest, read_manifest, refuse_exported, write_manifest
 from textune.data import Examples, describe_foreign
 from textune.engine.same_logits import PROBES, require_same
 from textune.engine.session import import_runtime
@@ -39,8 +39,6 @@ from textune.tokens.batches import collate
 Array = NDArray[Any]
 LARGEST_LOSS = 0.003
 """int8 is refused if a paired test shows that the score drops by more than this."""
-_LARGE_WEIGHTS = f"{GRAPH}.data"
-"""Where the exporter puts more weights than one file of its format holds."""
 _VAGUE = 10 * LARGEST_LOSS
 """Where a loss of more than this may be unseen, there were too few rows: about 100."""
 
@@ -296,7 +294,7 @@ def _seal(folder: Path, predictor: Predictor, form: str, names: list[str], quali
         "equal_lengths": predictor.equal_lengths,
         "quality": None if quality is None else dataclasses.asdict(quality),
     }
-    large = [_LARGE_WEIGHTS] if (folder / _LARGE_WEIGHTS).is_file() else []
+    large = [GRAPH_WEIGHTS] if (folder / GRAPH_WEIGHTS).is_file() else []
     digests = hash_files(folder, [*names, *large])
     write_manifest(folder, dataclasses.replace(predictor.manifest, exported=exported, files=digests))
 
@@ -323,7 +321,7 @@ def _quantize(path: Path) -> None:
             weight_type=QuantType.QInt8,
             op_types_to_quantize=["MatMul", "Gemm"],
         )
-    path.with_name(_LARGE_WEIGHTS).unlink(missing_ok=True)  # those in fp32
+    path.with_name(GRAPH_WEIGHTS).unlink(missing_ok=True)  # those in fp32
 
 
 def describe_onnx(folder: Path, quality: Quality | None) -> dict[str, Any]:

@@ -56,7 +56,7 @@ class ErrorAnalysis:
     nearest: for the rows of confident errors, the nearest training rows, if they were asked for.
     explanations: likewise, how much each word spoke for the wrong answer.
     review: the rows whose labels look wrong, if they were asked for; review_file: where they were written.
-    review_notes: what becomes of the review file that the run itself was trained with.
+    review_notes: about the review file that the run was trained with.
     labels: the run's, names and values.
     """
 

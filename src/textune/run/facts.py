@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from textune.config import TRUNCATE, LongText
 from textune.data import Examples
@@ -10,7 +11,7 @@ from textune.evaluation.text import percent
 from textune.run.tables import PreparedData
 from textune.tasks import build_task
 from textune.tokens import Tokenized
-from textune.tokens.dialogues import Dialogues, count_learned
+from textune.tokens.dialogues import Dialogues, count_answered, count_spans
 
 _LARGE_CUT_SHARE = 0.1
 _SHOWN = 5
@@ -46,32 +47,28 @@ def advise_on_cuts(tokens: Tokenized, long_text: LongText) -> str | None:
 
 def list_answer_warnings(examples: Examples, tokens: Tokenized, dialogues: Dialogues) -> list[str]:
     """Return what is not learned of the answers, and why."""
-    found = [describe_ended(examples, dialogues), describe_skipped(examples, dialogues)]
-    if cut := count_cut_answers(examples, tokens, dialogues):
+    long = tokens.full_lengths > tokens.max_length
+    found = [describe_ended(examples, dialogues), _describe_skipped(examples, tokens, ~long)]
+    last = tokens.ids[tokens.offsets[1:] - 1]
+    if dialogues.stops and (cut := int((long & ~np.isin(last, dialogues.stops)).sum())):
         which = "1 answer is" if cut == 1 else f"{cut:,} answers are"
         found.append(
-            f"{examples.name}: {which} cut to fit max_length={tokens.max_length}, so their ends are not learned. "
-            "A larger max_length= reads more of them"
+            f"{examples.name}: {which} cut to fit max_length={tokens.max_length}, so the end is not learned. "
+            "A larger max_length= reads more"
         )
     return [warning for warning in found if warning]
 
 
-def count_cut_answers(examples: Examples, tokens: Tokenized, dialogues: Dialogues) -> int:
-    """Return how many rows have answers, the earlier ones of a chat included, of which max_length leaves a part out."""
-    long = np.flatnonzero(tokens.full_lengths > tokens.max_length)
-    prompts, answers = examples.texts(), examples.labels() or []
-    whole = dialogues.encode_rows([prompts[row] for row in long], [answers[row] for row in long], 10**9)
-    return int((count_learned(whole) > count_learned(tokens)[long]).sum())
-
-
-def describe_skipped(examples: Examples, dialogues: Dialogues) -> str | None:
-    """Return a warning if earlier answers of chats are not learned, because the template rewrites them later."""
-    skipped = dialogues.count_skipped(examples.texts(), examples.labels() or [])
+def _describe_skipped(examples: Examples, tokens: Tokenized, whole: NDArray[np.bool_]) -> str | None:
+    """Return a warning if earlier answers of chats are not learned. whole: the rows of which nothing is cut."""
+    learned = count_spans(tokens)
+    earlier = [count_answered(prompt) for prompt in examples.texts()]
+    skipped = int((whole & (learned <= earlier)).sum())
     if not skipped:
         return None
     return (
-        f"{examples.name}: of {skipped:,} chat{'' if skipped == 1 else 's'} not every answer is learned, because the "
-        "chat template writes earlier answers otherwise than it did when they were the last"
+        f"{examples.name}: {skipped:,} chat{' has' if skipped == 1 else 's have'} answers that are not learned: the "
+        "chat template writes an answer differently once others follow it"
     )
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from textune.data import Examples
 from textune.errors import ConfigError
 from textune.evaluation.text import BITS_PER_BYTE, LOSSES
-from textune.run.facts import count_cut_answers
 from textune.search.settings import SweepSettings
 from textune.tokens import Tokenized
 from textune.tokens.dialogues import Dialogues, count_learned, count_learned_bytes
@@ -43,7 +44,10 @@ def measure_bits(loss: float, tokens: Tokenized, dialogues: Dialogues) -> float:
 
 def describe_cut_answers(examples: Examples, tokens: Tokenized, dialogues: Dialogues) -> tuple[str, ...]:
     """Return a warning where answers were cut, because a trial that reads more is then scored on other text."""
-    cut = count_cut_answers(examples, tokens, dialogues)
+    long = np.flatnonzero(tokens.full_lengths > tokens.max_length)
+    prompts, answers = examples.texts(), examples.labels() or []
+    whole = dialogues.encode_rows([prompts[row] for row in long], [answers[row] for row in long], 10**9)
+    cut = int((count_learned(whole) > count_learned(tokens)[long]).sum())
     if not cut:
         return ()
     return (

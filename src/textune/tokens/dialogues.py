@@ -55,10 +55,10 @@ class Dialogues:
         return hashlib.sha256((self.template or "").encode()).hexdigest()
 
     def without_thinking(self, answers: Sequence[str]) -> Dialogues:
-        """Return these with a prompt that ends behind an empty reasoning, where the template writes one before answers.
+        """Return these with prompts that end after the empty reasoning, if the template writes one before each answer.
 
-        Qwen3's template does. As a part of the answers it would be learned, and stand in all that the model writes.
-        Answers with reasoning of their own keep the template as it is.
+        Qwen3's template does, and a model that learned it with the answers would write it each time. If the answers
+        hold reasoning of their own, the template stays as it is.
         """
         template = self.template or ""
         if "enable_thinking" not in template or template.startswith(WITHOUT_THINKING):
@@ -131,17 +131,6 @@ class Dialogues:
             for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True))
             if any(is_ended(text.rstrip()) for text in (*_list_answers(prompt), answer))
         ]
-
-    def count_skipped(self, prompts: Sequence[str], answers: Sequence[str]) -> int:
-        """Return the number of chats of which `split_row` leaves earlier answers unlearned."""
-        skipped = 0
-        for prompt, answer in zip(prompts, answers, strict=True):
-            messages = read_prompt(prompt) or []
-            earlier = sum(
-                message["role"] == "assistant" for message in messages[1:]
-            )  # one at the start answers nothing
-            skipped += earlier > 0 and sum(mark for _, mark in self.split_row(prompt, answer)) <= earlier
-        return skipped
 
     def write_prompt(self, prompt: str, place: str = "the prompt") -> str:
         """Return the text after which the answer begins; raise DataError for a chat that cannot be written."""
@@ -275,6 +264,12 @@ def _list_messages(prompt: str, place: str) -> list[Message]:
         raise DataError(f"{place} {error}", hint=CHAT_SHAPE) from None
 
 
+def count_answered(prompt: str) -> int:
+    """Return how many messages of a chat are answers to others, the last answer not among them."""
+    messages = read_prompt(prompt) or []
+    return sum(message["role"] == "assistant" for message in messages[1:])  # a greeting answers nothing
+
+
 def _list_answers(prompt: str) -> list[str]:
     """Return the answers within a chat."""
     return [message["content"] for message in read_prompt(prompt) or () if message["role"] == "assistant"]
@@ -365,6 +360,15 @@ def count_answers(tokens: Tokenized) -> NDArray[np.int64]:
     others = np.maximum.accumulate(np.where(tokens.learned, -1, np.arange(len(tokens.learned))))
     starts, ends = tokens.offsets[:-1], tokens.offsets[1:]
     return np.asarray(ends - 1 - np.maximum(others[ends - 1], starts - 1), np.int64)
+
+
+def count_spans(tokens: Tokenized) -> NDArray[np.int64]:
+    """Return how many answers of each row are learned: int64 [rows]."""
+    assert tokens.learned is not None
+    begins = tokens.learned & ~np.concatenate([[False], tokens.learned[:-1]])
+    begins[tokens.offsets[:-1]] = tokens.learned[tokens.offsets[:-1]]
+    sums = np.concatenate([[0], np.cumsum(begins, dtype=np.int64)])
+    return np.asarray(sums[tokens.offsets[1:]] - sums[tokens.offsets[:-1]], np.int64)
 
 
 def count_learned_bytes(tokens: Tokenized, dialogues: Dialogues) -> int:
