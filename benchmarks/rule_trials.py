@@ -85,6 +85,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--only", nargs="*", default=list(DATA))
     parser.add_argument("--sizes", nargs="*", default=["8c", "64c", "1000", "all"])
     parser.add_argument("--seeds", nargs="*", type=int, default=[1, 2, 3])
+    parser.add_argument("--judged", type=int, help="rows to judge by, recorded with the trial; default: by data set")
     parser.add_argument("--grid", default="{}", help='JSON of settings to values, such as {"learning_rate": [1e-3]}')
     parser.add_argument("--set", nargs="*", default=[], help="more settings, key=value, recorded with the trial")
     arguments = parser.parse_args(words)
@@ -96,10 +97,12 @@ def main(words: Sequence[str] | None = None) -> None:
         for values in itertools.product(*grid.values()):
             settings = extra | dict(zip(grid, values, strict=True))
             trial = {"name": arguments.name, "data": name, "size": size, "seed": seed, "settings": settings}
+            if arguments.judged:
+                trial["judged"] = arguments.judged
             if _key(trial) in done:
                 continue
             try:
-                trial |= run_trial(name, arguments.data, size, seed, settings)
+                trial |= run_trial(name, arguments.data, size, seed, settings, arguments.judged)
             except RunInterrupted:
                 raise SystemExit(130) from None
             except TextuneError as error:
@@ -110,7 +113,7 @@ def main(words: Sequence[str] | None = None) -> None:
 
 
 def _key(trial: dict[str, Any]) -> str:
-    return json.dumps([trial[k] for k in ("name", "data", "size", "seed", "settings")], sort_keys=True)
+    return json.dumps([trial.get(k) for k in ("name", "data", "size", "seed", "settings", "judged")], sort_keys=True)
 
 
 class Judge(Shared):
@@ -121,13 +124,15 @@ class Judge(Shared):
         return _NOT_LOOKED if key.startswith("first scores") else build()  # type: ignore[return-value]
 
 
-def run_trial(name: str, folder: Path, size: str, seed: int, settings: dict[str, Any]) -> dict[str, Any]:
+def run_trial(
+    name: str, folder: Path, size: str, seed: int, settings: dict[str, Any], judged: int | None = None
+) -> dict[str, Any]:
     """Train once; return the rows, the decided settings and the scores at each evaluation."""
 
     frame = read_training_rows(name, folder)
     fixed = DATA[name]
     label = fixed.get("label", "label")
-    held_out = JUDGED.get(name, 500)
+    held_out = judged or JUDGED.get(name, 500)
     judge, learn = frame[:held_out], draw(frame[held_out:], size, label, seed)
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as place:

@@ -155,3 +155,26 @@ def test_shares_and_reading_settings_that_nothing_uses_are_told(tmp_path) -> Non
     (tmp_path / "rows.csv").write_text("text;label\n" + "".join(f"{row['text']};{row['label']}\n" for row in rows))
     config = build_config(settings | {"data": str(tmp_path / "rows.csv"), "test_fraction": 0})
     assert not [note for note in prepare_data(config).notes if "apply" in note or "applies" in note]
+
+
+@pytest.mark.parametrize(
+    ("labels", "refusal"),
+    [
+        ([f"{i / 977:.4f}" for i in range(200)], "numbers such as"),
+        ([f"{i}.0 1" for i in range(199)] + ["0.0 1"], "different labels in"),
+        ([f"{i % 30 / 100}" for i in range(200)], "numbers such as"),
+        ([str(i % 30) for i in range(200)], ""),
+        ([f"{i % 10 / 2}" for i in range(200)], ""),
+    ],
+    ids=["measured", "free text", "measured often", "numbers of classes", "half stars"],
+)
+def test_labels_that_look_like_no_classes_are_questioned(labels: list[str], refusal: str) -> None:
+    rows = [{"text": f"a text about thing {i}", "target": label} for i, label in enumerate(labels)]
+    if refusal == "numbers such as" and len(set(labels)) == len(labels):
+        with pytest.raises(DataError, match=refusal) as caught:
+            prepare(training=rows, test=rows[:20])
+        assert "a few classes" in (caught.value.hint or "")
+        return
+    asked = [line for line in prepare(training=rows, test=rows[:20]).warnings if "different labels" in line]
+    assert len(asked) == bool(refusal)
+    assert all(refusal in line for line in asked)

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from textune.data import Examples, Labels
 
 Array = NDArray[Any]
+_MANY_KINDS = 20
+"""From so many different labels on, it is asked whether they are classes at all."""
 
 
 @dataclass(frozen=True)
@@ -89,14 +91,31 @@ class SingleLabel(Task):
         return self.decisions.label is not None
 
     def check_training_rows(self, labels: Labels, train: Examples, source: str) -> list[str]:
-        """Raise DataError where all rows have the same label."""
+        """Raise DataError where all rows have the same label, or where the labels cannot be classes."""
         codes = labels.encode(train.labels() or [])
         if len(set(codes.tolist())) < 2:
             raise DataError(
                 f"{source}: the training rows have only one class ('{labels.names[int(codes[0])]}')",
                 hint="use more rows, or check sample= and the label column",
             )
-        return []
+        return self._question_labels(labels, train, source)
+
+    def _question_labels(self, labels: Labels, train: Examples, source: str) -> list[str]:
+        """Warn about labels that look like numbers to predict or texts to write; raise DataError where most are numbers
+        that occur once."""
+        counts = self.count_labels(labels, train)
+        kinds, single = int(np.count_nonzero(counts)), int(np.count_nonzero(counts == 1))
+        measured, rare = _are_measurements(labels.values), 2 * single >= kinds
+        if kinds < _MANY_KINDS or not (measured or rare):
+            return []
+        found = f"{source}: {kinds:,} different labels in {len(train):,} training rows, {single:,} of them only once"
+        if not measured:
+            return [f"{found}; if they are no classes, set label= to another column, or task=generation to write them"]
+        such = f"{found}: numbers such as {', '.join(labels.values[:3])}, each of which would be a class of its own"
+        hint = "make a few classes of the numbers, such as low and high, or set label= to another column"
+        if rare:
+            raise DataError(such, hint=hint)
+        return [f"{such}; {hint}"]
 
     def build_objective(self, config: TrainingConfig, weights: Array | None = None) -> Objective:
         """Return cross entropy; weights: float32 [classes]."""
@@ -332,6 +351,15 @@ def score_logits(logits: Array, targets: Array) -> dict[str, float]:
         "macro_f1": float(f1_score(targets, predicted, average="macro", zero_division=0.0)),
         "micro_f1": accuracy,
     }
+
+
+def _are_measurements(values: Sequence[str]) -> bool:
+    """Return whether all values are finite numbers and some have decimals."""
+    try:
+        numbers = [float(value.replace(",", ".")) for value in values]
+    except ValueError:
+        return False
+    return all(map(math.isfinite, numbers)) and not all(number.is_integer() for number in numbers)
 
 
 def _flatten(unknown: Unknown) -> list[str]:
