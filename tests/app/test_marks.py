@@ -16,6 +16,7 @@ from textune.config import build_config, load_settings, write_settings
 from textune.data.fixes import read_fixes
 from textune.errors import BundleError, DataError
 from textune.run import Run
+from textune.run.places import FRAME
 from textune.run.tables import prepare_data
 from tiny import train_tiny, write_reviews
 
@@ -177,4 +178,16 @@ def test_a_table_that_is_gone_is_asked_for(poor: Run, work: Path, monkeypatch: p
     finally:
         away.rename(data)
     assert plan.missing == {"data": str(data)}
+    assert "data=PATH" in shlex.split(plan.command)
+
+
+def test_a_data_frame_is_asked_for_as_a_table(poor: Run, work: Path) -> None:
+    folder = work / "runs" / "poor"
+    shutil.copytree(poor.folder, folder)
+    settings = folder / SETTINGS
+    named = str(build_config(load_settings(settings)).data.data)
+    assert named in settings.read_text()
+    settings.write_text(settings.read_text().replace(named, FRAME))
+    plan = plan_training(folder, place_review(folder))
+    assert plan.missing == {"data": FRAME}
     assert "data=PATH" in shlex.split(plan.command)

@@ -26,7 +26,7 @@ from textune.data.fixes import (
 from textune.errors import BundleError, DataError, show_command
 from textune.files import hold_place
 from textune.inference.writers import escape_formula
-from textune.run.places import PLACED
+from textune.run.places import FRAME, PLACED
 from textune.run.predicted_rows import add_own_table, read_own_settings, read_stored
 from textune.run.review_file import LABEL, SCORE, SUGGESTED, WHY, Cells, read_earlier_fixes, read_rows, write_rows
 from textune.tasks import task_of
@@ -213,8 +213,8 @@ class Retraining:
 def plan_training(folder: Path, review: Path) -> Retraining:
     """Return the command that trains the same run with the marked labels, from where its tables are now.
 
-    What no longer exists, such as an upload, is PATH in the command. Raises TextuneError for settings that cannot be
-    read.
+    What no longer exists, such as an upload or a data frame, is PATH in the command. Raises TextuneError for settings
+    that cannot be read.
     """
     places, missing = [], {}
     tables = build_config(load_settings(folder / SETTINGS)).data
@@ -224,6 +224,8 @@ def plan_training(folder: Path, review: Path) -> Retraining:
             found = getattr(read_own_settings(folder, [other for other in PLACED if other != name]).data, name)
         except BundleError:
             missing[name], found = str(named), "PATH"
+        if named == FRAME:
+            missing[name], found = FRAME, "PATH"
         if found != named:
             places.append(f"{name}={found}")
     words = [*places, f"fixes={review}", f"name={folder.name}-fixed", f"runs_dir={folder.parent}"]

@@ -30,6 +30,7 @@ from textune.bundle import is_finished
 from textune.errors import TextuneError, show_command, show_resume
 from textune.report.wording import percent, span
 from textune.run.listing import Entry
+from textune.run.places import FRAME
 
 REPORT, CURVES, SLICES, LABELS, EXPORT, DELETE = "Report", "Curves", "Errors", "Labels", "Export", "Delete"
 _ROWS_AT_ONCE = 10
@@ -177,13 +178,13 @@ def _draw_retraining(folder: Path, review: Path) -> None:
     if plan.warning is not None:
         st.warning(escape(plan.warning), icon=":material/warning:")
     for name, path in plan.missing.items():
-        st.warning(
-            escape(
-                f"{name}={path} no longer exists: an upload is removed when its training has finished. "
-                "Save the table on this machine again, and write its path in place of PATH."
-            ),
-            icon=":material/warning:",
+        gone = (
+            f"{name}= was a data frame in Python. Save it as a table"
+            if path == FRAME
+            else f"{name}={path} no longer exists: an upload is removed when its training has finished. "
+            "Save the table on this machine again"
         )
+        st.warning(escape(f"{gone}, and write its path in place of PATH."), icon=":material/warning:")
     st.text("Train again with them:")
     st.code(plan.command, language="bash", wrap_lines=True)
 

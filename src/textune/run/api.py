@@ -41,7 +41,7 @@ from textune.run.error_analysis import ErrorAnalysis, find_errors
 from textune.run.evaluate import Training, evaluate
 from textune.run.fit import fit
 from textune.run.other_rows import evaluate as evaluate_rows
-from textune.run.places import add_trust, check_resumable, find_places
+from textune.run.places import FRAME, add_trust, check_resumable, find_places
 from textune.run.prepare import Prepared, Shared, prepare
 from textune.run.save import save
 from textune.run.start import adopt_init, refuse_changes, refuse_several_processes
@@ -128,7 +128,7 @@ def train(
     sources: dict[str, Any] = {k: settings.pop(k) for k in ("data", "test", "validation") if k in settings}
     frames = {k: v for k, v in sources.items() if v is not None and not isinstance(v, str | Path)}
     flat = {k: str(v) for k, v in sources.items() if isinstance(v, str | Path)}
-    config = build_config(flat | dict.fromkeys(frames, "data frame") | settings)
+    config = build_config(flat | dict.fromkeys(frames, FRAME) | settings)
     return train_config(config, overwrite=overwrite, progress=progress, frames=frames)
 
 

@@ -17,6 +17,8 @@ from textune.tokens.dialogues import PLAIN
 
 PLACED = ("data", "validation", "test", "fixes", "backbone", "init", "chat_template")
 """The settings that may name a file or a folder."""
+FRAME = "data frame"
+"""What a setting says of a table that was no file but a data frame in Python."""
 RESUMABLE = (*PLACED, "trust")
 """What a run takes when it is resumed: where something is now, and trust, which holds for one call."""
 

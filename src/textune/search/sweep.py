@@ -18,7 +18,7 @@ from textune.process.interrupt import RunInterrupted, StopRequest
 from textune.progress import Progress, Silent, open_progress
 from textune.run import Run, load_run, resume, train_config
 from textune.run.claim import claim_folder
-from textune.run.places import RESUMABLE, check_resumable, fix_places, is_there, refuse_missing
+from textune.run.places import FRAME, RESUMABLE, check_resumable, fix_places, is_there, refuse_missing
 from textune.run.prepare import Prepared, Sample, prepare
 from textune.run.start import refuse_several_processes
 from textune.run.tables import PreparedData
@@ -80,7 +80,7 @@ def sweep(data: Any = None, *, overwrite: bool = False, progress: Progress | Non
     tables: dict[str, Any] = {k: settings.pop(k) for k in ("data", "test", "validation") if k in settings}
     frames = {k: v for k, v in tables.items() if v is not None and not isinstance(v, str | Path)}
     flat = {k: str(v) for k, v in tables.items() if isinstance(v, str | Path)}
-    config, search = build_sweep(flat | dict.fromkeys(frames, "data frame") | settings)
+    config, search = build_sweep(flat | dict.fromkeys(frames, FRAME) | settings)
     return sweep_config(config, search, overwrite=overwrite, progress=progress, frames=frames)
 
 
