@@ -76,7 +76,7 @@ def solve_probe(
     else:
         choice = _Choice(strength, 1.0, {}, np.zeros(0, np.int64), np.zeros((0, classes), np.float32))
     strength = choice.strength
-    solution = _solve(standard, targets, classes, loss, strength, None, _STEPS_TO_SOLVE).astype(np.float64)
+    solution = _Solver(standard, targets, classes, loss).solve(strength, None, _STEPS_TO_SOLVE).astype(np.float64)
     solution /= choice.temperature
     weight = solution[:-1].T / scale
     bias = solution[-1] - weight @ mean
@@ -124,18 +124,18 @@ def _choose_strength(
     rows, fold_of, judged = drawn.rows, drawn.fold_of, drawn.judged
     if not judged.any():
         return _Choice(STRENGTH_UNJUDGED, 1.0, {}, rows[:0], np.zeros((0, classes), np.float32))
-    folds = np.unique(fold_of)
-    starts: list[Floats | None] = [None] * FOLDS
+    parts = []
+    for fold in np.unique(fold_of):
+        training, held_out = np.concatenate([rows[fold_of != fold], always]), fold_of == fold
+        parts.append((held_out, _Solver(features[training], targets[training], classes, loss)))
+    starts: list[Floats | None] = [None] * len(parts)
     losses: dict[float, float] = {}
     best, best_temperature, best_logits, worse = STRENGTHS[0], 1.0, np.zeros((len(rows), classes), np.float32), 0
     for strength in STRENGTHS:
         logits = np.zeros((len(rows), classes), np.float32)
-        for fold in folds:
-            training, held_out = np.concatenate([rows[fold_of != fold], always]), rows[fold_of == fold]
-            starts[fold] = solution = _solve(
-                features[training], targets[training], classes, loss, strength, starts[fold], _STEPS_TO_CHOOSE
-            )
-            logits[fold_of == fold] = features[held_out] @ solution[:-1] + solution[-1]
+        for fold, (held_out, solver) in enumerate(parts):
+            starts[fold] = solution = solver.solve(strength, starts[fold], _STEPS_TO_CHOOSE)
+            logits[held_out] = features[rows[held_out]] @ solution[:-1] + solution[-1]
         temperature, losses[strength] = search_temperature(logits[judged], targets[rows][judged])
         if strength == best or losses[strength] < losses[best]:
             best, best_temperature, best_logits, worse = strength, temperature, logits / temperature, 0
@@ -206,51 +206,56 @@ def find_judged(
     return judged
 
 
-def _solve(
-    features: Floats, targets: Targets, classes: int, loss: ProbeLoss, strength: float, start: Floats | None, steps: int
-) -> Floats:
-    """Return weights and, in the last row, biases: float32 [width + 1, classes]. Biases are not regularized.
+class _Solver:
+    """Solves the head for these rows, once for each C.
 
     L-BFGS runs in the features' principal axes, scaled so that the loss has a similar curvature along each. The
     solution is the same, in a third of the steps.
     """
-    import torch
 
-    cells, weights = loss.spread(targets, classes)
-    rows, width = features.shape
-    decay = 1 / (strength * max(rows, 1))
-    inputs = torch.from_numpy(features)
-    variances, axes = torch.linalg.eigh(inputs.T @ inputs / rows)
-    stretch = (variances.clamp_min(0) * loss.curvature(classes) + decay).rsqrt()[:, None]
-    rotated, penalty = inputs @ (axes * stretch.T), decay * stretch**2
-    parameters = torch.zeros(width + 1, classes)
-    if start is not None:
-        initial = torch.from_numpy(start)
-        parameters[:-1], parameters[-1] = axes.T @ initial[:-1] / stretch, initial[-1]
-    parameters.requires_grad_(True)
-    parameters.grad = torch.empty_like(parameters)
-    optimizer = torch.optim.LBFGS(
-        [parameters],
-        max_iter=steps,
-        history_size=8,
-        tolerance_grad=1e-5,
-        tolerance_change=1e-8,
-        line_search_fn="strong_wolfe",
-    )
+    def __init__(self, features: Floats, targets: Targets, classes: int, loss: ProbeLoss) -> None:
+        import torch
 
-    @torch.no_grad()
-    def evaluate() -> torch.Tensor:
-        slopes, d_parameters = parameters[:-1], parameters.grad
-        assert d_parameters is not None
-        value, gradient = loss.measure(torch.addmm(parameters[-1], rotated, slopes), cells, weights)
-        gradient /= rows
-        torch.mm(rotated.T, gradient, out=d_parameters[:-1])
-        d_parameters[:-1].addcmul_(penalty, slopes)
-        d_parameters[-1] = gradient.sum(0) if loss.intercept else 0.0
-        total: torch.Tensor = value / rows + 0.5 * (penalty * slopes**2).sum()
-        return total
+        self._inputs, self._classes, self._loss = torch.from_numpy(features), classes, loss
+        self._cells, self._weights = loss.spread(targets, classes)
+        self._variances, self._axes = torch.linalg.eigh(self._inputs.T @ self._inputs / len(features))
 
-    optimizer.step(evaluate)  # type: ignore[no-untyped-call]
-    solved = parameters.detach()
-    result: Floats = torch.cat([axes @ (solved[:-1] * stretch), solved[-1:]]).numpy()
-    return result
+    def solve(self, strength: float, start: Floats | None, steps: int) -> Floats:
+        """Return weights and, in the last row, biases: float32 [width + 1, classes]. Biases are not regularized."""
+        import torch
+
+        loss, axes, (rows, width) = self._loss, self._axes, self._inputs.shape
+        decay = 1 / (strength * max(rows, 1))
+        stretch = (self._variances.clamp_min(0) * loss.curvature(self._classes) + decay).rsqrt()[:, None]
+        rotated, penalty = self._inputs @ (axes * stretch.T), decay * stretch**2
+        parameters = torch.zeros(width + 1, self._classes)
+        if start is not None:
+            initial = torch.from_numpy(start)
+            parameters[:-1], parameters[-1] = axes.T @ initial[:-1] / stretch, initial[-1]
+        parameters.requires_grad_(True)
+        parameters.grad = torch.empty_like(parameters)
+        optimizer = torch.optim.LBFGS(
+            [parameters],
+            max_iter=steps,
+            history_size=8,
+            tolerance_grad=1e-5,
+            tolerance_change=1e-8,
+            line_search_fn="strong_wolfe",
+        )
+
+        @torch.no_grad()
+        def evaluate() -> torch.Tensor:
+            slopes, d_parameters = parameters[:-1], parameters.grad
+            assert d_parameters is not None
+            value, gradient = loss.measure(torch.addmm(parameters[-1], rotated, slopes), self._cells, self._weights)
+            gradient /= rows
+            torch.mm(rotated.T, gradient, out=d_parameters[:-1])
+            d_parameters[:-1].addcmul_(penalty, slopes)
+            d_parameters[-1] = gradient.sum(0) if loss.intercept else 0.0
+            total: torch.Tensor = value / rows + 0.5 * (penalty * slopes**2).sum()
+            return total
+
+        optimizer.step(evaluate)  # type: ignore[no-untyped-call]
+        solved = parameters.detach()
+        result: Floats = torch.cat([axes @ (solved[:-1] * stretch), solved[-1:]]).numpy()
+        return result
