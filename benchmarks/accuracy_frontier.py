@@ -3,8 +3,8 @@
     python benchmarks/accuracy_frontier.py --data FOLDER --output results/accuracy_frontier.json [--only DATA ...]
         [--sizes 8c 64c 1000 all] [--minutes N]
 
-A size is a number of training rows, `8c` for rows per class, or `all`. Rivals are logistic regressions: on TF-IDF, and
-on frozen embeddings as the habit is (L2-normalised means, C = 10 with 8 rows per class, else by 3-fold
+A size is 1000 training rows, `8c` or `64c` for rows per class, or `all`. Rivals are logistic regressions: on TF-IDF,
+and on frozen embeddings as the habit is (L2-normalised means, C = 10 with 8 rows per class, else by 3-fold
 cross-validation). "probe" is textune's own `method=head`. A finished cell is in the output at once; the same command
 goes on where it was stopped. Each cell keeps which test rows every model got right, so that differences can be paired.
 `python docs/generate.py` makes docs/accuracy.md of the output.
@@ -212,7 +212,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--only", nargs="+", default=list(DATA), choices=list(DATA), metavar="DATA")
-    parser.add_argument("--sizes", nargs="+", default=list(SIZES))
+    parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=SIZES)
     parser.add_argument("--draws", type=int, default=5, help="at most so many draws of each size")
     parser.add_argument("--minutes", type=float, help="begin no cell after so many minutes")
     arguments = parser.parse_args(words)

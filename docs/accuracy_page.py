@@ -105,11 +105,12 @@ def describe_goals(groups: Mapping[tuple[str, str], Sequence[Mapping[str, Any]]]
         return
     yield "\n## Goals\n"
     leads = {key: _find_lead(group) for key, group in groups.items()}
+    measured = sum(lead is not None for lead in leads.values())
     behind = [f"{data}, {_SIZE_NAMES[size]}" for (data, size), lead in leads.items() if lead and lead.is_behind]
     best = [statistics.mean(map(_lead_over_best, group)) for group in groups.values()]
     yield (
         f"- **Never behind**: in no cell more than half a point below embeddings + LR with an interval wholly below 0. "
-        f"{'Missed in ' + '; '.join(behind) if behind else 'Met'} in the {len(groups)} cells run so far.\n"
+        f"{'Missed in ' + '; '.join(behind) if behind else 'Met'} in the {measured} cells run so far.\n"
         f"- **Ahead on the mean**: by 1.5 points over the better of the two rivals. So far by "
         f"{statistics.mean(best):.1f} points over {len(groups)} cells.\n"
         "- **Calibrated**: an expected calibration error of at most 3 points where all rows are used.\n"

@@ -95,8 +95,9 @@ def describe_mechanisms() -> Iterator[str]:
         yield (
             "**The allocator.** Every step frees and asks for the same large blocks, and glibc gives them back to "
             "the system "
-            "each time. `textune train`, `resume`, `sweep` and `demo` tell it by mallopt(3) to keep them, and say so "
-            "(`TEXTUNE_MALLOC=off` changes that); a library call never does. A step without it takes "
+            "each time. `textune train`, `resume`, `sweep` and `demo` tell it by mallopt(3) to keep them "
+            "(`--verbose` says so, `TEXTUNE_MALLOC=off` changes that); a library call never does. A step without it "
+            "takes "
             f"{plain:.2f} times as long. glibc's tunables set before the start, which also bring huge pages, take "
             f"{tuned:.2f} "
             "times the time of mallopt in this short measurement; in the whole jobs below it is the other way round, "

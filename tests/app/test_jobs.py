@@ -19,6 +19,7 @@ from textune.app import jobs
 from textune.app.jobs import FAILED, FINISHED, STOPPED, STOPPING, TRAINING, Job, find_state, list_jobs, read_job
 from textune.app.private import FOLDER
 from textune.app.uploads import store_upload
+from textune.bundle.folder import PLAN, SETTINGS
 from textune.errors import BundleError, ConfigError
 from textune.run import Run
 from tiny import as_words, settings_for, write_reviews
@@ -141,6 +142,24 @@ def test_password_stays_out_of_the_training(sleeping: None, work: Path, monkeypa
 def test_the_log_says_how_it_ended(log: str, kind: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "log").write_text(log)
     assert jobs.read_end(tmp_path / "log") == (kind, message)
+
+
+def test_what_an_earlier_command_said_is_not_the_end_of_the_last(sleeping: None, work: Path) -> None:
+    job = jobs.start_job("it", "runs", ["train", "x.csv"])
+    try:
+        end(job)
+        job.log.write_text("training: 3/9, 5 s left\nerror: the disk is full\n")
+        assert find_state(job).message == "the disk is full"
+        (job.run / "checkpoints").mkdir(parents=True)
+        for name in (PLAN, SETTINGS):
+            (job.run / name).write_text("{}")
+        job = jobs.resume_job(job)
+        assert job.logged == len(job.log.read_bytes().partition(b"ready")[0])
+        assert jobs.read_progress(job, 3, 1.0).left == "", "that of the command before"
+        assert read_job("it", "runs") == job
+    finally:
+        end(job)
+    assert find_state(job).kind == FAILED and "killed" in find_state(job).message
 
 
 DAMAGED: tuple[dict[str, Any], ...] = (

@@ -130,6 +130,14 @@ def test_python_json_and_terminal_say_the_same(
     assert textune.find_errors(folder).to_dict() == found[kind].to_dict()
 
 
+def test_a_run_is_found_by_its_name(runs: dict[str, Run], tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "mine").symlink_to(runs["single"].folder)
+    monkeypatch.chdir(tmp_path)
+    code, shown, errors = call_here(capsys, "errors", "mine")
+    assert code == 0 and "most confident errors" in shown and "read as runs/mine" in errors
+
+
 def test_errors_are_those_of_the_evaluation(runs: dict[str, Run], found: dict[str, ErrorAnalysis]) -> None:
     for kind, run in runs.items():
         accuracy = run.metrics["models"]["tuned"]["accuracy"]

@@ -175,7 +175,8 @@ def test_words_after_dashes_and_values_of_flags_stay() -> None:
     assert translate("json=true", "output=a") == ["--json", "--output=a"]
     assert translate("json=no", "--seed", "-1") == ["seed=-1"]
     assert translate("json=true", convert=False) == ["json=true"]
-    for word in ("--great film", "--awful", "--eval-file=x y"):
+    assert translate("-ox.csv", "-", convert=False) == ["-ox.csv", "-"]
+    for word in ("--great film", "--awful", "--eval-file=x y", "- not good", "-5 stars", "-oh no, terrible", "-1"):
         with pytest.raises(ConfigError) as caught:
             translate(word, convert=False)
         assert str(caught.value).endswith(f"if it is a text, put -- before it: -- {shlex.quote(word)}")

@@ -236,3 +236,11 @@ def test_negations_of_several_kinds() -> None:
     texts = ["it is not good", "I didn’t", "never", "nothing to add", "note this knot", "kein Wort", "dont go", ""]
     has, without = list_negations(texts)
     assert has.rows.tolist() == [0, 1, 2, 3, 5, 6] and without.rows.tolist() == [4, 7]
+
+
+@pytest.mark.parametrize("name", ["Q3 ${e://Field/Product}", "tags{}", "{", "}", "price {usd} {0}"])
+def test_a_column_name_with_braces_is_shown_as_it_is(name: str) -> None:
+    columns = (["x", "{}", None] * 20, [f"{n / 7}" for n in range(60)], [f"201{n % 9}-01-11" for n in range(60)])
+    found = [condition for cells in columns for condition in list_column(name, cells)]
+    assert len(found) > 9
+    assert all(condition.description.startswith(f"{name} ") for condition in found)

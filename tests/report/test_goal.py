@@ -17,6 +17,7 @@ from textune.evaluation.text import show_cost
 from textune.report import render_card, render_report, render_report_markdown
 from textune.report.goal import judge_goal, list_goal_table
 from textune.report.markdown import escape_markdown
+from textune.report.report_markdown import list_goal_sections
 from textune.report.verdict import judge
 from textune.tasks import PROBE, TFIDF
 
@@ -131,8 +132,17 @@ def test_without_a_goal_accuracy_stays_on_top() -> None:
 
 def test_labels_of_a_goal_are_escaped() -> None:
     goal = dataclasses.replace(floor(share(0.97), dataclasses.replace(ALWAYS, name=HOSTILE)), label=HOSTILE)
-    page = render_report(dataclasses.replace(make_report(), goal=goal))
+    report = dataclasses.replace(make_report(), goal=goal)
+    page = render_report(report)
     assert "<script>alert" not in page and "onerror=alert(1)>" not in page
+
+
+@pytest.mark.parametrize("label", ["a|b", "<unknown>", "*b*", "`c`"])
+def test_a_label_in_the_header_of_a_markdown_table_is_text(label: str) -> None:
+    goal = dataclasses.replace(floor(share(0.97), ALWAYS), label=label)
+    header, line, *_ = list_goal_sections(goal)[1].splitlines()
+    assert escape_markdown(label) in header
+    assert header.replace("\\|", "").count("|") == line.count("|")
 
 
 @pytest.mark.parametrize("size", [0.00123, 0.5, 12.0, 1234.5])

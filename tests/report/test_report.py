@@ -283,6 +283,12 @@ def test_four_rows_to_none_of_twenty_are_no_proof():
          "4 of 10 test rows are misclassified: 2 are 'a' taken for 'b', 2 are 'b' taken for 'a'."),
         ([(0, 0)] * 9 + [(-1, 0)] * 2 + [(1, 0)],
          "3 of 12 test rows are misclassified, most of them because the model does not know their labels (2)."),
+        ([(0, 0)] * 6 + [(-1, 0)] * 2 + [(1, 0), (0, 1)],
+         "4 of 10 test rows are misclassified, 2 of them because the model does not know their labels; "
+         "of the others 1 is 'a' taken for 'b', 1 is 'b' taken for 'a'."),
+        ([(0, 0)] * 20 + [(-1, 0)] + [(1, 0)] * 3,
+         "4 of 24 test rows are misclassified, 1 of them because the model does not know their labels, "
+         "and most of them 'b' taken for 'a' (3)."),
     ],
 )  # fmt: skip
 def test_the_first_sentence_counts_what_is_wrong(pairs, told):

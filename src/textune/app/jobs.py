@@ -35,7 +35,7 @@ class Job:
     """A training. words: of its first command, after `textune`. pid, start: of the process that last worked on it.
 
     started_at: seconds since 1970. stops: how often Stop was asked for since then. upload: an uploaded file that it
-    reads.
+    reads. logged: where in the log, in bytes, what that process printed begins.
     """
 
     name: str
@@ -46,6 +46,7 @@ class Job:
     started_at: float = 0.0
     stops: int = 0
     upload: str | None = None
+    logged: int = 0
 
     @property
     def run(self) -> Path:
@@ -107,9 +108,11 @@ def resume_job(job: Job) -> Job:
 def _launch(job: Job, words: Sequence[str]) -> Job:
     environment = {name: value for name, value in os.environ.items() if name != PASSWORD}
     command = [sys.executable, "-P", "-m", "textune", *words]
-    _write(replace(job, pid=None, start="", started_at=time.time(), stops=0))  # before there is a process to lose
+    logged = job.log.stat().st_size if job.log.is_file() else 0
+    begun = replace(job, pid=None, start="", started_at=time.time(), stops=0, logged=logged)
+    _write(begun)  # before there is a process to lose
     pid = start_process(command, job.log, environment)
-    started = replace(job, pid=pid, start=find_start(pid) or "", started_at=time.time(), stops=0)
+    started = replace(begun, pid=pid, start=find_start(pid) or "", started_at=time.time())
     _write(started)
     return started
 
@@ -136,7 +139,7 @@ def _is_whole(content: dict[str, Any]) -> bool:
     """Return whether every field of a note has its type: one damaged note must not stop the pages that list all."""
     words = content.get("words")
     pid, upload = content.get("pid"), content.get("upload")
-    started_at, stops = content.get("started_at", 0.0), content.get("stops", 0)
+    started_at, stops, logged = content.get("started_at", 0.0), content.get("stops", 0), content.get("logged", 0)
     return (
         isinstance(words, list)
         and all(isinstance(word, str) for word in words)
@@ -145,6 +148,8 @@ def _is_whole(content: dict[str, Any]) -> bool:
         and type(started_at) in (int, float)
         and math.isfinite(started_at)
         and type(stops) is int
+        and type(logged) is int
+        and logged >= 0
         and (upload is None or isinstance(upload, str))
     )
 
@@ -165,7 +170,7 @@ def find_state(job: Job) -> State:
     if is_finished(job.run):
         return State(FINISHED)
     resumable = has_begun(job.run) and (job.run / "checkpoints").is_dir()
-    kind, message = read_end(job.log)
+    kind, message = read_end(job.log, job.logged)
     if kind == STOPPED or (kind == "" and job.stops):
         return State(STOPPED, "" if resumable else "It was stopped before the first step: nothing was kept.", resumable)
     if kind == FAILED:
@@ -212,20 +217,26 @@ def forget_job(name: str, runs_dir: str | Path) -> None:
         folder.rmdir()
 
 
-def read_tail(path: Path) -> str:
-    """Return the end of a log; nothing where there is none, or a symbolic link in its place."""
+def read_tail(path: Path, begin: int = 0) -> str:
+    """Return the end of a log; nothing where there is none, or a symbolic link in its place.
+
+    begin: the place in the log, in bytes, before which nothing is read.
+    """
     try:
         with open_plainly(path, "rb") as stream:
             stream.seek(0, os.SEEK_END)
-            stream.seek(max(stream.tell() - _TAIL_BYTES, 0))
+            stream.seek(max(stream.tell() - _TAIL_BYTES, begin, 0))
             return stream.read().decode("utf-8", "replace")
     except (OSError, BundleError):
         return ""
 
 
-def read_end(log: Path) -> tuple[str, str]:
-    """Return how the last command in a log ended, if it says so: stopped or failed, and its message."""
-    tail = read_tail(log)
+def read_end(log: Path, begin: int = 0) -> tuple[str, str]:
+    """Return how the last command in a log ended, if it says so: stopped or failed, and its message.
+
+    begin: where in the log that command's lines begin.
+    """
+    tail = read_tail(log, begin)
     starts = [found.start() for found in re.finditer(r"^(?:error: |stopped(?:: |$))", tail, re.MULTILINE)]
     if not starts:
         return "", ""
@@ -247,7 +258,7 @@ class Progress:
 
 def read_progress(job: Job, step: int, epoch: float) -> Progress:
     """Return how far a training is. step, epoch: the last that its metrics tell of."""
-    tail = read_tail(job.log)
+    tail = read_tail(job.log, job.logged)
     lines = [line for line in tail.splitlines() if line.strip()]
     stage = lines[-1].strip() if lines else "starting"
     steps = _STEPS.findall(tail)

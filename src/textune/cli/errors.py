@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from textune.cli.completion import complete_run
 from textune.cli.output import DEVICE_HELP, JSON_HELP, gather_settings, print_json
 from textune.errors import show_command
 
@@ -22,7 +23,7 @@ _SLICES_SHOWN, _PAIRS_SHOWN, _ERRORS_SHOWN, _REVIEW_SHOWN = 10, 5, 5, 5
 
 
 def errors(
-    run: str = typer.Argument(..., metavar="RUN", help="A run folder."),
+    run: str = typer.Argument(..., metavar="RUN", help="A run folder.", autocompletion=complete_run),
     data: str = typer.Argument(None, metavar="[DATA]", help="A labelled table; default: the run's own test rows."),
     settings: list[str] = typer.Argument(None, metavar="[KEY=VALUE]...", help="text=, label=, backbone=, trust=, ..."),
     nearest: bool = typer.Option(

@@ -44,7 +44,7 @@ def explain(
     from textune.config import build_config, known_settings
 
     folder = find_run(run)
-    words, texts = sort_words(what or [], known_settings(), folder, "explain")
+    words, texts = sort_words(what or [], known_settings(), ("explain", folder), "explain")
     config = build_config(gather_settings(words))
     file = find_table(texts, literal=text or [])
     texts += text or []

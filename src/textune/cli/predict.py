@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -71,8 +71,11 @@ def predict(
     if zero_shot is None and template is not None:
         raise ConfigError("--template only applies with --zero-shot", hint="leave it out")
     folder = find_run(run) if zero_shot is None else Path(run)
-    command = "predict" if zero_shot is None else "predict zero-shot"
-    words, texts = sort_words(what or [], known_settings(), folder, command)
+    command, head = "predict", ["predict", folder]
+    if zero_shot is not None:
+        command, template_words = "predict zero-shot", [] if template is None else ["--template", template]
+        head += ["--zero-shot", zero_shot, *template_words]
+    words, texts = sort_words(what or [], known_settings(), head, command)
     config = build_config(gather_settings(words))
     if table == "-":  # standard input, as without the option
         texts, table = [*texts, table], None
@@ -183,8 +186,13 @@ def _open_zero_shot(name: str, labels: str, template: str | None, config: RunCon
 _SETTING = re.compile(r"([A-Za-z_][A-Za-z_.-]*)=")
 
 
-def sort_words(what: list[str], known: Collection[str], run: Path, command: str) -> tuple[list[str], list[str]]:
-    """Return settings and texts; what comes after -- is text. Raises ConfigError for what may be meant as a setting."""
+def sort_words(
+    what: list[str], known: Collection[str], head: Sequence[object], command: str
+) -> tuple[list[str], list[str]]:
+    """Return settings and texts; what comes after -- is text. Raises ConfigError for what may be meant as a setting.
+
+    head: the words of the command before them, for its message. command: whose settings they are.
+    """
     from textune.config import USED
     from textune.errors import ConfigError, show_command, suggest
 
@@ -194,7 +202,7 @@ def sort_words(what: list[str], known: Collection[str], run: Path, command: str)
     for place, word in enumerate(what):
         found = None if place >= len(what) - literal else _SETTING.match(word)
         key = found[1].replace("-", "_") if found else ""
-        as_text = f"if it is a text, put -- before it: {show_command(command.split()[0], run, '--', word)}"
+        as_text = f"if it is a text, put -- before it: {show_command(*head, '--', word)}"
         if key in USED[command]:
             words.append(word)
         elif key == "device":

@@ -55,11 +55,18 @@ def translate_words(
         elif name.startswith("--"):
             given = value if equals else None
             done.append(_read_setting(name, given, rest, declared, settings, texts=not convert))
+        elif not convert and _is_text_with_a_dash(word):
+            raise _refuse(word, (), texts=True)
         elif convert and equals and (flag := declared.get(f"--{name.replace('_', '-')}")) and name not in settings:
             done += [f"{flag.names[0]}={value}"] if flag.takes_value else _switch(flag, word, value)
         else:
             done.append(word)
     return done
+
+
+def _is_text_with_a_dash(word: str) -> bool:
+    """Return whether a word that begins with one dash is more likely a text: it would be read as short options."""
+    return word[:1] == "-" and len(word) > 1 and (word[1].isdigit() or any(map(str.isspace, word)))
 
 
 OWN_VALUE = "own"

@@ -134,7 +134,8 @@ def list_column(name: str, cells: Sequence[str | None]) -> list[Condition]:
 
     cells: text or None. Which it is, is told from the cells.
     """
-    shown, subject = show_name(name), f"column {name}"
+    plain, subject = show_name(name), f"column {name}"
+    shown = plain.replace("{", "{{").replace("}", "}}")  # the forms below are filled by str.format
     filled = [cell if cell is not None and cell.strip() else None for cell in cells]
     present = [cell.strip() for cell in filled if cell is not None]
     found: list[Condition] = []
@@ -150,7 +151,7 @@ def list_column(name: str, cells: Sequence[str | None]) -> list[Condition]:
         found += list_values("column", subject, stripped, f"{shown} is '{{}}'")
     empty = np.array([cell is None for cell in filled], bool)
     if empty.any():
-        found.append(Condition("column", subject, f"{shown} is empty", np.flatnonzero(empty), paired=True))
+        found.append(Condition("column", subject, f"{plain} is empty", np.flatnonzero(empty), paired=True))
     return found
 
 

@@ -104,8 +104,8 @@ def render_comparison_markdown(comparison: Comparison, version: str) -> str:
         f"# Comparison on {rows}",
         escape_markdown(" ".join(conclude(comparison))),
         build_table(list_header(comparison), [list_cells(c) for c in comparison.candidates]),
-        "Means over the seeds ± standard deviation. 95% intervals, in percent, over rows and seeds: Wilson for "
-        "accuracy, bootstrap for F1 and for several seeds.",
+        "Means over the seeds ± standard deviation. 95% intervals, in percent, over rows (Wilson for accuracy with "
+        "one seed, else bootstrap) and, with two or more seeds, over seeds (Student's t).",
         *(f"- {escape_markdown(line)}" for line in list_legend(comparison)),
         *(f"- {escape_markdown(n)}" for n in note(comparison)),
         *list_goal_sections(comparison.goal, 2),

@@ -60,7 +60,8 @@ def list_goal_sections(goal: Goal | None, level: int = 3) -> list[str]:
     if goal is None:
         return []
     heading = f"{'#' * level} What it was tuned for"
-    return [heading, build_table(*list_goal_table(goal)), escape_markdown(describe_table(goal))]
+    header, rows = list_goal_table(goal)
+    return [heading, build_table([*map(escape_markdown, header)], rows), escape_markdown(describe_table(goal))]
 
 
 def _compare(report: ReportInput, verdict: Verdict) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from textune.bundle import Manifest, read_manifest, refuse_exported
+from textune.bundle import Manifest, find_run, read_manifest, refuse_exported
 from textune.config import build_used
 from textune.data import Examples, Labels
 from textune.data.scripts import dominant_scripts
@@ -128,7 +128,7 @@ def find_errors(
     `train`. Any other setting is refused.
     Raises BundleError, ConfigError, DataError or ModelError.
     """
-    folder, progress = Path(run), progress or Silent()
+    folder, progress = find_run(run), progress or Silent()
     place = None if review is None else check_review_path(review, overwrite=overwrite)
     config = build_used("errors without a table" if data is None else "errors", settings)
     manifest = read_manifest(folder)

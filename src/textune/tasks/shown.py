@@ -100,12 +100,21 @@ def describe_wrong_classes(evaluation: Evaluation, split: str) -> str:
     kinds = [f"'{show_name(true)}' taken for '{show_name(given)}'" for true, given, _ in pairs]
     if unknown > wrong / 2:
         return f"{answer}, most of them because the model does not know their labels ({unknown:,})."
+    if unknown:
+        answer += f", {unknown:,} of them because the model does not know their labels"
     if pairs and pairs[0][2] > wrong / 2:
-        return f"{answer}: {kinds[0]}." if wrong == 1 else f"{answer}, most of them {kinds[0]} ({pairs[0][2]:,})."
+        return (
+            f"{answer}: {kinds[0]}."
+            if wrong == 1
+            else f"{answer}, {'and ' if unknown else ''}most of them {kinds[0]} ({pairs[0][2]:,})."
+        )
     if len(classes) == 2 and len(pairs) == 2:
-        return f"{answer}: {pairs[0][2]:,} are {kinds[0]}, {pairs[1][2]:,} are {kinds[1]}."
+        split_up = ", ".join(
+            f"{n:,} {'is' if n == 1 else 'are'} {kind}" for kind, (_, _, n) in zip(kinds, pairs, strict=True)
+        )
+        return f"{answer}{'; of the others ' if unknown else ': '}{split_up}."
     if pairs and pairs[0][2] == 1:
-        return f"{answer}; no confusion occurs twice."
+        return f"{answer}; no {'other ' if unknown else ''}confusion occurs twice."
     return f"{answer}; the most frequent confusion is {kinds[0]} ({pairs[0][2]:,})." if pairs else f"{answer}."
 
 
