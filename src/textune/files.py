@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import hashlib
 import json
@@ -23,6 +24,17 @@ _LONGEST_WAIT = 1.0
 _SETTLED_SECONDS = 2.0
 """How long ago a file must have changed for its times to tell it from what it becomes: some clocks tick coarsely."""
 _MAX_JSON_BYTES = 64 * 2**20
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Return whether an error says that no space is left; safetensors wraps the system's error, as text, in its own."""
+    said = str(error)
+    return (
+        getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        or "No space left" in said
+        or "os error 28" in said
+        or "os error 122" in said
+    )
 
 
 def hash_file(path: Path) -> str:

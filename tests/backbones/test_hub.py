@@ -104,6 +104,18 @@ def test_a_run_is_opened_with_the_revision_that_it_was_trained_on(hub: Any) -> N
     assert resolve_backbone("me/base").revision == "b" * 40
 
 
+def test_a_folder_of_the_same_name_does_not_stand_for_a_runs_hub_model(
+    hub: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = resolve_backbone("me/base")
+    (tmp_path / "me" / "base").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    base = BaseModel(before.id, before.family.name, before.sha256, before.revision)
+    assert find_backbone(hub.cached, base, None, None).folder == before.folder
+    with pytest.raises(ModelError, match="not a model"):
+        resolve_backbone("me/base")
+
+
 def test_where_a_revision_is_gone_the_same_weights_will_do(hub: Any) -> None:
     hub.is_reachable = False
     before = resolve_backbone("me/base")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
 from textune import cache
 from textune.cli import main
@@ -111,6 +112,11 @@ def test_no_damaged_file_of_a_run_is_a_fault_of_textune(
         (OSError(errno.EMFILE, "Too many open files"), "too many open files"),
         (IsADirectoryError(errno.EISDIR, "Is a directory", b"/a/\xff"), "is a directory"),
         (MemoryError(), "out of memory"),
+        (
+            SafetensorError("Error while serializing: I/O error (os error 28)"),
+            "writing: the disk is full",
+        ),
+        (RuntimeError("write failed: No space left on device"), "writing: the disk is full"),
         (RuntimeError("Symlink loop from '/a'"), "symlink loop from '/a'"),
     ],
     ids=lambda value: getattr(value, "strerror", None) or str(value),

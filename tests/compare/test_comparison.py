@@ -164,6 +164,15 @@ def test_too_few_and_the_same_run_twice_are_refused(runs: dict[str, Path], tmp_p
         compare_runs([runs["lora-1"], copy])
 
 
+def test_runs_of_one_seed_on_other_splits_are_not_called_the_same(
+    backbone: Path, reviews: Path, tmp_path: Path
+) -> None:
+    split = {"epochs": 1, "test": str(reviews), "validation_fraction": 0.3}
+    folders = [train_tiny(reviews, backbone, tmp_path / f"{s}", split_seed=s, **split).folder for s in (1, 2)]
+    with pytest.raises(ConfigError, match="differ in nothing but the rows to train on, as by split_seed="):
+        compare_runs(folders)
+
+
 def rewrite_manifest(folder: Path, **changes: Any) -> None:
     path = folder / "textune.json"
     content = json.loads(path.read_text()) | changes

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+import textune
 import tiny
 from hubs import Hub
 from textune.bundle import SETTINGS, read_manifest
@@ -21,6 +22,7 @@ from textune.export.marker import MARKER, check_output, write_marker
 from textune.export.merged import export_merged, push_folder
 from textune.export.onnx import export_onnx
 from textune.files import append_json_line, hash_file, write_text_atomically
+from textune.report.card_forms import split_card
 from textune.run import Run
 from textune.run.save import update_manifest
 
@@ -111,6 +113,24 @@ def test_only_the_files_of_the_run_are_published(finished: Run, tmp_path: Path) 
     card.symlink_to(tmp_path / "outside.md")
     with pytest.raises((BundleError, ModelError), match="symbolic link"):
         push_folder(run, "owner/name", api=Hub())
+
+
+def test_what_cannot_be_published_creates_no_repository(finished: Run, tmp_path: Path) -> None:
+    run, hub = Path(shutil.copytree(finished.folder, tmp_path / "run")), Hub()
+    for name in ("demo", "/demo", "owner/"):
+        with pytest.raises(ConfigError, match="names no owner"):
+            push_folder(run, name, api=hub)
+    card = run / "README.md"
+    text = card.read_text("utf-8")
+    card.write_bytes(text.encode() + "café".encode("cp1252"))
+    with pytest.raises(BundleError, match="not UTF-8"):
+        push_folder(run, "owner/name", api=hub)
+    with pytest.raises(BundleError, match="not UTF-8"):
+        textune.export(run, tmp_path / "merged")
+    assert hub.private is None and not hub.files and not (tmp_path / "merged").exists()
+    card.write_text("---\nlicense: mit\n---\n" + split_card(text)[1], "utf-8-sig")
+    textune.export(run, tmp_path / "merged")
+    assert split_card((tmp_path / "merged" / "README.md").read_text("utf-8"))[0]["license"] == "mit"
 
 
 @pytest.mark.parametrize("exists_private", [True, False])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import warnings
 from collections.abc import Callable
@@ -140,7 +141,10 @@ def test_a_run_keeps_and_shows_what_it_found(run: Run, tables: dict[str, Path], 
     assert "Sets of 85.0% coverage hold the true label in" in card and "Recall of 'negative'" in card
     settings = (run.folder / "config.yaml").read_text(encoding="utf-8")
     assert "threshold_for: recall>=0.9" in settings and "set_coverage: 0.85" in settings
-    assert "recall>=0.9" in (describe_losses(run.manifest) or "")
+    lost = describe_losses(run.manifest) or ""
+    assert "recall>=0.9" in lost and ("abstains below" in lost) == (kept["abstain_below"] is not None)
+    never = dataclasses.replace(run.manifest, decisions=kept | {"abstain_below": None})
+    assert "abstains" not in (describe_losses(never) or "")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of rows that training saw
         evaluation = run.evaluate(tables["two"])

@@ -12,17 +12,19 @@ import numpy as np
 import pytest
 
 from label_tables import as_list, write_table
+from textune.bundle.contents import list_foreign
 from textune.config import build_config
 from textune.config.defaults import calibrates_out_of_fold
 from textune.data import split_folds
 from textune.engine import predict_logits
 from textune.errors import ConfigError
 from textune.evaluation.calibration import fit_temperature
+from textune.files import read_json
 from textune.process.interrupt import RunInterrupted
 from textune.progress import Silent
 from textune.run import out_of_fold, resume
 from textune.run.fit import fit
-from textune.run.out_of_fold import predict_out_of_fold
+from textune.run.out_of_fold import _PLACE, predict_out_of_fold
 from textune.run.prepare import Prepared, prepare
 from textune.training import contrast
 from textune.training.contrast import measure_pairs
@@ -74,9 +76,11 @@ def test_only_what_is_tuned_without_validation_rows(
 
 def test_each_row_is_answered_by_a_model_that_did_not_see_it(table: Path, backbone: Path, tmp_path: Path) -> None:
     prepared = open_prepared(table, backbone, tmp_path / "run")
-    (tmp_path / ".fold-left-by-a-kill").mkdir()
+    left = tmp_path / f"{_PLACE}left-by-a-kill"
+    left.mkdir()
+    assert list_foreign(tmp_path, ["run"]) == []
     found, rows = predict_out_of_fold(prepared, tmp_path, Silent())
-    assert rows.tolist() == list(range(len(prepared.train))) and not list(tmp_path.glob(".fold*"))
+    assert rows.tolist() == list(range(len(prepared.train))) and not left.exists()
     matching = set()
     for kept in (False, True):  # find the halves again by training on each of them
         fold_of = split_folds(prepared.data.train, 2, prepared.config.split_seed)
@@ -89,6 +93,16 @@ def test_each_row_is_answered_by_a_model_that_did_not_see_it(table: Path, backbo
         assert {len(inside), len(outside)} == {24} and set(prepared.train.targets[inside]) == {0, 1}
         matching |= set(outside.tolist())
     assert matching == set(rows.tolist())
+
+
+def test_the_time_of_the_start_is_counted_where_training_is_resumed(
+    table: Path, backbone: Path, tmp_path: Path
+) -> None:
+    prepared = open_prepared(table, backbone, tmp_path / "run")
+    first = fit(prepared, tmp_path, Silent())
+    again = fit(prepared, tmp_path, Silent(), read_json(tmp_path / "plan.json", "the plan"))
+    assert first.head.seconds > 0 and not again.head.seconds
+    assert again.seconds >= first.head.seconds
 
 
 def test_the_temperature_is_that_of_rows_out_of_fold(table: Path, backbone: Path, tmp_path: Path) -> None:

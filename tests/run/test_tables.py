@@ -174,7 +174,12 @@ def test_labels_that_look_like_no_classes_are_questioned(labels: list[str], refu
         with pytest.raises(DataError, match=refusal) as caught:
             prepare(training=rows, test=rows[:20])
         assert "a few classes" in (caught.value.hint or "")
+        named = [f"{label}=class {i}" for i, label in enumerate(labels)]
+        assert len(prepare(training=rows, test=rows[:20], labels=",".join(named)).labels.names) == len(labels)
         return
+    named = [f"{label}=class {i}" for i, label in enumerate(dict.fromkeys(labels))]
+    told = prepare(training=rows, test=rows[:20], labels=",".join(named)).warnings
+    assert not any("different labels" in line for line in told), "who names the classes means them"
     asked = [line for line in prepare(training=rows, test=rows[:20]).warnings if "different labels" in line]
     assert len(asked) == bool(refusal)
     assert all(refusal in line for line in asked)

@@ -12,10 +12,11 @@ import textune
 from sweeps import sweep_tiny
 from textune.bundle import SETTINGS
 from textune.config import build_config, load_settings
-from textune.errors import ConfigError
+from textune.errors import ConfigError, DataError
 from textune.files import read_json_lines
 from textune.progress import Silent
 from textune.run.prepare import Sample, prepare
+from textune.search.space import split_several
 from textune.search.trial import Bench, Job, Outcome, run_job
 from tiny import StopAt, settings_for, write_reviews
 
@@ -133,3 +134,36 @@ def test_what_no_step_uses_is_not_searched_in_vain(
     with pytest.raises(ConfigError, match=f"nothing to try: no training step uses {unused}: ") as caught:
         textune.sweep(**flat, sweep={"space": space}, progress=progress)
     assert "epochs=" in (caught.value.hint or "") and not (work / "s").exists()
+
+
+# --- what the winner needs
+
+
+STEPS = {"contrast_steps": [1, 2]}
+
+
+@pytest.mark.parametrize("folds", [None, 3])
+def test_decisions_are_tuned_on_the_winners_rows_not_on_a_folds(work: Path, backbone: Path, folds: int | None) -> None:
+    data = write_reviews(work / "few.csv", 90)
+    decided = {"threshold_for": "recall:0.9", "threshold_label": "positive", "test_fraction": 0.2}
+    decided |= {"validation_fraction": None, "sweep_folds": folds}
+    found = sweep_tiny(data, backbone, work / "s", STEPS, **decided)
+    assert "threshold_for" in (found.winner.folder / SETTINGS).read_text()
+    with pytest.raises(ConfigError, match="needs at least 50; there are 24"):
+        sweep_tiny(write_reviews(work / "fewer.csv", 30), backbone, work / "t", STEPS, **decided)
+    assert not (work / "t" / "trials").exists()
+
+
+def test_a_winner_without_rows_to_measure_on_is_refused_before_the_search(work: Path, backbone: Path) -> None:
+    data = write_reviews(work / "few.csv", 40)
+    none = {"sweep_folds": 2, "test_fraction": 0, "validation_fraction": 0}
+    with pytest.raises(DataError, match="would be measured on"):
+        sweep_tiny(data, backbone, work / "s", STEPS, **none)
+    assert not (work / "s" / "trials").exists()
+    assert sweep_tiny(data, backbone, work / "t", STEPS, **none, test=str(data)).winner.metrics["models"]
+
+
+def test_the_method_keeps_its_own_option_of_a_searched_name() -> None:
+    base, several = split_several({"dropout": "0,0.1", "method": {"name": "lora", "dropout": "0.2", "r": "4,8"}})
+    assert several == {"dropout": ["0", "0.1"], "method.r": ["4", "8"]}
+    assert base["method"] == {"name": "lora", "dropout": "0.2"}

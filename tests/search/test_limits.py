@@ -27,8 +27,8 @@ from textune.run.tables import prepare_data
 from textune.search import trial as trials
 from textune.search.journal import COMPLETE, FAIL, PRUNED
 from textune.search.ledger import Ledger
-from textune.search.settings import build_sweep, read_sweep, write_sweep
-from textune.search.sweep import resume_sweep
+from textune.search.settings import Halving, build_sweep, read_sweep, write_sweep
+from textune.search.sweep import _explain_no_halving, resume_sweep
 from textune.search.trial import FAILED, Bench, Job, Outcome, run_job
 from tiny import call_textune, make_rows, settings_for
 
@@ -107,6 +107,7 @@ def test_halving_that_stops_nothing_says_so(work: Path, backbone: Path, reviews:
     done = textune.sweep(**flat, sweep=own, progress=Told())
     assert any("halving stops no trial" in line for line in told)
     assert [t["state"] for t in done.content["trials"]] == ["complete"] * 3
+    assert "one in 3 goes on, and 2 are compared" in _explain_no_halving(Halving(3, 1.0), 4, 2)
 
 
 @pytest.mark.parametrize("failing", [1, 2])

@@ -122,7 +122,8 @@ def resolve_backbone(
 ) -> Backbone:
     """Find a backbone by `minilm`, `smollm2-135m`, folder or hub id, and check it before any weight is read.
 
-    sha256: the expected hash of its weights, if a bundle names one. revision: of a hub model; None: the newest.
+    sha256: the expected hash of its weights, if a bundle names one. revision: of a hub model, which no folder
+    of that name stands for; None: the newest.
     Raises ModelError: not found, no network, gated, pickle weights, custom code, unknown family, different weights.
     """
     trusted = is_trusted(name, trust)
@@ -130,7 +131,7 @@ def resolve_backbone(
         backbone = _find_embedded(embedded, trusted)
     elif name == SMOLLM2.name:
         backbone = _find_converted(SMOLLM2)
-    elif looks_like_path(name):
+    elif revision is None and looks_like_path(name):
         folder = Path(name).expanduser()
         if not folder.is_dir():
             raise ModelError(

@@ -14,6 +14,7 @@ from textune.cli.environment import VERBOSE, tune_libraries
 from textune.cli.quiet import quiet_libraries, quiet_process, show_own_warnings
 from textune.cli.streams import BROKEN_PIPE, finish, guard_terminal, open_streams, report_output, say
 from textune.errors import PYTHON, READER, BundleError, ConfigError, TextuneError, address_shell
+from textune.files import is_disk_full
 
 INTERRUPTED = 130
 """What a shell reports of a program that Ctrl-C ended: 128 + SIGINT."""
@@ -80,6 +81,8 @@ def _run(words: list[str], debug: bool) -> int:
             return code
         return _report_bug(error, debug) if debug or error.errno is None else _report_system(error)
     except RuntimeError as error:
+        if not debug and is_disk_full(error):
+            return _report_system(OSError(errno.ENOSPC, str(error)))
         if debug or not str(error).startswith("Symlink loop"):  # pathlib raises no OSError for it
             return _report_bug(error, debug)
         return _report(str(error).lower(), "remove the link, or name another place")
@@ -90,6 +93,8 @@ def _run(words: list[str], debug: bool) -> int:
             with contextlib.suppress(OSError):
                 error.show()
             return int(error.exit_code)
+        if not debug and is_disk_full(error):
+            return _report_system(OSError(errno.ENOSPC, str(error)))
         return _report_bug(error, debug)
 
 

@@ -45,7 +45,14 @@ def group_runs(runs: Sequence[RunRecord]) -> list[Group]:
         seeds = [run.seed for run in group]
         if len(set(seeds)) < len(seeds):
             repeated = next(s for s in seeds if seeds.count(s) > 1)
-            folders = " and ".join(str(run.folder) for run in group if run.seed == repeated)
+            same = [run for run in group if run.seed == repeated]
+            folders = " and ".join(str(run.folder) for run in same)
+            if len({run.manifest.data_fingerprint for run in same}) > 1:
+                raise ConfigError(
+                    f"{folders} differ in nothing but the rows to train on, as by split_seed=: runs that are compared "
+                    f"as one model have different seeds, and these all have seed {repeated}",
+                    hint="train them with different seed=, or leave one out",
+                )
             raise ConfigError(
                 f"{folders} are the same run: settings, data and seed {repeated} are equal", hint="leave one out"
             )

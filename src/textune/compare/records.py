@@ -19,7 +19,7 @@ from textune.files import read_json
 from textune.report.comparison import COSTS
 from textune.run import load_run
 from textune.run.predictions import read_predictions
-from textune.tasks import AnyEvaluation, read_evaluation
+from textune.tasks import AnyEvaluation, read_evaluation, task_of
 
 SOURCES = ("data", "validation", "test", "fixes")
 """The settings that say where a run's rows come from."""
@@ -65,8 +65,13 @@ class RunRecord:
 
 
 def read_run(folder: str | Path) -> RunRecord:
-    """Read a finished run; raise BundleError if it is not one or its predictions are missing."""
+    """Read a finished run; raise BundleError if it is not one or its predictions are missing.
+
+    ConfigError where runs of its task cannot be compared.
+    """
     run = load_run(folder)
+    if (refusal := task_of(run.manifest).refuse_comparison()) is not None:
+        raise refusal
     metrics, evaluation = run.metrics, run.folder / "evaluation"
     stored = _read_predictions(evaluation / "predictions.parquet", run.manifest)
     settings = build_config(load_settings(run.folder / SETTINGS)).identity()

@@ -100,7 +100,10 @@ def export_run(
 ) -> Exported:
     """Do what `export` does, and warn of what an export loses."""
     from textune.export.marker import check_output
+    from textune.report.card_forms import read_card
 
+    if (card := run / "README.md").is_file():
+        read_card(card)  # a person may have saved it in another encoding, which is said before the model is written
     target = _default_target(run, request.form) if output is None else expand_home(output)
     progress = progress or open_progress()
     check_output(target, overwrite)

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,7 @@ from textune.export.tokenizer import copy_tokenizer
 from textune.files import confined_path, hash_file, write_folder
 from textune.inference import LoadOptions, Predictor
 from textune.methods import methods, resolve_saved
-from textune.report.card_forms import name_published
+from textune.report.card_forms import name_published, read_card
 from textune.report.snippets import needs_lines_to_pool
 from textune.run.places import PLACED
 from textune.tokens import text_between
@@ -118,6 +119,8 @@ def describe_losses(manifest: Manifest) -> str | None:
             f"long_text={manifest.long_text.form} is not exported: with truncation=True the merged model truncates "
             f"texts after {manifest.max_length} tokens, so its predictions for longer texts may differ"
         )
+    if (below := manifest.decisions.get("abstain_below")) is not None:
+        losses.append(f"the run abstains below a confidence of {below:.3g}, the merged model always answers")
     if any(manifest.decisions.get(name) is not None for name in ("cutoff", "costs")) and manifest.thresholds is None:
         rule = manifest.decisions["rule"]
         losses.append(
@@ -185,25 +188,38 @@ def push_folder(folder: str | Path, hub_id: str, *, private: bool = True, api: A
         import huggingface_hub
 
         api = huggingface_hub.HfApi()
+    owner, _, name = hub_id.partition("/")
+    if not owner or not name:
+        raise ConfigError(f"{hub_id}: names no owner", hint=f"write OWNER/{hub_id.strip('/') or 'NAME'}")
+    with tempfile.TemporaryDirectory(prefix="textune-push-") as place:
+        staged = _stage(folder, names, hub_id, Path(place) / "run")  # before there is a repository
+        return _upload(api, staged, hub_id, private, kind, sdk)
+
+
+def _stage(folder: Path, names: Sequence[str], hub_id: str, staged: Path) -> Path:
+    """Copy the files to publish, without what is private in them; return the folder."""
+    for name in names:
+        (staged / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(confined_path(folder, name), staged / name)
+    _hide_paths(staged)
+    if (card := staged / README).is_file():
+        card.write_text(name_published(read_card(card), hub_id), encoding="utf-8")
+    return staged
+
+
+def _upload(api: Any, staged: Path, hub_id: str, private: bool, kind: dict[str, str], sdk: dict[str, str]) -> str:
+    """Create the repository if it does not exist, and upload the files; return its address."""
     try:
         held = _list_held(api, hub_id, private, kind)
         mark, more = ({"app.py", "predict.py"}, _REPLACED_SPACE) if kind else ({MANIFEST}, _REPLACED_RUN)
         address = api.create_repo(hub_id, private=private, exist_ok=True, **kind, **sdk)
-        with tempfile.TemporaryDirectory(prefix="textune-push-") as place:
-            staged = Path(place) / "run"
-            for name in names:
-                (staged / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(confined_path(folder, name), staged / name)
-            _hide_paths(staged)
-            if (card := staged / README).is_file():
-                card.write_text(name_published(card.read_text(encoding="utf-8"), hub_id), encoding="utf-8")
-            api.upload_folder(
-                repo_id=hub_id,
-                folder_path=str(staged),
-                commit_message="Upload a model trained with textune",
-                delete_patterns=[*_REPLACED, *more] if mark <= held else None,
-                **kind,
-            )
+        api.upload_folder(
+            repo_id=hub_id,
+            folder_path=str(staged),
+            commit_message="Upload a model trained with textune",
+            delete_patterns=[*_REPLACED, *more] if mark <= held else None,
+            **kind,
+        )
     except TextuneError:
         raise
     except Exception as error:  # the hub's client passes on its transport's errors

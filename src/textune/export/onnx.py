@@ -252,6 +252,8 @@ def _write_graph(predictor: Predictor, path: Path) -> None:
             )
         assert program is not None
         program.save(str(path), external_data=False)
+    except (OSError, MemoryError):  # of this machine, not of the model
+        raise
     except Exception as error:  # the exporter passes on whatever its stages raise
         family = predictor.manifest.base_model.family
         reason = (str(error).splitlines() or [type(error).__name__])[0]

@@ -12,7 +12,7 @@ import numpy as np
 from textune.bundle import Manifest
 from textune.export.probes import list_probes
 from textune.inference import Predictor
-from textune.report.card_forms import change_card, split_card
+from textune.report.card_forms import change_card, read_card, split_card
 from textune.report.markdown import fence
 from textune.report.snippets import reload_by_textune, reload_merged, reload_onnx
 from textune.tasks import find_task
@@ -97,7 +97,7 @@ def _answers_alike(folder: Path, predictor: Predictor) -> bool:
 
 def _write_card(folder: Path, run: Path, manifest: Manifest, facts: dict[str, Any], loading: Sequence[str]) -> None:
     path = run / README
-    card = path.read_text(encoding="utf-8") if path.is_file() else f"# {run.resolve().name}\n"
+    card = read_card(path) if path.is_file() else f"# {run.resolve().name}\n"
     tags = split_card(card)[0].get("tags")
     base = None if manifest.base_model.local else manifest.base_model.id
     known = {

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from textune.errors import DataError
 from textune.plan.forecast import extrapolate_parts, time_growing
 from textune.run.fit import Opened, SolvedHead
 from textune.run.held_out import FOLDS
@@ -94,7 +95,10 @@ def _list_halves(prepared: Prepared) -> list[EncodedSplit]:
     """Return the rows of each training that calibrates the run; none for a run that needs no such training."""
     if not prepared.calibrates_out_of_fold:
         return []
-    fold_of = prepared.assign_folds().of
+    try:
+        fold_of = prepared.assign_folds().of
+    except DataError:  # no half says anything of the other, and the run stays uncalibrated
+        return []
     return [prepared.train.take(np.flatnonzero(fold_of != fold)) for fold in range(FOLDS)]
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from textune.config import load_yaml
+from textune.errors import BundleError
 from textune.report.card import LOADING, dump_front_matter
 
 _PLACE = re.compile(r'^folder = ".*"  # the path of this folder.*$', re.M)
@@ -23,6 +25,17 @@ def change_card(card: str, facts: Mapping[str, Any], loading: str) -> str:
     before, after = _cut_section(body)
     parts = [dump_front_matter(merged), before.strip(), LOADING, loading.strip(), after.strip()]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def read_card(path: Path) -> str:
+    """Return a model card that a person may have saved again, with a byte order mark or not.
+
+    Raises BundleError if it is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BundleError(f"{path}: is not UTF-8 text", hint="save it again as UTF-8") from error
 
 
 def split_card(card: str) -> tuple[dict[str, Any], str]:

@@ -22,7 +22,6 @@ from textune.progress import Progress, format_seconds
 from textune.run.places import list_places
 from textune.run.prepare import Prepared, Shared, list_fingerprints
 from textune.run.start import hash_plan, refuse_changes
-from textune.training.probe import FOLDS
 from textune.version import list_versions
 
 if TYPE_CHECKING:
@@ -106,8 +105,8 @@ def fit(
     def measure_first() -> Mapping[str, float]:
         return shared.keep(f"first scores {_describe_start(prepared)}", lambda: trainer.measure()[0])
 
-    result = trainer.run(until_epoch, measure_first)
-    seconds = prefix_seconds + head.seconds + result.seconds
+    result = trainer.run(until_epoch, measure_first, head.seconds)
+    seconds = prefix_seconds + result.start_seconds + result.seconds
     progress.say(
         f"trained {result.steps} steps in {format_seconds(seconds)}"
         + (", stopped early" if result.stopped_early else "")
@@ -334,7 +333,7 @@ def _start_head(prepared: Prepared, opened: Opened, folder: Path, progress: Prog
     )
     set_head(opened.network, probe)
     probe_seconds = time.monotonic() - solving_at
-    how = "set after contrast" if training.contrast_steps else f"by {FOLDS}-fold cross-validation"
+    how = "set after contrast" if training.contrast_steps else probe.judged
     also = f" and {probe.names} class names" if probe.names else ""
     progress.say(
         f"head: solved on the features of {min(most, len(prepared.train)):,} rows{also} in "

@@ -11,13 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textune.errors import show_resume
+from textune.files import PARTIAL
 from textune.process.interrupt import RunInterrupted, StopRequest
 from textune.progress import Progress, Silent
 from textune.run.fit import fit
 from textune.run.held_out import FOLDS
 from textune.run.prepare import Prepared
 
-_PLACE = ".fold-"
+_PLACE = f"{PARTIAL}fold-"
+"""A name that counts as textune's own where a killed run is overwritten or removed."""
 
 
 def predict_out_of_fold(

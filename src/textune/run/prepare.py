@@ -72,10 +72,14 @@ class Shared:
 
 @dataclass(frozen=True)
 class Sample:
-    """Which rows of the tables a run uses. fold: (which, of how many) validates; hold_test: the test stays shut."""
+    """Which rows of the tables a run uses. fold: (which, of how many) validates; hold_test: the test stays shut.
+
+    winner: the rows are split as for a run of its own, which the best trial of a search becomes.
+    """
 
     fold: tuple[int, int] | None = None
     hold_test: bool = False
+    winner: bool = False
 
 
 @dataclass(frozen=True)
@@ -211,7 +215,8 @@ def prepare(
     if task.writes:
         about_training = [d for d in about_training if d.setting not in _OF_HEADS]
     list_targets = partial(list_unseen_targets, asked, config, method, backbone, data)
-    refuse_few_rows(asked, config.training, list_targets, data.labels.names)
+    if sample.winner or not sample.hold_test:  # trials are compared without these decisions
+        refuse_few_rows(asked, config.training, list_targets, data.labels.names)
     config = replace(config, data=replace(config.data, task=data.task))
     class_weights = _weigh_classes(config, data, progress)
     tokenizer, dialogues, train, validation = _tokenize(config, data, backbone, long_text, shared)
@@ -279,8 +284,9 @@ def read_rows(config: RunConfig, shared: Shared, sample: Sample) -> PreparedData
     """Read, split and check the rows; raises DataError where they do not suffice."""
     pool, patient = sample.fold is not None, config.training.patience is not None
     deciding = [decides_on_rows(config, sets=sets) for sets in (False, True)]
-    key = f"data {vars(config.data)} {config.training.seed} {patient} {deciding} {sample.hold_test} {pool}"
-    data = shared.keep(key, lambda: prepare_data(config, shared.frames, hold_test=sample.hold_test, pool=pool))
+    held = {"hold_test": sample.hold_test, "pool": pool, "winner": sample.winner}
+    key = f"data {vars(config.data)} {config.training.seed} {patient} {deciding} {held}"
+    data = shared.keep(key, lambda: prepare_data(config, shared.frames, **held))
     if sample.fold is None:
         return data
     which, folds = sample.fold

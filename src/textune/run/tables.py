@@ -102,12 +102,18 @@ def read_options(config: DataConfig) -> ReadOptions:
 
 
 def prepare_data(
-    config: RunConfig, frames: Mapping[str, Any] | None = None, *, hold_test: bool = False, pool: bool = False
+    config: RunConfig,
+    frames: Mapping[str, Any] | None = None,
+    *,
+    hold_test: bool = False,
+    pool: bool = False,
+    winner: bool = False,
 ) -> PreparedData:
     """Read, label, sample and split the rows, and check the splits against each other.
 
     frames: data frames passed from Python instead of config.data.data, .validation or .test.
-    hold_test: do not open a test table, and leave out the rows held out for testing.
+    hold_test: do not open a test table, leave out the rows held out for testing, and hold some out for validation, by
+    which a search compares trials. winner: hold those out only if a run of its own would.
     pool: keep the validation rows in the training rows, for cross-validation; the test rows stay the same.
     Raises DataError or ConfigError.
     """
@@ -156,7 +162,7 @@ def prepare_data(
             warnings += describe_skipped_rows(f"{name}={read.name}", len(read.no_text), len(read.no_label), task)
     # A pool needs no validation rows, and leaves out the test rows of a whole run. With groups, which rows these are
     # depends on the share of validation rows, so that must be the run's, too.
-    needed = (hold_test and not pool) or task.needs_validation or config.training.patience is not None
+    needed = (hold_test and not (pool or winner)) or task.needs_validation or config.training.patience is not None
     needed = needed or (len(labels) > MANY_CLASSES and decides_on_rows(config, sets=task.reads_sets))
     classes = 0 if needed else len(labels)
     validation_rows, test_rows = _rows_to_hold_out(config, len(examples), sources, classes)

@@ -213,7 +213,8 @@ def split_several(flat: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, li
         if name != "method" and _takes_one(name) and isinstance(values, list) and len(values) > 1:
             several[name] = values
             base.pop(name, None)
-            options.pop(name.removeprefix("method."), None)
+            if name.startswith("method."):  # dropout= is not the method's own option of that name
+                options.pop(name.removeprefix("method."), None)
     names = options.get("name")
     if isinstance(names, str) and "," in names:
         several["method"] = [part.strip() for part in options.pop("name").split(",")]

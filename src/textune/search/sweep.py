@@ -21,7 +21,7 @@ from textune.run.claim import claim_folder
 from textune.run.places import FRAME, RESUMABLE, check_resumable, fix_places, is_there, refuse_missing
 from textune.run.prepare import Prepared, Sample, prepare
 from textune.run.start import refuse_several_processes
-from textune.run.tables import PreparedData
+from textune.run.tables import PreparedData, decides_on_rows
 from textune.search.bits import choose_loss
 from textune.search.cluster import find_ray, run_on_ray
 from textune.search.display import describe_figure, describe_point, open_display
@@ -192,7 +192,24 @@ def _inspect_data(
             "a sweep compares trials on validation rows, and there are none",
             hint="set sweep.folds=2 or more, or a larger validation_fraction=",
         )
+    _check_winner(_fix_validation_rows(tried, search, data), bench, sets=first.task.reads_sets)
     return data, first, search
+
+
+def _check_winner(config: RunConfig, bench: Bench, *, sets: bool) -> None:
+    """Raise ConfigError or DataError where the best trial could not become a run: too late after the whole search.
+
+    sets: whether rows have sets of labels.
+    """
+    tested = config.data.test or "test" in bench.frames or config.data.test_fraction != 0
+    if tested and not decides_on_rows(config, sets=sets):
+        return
+    winner = prepare(config, Silent(), bench, Sample(hold_test=True, winner=True))
+    if not tested and winner.data.validation is None:
+        raise DataError(
+            "the winner would be measured on test rows, or else validation rows, and there are none",
+            hint="leave test_fraction=0 out, or name a table with test=",
+        )
 
 
 def _fix_validation_rows(config: RunConfig, search: SweepSettings, data: PreparedData) -> RunConfig:
@@ -218,7 +235,7 @@ def _run_search(
     epochs = find_longest(config, search, first, bench)
     ledger = Ledger(folder, config, search, epochs, start)
     if search.halving and len(ledger.shares) == 1:
-        progress.warn(_explain_no_halving(search.halving, epochs))
+        progress.warn(_explain_no_halving(search.halving, epochs, min(search.bracket, search.trials)))
     for number in ledger.recover():
         progress.say(f"trial {number}: resuming")
     rows = len(first.data.validation or ()) + (len(first.data.train) if search.folds else 0)
@@ -259,10 +276,15 @@ def _run_search(
     return Sweep(folder, content, run)
 
 
-def _explain_no_halving(halving: Halving, epochs: float) -> str:
-    """Return why no trial is stopped early. epochs: the most that one trains for."""
+def _explain_no_halving(halving: Halving, epochs: float, trials: int) -> str:
+    """Return why no trial is stopped early. epochs: the most that one trains for. trials: that are compared."""
     if epochs == 0:
         return "halving stops no trial: by rule the head is solved, and no trial trains in epochs"
+    if trials < halving.reduction:
+        return (
+            f"halving stops no trial: one in {halving.reduction} goes on, and {trials} are compared "
+            "(try more values, or sweep.halving={reduction: 2})"
+        )
     return (
         f"halving stops no trial before {halving.min_epochs:g} epochs, but trials train for {epochs:g} at most "
         "(sweep.halving={min_epochs: 0.25} can stop them earlier)"

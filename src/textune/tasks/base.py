@@ -322,6 +322,10 @@ class Task(Deciding):
         """
         raise ConfigError(f"models of the task {self.name} cannot be compared row by row")
 
+    def refuse_comparison(self) -> ConfigError | None:
+        """Return why runs of this task cannot be compared at all, before their rows are read; None if they can."""
+        return None
+
     def predict_majority(self, train_targets: Array, rows: int, classes: int) -> tuple[Task, Floats]:
         """Return the most frequent answer's probabilities, and the task that gives it."""
         raise NotImplementedError

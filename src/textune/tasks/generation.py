@@ -255,7 +255,11 @@ class Generation(Task):
 
     def count_earned(self, true: Array, predicted: Sequence[Array], missed: Array) -> Counts:
         """Raise ConfigError: answers earn shares of a word, which no exact test counts."""
-        raise ConfigError(
+        raise self.refuse_comparison()
+
+    def refuse_comparison(self) -> ConfigError:
+        """Return why runs cannot be compared."""
+        return ConfigError(
             "models that write answers cannot be compared yet",
             hint="each run's report compares its answers with those of the base model on the same rows",
         )

@@ -106,7 +106,8 @@ class SingleLabel(Task):
         counts = self.count_labels(labels, train)
         kinds, single = int(np.count_nonzero(counts)), int(np.count_nonzero(counts == 1))
         measured, rare = _are_measurements(labels.values), 2 * single >= kinds
-        if kinds < _MANY_KINDS or not (measured or rare):
+        named = labels.names != labels.values  # by labels=, so they are meant as classes
+        if kinds < _MANY_KINDS or named or not (measured or rare):
             return []
         found = f"{source}: {kinds:,} different labels in {len(train):,} training rows, {single:,} of them only once"
         if not measured:

@@ -7,7 +7,6 @@ name, then renamed.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import shutil
@@ -20,7 +19,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from textune.errors import BundleError, flag, show_resume
-from textune.files import PARTIAL, flush, hash_file, read_json, remove_folder, write_folder
+from textune.files import PARTIAL, flush, hash_file, is_disk_full, read_json, remove_folder, write_folder
 
 _FILES = ("trainable.safetensors", "optimizer.safetensors", "random.safetensors")
 
@@ -30,7 +29,8 @@ class CheckpointState:
     """The state of a training. best_*: best validation result so far; best_step is 0 before the first evaluation.
 
     plan: fingerprint of settings and data, which a resumed run must match.
-    stale_evaluations: evaluations since the best one. seconds: training time so far.
+    stale_evaluations: evaluations since the best one. seconds: training time so far. start_seconds: of what came before
+    the first step, which a resumed run does not do again.
     """
 
     step: int
@@ -42,6 +42,7 @@ class CheckpointState:
     running_loss: float = 0.0
     running_rows: int = 0
     finished: bool = False
+    start_seconds: float = 0.0
 
 
 def estimate_bytes(parameters: list[torch.nn.Parameter]) -> int:
@@ -83,12 +84,7 @@ def save_checkpoint(
                 flush(partial / name)
         flush(folder)
     except Exception as error:
-        # safetensors wraps the system's error in its own type, with the number in the text only
-        if (
-            getattr(error, "errno", None) == errno.ENOSPC
-            or "No space left" in str(error)
-            or "os error 28" in str(error)
-        ):
+        if is_disk_full(error):
             raise BundleError(
                 f"{folder}: the disk is full; the checkpoint at step {state.step} was not saved, older ones are intact",
                 hint=f"free some space, then: {show_resume(folder.parent)}",
@@ -99,7 +95,7 @@ def save_checkpoint(
 
 def _state_equals(target: Path, state: CheckpointState) -> bool:
     stored = read_json(target / "state.json", "the checkpoint's state")
-    return all(stored.get(key) == value for key, value in vars(state).items() if key != "seconds")
+    return all(stored.get(key) == value for key, value in vars(state).items() if not key.endswith("seconds"))
 
 
 def list_checkpoints(folder: Path) -> list[Path]:

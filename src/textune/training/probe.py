@@ -51,6 +51,11 @@ class Probe:
     out_of_fold: Floats
     names: int = 0
 
+    @property
+    def judged(self) -> str:
+        """By what C was chosen, in words."""
+        return f"by {FOLDS}-fold cross-validation" if self.losses else "which no row can judge"
+
 
 def solve_probe(
     features: Floats,

@@ -49,7 +49,7 @@ Look = Callable[[], Mapping[str, float]]
 class TrainingResult:
     """The result of a training. best_step: the step whose weights the model now has. seconds: of training alone.
 
-    paused: it stopped at the requested epoch, and a later `run` continues it.
+    paused: it stopped at the requested epoch, and a later `run` continues it. start_seconds: spent before.
     """
 
     steps: int
@@ -59,6 +59,7 @@ class TrainingResult:
     stopped_early: bool
     total_steps: int
     paused: bool = False
+    start_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -130,11 +131,11 @@ class Trainer:
         """The engine, which holds the model's parameters."""
         return self._bare_engine
 
-    def run(self, until_epoch: float | None = None, look: Look | None = None) -> TrainingResult:
+    def run(self, until_epoch: float | None = None, look: Look | None = None, start: float = 0.0) -> TrainingResult:
         """Train to the end, starting from the newest intact checkpoint if there is one, and load the best weights.
 
         until_epoch: pause at the first evaluation at or after this epoch, without changing rates or evaluations.
-        look: returns the validation scores before the first step, instead of `measure`.
+        look: returns the validation scores before the first step, instead of `measure`. start: seconds spent before.
         Raises TrainingError (NaN, no gradient), BundleError (disk full, damaged checkpoint), RunInterrupted.
         """
         parameters = list(trainable_parameters(self.model).values())
@@ -143,7 +144,7 @@ class Trainer:
         state = load_checkpoint(self._checkpoints, self.model, self._bare_optimizer, self._plan, self._progress.warn)
         self.model.refresh()  # type: ignore[operator]
         if state is None:
-            state = CheckpointState(step=0, plan=self._plan)
+            state = CheckpointState(step=0, plan=self._plan, start_seconds=start)
         else:
             self._progress.say(f"resuming at step {state.step} of {self.total_steps}")
         self._log.forget_after(state.step)
@@ -396,4 +397,4 @@ class Trainer:
         self._log.close()
         stopped_early = state.step < self.total_steps and not paused
         result = (state.step, state.best_step, state.best_value, state.seconds, stopped_early)
-        return TrainingResult(*result, self.total_steps, paused)
+        return TrainingResult(*result, self.total_steps, paused, state.start_seconds)
