@@ -27,6 +27,7 @@ from textune.run import resume
 from textune.tasks.multi_label import MultiLabel
 from textune.tokens import encode_texts, load_tokenizer
 from textune.tokens.batches import EncodedSplit
+from textune.training import contrast
 from textune.training.contrast import (
     RATE_FACTOR,
     ROWS_PER_STEP,
@@ -228,6 +229,42 @@ def test_a_loss_that_is_not_finite_stops_it_and_leaves_the_head_in_place(backbon
         tuned.tune()
     assert "contrast_steps=0" in str(caught.value.hint)
     assert tuned.head() is head and tuned.calls == 0
+
+
+@pytest.mark.parametrize(("family", "engine"), [("bert", "lean"), ("mpnet", "reference"), ("gpt2", "reference")])
+def test_rows_that_fit_into_no_pass_are_read_in_several(
+    family: str, engine: str, backbones: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    several, passes = Tuned(backbones[family], engine), list[int]()
+    several.engine.register_forward_pre_hook(lambda _, given: passes.append(len(given[0].targets)))
+    several.tune(3, max_tokens=24)
+    assert max(passes) < 4 and len(passes) > 6, "four rows of some 10 tokens each do not fit"
+    monkeypatch.setattr(contrast, "split_micro_batches", lambda rows, *_: [rows])
+    one = Tuned(backbones[family], engine)
+    one.tune(3, max_tokens=24)
+    found, wanted = several.weights(), one.weights()
+    assert all(torch.allclose(value, wanted[name], atol=2e-5) for name, value in found.items())
+
+
+def test_passes_are_halved_where_memory_runs_out(backbones: dict[str, Path]) -> None:
+    short, enough = Tuned(backbones["bert"]), Tuned(backbones["bert"])
+    failed = list[int]()
+
+    def refuse(_: Any, given: Any) -> None:
+        if len(given[0].targets) > 10:
+            failed.append(len(given[0].targets))
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    handle = short.engine.register_forward_pre_hook(refuse)
+    short.tune(3)
+    assert failed and len(failed) < 5, "what suffices for one step is kept for the next"
+    enough.tune(3)
+    found, wanted = short.weights(), enough.weights()
+    assert all(torch.allclose(value, wanted[name], atol=2e-5) for name, value in found.items())
+    handle.remove()
+    short.engine.register_forward_pre_hook(lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("out of memory")))
+    with pytest.raises(TrainingError, match="memory ran out on a single text"):
+        short.tune(1)
 
 
 FEW: dict[str, Any] = {"epochs": None, "validation_fraction": 0.0, "pooling": "mean"}

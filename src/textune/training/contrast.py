@@ -7,14 +7,15 @@ features.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from textune.errors import TrainingError
-from textune.tokens.batches import EncodedSplit, collate
+from textune.tokens.batches import EncodedSplit, collate, split_micro_batches
 from textune.training.head import Network, find_shift
 
 if TYPE_CHECKING:
@@ -43,9 +44,10 @@ def tune_by_contrast(
 ) -> None:
     """Take a number of steps on balanced batches of training rows, at the rates of `groups`.
 
-    split: targets int64 [rows], one label per text. max_tokens: of one step, padding included; steps on long texts have
-    fewer rows. The same seed always gives the same steps.
-    Raises TrainingError if the loss is not finite.
+    split: targets int64 [rows], one label per text. max_tokens: of one pass, padding included; steps on long texts have
+    fewer rows, and where four do not fit, more passes. Where memory runs out all the same, passes are halved. The same
+    seed always gives the same steps.
+    Raises TrainingError if the loss is not finite, or memory does not suffice for a single text.
     """
     import torch
 
@@ -54,6 +56,7 @@ def tune_by_contrast(
     peaks = [RATE_FACTOR * group["lr"] for group in body]
     optimizer = torch.optim.AdamW([dict(group) for group in body], lr=0.0)
     engine, shift = network.engine, find_shift(network)
+    most_at_once = max_tokens
     was_training, lengths = engine.training, split.tokens.longest_windows * split.tokens.count_windows()
     with network.without_output_layer():
         engine.train()
@@ -62,15 +65,12 @@ def tune_by_contrast(
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["lr"] = peak * factor
             rows = limit_rows(rows, lengths, max_tokens)
-            features = engine(collate(split.tokens, rows, network.padding, split.targets))
-            # With a shift, every pair's cosine would be near 1, and only pairs of different classes would count.
-            loss = measure_pairs(features - shift, torch.from_numpy(split.targets[rows]).to(features.device))
-            if not torch.isfinite(loss):
+            loss, most_at_once = _accumulate(network, split, rows, shift, most_at_once)
+            if not math.isfinite(loss):
                 raise TrainingError(
-                    f"the contrastive loss became {float(loss.detach())} at step {step + 1}",
+                    f"the contrastive loss became {loss} at step {step + 1}",
                     hint="try a lower learning_rate=, or contrast_steps=0",
                 )
-            loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -79,6 +79,51 @@ def tune_by_contrast(
     for parameter in engine.parameters():  # the head's hidden layer has gradients that no step uses
         parameter.grad = None
     engine.train(was_training)
+
+
+def _accumulate(
+    network: Network, split: EncodedSplit, rows: NDArray[np.int64], shift: float, max_tokens: int
+) -> tuple[float, int]:
+    """Accumulate the gradients of one step; return its loss, and the tokens of a pass that memory sufficed for."""
+    import torch
+
+    from textune.engine import is_out_of_memory
+
+    while True:
+        try:
+            features = _read(network, split, rows, max_tokens)
+            # With a shift, every pair's cosine would be near 1, and only pairs of different classes would count.
+            loss = measure_pairs(features - shift, torch.from_numpy(split.targets[rows]).to(features.device))
+            loss.backward()  # type: ignore[no-untyped-call]
+            return float(loss.detach()), max_tokens
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+        longest = int((split.tokens.longest_windows * split.tokens.count_windows())[rows].max())
+        max_tokens = min(max_tokens, longest * len(rows)) // 2
+        if max_tokens < longest // 2:
+            raise TrainingError(
+                f"memory ran out on a single text of {longest} tokens",
+                hint="choose a smaller max_length= or max_windows=, or a smaller backbone=",
+            )
+        for parameter in network.engine.parameters():
+            parameter.grad = None
+
+
+def _read(network: Network, split: EncodedSplit, rows: NDArray[np.int64], max_tokens: int) -> torch.Tensor:
+    """Return the features of the rows: float32 [rows, width].
+
+    Rows that do not fit into one pass are read in several, each anew in the backward pass, which keeps one at a time.
+    """
+    import torch
+    from torch.utils.checkpoint import checkpoint
+
+    tokens, windows = split.tokens, split.tokens.count_windows(rows)
+    passes = split_micro_batches(rows, None, windows, tokens.longest_windows[rows], max_tokens)
+    batches = [collate(tokens, some, network.padding, split.targets) for some in passes]
+    if len(batches) == 1:
+        return cast("torch.Tensor", network.engine(batches[0]))
+    return torch.cat([checkpoint(network.engine, batch, use_reentrant=False) for batch in batches])
 
 
 def measure_pairs(features: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
