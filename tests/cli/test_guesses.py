@@ -60,6 +60,8 @@ ANSWERS = [
     ("d.csv", 2, "error: 'd.csv' is no command"),
     ("trian d.csv", 2, "error: no command 'trian'; did you mean 'train'?"),
     ("export runs/demo onxx", 2, "error: --to onxx: unknown form"),
+    ("export runs/demo out", 2, "error: out: no form of an export"),
+    ("export runs/demo merged out", 2, "error: out: no form of an export"),
     ("export runs/demo merged --format onnx", 2, "error: two forms: merged and --to onnx"),
     ("methods lra", 2, "error: unknown method 'lra'; did you mean 'lora'?"),
     ("settings epoks", 2, "error: no setting 'epoks'; did you mean 'epochs'?"),

@@ -19,7 +19,7 @@ from textune.run.predictions import joined_texts
 from textune.run.prepare import Prepared, prepare
 from textune.run.rivals import Rival, list_rivals
 from textune.run.untuned import open_untuned
-from tiny import settings_for, write_reviews
+from tiny import settings_for, train_tiny, write_reviews
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "sets": {},
@@ -130,3 +130,20 @@ def test_expected_costs_are_of_calibrated_probabilities(
     _, answers = rivals["tfidf"].predict()
     np.testing.assert_allclose(answers, softened / softened.sum(1, keepdims=True), rtol=1e-3)
     assert temperature != 1 and not np.allclose(answers, plain)
+
+
+@pytest.mark.parametrize("method", ["lora", "full", "prompt"])
+def test_a_run_built_on_another_has_the_rivals_of_the_plain_backbone(
+    method: str, tables: dict[str, Path], backbone: Path, tmp_path: Path
+) -> None:
+    first = train_tiny(tables["floor"], backbone, tmp_path / "first", method=method, epochs=3, learning_rate=5e-2)
+    settings = {"method": method, "epochs": 1, "head_init": "random", "validation_fraction": 0.2}
+    found = []
+    for init in ({}, {"init": str(first.folder)}):
+        flat = settings_for(tables["floor"], backbone, tmp_path / "run", **settings, **init)
+        prepared = prepare(build_config(flat), Silent())
+        untuned = open_untuned(prepared, SolvedHead())
+        rows = prepared.data.train
+        found.append((untuned.base_logits(rows), untuned.probe_logits(rows)))
+    for plain, built in zip(*found, strict=True):
+        np.testing.assert_allclose(built, plain, rtol=1e-4, atol=1e-5)

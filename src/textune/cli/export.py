@@ -40,10 +40,14 @@ def export(
     """Export a run for use with other tools."""
     from textune.bundle import find_run, read_manifest
     from textune.config import parse_settings
-    from textune.errors import ConfigError
-    from textune.export.api import MERGED, SPACE, check_request, export_run
+    from textune.errors import ConfigError, flag, suggest
+    from textune.export.api import FORMS, MERGED, SPACE, check_request, export_run
 
-    forms = list(dict.fromkeys([*(word for word in words or [] if "=" not in word), *([] if to is None else [to])]))
+    typed = [word for word in words or [] if "=" not in word]
+    if other := [word for word in typed if word not in FORMS and (len(typed) > 1 or not suggest(word, FORMS))]:
+        hint = f"if it names the folder, write {flag('output', other[0])}; the forms are {', '.join(FORMS)}"
+        raise ConfigError(f"{other[0]}: no form of an export", hint=hint)
+    forms = list(dict.fromkeys([*typed, *([] if to is None else [to])]))
     if len(forms) > 1:
         raise ConfigError(f"two forms: {forms[0]} and --to {forms[1]}", hint="give one of them")
     settings = parse_settings([word for word in words or [] if "=" in word])

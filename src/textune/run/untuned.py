@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -99,11 +100,13 @@ def open_untuned(
     precision = probe_precision(training.precision, device)
     # The run's own probe was solved on other features than the plain backbone's where virtual tokens precede the text
     # or contrastive steps came first.
-    bare = bool(prepared.method.virtual_tokens)
+    bare, model = bool(prepared.method.virtual_tokens), prepared.config.model
+    same = not bare and not training.contrast_steps and model.init is None
+    if model.init is not None:  # the run that it was built on is tuned
+        prepared = replace(prepared, config=replace(prepared.config, model=replace(model, init=None)))
     module, _ = build_model(prepared, bare=bare)
     engine, _ = open_engine(prepared, module.to(device), precision)
     network = Network(engine, prepared.backbone.family, prepared.classes, prepared.padding)
-    same = not bare and not training.contrast_steps
 
     def solve(network: Network) -> Probe:
         most = MOST_ROWS if prepared.method.trains_body else MOST_ROWS_ALONE  # as the run's own
