@@ -86,3 +86,16 @@ def test_with_folds_the_time_left_runs_down_from_what_was_settled(clock: Clock) 
     assert lines.seconds_left() == pytest.approx(240)
     clock.now = 900.0
     assert lines.seconds_left() == 0.0
+
+
+def test_a_trial_that_was_cut_off_after_a_rung_is_not_told_to_have_scored_again(clock: Clock) -> None:
+    lines, ledger = open_lines()
+    trial = ledger.trials[0]
+    assert "will be retried" in lines.describe(trial), "cut off before its first rung"
+    settle(lines, ledger, 0, 20)
+    assert "will go on from its last checkpoint" in lines.describe(trial)
+    trial.outcome = outcome(40)
+    assert "accuracy 50.0% after" in lines.describe(trial)
+    lines.settled(trial)
+    trial.is_over = True
+    assert "accuracy 50.0% after" in lines.describe(trial)

@@ -12,7 +12,7 @@ from textune.progress import Progress, Rich, format_seconds
 from textune.report.wording import name_metric
 from textune.search.journal import FAIL, RUNNING, WAITING
 from textune.search.ledger import Ledger, Trial
-from textune.search.trial import Job
+from textune.search.trial import Job, Outcome
 
 _MOST_ROWS = 24
 _SECONDS_BETWEEN_LINES = 10.0
@@ -28,6 +28,7 @@ class Lines:
         self._started_at, self._done_before = time.monotonic(), ledger.forecast()[0]
         self._printed_at = self._settled_at = self._started_at
         self.moving: dict[int, tuple[int, int]] = {}
+        self._told: dict[int, Outcome | None] = {trial.number: trial.outcome for trial in ledger.trials}
 
     def started(self, job: Job) -> None:
         """Note that a trial started."""
@@ -46,6 +47,7 @@ class Lines:
         self._printed_at = time.monotonic()
         self._leave(trial)
         self.progress.say(self.describe(trial))
+        self._told[trial.number] = trial.outcome
         self._warn(trial)
 
     def _leave(self, trial: Trial) -> None:
@@ -61,8 +63,9 @@ class Lines:
         line = f"trial {trial.number} ({describe_point(trial.point)}): "
         if trial.state == FAIL:
             line += f"failed: {trial.reason}"
-        elif trial.outcome:
-            out = trial.outcome
+        elif (out := trial.outcome) and out is self._told.get(trial.number) and not trial.is_over:
+            line += "was cut off, and will go on from its last checkpoint"
+        elif out:
             line += f"{self.figure(trial)} after {out.epochs:.3g} epochs, {format_seconds(out.seconds)}"
         else:
             line += "will be retried"
