@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -287,3 +288,20 @@ def test_no_picture_names_a_figure_that_cannot_be(figure: float) -> None:
     drawn = str(draw_coordinates(made, ["learning_rate"], "accuracy", 2)) + str(draw_scores_by_trial(made, "accuracy"))
     named = {float(percent) for percent in re.findall(r">[≤≥]?(-?[\d.]+)%<", drawn)}
     assert 100 * figure in named and all(0 <= percent <= 100 for percent in named)
+
+
+def test_a_base_model_that_moved_is_asked_for_where_a_search_is_resumed(
+    work: Path, backbone: Path, reviews: Path
+) -> None:
+    model, moved = Path(shutil.copytree(backbone, work / "model")), work / "moved"
+    flat = settings_for(reviews, model, work / "s", validation_fraction=0.3)
+    del flat["learning_rate"]
+    config, search = build_sweep(flat | {"sweep": {"space": {"learning_rate": [1e-3, 5e-3]}}})
+    (work / "s").mkdir()
+    write_sweep(work / "s", config, search)
+    model.rename(moved)
+    with pytest.raises(BundleError, match=r"backbone=.*model no longer exists") as caught:
+        resume_sweep(work / "s", progress=Silent())
+    assert "backbone=PATH" in str(caught.value.hint) and "nothing was trained" not in str(caught.value)
+    done = resume_sweep(work / "s", progress=Silent(), backbone=str(moved))
+    assert [t["state"] for t in done.content["trials"]] == ["complete"] * 2

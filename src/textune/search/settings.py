@@ -246,6 +246,11 @@ def read_sweep(folder: Path, changes: Mapping[str, Any] | None = None) -> tuple[
     return build_sweep(load_settings(folder / SWEEP) | dict(changes or {}))
 
 
+def read_base(folder: Path, changes: Mapping[str, Any]) -> RunConfig:
+    """Return the settings that all trials share, as stored, without a look at what they name. changes: as above."""
+    return build_config(split_settings(load_settings(folder / SWEEP) | dict(changes))[0])
+
+
 def read_started(folder: Path, config: RunConfig, changes: Mapping[str, Any]) -> RunConfig:
     """Return a search's settings with those that are given now as they were when it started."""
     stored = load_settings(folder / SWEEP)

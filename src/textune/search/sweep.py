@@ -35,6 +35,7 @@ from textune.search.settings import (
     SweepSettings,
     build_sweep,
     fix_backbones,
+    read_base,
     read_started,
     read_sweep,
     write_sweep,
@@ -130,10 +131,10 @@ def resume_sweep(folder: str | Path, *, progress: Progress | None = None, **sett
         if (folder / SUMMARY).is_file():
             progress.say(f"{folder}: this sweep is already finished")
             return load_sweep(folder)
+        refuse_missing(read_base(folder, moved), folder, settings)
         config, search = read_sweep(folder, moved)
         config = replace(config, name=folder.name, runs_dir=str(folder.parent))
         started = read_started(folder, config, moved)
-        refuse_missing(config, folder, settings)
         _check_executor(search, frames)
         bench = Bench(frames)
         data, first, search = _inspect_data(config, search, bench, progress)
