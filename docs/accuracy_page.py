@@ -60,8 +60,8 @@ training rows of other data sets.
   draws and the test rows: Student's t over the draws and the standard error over test rows, added in quadrature. With
   one draw only the test rows are in it.
 - **ECE**: expected calibration error of textune's probabilities in 15 bins, in points. **seconds**: the whole run,
-  with baselines, reload test and report; most cells were run while the machine did other work, so they say how
-  long at most.
+  with baselines, reload test and report, as the median over the draws; most cells were run while the machine did
+  other work, and some were halted for it, so they say how long at most.
 """
 
 
@@ -92,7 +92,7 @@ def describe_cells(groups: Mapping[tuple[str, str], Sequence[Mapping[str, Any]]]
                 data, _SIZE_NAMES[size], str(len(group)), f"**{_mean(group, 'textune')}**", _mean(group, "embeddings"),
                 _mean(group, "tfidf"), _mean(group, "probe"), "–" if lead is None else str(lead),
                 f"{100 * statistics.mean(calibration):.1f}" if calibration else "–",
-                f"{statistics.mean(cell['seconds'] for cell in group):.0f}",
+                f"{statistics.median(cell['seconds'] for cell in group):.0f}",
             )
         )  # fmt: skip
     names = ("data", "rows", "draws", "textune", "embeddings + LR", "TF-IDF + LR", "probe", "lead", "ECE", "seconds")
