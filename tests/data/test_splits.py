@@ -158,7 +158,7 @@ def test_groups_split_apart_are_counted():
 @pytest.mark.parametrize(
     ("labels", "groups", "validation", "test", "reason"),
     [
-        (["a", "b"], None, 0.4, 0.4, "2 rows with a different label each: none left for"),
+        (["a", "b"], None, 0.4, 0.4, "2 rows: too few rows of each label for all parts, none left for"),
         (["a", "b"] * 5, None, 0.5, 0.5, "none left"),
         (["a", "b"] * 5, ["one"] * 10, 0.2, 0.2, "too few groups"),
         (["a", "b"] * 5, None, -0.1, 0.2, "fractions"),

@@ -81,8 +81,6 @@ def _run(words: list[str], debug: bool) -> int:
             return code
         return _report_bug(error, debug) if debug or error.errno is None else _report_system(error)
     except RuntimeError as error:
-        if not debug and is_disk_full(error):
-            return _report_system(OSError(errno.ENOSPC, str(error)))
         if debug or not str(error).startswith("Symlink loop"):  # pathlib raises no OSError for it
             return _report_bug(error, debug)
         return _report(str(error).lower(), "remove the link, or name another place")
@@ -93,8 +91,6 @@ def _run(words: list[str], debug: bool) -> int:
             with contextlib.suppress(OSError):
                 error.show()
             return int(error.exit_code)
-        if not debug and is_disk_full(error):
-            return _report_system(OSError(errno.ENOSPC, str(error)))
         return _report_bug(error, debug)
 
 
@@ -123,9 +119,11 @@ def _report(message: str, hint: str, code: int = BundleError.exit_code) -> int:
 
 
 def _report_bug(error: Exception, debug: bool) -> int:
-    """Print an unexpected error; with `debug`, raise it."""
+    """Print an unexpected error, or the full disk behind it; with `debug`, raise it."""
     if debug:
         raise error
+    if is_disk_full(error):
+        return _report_system(OSError(errno.ENOSPC, str(error)))
     reason = str(error).splitlines()[0] if str(error) else ""
     say(f"error: this is a bug in textune: {type(error).__name__}: {reason}\n  --debug shows the traceback")
     return 70

@@ -49,8 +49,8 @@ def group_runs(runs: Sequence[RunRecord]) -> list[Group]:
             folders = " and ".join(str(run.folder) for run in same)
             if len({run.manifest.data_fingerprint for run in same}) > 1:
                 raise ConfigError(
-                    f"{folders} differ in nothing but the rows to train on, as by split_seed=: runs that are compared "
-                    f"as one model have different seeds, and these all have seed {repeated}",
+                    f"{folders} have the same settings and seed {repeated}, but other training rows (as with another "
+                    "split_seed=): only runs of different seeds count as one model",
                     hint="train them with different seed=, or leave one out",
                 )
             raise ConfigError(

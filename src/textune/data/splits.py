@@ -245,15 +245,11 @@ def _refuse_empty(part: Array, fractions: Array, rows: int, grouped: bool, spare
     sizes = np.bincount(part, minlength=3)
     for p, name in ((TRAIN, "training"), (VALIDATION, "validation"), (TEST, "test")):
         if fractions[p] > 0 and not sizes[p]:
-            what = "groups" if grouped else "rows"
+            what = "groups" if grouped else "rows" if spare > 0 else "rows of each label"
             both = fractions[VALIDATION] > 0 and fractions[TEST] > 0
             hint = "use more rows, or set test_fraction=0" if both and spare > 0 else MORE_ROWS
             if not grouped and spare <= 0:
-                raise DataError(
-                    f"{rows:,} rows with a different label each: none left for {name}",
-                    hint="check that the label column holds classes; use more rows of each class; or name tables with "
-                    "test= and validation=",
-                )
+                hint = f"check that the label column holds classes; {MORE_ROWS}"
             if grouped and both and p != TRAIN and sizes[VALIDATION] + sizes[TEST]:
                 hint = "use rows of more groups, or set validation_fraction=0"  # the other part has the only group
             raise DataError(f"{rows:,} rows: too few {what} for all parts, none left for {name}", hint=hint)

@@ -183,7 +183,6 @@ def push_folder(folder: str | Path, hub_id: str, *, private: bool = True, api: A
     folder = Path(folder)
     names = _list_published(folder)
     kind = {"repo_type": "space"} if is_space(folder) else {}
-    sdk = {"space_sdk": "gradio"} if kind else {}
     if api is None:
         import huggingface_hub
 
@@ -193,7 +192,7 @@ def push_folder(folder: str | Path, hub_id: str, *, private: bool = True, api: A
         raise ConfigError(f"{hub_id}: names no owner", hint=f"write OWNER/{hub_id.strip('/') or 'NAME'}")
     with tempfile.TemporaryDirectory(prefix="textune-push-") as place:
         staged = _stage(folder, names, hub_id, Path(place) / "run")  # before there is a repository
-        return _upload(api, staged, hub_id, private, kind, sdk)
+        return _upload(api, staged, hub_id, private, kind)
 
 
 def _stage(folder: Path, names: Sequence[str], hub_id: str, staged: Path) -> Path:
@@ -207,8 +206,9 @@ def _stage(folder: Path, names: Sequence[str], hub_id: str, staged: Path) -> Pat
     return staged
 
 
-def _upload(api: Any, staged: Path, hub_id: str, private: bool, kind: dict[str, str], sdk: dict[str, str]) -> str:
+def _upload(api: Any, staged: Path, hub_id: str, private: bool, kind: dict[str, str]) -> str:
     """Create the repository if it does not exist, and upload the files; return its address."""
+    sdk = {"space_sdk": "gradio"} if kind else {}
     try:
         held = _list_held(api, hub_id, private, kind)
         mark, more = ({"app.py", "predict.py"}, _REPLACED_SPACE) if kind else ({MANIFEST}, _REPLACED_RUN)
@@ -247,10 +247,7 @@ def _list_held(api: Any, hub_id: str, private: bool, kind: dict[str, str]) -> se
     if private:
         problem, hint = "everyone could read the model", "publish it as public, or choose another name"
     else:
-        problem, hint = (
-            "others could not read the model",
-            "make it public on its page, or publish it as private",
-        )
+        problem, hint = "others could not read the model", "make it public on its page, or publish it as private"
     raise ConfigError(f"{hub_id}: exists and is {'private' if is_private else 'public'}: {problem}", hint=hint)
 
 

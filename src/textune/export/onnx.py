@@ -29,7 +29,7 @@ from textune.export.marker import check_output, write_marker
 from textune.export.merged import refuse_unmergeable
 from textune.export.probes import list_second_probes
 from textune.export.readme import write_onnx_companions
-from textune.files import hash_files, write_file, write_folder
+from textune.files import hash_files, is_disk_full, write_file, write_folder
 from textune.inference import LoadOptions, Predictor
 from textune.run.predicted_rows import read_own_settings
 from textune.run.predictions import labels_of
@@ -252,9 +252,9 @@ def _write_graph(predictor: Predictor, path: Path) -> None:
             )
         assert program is not None
         program.save(str(path), external_data=False)
-    except (OSError, MemoryError):  # of this machine, not of the model
-        raise
     except Exception as error:  # the exporter passes on whatever its stages raise
+        if isinstance(error, MemoryError) or is_disk_full(error):
+            raise  # of this machine, not of the model
         family = predictor.manifest.base_model.family
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelError(f"the exporter cannot write this {family} model: {reason}") from error

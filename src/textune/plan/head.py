@@ -71,13 +71,14 @@ def rehearse_head(
     parts = time_growing(compute, all_rows, budget, _FEW_ROWS)
     solving, probe = _forecast_solving(prepared, network, features, all_rows)
     total = extrapolate_parts(parts, all_rows) + solving
-    calibration = FOLDS * total if prepared.calibrates_out_of_fold else 0.0  # at most: it is solved on half of the rows
+    halves = list_halves(prepared)
+    calibration = FOLDS * total if halves else 0.0  # at most: it is solved on half of the rows
     if training.contrast_steps:
         # A step costs about three forward passes over its rows: one forward, and a backward as costly as two.
         per_row = training.contrast_steps * 3 * parts[-1][1] / parts[-1][0]
         names = _choose_names(prepared, network, features)
         total += per_row * count_contrast_rows(prepared, split, names, opened.max_tokens)
-        for half in _list_halves(prepared):
+        for half in halves:
             calibration += per_row * count_contrast_rows(prepared, half, names, opened.max_tokens)
     return HeadForecast(total, calibration, SolvedHead(probe))
 
@@ -91,7 +92,7 @@ def _choose_names(prepared: Prepared, network: Network, features: NDArray[np.flo
     return names if tell_apart(network.compute_features(names), features, targets) else None
 
 
-def _list_halves(prepared: Prepared) -> list[EncodedSplit]:
+def list_halves(prepared: Prepared) -> list[EncodedSplit]:
     """Return the rows of each training that calibrates the run; none for a run that needs no such training."""
     if not prepared.calibrates_out_of_fold:
         return []

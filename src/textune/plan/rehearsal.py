@@ -29,7 +29,7 @@ from textune.plan.forecast import (
     spread,
     time_growing,
 )
-from textune.plan.head import rehearse_head
+from textune.plan.head import list_halves, rehearse_head
 from textune.plan.load import describe_load, measure_load, read_times
 from textune.plan.measuring import Measuring
 from textune.progress import Progress
@@ -80,7 +80,7 @@ def rehearse(config: RunConfig, folder: Path, seconds: float, launched: float, p
         evaluations,
         parts["steps"] / evaluations + each,
     )
-    if prepared.calibrates_out_of_fold:
+    if list_halves(prepared):
         parts["calibration"] = head.calibration + (FOLDS - 1) * (parts["frozen"] + parts["steps"])
     checkpoint_seconds, checkpoint_mb = _rehearse_checkpoint(trainer, folder)
     parts["checkpoints"] = saves * checkpoint_seconds

@@ -104,8 +104,8 @@ def _predict_held_out(prepared: Prepared, fitted: Fitted, folder: Path, progress
         elif probe is not None and len(probe.rows):
             targets = prepared.train.targets[probe.rows]
             return HeldOut(probe.out_of_fold, targets, "out-of-fold rows", rows=probe.rows)
-        else:
-            progress.say("the probabilities are not calibrated: no row can be answered by a head that did not learn it")
+        elif probe is not None:
+            progress.say("the probabilities are not calibrated: no row could be held out from the head")
     if prepared.calibrates_out_of_fold:
         started_at = time.monotonic()
         try:

@@ -198,7 +198,7 @@ def _inspect_data(
 
 
 def _check_winner(config: RunConfig, bench: Bench, *, sets: bool) -> None:
-    """Raise ConfigError or DataError where the best trial could not become a run: too late after the whole search.
+    """Raise ConfigError or DataError where the best trial could not become a run, which would else show at the end.
 
     sets: whether rows have sets of labels.
     """

@@ -102,12 +102,10 @@ def describe_wrong_classes(evaluation: Evaluation, split: str) -> str:
         return f"{answer}, most of them because the model does not know their labels ({unknown:,})."
     if unknown:
         answer += f", {unknown:,} of them because the model does not know their labels"
+    if pairs and wrong == 1:
+        return f"{answer}: {kinds[0]}."
     if pairs and pairs[0][2] > wrong / 2:
-        return (
-            f"{answer}: {kinds[0]}."
-            if wrong == 1
-            else f"{answer}, {'and ' if unknown else ''}most of them {kinds[0]} ({pairs[0][2]:,})."
-        )
+        return f"{answer}, {'and ' if unknown else ''}most of them {kinds[0]} ({pairs[0][2]:,})."
     if len(classes) == 2 and len(pairs) == 2:
         split_up = ", ".join(
             f"{n:,} {'is' if n == 1 else 'are'} {kind}" for kind, (_, _, n) in zip(kinds, pairs, strict=True)

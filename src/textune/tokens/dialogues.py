@@ -58,7 +58,7 @@ class Dialogues:
         """Return these with prompts that end after the empty reasoning, if the template writes one before each answer.
 
         Qwen3's template does, and a model that learned it with the answers would write it each time. If the answers
-        hold reasoning of their own, the template stays as it is.
+        contain reasoning, the template is left unchanged.
         """
         template = self.template or ""
         if "enable_thinking" not in template or template.startswith(WITHOUT_THINKING):

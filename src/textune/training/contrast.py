@@ -85,17 +85,11 @@ def _accumulate(
     network: Network, split: EncodedSplit, rows: NDArray[np.int64], shift: float, max_tokens: int
 ) -> tuple[float, int]:
     """Accumulate the gradients of one step; return its loss, and the tokens of a pass that memory sufficed for."""
-    import torch
-
     from textune.engine import is_out_of_memory
 
     while True:
         try:
-            features = _read(network, split, rows, max_tokens)
-            # With a shift, every pair's cosine would be near 1, and only pairs of different classes would count.
-            loss = measure_pairs(features - shift, torch.from_numpy(split.targets[rows]).to(features.device))
-            loss.backward()  # type: ignore[no-untyped-call]
-            return float(loss.detach()), max_tokens
+            return _take_passes(network, split, rows, shift, max_tokens), max_tokens
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -108,6 +102,19 @@ def _accumulate(
             )
         for parameter in network.engine.parameters():
             parameter.grad = None
+
+
+def _take_passes(
+    network: Network, split: EncodedSplit, rows: NDArray[np.int64], shift: float, max_tokens: int
+) -> float:
+    """Accumulate the gradients of one step, or fail and leave nothing in memory but gradients; return its loss."""
+    import torch
+
+    features = _read(network, split, rows, max_tokens)
+    # With a shift, every pair's cosine would be near 1, and only pairs of different classes would count.
+    loss = measure_pairs(features - shift, torch.from_numpy(split.targets[rows]).to(features.device))
+    loss.backward()  # type: ignore[no-untyped-call]
+    return float(loss.detach())
 
 
 def _read(network: Network, split: EncodedSplit, rows: NDArray[np.int64], max_tokens: int) -> torch.Tensor:

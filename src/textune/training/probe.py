@@ -54,7 +54,7 @@ class Probe:
     @property
     def judged(self) -> str:
         """By what C was chosen, in words."""
-        return f"by {FOLDS}-fold cross-validation" if self.losses else "which no row can judge"
+        return f"by {FOLDS}-fold cross-validation" if self.losses else "fixed, for want of rows to cross-validate on"
 
 
 def solve_probe(
