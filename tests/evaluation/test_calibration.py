@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from textune.evaluation import sigmoid
 from textune.evaluation.calibration import FEWEST_ROWS, expected_calibration_error, fit_temperature, search_temperature
 from textune.progress import Silent
 from textune.run.calibrate import Calibration, HeldOut, fit_calibration
@@ -196,3 +197,13 @@ def test_without_rows_nothing_is_changed() -> None:
     found = fit_calibration(build_task("multi_label"), nothing(2), heard)
     assert found == Calibration(1.0, (0.5, 0.5))
     assert "no held-out rows" in heard.said[-1]
+
+
+@pytest.mark.parametrize(("rows", "labels"), [(16, 100), (40, 100), (40, 28)])
+def test_many_rare_labels_do_not_make_what_is_calibrated_modest(rows: int, labels: int) -> None:
+    found = []
+    for seed in range(10):
+        random = np.random.default_rng(seed)
+        logits = random.normal(-6, 2, (rows, labels))
+        found.append(fit_temperature(logits, random.random(logits.shape) < sigmoid(logits)))
+    assert 0.9 < np.median(found) < 1.1

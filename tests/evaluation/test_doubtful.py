@@ -91,3 +91,12 @@ def test_no_rows_have_no_doubts() -> None:
     nothing = np.zeros((0, 3))
     assert find_doubtful(nothing > 0, nothing, exclusive=True) == []
     assert find_doubtful(nothing > 0, nothing, exclusive=False) == []
+
+
+@pytest.mark.parametrize("exclusive", [True, False])
+def test_what_knows_nothing_of_the_labels_doubts_none(exclusive):
+    random = np.random.default_rng(0)
+    given = np.eye(3, dtype=bool)[random.integers(0, 3, 300)]
+    noise, votes = (random.dirichlet(np.ones(3), 300) for _ in range(2))
+    assert find_doubtful(given, noise, None, exclusive=exclusive) == []
+    assert find_doubtful(given, noise, votes, exclusive=exclusive) == []

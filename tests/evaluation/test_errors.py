@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from textune.evaluation import ConfidentError, count_confusions, evaluate, find_confident_errors
+from textune.evaluation.errors import find_confident_set_errors
 
 LABELS = ("no", "yes", "maybe")
 PROBABILITIES = np.array([[0.9, 0.1, 0], [0.2, 0.7, 0.1], [0.05, 0.95, 0], [0.6, 0.3, 0.1], [0.1, 0.1, 0.8]])
@@ -36,3 +37,14 @@ def test_confusions_are_counted_without_the_right_answers():
     evaluation = evaluate(PROBABILITIES, TARGETS, LABELS)
     assert count_confusions(evaluation) == [("no", "yes", 2), ("yes", "no", 1)]
     assert count_confusions(evaluation, 1) == [("no", "yes", 2)]
+
+
+def test_rows_that_only_an_unknown_label_makes_wrong_are_errors():
+    scores, true = np.array([[0.9, 0.1], [0.2, 0.7], [0.6, 0.1]]), np.array([[1, 0], [0, 1], [0, 0]])
+    found = find_confident_set_errors(
+        scores, true, scores >= 0.5, ["a", "b"], ["x", "y", "z"], [1, 2, 3], unknown=[["new"], [], []]
+    )
+    assert [(each.row, each.decision, each.probability) for each in found] == [
+        (1, "unknown label: new", 0.9),
+        (3, "false positive: a", 0.6),
+    ]

@@ -11,8 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score, precision_score, recall_score
 
-from textune.evaluation import Difference, Interval
-from textune.evaluation.decisions import find_dearest, list_costs, measure_costs, measure_ratio, measure_share
+from textune.evaluation import Difference, Interval, count_labels, evaluate_multi_label, paired_f1_difference
+from textune.evaluation.decisions import (
+    find_dearest,
+    list_costs,
+    measure_costs,
+    measure_ratio,
+    measure_rule,
+    measure_share,
+)
 from textune.evaluation.goal import (
     Goal,
     GoalFigure,
@@ -56,7 +63,8 @@ def test_costs_that_go_together_are_compared_row_by_row():
     random = np.random.default_rng(1)
     base = random.integers(0, 9, 400).astype(float)
     lead = compare_costs(base + 0.5, base, 0, dearest=3.0)
-    assert (lead.low, lead.mean, lead.high) == pytest.approx((0.5, 0.5, 0.5)), "rows that vary together cancel out"
+    assert (lead.low, lead.mean, lead.high) == pytest.approx((0.5, 0.5, 0.5), abs=0.03), "what varies together cancels"
+    assert lead.low < 0.5 < lead.high, "other rows may differ by more"
     apart = compare_costs(random.permutation(base), base + 1, 0, dearest=3.0)
     assert apart.low < -1 < apart.high and apart.mean == pytest.approx(-1)
     assert apart.high - apart.low == pytest.approx(2 * 1.96 * (base.std() * 2**0.5) / 20, rel=0.15)
@@ -148,3 +156,57 @@ def test_it_is_kept_as_plain_data_and_knows_its_floor():
     assert costs.floor is None and costs.reaches(costs.model)
     with pytest.raises((KeyError, TypeError)):
         read_goal({"rule": "costs"})
+
+
+def test_leads_that_never_vary_are_no_certainty():
+    every, none = np.ones((8, 1), bool), np.zeros((8, 1), bool)
+    none[0] = True
+    recall = compare_ratios(*(count_rule("precision>=0.9", every, each)[0] for each in (every, none)), 0)
+    f1 = paired_f1_difference(every[:6], every[:6], ~every[:6])
+    price = compare_costs(np.zeros(6), np.ones(6), 0, dearest=10.0)
+    for lead in (recall, f1, price):
+        assert lead.low < lead.mean - 0.05
+    assert price.high > 0, "six rows do not rule out that each of ten is the dearer one"
+
+
+def test_one_cheap_error_narrows_no_interval_of_costs():
+    free = np.zeros(200)
+    cheap = np.where(np.arange(200) == 0, 1.0, 0.0)
+    none, one = (measure_costs(each, each, 0, dearest=100.0).interval for each in (free, cheap))
+    assert one.high == pytest.approx(none.high, rel=0.02), "a dear error may be as frequent as before"
+    random, covered = np.random.default_rng(0), 0
+    for seed in range(60):
+        each = random.choice([100.0, 1.0, 0.0], 200, p=[0.005, 0.05, 0.945])
+        interval = measure_costs(each, each, seed, dearest=100.0).interval
+        covered += interval.low <= 0.55 <= interval.high
+    assert covered >= 54
+
+
+def test_large_costs_have_the_same_p_value_as_small_ones():
+    mine, theirs = np.full(5, 0.1), 0.1 + 1 + np.arange(5) / 10
+    small, large = (compare_costs(mine * scale, theirs * scale, 0, dearest=2.0 * scale) for scale in (1, 1e6))
+    assert small.p_value == large.p_value == pytest.approx(2 / 32, abs=0.01)
+
+
+@pytest.mark.parametrize("rule", ["recall>=0.9", "precision>=0.9", "f1"])
+def test_labels_that_the_model_does_not_know_are_missed(rule):
+    true, unknown = np.array([[1, 0], [0, 1], [0, 0]]) > 0, np.array([0, 1, 2])
+    best, floored = count_rule(rule, true, true, unknown)
+    name = {"recall": "precision", "precision": "recall"}.get(rule.partition(">=")[0], "f1")
+    reached = {"precision": 1.0, "recall": 2 / 5, "f1": 4 / 7}
+    assert best[:, 0].sum() / best[:, 1].sum() == reached[name]
+    assert floored[:, 0].sum() / floored[:, 1].sum() == reached[rule.partition(">=")[0]]
+    figures = measure_rule(rule, None, true, true, 0, unknown)
+    assert {figures.reached.value, figures.other.value} == {1.0, 2 / 5}
+
+
+@pytest.mark.parametrize(("a", "b", "lead"), [(0, 1, 1.0), (1, 0, -1.0), (0, 0, 0.0)])
+def test_nothing_found_where_nothing_is_to_find_is_right(a, b, lead):
+    nothing = np.zeros((10, 2), bool)
+    one = nothing.copy()
+    one[0, 0] = True
+    answers = [(nothing, one)[i] for i in (a, b)]
+    for answer in answers:
+        evaluated = evaluate_multi_label(answer.astype(float), nothing, ("a", "b"), [0.5, 0.5]).micro.f1
+        assert count_labels(nothing, [answer]).values[0] == evaluated
+    assert paired_f1_difference(nothing, *answers).mean == lead

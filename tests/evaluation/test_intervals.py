@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import f1_score
 
 from textune.errors import DataError
-from textune.evaluation import apply_mcnemar, paired_difference
+from textune.evaluation import apply_mcnemar, evaluate_multi_label, paired_difference
 from textune.evaluation.intervals import bootstrap_intervals, wilson_interval
 
 
@@ -183,3 +183,13 @@ def test_paired_difference_refuses_nothing_and_the_unpaired():
         paired_difference(np.array([], bool), np.array([], bool))
     with pytest.raises(ValueError, match="paired"):
         paired_difference(np.array([True]), np.array([True, False]))
+
+
+@pytest.mark.parametrize("rare", [1, 2, 5])
+def test_macro_f1_without_an_error_knows_how_little_a_rare_class_tells(rare):
+    true = (np.arange(200) < rare).astype(int)
+    interval = bootstrap_intervals(true, true, seed=0)["macro_f1"]
+    assert interval.high == 1 and interval.low <= (1 + wilson_interval(1.0, rare).low) / 2
+    scores = np.eye(2)[true] * 0.8 + 0.1
+    several = evaluate_multi_label(scores, np.eye(2)[true], ("a", "b"), [0.5, 0.5]).intervals["macro_f1"]
+    assert several.low == pytest.approx(interval.low)

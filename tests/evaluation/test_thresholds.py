@@ -12,6 +12,7 @@ from textune.evaluation.thresholds import (
     find_floor_threshold,
     tune_costs,
     tune_floors,
+    tune_thresholds,
 )
 
 # round numbers, so that probabilities are often equal
@@ -72,3 +73,23 @@ def test_a_label_that_reaches_no_floor_is_named():
     thresholds, missed = tune_floors(scores, true, "precision", 0.99)
     assert 0 in missed or (scores[:, 0] >= thresholds[0]).sum() <= 3  # a few right ones on top may reach it by chance
     assert 1 not in missed
+
+
+@pytest.mark.parametrize(("missed", "wrong"), [(1000.0, 1.0), (1.0, 500.0), (1.0, 0.0), (0.0, 1.0), (2.0, 1.0)])
+def test_costs_far_apart_are_nearly_as_low_as_calibrated_probabilities_allow(missed, wrong):
+    random = np.random.default_rng(0)
+    scores = random.uniform(0, 0.01 if missed > wrong else 1, 60_000)
+    true = random.random(60_000) < scores
+    (found,) = tune_costs(scores[:20_000, None], true[:20_000, None], np.array([[missed, wrong]]))
+
+    def price(threshold: float) -> float:
+        given = scores[20_000:] >= threshold
+        return float((missed * (true[20_000:] & ~given) + wrong * (given & ~true[20_000:])).mean())
+
+    assert price(found) <= 1.2 * price(wrong / (missed + wrong)) + 1e-4
+
+
+def test_a_label_whose_probabilities_are_all_small_is_still_found():
+    scores = np.concatenate([np.full(50, 0.008), np.full(950, 0.001)])[:, None]
+    (found,) = tune_thresholds(scores, scores > 0.005)
+    assert 0.001 < found < 0.008

@@ -78,3 +78,15 @@ def test_the_words_of_a_pair_are_those_of_its_two_classes() -> None:
     first, second = ([word for word, _ in words] for words in (pair.words.first, pair.words.second))
     assert set(first) == {"purrs", "day"} and set(second) == {"barks", "night"}
     assert pair.words == find_words_apart(texts[:40], texts[40:80], count_words(texts)), "no third class counts"
+
+
+def test_a_word_that_one_text_repeats_separates_nothing():
+    plain = [f"plain words of text {i}" for i in range(100)]
+    first = [*plain[:49], " ".join(["burst"] * 60)]
+    apart = find_words_apart(first, plain[50:], count_words(first + plain[50:]))
+    assert not apart.first and not apart.second
+
+
+def test_words_are_counted_over_all_texts():
+    counts = count_words(["a"] * 5_000 + ["b"] * 4_999)
+    assert counts["a"] == pytest.approx(counts["b"], rel=0.01)

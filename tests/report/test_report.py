@@ -259,7 +259,11 @@ def test_only_the_probe_itself_is_called_the_probe():
     comparison.insert(2, dict(comparison[1], name=PROBE, difference=paired_difference(right, right), seconds=2.0))
     alike = judge(comparison, "test")
     assert alike.tone == "caution" and not any("This model is" in text for text in (*alike.answer, *alike.judgement))
-    assert any("The linear probe (method=head) is as accurate and trains in 2.0 s" in text for text in alike.judgement)
+    for wrong, said in ((2, "has the same accuracy"), (1, "scored 1.7 points higher")):
+        rival = np.arange(60) >= wrong
+        comparison[2]["difference"] = paired_difference(right, rival)
+        expected = f"The linear probe (method=head) {said} and trains in 2.0 s."
+        assert any(expected in text for text in judge(comparison, "test").judgement)
     comparison[2]["difference"] = IDENTICAL
     itself = judge(comparison, "test")
     assert any("This model is the linear probe" in text for text in itself.judgement)

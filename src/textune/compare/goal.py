@@ -84,7 +84,15 @@ def _compare_rule(groups: Sequence[Group], asked: Decisions) -> Goal:
     label = None if asked.label is None else groups[0].runs[0].manifest.labels[asked.label]
     parts, values = {}, {}
     for group in groups:
-        each = [count_rule(rule, run.true[:, chosen], run.predicted[:, chosen]) for run in group.runs]
+        each = [
+            count_rule(
+                rule,
+                run.true[:, chosen],
+                run.predicted[:, chosen],
+                run.unknown.sum(axis=1) if asked.label is None else None,
+            )
+            for run in group.runs
+        ]
         parts[group.name] = tuple(np.sum([pair[i] for pair in each], axis=0) for i in (0, 1))
         values[group.name] = [float(best[:, 0].sum() / max(best[:, 1].sum(), 1)) for best, _ in each]
     figures, seeds = [], {group.name: len(group.runs) for group in groups}

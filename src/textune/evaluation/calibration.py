@@ -14,7 +14,7 @@ BINS = 15
 FEWEST_ROWS = 16
 """Below this many rows the temperature stays 1."""
 _DOUBT = 0.5
-"""Rows of each other class that a fitted temperature assumes beside those seen. With a whole one, 25 rows without an
+"""Rows of other classes that a fitted temperature assumes beside those seen. With a whole one, 25 rows without an
 error make an easy task too modest; with none, too sure (docs/explanation.md)."""
 _SPREAD = 0.5
 """Standard deviation of the logarithm of a fitted temperature around 0, as assumed before any row is seen. Few rows
@@ -63,7 +63,7 @@ def search_temperature(
 ) -> tuple[float, float]:
     """Return the best temperature and the mean log loss at it. targets: as above, but all known.
 
-    Targets are smoothed as if there were as many more rows of each other class as `doubt` says (1: Platt 1999), so that
+    Targets are smoothed as if there were as many more rows of other classes as `doubt` says (1: Platt 1999), so that
     rows without errors do not lead to infinite confidence. spread: standard deviation of a normal prior of the log
     temperature around 0; it counts the less, the more rows there are.
     """
@@ -73,7 +73,8 @@ def search_temperature(
     rows, classes = scores.shape
     smoothing = doubt / (rows + 2 * doubt)
     if several:
-        goal = np.where(np.asarray(targets) > 0, 1 - smoothing, smoothing)
+        each = smoothing / classes  # of all labels together, as with one label per text
+        goal = np.where(np.asarray(targets) > 0, 1 - each, each)
     else:
         goal = np.full(scores.shape, smoothing / max(classes - 1, 1))
         goal[np.arange(rows), np.asarray(targets)] = 1 - smoothing

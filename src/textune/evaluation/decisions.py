@@ -148,11 +148,21 @@ def measure_ratio(parts: NDArray[Any], wholes: NDArray[Any], seed: int, *, copie
     return Share(value, Interval(min(drawn.low, plain.low), max(drawn.high, plain.high)), total)
 
 
-def measure_rule(rule: str, label: str | None, true: NDArray[Any], predicted: NDArray[Any], seed: int) -> RuleFigures:
-    """Return precision and recall of decisions. true, given: bool [rows, labels], of the rule's labels."""
+def measure_rule(
+    rule: str,
+    label: str | None,
+    true: NDArray[Any],
+    predicted: NDArray[Any],
+    seed: int,
+    unknown: NDArray[Any] | None = None,
+) -> RuleFigures:
+    """Return precision and recall of decisions. true, predicted: bool [rows, labels], of the rule's labels.
+
+    unknown: [rows], labels of each row that the model does not know, and misses.
+    """
     hits = (true & predicted).sum(axis=1)
     precision = measure_ratio(hits, predicted.sum(axis=1), seed)
-    recall = measure_ratio(hits, true.sum(axis=1), seed)
+    recall = measure_ratio(hits, true.sum(axis=1) + (0 if unknown is None else np.asarray(unknown, np.int64)), seed)
     first, second = (recall, precision) if rule.startswith("recall") else (precision, recall)
     return RuleFigures(rule, label, first, second)
 
@@ -166,16 +176,15 @@ def find_dearest(costs: Sequence[Sequence[float]], *, sets: bool) -> float:
 def measure_costs(each: NDArray[np.float64], without: NDArray[np.float64], seed: int, *, dearest: float) -> CostFigures:
     """Return the mean cost. each: float64 [rows], as decided; without: as decided without the costs.
 
-    dearest: what an answer can cost. Where all rows cost the same, resamples never vary: the rule of three then says
-    how many rows may cost something else.
+    dearest: what an answer can cost. Resamples never show costs that no row has: the rule of three says how many rows
+    may still cost nothing, or as much as the dearest answer.
     """
     values, counts = np.unique(each, return_counts=True)
     draws = np.random.default_rng(seed).multinomial(len(each), counts / len(each), size=_RESAMPLES)
-    interval = percentile_interval(draws @ values / len(each))
-    if len(values) == 1:
-        share, value = rule_of_three(len(each)), float(values[0])
-        interval = Interval(value * (1 - share), value + max(dearest - value, 0.0) * share)
-    return CostFigures(float(each.mean()), interval, float(without.mean()))
+    drawn, mean, share = percentile_interval(draws @ values / len(each)), float(each.mean()), rule_of_three(len(each))
+    unseen = Interval(mean - float(values[0]) * share, mean + max(dearest - float(values[-1]), 0.0) * share)
+    interval = Interval(min(drawn.low, unseen.low), max(drawn.high, unseen.high))
+    return CostFigures(mean, interval, float(without.mean()))
 
 
 def store_decisions(content: dict[str, Any], figures: DecisionFigures | None) -> dict[str, Any]:

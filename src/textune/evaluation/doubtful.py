@@ -46,7 +46,8 @@ def find_doubtful(
     """Return rows whose labels are probably wrong, most doubtful first.
 
     labelled: bool [rows, labels]. probabilities: [rows, labels], of a model that did not learn these rows.
-    votes: the share of each row's neighbors with each label. exclusive: whether a row has exactly one label.
+    votes: the share of each row's neighbors with each label. exclusive: whether a row has exactly one label. What knows
+    no more of the labels than how frequent they are doubts none.
     """
     scores = np.asarray(probabilities, np.float64)
     if not len(scores):
@@ -58,6 +59,8 @@ def find_doubtful(
         belief = (1 - share) * scores + share * votes
         votes = votes if vote_skill >= _HELPFUL * skill else None
         skill = max(skill, vote_skill)
+    if not skill:
+        return []
     doubts = (_doubt_single if exclusive else _doubt_sets)(labelled, scores, belief, votes)
     return [replace(doubt, score=doubt.score * skill) for doubt in doubts]
 

@@ -103,14 +103,17 @@ def find_confident_set_errors(
     *,
     unknown: Sequence[Sequence[str]] = (),
 ) -> list[ConfidentError]:
-    """Return the rows with the most confident false positives or false negatives.
+    """Return the rows with the most confident false positives or false negatives, and those with unknown labels.
 
     probabilities, targets (0 or 1), predicted: [rows, labels]. In each error, `probability` is that of the row's worst
     decision, `predicted` lists all predicted labels, and `true` all labels of the row, unknown ones included.
     """
     scores, true = np.asarray(probabilities, dtype=np.float64), np.asarray(targets) > 0
-    confidence = np.where(true == predicted, 0.0, np.where(predicted, scores, 1 - scores))
+    certain = np.where(predicted, scores, 1 - scores)
+    confidence = np.where(true == predicted, 0.0, certain)
     worst, label_of = confidence.max(axis=1, initial=0.0), confidence.argmax(axis=1)
+    only_unknown = (worst == 0) & np.array([bool(each) for each in unknown] or [False] * len(true), bool)
+    worst = np.where(only_unknown, certain.min(axis=1, initial=1.0), worst)
     ranked = np.argsort(-worst, kind="stable")[:MOST_SHOWN]
 
     def show(marks: NDArray[np.bool_], extra: Sequence[str] = ()) -> str:
@@ -123,7 +126,9 @@ def find_confident_set_errors(
             true=show(true[i], unknown[i] if len(unknown) else ()),
             predicted=show(predicted[i]),
             probability=float(worst[i]),
-            decision=f"false {'positive' if predicted[i, label_of[i]] else 'negative'}: {labels[label_of[i]]}",
+            decision=f"unknown label: {', '.join(unknown[i])}"
+            if only_unknown[i]
+            else f"false {'positive' if predicted[i, label_of[i]] else 'negative'}: {labels[label_of[i]]}",
         )
         for i in ranked.tolist()
         if worst[i] > 0

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textune.evaluation.decisions import Share, list_costs, read_share
-from textune.evaluation.intervals import RESAMPLES, Difference, Interval, percentile_interval
+from textune.evaluation.intervals import RESAMPLES, Difference, Interval, percentile_interval, rule_of_three, widen
 from textune.evaluation.paired import Counts, apply_randomisation, bound_equal, flip_signs
 
 COSTS, MACRO_F1 = "costs", "macro_f1"
@@ -57,13 +57,17 @@ class Goal:
         return reached is not None and reached >= self.floor - 1e-12
 
 
-def count_rule(rule: str, true: NDArray[Any], predicted: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def count_rule(
+    rule: str, true: NDArray[Any], predicted: NDArray[Any], unknown: NDArray[Any] | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return each row's part in what a rule maximizes, and in its floor: int64 [rows, 2], numerator and denominator.
 
     rule: ``f1``, ``precision>=0.9`` (then recall is maximized) or ``recall>=0.9`` (then precision). true, predicted:
-    bool [rows, labels], of the rule's labels. A rule without a floor has the same numbers twice.
+    bool [rows, labels], of the rule's labels. unknown: int64 [rows], further true labels that the model does not know.
+    A rule without a floor has the same numbers twice.
     """
     hits, of_true, of_given = (marks.sum(axis=1).astype(np.int64) for marks in (true & predicted, true, predicted))
+    of_true = of_true if unknown is None else of_true + unknown
     recall, precision = np.stack([hits, of_true], axis=1), np.stack([hits, of_given], axis=1)
     figure = rule.partition(">=")[0]
     if figure == "precision":
@@ -89,6 +93,7 @@ def compare_ratios(mine: NDArray[np.int64], theirs: NDArray[np.int64], seed: int
     sums = draws @ patterns
     sums = sums[(sums[:, 1] > 0) & (sums[:, 3] > 0)]  # in other draws one ratio is undefined
     drawn = percentile_interval(sums[:, 0] / sums[:, 1] - sums[:, 2] / sums[:, 3])
+    drawn = widen(drawn, int(min((mine[:, 1] > 0).sum(), (theirs[:, 1] > 0).sum())))
     total = mine.sum(axis=0), theirs.sum(axis=0)
     mean = float(total[0][0] / total[0][1] - total[1][0] / total[1][1])
     same = np.array_equal(mine[:, 1], theirs[:, 1])
@@ -107,8 +112,11 @@ def compare_costs(mine: NDArray[np.float64], theirs: NDArray[np.float64], seed: 
         return Difference(alike.low * dearest, alike.high * dearest, 0.0, alike.p_value)
     draws = np.random.default_rng(seed).multinomial(len(mine), counts / len(mine), size=RESAMPLES)
     drawn, whole = percentile_interval(draws @ values / len(mine)), np.ones_like(mine)
-    p = _swap(np.stack([mine, whole], axis=1), np.stack([theirs, whole], axis=1))
-    return Difference(drawn.low, drawn.high, float((mine - theirs).mean()), p)
+    mean, p = float((mine - theirs).mean()), _swap(np.stack([mine, whole], axis=1), np.stack([theirs, whole], axis=1))
+    if len(values) == 1:  # resamples never vary, but other rows may differ by all that an answer can cost
+        share = rule_of_three(len(mine))
+        drawn = Interval(mean - max(dearest + mean, 0.0) * share, mean + max(dearest - mean, 0.0) * share)
+    return Difference(drawn.low, drawn.high, mean, p)
 
 
 def _swap(mine: NDArray[Any], theirs: NDArray[Any]) -> float:

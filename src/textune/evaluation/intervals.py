@@ -58,8 +58,7 @@ def bootstrap_intervals(
     hits = np.bincount(true_codes[true_codes == predicted_codes], minlength=size)
     accuracy = wilson_interval(float(hits.sum() / rows), rows)
     if hits.sum() in (0, rows):
-        # Without errors, or without hits, F1 is a share of the rows, like accuracy.
-        return {"accuracy": accuracy, "macro_f1": accuracy}
+        return {"accuracy": accuracy, "macro_f1": _widen_for_few_rows(accuracy, rows, support)}
     known = np.ones(size, dtype=bool) if known_classes is None else classes < known_classes
     return {"accuracy": accuracy, "macro_f1": _simulate_macro_f1(hits, support, predictions, known, seed)}
 
@@ -93,7 +92,8 @@ def _simulate_macro_f1(hits: Ints, support: Ints, predictions: Ints, known: NDAr
     present = support > 0
     expected = support * recall + shares * (rows - (support * recall).sum())
     model_f1 = _macro_f1((support * recall)[present], support[present], expected[present])
-    return recentre(simulated, float(_macro_f1(hits, support, predictions)), float(simulated.mean() - model_f1), rows)
+    value, bias = float(_macro_f1(hits, support, predictions)), float(simulated.mean() - model_f1)
+    return recentre(simulated, value, bias, rows, support)
 
 
 def _draw_errors(errors: Ints, shares: Floats, streams: Sequence[np.random.Generator]) -> Ints:
@@ -116,13 +116,17 @@ def _macro_f1(hits: NDArray[Any], support: NDArray[Any], predictions: NDArray[An
     return np.asarray(f1.sum(axis=-1) / (total > 0).sum(axis=-1))
 
 
-def recentre(values: Floats, estimate: float, bias: float, rows: int) -> Interval:
-    """Return the interval of simulated shares, shifted to the bias-corrected estimate; it contains the estimate."""
+def recentre(values: Floats, estimate: float, bias: float, rows: int, support: Ints) -> Interval:
+    """Return the interval of simulated shares, shifted to the bias-corrected estimate; it contains the estimate.
+
+    support: int64 [classes], the rows of each class over which a share is averaged.
+    """
     if values.min() == values.max():
-        return wilson_interval(estimate, rows)
+        return _widen_for_few_rows(wilson_interval(estimate, rows), rows, support)
     drawn = percentile_interval(values)
     shift = estimate - bias - float(values.mean())
-    return _widen_for_few_rows(Interval(min(drawn.low + shift, estimate), max(drawn.high + shift, estimate)), rows)
+    shifted = Interval(min(drawn.low + shift, estimate), max(drawn.high + shift, estimate))
+    return _widen_for_few_rows(shifted, rows, support)
 
 
 def resampled_interval(values: Floats, rows: int) -> Interval:
@@ -132,13 +136,17 @@ def resampled_interval(values: Floats, rows: int) -> Interval:
     return _widen_for_few_rows(percentile_interval(values), rows)
 
 
-def _widen_for_few_rows(interval: Interval, rows: int) -> Interval:
+def _widen_for_few_rows(interval: Interval, rows: int, support: Ints | None = None) -> Interval:
     """Widen an interval of shares to at least Wilson's bounds for rows without errors and without hits.
 
-    Otherwise a model with one error could have a narrower interval than one without errors.
+    Otherwise a model with one error could have a narrower interval than one without errors. support: int64 [classes],
+    for a mean over classes: it moves most where all errors to come are in the class with the fewest rows.
     """
-    low, high = min(interval.low, wilson_interval(1.0, rows).low), max(interval.high, wilson_interval(0.0, rows).high)
-    return Interval(max(low, 0.0), min(high, 1.0))
+    reach = 1 - wilson_interval(1.0, rows).low
+    if support is not None and (support > 0).any():
+        rarest, classes = float(support[support > 0].min()), int((support > 0).sum())
+        reach = max(reach, (1 - wilson_interval(1.0, rarest).low) / classes)
+    return Interval(max(min(interval.low, 1 - reach), 0.0), min(max(interval.high, reach), 1.0))
 
 
 def percentile_interval(values: NDArray[np.float64]) -> Interval:

@@ -19,10 +19,11 @@ from textune.evaluation.intervals import (
     percentile_interval,
     recentre,
     resampled_interval,
+    widen,
     wilson_interval,
 )
 from textune.evaluation.labelled import Averages, ClassFigures, Headline, LabelEvaluation, read_common, refuse_damaged
-from textune.evaluation.paired import apply_randomisation, bound_equal, count_labels
+from textune.evaluation.paired import apply_randomisation, bound_equal, count_labels, score_sums
 from textune.evaluation.probability_figures import (
     ProbabilityFigures,
     describe_probabilities,
@@ -244,9 +245,9 @@ def paired_f1_difference(
     draws = np.random.default_rng(seed).multinomial(len(true), counts / len(true), size=RESAMPLES)
 
     def lead(sums: NDArray[Any]) -> NDArray[np.float64]:
-        return _divide(2 * sums[:, 0], sums[:, 2]) - _divide(2 * sums[:, 1], sums[:, 3])
+        return score_sums(2 * sums[:, 0], sums[:, 2]) - score_sums(2 * sums[:, 1], sums[:, 3])
 
-    interval = percentile_interval(lead(draws @ patterns))
+    interval = widen(percentile_interval(lead(draws @ patterns)), len(true))
     p = apply_randomisation(*(count_labels(true, [predicted], extra) for predicted in both), seed=seed)
     return Difference(interval.low, interval.high, float(lead((counts @ patterns)[None])[0]), p)
 
@@ -280,7 +281,7 @@ def _estimate_intervals(true: Bools, predicted: Bools, seed: int) -> dict[str, I
     labelled = int(marks.any(axis=1).sum())
     return {
         "micro_f1": resampled_interval(micro, labelled),
-        "macro_f1": recentre(macro, value, float(macro.mean()) - value, rows),
+        "macro_f1": recentre(macro, value, float(macro.mean()) - value, rows, true.sum(axis=0)),
         "accuracy": accuracy,
     }
 

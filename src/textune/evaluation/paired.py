@@ -35,6 +35,8 @@ _RESAMPLES = 10_000
 """Enough for p-values down to 1 in 10,000, which Holm's correction needs for dozens of pairs."""
 _MOST_DRAWS_AT_ONCE = 2_000_000
 _MOST_ROWS_EXACT = 12
+_ROUNDING = 1e-12
+"""How much less than the observed difference still counts as it, relative to what is subtracted."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Counts:
     @property
     def values(self) -> Floats:
         """The score of each seed's model: float64 [seeds]."""
-        return _divide(self.numerator.sum(1), self.denominator.sum(1))
+        return score_sums(self.numerator.sum(1), self.denominator.sum(1))
 
     @property
     def shares(self) -> bool:
@@ -208,7 +210,7 @@ def estimate_macro_f1(
     scores = np.concatenate([score(random.multinomial(len(true), counts / len(true), size=size)) for size in sizes])
     by_seed = score(counts[None])[0]
     value, drawn = float(by_seed.mean()), scores.mean(axis=1)
-    interval = recentre(drawn, value, float(drawn.mean()) - value, len(true))
+    interval = recentre(drawn, value, float(drawn.mean()) - value, len(true), true.sum(axis=0))
     return value, add_seeds(interval, value, by_seed, limits=(0.0, 1.0))
 
 
@@ -238,7 +240,7 @@ def compare_pair(a: Counts, b: Counts, seeds_a: Sequence[int], seeds_b: Sequence
     sizes = [len(a.numerator), len(a.denominator), len(b.numerator), len(b.denominator)]
     sums = _resample(np.concatenate([a.numerator, a.denominator, b.numerator, b.denominator]), seed)
     up_a, down_a, up_b, down_b = np.split(sums, np.cumsum(sizes)[:-1], axis=1)
-    leads = _divide(up_a, down_a).mean(axis=1) - _divide(up_b, down_b).mean(axis=1)
+    leads = score_sums(up_a, down_a).mean(axis=1) - score_sums(up_b, down_b).mean(axis=1)
     interval = add_seeds(widen(percentile_interval(leads), rows), mean, a.values, b.values, limits=(-1.0, 1.0))
     return PairedTest(Difference(interval.low, interval.high, mean, p), p, matched)
 
@@ -299,14 +301,15 @@ def apply_randomisation(a: Counts, b: Counts, *, seed: int = 0) -> float:
     def lead(swapped: NDArray[Any]) -> Floats:
         """Return the lead after swaps. swapped: the number of swapped rows of each pattern, int64 [..., patterns]."""
         up, down = swapped @ (up_b - up_a), swapped @ (down_b - down_a)
-        score_a = _divide(counts @ up_a + up, counts @ down_a + down)
-        return score_a - _divide(counts @ up_b - up, counts @ down_b - down)
+        score_a = score_sums(counts @ up_a + up, counts @ down_a + down)
+        return score_a - score_sums(counts @ up_b - up, counts @ down_b - down)
 
-    observed = abs(float(lead(np.zeros(len(counts), np.int64))))
+    scale = max(1.0, float(np.abs(np.concatenate([a.values, b.values])).max()))  # costs may be large
+    observed = abs(float(lead(np.zeros(len(counts), np.int64)))) - _ROUNDING * scale
     block, reached = max(1, _MOST_DRAWS_AT_ONCE // len(counts)), 0
     for start in range(0, _RESAMPLES, block):
         swapped = random.binomial(counts, 0.5, size=(min(block, _RESAMPLES - start), len(counts)))
-        reached += int((np.abs(lead(swapped)) >= observed - 1e-12).sum())
+        reached += int((np.abs(lead(swapped)) >= observed).sum())
     return (reached + 1) / (_RESAMPLES + 1)
 
 
@@ -317,7 +320,8 @@ def flip_signs(parts: Floats, counts: Ints, seed: int) -> float:
     are tried for up to 12 rows that add anything, and drawn for more (Fisher 1935, The Design of Experiments).
     """
     parts, counts = parts[parts != 0], counts[parts != 0]
-    rows, observed = int(counts.sum()), abs(float(counts @ parts)) - 1e-12
+    scale = max(1.0, float(counts @ np.abs(parts)))
+    rows, observed = int(counts.sum()), abs(float(counts @ parts)) - _ROUNDING * scale
     if rows <= _MOST_ROWS_EXACT:
         signs = 1 - 2 * (np.arange(2**rows)[:, None] >> np.arange(rows) & 1)
         return float((np.abs(signs @ parts.repeat(counts)) >= observed).mean())
@@ -327,6 +331,11 @@ def flip_signs(parts: Floats, counts: Ints, seed: int) -> float:
         flipped = random.binomial(counts, 0.5, size=(min(block, _RESAMPLES - start), len(counts)))
         reached += int((np.abs((counts - 2 * flipped) @ parts) >= observed).sum())
     return (reached + 1) / (_RESAMPLES + 1)
+
+
+def score_sums(numerator: NDArray[Any], denominator: NDArray[Any]) -> Floats:
+    """Return scores of summed counts; 1 where there is nothing to find and nothing was found, as in the evaluation."""
+    return np.where(denominator > 0, _divide(numerator, denominator), 1.0)
 
 
 def _divide(numerator: NDArray[Any], denominator: NDArray[Any]) -> Floats:

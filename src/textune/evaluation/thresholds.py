@@ -19,6 +19,7 @@ UNTUNED = 0.5
 _PRIOR_ROWS = 10
 """With this many positive rows, a label's own threshold and the common one have equal weight."""
 _LOWEST, _HIGHEST = 0.01, 0.99
+_TINY = 1e-6
 
 
 def tune_thresholds(probabilities: NDArray[np.floating[Any]], targets: NDArray[Any]) -> tuple[float, ...]:
@@ -26,18 +27,16 @@ def tune_thresholds(probabilities: NDArray[np.floating[Any]], targets: NDArray[A
 
     probabilities, targets (0 or 1): [rows, labels]. With n positive rows, a label's threshold is, in log-odds,
     n / (n + 10) of the way from the common threshold (highest micro F1) to its own (highest F1). Without any positive
-    rows, all thresholds are 0.5. All are between 0.01 and 0.99.
+    rows, all thresholds are 0.5. All are between 0.01 and 0.99, unless the common one is not.
     """
     scores, true = np.asarray(probabilities, dtype=np.float64), np.asarray(targets) > 0
     common = find_best_threshold(scores.ravel(), true.ravel())
     if common is None:
         return tuple([UNTUNED] * int(scores.shape[1]))
-    thresholds = []
+    bounds, thresholds = (min(_LOWEST, common), max(_HIGHEST, common)), []
     for column in range(scores.shape[1]):
         best, rows = find_best_threshold(scores[:, column], true[:, column]), int(true[:, column].sum())
-        share = rows / (rows + _PRIOR_ROWS)
-        odds = _log_odds(common) if best is None else share * _log_odds(best) + (1 - share) * _log_odds(common)
-        thresholds.append(float(np.clip(1 / (1 + np.exp(-odds)), _LOWEST, _HIGHEST)))
+        thresholds.append(_shrink(common if best is None else best, common, rows, bounds))
     return tuple(thresholds)
 
 
@@ -58,8 +57,15 @@ def find_best_threshold(scores: Floats, true: Bools) -> float | None:
     return float(ranked[best] if best + 1 == len(ranked) else (ranked[best] + ranked[best + 1]) / 2)
 
 
+def _shrink(best: float, prior: float, rows: int, bounds: tuple[float, float]) -> float:
+    """Return a threshold between the best one and a prior, by the label's positive rows; both are kept in bounds."""
+    share, (low, high) = rows / (rows + _PRIOR_ROWS), (_log_odds(bound) for bound in bounds)
+    odds = share * np.clip(_log_odds(best), low, high) + (1 - share) * np.clip(_log_odds(prior), low, high)
+    return float(1 / (1 + np.exp(-odds)))
+
+
 def _log_odds(probability: float) -> float:
-    clipped = min(max(probability, _LOWEST), _HIGHEST)
+    clipped = min(max(probability, _TINY), 1 - _TINY)
     return float(np.log(clipped / (1 - clipped)))
 
 
@@ -121,10 +127,10 @@ def tune_costs(
     for column, (missed, wrong) in enumerate(np.asarray(costs, np.float64)):
         prior = wrong / (wrong + missed) if wrong + missed > 0 else UNTUNED
         rows = int(true[:, column].sum())
-        share = rows / (rows + _PRIOR_ROWS)
         best = find_cost_threshold(scores[:, column], true[:, column], missed, wrong) if len(scores) else prior
-        odds = share * _log_odds(best) + (1 - share) * _log_odds(prior)
-        thresholds.append(float(np.clip(1 / (1 + np.exp(-odds)), _LOWEST, _HIGHEST)))
+        # As far from the prior as 0.01 and 0.99 are from 0.5: a cost of 1,000 to 1 asks for thresholds below 0.01.
+        bounds = min(_LOWEST, prior * _LOWEST), max(_HIGHEST, 1 - (1 - prior) * _LOWEST)
+        thresholds.append(_shrink(best, prior, rows, bounds))
     return tuple(thresholds)
 
 

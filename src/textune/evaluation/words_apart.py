@@ -1,7 +1,8 @@
 """The words that separate two groups of texts: log-odds ratios with an informative Dirichlet prior.
 
-After Monroe, Colaresi and Quinn 2008, "Fightin' Words", Political Analysis 16(4). For a word w with counts y_i and y_j
-in groups of n_i and n_j words, and the prior a_w = a_0 f_w, where f_w is the word's share of a background text and a_0
+After Monroe, Colaresi and Quinn 2008, "Fightin' Words", Political Analysis 16(4), but each text counts a word once:
+words come in bursts, and a repeated one is no evidence of its own. For a word w that y_i and y_j texts have, in groups
+of n_i and n_j such words, and the prior a_w = a_0 f_w, where f_w is the word's share of a background text and a_0
 the number of words that the prior is worth:
 
     delta_w = log((y_i + a_w) / (n_i + a_0 - y_i - a_w)) - log((y_j + a_w) / (n_j + a_0 - y_j - a_w))
@@ -69,11 +70,13 @@ class ConfusedPair:
 
 
 def count_words(texts: Sequence[str]) -> Counter[str]:
-    """Return how often each word occurs in the texts, of which at most 5,000 are read."""
+    """Return in how many of the texts each word occurs; at most 5,000 are read, evenly over all.
+
+    A text that repeats a word says no more of its group than one that has it once.
+    """
     counts: Counter[str] = Counter()
-    step = max(1, len(texts) // _MOST_TEXTS)
-    for text in texts[::step][:_MOST_TEXTS]:
-        counts.update(split_words(text[:_MOST_CHARACTERS]))
+    for text in texts[:: math.ceil(len(texts) / _MOST_TEXTS) or 1]:
+        counts.update(set(split_words(text[:_MOST_CHARACTERS])))
     return counts
 
 

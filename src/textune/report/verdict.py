@@ -11,7 +11,7 @@ from textune.evaluation.goal import Goal
 from textune.progress import format_seconds
 from textune.report.goal import judge_goal
 from textune.report.leads import describe_lead, difference_between, is_clear
-from textune.report.wording import list_names, number, percent, plural, span
+from textune.report.wording import distance, list_names, number, percent, plural, span
 from textune.tasks import BASE, MAJORITY, PROBE, TFIDF, TUNED, AnyEvaluation, Task, build_task
 
 _FEW_ROWS = 200
@@ -135,7 +135,7 @@ def _compare(
         if _is_same_model(evaluation, row):
             same.append(_SAME)
         elif not is_clear(lead):
-            advice = _advise_on_probe(lead, row.get("seconds")) if name == PROBE else _ADVICE.get(name, "")
+            advice = _advise_on_probe(lead, row.get("seconds"), figure) if name == PROBE else _ADVICE.get(name, "")
             unclear.append(advice if row is told else f"A{claim}. {advice}".rstrip())
         elif lead.mean < 0:
             worse.append("" if row is told else f"A{claim}.")
@@ -153,13 +153,16 @@ def _compare(
     return [sentence for sentence in sentences if sentence], "bad" if worse else "caution" if unclear else "good"
 
 
-def _advise_on_probe(lead: Difference, seconds: float | None) -> str:
-    """Return a sentence that recommends the cheaper linear probe, or nothing."""
+def _advise_on_probe(lead: Difference, seconds: float | None, figure: str) -> str:
+    """Return a sentence that recommends the cheaper linear probe, or nothing. figure: what the lead is of."""
     if lead.mean >= _CLOSE:
         return ""
     trains = "" if seconds is None else f" and trains in {format_seconds(seconds)}"
-    close = f"within {100 * lead.mean:.1f} points" if lead.mean > 0 else "as accurate"
-    return f"The linear probe (method=head) is {close}{trains}."
+    if lead.mean < 0:
+        close = f"scored {distance(lead.mean)} points higher"
+    else:
+        close = f"is within {distance(lead.mean)} points" if lead.mean else f"has the same {figure}"
+    return f"The linear probe (method=head) {close}{trains}."
 
 
 def _with_article(name: str) -> str:

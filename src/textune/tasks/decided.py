@@ -271,14 +271,16 @@ def measure_decisions(
         )
     return DecisionFigures(
         measure_risk_coverage(confidence, right),
-        tuple(_measure_sets(task, probabilities, targets, name, seed) for name in decisions.quantiles),
+        tuple(_measure_sets(task, probabilities, targets, name, unknown, seed) for name in decisions.quantiles),
         abstain,
-        _measure_rule(task, probabilities, targets, labels, seed),
+        _measure_rule(task, probabilities, targets, labels, unknown, seed),
         _measure_cost(task, probabilities, targets, unknown, seed),
     )
 
 
-def _measure_sets(task: Decider, probabilities: Array, targets: Array, coverage: str, seed: int) -> SetFigures:
+def _measure_sets(
+    task: Decider, probabilities: Array, targets: Array, coverage: str, unknown: Array, seed: int
+) -> SetFigures:
     rows = len(targets)
     hits, wholes, sizes = (np.zeros(rows, np.int64) for _ in range(3))
     step = max(1, _CELLS_AT_ONCE // probabilities.shape[1])
@@ -286,7 +288,7 @@ def _measure_sets(task: Decider, probabilities: Array, targets: Array, coverage:
         inside, true = task.find_sets(probabilities[part], coverage), targets[part]
         sizes[part] = inside.sum(axis=1)
         if task.reads_sets:
-            hits[part], wholes[part] = (inside & (true > 0)).sum(axis=1), (true > 0).sum(axis=1)
+            hits[part], wholes[part] = (inside & (true > 0)).sum(axis=1), (true > 0).sum(axis=1) + unknown[part]
         else:
             hits[part] = inside[np.arange(len(true)), np.maximum(true, 0)] & (true >= 0)
     covered = measure_ratio(hits, wholes, seed) if task.reads_sets else measure_share(hits > 0)
@@ -294,14 +296,14 @@ def _measure_sets(task: Decider, probabilities: Array, targets: Array, coverage:
 
 
 def _measure_rule(
-    task: Decider, probabilities: Array, targets: Array, labels: Sequence[str], seed: int
+    task: Decider, probabilities: Array, targets: Array, labels: Sequence[str], unknown: Array, seed: int
 ) -> RuleFigures | None:
     decisions = task.decisions
     if decisions.rule is None or decisions.rule == COSTS:
         return None
     predicted = task.decide(probabilities)
     if decisions.label is None:
-        return measure_rule(decisions.rule, None, targets > 0, predicted, seed)
+        return measure_rule(decisions.rule, None, targets > 0, predicted, seed, unknown)
     true = (targets == decisions.label)[:, None]
     return measure_rule(decisions.rule, labels[decisions.label], true, predicted[:, [decisions.label]], seed)
 

@@ -107,7 +107,9 @@ def _measure_rule(model: Answered, others: Sequence[Answered], rows: GoalRows) -
 
     def count(one: Answered) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         predicted = one.task.decide(one.probabilities)
-        return count_rule(rule, true, predicted if label is None else predicted[:, [label]])
+        if label is None:
+            return count_rule(rule, true, predicted, rows.unknown)
+        return count_rule(rule, true, predicted[:, [label]])
 
     def show(one: Answered) -> GoalFigure:
         best, floored = count(one)
