@@ -170,7 +170,7 @@ def test_shards_that_end_in_a_hash_are_parts_of_a_split(tmp_path):
     write_parts(tmp_path, train, test)
     table = read_table(tmp_path)
     assert [row["text"] for row in rows(tmp_path)] == [train]
-    assert f"{test}.parquet is not read; to use it, add test=" in " ".join(table.notes)
+    assert f"{test}.parquet is not read; to use it, add test={tmp_path}#test" in " ".join(table.notes).replace("'", "")
     assert [row["text"] for row in rows(f"{tmp_path}#test")] == [test]
 
 
@@ -404,7 +404,7 @@ def test_a_folder_per_class_as_aclimdb_ships_it(tmp_path):
     assert any("'unsup': 1 files without a label" in note for note in table.notes)
     root = read_table(tmp_path / "aclImdb")
     assert len(root) == 3
-    assert any("test=" in note and note.endswith("test") for note in root.notes)
+    assert any(note.rstrip("'").endswith("#test") for note in root.notes)
     assert rows(f"{tmp_path / 'aclImdb'}#test") == [{"text": "test", "label": "pos", "file": "pos/0_9.txt"}]
 
 

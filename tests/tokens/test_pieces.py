@@ -206,10 +206,17 @@ def test_pairs_are_truncated_as_the_tokenizer_does(
     )
     tokenizer.enable_truncation(max_length)
     expected = tokenizer.encode(*pair)
-    read, begin, _ = PieceReader(tokenizer, characters, 4, max_length).read_pair(*pair, max_length)
     sides = expected.sequence_ids
-    assert read.tolist() == expected.ids
-    assert begin == next((i for i, side in enumerate(sides) if side == 1), len(sides))
+    second = next((i for i, side in enumerate(sides) if side == 1), len(sides))
+    read, begin, _ = PieceReader(tokenizer, characters, 4, max_length).read_pair(*pair, max_length)
+    assert (read.tolist(), begin) == (expected.ids, second)
+    tokenizer.no_truncation()
+    whole = tokenizer.encode(*pair)
+    reader = PieceReader(tokenizer, characters, 4, max_length)
+    read, begin, tokens = reader.cut_pair(whole, max_length)
+    assert (read.tolist(), begin, tokens) == (expected.ids, second, len(whole.ids))
+    read, begin, _ = reader.read_pair(*pair, max_length)
+    assert (read.tolist(), begin) == (expected.ids, second)
 
 
 def build_copy(kind: str) -> Any:

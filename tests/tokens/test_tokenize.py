@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 from textune import cache
 from textune.backbones import resolve_backbone
-from textune.errors import DataError, ModelError
+from textune.errors import ConfigError, DataError, ModelError
 from textune.tokens import Tokenized, encode_cached, encode_texts, load_tokenizer
 from textune.tokens import tokenize as tokens
+from textune.tokens.pieces import PieceReader
 from tiny import FAMILIES, GOOD, NEUTRAL
 
 UNICODE = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=60)
@@ -191,3 +192,32 @@ def test_what_is_no_text_or_no_tokenizer_is_told(backbones: dict[str, Path], tmp
     with pytest.raises(ModelError, match=r"tokenizer\.json: the tokenizer cannot be read"):
         load_tokenizer(tmp_path)
     assert len(encode_texts(tokenizer, [], None, 8)) == 0
+
+
+def test_a_pair_of_two_long_texts_is_encoded_once(backbones, monkeypatch):
+    tokenizer, text = load_tokenizer(backbones["bert"]), "a good film " * 300
+    parts, cut = [], PieceReader.cut_pair
+    monkeypatch.setattr(
+        PieceReader, "cut_pair", lambda self, whole, length: parts.append(whole.overflowing) or cut(self, whole, length)
+    )
+    read = encode_texts(tokenizer, [text, "a film"], [text, "good"], 64)
+    assert read.full_lengths.tolist() == [
+        len(tokenizer.encode(*pair).ids) for pair in ((text, text), ("a film", "good"))
+    ]
+    assert read.lengths.tolist()[0] == 64
+    assert parts == [[], []], "each part for two parts of both texts takes memory"
+
+
+def test_ids_beyond_the_size_of_a_vocabulary_are_kept():
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    words = {"[UNK]": 0, "good": 70_000, "bad": 4_464, "[CLS]": 1, "[SEP]": 2}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    assert encode_texts(tokenizer, ["bad", "good bad"], None, 16).ids.tolist() == [4_464, 70_000, 4_464]
+
+
+@pytest.mark.parametrize("max_length", [1, 3])
+def test_a_length_without_room_for_a_pair_is_refused(backbones, max_length):
+    with pytest.raises(ConfigError, match="leaves no room for text"):
+        encode_texts(load_tokenizer(backbones["bert"]), ["a"], ["b"], max_length)

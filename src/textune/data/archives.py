@@ -18,13 +18,16 @@ MAX_CELLS = 50_000_000
 """Cells in a sheet's bounding box. The spreadsheet library keeps all of them in memory, even empty ones."""
 _BLOCK = 1 << 20
 _OVERLAP = 256
-_QUOTED = rb"""(?:[^>"']|"[^"]*"|'[^']*')*"""
+_QUOTED = rb"""(?:[^<>"']|"[^<"]*"|'[^<']*')*"""  # without "<", so that no search goes beyond the next tag
 _TAG = re.compile(rb"<" + _QUOTED + rb">")
 _ROW_OR_CELL = re.compile(rb"<(?:[\w.-]+:)?(row|c)((?:\s" + _QUOTED + rb")?)/?>")
 _POSITION = re.compile(rb"""\sr\s*=\s*["']\s*([A-Za-z]*)([0-9]+)""")
 _MOST_DIGITS = 9
 _STRINGS = re.compile(rb"<(?:[\w.-]+:)?sst\b")
-_SHARED_USE = re.compile(rb"""\bt=["']s["'][^>]*>\s*<(?:\w+:)?v[^>]*>\s*([0-9]{1,9})<""")
+_VALUE = re.compile(
+    rb"<(?:[\w.-]+:)?c(\s" + _QUOTED + rb")>\s*<(?:[\w.-]+:)?v(?:\s" + _QUOTED + rb")?>\s*([0-9]{1,9})<"
+)
+_SHARED = re.compile(rb"""\st\s*=\s*["']s["']""")
 _SHARED_END = re.compile(rb"</(?:\w+:)?si\s*>")
 
 
@@ -138,9 +141,9 @@ def _check_strings(blocks: Iterator[bytes], lengths: list[int], name: str, optio
     """Raise DataError where shared strings, each of which a few bytes name, add up to too much."""
     decoded = 0
     for window, prefix in _overlapping(blocks):
-        for match in _SHARED_USE.finditer(window):
-            number = int(match[1])
-            if match.end() > prefix and number < len(lengths):
+        for match in _VALUE.finditer(window):
+            number = int(match[2])
+            if match.end() > prefix and number < len(lengths) and _SHARED.search(match[1]):
                 decoded += lengths[number]
         if decoded > options.max_bytes:
             raise too_large(name, options)

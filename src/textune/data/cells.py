@@ -54,7 +54,7 @@ def compact_json(value: Any) -> str:
     if isinstance(value, str | bool | int | float) or value is None:
         return json.dumps(value, ensure_ascii=False)
     if isinstance(value, bytes):
-        raise DataError(f"a cell contains {len(value)} bytes, not text")
+        raise DataError("a cell contains bytes, not text")
     return json.dumps(cell_text(value), ensure_ascii=False)
 
 
@@ -92,6 +92,8 @@ def text_array(values: Iterable[str | None], where: Callable[[int], str]) -> pa.
         raise DataError(
             f"{where(len(texts))}: contains bytes that are not UTF-8", hint="decode them first, or remove the column"
         ) from error
+    except DataError as error:
+        raise DataError(f"{where(len(texts))}: {error}", hint="decode them first, or remove the column") from error
     except UnicodeEncodeError:
         for position, value in enumerate(texts):
             if value is not None and (surrogate := _lone_surrogate(value)):
@@ -100,6 +102,15 @@ def text_array(values: Iterable[str | None], where: Callable[[int], str]) -> pa.
                     hint="write the whole character, or remove it",
                 ) from None
         raise
+
+
+def refuse_names(names: Iterable[str], place: str) -> None:
+    """Raise DataError for a column's name that is no valid text. place: where it is, such as a file and a line."""
+    for name in names:
+        surrogate = _lone_surrogate(name)
+        if surrogate or "\0" in name:
+            what = f"a lone surrogate (\\u{ord(surrogate):04x})" if surrogate else "a NUL character"
+            raise DataError(f"{place}: the name of a column contains {what}", hint="rename the column")
 
 
 def _lone_surrogate(value: str) -> str | None:
@@ -122,7 +133,7 @@ def as_text(arrow: pa.Table, name: str, first_row: int = 1) -> tuple[pa.Table, l
             continue
         try:
             columns[field.name] = _column_text(column, names.get(field.name))
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeError) as error:
+        except (pa.ArrowException, ValueError, OverflowError) as error:
             if (row := _undecodable_row(column)) is not None:
                 raise DataError(
                     f"{name}, row {first_row + row}: column '{field.name}' contains bytes that are not UTF-8",

@@ -104,7 +104,7 @@ def find_mark(head: bytes) -> tuple[bytes, str, str] | None:
 
 
 def encoding_as_set(setting: str, name: str, mark: tuple[bytes, str, str] | None) -> Encoding:
-    """Return the encoding that a setting names, whose byte order mark is skipped; raise DataError for an unknown one.
+    """Return the encoding that a setting names, or that of a byte order mark; raise DataError for an unknown setting.
 
     name: of the source, in messages. mark: that `find_mark` found.
     """
@@ -119,6 +119,10 @@ def encoding_as_set(setting: str, name: str, mark: tuple[bytes, str, str] | None
         ) from None
     if mark and (codec.replace("_", "-").removesuffix("-sig") in (mark[1], mark[1][:6]) or codec == "utf-8-sig"):
         return Encoding(mark[1], len(mark[0]))
+    if mark:  # such as one table of several that was saved otherwise
+        return Encoding(
+            mark[1], len(mark[0]), f"read as {mark[2]}, not as encoding={setting}: it begins with that mark"
+        )
     plain = {"utf-16": "utf-16-le", "utf-32": "utf-32-le", "utf-8-sig": "utf-8"}
     return Encoding(plain.get(codec.replace("_", "-"), codec))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import shlex
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -103,11 +104,16 @@ def _open_part(location: Location, parts: dict[str, list[Path]], options: ReadOp
     else:
         reading = open_source(Location(paths[0]), options, chunk_rows)
     if location.part is None:
-        others = [path for name, unread in parts.items() if name != "train" for path in unread]
-        reading.notes.append(f"reading {paths[0].name} of {location.path.name}")
-        if others:
-            reading.notes.append(f"{others[0].name} is not read; to use it, add test={others[0]}")
+        reading.notes.append(f"reading {_name_files(paths)} of {location.path.name}")
+        for name in (name for name in ("validation", "test") if name in parts):
+            verb, them = ("are", "them") if len(parts[name]) > 1 else ("is", "it")
+            setting = shlex.quote(f"{location.path}#{name}")
+            reading.notes.append(f"{_name_files(parts[name])} {verb} not read; to use {them}, add {name}={setting}")
     return reading
+
+
+def _name_files(paths: list[Path]) -> str:
+    return paths[0].name if len(paths) == 1 else f"{paths[0].name} and {len(paths) - 1:,} more"
 
 
 def _parquet_files(folder: Path) -> list[Path]:
@@ -159,7 +165,9 @@ def _open_classes(location: Location, options: ReadOptions, chunk_rows: int) -> 
         which = "1 file is" if len(unread) == 1 else f"{len(unread):,} files are"
         notes.append(f"{which} not read, such as {unread[0]}: in a folder per class, texts are .txt files")
     notes.append(f"labels: the names of the {len({label for label, _ in files})} folders")
-    return Reading(location.name, _class_chunks(location, files, options, chunk_rows), notes)
+    reading = Reading(location.name, iter(()), notes)
+    reading.chunks = _class_chunks(location, files, options, chunk_rows, reading.notes)
+    return reading
 
 
 def _is_text(path: Path) -> bool:
@@ -172,26 +180,35 @@ def _natural(path: Path) -> list[tuple[int, str]]:
 
 
 def _class_chunks(
-    location: Location, files: list[tuple[str, Path]], options: ReadOptions, chunk_rows: int
+    location: Location, files: list[tuple[str, Path]], options: ReadOptions, chunk_rows: int, notes: list[str]
 ) -> Iterator[pa.Table]:
     remaining = iter(files)
+    read_as: dict[str, list[str]] = {}
     while batch := list(islice(remaining, chunk_rows)):
 
         def where(position: int, batch: list[tuple[str, Path]] = batch) -> str:
             return f"{location.name}/{batch[position][0]}/{batch[position][1].name}"
 
-        texts = [_read_text(path, where(i), options) or None for i, (_, path) in enumerate(batch)]
+        texts = [_read_text(path, where(i), options, read_as) or None for i, (_, path) in enumerate(batch)]
         names = [f"{label}/{path.name}" for label, path in batch]
         labels = [label for label, _ in batch]
         columns: dict[str, list[str] | list[str | None]] = {"text": texts, "label": labels, "file": names}
         yield pa.table({name: text_array(cells, where) for name, cells in columns.items()})
+    notes += [f"{names[0] if len(names) == 1 else f'{len(names):,} files'} {note}" for note, names in read_as.items()]
 
 
-def _read_text(path: Path, name: str, options: ReadOptions) -> str:
+def _read_text(path: Path, name: str, options: ReadOptions, read_as: dict[str, list[str]]) -> str:
+    """Return a file's text. read_as: the names of the files by what is to be said of their encoding."""
     if path.stat().st_size > 4 * options.max_cell_chars + 4:
         raise cell_too_long(name, "the whole file", options.max_cell_chars)
     content = path.read_bytes()
     encoding = find_encoding(lambda: io.BytesIO(content), name, options.encoding)
+    if encoding.note is not None:
+        read_as.setdefault(encoding.note, []).append(name)
+        guesses = [(each[0], note) for note, each in read_as.items() if "guessed" in note]
+        if len(guesses) > 1:
+            (one, as_one), (other, as_other) = ((file, note.partition(" (")[0]) for file, note in guesses)
+            raise DataError(f"{one} is {as_one}, but {other} {as_other}, by a guess", hint="set encoding=")
     try:
         text = content[encoding.mark_bytes :].decode(encoding.name)
     except UnicodeDecodeError as error:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from textune.data.cells import as_text, cell_text, text_array
+from textune.data.cells import as_text, cell_text, refuse_names, text_array
 from textune.data.delimited import refuse_duplicates
 from textune.data.source import Reading, ReadOptions, Source, sources
 from textune.data.typed import typed_array
@@ -24,6 +24,7 @@ def _accepts_pandas(source: Any) -> bool:
 
 def _open_pandas(frame: Any, options: ReadOptions, chunk_rows: int) -> Reading:
     columns = [str(column) for column in frame.columns]
+    refuse_names(columns, "data frame")
     if len(set(columns)) < len(columns):
         raise DataError("data frame: two columns have the same name", hint="rename one of them")
     series = {name: frame.iloc[:, i] for i, name in enumerate(columns)}
@@ -80,11 +81,13 @@ def read_dataset(dataset: Any, name: str, chunk_rows: int, options: ReadOptions)
 
     def chunks() -> Iterator[pa.Table]:
         schema = dataset.features.arrow_schema
+        rows = 0
         for part in dataset.with_format("arrow").iter(chunk_rows):
             whole = part.replace_schema_metadata(schema.metadata)
-            table, notes = (whole, []) if options.typed else as_text(whole, name)
+            table, notes = (whole, []) if options.typed else as_text(whole, name, rows + 1)
             reading.notes.extend(note for note in notes if note not in reading.notes)
             yield table
+            rows += len(part)
 
     reading.chunks = chunks()
     return reading
@@ -96,6 +99,7 @@ def _accepts_records(source: Any) -> bool:
 
 def _open_records(records: list[Mapping[Any, Any]], options: ReadOptions, chunk_rows: int) -> Reading:
     columns = list(dict.fromkeys(str(key) for row in records for key in row))
+    refuse_names(columns, "list of rows")
     if not columns:
         raise DataError("list of rows: is empty", hint='pass rows such as {"text": "...", "label": "..."}')
     rows = [{str(key): value for key, value in row.items()} for row in records]

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import pyarrow as pa
 
-from textune.data.cells import WHOLE_ROW, Literal, cell_text, compact_json, dump_json, text_array
+from textune.data.cells import WHOLE_ROW, Literal, cell_text, compact_json, dump_json, refuse_names, text_array
 from textune.data.encodings import Encoding, find_encoding
 from textune.data.lines import BadLineError, decoded_lines, open_bytes
 from textune.data.source import MAX_COLUMNS, Location, Reading, ReadOptions, file_source, sources
@@ -193,6 +193,7 @@ def _chunks(
 ) -> Iterator[pa.Table]:
     """Turn objects into tables; a key that a row lacks becomes a missing cell. what: is numbered, line or row."""
     columns: dict[str, None] = {}
+    named: set[str] = set()
     while batch := list(islice(rows, chunk_rows)):
         columns |= dict.fromkeys(chain.from_iterable(row for _, row in batch))
         if len(columns) > MAX_COLUMNS:
@@ -201,6 +202,10 @@ def _chunks(
         def where(position: int, batch: list[tuple[int, Row]] = batch) -> str:
             return f"{name}, {what} {batch[position][0]}"
 
+        for position, (_, row) in enumerate(batch):
+            if row.keys() - named:
+                refuse_names(row, where(position))
+                named |= row.keys()
         arrays = [text_array([_cell(row.get(column)) for _, row in batch], where) for column in columns]
         if options.typed:
             arrays.append(text_array([dump_json(row) for _, row in batch], where))

@@ -17,7 +17,7 @@ from textune.data.source import ReadOptions, check_cells, open_source, stream_pa
 from textune.data.table import Table, build_table
 from textune.errors import DataError, flag
 
-_INTEGER = re.compile(r"-?\d+")
+_INTEGER, _LONGEST_INTEGER = re.compile(r"-?\d+"), 20
 _MOST_FIELDS = 1_000
 
 
@@ -126,6 +126,8 @@ def _kind_of(value: Any) -> Any:
     if isinstance(value, Literal):
         if not _INTEGER.fullmatch(value):
             return _known("float", math.isfinite(float(value)))
+        if len(value) > _LONGEST_INTEGER:
+            return _known("wide", False)
         return "int" if abs(int(value)) <= 2**53 else _known("wide", -(2**63) <= int(value) < 2**63)
     if isinstance(value, list):
         inner = None

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
 from textune.data.cells import TEXT, as_text
 from textune.data.lines import FREE_BYTES, check_expansion
-from textune.data.source import Location, Reading, ReadOptions, file_source, sources, too_large
+from textune.data.source import Location, Reading, ReadOptions, file_source, sources
 from textune.errors import DataError
 
-_BATCH_ROWS = 1024
+_BATCH_ROWS, _BATCH_BYTES = 1024, 64 << 20
+_HEADER_BYTES, _FIELD, _DICTIONARY_PAGE = 16, b"\x15", 2
 
 
 def _open(location: Location, options: ReadOptions, chunk_rows: int) -> Reading:
@@ -34,7 +36,7 @@ def _columns_of(paths: list[Path], name: str) -> list[str]:
 
     try:
         schemas = [pq.read_schema(path).empty_table() for path in paths]
-    except pa.ArrowException:
+    except (OSError, pa.ArrowException):
         return []  # reported when the file is read
     return list(dict.fromkeys(column for schema in schemas for column in as_text(schema, name)[0].column_names))
 
@@ -72,12 +74,43 @@ def _batches(path: Path, name: str, rows_before: int, options: ReadOptions) -> I
             if rows_before + file.metadata.num_rows > options.max_rows:
                 raise DataError(f"{name}: has more than {options.max_rows:,} rows", hint="split the table")
             groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
-            if sum(group.total_byte_size for group in groups) > options.max_bytes:
-                raise too_large(name, options)
-            for batch in file.iter_batches(_BATCH_ROWS, use_threads=False):
+            size = sum(group.total_byte_size for group in groups)
+            check_expansion(name, size, max(path.stat().st_size, FREE_BYTES // 16), options)
+            largest = max((_dictionary_size(path, group) for group in groups), default=0)
+            rows = max(1, min(_BATCH_ROWS, _BATCH_BYTES // max(largest, 1)))
+            for batch in file.iter_batches(rows, use_threads=False):
                 yield pa.Table.from_batches([batch], file.schema_arrow)
     except (pa.ArrowException, UnicodeDecodeError) as error:
         raise DataError(f"{path.name}: damaged, or not a Parquet file: {error}", hint="save the file again") from error
+
+
+def _dictionary_size(path: Path, group: Any) -> int:
+    """Return the unpacked size of the largest dictionary of a row group's columns, in bytes: the most of one cell.
+
+    A dictionary of one long value makes each of its rows as long, from a few bits. The page's header is in Thrift's
+    compact protocol: its first two fields are the page's type, 2 for a dictionary, and the size.
+    """
+    largest = 0
+    with path.open("rb") as stream:
+        for column in map(group.column, range(group.num_columns)):
+            offset = column.dictionary_page_offset or column.data_page_offset
+            stream.seek(max(offset, 0))
+            header = stream.read(_HEADER_BYTES)
+            kind, at = _read_varint(header, 1)
+            if header[:1] == _FIELD and kind == _DICTIONARY_PAGE and header[at : at + 1] == _FIELD:
+                largest = max(largest, _read_varint(header, at + 1)[0])
+    return largest
+
+
+def _read_varint(data: bytes, start: int) -> tuple[int, int]:
+    """Return a zigzag-encoded number and the position behind it."""
+    value = shift = 0
+    for at in range(start, len(data)):
+        value |= (data[at] & 0x7F) << shift
+        shift += 7
+        if data[at] < 0x80:
+            return (value >> 1) ^ -(value & 1), at + 1
+    return 0, len(data)
 
 
 def _common_schema(paths: list[Path], name: str) -> pa.Schema:

@@ -55,7 +55,7 @@ def split_examples(
     else:
         part = _assign_rows(classes, fractions, rng)
     spare = 0 if grouped else len(examples) - len(names)  # what whole groups allow is not known in advance
-    _refuse_empty(part, fractions, len(examples), grouped, spare)
+    _refuse_empty(part, fractions, len(examples), _groups_are(examples) if grouped else None, spare)
     pieces = [examples.take(np.flatnonzero(part == p)) if fractions[p] > 0 else None for p in (TRAIN, VALIDATION, TEST)]
     train = pieces[TRAIN]
     assert train is not None
@@ -240,18 +240,26 @@ def _keeps_classes(taken: Array, rows_left: Array) -> bool:
     return bool((rows_left[numbers] > counts).all())
 
 
-def _refuse_empty(part: Array, fractions: Array, rows: int, grouped: bool, spare: int) -> None:
-    """Raise DataError for a part without rows. spare: how many rows training can do without."""
+def _groups_are(examples: Examples) -> str:
+    """Return what rows that stay together have in common."""
+    return "different prompts" if examples.form.free and examples.groups() is None else "groups"
+
+
+def _refuse_empty(part: Array, fractions: Array, rows: int, groups: str | None, spare: int) -> None:
+    """Raise DataError for a part without rows.
+
+    groups: what is split as a whole, if rows are not. spare: how many rows training can do without.
+    """
     sizes = np.bincount(part, minlength=3)
     for p, name in ((TRAIN, "training"), (VALIDATION, "validation"), (TEST, "test")):
         if fractions[p] > 0 and not sizes[p]:
-            what = "groups" if grouped else "rows" if spare > 0 else "rows of each label"
+            what = groups or ("rows" if spare > 0 else "rows of each label")
             both = fractions[VALIDATION] > 0 and fractions[TEST] > 0
             hint = "use more rows, or set test_fraction=0" if both and spare > 0 else MORE_ROWS
-            if not grouped and spare <= 0:
+            if groups is None and spare <= 0:
                 hint = f"check that the label column holds classes; {MORE_ROWS}"
-            if grouped and both and p != TRAIN and sizes[VALIDATION] + sizes[TEST]:
-                hint = "use rows of more groups, or set validation_fraction=0"  # the other part has the only group
+            if groups and both and p != TRAIN and sizes[VALIDATION] + sizes[TEST]:
+                hint = f"use rows of more {groups}, or set validation_fraction=0"  # the other part has the only group
             raise DataError(f"{rows:,} rows: too few {what} for all parts, none left for {name}", hint=hint)
 
 

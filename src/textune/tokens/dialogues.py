@@ -88,7 +88,7 @@ class Dialogues:
             ids += row
             marks += learned
             offsets.append(len(ids))
-        dtype: Any = np.uint16 if self.tokenizer.get_vocab_size() <= 2**16 else np.int32
+        dtype: Any = np.uint16 if max(ids, default=0) < 2**16 else np.int32
         return Tokenized(
             np.array(ids, dtype),
             np.array(offsets, np.int64),
@@ -312,7 +312,7 @@ def read_template(folder: Path, settings: Mapping[str, Any] | None = None) -> st
     """Return the chat template that is saved with a tokenizer, or None."""
     path = folder / TEMPLATE_FILE
     if path.is_file():
-        return path.read_text(encoding="utf-8")
+        return _read_text(path, ModelError)
     template = (_read_json(folder / "tokenizer_config.json") if settings is None else settings).get("chat_template")
     if isinstance(template, list):  # several by name
         named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
@@ -326,12 +326,25 @@ def _choose_template(chat_template: str) -> str | None:
     if "{" in chat_template:
         return chat_template
     path = Path(chat_template).expanduser()
-    if not path.is_file():
+    try:
+        exists = path.is_file()
+    except (OSError, ValueError):  # such as a name that is too long
+        exists = False
+    if not exists:
         raise ConfigError(
-            f"chat_template={chat_template}: no such file, and no Jinja text",
+            f"chat_template={chat_template[:80]}: no such file, and no Jinja text",
             hint="give a file, a template, or plain",
         )
-    return path.read_text(encoding="utf-8")
+    return _read_text(path, ConfigError)
+
+
+def _read_text(path: Path, error_kind: type[ConfigError | ModelError]) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise error_kind(f"{path}: the chat template is not UTF-8: {error}", hint="save it as UTF-8") from error
+    except OSError as error:
+        raise error_kind(f"{path}: the chat template cannot be read: {error.strerror or error}") from error
 
 
 def _read_token(token: Any) -> str:

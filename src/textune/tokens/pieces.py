@@ -85,32 +85,42 @@ class PieceReader:
         return [np.asarray(window.ids) for window in windows[:most]], count_tokens(windows, self._shared)
 
     def read_pair(self, first: str, second: str, max_length: int) -> tuple[NDArray[np.int64], int, int]:
-        """Return the ids of a pair whose longer text is truncated, the second text's position, and how many tokens.
-
-        The tokenizer's own truncation of pairs makes a part for each two parts of both texts.
-        """
-        layout = self._tokenizer.encode("a", "a")
-        sides = np.asarray([-1 if side is None else side for side in layout.sequence_ids])
-        special, ids = np.flatnonzero(sides < 0), np.asarray(layout.ids, np.int64)
-        before, between, after = (
-            ids[chosen]
-            for chosen in (
-                special[special < np.flatnonzero(sides == 0)[0]],
-                special[(special > np.flatnonzero(sides == 0)[-1]) & (special < np.flatnonzero(sides == 1)[0])],
-                special[special > np.flatnonzero(sides == 1)[-1]],
-            )
-        )
-        room = max_length - len(special)
+        """Return the ids of a pair whose longer text is truncated, the second text's position, and how many tokens."""
+        room = max_length - sum(map(len, self._pair_specials))
         texts = (first, second)
         starts = [self._read_start(text, room) for text in texts]
         counts = [count for _, count in starts]
         if min(counts) > room and room % 2:  # the longer text gets the odd token
             counts = [sum(len(w.ids) for w in self._all_windows(text)) for text in texts]
+        return self._join_pair([ids for ids, _ in starts], counts, room)
+
+    def cut_pair(self, encoding: Encoding, max_length: int) -> tuple[NDArray[np.int64], int, int]:
+        """Return the same of a pair that was encoded as a whole."""
+        ids, sides = np.asarray(encoding.ids, np.int64), encoding.sequence_ids
+        before, between, _ = map(len, self._pair_specials)
+        counts = [sides.count(0), sides.count(1)]
+        starts = before, before + counts[0] + between
+        parts = [ids[start : start + count] for start, count in zip(starts, counts, strict=True)]
+        return self._join_pair(parts, counts, max_length - sum(map(len, self._pair_specials)))
+
+    @cached_property
+    def _pair_specials(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """The special tokens before, between and after the two texts of a pair."""
+        layout = self._tokenizer.encode("a", "a")
+        sides = np.asarray([-1 if side is None else side for side in layout.sequence_ids])
+        ids, first, second = np.asarray(layout.ids, np.int64), np.flatnonzero(sides == 0), np.flatnonzero(sides == 1)
+        return ids[: first[0]], ids[first[-1] + 1 : second[0]], ids[second[-1] + 1 :]
+
+    def _join_pair(
+        self, texts: Sequence[NDArray[np.int64]], counts: Sequence[int], room: int
+    ) -> tuple[NDArray[np.int64], int, int]:
+        """Return a pair's ids with its special tokens. texts: ids from each text's start. counts: of the whole ones."""
+        before, between, after = self._pair_specials
         lengths = _truncate_longest(counts, room)
-        parts = [ids[:length] for (ids, _), length in zip(starts, lengths, strict=True)]
+        parts = [ids[:length] for ids, length in zip(texts, lengths, strict=True)]
         joined = np.concatenate([before, parts[0], between, parts[1], after])
         begin = len(before) + len(parts[0]) + len(between)
-        return joined, begin if lengths[1] else len(joined), sum(counts) + len(special)
+        return joined, begin if lengths[1] else len(joined), sum(counts) + len(before) + len(between) + len(after)
 
     def _read_start(self, text: str, count: int) -> tuple[NDArray[np.int64], int]:
         """Return the first text tokens, `count` at least if there are so many, and how many were seen."""

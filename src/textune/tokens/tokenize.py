@@ -228,6 +228,9 @@ def encode_texts(
                 with _named(i):
                     ids, starts[i], full[i] = reader.read_pair(texts[i], between + pairs[i], max_length)
                 read = [ids]
+            elif starts is not None:
+                ids, starts[i], full[i] = reader.cut_pair(encoding, max_length)
+                read = [ids]
             elif cut:
                 read, full[i] = _read_long(reader, texts[i], i, max_length, long_text)
             else:
@@ -236,10 +239,8 @@ def encode_texts(
                 read = [np.asarray(window.ids) for window in windows[: long_text.max_windows]]
                 if long_text.form == "head_tail":
                     read = [drop_middle(read[0], encoding.special_tokens_mask, max_length, long_text.head_fraction)]
-            pieces += [ids.astype(dtype) for ids in read]
+            pieces += [_shrink(ids, dtype) for ids in read]
             counts[i] = len(read)
-            if starts is not None and not cut:
-                starts[i] = _second_start(encoding)
     ids = np.concatenate(pieces) if pieces else np.zeros(0, dtype)
     window_starts = _offsets(counts) if long_text.form == "window" else None
     return Tokenized(ids, _offsets([len(p) for p in pieces]), full, starts, max_length, window_starts, capacity)
@@ -253,10 +254,13 @@ def _set_truncation(tokenizer: Tokenizer, paired: bool, max_length: int, long_te
             hint="remove long_text=; the longer text of a pair is truncated",
         )
     room = max_length - tokenizer.num_special_tokens_to_add(paired)
-    if long_text.form == "head_tail":
+    if paired or long_text.form == "head_tail":
         if room < 1:
-            raise ConfigError(f"max_length={max_length}: leaves no room for text next to the special tokens")
-        tokenizer.no_truncation()
+            raise ConfigError(
+                f"max_length={max_length}: leaves no room for text next to the special tokens",
+                hint="use a larger max_length",
+            )
+        tokenizer.no_truncation()  # of a pair, it would make a part for each two parts of both texts
         return max_length
     if long_text.form == "window" and long_text.overlap >= room:
         raise ConfigError(
@@ -324,9 +328,9 @@ def _is_unicode(text: str) -> bool:
     return not any(0xD800 <= ord(c) <= 0xDFFF for c in text)
 
 
-def _second_start(encoding: Any) -> int:
-    sequence = encoding.sequence_ids
-    return next((i for i, s in enumerate(sequence) if s == 1), len(sequence))
+def _shrink(ids: NDArray[Any], dtype: Any) -> NDArray[Any]:
+    """Return the ids in a small type, or in int32 where one does not fit: a vocabulary may have gaps."""
+    return ids.astype(dtype if ids.max(initial=0) <= np.iinfo(dtype).max else np.int32)
 
 
 def encode_cached(
@@ -340,7 +344,7 @@ def encode_cached(
     """Like `encode_texts`, but cache the ids on disk, keyed by data, tokenizer, max_length and long_text."""
     tokenizer.no_truncation()  # truncation set by an earlier call must not change the hash
     vocabulary = hashlib.sha256(tokenizer.to_str().encode()).hexdigest()
-    parts = ("5", data_fingerprint, vocabulary, max_length, pairs is not None, *vars(long_text).values())
+    parts = ("6", data_fingerprint, vocabulary, max_length, pairs is not None, *vars(long_text).values())
     key = hashlib.sha256("|".join(map(str, parts)).encode()).hexdigest()
     folder = cache.token_cache_dir() / key[:40]
     if (stored := _open_stored(folder, len(texts), max_length)) is not None:
