@@ -7,7 +7,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from huggingface_hub.errors import RepositoryNotFoundError
 from huggingface_hub.utils import filter_repo_objects
 
 
@@ -19,11 +18,13 @@ class Hub:
         self.files: dict[str, bytes] = {}
         self.kind: dict[str, Any] = {}
 
+    def repo_exists(self, hub_id: str, **_: Any) -> bool:
+        """Return whether there is a repository."""
+        return self.private is not None
+
     def repo_info(self, hub_id: str, **_: Any) -> Any:
-        """Return what is known of the repository, or raise as the client does where there is none."""
-        if self.private is None:
-            response: Any = SimpleNamespace(headers={}, request=None)
-            raise RepositoryNotFoundError(f"no repository {hub_id}", response=response)
+        """Return what is known of the repository."""
+        assert self.private is not None
         return SimpleNamespace(private=self.private, siblings=[SimpleNamespace(rfilename=name) for name in self.files])
 
     def create_repo(self, hub_id: str, *, private: bool, exist_ok: bool, **kind: Any) -> str:

@@ -235,12 +235,9 @@ def _list_held(api: Any, hub_id: str, private: bool, kind: dict[str, str]) -> se
 
     The hub's client creates no repository where one exists, and keeps its visibility without a word.
     """
-    from huggingface_hub.errors import RepositoryNotFoundError
-
-    try:
-        found = api.repo_info(hub_id, **kind)
-    except RepositoryNotFoundError:
+    if not api.repo_exists(hub_id, **kind):
         return set()
+    found = api.repo_info(hub_id, **kind)
     is_private = bool(found.private)
     if is_private == private:
         return {file.rfilename for file in found.siblings or ()}
