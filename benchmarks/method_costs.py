@@ -76,9 +76,8 @@ def measure(name: str, size: str, folder: Path) -> dict[str, Any]:
 
     from textune.backbones import load_classifier, resolve_backbone
     from textune.engine import Precision, ReferenceEngine
-    from textune.methods import Rates, resolve
+    from textune.methods import Rates, count_parameters, resolve
     from textune.run.costs import peak_memory_mb
-    from textune.run.fit import count_parameters
     from textune.run.save import weight_megabytes
     from textune.tokens.batches import Batch
 

@@ -181,6 +181,36 @@ def test_named_modules_may_start_random(
     assert "random_weights=" in "".join(run.metrics["warnings"])
     assert "from random weights" in (run.folder / "README.md").read_text()
     Predictor.load(run.folder, backbone=str(folder)).predict(["a good film"])
+    settings = {name: value for name, value in settings.items() if name != "method"}
+    after = train_tiny(few_reviews, folder, tmp_path / "after", **settings, init=str(run.folder))
+    assert after.manifest.random_weights == run.manifest.random_weights
+    assert "from random weights" not in "".join(after.metrics["warnings"]), "they are the earlier run's"
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "shape", "reason"),
+    [
+        ("gpt2", "h.0.attn.masked_bias", (), None),
+        ("gpt2", "h.1.attn.bias", (1, 1, 64, 64), None),
+        ("gpt2", "h.7.attn.c_attn.weight", (32, 96), "a layer 7 that its config.json does not"),
+        ("bert", "encoder.layer.0.attention.self.distance_embedding.weight", (127, 16), "weight, which bert does"),
+        ("roberta", "encoder.layer.1.crossattention.self.query.weight", (32, 32), "query.weight, which roberta does"),
+    ],
+)  # fmt: skip
+def test_a_weight_that_the_architecture_does_not_use_is_named(
+    family: str, name: str, shape: tuple[int, ...], reason: str | None, backbones: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "more"
+    shutil.copytree(backbones[family], folder)
+    weights = load_file(folder / "model.safetensors")
+    prefix = "" if any(key.startswith(name.split(".")[0] + ".") for key in weights) else f"{family}."
+    save_file(weights | {prefix + name: torch.ones(shape)}, folder / "model.safetensors", metadata={"format": "pt"})
+    backbone = resolve_backbone(str(folder))
+    if reason is None:
+        load_classifier(backbone, ("a", "b"))
+        return
+    with pytest.raises(ModelError, match=re.escape(reason)):
+        load_classifier(backbone, ("a", "b"))
 
 
 @pytest.mark.parametrize(("family", "plant"), list_cells(RANDOM))

@@ -26,6 +26,10 @@ STRANGERS: dict[str, dict[str, Any]] = {
               "pad_token_id": 0},
     "mistral": _SMALL | {"num_key_value_heads": 1, "head_dim": 16, "pad_token_id": 1, "bos_token_id": 0,
                          "eos_token_id": 2},
+    "roberta-prelayernorm": tiny.FAMILIES["roberta"],
+    "bart": {"vocab_size": 200, "d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 2,
+             "decoder_attention_heads": 2, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "pad_token_id": 1,
+             "max_position_embeddings": 64, "bos_token_id": 0, "eos_token_id": 2, "decoder_start_token_id": 2},
 }  # fmt: skip
 
 
@@ -34,7 +38,7 @@ def build_stranger(family: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -
     return tiny.build_backbone(family, folder)
 
 
-@pytest.mark.parametrize("family", ["megatron-bert", "roformer", "mistral"])
+@pytest.mark.parametrize("family", ["megatron-bert", "roformer", "mistral", "roberta-prelayernorm"])
 @pytest.mark.parametrize("method", ["lora", "full", "ln_tuning"])
 def test_unknown_family_is_guessed_announced_and_proven_by_its_reload(
     method: str, family: str, reviews: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -72,6 +76,14 @@ def test_no_virtual_tokens_where_the_head_would_read_one(
     backbone = build_stranger(family, tmp_path / "c", monkeypatch)
     with pytest.raises(ModelError, match=f"method {method} does not support {family}: its head would read a virtual"):
         train_tiny(reviews, backbone, tmp_path / "run", method=method)
+
+
+def test_a_head_that_looks_for_the_end_of_the_text_is_no_fault_of_the_run(
+    reviews: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone = build_stranger("bart", tmp_path / "bart", monkeypatch)
+    with pytest.raises(ModelError, match="method prompt does not support bart: .*<eos>"):
+        train_tiny(reviews, backbone, tmp_path / "run", method="prompt")
 
 
 def test_guess_finds_embeddings_first_position_and_token_types(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

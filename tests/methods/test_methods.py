@@ -16,12 +16,12 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from cells import Case
-from textune.backbones import resolve_backbone
+from textune.backbones import load_classifier, resolve_backbone
 from textune.backbones.families import families
 from textune.config import build_config
 from textune.errors import BundleError, ConfigError, MissingExtraError, ModelError
 from textune.export.merged import export_merged
-from textune.methods import check_family, methods, resolve
+from textune.methods import check_family, count_parameters, methods, resolve
 from textune.methods.support import UNPROVEN, build_matrix, build_writing_matrix, find_cell, read_record
 from tiny import FAST, UNEQUAL, build_causal, hash_weights, train_tiny
 
@@ -162,7 +162,7 @@ def test_four_bits_spare_the_head_and_merge_by_dequantising(
     assert not any("classifier" in name or "pooler" in name for name in quantised)
     whole = sum(p.numel() for p in Case("full", backbones["bert"]).model.parameters())
     added = sum(p.numel() for n, p in predictor.model.named_parameters() if "lora_" in n)
-    assert run.manifest.total_parameters == whole + added + 2 * (32 + 1), "a head twice: peft keeps the first one"
+    assert run.manifest.total_parameters == whole + added
     export_merged(run.folder, tmp_path / "merged", backbone=str(backbones["bert"]))
     merged = transformers.AutoModelForSequenceClassification.from_pretrained(str(tmp_path / "merged")).eval()
     assert not any(type(m).__name__ == "Linear4bit" for m in merged.modules())
@@ -188,6 +188,53 @@ def test_virtual_tokens_take_room_from_the_text(backbones: dict[str, Path], tmp_
         train_tiny(reviews, backbones["bert"], tmp_path / "long", max_length=45, **settings)
     run = train_tiny(reviews, backbones["bert"], tmp_path / "run", max_length=None, **settings)
     assert run.manifest.max_length == 44
+
+
+@pytest.mark.parametrize("tokens", [61, 63, 64, 100, 512])
+@pytest.mark.parametrize("method", ["prompt", "prefix"])
+@pytest.mark.parametrize("max_length", [None, 4])
+def test_virtual_tokens_that_leave_no_room_are_refused_with_their_most(
+    method: str, tokens: int, max_length: int | None, backbones: dict[str, Path], tmp_path: Path, few_reviews: Path
+) -> None:
+    settings = {"method": {"name": method, "tokens": tokens}, "max_length": max_length}
+    with pytest.raises(ConfigError, match=f"method.tokens={tokens}: .* {max(64 - tokens, 0)} would be left") as refused:
+        train_tiny(few_reviews, backbones["bert"], tmp_path / "run", **settings)
+    assert refused.value.hint == "use at most 60"
+
+
+@pytest.mark.parametrize("family", ["distilbert", "albert", "modernbert"])
+def test_a_prefix_inside_the_attention_takes_no_position(
+    family: str, backbones: dict[str, Path], tmp_path: Path, few_reviews: Path
+) -> None:
+    longest = resolve_backbone(str(backbones[family])).max_positions
+    run = train_tiny(few_reviews, backbones[family], tmp_path / "run", method="prefix", max_length=None, epochs=1)
+    assert run.manifest.max_length == min(longest, 512)
+    run.predict(["the film was a story with its actors " * 200])
+
+
+@pytest.mark.parametrize("family", ["bert", "llama", "gemma", "gpt2"])
+@pytest.mark.parametrize("method", ["lora", "dora"])
+def test_adapters_on_word_embeddings_come_back(
+    method: str, family: str, backbones: dict[str, Path], tmp_path: Path, few_reviews: Path
+) -> None:
+    words = {"bert": "word_embeddings", "gpt2": "wte"}.get(family, "embed_tokens")
+    body = {"bert": "query", "gpt2": "c_attn"}.get(family, "q_proj")
+    options = {"name": "lora", "targets": [body, words], "dora": method == "dora"}
+    run = train_tiny(few_reviews, backbones[family], tmp_path / "run", method=options, epochs=1)
+    assert any("lora_embedding_A" in name for name in load_file(run.folder / "adapter_model.safetensors"))
+    run.predict(["a good film"])
+
+
+@pytest.mark.parametrize("row", ["lora", "ln_tuning", "full", "head", "ia3"])
+@pytest.mark.parametrize("family", ["roberta", "llama"])
+def test_copies_that_peft_keeps_are_not_counted(row: str, family: str, backbones: dict[str, Path]) -> None:
+    plain, _ = load_classifier(resolve_backbone(str(backbones[family])), ("a", "b"))
+    size = sum(parameter.numel() for parameter in plain.parameters())
+    case = Case(row, backbones[family])
+    added = sum(p.numel() for n, p in case.model.named_parameters() if "lora_" in n or "ia3_" in n)
+    trainable, total = count_parameters(case.model)
+    assert total == size + added
+    assert trainable == sum(p.numel() for p in case.model.parameters() if p.requires_grad)
 
 
 @pytest.mark.parametrize("method", ["prefix", "adapter"])

@@ -10,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cells import Case
+from textune.backbones import load_classifier, resolve_backbone
+from textune.backbones.families import families
 from textune.config import build_config
 from textune.errors import ConfigError
 from textune.files import read_json_lines
-from textune.methods import Rates
+from textune.methods import Rates, resolve
 from textune.methods.rates import EMBEDDINGS, parse_layer_rates
 from tiny import train_tiny
 
@@ -96,3 +98,12 @@ def test_settings_reach_the_optimizer(backbone: Path, reviews: Path, tmp_path: P
     run = train_tiny(reviews, backbone, tmp_path / "run", epochs=1, layer_rates="lower=0,upper=0")
     steps = [line for line in read_json_lines(run.folder / "metrics.jsonl") if line["kind"] == "step"]
     assert steps and "layer_rates" in (run.folder / "config.yaml").read_text()
+
+
+@pytest.mark.parametrize("rank", [1, 2])
+def test_weight_decay_is_that_of_any_rank(rank: int, backbones: dict[str, Path]) -> None:
+    module, new_modules = load_classifier(resolve_backbone(str(backbones["bert"])), ("a", "b"))
+    method, family = resolve("lora", {"r": rank}), families.get("bert")
+    groups = method.param_groups(method.apply(module, family, new_modules), family, Rates(1e-3, 5e-3, 0.1))
+    decayed = sum(len(group["params"]) for group in groups if group["weight_decay"] and "head" not in group["name"])
+    assert decayed == sum(len(group["params"]) for group in groups if "head" not in group["name"]) > 0

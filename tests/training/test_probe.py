@@ -32,8 +32,26 @@ from textune.tasks.binary_loss import BinaryCrossEntropy, SigmoidLoss
 from textune.tasks.single_label import CrossEntropy, SoftmaxLoss
 from textune.tokens import encode_texts, load_tokenizer
 from textune.tokens.batches import EncodedSplit
-from textune.training.head import Network, choose_rows, find_output_layer, set_head, start_head, straighten_hidden_layer
-from textune.training.probe import FOLDS, STRENGTH_UNJUDGED, STRENGTHS, Probe, assign_folds, find_judged, solve_probe
+from textune.training.head import (
+    Network,
+    choose_rows,
+    find_output_layer,
+    find_shift,
+    set_head,
+    start_head,
+    straighten_hidden_layer,
+)
+from textune.training.probe import (
+    FOLDS,
+    STRENGTH_UNJUDGED,
+    STRENGTHS,
+    Probe,
+    _measure_scale,
+    assign_folds,
+    find_judged,
+    measure_constant,
+    solve_probe,
+)
 from tiny import BAD, FAMILIES, GOOD, StopAt, as_words, call_textune, hash_weights, make_rows, settings_for, train_tiny
 
 Array = np.ndarray[Any, Any]
@@ -491,3 +509,81 @@ def test_tuning_that_does_not_beat_the_solved_head_is_not_kept(opinions: Path, b
     assert first > 0.9 > max(later), "at such a rate tuning only destroys"
     assert any("tuning did not beat the solved head" in line for line in said.said)
     assert hash_weights(run.folder) == hash_weights(solved.folder)
+
+
+def test_weights_count_where_the_strength_is_chosen():
+    """Without them an overfitted head looks better that gives the rare class to fewer texts."""
+    random, width, shares = np.random.default_rng(1), 64, (0.05, 0.5)
+
+    def draw(rows: int, share: float) -> tuple[Any, Any]:
+        targets = (random.random(rows) < share).astype(np.int64)
+        features = random.normal(size=(rows, width)).astype(np.float32)
+        features[:, :8] += targets[:, None]
+        return features, targets
+
+    features, targets = draw(1_000, shares[0])
+    weights = (1 / np.bincount(targets)).astype(np.float32)
+    weights /= weights.mean()
+    chosen = solve_probe(features, targets, 2, SoftmaxLoss(weights), 0)
+    judged, asked = draw(10_000, shares[1])
+
+    def measure(probe: Probe) -> float:
+        return float(((judged @ probe.weight.T + probe.bias).argmax(1) == asked).mean())
+
+    found = {c: measure(solve_probe(features, targets, 2, SoftmaxLoss(weights), 0, strength=c)) for c in STRENGTHS}
+    assert measure(chosen) > max(found.values()) - 0.02
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_signal_in_small_components_is_found(seed):
+    random = np.random.default_rng(seed)
+    large, small = random.normal(size=(20, 128)), random.normal(size=128)
+    small -= large.T @ np.linalg.lstsq(large.T, small, rcond=None)[0]
+    small /= np.linalg.norm(small)
+
+    def draw(rows: int) -> tuple[Any, Any]:
+        targets = random.integers(0, 2, rows)
+        own = (2 * targets - 1)[:, None] * small * 2 + random.normal(size=(rows, 128)) * 0.3
+        return (random.normal(size=(rows, 20)) @ large + 0.15 * own).astype(np.float32), targets
+
+    probe = solve_probe(*draw(1_000), 2, SoftmaxLoss(), seed)
+    features, targets = draw(2_000)
+    assert ((features @ probe.weight.T + probe.bias).argmax(1) == targets).mean() > 0.95
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 999), classes=st.integers(2, 4), several=st.booleans(), weighed=st.booleans())
+def test_the_loss_of_constant_shares_is_that_of_the_best_biases(seed, classes, several, weighed):
+    random = np.random.default_rng(seed)
+    shape = (40, classes) if several else (40,)
+    targets = random.integers(0, 2 if several else classes, shape)
+    weights = random.uniform(0.5, 2, (*shape[:1], classes if several else 1)) if weighed else None
+    value = measure_constant(targets, classes, weights)
+    each = np.ones((40, classes if several else 1)) if weights is None else weights
+    for _ in range(20):
+        shares = random.dirichlet(np.ones(classes))
+        cells = np.where(targets > 0, shares, 1 - shares) if several else shares[targets][:, None]
+        assert value <= float((each * -np.log(cells)).sum() / each.sum()) + 1e-9
+
+
+def test_scales_are_those_of_all_rows_however_many():
+    features = np.random.default_rng(0).normal(3, 2, (10_000, 5)).astype(np.float32)
+    mean, scale = _measure_scale(features)
+    np.testing.assert_allclose(mean, features.mean(0, dtype=np.float64), rtol=1e-12)
+    np.testing.assert_allclose(scale, features.std(0, dtype=np.float64), rtol=0.02)
+
+
+@pytest.mark.parametrize("method", ["lora", "full", "bitfit"])
+def test_a_trained_hidden_layer_adds_no_shift(method, backbones):
+    backbone = resolve_backbone(str(backbones["distilbert"]))
+    module, new_modules = load_classifier(backbone, ("a", "b"))
+    straighten_hidden_layer(module, backbone.family, new_modules)
+    model = resolve(method, {}).apply(module, backbone.family, new_modules)
+    engine, _ = open_engine(model, Precision("fp32", "test"), backbone.family)
+    network = Network(engine, backbone.family, 2, backbone.padding)
+    straight = find_shift(network)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "pre_classifier" in name and parameter.requires_grad:
+                parameter.add_(0.1)
+    assert find_shift(network) == 0.0 != straight

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,18 @@ def test_memory_that_does_not_hold_one_text_is_told(tmp_path: Path) -> None:
     engine = Cramped()
     with pytest.raises(TrainingError, match="memory ran out on a single text"):
         make_trainer(tmp_path, engine).run()
+
+
+def test_memory_that_does_not_hold_the_windows_of_one_text_names_their_number(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, Cramped())
+    tokens = trainer._train.tokens
+    windows = np.arange(len(tokens) // 4 + 1) * 4
+    split = dataclasses.replace(trainer._train, tokens=dataclasses.replace(tokens, window_starts=windows))
+    longest = int((split.tokens.longest_windows * 4).max())
+    trainer._train = split
+    with pytest.raises(TrainingError, match="single text of") as told:
+        trainer._accumulate(np.array([int((split.tokens.longest_windows * 4).argmax())]), 1.0)
+    assert f"of {longest} tokens" in str(told.value) and "max_windows=" in str(told.value.hint)
 
 
 def test_other_errors_of_a_pass_are_not_taken_for_memory(tmp_path: Path) -> None:

@@ -47,6 +47,8 @@ _NO_MATTER = frozenset(
     )
 )
 """Keys of config.json that change no logit of a classifier that textune loads."""
+_BUFFERS = ("attn.bias", "attn.masked_bias")
+"""Masks that older files of GPT-2 hold."""
 _LAYER = re.compile(r"(?:^|\.)(?:layers?|h|block)\.(\d+)\.")
 
 
@@ -82,10 +84,17 @@ def check_loaded(
             f"backbone {model_id}: its weights lack {missing[0]}{_more(missing)}, which would start at random{other}",
             hint=hint,
         )
-    if layers := sorted({int(found[1]) for name in unexpected if (found := _LAYER.search(name))}):
+    unused = [name for name in unexpected if _LAYER.search(name) and not name.endswith(_BUFFERS)]
+    stored, known = ({int(found[1]) for name in every if (found := _LAYER.search(name))} for every in (unused, names))
+    if beyond := sorted(stored - known):
         raise ModelError(
-            f"backbone {model_id}: its weights have a layer {layers[-1]} that its config.json does not",
+            f"backbone {model_id}: its weights have a layer {beyond[-1]} that its config.json does not",
             hint="correct the number of layers in its config.json, or remove the layer from the weights",
+        )
+    if unused:
+        raise ModelError(
+            f"backbone {model_id}: its weights have {unused[0]}{_more(unused)}, which {family.name} does not use",
+            hint="without them it would not be the model that was trained: use a checkpoint of this architecture",
         )
 
 

@@ -271,7 +271,8 @@ def guess_family(model_type: str, config: Mapping[str, Any]) -> Family | str:
     layers = max(stacks)[1]
     inside = {n: m for n, m in model.named_modules() if n.startswith(f"{layers}.")}
     linear = sorted({n.rpartition(".")[2] for n, m in inside.items() if isinstance(m, torch.nn.Linear)})
-    norms = sorted({n.rpartition(".")[2] for n, m in inside.items() if "norm" in type(m).__name__.lower()})
+    leaves = {n: m for n, m in inside.items() if not any(True for _ in m.children())}
+    norms = sorted({n.rpartition(".")[2] for n, m in leaves.items() if "norm" in type(m).__name__.lower()})
     if not linear:
         return "its layers have no linear modules"
     dropouts = tuple(k for k, v in config.items() if "drop" in k and isinstance(v, int | float) and 0 <= v < 1)

@@ -59,13 +59,18 @@ def describe_limit(temperature: float) -> str | None:
 
 
 def search_temperature(
-    logits: Floats, targets: NDArray[Any], doubt: float = 1.0, spread: float = math.inf
+    logits: Floats,
+    targets: NDArray[Any],
+    doubt: float = 1.0,
+    spread: float = math.inf,
+    *,
+    weights: NDArray[Any] | None = None,
 ) -> tuple[float, float]:
     """Return the best temperature and the mean log loss at it. targets: as above, but all known.
 
     Targets are smoothed as if there were as many more rows of other classes as `doubt` says (1: Platt 1999), so that
     rows without errors do not lead to infinite confidence. spread: standard deviation of a normal prior of the log
-    temperature around 0; it counts the less, the more rows there are.
+    temperature around 0; it counts the less, the more rows there are. weights: of each row, or of each row and label.
     """
     from scipy.optimize import minimize_scalar
 
@@ -79,6 +84,8 @@ def search_temperature(
         goal = np.full(scores.shape, smoothing / max(classes - 1, 1))
         goal[np.arange(rows), np.asarray(targets)] = 1 - smoothing
 
+    weighed = None if weights is None else np.asarray(weights, np.float64).reshape(scores.shape if several else rows)
+
     def measure(log_temperature: float) -> float:
         scaled = scores / np.exp(log_temperature)
         if several:
@@ -86,7 +93,7 @@ def search_temperature(
         else:
             shifted = scaled - scaled.max(1, keepdims=True)
             losses = np.log(np.exp(shifted).sum(1)) - (shifted * goal).sum(1)
-        return float(losses.mean() + (log_temperature / spread) ** 2 / (2 * losses.size))
+        return float(np.average(losses, weights=weighed) + (log_temperature / spread) ** 2 / (2 * losses.size))
 
     best = minimize_scalar(measure, bounds=(np.log(_LOWEST), np.log(_HIGHEST)), method="bounded")
     unchanged = measure(0.0)

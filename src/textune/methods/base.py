@@ -94,6 +94,10 @@ class Method:
         """Positions that the method uses up of the backbone's maximum length."""
         return 0
 
+    def count_positions(self, family: Family) -> int:
+        """Return how many of the backbone's positions the virtual tokens take from texts."""
+        return self.virtual_tokens
+
     @property
     def tokens_before_text(self) -> int:
         """Virtual tokens before the text in the backbone's output; pooling skips them."""
@@ -216,16 +220,27 @@ def check_family(method: Method, family: Family) -> None:
         )
 
 
+_SHORTEST_TEXT = 4
+"""In tokens: the least that max_length= may be."""
+
+
 def longest_text(method: Method, backbone: Backbone) -> int:
     """Return the most text tokens that the backbone reads with this method."""
-    return backbone.max_positions - method.virtual_tokens
+    return backbone.max_positions - method.count_positions(backbone.family)
 
 
 def check_fit(method: Method, backbone: Backbone, max_length: int | None) -> None:
     """Raise ModelError if the backbone does not support the method, ConfigError if max_length exceeds its limit."""
     check_family(method, backbone.family)
-    virtual = f" with {method.key}'s {method.virtual_tokens} virtual tokens" if method.virtual_tokens else ""
-    check_length(backbone, max_length, longest_text(method, backbone), virtual)
+    taken, left = method.count_positions(backbone.family), longest_text(method, backbone)
+    if taken and left < _SHORTEST_TEXT:
+        raise ConfigError(
+            f"method.tokens={taken}: of the {backbone.max_positions} tokens that {backbone.id} reads at most, "
+            f"{max(left, 0)} would be left for text",
+            hint=f"use at most {max(backbone.max_positions - _SHORTEST_TEXT, 1)}",
+        )
+    virtual = f" with {method.key}'s {taken} virtual tokens" if taken else ""
+    check_length(backbone, max_length, left, virtual)
 
 
 def check_length(backbone: Backbone, max_length: int | None, limit: int | None = None, why: str = "") -> None:
@@ -233,6 +248,20 @@ def check_length(backbone: Backbone, max_length: int | None, limit: int | None =
     limit = backbone.max_positions if limit is None else limit
     if max_length is not None and max_length > limit:
         raise ConfigError(f"max_length={max_length}: {backbone.id} reads at most {limit} tokens{why}")
+
+
+def count_parameters(model: torch.nn.Module) -> tuple[int, int]:
+    """Return the numbers of trainable and of all parameters, without the frozen copies of trained ones that peft keeps."""
+    named = dict(model.named_parameters())
+    trained = {name for name, parameter in named.items() if parameter.requires_grad}
+    copies = {
+        name
+        for name in named
+        if ".original_module." in name or name.replace("base_layer", "ln_tuning_layers.default") in trained - {name}
+    }
+    # a 4-bit weight is stored two to a byte
+    sizes = {n: p.numel() * (2 if hasattr(p, "quant_state") else 1) for n, p in named.items() if n not in copies}
+    return sum(size for name, size in sizes.items() if name in trained), sum(sizes.values())
 
 
 def freeze_all_but(model: torch.nn.Module, modules: Iterable[str]) -> None:

@@ -84,9 +84,15 @@ class PeftMethod(Method):
         import peft
         from safetensors.torch import load_file
 
+        def is_built(name: str) -> bool:
+            return name.startswith("prompt_encoder.")
+
         tensors = load_file(folder / _WEIGHTS)
-        expected = {name for name in peft.get_peft_model_state_dict(model) if not name.startswith("prompt_encoder.")}
-        if mismatched := sorted(expected ^ set(tensors)):
+        needed, known = (
+            {name for name in peft.get_peft_model_state_dict(model, save_embedding_layers=form) if not is_built(name)}
+            for form in (False, "auto")  # an adapter made elsewhere may hold the embeddings below its own
+        )
+        if mismatched := sorted({*needed - set(tensors), *set(tensors) - known}):
             raise BundleError(f"{folder / _WEIGHTS}: does not fit the backbone: {', '.join(mismatched[:3])}")
         try:
             peft.set_peft_model_state_dict(model, tensors)
@@ -137,11 +143,16 @@ class PromptMethod(PeftMethod):
         Raises ModelError for new word embeddings, which peft would not train here, and on an unknown family whose head
         reads the first token, which would be a virtual one.
         """
-        if family.guessed and self.tokens_before_text and _reads_first_token(model):
-            raise ModelError(
-                f"method {self.key} does not support {family.name}: its head would read a virtual token",
-                hint="choose another method=, such as lora",
-            )
+        if family.guessed and self.tokens_before_text:
+            try:
+                reason = "its head would read a virtual token" if _reads_first_token(model) else None
+            except (ValueError, RuntimeError) as error:  # such as a head that looks for the end of the text
+                reason = str(error).splitlines()[0]
+            if reason is not None:
+                raise ModelError(
+                    f"method {self.key} does not support {family.name}: {reason}",
+                    hint="choose another method=, such as lora",
+                )
         words = model.get_input_embeddings()  # type: ignore[operator]
         if new := [name for name in new_modules if model.get_submodule(name) is words]:
             raise ModelError(

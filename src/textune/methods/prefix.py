@@ -51,6 +51,10 @@ class Prefix(PromptMethod):
             return "its attention accepts no external keys and values"
         return super().refusal(family)
 
+    def count_positions(self, family: Family) -> int:
+        """Return 0 where the prefix is added inside the attention, after the positions."""
+        return 0 if family.prefix == "attention" else self.virtual_tokens
+
     def needs_equal_lengths(self, family: Family) -> bool:
         """Return False: the model sees the ids, so a decoder finds a text's last token."""
         return False

@@ -90,7 +90,7 @@ class QLora(Lora):
         """
         import peft
 
-        adapter = peft.get_peft_model_state_dict(model)
+        adapter = peft.get_peft_model_state_dict(model, save_embedding_layers=False)
         config = cast(Any, model).peft_config["default"]
         plain = dequantize(cast(Any, model).unload())
         wrapped = peft.get_peft_model(plain, config)

@@ -58,7 +58,7 @@ def group_parameters(
         in_head = is_inside(name, family.head_modules)
         part, rate = ("head", rates.head) if in_head else rate_of(name)
         rate *= factor(name)
-        decayed = parameter.ndim >= 2 and min(parameter.shape) > 1
+        decayed = parameter.ndim >= 2 and _SCALING not in name
         group = groups.setdefault(
             (part, rate, decayed),
             {
@@ -70,6 +70,10 @@ def group_parameters(
         )
         group["params"].append(parameter)
     return list(groups.values())
+
+
+_SCALING = "ia3_l"
+"""In the names of IA3's vectors, which peft keeps as matrices of one row or column; so are matrices of rank 1."""
 
 
 class _LayerRates:

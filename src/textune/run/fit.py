@@ -16,7 +16,7 @@ from textune.bundle import PLAN, SETTINGS
 from textune.config import write_settings
 from textune.errors import show_resume
 from textune.files import write_text_atomically
-from textune.methods import Rates
+from textune.methods import Rates, count_parameters
 from textune.process.interrupt import StopRequest
 from textune.progress import Progress, format_seconds
 from textune.run.places import list_places
@@ -223,13 +223,6 @@ def open_engine(prepared: Prepared, module: torch.nn.Module, precision: Precisio
         equal_lengths=prepared.method.needs_equal_lengths(family),
         wanted=prepared.config.training.engine,
     )
-
-
-def count_parameters(model: torch.nn.Module) -> tuple[int, int]:
-    """Return the numbers of trainable and of all parameters."""
-    # a 4-bit weight is stored two to a byte
-    sizes = [(p.numel() * (2 if hasattr(p, "quant_state") else 1), p.requires_grad) for p in model.parameters()]
-    return sum(n for n, trained in sizes if trained), sum(n for n, _ in sizes)
 
 
 def solve_head(

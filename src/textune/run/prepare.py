@@ -224,7 +224,7 @@ def prepare(
     if task.writes:
         config, about_packing = choose_packing(config, backbone.family, method, train.tokens)
         about_answers += about_packing
-    if names := config.model.random_weights:
+    if (names := config.model.random_weights) and config.model.init is None:
         notice = f"{', '.join(names)}: from random weights, which random_weights= allows; the rest is pretrained"
         progress.warn(notice)
         data = replace(data, warnings=(*data.warnings, notice))

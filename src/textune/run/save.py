@@ -20,10 +20,10 @@ from textune.bundle import SETTINGS, BaseModel, Manifest, TextColumns, read_mani
 from textune.config import TRUNCATE, LongText
 from textune.files import hash_files
 from textune.inference import LoadOptions, Predictor
-from textune.methods import Method
+from textune.methods import Method, count_parameters
 from textune.progress import Progress
 from textune.run.calibrate import Calibration, calibrate
-from textune.run.fit import Fitted, count_parameters
+from textune.run.fit import Fitted
 from textune.run.prepare import Prepared
 from textune.run.seen_rows import write_row_hashes
 from textune.tokens import load_tokenizer

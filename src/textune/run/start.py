@@ -97,8 +97,10 @@ def adopt_init(config: RunConfig) -> RunConfig:
         "pooling": _adopt_pooling(config.model.pooling, manifest, found.family),
         **_adopt_lengths(config.tokens, manifest),
     }
-    if older := [name for name in manifest.new_modules if ".pooler" in name and manifest.pooling == MEAN]:
-        taken["random_weights"] = [*(config.model.random_weights or ()), *older]  # saved, though the mean bypasses it
+    # saved by that run: what started at random there, and a pooler that the mean bypasses
+    older = [name for name in manifest.new_modules if ".pooler" in name and manifest.pooling == MEAN]
+    if older := list(dict.fromkeys([*(config.model.random_weights or ()), *manifest.random_weights, *older])):
+        taken["random_weights"] = older
     if manifest.writing:  # its single label is no setting
         taken["chat_template"] = config.writing.chat_template or manifest.writing.get("chat_template") or PLAIN
     else:

@@ -105,6 +105,11 @@ class ProbeLoss:
         """Return the target of every cell, float32 [rows, classes], and a weight for every row or cell."""
         raise NotImplementedError
 
+    def weigh_rows(self, targets: Array, classes: int) -> NDArray[np.float32] | None:
+        """Return the weight of every row, or of every row and label, as `spread` does; None where all are alike."""
+        weights = self.spread(targets, classes)[1]
+        return None if weights is None else weights.numpy()
+
     def measure(
         self, logits: torch.Tensor, cells: torch.Tensor, weights: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:

@@ -130,6 +130,8 @@ def find_shift(network: Network) -> float:
     scale, shift = _STRAIGHT_PART.get(activation, (0.0, 0.0))
     for path, layer in network.engine.model.named_modules():
         path = path.replace(".modules_to_save.default", "")  # where peft puts a head
+        if "original_module" in path:  # peft keeps what the head was before
+            continue
         if shift and isinstance(layer, torch.nn.Linear) and is_inside(path, [name]):
             wanted = scale * torch.eye(*layer.weight.shape, device=layer.weight.device)
             return shift if torch.equal(layer.weight.float(), wanted) else 0.0

@@ -28,6 +28,9 @@ STRENGTH_UNJUDGED = 1e-2
 """The C where no row can judge one, such as with one row per class."""
 _STEPS_TO_CHOOSE, _STEPS_TO_SOLVE = 40, 200
 _WORSE_BEFORE_STOPPING = 2
+_LEARNED = 0.97
+"""Of the loss of constant class shares: above it, nothing was learned so far, and a stronger C may still learn."""
+_ROWS_AT_ONCE = 4_096
 _ROWS_OF_COMMON_SCALE = 500
 """Weight, in rows, of the scale common to all features when each feature is standardized. With few rows the variance of
 a single feature is noisy, and dividing by it costs half a point of accuracy (docs/explanation.md)."""
@@ -75,7 +78,8 @@ def solve_probe(
     """
     mean, scale = _measure_scale(features)
     mean = mean if loss.intercept else np.zeros_like(mean)
-    standard = ((features - mean) / scale).astype(np.float32)
+    standard = features - mean.astype(np.float32)
+    standard /= scale.astype(np.float32)
     if strength is None:
         choice = _choose_strength(standard, targets, classes, loss, seed, names)
     else:
@@ -92,7 +96,9 @@ def solve_probe(
 
 def _measure_scale(features: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return mean and scale of each feature, float64 [width]; constant features get an infinite scale, so no weight."""
-    mean, variance = features.mean(0, dtype=np.float64), features.var(0, dtype=np.float64)
+    mean, parts = features.mean(0, dtype=np.float64), range(0, len(features), _ROWS_AT_ONCE)
+    squares = (((features[start : start + _ROWS_AT_ONCE] - mean) ** 2).sum(0) for start in parts)
+    variance = np.asarray(sum(squares, np.zeros_like(mean))) / max(len(features), 1)
     varies = variance > 1e-12 * max(float(variance.max(initial=0.0)), 1e-24)
     common = float(np.median(variance[varies])) if varies.any() else 1.0
     rows = len(features)
@@ -121,7 +127,9 @@ def _choose_strength(
 ) -> _Choice:
     """Return the C with the lowest loss on held-out rows.
 
-    Losses are compared at the best temperature, since C also changes the scale of the logits. Rows that no fold can be
+    Losses are compared at the best temperature, since C also changes the scale of the logits, and weighted as in
+    training. Where nothing is learned at first, as where the signal is in small principal components, no C is left
+    out. Rows that no fold can be
     judged by (`find_judged`) are learned from only; without any others, C is fixed.
     """
     texts = len(features) - names
@@ -133,6 +141,8 @@ def _choose_strength(
     for fold in np.unique(fold_of):
         training, held_out = np.concatenate([rows[fold_of != fold], always]), fold_of == fold
         parts.append((held_out, _Solver(features[training], targets[training], classes, loss)))
+    asked, weights = targets[rows][judged], loss.weigh_rows(targets[rows][judged], classes)
+    learned = _LEARNED * measure_constant(asked, classes, weights)
     starts: list[Floats | None] = [None] * len(parts)
     losses: dict[float, float] = {}
     best, best_temperature, best_logits, worse = STRENGTHS[0], 1.0, np.zeros((len(rows), classes), np.float32), 0
@@ -141,14 +151,28 @@ def _choose_strength(
         for fold, (held_out, solver) in enumerate(parts):
             starts[fold] = solution = solver.solve(strength, starts[fold], _STEPS_TO_CHOOSE)
             logits[held_out] = features[rows[held_out]] @ solution[:-1] + solution[-1]
-        temperature, losses[strength] = search_temperature(logits[judged], targets[rows][judged])
+        temperature, losses[strength] = search_temperature(logits[judged], asked, weights=weights)
         if strength == best or losses[strength] < losses[best]:
             best, best_temperature, best_logits, worse = strength, temperature, logits / temperature, 0
         else:
-            worse += 1
+            worse += losses[best] < learned
             if worse == _WORSE_BEFORE_STOPPING:
                 break
+    if weights is not None:  # probabilities are of the rows as they are
+        plain = search_temperature(best_logits[judged], asked)[0]
+        best_temperature, best_logits = best_temperature * plain, best_logits / plain
     return _Choice(best, best_temperature, losses, rows[judged], best_logits[judged])
+
+
+def measure_constant(targets: Targets, classes: int, weights: Targets | None = None) -> float:
+    """Return the log loss of always giving each class its share. weights: of each row, or of each row and label."""
+    several = targets.ndim == 2
+    cells = targets > 0 if several else np.eye(classes, dtype=bool)[targets]
+    weighed = np.ones(cells.shape if several else (len(cells), 1)) if weights is None else weights
+    weighed = weighed.reshape(len(cells), -1).astype(np.float64)
+    shares = np.clip((weighed * cells).sum(0) / weighed.sum(0), 1e-12, 1 - 1e-12)
+    losses = -np.log(np.where(cells, shares, 1 - shares)) if several else -np.log(shares)[targets][:, None]
+    return float((weighed * losses).sum() / weighed.sum())
 
 
 @dataclass(frozen=True)

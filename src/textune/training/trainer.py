@@ -244,13 +244,12 @@ class Trainer:
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error) or self._accelerator.num_processes > 1:
                 raise
-        longest = int(self._train.tokens.longest_windows[rows].max())
+        tokens = self._train.tokens
+        longest = int((tokens.longest_windows * tokens.count_windows())[rows].max())
         self._max_tokens = min(self._max_tokens or MOST_TOKENS, longest * len(rows)) // 2
         if self._max_tokens < longest // 2:
-            raise TrainingError(
-                f"memory ran out on a single text of {longest} tokens",
-                hint="choose a smaller max_length=, or a smaller backbone=",
-            )
+            hint = "choose a smaller max_length= or max_windows=, or a smaller backbone="
+            raise TrainingError(f"memory ran out on a single text of {longest} tokens", hint=hint)
         self._progress.warn(f"memory ran out: continuing with at most {self._max_tokens:,} tokens at once")
         self._optimizer.zero_grad(set_to_none=True)
         return self._accumulate(rows, weight)
