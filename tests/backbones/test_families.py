@@ -82,7 +82,7 @@ def test_a_head_that_looks_for_the_end_of_the_text_is_no_fault_of_the_run(
     reviews: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backbone = build_stranger("bart", tmp_path / "bart", monkeypatch)
-    with pytest.raises(ModelError, match="method prompt does not support bart: .*<eos>"):
+    with pytest.raises(ModelError, match=r"method prompt does not support bart: .*<eos>"):
         train_tiny(reviews, backbone, tmp_path / "run", method="prompt")
 
 

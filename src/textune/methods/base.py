@@ -251,7 +251,7 @@ def check_length(backbone: Backbone, max_length: int | None, limit: int | None =
 
 
 def count_parameters(model: torch.nn.Module) -> tuple[int, int]:
-    """Return the numbers of trainable and of all parameters, without the frozen copies of trained ones that peft keeps."""
+    """Return the numbers of trainable and of all parameters, without the frozen copies that peft keeps of some."""
     named = dict(model.named_parameters())
     trained = {name for name, parameter in named.items() if parameter.requires_grad}
     copies = {
