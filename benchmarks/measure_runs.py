@@ -18,6 +18,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from accuracy_frontier import DATA, draw_rows, read_rows
+
 AMAZON = ["sample=first:1000", "test_sample=first:1000"]
 RUNS: dict[str, tuple[str, list[str]]] = {
     "rotten_tomatoes": ("demo", []),
@@ -26,7 +28,10 @@ RUNS: dict[str, tuple[str, list[str]]] = {
     "sms_spam": ("sms_spam", []),
     "ag_news": ("ag_news", ["test_text=title,description"]),
     "banking77": ("banking77", []),
+    "banking77, 8 rows per class": ("banking77", []),
 }
+SIZES = {"banking77, 8 rows per class": "8c"}
+"""Runs on a draw of the training rows, as `accuracy_frontier.py` draws them; the others take all."""
 
 
 def main() -> None:
@@ -55,9 +60,13 @@ def measure(name: str, data: Path, seed: int) -> dict[str, Any]:
             folder = data / source
             if not (folder / "train.csv").is_file():
                 raise SystemExit(f"{folder}: train.csv is missing; --data must name the folder of the data sets")
+            table, drawn = folder / "train.csv", ""
+            if (size := SIZES.get(name)) is not None:
+                table, drawn = Path(place) / "train.csv", f", {size} of draw 1"
+                draw_rows(read_rows(source, data)[0], DATA[source], size, draw=1).write_csv(table)
             fixed = [f"test={folder / 'test.csv'}", *settings, f"seed={seed}", f"runs_dir={place}"]
-            words = ["train", str(folder / "train.csv"), *fixed, "--json"]
-            told = f"textune train {source}/train.csv test={source}/test.csv {' '.join(settings)} seed={seed}"
+            words = ["train", str(table), *fixed, "--json"]
+            told = f"textune train {source}/train.csv test={source}/test.csv {' '.join(settings)} seed={seed}{drawn}"
         started = time.monotonic()
         # A cache of its own: tokenising is part of the time.
         environment = os.environ | {"TEXTUNE_CACHE": str(Path(place) / "cache")}
