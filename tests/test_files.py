@@ -16,10 +16,13 @@ from textune.bundle import PLAN, SETTINGS, prepare_run_folder
 from textune.errors import BundleError
 from textune.files import (
     PARTIAL,
+    append_json_line,
+    confined_path,
     hash_file,
     hash_large_file,
     hold_place,
     read_json,
+    read_json_lines,
     write_file,
     write_folder,
     write_text_atomically,
@@ -185,3 +188,22 @@ def test_a_large_file_is_read_again_only_where_it_changed(
     if change == "times put back":
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert hash_large_file(path) == hash_file(path)
+
+
+def test_a_line_that_was_cut_short_takes_no_other_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    append_json_line(path, {"n": 1})
+    with path.open("a") as stream:
+        stream.write('{"n": 2')
+    for n in (3, 4):
+        append_json_line(path, {"n": n})
+    with path.open("a") as stream:
+        stream.write("5\nnull\n[1]\n" + "[" * 100_000 + "\n")
+    append_json_line(path, {"n": 6})
+    assert [line["n"] for line in read_json_lines(path)] == [1, 3, 4, 6]
+
+
+@pytest.mark.parametrize("name", ["a\0b", "x" * 300, "folder/" + "ü" * 200])
+def test_a_name_that_no_file_can_have_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(BundleError, match="no file can have"):
+        confined_path(tmp_path, name)

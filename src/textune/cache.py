@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,9 +33,12 @@ class CacheEntry:
 def cache_dir() -> Path:
     """Return $TEXTUNE_CACHE, or textune's folder in the user's cache folder."""
     configured = os.environ.get("TEXTUNE_CACHE")
-    if configured:
-        return Path(configured)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "textune"
+    try:
+        if configured:
+            return Path(configured).expanduser()
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "textune"
+    except RuntimeError:  # a user without a home, as in some containers
+        return Path(tempfile.gettempdir()) / f"textune-{os.getuid() if hasattr(os, 'getuid') else 'cache'}"
 
 
 def token_cache_dir() -> Path:

@@ -302,9 +302,14 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
     return content
 
 
+_LONGEST_NAME = 255
+
+
 def confined_path(folder: Path, name: str) -> Path:
     """Return folder/name; raise BundleError if the name or a symbolic link leads outside the folder."""
     relative = PurePosixPath(name)
+    if "\0" in name or any(len(part.encode("utf-8", "surrogatepass")) > _LONGEST_NAME for part in relative.parts):
+        raise BundleError(f"{folder}: the manifest lists a file whose name no file can have: {name[:80]!r}")
     if relative.is_absolute() or ".." in relative.parts or "\\" in name:
         raise BundleError(f"{folder}: the manifest lists '{name}', which is outside the folder")
     path = folder / relative
@@ -329,18 +334,22 @@ def refuse_link(path: Path) -> None:
 def append_json_line(path: Path, content: Mapping[str, Any]) -> None:
     """Append one JSON line to a log file; raise BundleError for a link, which may lead anywhere."""
     refuse_link(path)
-    with path.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(content, ensure_ascii=False) + "\n")
+    with path.open("a+b") as stream:
+        size = stream.seek(0, os.SEEK_END)
+        stream.seek(max(size - 1, 0))
+        begin = b"" if stream.read(1) in (b"", b"\n") else b"\n"  # a line that was cut short takes no other with it
+        stream.write(begin + json.dumps(content, ensure_ascii=False).encode() + b"\n")
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """Read a log of JSON lines, skipping a line cut short by a crash."""
+    """Read a log of JSON lines, skipping damaged ones, such as one that was cut short by a crash."""
     if not path.is_file():
         return []
     lines: list[dict[str, Any]] = []
     for line in path.read_bytes().split(b"\n"):  # str.splitlines would also split at U+2028
         try:
-            lines.append(json.loads(line))
-        except ValueError:
+            content = json.loads(line)
+        except (ValueError, RecursionError):
             continue
+        lines += [content] if isinstance(content, dict) else []
     return lines

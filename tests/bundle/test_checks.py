@@ -41,7 +41,7 @@ WRONG: dict[str, list[Any]] = {
     "random_weights": ["x", [1]],
     "needs_trust": ["true", 1, None],
     "pooling": ["median", 1, ["mean"]],
-    "temperature": [math.nan, math.inf, 0, -1, "x", None, True],
+    "temperature": [math.nan, math.inf, 0, -1, "x", None, True, 10**330, 5e-324, 1e300],
     "thresholds": [[math.nan, 0.5], [2.0, 0.5], "0.5", [0.5, None], [0.5]],
     "imported": [None, []],
     "exported": [None, {"form": "pickle"}, {"padding": 1}, {"form": "onnx"}]
@@ -58,7 +58,14 @@ WRONG: dict[str, list[Any]] = {
             {"more": 1},
         )
     ],
-    "decisions": [None, 3, {"cutoff": 2.0}, {"costs": [[0.0, -1.0], [1.0, 0.0]]}, {"quantiles": {"0.9": [math.nan]}}],
+    "decisions": [
+        None,
+        3,
+        {"cutoff": 2.0},
+        {"costs": [[0.0, -1.0], [1.0, 0.0]]},
+        {"costs": [[0, 10**400], [1, 0]]},
+        {"quantiles": {"0.9": [math.nan]}},
+    ],
     "fixes": [None, 3],
     "writing": [None, 3, {"max_new_tokens": 5}]
     + [

@@ -185,10 +185,10 @@ def test_test_rows_are_reviewed_as_such_where_a_table_is_gone(gone: str, runs: d
 
 @pytest.mark.parametrize("split", ["test", "validation"])
 def test_a_review_of_a_run_on_data_frames_is_taken_back(split: str, backbone: Path, tmp_path: Path) -> None:
-    rows = make_single(80)
-    data, other = pl.DataFrame(rows[:40]), pl.DataFrame(mistake(rows[40:], "label", 4))
+    rows = make_single(TRAIN_ROWS + 40)
+    data, other = pl.DataFrame(rows[:TRAIN_ROWS]), pl.DataFrame(mistake(rows[TRAIN_ROWS:], "label", 4))
     frames = {split: other} | ({} if split == "test" else {"test_fraction": 0})
-    settings = {k: v for k, v in settings_for("", backbone, tmp_path / "run", epochs=1).items() if k != "data"}
+    settings = {k: v for k, v in settings_for("", backbone, tmp_path / "run", **LEARN).items() if k != "data"}
     run = textune.train(data, "text", "label", **settings | frames)
     review = tmp_path / "review.csv"
     run.find_errors(review=review)

@@ -265,6 +265,40 @@ def test_only_rows_that_the_run_of_init_has_not_seen_calibrate(
     assert told in again.metrics["warnings"]
 
 
+@pytest.mark.parametrize(("copies", "kept"), [(0, 40), (15, 25), (30, 0), (40, 0)])
+def test_copies_of_training_rows_do_not_calibrate(
+    copies: int, kept: int, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held_out, progress = list[HeldOut](), StopAt()
+    monkeypatch.setattr(
+        "textune.run.calibrate.fit_calibration",
+        lambda task, found, *more: held_out.append(found) or fit_calibration(task, found, *more),
+    )
+    table = [{"text": f"{text} {i}", "label": label} for i, (text, label) in enumerate(make_rows(120))]
+    textune.train(
+        table[:40], validation=table[:copies] + table[40 : 80 - copies], test=table[80:], backbone=str(backbone),
+        epochs=1, max_length=32, device="cpu", precision="fp32", threads=1, runs_dir=str(tmp_path), progress=progress,
+    )  # fmt: skip
+    assert [len(found.targets) for found in held_out] == [kept]
+    assert any("not calibrated: training has seen all" in line for line in progress.said) == (kept == 0)
+
+
+def test_rows_that_the_run_of_init_only_validated_on_calibrate_again(
+    backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held_out = list[HeldOut]()
+    monkeypatch.setattr(
+        "textune.run.calibrate.fit_calibration",
+        lambda task, found, *more: held_out.append(found) or fit_calibration(task, found, *more),
+    )
+    table = [{"text": f"{text} {i}", "label": label} for i, (text, label) in enumerate(make_rows(120))]
+    common = {"backbone": str(backbone), "epochs": 1, "max_length": 32, "device": "cpu", "precision": "fp32",
+              "threads": 1, "runs_dir": str(tmp_path), "validation_fraction": 0.25}  # fmt: skip
+    first = textune.train(table, name="first", **common)
+    textune.train(table, name="more", init=str(first.folder), **common)
+    assert len(held_out) == 2 and len(held_out[0].targets) == len(held_out[1].targets) >= 20
+
+
 def test_the_estimators_score_says_what_it_was_trained_on(backbone: Path) -> None:
     from textune.sklearn import TextClassifier
 

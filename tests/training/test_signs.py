@@ -32,6 +32,22 @@ def test_overfitting_names_both_losses_and_the_best_step() -> None:
     assert message is not None and "training loss is 0.010" in message and "0.400 at step 20 to 0.620" in message
 
 
+def test_a_damaged_line_of_the_log_ends_no_resume(tmp_path: Path) -> None:
+    log = TrainingLog(tmp_path, tensorboard=False, active=True)
+    for step in (1, 2, 3):
+        log.write({"kind": "step", "step": step, "loss": 0.5})
+    log.close()
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(
+        path.read_text()
+        .replace('"step": 2', '"stfp": 2')
+        .replace('"loss": 0.5}\n{"kind": "step", "step": 3', '"lofs": 0.5}\n{"kind": "step", "step": 3')
+    )
+    again = TrainingLog(tmp_path, tensorboard=False, active=True)
+    again.forget_after(3)
+    assert again.losses == [0.5, 0.5]
+
+
 @pytest.mark.parametrize("stop", [0, 1, 2, 3, 4])
 def test_a_resumed_training_warns_as_one_in_one_go(stop: int, tmp_path: Path) -> None:
     losses = [(0.6, 0.5), (0.1, 0.52), (0.05, 0.6), (0.03, 0.8), (0.02, 0.9)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -112,8 +111,11 @@ def _is_classes(value: Any) -> bool:
     return _is_texts(value) and len(value) >= 1 and len(set(value)) == len(value)
 
 
+_LOWEST, _HIGHEST, _LARGEST_COST = 1e-3, 1e3, 1e9
+
+
 def _is_temperature(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value) and value > 0
+    return type(value) in (int, float) and _LOWEST <= value <= _HIGHEST  # so that neither NaN nor a huge number is
 
 
 def _is_thresholds(value: Any) -> bool:
@@ -141,7 +143,7 @@ def _is_decisions(value: Any) -> bool:
 
 
 def _is_costs(row: Any) -> bool:
-    return isinstance(row, list) and all(type(v) in (int, float) and 0 <= v < math.inf for v in row)
+    return isinstance(row, list) and all(type(v) in (int, float) and 0 <= v <= _LARGEST_COST for v in row)
 
 
 def _is_coverage(name: str) -> bool:

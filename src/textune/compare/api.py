@@ -16,7 +16,7 @@ from textune.config.values import coerce_value
 from textune.data import choose_task
 from textune.errors import ConfigError, in_shell
 from textune.files import hold_place
-from textune.methods.requested import split_list, take_methods
+from textune.methods.requested import split_list, take_backbones, take_methods
 from textune.progress import Progress, open_progress
 from textune.report.comparison import Comparison
 from textune.report.comparison_page import check_output, write_comparison
@@ -84,7 +84,7 @@ def train_runs(settings: Mapping[str, Any], progress: Progress) -> list[Path]:
     methods: list[str | None] = [*take_methods(settings)]
     configured = build_config({k: v for k, v in settings.items() if k in ("method", "backbone")})
     methods = methods or [configured.method.name]
-    backbones: list[str | None] = [*split_list(settings.pop("backbones", None))] or [configured.model.backbone]
+    backbones = take_backbones(settings) or [configured.model.backbone]
     seeds = parse_seeds(settings.pop("seeds", None), settings.get("seed"))
     if len(methods) * len(backbones) * len(seeds) < 2:
         several = "methods=lora,head" if in_shell() else "methods=['lora', 'head']"

@@ -141,6 +141,7 @@ def resolve_aliases(flat: Mapping[str, Any]) -> dict[str, Any]:
             continue
         if key in _NO_EQUAL:
             raise ConfigError(f"unknown setting '{key}': {_NO_EQUAL[key]}")
+        _refuse_contradiction(key, value, origin)
         read = _read(key, value)
         for name, content in read.items():
             before = origin.get(name, name if _has_option(resolved, name) else key)
@@ -159,6 +160,15 @@ def resolve_aliases(flat: Mapping[str, Any]) -> dict[str, Any]:
     for line in notes:
         note(line, AliasNote)
     return resolved
+
+
+def _refuse_contradiction(key: str, value: Any, origin: Mapping[str, str]) -> None:
+    """Raise ConfigError for a method whose options were set under another name before."""
+    for option in value if key == "method" and isinstance(value, Mapping) else ():
+        if (before := origin.get(f"method.{option}")) is not None:
+            raise ConfigError(
+                f"{before}= and method.{option}= both set method.{option}", hint=f"give only method.{option}="
+            )
 
 
 def resolve_space(space: Mapping[str, Any]) -> dict[str, Any]:

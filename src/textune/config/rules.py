@@ -80,9 +80,11 @@ def parse_costs(value: Any) -> Costs:
     triples = tuple(
         (read_name(true), read_name(predicted), _parse_cost(cost, true, predicted)) for true, predicted, cost in value
     )
-    pairs = [triple[:2] for triple in triples]
-    if twice := [pair for pair in pairs if pairs.count(pair) > 1] if len(pairs) < 10_000 else []:
-        raise ValueError(f"the cost of {twice[0][0]!r} given as {twice[0][1]!r} appears twice")
+    seen = set[tuple[str, str]]()
+    for true, predicted, _ in triples:
+        if (true, predicted) in seen:
+            raise ValueError(f"the cost of {true!r} given as {predicted!r} appears twice")
+        seen.add((true, predicted))
     return triples
 
 
@@ -123,14 +125,24 @@ def _read_yaml(text: str) -> Any:
 
 
 def _read_json(text: str) -> Any:
+    def refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            names = [name for name, _ in pairs]
+            raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} is given twice")
+        return found
+
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=refuse_twice)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"is not valid JSON: {error}") from None
 
 
 def _read_csv(text: str) -> Any:
-    header, *rows = [row for row in csv.reader(text.splitlines()) if any(row)] or [[]]
+    try:
+        header, *rows = [row for row in csv.reader(text.splitlines()) if any(row)] or [[]]
+    except csv.Error as error:
+        raise ValueError(f"is not valid CSV: {error}") from None
     if len(header) < 2 or not rows:
         raise ValueError("the CSV file needs a header of predicted labels, and a row per true label")
     wrong = [row for row in rows if len(row) != len(header)]

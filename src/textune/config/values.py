@@ -69,10 +69,13 @@ def coerce_value(kind: Any, value: Any) -> Any:
             return words[str(value).lower()]
         raise ValueError("must be true or false")
     if kind is int:
-        if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
+        if isinstance(value, bool):
             raise ValueError("must be a whole number")
         try:
-            return int(value)
+            whole = int(value)
+            if not isinstance(value, str) and whole != value:
+                raise ValueError
+            return whole
         except (ValueError, TypeError, OverflowError):
             raise ValueError("must be a whole number") from None
     if kind is float:

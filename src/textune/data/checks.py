@@ -113,6 +113,12 @@ def _keys(examples: Examples) -> list[str]:
     return list_keys(examples.texts(), examples.text_pairs())
 
 
+def find_copies(train: Examples, other: Examples) -> NDArray[np.bool_]:
+    """Return which rows of `other` have the text of a training row: bool [rows]."""
+    known = set(_keys(train))
+    return np.array([key in known for key in _keys(other)], bool)
+
+
 def find_overlap(train: Examples, other: Examples) -> Overlap:
     """Find rows of `other` that also appear in `train`, exactly or nearly.
 

@@ -134,6 +134,9 @@ def _compute(
 ) -> None:
     with write_folder(folder, shared=True) as partial:
         states = np.lib.format.open_memmap(partial / STATES, mode="w+", dtype=_dtype(engine, layers), shape=shape)
+        if hasattr(os, "posix_fallocate"):  # a disk that fills up under a mapped file ends the process
+            with (partial / STATES).open("r+b") as stream:
+                os.posix_fallocate(stream.fileno(), 0, (partial / STATES).stat().st_size)
         for rows in plan_prefix(tokens):
             _fill(states, engine, collate(tokens, rows, padding), layers)
             advance(len(rows))

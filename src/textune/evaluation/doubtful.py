@@ -18,6 +18,7 @@ _AGREEING = 0.8
 _HELPFUL = 0.5
 """The least skill, relative to the model's, of neighbors whose agreement alone raises a doubt."""
 _FEWEST_ROWS = 2
+_LEVEL, _LEAST_SKILL = 0.01, 0.01
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,8 @@ def find_doubtful(
     """Return rows whose labels are probably wrong, most doubtful first.
 
     labelled: bool [rows, labels]. probabilities: [rows, labels], of a model that did not learn these rows.
-    votes: the share of each row's neighbors with each label. exclusive: whether a row has exactly one label. What knows
-    no more of the labels than how frequent they are doubts none.
+    votes: the share of each row's neighbors with each label. exclusive: whether a row has exactly one label. What does
+    not tell rows with a label from others doubts none.
     """
     scores = np.asarray(probabilities, np.float64)
     if not len(scores):
@@ -57,10 +58,11 @@ def find_doubtful(
         vote_skill = _measure_skill(votes, labelled)
         share = vote_skill / max(skill + vote_skill, 1e-12)
         belief = (1 - share) * scores + share * votes
-        votes = votes if vote_skill >= _HELPFUL * skill else None
+        votes = votes if vote_skill >= _HELPFUL * skill and _tells_apart(votes, labelled) else None
         skill = max(skill, vote_skill)
-    if not skill:
+    if votes is None and not _tells_apart(scores, labelled):
         return []
+    skill = max(skill, _LEAST_SKILL)  # with many wrong labels a good model has none by them
     doubts = (_doubt_single if exclusive else _doubt_sets)(labelled, scores, belief, votes)
     return [replace(doubt, score=doubt.score * skill) for doubt in doubts]
 
@@ -69,6 +71,21 @@ def _measure_skill(scores: NDArray[Any], labelled: NDArray[np.bool_]) -> float:
     """Return the Brier skill score: what is gained on always giving each label's share of the rows, at least 0."""
     constant = float(((labelled.mean(axis=0) - labelled) ** 2).mean())
     return max(0.0, 1 - float(((scores - labelled) ** 2).mean()) / constant) if constant else 0.0
+
+
+def _tells_apart(scores: NDArray[Any], labelled: NDArray[np.bool_]) -> bool:
+    """Return whether rows with some label have a higher score for it than the others, by more than chance."""
+    from scipy.special import ndtri
+
+    with_it, without = labelled.sum(axis=0), (~labelled).sum(axis=0)
+    judged = np.flatnonzero((with_it >= _FEWEST_ROWS) & (without >= _FEWEST_ROWS))
+    clear = float(-ndtri(_LEVEL / max(len(judged), 1)))
+    for label in judged.tolist():
+        mine, others = scores[labelled[:, label], label], scores[~labelled[:, label], label]
+        error = np.sqrt(mine.var() / len(mine) + others.var() / len(others))
+        if mine.mean() - others.mean() > clear * error:
+            return True
+    return not len(judged)
 
 
 def _mean_of_marked(values: NDArray[np.float64], marks: NDArray[np.bool_]) -> NDArray[np.float64]:

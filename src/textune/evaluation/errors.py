@@ -15,6 +15,10 @@ NO_LABEL = "(no label)"
 """Shown for a row without any true or predicted label."""
 
 
+UNKNOWN = "unknown label: "
+"""How the decision begins where nothing else is wrong: the model cannot know the label."""
+
+
 @dataclass(frozen=True)
 class ConfidentError:
     """A confidently misclassified row.
@@ -126,7 +130,7 @@ def find_confident_set_errors(
             true=show(true[i], unknown[i] if len(unknown) else ()),
             predicted=show(predicted[i]),
             probability=float(worst[i]),
-            decision=f"unknown label: {', '.join(unknown[i])}"
+            decision=f"{UNKNOWN}{', '.join(unknown[i])}"
             if only_unknown[i]
             else f"false {'positive' if predicted[i, label_of[i]] else 'negative'}: {labels[label_of[i]]}",
         )

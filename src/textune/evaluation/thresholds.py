@@ -16,7 +16,7 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 UNTUNED = 0.5
-_PRIOR_ROWS = 10
+PRIOR_ROWS = 10
 """With this many positive rows, a label's own threshold and the common one have equal weight."""
 _LOWEST, _HIGHEST = 0.01, 0.99
 _TINY = 1e-6
@@ -59,7 +59,7 @@ def find_best_threshold(scores: Floats, true: Bools) -> float | None:
 
 def _shrink(best: float, prior: float, rows: int, bounds: tuple[float, float]) -> float:
     """Return a threshold between the best one and a prior, by the label's positive rows; both are kept in bounds."""
-    share, (low, high) = rows / (rows + _PRIOR_ROWS), (_log_odds(bound) for bound in bounds)
+    share, (low, high) = rows / (rows + PRIOR_ROWS), (_log_odds(bound) for bound in bounds)
     odds = share * np.clip(_log_odds(best), low, high) + (1 - share) * np.clip(_log_odds(prior), low, high)
     return float(1 / (1 + np.exp(-odds)))
 
@@ -81,7 +81,7 @@ def tune_floors(
     common, _ = find_floor_threshold(scores.ravel(), true.ravel(), figure, floor)
     thresholds, missed = [], []
     for column in range(scores.shape[1]):
-        rare = int(true[:, column].sum()) < _PRIOR_ROWS
+        rare = int(true[:, column].sum()) < PRIOR_ROWS
         found, reached = find_floor_threshold(scores[:, column], true[:, column], figure, floor)
         thresholds.append(common if rare else found)
         if not (reached or rare):

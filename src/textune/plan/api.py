@@ -15,13 +15,13 @@ from typing import Any
 
 from textune import cache
 from textune.backbones import resolve_backbone
-from textune.bundle import check_writable, expand_home, read_manifest
+from textune.bundle import check_writable, expand_home, find_run, read_manifest
 from textune.config import RunConfig, build_config, list_call_words, write_settings
 from textune.config.aliases import resolve_aliases
 from textune.config.defaults import choose_backbone, choose_method
 from textune.errors import ConfigError, MissingExtraError, ModelError, TextuneError
 from textune.methods import methods
-from textune.methods.requested import split_list, take_methods
+from textune.methods.requested import take_backbones, take_methods
 from textune.plan.forecast import Forecast
 from textune.process.child import explain_failure, run_child
 from textune.progress import Progress, open_progress
@@ -61,7 +61,7 @@ def plan(
     configured = build_config({k: v for k, v in settings.items() if k in ("method", "backbone")})
     if not methods and not every and (configured.method.name is not None or not settings.get("init")):
         methods = [choose_method(configured)]
-    backbones: list[str | None] = [*split_list(settings.pop("backbones", None))] or [configured.model.backbone]
+    backbones = take_backbones(settings) or [configured.model.backbone]
     configs = list_plans(settings, methods, backbones, progress)
     return plan_runs(configs, seconds, progress, skip_failing=every)
 
@@ -90,7 +90,7 @@ def list_plans(
     if options and not requested:
         raise ConfigError("method.*: only applies to one method", hint="name it, such as methods=lora")
     if settings.get("init") and not requested:
-        requested = [read_manifest(str(settings["init"]), verify=False).method]
+        requested = [read_manifest(find_run(str(settings["init"])), verify=False).method]
     find = functools.cache(lambda name, trust: resolve_backbone(name, trust=trust))
     configs: list[RunConfig] = []
     refused: list[TextuneError] = []

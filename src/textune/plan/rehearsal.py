@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from textune.training.trainer import Trainer
 
 _FEWEST_STEPS, _MOST_STEPS = 3, 64
+_MB_OF_LOG_LINE = 155e-6
 _SHARES = {"steps": 0.45, "evaluation": 0.15, "measure": 0.35, "frozen": 0.15, "head": 0.1}
 """Shares of the rehearsal's budget, which excludes starting, loading and saving."""
 _FEWEST_ROWS, _FEW_ROWS = 8, 48
@@ -87,19 +88,21 @@ def rehearse(config: RunConfig, folder: Path, seconds: float, launched: float, p
     manifest, parts["save"] = _time(partial(_save, rehearsal, folder, progress))
     bundle_mb = _megabytes(folder) - 2 * checkpoint_mb
     settings = _list_settings(rehearsal)
+    steps = trainer.total_steps
     del rehearsal, trainer, frozen  # a run also frees what it trained before it measures
     measure = Measuring(prepared, head.solved, folder, manifest, progress)
     parts["measure"] = measure.forecast(per_row, _SHARES["measure"] * seconds)
     load = measure_load(before, read_times())
     # Two checkpoints exist while the next one, or the bundle, is written.
+    disk_mb = _forecast_folder(prepared, folder) + steps * _MB_OF_LOG_LINE
     peak_disk_mb = max(min(saves, 3) * checkpoint_mb, min(saves, 2) * checkpoint_mb + bundle_mb)
     return Forecast(
         method=prepared.method.key,
         backbone=prepared.backbone.id,
         seconds=parts,
         peak_memory_mb=max(peak_memory_mb(), training_mb),
-        disk_mb=_forecast_folder(prepared, folder),
-        disk_while_training_mb=peak_disk_mb,
+        disk_mb=disk_mb,
+        disk_while_training_mb=max(peak_disk_mb, disk_mb),
         trainable_parameters=manifest.trainable_parameters,
         total_parameters=manifest.total_parameters,
         settings=settings,

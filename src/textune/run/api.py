@@ -41,7 +41,7 @@ from textune.run.error_analysis import ErrorAnalysis, find_errors
 from textune.run.evaluate import Training, evaluate
 from textune.run.fit import fit
 from textune.run.other_rows import evaluate as evaluate_rows
-from textune.run.places import FRAME, add_trust, check_resumable, find_places
+from textune.run.places import FRAME, add_trust, check_resumable, find_places, refuse_missing_frames
 from textune.run.prepare import Prepared, Shared, prepare
 from textune.run.save import save
 from textune.run.start import adopt_init, refuse_changes, refuse_several_processes
@@ -195,13 +195,13 @@ def train_config(
         try:
             manifest, training = train_and_save(prepared, folder, progress)
             _measure(prepared, replace(training, started_at=started_at), folder, manifest, progress)
-            return load_run(folder)
         except BaseException as error:
             if isinstance(error, TextuneError):
                 add_trust(error, config.model.trust)
             if not isinstance(error, RunInterrupted) and not (folder / "checkpoints").is_dir():
                 shutil.rmtree(folder, ignore_errors=True)  # there is nothing to keep
             raise
+        return load_run(folder)
 
 
 def train_and_save(
@@ -257,6 +257,7 @@ def resume(run: AnyRun, data: Any = None, *, progress: Progress | None = None, *
         settings_then = {k: v for k, v in plan.get("settings", {}).items() if k != "trust"}  # stored by older versions
         refuse_changes("the settings", settings_then, config.identity())
         config = find_places(config, plan, folder, sources).replace(**moved)
+        refuse_missing_frames(config, folder, frames)
         try:
             prepared = prepare(config, progress, Shared(frames))
             manifest, training = train_and_save(prepared, folder, progress, plan)

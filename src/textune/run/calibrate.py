@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from textune.data.row_hashes import UNSEEN
+from textune.data import find_copies
+from textune.data.row_hashes import TRAINING_EXACT, TRAINING_NEAR
 from textune.errors import DataError
-from textune.evaluation.calibration import describe_limit
+from textune.evaluation.calibration import FEWEST_ROWS, describe_limit
 from textune.evaluation.decisions import Decisions
 from textune.progress import Progress
 from textune.run.fit import Fitted, solve_head
@@ -41,7 +42,8 @@ class HeldOut:
     """Logits float32 [rows, classes] and targets of rows that training did not see.
 
     source: what they are called. seconds: of the trainings that were needed for them. rows: int64, which of the split's
-    rows they are; None for all.
+    rows they are; None for all. unknown: int64 [rows], labels of each row that the model does not know; None: it knows
+    all.
     """
 
     logits: NDArray[np.float32]
@@ -49,6 +51,7 @@ class HeldOut:
     source: str = ""
     seconds: float = 0.0
     rows: NDArray[np.int64] | None = None
+    unknown: NDArray[np.int64] | None = None
 
 
 def calibrate(prepared: Prepared, fitted: Fitted, folder: Path, progress: Progress) -> Calibration:
@@ -63,29 +66,37 @@ def calibrate(prepared: Prepared, fitted: Fitted, folder: Path, progress: Progre
 def predict_held_out(prepared: Prepared, fitted: Fitted, folder: Path, progress: Progress) -> HeldOut:
     """Return the logits of validation rows; without them, those of training rows out of fold; or of no rows.
 
-    Rows that the run of init= has seen are left out, since answers to them say nothing about answers to new rows.
-    Decisions that need many rows keep them, with a warning. folder: of the run, for what a stopped run says.
+    Rows that were learned, by the run of init= or as copies among the training rows, are left out: answers to them say
+    nothing about answers to new rows. Decisions that need many rows keep them, with a warning. folder: of the run, for
+    what a stopped run says.
     """
     data, init = prepared.data, prepared.config.model.init
-    unseen = find_seen_by_init(init, data.train if data.validation is None else data.validation) == UNSEEN
-    if unseen.all():
+    rows = data.train if data.validation is None else data.validation
+    learned = np.isin(find_seen_by_init(init, rows), (TRAINING_EXACT, TRAINING_NEAR))
+    who = "the run of init=" if learned.any() else "training"
+    if data.validation is not None:  # training rows out of fold are kept apart from their copies
+        learned |= find_copies(data.train, rows)
+    if not learned.any():
         return _predict_held_out(prepared, fitted, folder, progress)
     if _needs_rows(prepared.task):
         progress.warn(
-            f"the run of init= has seen {(~unseen).sum():,} of the {len(unseen):,} rows that decisions are tuned on: "
+            f"{who} has seen {learned.sum():,} of the {len(rows):,} rows that decisions are tuned on: "
             "they will look better than they are"
         )
         return _predict_held_out(prepared, fitted, folder, progress)
-    if not unseen.any():
-        progress.say("the probabilities are not calibrated: the run of init= has seen all rows held out")
+    fresh = int((~learned).sum())
+    if fresh < FEWEST_ROWS:
+        which = "all" if not fresh else f"all but {fresh:,} of the"
+        progress.say(f"the probabilities are not calibrated: {who} has seen {which} rows held out")
         nothing = np.zeros((0, prepared.classes), np.float32)
         return HeldOut(nothing, nothing)
     found = _predict_held_out(prepared, fitted, folder, progress)
     if not len(found.logits):
         return found
-    kept = unseen if found.rows is None else unseen[found.rows]
-    source = f"{found.source} that the run of init= has not seen"
-    return replace(found, logits=found.logits[kept], targets=found.targets[kept], source=source)
+    kept = ~learned if found.rows is None else ~learned[found.rows]
+    source = f"{found.source} that {who} has not seen"
+    unknown = None if found.unknown is None else found.unknown[kept]
+    return replace(found, logits=found.logits[kept], targets=found.targets[kept], source=source, unknown=unknown)
 
 
 def _predict_held_out(prepared: Prepared, fitted: Fitted, folder: Path, progress: Progress) -> HeldOut:
@@ -95,7 +106,10 @@ def _predict_held_out(prepared: Prepared, fitted: Fitted, folder: Path, progress
     opened, validation, probe = fitted.opened, prepared.validation, fitted.head.probe
     if validation is not None:
         logits = predict_logits(opened.engine, validation, prepared.padding)
-        return HeldOut(logits, validation.targets, "validation rows")
+        examples = prepared.data.validation
+        beyond = [] if examples is None else prepared.task.find_unknown(prepared.data.labels, examples)
+        unknown = np.array([len(names) for names in beyond], np.int64) if len(beyond) == len(logits) else None
+        return HeldOut(logits, validation.targets, "validation rows", unknown=unknown)
     if prepared.is_probe:
         if probe is None and opened.network.has_output_layer:  # resumed after the head was saved
             probe = solve_head(prepared, opened.network, MOST_ROWS_ALONE)
@@ -149,7 +163,7 @@ def fit_calibration(task: Task, held_out: HeldOut, progress: Progress, labels: S
         progress.say(
             f"threshold of '{name}': {tuned.decisions.cutoff:.2f} (tuned for {task.decisions.rule} on {where})"
         )
-    found = find_decisions(tuned, probabilities, held_out.targets)
+    found = find_decisions(tuned, probabilities, held_out.targets, held_out.unknown)
     for note in found.notes:
         progress.say(note)
     for warning in (*tuned.describe_tuning(probabilities, held_out.targets, labels), *found.warnings):

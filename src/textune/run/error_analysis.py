@@ -32,7 +32,7 @@ from textune.explain import Explanation
 from textune.explain.api import open_predictor
 from textune.inference import LoadOptions
 from textune.progress import Progress, Silent
-from textune.run.explained_errors import MOST_EXPLAINED, explain_errors
+from textune.run.explained_errors import MOST_EXPLAINED, explain_errors, list_explainable
 from textune.run.neighbours import Neighbour, TrainingSpace, open_space, read_training_rows
 from textune.run.predicted_rows import PredictedRows, add_own_table, predict_table, read_stored
 from textune.run.predictions import joined_texts
@@ -146,8 +146,8 @@ def find_errors(
     else:
         rows = predict_table(folder, manifest, data, config, options)
     analysis = analyse(folder, manifest, rows)
-    if explain and analysis.confident:
-        progress.say(f"explaining {min(len(analysis.confident), MOST_EXPLAINED)} errors")
+    if explain and (explainable := list_explainable(analysis.confident)):
+        progress.say(f"explaining {min(len(explainable), MOST_EXPLAINED)} errors")
         predictor = open_predictor(folder, **vars(options) | {"engine": "reference", "precision": "fp32"})
         analysis = replace(analysis, explanations=explain_errors(predictor, rows.examples, analysis.confident))
     if not nearest and place is None:
@@ -155,7 +155,7 @@ def find_errors(
     task, space, notes = task_of(manifest), None, list(analysis.notes)
     try:
         # rows of the table that are evaluated are not their own nearest, and are reviewed once
-        rows_there = read_training_rows(folder, validation=data is not None or rows.split != "validation")
+        rows_there = read_training_rows(folder, validation=rows.split != "validation")
         progress.say(f"embedding {len(rows_there):,} training rows and {len(rows.examples):,} others")
         space = open_space(folder, manifest, rows_there, options)
         if len(space.examples) < len(rows_there):

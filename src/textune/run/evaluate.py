@@ -29,7 +29,7 @@ from textune.report.leads import IDENTICAL
 from textune.report.snippets import name_library, reload_without_textune
 from textune.run.costs import Costs, describe_run, peak_memory_mb
 from textune.run.error_analysis import search_slices
-from textune.run.explained_errors import count_explained, explain_errors
+from textune.run.explained_errors import count_explained, explain_errors, list_explainable
 from textune.run.fit import SolvedHead
 from textune.run.likelihood import predict_by_likelihood
 from textune.run.other_rows import measure_some
@@ -170,7 +170,7 @@ def _explain(
     predictor: Predictor, examples: Examples, errors: Sequence[ConfidentError], progress: Progress
 ) -> dict[int, Explanation]:
     """Return explanations of the first errors; none where the model cannot be explained, which is said."""
-    most = min(count_explained(len(examples)), len(errors))
+    most = min(count_explained(len(examples)), len(list_explainable(errors)))
     if not most:
         return {}
     progress.say(f"explaining the {most} most confident errors")

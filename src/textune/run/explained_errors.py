@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from textune.data import Examples
 from textune.evaluation import ConfidentError
+from textune.evaluation.errors import UNKNOWN
 from textune.explain import Explanation, explain_texts
 from textune.inference import Predictor
 
@@ -29,12 +30,17 @@ def explain_errors(
     """
     positions = {int(row): at for at, row in enumerate(examples.rows())}
     found: dict[int, Explanation] = {}
-    for error in errors[:most]:
+    for error in list_explainable(errors)[:most]:
         row = examples.take([positions[error.row]])
         found[error.row] = explain_texts(
             predictor, row.texts(), find_label(error), pairs=row.text_pairs(), most_steps=_STEPS
         )[0]
     return found
+
+
+def list_explainable(errors: Sequence[ConfidentError]) -> list[ConfidentError]:
+    """Return the errors that are about a label of the model: not those of an unknown label alone."""
+    return [error for error in errors if not (error.decision or "").startswith(UNKNOWN)]
 
 
 def find_label(error: ConfidentError) -> str:

@@ -136,3 +136,14 @@ def add_trust(error: TextuneError, trust: str | None) -> None:
     if trust is not None and error.hint and "textune resume " in error.hint and " trust=" not in error.hint:
         hint = error.hint.replace("), or in a shell: textune resume ", f", {trust=}), or in a shell: textune resume ")
         error.hint = f"{hint} {shlex.quote(f'trust={trust}')}"
+
+
+def refuse_missing_frames(config: RunConfig, folder: Path, frames: Mapping[str, Any]) -> None:
+    """Raise BundleError where a run was started on data frames and is resumed without them."""
+    settings = config.to_dict()
+    if missing := [name for name in PLACED if settings.get(name) == FRAME and name not in frames]:
+        given = ", ".join(f"{name}=FRAME" for name in missing)
+        raise BundleError(
+            f"{folder}: was started on a data frame, and no file has its rows ({', '.join(missing)})",
+            hint=f"give it again in Python: textune.resume({str(folder)!r}, {given})",
+        )

@@ -59,7 +59,7 @@ def check_review_path(path: str | Path, *, overwrite: bool) -> Path:
 
 def review_predicted(rows: PredictedRows, task: Task, space: TrainingSpace | None) -> list[ReviewRow]:
     """Return the rows of an evaluation whose labels look wrong. space: the training rows, if they could be read."""
-    votes = None if space is None else space.vote(space.place(rows.examples))
+    votes = None if space is None else space.vote(space.place(rows.examples), skip=space.find_copies(rows.examples))
     voters = NEIGHBOURS if space is None else min(NEIGHBOURS, len(space.directions))
     source = _Source(rows.table, rows.examples, rows.labels, task, "the tuned model gives", voters)
     return source.review(rows.probabilities, votes)

@@ -33,6 +33,6 @@ def count_reads_of_own_rows(folder: Path) -> int:
     Not what `evaluate` read elsewhere; and not where it read these rows among others, which is not known.
     """
     reads = read_json_lines(folder / TEST_READS)
-    if not reads or reads[0]["command"] != "train":
+    if not reads or reads[0].get("command") != "train":
         return 0
-    return [line["fingerprint"] for line in reads].count(reads[0]["fingerprint"])
+    return [line.get("fingerprint") for line in reads].count(reads[0].get("fingerprint"))

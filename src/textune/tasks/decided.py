@@ -200,15 +200,17 @@ class Found:
     warnings: tuple[str, ...] = ()
 
 
-def find_decisions(task: Decider, probabilities: Array, targets: Array) -> Found:
+def find_decisions(task: Decider, probabilities: Array, targets: Array, unknown: Array | None = None) -> Found:
     """Return a tuned task's decisions with the confidence to abstain below, and the quantiles of sets.
 
-    probabilities, targets: of held-out rows, of which there may be none.
+    probabilities, targets: of held-out rows, of which there may be none. unknown: how many labels of each row the model
+    does not know; answers to rows with any are wrong.
     """
     decisions, notes, warnings = task.decisions, list[str](), list[str]()
     if decisions.abstain_rule is not None and len(targets):
         floor = split_rule(decisions.abstain_rule)[1] or 0.0
         confidence, right = task.confidence(probabilities), _find_right(task, probabilities, targets)
+        right = right if unknown is None else right & (unknown == 0)
         below = find_confidence(confidence, right, floor)
         decisions = replace(decisions, abstain_below=below)
         if below is None:
@@ -232,6 +234,14 @@ def _find_quantiles(task: Decider, probabilities: Array, targets: Array, coverag
     if len(known) < count_needed_rows(coverage):
         return ()
     return (find_quantile(1 - np.asarray(probabilities, np.float64)[known, targets[known]], coverage),)
+
+
+def describe_rare(rule: str, names: Sequence[str]) -> str:
+    """Return the warning for labels with too few rows for a threshold of their own, and which miss the floor."""
+    return (
+        f"threshold_for={rule}: {quote_names(names)}: too few held-out rows for a threshold of their own; with the one "
+        "of all labels they do not reach it there"
+    )
 
 
 def describe_missed(rule: str, names: Sequence[str]) -> str:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from textune.evaluation.conformal import find_sets
 from textune.evaluation.decisions import DecisionFigures, Decisions
-from textune.tasks.decided import describe_missed, measure_decisions
+from textune.evaluation.thresholds import PRIOR_ROWS
+from textune.tasks.decided import describe_missed, describe_rare, measure_decisions
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -88,8 +89,10 @@ class Deciding:
         chosen = range(len(labels)) if self.decisions.label is None else [self.decisions.label]
         whole = predicted if figure == "precision" else true
         hits, counts = (true & predicted).sum(axis=0), whole.sum(axis=0)
-        missed = [labels[i] for i in chosen if hits[i] < float(floor) * counts[i] - 1e-9]
-        return [describe_missed(str(self.decisions.rule), missed)] if missed else []
+        missed = [i for i in chosen if hits[i] < float(floor) * counts[i] - 1e-9]
+        rare = [i for i in missed if self.reads_sets and true[:, i].sum() < PRIOR_ROWS]
+        told = ((describe_missed, [i for i in missed if i not in rare]), (describe_rare, rare))
+        return [describe(str(self.decisions.rule), [labels[i] for i in which]) for describe, which in told if which]
 
     def add_decisions(
         self, evaluation: E, probabilities: Array, targets: Array, labels: Sequence[str], unknown: Array, seed: int

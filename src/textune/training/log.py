@@ -36,7 +36,7 @@ class TrainingLog:
 
     def forget_after(self, step: int) -> None:
         """Drop the lines of steps that a resumed run will repeat."""
-        lines = [line for line in read_json_lines(self._path) if line["step"] <= step and step > 0]
+        lines = [line for line in read_json_lines(self._path) if _is_whole(line) and line["step"] <= step and step > 0]
         self.losses, self.evaluations = [], []
         for line in lines:
             self._note(line)
@@ -53,6 +53,12 @@ class TrainingLog:
         """Close the event files."""
         if self._board is not None:
             self._board.close()
+
+
+def _is_whole(line: Mapping[str, Any]) -> bool:
+    """Return whether a line of the log has what is read of it: a flipped bit may have renamed it."""
+    needed = {"kind", "step"} | ({"loss"} if line.get("kind") == "step" else set())
+    return needed <= line.keys() and isinstance(line["step"], int)
 
 
 def _open_tensorboard(folder: Path) -> Any:
