@@ -138,7 +138,7 @@ def test_a_byte_order_mark_is_followed_and_said(tmp_path: Path, encoding: str, w
     assert any(f"not as encoding={encoding}" in note for note in table.notes)
 
 
-@pytest.mark.parametrize("name", ["\ud83d", "\0row", "a\0b"])
+@pytest.mark.parametrize("name", ["\ud83d", "a \ud83d", "\0row"])
 def test_a_name_that_is_no_text_is_refused_with_its_place(tmp_path: Path, name: str) -> None:
     rows = [{"text": "one", "label": "a"}, {"text": "two", "label": "b", name: 1}]
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))

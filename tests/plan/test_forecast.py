@@ -231,7 +231,7 @@ def test_a_method_that_cannot_do_with_the_settings_is_left_out_unless_it_is_name
 ) -> None:
     settings, told = {"data": str(reviews), "max_length": "64"}, Told()
     names = {config.method.name for config in list_plans(settings, [], [str(backbone)], told)}
-    assert "lora" in names and not names & {"prompt", "p_tuning", "prefix"}
+    assert {"lora", "prefix"} <= names and not names & {"prompt", "p_tuning"}  # this prefix takes no positions
     assert any(line.startswith("prompt: max_length=64:") and "56 tokens" in line for line in told.lines)
     with pytest.raises(ConfigError, match="max_length=64"):
         list_plans(settings, ["prompt"], [str(backbone)], told)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 import textune
@@ -73,6 +74,8 @@ def test_thresholds_come_from_validation_rows_alone(run: Run, backbone: Path, li
     rows = make_rows()
     other = write_table(tmp_path / "other.csv", as_list, 20)
     held = write_table(tmp_path / "held.csv", as_list, 40)
+    for table in (other, held):  # copies of training rows tune nothing
+        pl.read_csv(table, infer_schema=False).with_columns(pl.col("text") + " again").write_csv(table)
     found = {}
     for name, test, validation in (("a", other, held), ("b", held, held), ("c", other, other)):
         run = train_tiny(lists, backbone, tmp_path / name, test=test, validation=validation)

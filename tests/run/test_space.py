@@ -34,7 +34,8 @@ def test_a_label_that_no_other_row_has_is_not_doubted() -> None:
 
 def test_the_number_of_neighbours_is_the_one_there_is() -> None:
     random = np.random.default_rng(0)
-    space = build_space(["a"] * 3 + ["b"] * 3, [f"text {i}" for i in range(6)], random.normal(size=(6, 4)).astype("f4"))
+    features = np.repeat([[3.0] * 4, [-3.0] * 4], 3, axis=0) + random.normal(size=(6, 4))
+    space = build_space(["a", "a", "b", "b", "b", "b"], [f"text {i}" for i in range(6)], features.astype("f4"))
     directions = space.features / np.linalg.norm(space.features, axis=1, keepdims=True)
     rows = review_training(replace(space, directions=directions), build_task("single_label"), seed=0)
     assert rows and all("of the 5 nearest training texts" in row.why for row in rows)

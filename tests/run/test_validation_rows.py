@@ -15,10 +15,9 @@ from tiny import settings_for, train_tiny, write_reviews
 
 
 def test_no_row_is_its_own_neighbour_or_reviewed_twice(backbone: Path, tmp_path: Path) -> None:
-    table = write_reviews(tmp_path / "reviews.csv", rows=120)
-    run = train_tiny(
-        table, backbone, tmp_path / "run", method="head", epochs=None, test_fraction=0, validation_fraction=0.3
-    )
+    table = write_reviews(tmp_path / "reviews.csv", rows=200)
+    learn = {"method": "full", "epochs": 12, "learning_rate": 3e-3, "pooling": "mean"}
+    run = train_tiny(table, backbone, tmp_path / "run", test_fraction=0, validation_fraction=0.3, **learn)
     found = run.find_errors(nearest=True, review=tmp_path / "review.csv")
     assert found.split == "validation" and found.nearest
     for row, nearest in found.nearest.items():

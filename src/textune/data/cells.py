@@ -105,10 +105,9 @@ def text_array(values: Iterable[str | None], where: Callable[[int], str]) -> pa.
 
 
 def refuse_names(names: Iterable[str], place: str) -> None:
-    """Raise DataError for a column's name that is no valid text. place: where it is, such as a file and a line."""
+    """Raise DataError for a column's name that cannot be kept. place: where it is, such as a file and a line."""
     for name in names:
-        surrogate = _lone_surrogate(name)
-        if surrogate or "\0" in name:
+        if (surrogate := _lone_surrogate(name)) or name == WHOLE_ROW:
             what = f"a lone surrogate (\\u{ord(surrogate):04x})" if surrogate else "a NUL character"
             raise DataError(f"{place}: the name of a column contains {what}", hint="rename the column")
 
