@@ -145,7 +145,7 @@ def draw_runs() -> Figure:
     axes.set(xlim=(-2, 103), ylim=(len(names) - 0.5, -0.7), xlabel="test accuracy, %")
     axes.grid(axis="x")
     axes.legend(loc="lower center", ncols=3, bbox_to_anchor=(0.4, 1.0))
-    name_source(figure, "results/first_runs.jsonl: MiniLM, LoRA, older defaults, one seed; bars: 95%")
+    name_source(figure, "results/first_runs.jsonl: MiniLM, LoRA, one seed; bars: 95%")
     return figure
 
 
