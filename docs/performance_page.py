@@ -93,9 +93,9 @@ def describe_mechanisms() -> Iterator[str]:
     if lines:
         plain, tuned = (lines[name]["value"] for name in ("plain", "tuned"))
         yield (
-            "**The allocator.** Every step frees large blocks of memory and soon needs as many again. By default glibc "
-            "returns them to the system in between. `textune train`, `resume`, `sweep` and `demo` call mallopt(3) "
-            "so that it keeps them "
+            "**The allocator.** Every training step frees large blocks of memory that the next step allocates again. "
+            "By default glibc returns them to the system in between. `textune train`, `resume`, `sweep` and `demo` "
+            "call mallopt(3) so that it keeps them "
             "(`--verbose` says so, `TEXTUNE_MALLOC=off` changes that); a library call never does. A step without it "
             "takes "
             f"{plain:.2f} times as long. glibc's tunables set before the start, which also bring huge pages, take "

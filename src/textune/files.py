@@ -309,7 +309,7 @@ def confined_path(folder: Path, name: str) -> Path:
     """Return folder/name; raise BundleError if the name or a symbolic link leads outside the folder."""
     relative = PurePosixPath(name)
     if "\0" in name or any(len(part.encode("utf-8", "surrogatepass")) > _LONGEST_NAME for part in relative.parts):
-        raise BundleError(f"{folder}: the manifest lists a file whose name no file can have: {name[:80]!r}")
+        raise BundleError(f"{folder}: the manifest lists an invalid file name: {name[:80]!r}")
     if relative.is_absolute() or ".." in relative.parts or "\\" in name:
         raise BundleError(f"{folder}: the manifest lists '{name}', which is outside the folder")
     path = folder / relative

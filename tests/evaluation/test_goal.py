@@ -173,7 +173,7 @@ def test_one_cheap_error_narrows_no_interval_of_costs():
     free = np.zeros(200)
     cheap = np.where(np.arange(200) == 0, 1.0, 0.0)
     none, one = (measure_costs(each, each, 0, dearest=100.0).interval for each in (free, cheap))
-    assert one.high == pytest.approx(none.high, rel=0.02), "a dear error may be as frequent as before"
+    assert one.high == pytest.approx(none.high, rel=0.02), "costly errors may be just as frequent"
     random, covered = np.random.default_rng(0), 0
     for seed in range(60):
         each = random.choice([100.0, 1.0, 0.0], 200, p=[0.005, 0.05, 0.945])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import textune
-from textune.data import Labels
+from textune.data import Labels, find_copies
 from textune.data.examples import Examples
 from textune.errors import BundleError
 from textune.evaluation.decisions import Decisions
@@ -59,7 +59,7 @@ def test_training_rows_of_few_texts_are_reviewed_whatever_the_seed(texts: list[s
 def test_copies_of_a_row_are_found() -> None:
     space = make_space(["one", "two", "One ", "three"], ["a", "b", "a", "b"])
     again = make_space(["three", "one", "four"], ["a", "b", "a"])
-    assert space.find_copies(again.examples).tolist() == [3, 0, -1]
+    assert find_copies(space.examples, again.examples).tolist() == [3, 0, -1]
 
 
 def test_errors_of_unknown_labels_alone_are_not_explained(backbone: Path, tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_a_floor_that_a_rare_label_misses_is_told_as_what_it_is() -> None:
     scores[:50, 0], scores[150:154, 1] = 0.6, 0.92
     tuned = MultiLabel(decisions=Decisions("precision>=0.9")).tune(lambda: scores, targets)
     (told,) = tuned.describe_tuning(scores, targets, ["common", "rare"])
-    assert "'rare': too few held-out rows for a threshold of their own" in told
+    assert "too few held-out rows of 'rare' for a separate threshold" in told
 
 
 def test_unknown_labels_count_where_the_confidence_to_abstain_is_found() -> None:

@@ -94,7 +94,7 @@ def check_loaded(
     if unused:
         raise ModelError(
             f"backbone {model_id}: its weights have {unused[0]}{_more(unused)}, which {family.name} does not use",
-            hint="without them it would not be the model that was trained: use a checkpoint of this architecture",
+            hint="use a checkpoint of this architecture: without these weights its outputs would differ",
         )
 
 

@@ -115,7 +115,7 @@ _LOWEST, _HIGHEST, _LARGEST_COST = 1e-3, 1e3, 1e9
 
 
 def _is_temperature(value: Any) -> bool:
-    return type(value) in (int, float) and _LOWEST <= value <= _HIGHEST  # so that neither NaN nor a huge number is
+    return type(value) in (int, float) and _LOWEST <= value <= _HIGHEST  # excludes NaN and huge integers, too
 
 
 def _is_thresholds(value: Any) -> bool:

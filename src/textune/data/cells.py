@@ -109,7 +109,7 @@ def refuse_names(names: Iterable[str], place: str) -> None:
     for name in names:
         if (surrogate := _lone_surrogate(name)) or name == WHOLE_ROW:
             what = f"a lone surrogate (\\u{ord(surrogate):04x})" if surrogate else "a NUL character"
-            raise DataError(f"{place}: the name of a column contains {what}", hint="rename the column")
+            raise DataError(f"{place}: a column name contains {what}", hint="rename the column")
 
 
 def _lone_surrogate(value: str) -> str | None:

@@ -113,10 +113,16 @@ def _keys(examples: Examples) -> list[str]:
     return list_keys(examples.texts(), examples.text_pairs())
 
 
-def find_copies(train: Examples, other: Examples) -> NDArray[np.bool_]:
-    """Return which rows of `other` have the text of a training row: bool [rows]."""
-    known = set(_keys(train))
-    return np.array([key in known for key in _keys(other)], bool)
+def find_copies(train: Examples, other: Examples) -> NDArray[np.int64]:
+    """Return the position of the first training row with each row's text, int64 [rows]; -1 where there is none."""
+    return _match_keys(_keys(train), _keys(other))
+
+
+def _match_keys(train_keys: Sequence[str], other_keys: Sequence[str]) -> NDArray[np.int64]:
+    first_of: dict[str, int] = {}
+    for position, key in enumerate(train_keys):
+        first_of.setdefault(key, position)
+    return np.array([first_of.get(key, -1) for key in other_keys], np.int64)
 
 
 def find_overlap(train: Examples, other: Examples) -> Overlap:
@@ -124,11 +130,10 @@ def find_overlap(train: Examples, other: Examples) -> Overlap:
 
     All rows are checked for exact overlap; at most 50,000 evenly spaced rows of each side for near overlap.
     """
-    first_of: dict[str, int] = {}
     train_keys, other_keys = _keys(train), _keys(other)
-    for position, key in enumerate(train_keys):
-        first_of.setdefault(key, position)
-    exact = {position: first_of[key] for position, key in enumerate(other_keys) if key in first_of}
+    exact = {
+        position: first for position, first in enumerate(_match_keys(train_keys, other_keys).tolist()) if first >= 0
+    }
     left, right = _spread(range(len(train))), _spread([p for p in range(len(other)) if p not in exact])
     matches = find_near([train_keys[p] for p in left], [other_keys[p] for p in right], NEAR_THRESHOLD, _MAX_CHECKS)
     near = {right[r]: left[position] for r, position in matches.items()}

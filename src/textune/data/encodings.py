@@ -121,7 +121,7 @@ def encoding_as_set(setting: str, name: str, mark: tuple[bytes, str, str] | None
         return Encoding(mark[1], len(mark[0]))
     if mark:  # such as one table of several that was saved otherwise
         return Encoding(
-            mark[1], len(mark[0]), f"read as {mark[2]}, not as encoding={setting}: it begins with that mark"
+            mark[1], len(mark[0]), f"read as {mark[1]} because of its byte order mark, not as encoding={setting}"
         )
     plain = {"utf-16": "utf-16-le", "utf-32": "utf-32-le", "utf-8-sig": "utf-8"}
     return Encoding(plain.get(codec.replace("_", "-"), codec))

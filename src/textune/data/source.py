@@ -309,7 +309,7 @@ def _unknown_file(location: Location) -> DataError:
             hint="expected one folder of .txt files per class, train.csv, Parquet files or a saved data set",
         )
     if location.path.exists() and not location.path.is_file():
-        return DataError(f"{location.name}: is no regular file", hint="save what it gives as a file first")
+        return DataError(f"{location.name}: is not a regular file", hint="save its content to a file first")
     return DataError(
         f"{location.name}: unknown file suffix '{location.path.suffix}'",
         hint=f"known: {' '.join(list_readable())} (the text formats also with .gz)",

@@ -47,8 +47,8 @@ def find_doubtful(
     """Return rows whose labels are probably wrong, most doubtful first.
 
     labelled: bool [rows, labels]. probabilities: [rows, labels], of a model that did not learn these rows.
-    votes: the share of each row's neighbors with each label. exclusive: whether a row has exactly one label. What does
-    not tell rows with a label from others doubts none.
+    votes: the share of each row's neighbors with each label. exclusive: whether a row has exactly one label.
+    Returns nothing if neither model nor neighbors separate rows with a label from the others.
     """
     scores = np.asarray(probabilities, np.float64)
     if not len(scores):
@@ -62,7 +62,7 @@ def find_doubtful(
         skill = max(skill, vote_skill)
     if votes is None and not _tells_apart(scores, labelled):
         return []
-    skill = max(skill, _LEAST_SKILL)  # with many wrong labels a good model has none by them
+    skill = max(skill, _LEAST_SKILL)  # many wrong labels hide the skill of a good model
     doubts = (_doubt_single if exclusive else _doubt_sets)(labelled, scores, belief, votes)
     return [replace(doubt, score=doubt.score * skill) for doubt in doubts]
 

@@ -36,7 +36,7 @@ _RESAMPLES = 10_000
 _MOST_DRAWS_AT_ONCE = 2_000_000
 _MOST_ROWS_EXACT = 12
 _ROUNDING = 1e-12
-"""How much less than the observed difference still counts as it, relative to what is subtracted."""
+"""Relative to the scores: a difference this much below the observed one counts as equal to it."""
 
 
 @dataclass(frozen=True)

@@ -235,8 +235,8 @@ def check_fit(method: Method, backbone: Backbone, max_length: int | None) -> Non
     taken, left = method.count_positions(backbone.family), longest_text(method, backbone)
     if taken and left < _SHORTEST_TEXT:
         raise ConfigError(
-            f"method.tokens={taken}: of the {backbone.max_positions} tokens that {backbone.id} reads at most, "
-            f"{max(left, 0)} would be left for text",
+            f"method.tokens={taken}: leaves {max(left, 0)} of the {backbone.max_positions} positions of {backbone.id} "
+            "for text",
             hint=f"use at most {max(backbone.max_positions - _SHORTEST_TEXT, 1)}",
         )
     virtual = f" with {method.key}'s {taken} virtual tokens" if taken else ""

@@ -84,14 +84,10 @@ class PeftMethod(Method):
         import peft
         from safetensors.torch import load_file
 
-        def is_built(name: str) -> bool:
-            return name.startswith("prompt_encoder.")
-
         tensors = load_file(folder / _WEIGHTS)
-        needed, known = (
-            {name for name in peft.get_peft_model_state_dict(model, save_embedding_layers=form) if not is_built(name)}
-            for form in (False, "auto")  # an adapter made elsewhere may hold the embeddings below its own
-        )
+        # an adapter made elsewhere may hold the word embeddings that it adapts
+        states = (peft.get_peft_model_state_dict(model, save_embedding_layers=form) for form in (False, "auto"))
+        needed, known = ({name for name in state if not name.startswith("prompt_encoder.")} for state in states)
         if mismatched := sorted({*needed - set(tensors), *set(tensors) - known}):
             raise BundleError(f"{folder / _WEIGHTS}: does not fit the backbone: {', '.join(mismatched[:3])}")
         try:

@@ -14,7 +14,7 @@ def take_methods(settings: dict[str, Any]) -> list[str]:
     one = settings.get("method")
     name = one.get("name") if isinstance(one, Mapping) else one
     if settings.get("methods") is not None and name is not None:
-        raise ConfigError("methods= and method=: both name what is tried", hint="keep one of them")
+        raise ConfigError("methods= and method= cannot be combined", hint="keep one of them")
     several = isinstance(one, list | tuple) or (isinstance(one, str) and "," in one)
     named = split_list(settings.pop("methods", None)) or (split_list(settings.pop("method")) if several else [])
     return list(registry.names()) if named == ["all"] else named
@@ -23,7 +23,7 @@ def take_methods(settings: dict[str, Any]) -> list[str]:
 def take_backbones(settings: dict[str, Any]) -> list[str | None]:
     """Take the backbones out of the settings: backbones=a,b. Raises ConfigError where backbone= names another."""
     if settings.get("backbones") is not None and settings.get("backbone") is not None:
-        raise ConfigError("backbones= and backbone=: both name what is tried", hint="keep one of them")
+        raise ConfigError("backbones= and backbone= cannot be combined", hint="keep one of them")
     return [*split_list(settings.pop("backbones", None))]
 
 

@@ -75,7 +75,7 @@ def predict_held_out(prepared: Prepared, fitted: Fitted, folder: Path, progress:
     learned = np.isin(find_seen_by_init(init, rows), (TRAINING_EXACT, TRAINING_NEAR))
     who = "the run of init=" if learned.any() else "training"
     if data.validation is not None:  # training rows out of fold are kept apart from their copies
-        learned |= find_copies(data.train, rows)
+        learned |= find_copies(data.train, rows) >= 0
     if not learned.any():
         return _predict_held_out(prepared, fitted, folder, progress)
     if _needs_rows(prepared.task):

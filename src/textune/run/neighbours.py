@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from textune.bundle import Manifest, read_plan
-from textune.data import Examples, Labels, list_keys, number_repeated
+from textune.data import Examples, Labels, number_repeated
 from textune.errors import BundleError
 from textune.inference import LoadOptions
 from textune.run.predicted_rows import read_own_settings
@@ -85,16 +85,6 @@ class TrainingSpace:
     def place(self, examples: Examples) -> Floats:
         """Return the directions of other rows: float32 [rows, width]."""
         return _normalize(self.embed(examples) - self.center)
-
-    def find_copies(self, examples: Examples) -> NDArray[np.int64]:
-        """Return the position of a training row with each row's text, int64 [rows]; -1 for none.
-
-        Such a row may be the row itself, which would vote for its own label.
-        """
-        keys = list_keys(self.examples.texts(), self.examples.text_pairs())
-        first = {key: position for position, key in reversed(list(enumerate(keys)))}
-        asked = list_keys(examples.texts(), examples.text_pairs())
-        return np.array([first.get(key, -1) for key in asked], np.int64)
 
     def vote(self, queries: Floats, *, skip: NDArray[np.int64] | None = None) -> Floats:
         """Return for each query the share of its ten nearest training rows that have each label."""

@@ -144,6 +144,6 @@ def refuse_missing_frames(config: RunConfig, folder: Path, frames: Mapping[str, 
     if missing := [name for name in PLACED if settings.get(name) == FRAME and name not in frames]:
         given = ", ".join(f"{name}=FRAME" for name in missing)
         raise BundleError(
-            f"{folder}: was started on a data frame, and no file has its rows ({', '.join(missing)})",
+            f"{folder}: was started on a data frame, which is not saved with the run ({', '.join(missing)})",
             hint=f"give it again in Python: textune.resume({str(folder)!r}, {given})",
         )

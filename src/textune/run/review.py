@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from textune.data import Examples, Labels
+from textune.data import Examples, Labels, find_copies
 from textune.data.fixes import CORRECT, KEY, ROW, TABLE, TEXT, TEXT_PAIR, make_key, show_label
 from textune.errors import ConfigError, flag
 from textune.evaluation.doubtful import Doubt, find_doubtful
@@ -59,7 +59,9 @@ def check_review_path(path: str | Path, *, overwrite: bool) -> Path:
 
 def review_predicted(rows: PredictedRows, task: Task, space: TrainingSpace | None) -> list[ReviewRow]:
     """Return the rows of an evaluation whose labels look wrong. space: the training rows, if they could be read."""
-    votes = None if space is None else space.vote(space.place(rows.examples), skip=space.find_copies(rows.examples))
+    votes = None
+    if space is not None:  # a training row with the same text may be the row itself, and would confirm its label
+        votes = space.vote(space.place(rows.examples), skip=find_copies(space.examples, rows.examples))
     voters = NEIGHBOURS if space is None else min(NEIGHBOURS, len(space.directions))
     source = _Source(rows.table, rows.examples, rows.labels, task, "the tuned model gives", voters)
     return source.review(rows.probabilities, votes)

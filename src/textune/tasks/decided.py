@@ -237,10 +237,10 @@ def _find_quantiles(task: Decider, probabilities: Array, targets: Array, coverag
 
 
 def describe_rare(rule: str, names: Sequence[str]) -> str:
-    """Return the warning for labels with too few rows for a threshold of their own, and which miss the floor."""
+    """Return the warning for labels with too few rows for a separate threshold that miss the floor."""
     return (
-        f"threshold_for={rule}: {quote_names(names)}: too few held-out rows for a threshold of their own; with the one "
-        "of all labels they do not reach it there"
+        f"threshold_for={rule}: too few held-out rows of {quote_names(names)} for a separate threshold; "
+        "with the common threshold the floor is missed"
     )
 
 

@@ -128,9 +128,8 @@ def _choose_strength(
     """Return the C with the lowest loss on held-out rows.
 
     Losses are compared at the best temperature, since C also changes the scale of the logits, and weighted as in
-    training. Where nothing is learned at first, as where the signal is in small principal components, no C is left
-    out. Rows that no fold can be
-    judged by (`find_judged`) are learned from only; without any others, C is fixed.
+    training. As long as no C has learned anything, as where the signal is in small principal components, the next one
+    is tried. Rows that no fold can be judged by (`find_judged`) are learned from only; without any others, C is fixed.
     """
     texts = len(features) - names
     always, drawn = np.arange(texts, len(features)), draw_judged(targets[:texts], loss, seed, targets[texts:])
