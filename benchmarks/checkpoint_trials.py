@@ -1,12 +1,14 @@
 """Which weights of a run to keep, and how to draw its batches: judged on held-out training rows, paired by seed.
 
     python benchmarks/checkpoint_trials.py --data FOLDER --output results/checkpoints.jsonl [--only DATA ...]
-        [--seeds 1 2 3 4 5] [--rows 1000]
+        [--seeds 1 2 3 4 5] [--sizes 1000] [--forms bucket random refit]
 
-Each trial trains LoRA by textune's rules on 1,000 rows, of which the rule holds some out for validation, and judges by
-other training rows: the last weights, the best by accuracy and by loss, the mean of the last two evaluations' weights,
-a moving average of all steps, the solved head before the first step, and a refit on training and validation rows.
-"bucket" draws batches of like length, as textune does; "random" draws them at random. Finished trials are not repeated.
+Each trial trains LoRA by textune's rules on 1,000 rows (or as --sizes says: 64c is 64 of each class), of which the rule
+holds some out for validation, and judges by other training rows: the last weights, those that textune keeps ("kept";
+"head_first" if it kept the solved head wherever that is not beaten), the best by accuracy and by loss, the mean of the
+last two evaluations' weights, a moving average of all steps, the solved head before the first step, shares of the way
+from there to the last weights, and a refit on training and validation rows. "bucket" draws batches of like length, as
+textune does; "random" draws them at random. Finished trials are not repeated.
 `--summary` prints means and paired differences.
 """
 
@@ -24,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import log_softmax
 
 from rule_trials import DATA, JUDGED, draw, read_training_rows
 from textune.cli.environment import tune_libraries
@@ -40,15 +43,16 @@ from textune.training.head import MOST_ROWS, set_head
 SETS = ("sms_spam", "rotten_tomatoes", "banking77", "ag_news", "amazon_reviews")
 FORMS = ("bucket", "random", "refit")
 _AVERAGE_OVER = 0.1  # of all steps: the horizon of the moving average
+_SHARES = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1.1)  # of the way from the solved head to the last weights
 _Weights = dict[str, torch.Tensor]
 
 
-def run_trial(name: str, folder: Path, rows: int, seed: int, form: str) -> dict[str, Any]:
-    """Train once and return the judged accuracy of every choice of weights."""
+def run_trial(name: str, folder: Path, size: str, seed: int, form: str) -> dict[str, Any]:
+    """Train once and return the judged accuracy and loss of every choice of weights."""
     frame = read_training_rows(name, folder)
     fixed = DATA[name]
     held_out = JUDGED.get(name, 500)
-    judge, learn = frame[:held_out], draw(frame[held_out:], str(rows), "label", seed)
+    judge, learn = frame[:held_out], draw(frame[held_out:], size, "label", seed)
     settings = {"data": "rows", "test": "rows", "label": "label", "text": "text", "seed": seed} | fixed
     settings["validation_fraction"] = 0 if form == "refit" else 0.1
     config = build_config(settings)
@@ -65,12 +69,14 @@ def run_trial(name: str, folder: Path, rows: int, seed: int, form: str) -> dict[
         def copy() -> _Weights:
             return {key: value.detach().clone() for key, value in parameters.items()}
 
-        def judge_weights(weights: _Weights) -> float:
+        def judge_weights(weights: _Weights) -> tuple[float, float]:
             with torch.no_grad():
                 for key, value in parameters.items():
                     value.copy_(weights[key])
             engine.refresh()
-            return float((predict_logits(engine, judged, padding).argmax(1) == judged.targets).mean())
+            logits = predict_logits(engine, judged, padding)
+            loss = -log_softmax(logits, axis=1)[np.arange(len(judged)), judged.targets].mean()
+            return round(float((logits.argmax(1) == judged.targets).mean()), 4), round(float(loss), 4)
 
         average, kept, scores = copy(), [copy()], [trainer.measure()[0] if work.validation is not None else {}]
         keep = 1.0 - 1.0 / max(2.0, _AVERAGE_OVER * trainer.total_steps)
@@ -86,14 +92,32 @@ def run_trial(name: str, folder: Path, rows: int, seed: int, form: str) -> dict[
         seconds = time.monotonic() - started
         last_two = {key: (kept[-1][key] + kept[-2][key]) / 2 for key in parameters}
         found = {"head": kept[0], "last": kept[-1], "mean_of_two": last_two, "average": average}
-        accuracies = {key: round(judge_weights(weights), 4) for key, weights in found.items()}
+        for share in _SHARES:
+            found[f"share_{share}"] = {key: kept[0][key].lerp(kept[-1][key], share) for key in parameters}
         if work.validation is not None:
             by_accuracy = max(range(len(kept)), key=lambda i: (scores[i]["accuracy"], -scores[i]["loss"]))
             by_loss = min(range(len(kept)), key=lambda i: scores[i]["loss"])
-            accuracies["best_accuracy"] = round(judge_weights(kept[by_accuracy]), 4)
-            accuracies["best_loss"] = round(judge_weights(kept[by_loss]), 4)
+            found |= {"best_accuracy": kept[by_accuracy], "best_loss": kept[by_loss]}
+            for choice, ties in (("kept", True), ("head_first", False)):
+                found[choice] = kept[choose_kept([s["accuracy"] for s in scores], len(work.validation), ties)]
+        figures = {key: judge_weights(weights) for key, weights in found.items()}
     return {"steps": trainer.total_steps, "train_rows": len(work.train), "judged": len(judged),
-            "accuracy": accuracies, "seconds": round(seconds, 1)}  # fmt: skip
+            "accuracy": {key: accuracy for key, (accuracy, _) in figures.items()},
+            "loss": {key: loss for key, (_, loss) in figures.items()}, "seconds": round(seconds, 1)}  # fmt: skip
+
+
+def choose_kept(accuracies: Sequence[float], rows: int, head_may_tie: bool) -> int:
+    """Return which evaluation's weights are kept: the last that is within one standard error of the best before it.
+
+    head_may_tie: whether that holds for the first evaluation, too, which is that of the solved head.
+    """
+    chosen, best = 0, accuracies[0]
+    for i, value in enumerate(accuracies[1:], 1):
+        error = (value * (1 - value) / rows) ** 0.5
+        if value > best or (value > best - error and (head_may_tie or chosen)):
+            chosen = i
+        best = max(best, value)
+    return chosen
 
 
 @contextmanager
@@ -109,15 +133,15 @@ def batches(form: str) -> Iterator[None]:
 
 def summarize(trials: Sequence[dict[str, Any]]) -> None:
     """Print the mean accuracy of every choice and its difference from the last weights in buckets, in points."""
-    by_cell: dict[tuple[str, int], dict[str, float]] = {}
+    by_cell: dict[tuple[str, Any, int], dict[str, float]] = {}
     for trial in trials:
-        cell = by_cell.setdefault((trial["data"], trial["seed"]), {})
+        cell = by_cell.setdefault((trial["data"], trial["rows"], trial["seed"]), {})
         cell |= {f"{trial['form']}/{key}": value for key, value in trial["accuracy"].items()}
     base = "bucket/last"
     for choice in sorted({key for cell in by_cell.values() for key in cell}):
         line = [f"{choice:24}"]
         for name in (*SETS, ""):
-            cells = [c for (data, _), c in by_cell.items() if name in ("", data) and choice in c and base in c]
+            cells = [c for (data, _, _), c in by_cell.items() if name in ("", data) and choice in c and base in c]
             gaps = np.array([c[choice] - c[base] for c in cells]) * 100
             if len(gaps) > 1:
                 error = gaps.std(ddof=1) / len(gaps) ** 0.5
@@ -134,7 +158,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--only", nargs="*", default=list(SETS), choices=SETS)
     parser.add_argument("--seeds", nargs="*", type=int, default=[1, 2, 3, 4, 5])
     parser.add_argument("--forms", nargs="*", default=list(FORMS), choices=FORMS)
-    parser.add_argument("--rows", type=int, default=1_000)
+    parser.add_argument("--sizes", nargs="*", default=["1000"])
     parser.add_argument("--summary", action="store_true")
     arguments = parser.parse_args(words)
     trials = read_json_lines(arguments.output)
@@ -143,14 +167,18 @@ def main(words: Sequence[str] | None = None) -> None:
         return
     if arguments.data is None:
         parser.error("--data is needed to run trials")
-    done = {(t["data"], t["rows"], t["seed"], t["form"]) for t in trials}
-    for seed, name, form in itertools.product(arguments.seeds, arguments.only, arguments.forms):
-        if (name, arguments.rows, seed, form) in done:
+    done = {_key(trial) for trial in trials}
+    for size, seed, name, form in itertools.product(arguments.sizes, arguments.seeds, arguments.only, arguments.forms):
+        trial = {"data": name, "rows": int(size) if size.isdigit() else size, "seed": seed, "form": form}
+        if _key(trial) in done:
             continue
-        trial = {"data": name, "rows": arguments.rows, "seed": seed, "form": form}
-        trial |= run_trial(name, arguments.data, arguments.rows, seed, form)
+        trial |= run_trial(name, arguments.data, size, seed, form)
         append_json_line(arguments.output, trial)
         print(json.dumps(trial), flush=True)
+
+
+def _key(trial: dict[str, Any]) -> tuple[Any, ...]:
+    return trial["data"], trial["rows"], trial["seed"], trial["form"]
 
 
 if __name__ == "__main__":

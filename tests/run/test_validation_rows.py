@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,6 +37,20 @@ def test_patience_without_validation_rows_is_refused(backbone: Path, tmp_path: P
     for given in (Shared({"validation": rows}), Shared()):
         named = {} if given.frames else {"validation": str(test)}
         assert prepare(build_config(flat | named), Silent(), given).data.validation is not None
+
+
+def test_metric_without_validation_rows_is_told(backbone: Path, tmp_path: Path) -> None:
+    table, test = (write_reviews(tmp_path / name, rows=40) for name in ("reviews.csv", "test.csv"))
+
+    def tell(**settings: Any) -> list[str]:
+        progress = Silent()
+        flat = settings_for(table, backbone, tmp_path / "run", test=str(test), **settings)
+        prepare(build_config(flat), progress)
+        return [line for line in progress.warnings if "metric=" in line]
+
+    (told,) = tell(metric="loss", validation_fraction=0)
+    assert told.startswith("metric=loss has no effect: no rows are held out for validation")
+    assert not tell(validation_fraction=0) and not tell(metric="loss", validation=str(test))
 
 
 def test_what_was_found_on_these_rows_is_not_called_checked(backbone: Path, tmp_path: Path) -> None:

@@ -243,6 +243,19 @@ def test_of_checkpoints_that_validation_cannot_tell_apart_the_later_is_kept(tmp_
     assert trainer.run().best_step == 2
 
 
+@pytest.mark.parametrize(("tuned", "best_step"), [((0.7, 0.6, 0.75, 0.75), 4), ((0.6, 0.65, 0.7, 0.7), 0)])
+def test_a_solved_head_is_kept_only_where_it_is_clearly_better(
+    tuned: tuple[float, ...], best_step: int, tmp_path: Path
+) -> None:
+    scores = iter([{"loss": 1.0, "accuracy": a, "macro_f1": a} for a in (0.82, *tuned)])
+    trainer = make_trainer(tmp_path, rows=32, eval_every_steps=1, head_init="probe")
+    start = weights_of(trainer.model)
+    trainer.measure = lambda: (next(scores), np.tile([0, 1], 10))  # type: ignore[method-assign]
+    assert trainer.run().best_step == best_step
+    moved = any(not torch.equal(value, start[name]) for name, value in weights_of(trainer.model).items())
+    assert moved == bool(best_step)
+
+
 def test_not_a_number_in_the_loss_stops_and_names_the_rows(tmp_path: Path) -> None:
     class Breaking(Bag):
         steps = 0

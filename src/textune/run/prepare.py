@@ -248,6 +248,8 @@ def prepare(
         progress.say(f"{decision.setting}: {decision} ({decision.reason})")
     if not sample.hold_test and (unused := warn_of_unused(asked_for, config)):  # a search says what it tries in vain
         progress.warn(unused)
+    if not sample.hold_test and (idle := _describe_idle_metric(asked_for, validation)):
+        progress.warn(idle)
     if advice := advise_on_cuts(train.tokens, long_text):
         progress.warn(advice)
         data = replace(data, warnings=(*data.warnings, advice))
@@ -278,6 +280,16 @@ def _refuse_idle_patience(config: RunConfig, frames: Mapping[str, Any]) -> None:
             f"patience={config.training.patience}: needs validation rows, and validation_fraction=0 holds out none",
             hint="give a validation table, or a larger validation_fraction=; or leave patience= out",
         )
+
+
+def _describe_idle_metric(config: RunConfig, validation: EncodedSplit | None) -> str:
+    """Return a warning where metric= is set and no rows are held out that it could rank checkpoints by."""
+    if config.training.metric is None or validation is not None:
+        return ""
+    return (
+        f"metric={config.training.metric} has no effect: no rows are held out for validation, so the last weights are "
+        "kept (set validation_fraction=, or give a validation table)"
+    )
 
 
 def read_rows(config: RunConfig, shared: Shared, sample: Sample) -> PreparedData:

@@ -152,7 +152,7 @@ class Trainer:
             first = self.measure()[0] if look is None else look()
             self._log.write({"kind": "evaluation", "step": 0, "epoch": 0.0} | dict(first))
             if self._config.head_init == "probe" and self.total_steps:
-                # The solved head competes with all later steps: if tuning does not beat it, it is restored.
+                # The solved head competes with all later steps: where tuning is clearly worse, it is restored.
                 state = replace(state, best_step=0, best_value=self._rank(first))
                 self.save(state)
         if not self.total_steps and not state.finished:
@@ -342,7 +342,7 @@ class Trainer:
         # The rate decays to zero, so if two checkpoints are equally good on the validation rows, the later is
         # preferred: an earlier one must lead by more than one standard error.
         error = self._objective.standard_error(scores, self._validation.targets)
-        is_tie = self._metric != "loss" and value > best - error and state.best_step != 0
+        is_tie = self._metric != "loss" and value > best - error
         step = state.step if is_tie else state.best_step
         return replace(state, best_step=step, stale_evaluations=state.stale_evaluations + 1)
 
