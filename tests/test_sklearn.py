@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import shutil
 import subprocess
 import sys
 import warnings
@@ -15,7 +16,7 @@ import pytest
 
 from textune.bundle import read_manifest
 from textune.config.aliases import AliasNote
-from textune.errors import BundleError, ConfigError
+from textune.errors import BundleError, ConfigError, ModelError
 from textune.files import read_json_lines
 from textune.inference import Predictor
 from textune.run.seen_rows import SeenRowsWarning
@@ -100,9 +101,8 @@ def test_estimator_in_a_pipeline_and_cross_validation(brief: TextClassifier, tmp
         clone(brief).predict(texts)
     assert clone(brief).get_params() == brief.get_params()
     pipeline[-1].save(tmp_path / "kept")
-    np.testing.assert_allclose(
-        Predictor.load(tmp_path / "kept").predict_proba(texts), pipeline[-1].predict_proba(texts), atol=1e-9
-    )
+    kept = Predictor.load(tmp_path / "kept", precision="fp32")  # as the estimator's settings say
+    np.testing.assert_allclose(kept.predict_proba(texts), pipeline[-1].predict_proba(texts), atol=1e-9)
 
 
 def test_a_dumped_estimator_answers_in_another_process(brief: TextClassifier, tmp_path: Path) -> None:
@@ -125,6 +125,22 @@ def test_a_dumped_estimator_answers_in_another_process(brief: TextClassifier, tm
     words = [sys.executable, "-c", code, str(tmp_path / "model.pickle")]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     assert done.stdout.split() == [str(fitted.predict(["a good film"])[0])]
+
+
+def test_an_estimator_finds_a_base_model_that_moved_and_loads_as_it_trained(
+    backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = shutil.copytree(backbone, tmp_path / "here")
+    chosen = {"device": "cpu", "precision": "fp32", "epochs": 1, "validation_fraction": 0.2}
+    fitted = TextClassifier(backbone=str(here), settings=chosen).fit(*zip(*make_rows(24), strict=True))
+    assert "fp32" in str(fitted._load())
+    expected, moved = fitted.predict_proba(["a good film"]), pickle.loads(pickle.dumps(fitted))
+    there = shutil.move(here, tmp_path / "there")
+    monkeypatch.setenv("TEXTUNE_CACHE", str(tmp_path / "another-cache"))
+    with pytest.raises(ModelError, match="does not know"):
+        moved.predict(["a good film"])
+    moved.set_params(backbone=str(there))
+    np.testing.assert_allclose(moved.predict_proba(["a good film"]), expected, atol=1e-6)
 
 
 def test_missing_texts_and_labels_are_refused_as_scikit_learn_does(backbone: Path) -> None:

@@ -8,13 +8,14 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
+from textune.bundle import expand_home
 from textune.config import build_config, merge_settings
 from textune.config.aliases import resolve_aliases
 from textune.config.defaults import has_few_rows
@@ -24,12 +25,15 @@ from textune.data import describe_hidden, describe_twins
 from textune.data.label_sets import describe_joined
 from textune.data.list_cells import parse_list
 from textune.data.spelling import find_same_labels, reveal
-from textune.errors import BundleError, ConfigError, DataError
+from textune.errors import BundleError, ConfigError, DataError, ModelError
 from textune.evaluation import Headline
 from textune.evaluation.intervals import wilson_interval
 from textune.files import confined_path, write_folder
 from textune.inference.texts import is_missing, is_table, list_texts, take_column
 from textune.tasks import find_task
+
+if TYPE_CHECKING:
+    from textune.inference import Predictor
 
 _OF_PROCESS = ("_folder", "_predictor", "run_folder_")
 _FILES = "_files"
@@ -124,10 +128,23 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Return probabilities: float64 [texts, classes], columns in the order of classes_."""
         check_is_fitted(self, "run_folder_")
         if self._predictor is None:
-            from textune.inference import load
-
-            self._predictor = load(self.run_folder_, trust=(self.settings or {}).get("trust"))
+            self._predictor = self._load()
         return np.asarray(self._predictor.predict_proba(_list_texts(X)))
+
+    def _load(self) -> Predictor:
+        """Load the run as it was trained; a base model that moved is looked for where `backbone` says."""
+        from textune.inference import load
+
+        config = build_config(_check_settings(self.settings))
+        training, model = config.training, config.model
+        options = {"trust": model.trust, "device": training.device, "precision": training.precision}
+        place = self.backbone if self.backbone is not None else model.backbone
+        try:
+            return load(self.run_folder_, **options)
+        except ModelError:
+            if place is None or not expand_home(place).is_dir():
+                raise
+            return load(self.run_folder_, backbone=str(place), **options)
 
     def predict(self, X: Sequence[str], abstain: float | bool | None = None) -> NDArray[Any]:  # noqa: N803
         """Return the class of each text, by the threshold or the costs of `settings` where there are any.

@@ -23,7 +23,8 @@ import textune
 from reports import take_script_away
 from textune.bundle.checks import compute_digest
 from textune.compare import compare_runs, list_configs, read_run, train_missing
-from textune.compare.api import parse_seeds
+from textune.compare.api import compare, parse_seeds
+from textune.compare.records import refuse_other_rows
 from textune.config import RunConfig, build_config
 from textune.errors import BundleError, ConfigError, DataError, ModelError
 from textune.evaluation import Difference, Interval
@@ -289,9 +290,47 @@ def test_texts_are_compared_where_they_are_read_alike(runs: dict[str, Path], tmp
     columns = json.loads((shouted / "textune.json").read_text())["columns"]
     rewrite_manifest(shouted, columns=columns | {"joiner": " | "})
     assert len(compare_runs([runs["lora-1"], shouted]).candidates) == 2
+    elsewhere = read_run(shouted)
+    for name, alike in (("reviews.csv", True), ("hotels.csv", False)):
+        moved = replace(elsewhere, sources={"data": f"/elsewhere/{name}"})
+        if alike:
+            refuse_other_rows([read_run(runs["lora-1"]), moved])
+            continue
+        with pytest.raises(DataError, match=r"are of other columns of other tables \(.*hotels.csv and .*reviews.csv"):
+            refuse_other_rows([read_run(runs["lora-1"]), moved])
     rewrite_manifest(shouted, columns=columns | {"label": "stars"})
     with pytest.raises(DataError, match="texts of the rows differ"):
         compare_runs([runs["lora-1"], shouted])
+
+
+def test_labels_are_told_apart_by_those_that_differ(runs: dict[str, Path], tmp_path: Path) -> None:
+    one, many = read_run(runs["lora-1"]), tuple(f"class{i}" for i in range(8))
+
+    def tell(ours: tuple[str, ...], theirs: tuple[str, ...]) -> str:
+        two = [replace(one, manifest=replace(one.manifest, labels=labels)) for labels in (ours, theirs)]
+        with pytest.raises(DataError) as caught:
+            refuse_other_rows(two)
+        return str(caught.value)
+
+    assert "labels that only one of them has: class6, class7; and none" in tell(many[:6], many)
+    assert "in another order" in tell(many, many[::-1])
+    assert "class0, class1, class2, class3, class4 and more" in tell(many, ("a", "b"))
+
+
+def test_folders_that_hold_runs_are_told_from_runs(runs: dict[str, Path], tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "textune.json").write_text("{}")
+    with pytest.raises(ConfigError, match="runs: a folder of runs, not a run") as caught:
+        compare(tmp_path / "runs")
+    assert str(tmp_path / "runs" / "a") in str(caught.value.hint)
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / "sweep.yaml").write_text("")
+    with pytest.raises(ConfigError, match="sweep: a search, not a run") as caught:
+        compare(tmp_path / "sweep")
+    assert str(tmp_path / "sweep" / "winner") in str(caught.value.hint)
+    with pytest.raises(ConfigError, match=r"nothing to compare, and .*nowhere is neither a run nor a table"):
+        compare(tmp_path / "nowhere")
 
 
 def test_what_was_not_computed_alike_is_noted(runs: dict[str, Path], tmp_path: Path) -> None:
@@ -300,7 +339,10 @@ def test_what_was_not_computed_alike_is_noted(runs: dict[str, Path], tmp_path: P
     copy = shutil.copytree(runs["head-1"], tmp_path / "elsewhere")
     engine = json.loads((copy / "textune.json").read_text())["engine"]
     rewrite_manifest(copy, engine=engine | {"threads": 64})
-    assert any("64 threads" in line for line in note(compare_runs([runs["lora-1"], copy])))
+    found = compare_runs([runs["lora-1"], copy])
+    assert any("64 threads" in line for line in note(found))
+    assert not any("trains fastest" in line for line in conclude(found))
+    assert not any("training_seconds" in c.fronts for c in found.candidates)
 
 
 def test_an_output_that_cannot_be_is_told_before_training(
@@ -412,6 +454,7 @@ def test_the_front_is_what_nothing_beats() -> None:
     ]  # fmt: skip
     assert [c.name for c in mark_fronts(made) if "training_seconds" in c.fronts] == ["a", "c", "d", "f"]
     assert not any("trainable_parameters" in c.fronts for c in mark_fronts(made))
+    assert not any(c.fronts for c in mark_fronts(made, one_machine=False)), "times of two machines say nothing"
 
 
 def test_pages_are_whole_escaped_and_load_nothing(runs: dict[str, Path], tmp_path: Path) -> None:
@@ -540,6 +583,9 @@ def test_seeds_are_a_number_of_them_or_a_list() -> None:
     assert parse_seeds(None, None) == [42]
     with pytest.raises(ConfigError, match="seeds="):
         parse_seeds("some", None)
+    for none in ("0", -3):
+        with pytest.raises(ConfigError, match=f"seeds={none}: must be a number of seeds"):
+            parse_seeds(none, None)
     with pytest.raises(ConfigError, match=r"^seed=abc: must be a whole number"):
         parse_seeds(None, "abc")
     with pytest.raises(ConfigError, match=r"^seed=1\.5: must be a whole number"):

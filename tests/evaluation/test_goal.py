@@ -86,6 +86,8 @@ def test_answers_that_are_alike_on_these_rows_may_differ_on_others():
     assert same.mean == 0 and same.high == -same.low == pytest.approx(5 * (1 - 0.05 ** (1 / 30)))
     ratios = compare_ratios(np.ones((30, 2), np.int64), np.ones((30, 2), np.int64), 0)
     assert ratios is not None and 0.05 < ratios.high == -ratios.low < 0.15
+    of_seeds = compare_ratios(*[np.full((30, 2), 5, np.int64)] * 2, 0)
+    assert of_seeds is not None and of_seeds.high == ratios.high, "five seeds on the same rows are no more rows"
     free = measure_costs(np.zeros(30), np.zeros(30), 0, dearest=5.0)
     assert free.interval.low == 0 and free.interval.high == pytest.approx(5 * (1 - 0.05 ** (1 / 30)))
 

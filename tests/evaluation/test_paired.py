@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binomtest
+from scipy.stats import binomtest, ttest_ind
 
 from textune.errors import DataError
 from textune.evaluation import (
@@ -20,7 +22,8 @@ from textune.evaluation import (
     paired_difference,
 )
 from textune.evaluation.intervals import Interval
-from textune.evaluation.paired import add_seeds, flip_signs
+from textune.evaluation.paired import add_seeds, find_p_of_seeds, flip_signs
+from textune.report.comparison import Pair
 
 ANSWERS = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60)
 
@@ -117,6 +120,31 @@ def test_few_seeds_of_two_equal_methods_are_seldom_told_apart(seeds: int) -> Non
         lead = compare_pair(*sides, range(seeds), range(seeds)).lead
         apart += lead.low > 0 or lead.high < 0
     assert apart <= 12  # 5% of 120 are 6
+
+
+def test_of_many_equal_methods_with_seeds_none_is_often_called_better() -> None:
+    """Holm's correction holds only if the p-values know the seeds: rows alone tell any two of these apart."""
+    wrong, methods, seeds = 0, 5, range(3)
+    for family in range(30):
+        random = np.random.default_rng(family)
+        sides = [
+            count_correct([np.arange(4_000) < 4_000 * share for share in random.normal(0.85, 0.02, len(seeds))])
+            for _ in range(methods)
+        ]
+        tests = [compare_pair(a, b, seeds, seeds) for a, b in combinations(sides, 2)]
+        adjusted = adjust_holm([test.p for test in tests])
+        wrong += any(Pair("a", "b", test, p).ahead is not None for test, p in zip(tests, adjusted, strict=True))
+    assert wrong <= 3  # 5% of 30 are 1.5; by rows alone it is 8
+
+
+def test_a_difference_is_as_likely_as_seeds_make_it() -> None:
+    a, b = np.array([0.80, 0.82, 0.84]), np.array([0.85, 0.86, 0.90])
+    expected = ttest_ind(a, b, equal_var=False).pvalue
+    assert find_p_of_seeds(float(a.mean() - b.mean()), a, b) == pytest.approx(expected)
+    assert find_p_of_seeds(0.1, a[:1], b[:1]) == 0.0
+    assert find_p_of_seeds(0.1, a[:1].repeat(3), b[:1]) < 1e-12, "seeds that do not differ explain nothing"
+    alone = find_p_of_seeds(0.1, a, b[:1])
+    assert 0 < alone < 1
 
 
 def test_what_other_seeds_bring_is_students_t_and_stays_within_limits() -> None:

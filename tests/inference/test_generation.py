@@ -145,6 +145,12 @@ def test_any_stop_token_ends_an_answer_where_it_first_comes(model: Predictor, mo
         ({"max_new_tokens": POSITIONS}, f"max_new_tokens={POSITIONS}: the model has only {POSITIONS} positions"),
         ({"temperature": -1.0}, "temperature=-1.0: out of range"),
         ({"top_p": 1.5, "temperature": 1.0}, "top_p=1.5: out of range"),
+        ({"temperature": 1e-40}, "temperature=1e-40: out of range"),
+        ({"temperature": float("nan")}, "temperature=nan: out of range"),
+        ({"temperature": "hot"}, "temperature='hot': must be a number"),
+        ({"max_new_tokens": 2.5}, r"max_new_tokens=2\.5: must be a whole number"),
+        ({"seed": -1, "temperature": 1.0}, "seed=-1: out of range"),
+        ({"seed": 2**70, "temperature": 1.0}, "seed=1180591620717411303424: out of range"),
         ({"top_p": 0.5}, "top_p=0.5: only applies where answers are sampled"),
     ],
 )

@@ -79,7 +79,8 @@ def test_it_has_learnt(predictor: Predictor, finished: Run) -> None:
 @pytest.mark.parametrize(
     ("texts", "reason"),
     [(["a", " "], "text 2 is empty"), (["a", None], "text 2 is missing"),
-     (["a", 3], "text 2 is of type int"), (["ok", "\ud800"], "text 2: contains a lone surrogate")],
+     (["a", 3], "text 2 is of type int"), (["ok", "\ud800"], "text 2: contains a lone surrogate"),
+     (["ok"] * 10_000 + ["\ud800"], "text 10001: contains a lone surrogate")],
 )  # fmt: skip
 def test_what_is_no_text_is_named(texts: Any, reason: str, predictor: Predictor) -> None:
     with pytest.raises(DataError, match=reason):

@@ -227,3 +227,13 @@ def test_a_result_has_the_form_of_its_source(suffix: str, packed: str) -> None:
     assert ending in WRITERS and (ending == suffix or suffix not in WRITERS)
     families = (".csv .txt", ".tsv .tab", ".jsonl .ndjson .json", ".parquet", ".xlsx .xlsm .xls .ods")
     assert any({ending, suffix} <= set(family.split()) for family in families)
+
+
+def test_the_last_moment_of_a_calendar_stays_a_moment_or_becomes_text(tmp_path: Path) -> None:
+    last = datetime.datetime(9999, 12, 31, 23, 59, 59)
+    moments = [last, last.replace(microsecond=999_000), last.replace(microsecond=999_999)]
+    pq.write_table(pa.table({"until": pa.array(moments, pa.timestamp("us"))}), tmp_path / "in.parquet")
+    sheet = openpyxl.load_workbook(write(tmp_path / "in.parquet", tmp_path / "out.xlsx")).active
+    cells = [row[0] for row in sheet.iter_rows(min_row=2, values_only=True)]
+    assert cells[0] == last and isinstance(cells[1], datetime.datetime)
+    assert cells[2] == "9999-12-31 23:59:59.999999"

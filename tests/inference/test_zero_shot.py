@@ -109,6 +109,22 @@ def test_labels_of_the_same_tokens_are_refused(causal: Path, tmp_path: Path) -> 
         ZeroShot.open(str(folder), ("Spam", "ham", "spam"), template="{text}:")
 
 
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ("red,blue", "must be a list of strings"),
+        ([1, 2], "must be a list of strings"),
+        ([], "at least two labels are needed"),
+        (["red"], "at least two labels are needed"),
+        (["red", " "], "none of them empty"),
+        (["red", "red "], "'red' is there twice"),
+    ],
+)
+def test_labels_that_are_no_choice_are_refused(labels: Any, message: str, causal: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ZeroShot.open(str(causal), labels)
+
+
 def test_a_text_answers_alike_alone_and_among_others(zero_shot: ZeroShot) -> None:
     many = [*TEXTS, "x", "the film " * 9]
     together = zero_shot.predict_proba(many)
@@ -116,6 +132,8 @@ def test_a_text_answers_alike_alone_and_among_others(zero_shot: ZeroShot) -> Non
     assert np.abs(together - alone).max() < 1e-6
     with pytest.raises(DataError):
         zero_shot.predict([" "])
+    with pytest.raises(DataError, match="text 2: contains a lone surrogate"):
+        zero_shot.predict(["a", "a\ud800"])
 
 
 def test_long_texts_are_cut_to_the_positions_of_the_model(causal: Path, zero_shot: ZeroShot) -> None:

@@ -335,3 +335,11 @@ def test_a_search_names_its_metric_as_all_else_does() -> None:
     page = render_search_report(dataclasses.replace(search, metric="micro_f1", trials=trials, winner=winner))
     assert "Micro F1 by trial" in page and "the best micro F1" in page and "mean micro F1" in page
     assert "icro f1" not in page and name_metric("rouge_l") == "ROUGE-L"
+
+
+@pytest.mark.parametrize(("stopped", "begins"), [(0.0, "It has"), (0.0833, "Of the trials that were trained in full")])
+def test_the_winner_is_not_called_best_where_a_stopped_trial_was_better(stopped: float, begins: str) -> None:
+    regret = {"known": False, "at_least": stopped, "metric": "accuracy", "stopped_early": 1, "in_full": 3}
+    page = render_search_report(dataclasses.replace(make_search(), regret=regret))
+    assert f"<p>{begins}" in page and ("It has the best" in page) == (not stopped)
+    assert "95% interval 70.0 to 90.0" in page

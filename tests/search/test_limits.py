@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import re
@@ -279,6 +280,18 @@ def test_one_trial_that_collapsed_does_not_press_the_others_together(metric: str
     heights = [float(line.split(",")[-1].split('"')[0]) for line in drawn.split("<polyline")[1:]]
     assert max(heights) - min(heights) > 200 and len(set(heights)) == 5, "the collapsed one stands with the next worst"
     assert "≤" not in str(draw_coordinates(made[:-1], ["learning_rate"], metric, 2))
+
+
+@pytest.mark.parametrize(("metric", "usual", "worst", "named"), [
+    ("accuracy", 1.0, 0.5, {"<100%", "100%"}), ("loss", 0.3, 2.0, {">0.3", "0.3"}),
+])  # fmt: skip
+def test_beside_one_that_collapsed_alike_trials_have_their_own_figure(
+    metric: str, usual: float, worst: float, named: set[str]
+) -> None:
+    made = [{"number": n, "settings": {"learning_rate": 10.0**-n}, "scores": {metric: value}, "state": "complete"}
+            for n, value in enumerate([*[usual] * 5, worst], 1)]  # fmt: skip
+    drawn = html.unescape(str(draw_coordinates(made, ["learning_rate"], metric, 2)))
+    assert all(f">{name}</text>" in drawn for name in named) and "101%" not in drawn and "99%" not in drawn
 
 
 @pytest.mark.parametrize("figure", [0.0, 1.0])

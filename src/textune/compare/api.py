@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,10 +58,23 @@ def _find_runs(what: Sequence[Any], settings: Mapping[str, Any], progress: Progr
     folders = [find_run(one) for one in named]
     if len(folders) < 2 and not any(is_run(folder) for folder in folders):
         data = {"data": str(named[0])} if named else {}
+        if folders:
+            _refuse_folders_of_runs(folders[0])
         return train_runs(data | dict(settings), progress)
     if settings:
         raise ConfigError("finished runs take no settings", hint=f"leave out {', '.join(settings)}")
     return folders
+
+
+def _refuse_folders_of_runs(folder: Path) -> None:
+    """Raise ConfigError where a folder holds runs, and so is neither a run nor a table."""
+    if (folder / "sweep.yaml").is_file():
+        hint = f"compare its winner with other runs: {folder / 'winner'}"
+        raise ConfigError(f"{folder}: a search, not a run", hint=hint)
+    held = sorted(one.name for one in folder.iterdir() if is_run(one)) if folder.is_dir() else []
+    if held:
+        some = " ".join(str(folder / name) for name in held[:3])
+        raise ConfigError(f"{folder}: a folder of runs, not a run", hint=f"name at least two of them, such as {some}")
 
 
 def is_run(folder: Path) -> bool:
@@ -87,6 +101,12 @@ def train_runs(settings: Mapping[str, Any], progress: Progress) -> list[Path]:
     backbones = take_backbones(settings) or [configured.model.backbone]
     seeds = parse_seeds(settings.pop("seeds", None), settings.get("seed"))
     if len(methods) * len(backbones) * len(seeds) < 2:
+        source = str(settings.get("data", ""))
+        if source and ":" not in source and not os.path.lexists(expand_home(source)):
+            raise ConfigError(
+                f"only one run: nothing to compare, and {source} is neither a run nor a table",
+                hint="name finished runs, or one table with the methods or seeds to train",
+            )
         several = "methods=lora,head" if in_shell() else "methods=['lora', 'head']"
         raise ConfigError("only one run: nothing to compare", hint=f"add {several} or seeds=3")
     return train_missing(list_configs(settings, methods, backbones, seeds), progress)
@@ -103,6 +123,8 @@ def parse_seeds(value: Any, first: Any) -> list[int]:
             return [start]
         words = split_list(value)
         if len(words) == 1 and not isinstance(value, list) and "," not in str(value):
+            if int(words[0]) < 1:
+                raise ValueError
             return list(range(start, start + int(words[0])))
         return [int(word) for word in words]
     except (ValueError, TypeError):

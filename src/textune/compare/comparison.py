@@ -38,7 +38,9 @@ def compare_runs(folders: Sequence[str | Path]) -> Comparison:
     groups = group_runs(runs)
     counts = {group.name: _count(group.runs) for group in groups}
     groups.sort(key=lambda group: (-float(counts[group.name].values.mean()), group.name))
-    candidates = mark_fronts([_describe(group, counts[group.name]) for group in groups])
+    machines = tuple(sorted({_describe_machine(run) for run in runs}))
+    described = [_describe(group, counts[group.name]) for group in groups]
+    candidates = mark_fronts(described, one_machine=len(machines) == 1)
     first = runs[0]
     return Comparison(
         figure=first.evaluation.headline.name,
@@ -49,7 +51,7 @@ def compare_runs(folders: Sequence[str | Path]) -> Comparison:
         pairs=tuple(_test_pairs(groups, counts)),
         runs=tuple(_list_run(run, group.name) for group in groups for run in group.runs),
         common=tuple((k, str(v)) for k, v in list_common_settings(groups).items()),
-        machines=tuple(sorted({_describe_machine(run) for run in runs})),
+        machines=machines,
         kept_layers=tuple(g.name for g in groups if any(r.manifest.engine.get("prefix_layers") for r in g.runs)),
         contrast=contrast_groups(groups[0], groups[1]) if len(groups) > 1 else None,
         goal=compare_goals(groups),

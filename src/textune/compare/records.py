@@ -176,7 +176,7 @@ def _find_difference(one: RunRecord, other: RunRecord) -> str | None:
     if len(one.rows) != len(other.rows):
         return f"{len(other.rows):,} rows and {len(one.rows):,} rows"
     if one.manifest.labels != other.manifest.labels:
-        return f"labels {', '.join(other.manifest.labels[:5])} and labels {', '.join(one.manifest.labels[:5])}"
+        return _tell_labels_apart(one.manifest.labels, other.manifest.labels)
     if different := np.flatnonzero(one.rows != other.rows).tolist():
         i = different[0]
         return f"{len(different):,} rows differ (row {other.rows[i]} and row {one.rows[i]})"
@@ -184,6 +184,21 @@ def _find_difference(one: RunRecord, other: RunRecord) -> str | None:
         i = different[0]
         return f"row {one.rows[i]} is labeled {other.labels[i]!r} and {one.labels[i]!r}"
     columns = [(c.text, c.text_pair, c.joiner) for c in (one.manifest.columns, other.manifest.columns)]
-    if columns[0] == columns[1] and one.texts != other.texts:
+    if one.texts == other.texts:
+        return None
+    if columns[0] == columns[1]:
         return "the texts of the rows differ"
+    tables = [run.sources.get("test", run.sources.get("data")) for run in (one, other)]
+    names = {Path(table).name for table in tables if table is not None}
+    if len(names) > 1:  # in one table, wherever it lies, they are other columns of the same rows
+        return f"their texts differ, and are of other columns of other tables ({tables[1]} and {tables[0]})"
     return None
+
+
+def _tell_labels_apart(ours: Sequence[str], theirs: Sequence[str]) -> str:
+    """Return how two lists of labels differ."""
+    lacking = [[label for label in one if label not in other] for one, other in ((theirs, ours), (ours, theirs))]
+    if not any(lacking):
+        return "their labels are in another order"
+    shown = [f"{', '.join(some[:5])}{' and more' if len(some) > 5 else ''}" or "none" for some in lacking]
+    return f"labels that only one of them has: {shown[0]}; and {shown[1]}"

@@ -87,7 +87,7 @@ def compare_ratios(mine: NDArray[np.int64], theirs: NDArray[np.int64], seed: int
     if not mine[:, 1].sum() or not theirs[:, 1].sum():
         return None
     if np.array_equal(mine, theirs):
-        return bound_equal(int(min(mine[:, 1].sum(), len(mine))))
+        return bound_equal(int((mine[:, 1] > 0).sum()))  # each row once, however many seeds are summed in it
     patterns, counts = np.unique(np.hstack([mine, theirs]), axis=0, return_counts=True)
     draws = np.random.default_rng(seed).multinomial(len(mine), counts / len(mine), size=RESAMPLES)
     sums = draws @ patterns

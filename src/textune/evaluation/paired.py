@@ -234,7 +234,7 @@ def compare_pair(a: Counts, b: Counts, seeds_a: Sequence[int], seeds_b: Sequence
     if len(seeds_a) == len(seeds_b) == 1 and a.shares and b.shares:
         p = apply_mcnemar(a.right[0], b.right[0]).p
     else:
-        p = apply_randomisation(a, b, seed=seed)
+        p = max(apply_randomisation(a, b, seed=seed), find_p_of_seeds(mean, a.values, b.values))
     if _are_equal(a.numerator, b.numerator) and _are_equal(a.denominator, b.denominator):
         return PairedTest(bound_equal(rows), 1.0, matched)
     sizes = [len(a.numerator), len(a.denominator), len(b.numerator), len(b.denominator)]
@@ -276,15 +276,31 @@ def add_seeds(interval: Interval, value: float, *models: Floats, limits: tuple[f
     """
     from scipy.stats import t
 
-    errors = [(float(scores.var(ddof=1)) / len(scores), len(scores) - 1) for scores in models if len(scores) > 1]
-    total = sum(error for error, _ in errors)
-    reach = 0.0
-    if total > 0:
-        freedom = total**2 / sum(error**2 / count for error, count in errors)
-        reach = float(t.ppf(0.975, freedom)) * math.sqrt(total)
+    error, freedom = _measure_seeds(models)
+    reach = float(t.ppf(0.975, freedom)) * error if error else 0.0
     low = value - math.hypot(max(value - interval.low, 0.0), reach)
     high = value + math.hypot(max(interval.high - value, 0.0), reach)
     return Interval(max(min(low, interval.low), limits[0]), min(max(high, interval.high), limits[1]))
+
+
+def find_p_of_seeds(difference: float, *models: Floats) -> float:
+    """Return the p-value of a difference of means if other seeds alone could have brought it: Welch's t-test.
+
+    models: as for `add_seeds`. 0 where no model has several seeds, or they do not differ: then seeds explain nothing.
+    """
+    from scipy.stats import t
+
+    error, freedom = _measure_seeds(models)
+    return float(2 * t.sf(abs(difference) / error, freedom)) if error else 0.0
+
+
+def _measure_seeds(models: Sequence[Floats]) -> tuple[float, float]:
+    """Return the standard error that seeds bring to a difference of means, and its degrees of freedom."""
+    errors = [(float(scores.var(ddof=1)) / len(scores), len(scores) - 1) for scores in models if len(scores) > 1]
+    total = sum(error for error, _ in errors)
+    if total <= 0:
+        return 0.0, 1.0
+    return math.sqrt(total), total**2 / sum(error**2 / count for error, count in errors)
 
 
 def apply_randomisation(a: Counts, b: Counts, *, seed: int = 0) -> float:

@@ -132,6 +132,8 @@ def check_output(output: Path) -> Path:
         raise ConfigError(
             f"{output}: its folder does not exist", hint=f"make it: mkdir -p {shlex.quote(str(output.parent))}"
         )
+    if output.is_dir():
+        raise ConfigError(f"{output}: is a folder, not a file", hint="name another file")
     return output
 
 

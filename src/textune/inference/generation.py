@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +27,8 @@ ANSWER_ROWS = 100
 """Evaluation rows for which answers are written, unless answer_rows= says otherwise."""
 _TOKENS_PER_BATCH = 4_096
 _ROWS_PER_BATCH = 32
+_LOWEST_TEMPERATURE = 1e-4
+"""Below it logits divided by it overflow; 0 takes the most likely token, which is what it would give."""
 _ANSWER_STREAM = 3  # the choice of rows uses another random stream than samples and splits
 
 
@@ -40,10 +44,15 @@ class Sampling:
     def with_settings(self, **changed: Any) -> Sampling:
         """Return a copy with what was set; raise ConfigError for values that cannot be."""
         made = replace(self, **{name: value for name, value in changed.items() if value is not None})
+        for name, kind in (("max_new_tokens", Integral), ("temperature", Real), ("top_p", Real), ("seed", Integral)):
+            value = getattr(made, name)
+            if isinstance(value, bool) or not isinstance(value, kind):
+                raise ConfigError(f"{name}={value!r}: must be a {'whole ' if kind is Integral else ''}number")
         for name, fits in (
             ("max_new_tokens", made.max_new_tokens >= 1),
-            ("temperature", made.temperature >= 0),
+            ("temperature", made.temperature == 0 or _LOWEST_TEMPERATURE <= made.temperature < math.inf),
             ("top_p", 0 < made.top_p <= 1),
+            ("seed", 0 <= made.seed < 2**31),
         ):
             if not fits:
                 raise ConfigError(f"{name}={getattr(made, name)}: out of range")

@@ -21,6 +21,7 @@ MOST_ROWS, MOST_COLUMNS, LONGEST_CELL = 1_048_576, 16_384, 32_767
 """What Excel opens; it counts characters in UTF-16."""
 _LARGEST_INTEGER = 2**53
 _FIRST_DAY = datetime.datetime(1900, 3, 1)
+_LAST_MOMENT = datetime.datetime(9999, 12, 31, 23, 59, 59, 999_000)
 """Before it, Excel counts a day that there never was."""
 _OPTIONS = {
     "constant_memory": True,
@@ -99,10 +100,11 @@ def _is_number(value: float) -> bool:
 def _is_moment(value: Any) -> bool:
     """Return whether a spreadsheet has a type for a date, a time or a duration.
 
-    It knows no time zones, no early dates, and no time before another.
+    It knows no time zones, no early dates, no time before another, and counts thousandths of a second: the last ones
+    of the year 9999 would round to a day that it has not.
     """
     if isinstance(value, datetime.datetime):
-        return value.tzinfo is None and value >= _FIRST_DAY
+        return value.tzinfo is None and _FIRST_DAY <= value <= _LAST_MOMENT
     if isinstance(value, datetime.date):
         return value >= _FIRST_DAY.date()
     if isinstance(value, datetime.timedelta):

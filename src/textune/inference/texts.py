@@ -82,6 +82,10 @@ def _check(texts: list[Any], what: str) -> list[str]:
             raise DataError(f"{what} {number} is of type {type(text).__name__}, not str", hint=_suggest_form(text))
         if not holds_text(text):
             raise DataError(f"{what} {number} is empty", hint="leave out the rows without text")
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError:
+            raise DataError(f"{what} {number}: contains a lone surrogate, not a valid character") from None
     return [str(text) for text in texts]  # NumPy's own strings become plain ones
 
 

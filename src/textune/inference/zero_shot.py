@@ -17,7 +17,7 @@ from textune.inference.texts import list_texts
 from textune.tasks import default_task
 from textune.tokens import load_tokenizer
 from textune.tokens.batches import Padding
-from textune.tokens.choices import DEFAULT_TEMPLATE, Choices, build_choices, encode_prompts
+from textune.tokens.choices import DEFAULT_TEMPLATE, Choices, build_choices, check_labels, encode_prompts
 from textune.version import __version__
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ class ZeroShot(Predictor):
         from textune.engine.label_likelihood import LabelScorer
 
         check_choices(device=device, precision=precision)
+        labels = check_labels(labels, labels, 'give a list, as in ["spam", "ham"]')
         if max_length is not None and max_length < 1:
             raise ConfigError(f"max_length={max_length}: must be at least 1", hint="leave max_length= out")
         found = resolve_backbone(backbone, trust=trust) if isinstance(backbone, str) else backbone

@@ -23,6 +23,8 @@ COSTS: Mapping[str, str] = {
 }
 FRONTS = ("training_seconds", "trainable_parameters")
 """The costs with a chart: the score against each."""
+_OF_MACHINE = ("training_seconds",)
+"""Fronts that compare nothing where runs are of different machines."""
 _LEVEL = 0.05
 _ONE_SEED = "One seed cannot rank the methods."
 
@@ -143,15 +145,20 @@ class Comparison:
         return asdict(self) | {"pairs": pairs} | conclusions
 
 
-def mark_fronts(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Mark for each candidate the costs for which it is Pareto-optimal."""
+def mark_fronts(candidates: Sequence[Candidate], *, one_machine: bool = True) -> list[Candidate]:
+    """Mark for each candidate the costs for which it is Pareto-optimal; times only if all are of one machine."""
     marked = []
     for candidate in candidates:
         fronts = []
         for key in FRONTS:
             cost = candidate.costs[key]
             others = [(c.value, c.costs[key]) for c in candidates if c is not candidate]
-            if cost is not None and not any(_dominates(v, price, candidate.value, cost) for v, price in others):
+            known = cost is not None and (one_machine or key not in _OF_MACHINE)
+            if (
+                known
+                and cost is not None
+                and not any(_dominates(v, price, candidate.value, cost) for v, price in others)
+            ):
                 fronts.append(key)
         marked.append(replace(candidate, fronts=tuple(fronts)))
     return marked
@@ -191,7 +198,8 @@ def conclude(comparison: Comparison) -> tuple[str, ...]:
     if undecided:
         names = list_names([c.name for c in undecided], 8)
         sentences.append(f"No significant difference from {names}: the order may be chance.")
-        if (fastest := _find_fastest([best, *undecided])) is not None and fastest is not best:
+        fastest = _find_fastest([best, *undecided]) if len(comparison.machines) < 2 else None
+        if fastest is not None and fastest is not best:
             seconds, best_seconds = fastest.costs["training_seconds"] or 0.0, best.costs["training_seconds"] or 0.0
             times = f"{format_seconds(seconds)} against {format_seconds(best_seconds)} for {best.name}"
             sentences.append(f"Of these, {fastest.name} trains fastest: {times}.")

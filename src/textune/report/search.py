@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from textune.evaluation.intervals import Interval
 from textune.evaluation.text import LOSSES
 from textune.report.html import finish_page, open_templates, write_page
 from textune.report.search_charts import draw_coordinates, draw_importances, draw_scores_by_trial
@@ -47,7 +48,7 @@ class SearchInput:
 
 def render_search_report(report: SearchInput) -> str:
     """Return the page."""
-    name, best = name_metric(report.metric), report.winner["number"]
+    name, best, headline = name_metric(report.metric), report.winner["number"], report.winner["headline"]
     ranked = sorted(report.trials, key=lambda t: _order(t, report.metric, best))
     page = (
         open_templates()
@@ -55,6 +56,7 @@ def render_search_report(report: SearchInput) -> str:
         .render(
             report=report,
             metric=name,
+            interval=Interval(headline["low"], headline["high"]),
             losses=LOSSES,
             ranked=ranked[:_MOST_TRIALS_SHOWN],
             more_trials=_sum_up(ranked[_MOST_TRIALS_SHOWN:], report.metric),

@@ -165,8 +165,11 @@ class _ScoreAxis(_Axis):
         sign = "≥" if self._metric in LOSSES else "≤"
         if len(self.distinct) == 1 and self._cut is None:
             return [(_format_score(self.distinct[0], self._metric), self.share(self.distinct[0]))]
-        values = [self.low, self.high]
         worst = self.low if self._sign > 0 else self.high
+        values = [self.low, self.high]
+        if len(self.distinct) == 1:  # the axis is padded around one score, so that its ends are no scores
+            only, beyond = _format_score(self.distinct[0], self._metric), ">" if self._metric in LOSSES else "<"
+            return [(f"{beyond}{only}", self.share(worst)), (only, self.share(self.distinct[0]))]
         return [
             (f"{sign if v == worst and self._cut is not None else ''}{_format_score(v, self._metric)}", self.share(v))
             for v in values

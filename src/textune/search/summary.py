@@ -119,7 +119,7 @@ def _summarize(ledger: Ledger, selection: Selection, run: Run) -> dict[str, Any]
             "test_reads": count_test_reads(run.folder),
         },
         "importances": ledger.importances(),
-        "saving": _measure_saving(ledger),
+        "saving": _measure_saving(ledger, max(selection.folds, 1)),
         "regret": _bound_regret(ledger, best, selection.metric),
         "seconds": ledger.add_seconds(),
     }
@@ -151,14 +151,18 @@ def _describe_trial(trial: Trial) -> dict[str, Any]:
     }
 
 
-def _measure_saving(ledger: Ledger) -> dict[str, float]:
-    """Return the epochs trained, the epochs of all trials in full, and the seconds that halving saved."""
+def _measure_saving(ledger: Ledger, folds: int) -> dict[str, float]:
+    """Return the epochs trained, the epochs of all trials in full, and the seconds that halving saved.
+
+    folds: how often each trial was trained; its epochs are those of one fold, its steps and seconds those of all.
+    """
     trained = [t for t in ledger.trials if t.outcome is not None and t.outcome.steps]
     outs = [(t.state, t.outcome) for t in trained if t.outcome is not None]
     epochs_per_step = [o.epochs / o.steps for _, o in outs]
     return {
-        "epochs_trained": sum(o.epochs for _, o in outs),
-        "epochs_in_full": sum(
+        "epochs_trained": folds * sum(o.epochs for _, o in outs),
+        "epochs_in_full": folds
+        * sum(
             o.total_steps * per_step if state == PRUNED else o.epochs
             for (state, o), per_step in zip(outs, epochs_per_step, strict=True)
         ),

@@ -178,7 +178,7 @@ def score_of(scores: Mapping[str, float], metric: str) -> float:
 
 
 def _join(parts: list[Outcome]) -> Outcome:
-    """Return the mean scores over folds and the sum of their work."""
+    """Return the mean scores over folds, the sum of their steps and seconds, and the epochs of one fold."""
     count = len(parts)
     scores = {k: sum(p.scores[k] for p in parts) / count for k in parts[0].scores}
     return replace(

@@ -27,16 +27,20 @@ class Choices:
 
 def read_labels(words: str) -> tuple[str, ...]:
     """Return the labels of `spam,ham`; raise ConfigError for fewer than two, empty ones and repetitions."""
-    labels = tuple(word.strip() for word in words.split(","))
-    if len(labels) < 2 or not all(labels):
-        raise ConfigError(
-            f"the labels {words!r}: at least two labels are needed, none of them empty",
-            hint='separate them by commas, as in "spam,ham"',
-        )
-    if len(set(labels)) < len(labels):
-        twice = next(label for label in labels if labels.count(label) > 1)
-        raise ConfigError(f"the labels {words!r}: '{twice}' is there twice")
-    return labels
+    return check_labels(words.split(","), words, 'separate them by commas, as in "spam,ham"')
+
+
+def check_labels(labels: Sequence[str], given: object, hint: str) -> tuple[str, ...]:
+    """Return the labels without blanks around them; raise ConfigError as `read_labels` does. given: for messages."""
+    if isinstance(labels, str) or not all(isinstance(label, str) for label in labels):
+        raise ConfigError(f"the labels {given!r}: must be a list of strings", hint=hint)
+    found = tuple(label.strip() for label in labels)
+    if len(found) < 2 or not all(found):
+        raise ConfigError(f"the labels {given!r}: at least two labels are needed, none of them empty", hint=hint)
+    if len(set(found)) < len(found):
+        twice = next(label for label in found if found.count(label) > 1)
+        raise ConfigError(f"the labels {given!r}: '{twice}' is there twice")
+    return found
 
 
 def build_choices(tokenizer: Tokenizer, labels: Sequence[str], template: str = DEFAULT_TEMPLATE) -> Choices:
