@@ -509,7 +509,7 @@ def test_tuning_that_is_clearly_worse_than_the_solved_head_is_not_kept(
     assert steps_of(run.folder) == 20 and steps_of(solved.folder) == 0
     first, *later = [line["accuracy"] for line in read_json_lines(run.folder / "metrics.jsonl") if "accuracy" in line]
     assert first > 0.9 > max(later), "at such a rate tuning only destroys"
-    assert any("the solved head did clearly better" in line for line in said.said)
+    assert any("the solved head did better than what was tuned" in line for line in said.said)
     assert hash_weights(run.folder) == hash_weights(solved.folder)
 
 

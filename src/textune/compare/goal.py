@@ -98,7 +98,7 @@ def _compare_rule(groups: Sequence[Group], asked: Decisions) -> Goal:
         ]
         best, floored = ([pair[i] for pair in each] for i in (0, 1))
         parts[group.name], values[group.name] = np.sum(best, axis=0), _list_ratios(best)
-        share, below = (_measure_seeds(of_seeds) for of_seeds in (best, floored))
+        share, below = (_share_over_seeds(of_seeds) for of_seeds in (best, floored))
         figures.append(GoalFigure(group.name, share.value, share.interval, below if ">=" in rule else None))
     plain = Goal(rule, label, figures[0], ())
     figures.sort(key=lambda one: (not plain.reaches(one), -(one.value or 0.0)))
@@ -115,7 +115,7 @@ def _list_ratios(of_seeds: Sequence[NDArray[np.int64]]) -> list[float]:
     return [float(one[:, 0].sum() / max(one[:, 1].sum(), 1)) for one in of_seeds]
 
 
-def _measure_seeds(of_seeds: Sequence[NDArray[np.int64]]) -> Share:
+def _share_over_seeds(of_seeds: Sequence[NDArray[np.int64]]) -> Share:
     """Return the ratio over all seeds, with an interval over rows and seeds."""
     up, down = np.sum(of_seeds, axis=0).T
     share = measure_ratio(up, down, 0, copies=len(of_seeds))

@@ -151,14 +151,9 @@ def mark_fronts(candidates: Sequence[Candidate], *, one_machine: bool = True) ->
     for candidate in candidates:
         fronts = []
         for key in FRONTS:
-            cost = candidate.costs[key]
+            cost = candidate.costs[key] if one_machine or key not in _OF_MACHINE else None
             others = [(c.value, c.costs[key]) for c in candidates if c is not candidate]
-            known = cost is not None and (one_machine or key not in _OF_MACHINE)
-            if (
-                known
-                and cost is not None
-                and not any(_dominates(v, price, candidate.value, cost) for v, price in others)
-            ):
+            if cost is not None and not any(_dominates(v, price, candidate.value, cost) for v, price in others):
                 fronts.append(key)
         marked.append(replace(candidate, fronts=tuple(fronts)))
     return marked

@@ -388,5 +388,5 @@ def _describe_best(result: TrainingResult) -> str:
     if result.best_step == result.steps:
         return ""
     if result.best_step == 0:
-        return "; on the validation rows the solved head did clearly better than what was tuned, so it is kept"
+        return "; on the validation rows the solved head did better than what was tuned from it, so it is kept"
     return f"; the best weights are those of step {result.best_step}"
