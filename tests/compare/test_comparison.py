@@ -24,6 +24,7 @@ from reports import take_script_away
 from textune.bundle.checks import compute_digest
 from textune.compare import compare_runs, list_configs, read_run, train_missing
 from textune.compare.api import compare, parse_seeds
+from textune.compare.goal import _hold_seeds, _share_over_seeds
 from textune.compare.records import refuse_other_rows
 from textune.config import RunConfig, build_config
 from textune.errors import BundleError, ConfigError, DataError, ModelError
@@ -303,6 +304,21 @@ def test_texts_are_compared_where_they_are_read_alike(runs: dict[str, Path], tmp
         compare_runs([runs["lora-1"], shouted])
 
 
+def test_costs_and_rules_hold_what_seeds_bring() -> None:
+    rows = np.arange(400)
+
+    def list_hits(shares: tuple[float, ...]) -> list[np.ndarray[Any, Any]]:
+        return [np.stack([rows < 400 * share, np.ones(400)], axis=1).astype(np.int64) for share in shares]
+
+    calm, wild = (_share_over_seeds(list_hits(shares)) for shares in ((0.8, 0.8, 0.8), (0.7, 0.8, 0.9)))
+    assert calm.value == wild.value == pytest.approx(0.8) and calm.interval and wild.interval
+    assert wild.interval.high - wild.interval.low > 3 * (calm.interval.high - calm.interval.low)
+    lead = _hold_seeds(Difference(0.05, 0.15, 0.1, 0.0001), [0.7, 0.8, 0.9], [0.6, 0.7, 0.8])
+    assert lead is not None and lead.low < 0 < lead.high and lead.p_value is not None and lead.p_value > 0.2
+    alone = _hold_seeds(Difference(0.05, 0.15, 0.1, 0.0001), [0.8], [0.7])
+    assert alone == Difference(0.05, 0.15, 0.1, 0.0001)
+
+
 def test_labels_are_told_apart_by_those_that_differ(runs: dict[str, Path], tmp_path: Path) -> None:
     one, many = read_run(runs["lora-1"]), tuple(f"class{i}" for i in range(8))
 
@@ -318,19 +334,24 @@ def test_labels_are_told_apart_by_those_that_differ(runs: dict[str, Path], tmp_p
 
 
 def test_folders_that_hold_runs_are_told_from_runs(runs: dict[str, Path], tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        (tmp_path / "runs" / name).mkdir(parents=True)
-        (tmp_path / "runs" / name / "textune.json").write_text("{}")
-    with pytest.raises(ConfigError, match="runs: a folder of runs, not a run") as caught:
-        compare(tmp_path / "runs")
-    assert str(tmp_path / "runs" / "a") in str(caught.value.hint)
-    (tmp_path / "sweep").mkdir()
-    (tmp_path / "sweep" / "sweep.yaml").write_text("")
-    with pytest.raises(ConfigError, match="sweep: a search, not a run") as caught:
-        compare(tmp_path / "sweep")
-    assert str(tmp_path / "sweep" / "winner") in str(caught.value.hint)
-    with pytest.raises(ConfigError, match=r"nothing to compare, and .*nowhere is neither a run nor a table"):
-        compare(tmp_path / "nowhere")
+    shutil.copytree(runs["lora-1"], tmp_path / "runs" / "a")
+    (tmp_path / "search").mkdir()
+    (tmp_path / "search" / "sweep.yaml").write_text("sweep: {space: {learning_rate: [0.1]}}\n")
+    for name, message, hint in (
+        ("runs", "runs: a folder of runs, not a run", "runs/a"),
+        ("search", "search: a search, not a run", "search/winner"),
+        ("nowhere", "nowhere: there is neither a run nor a table, so there is nothing to compare", "finished runs"),
+    ):
+        with pytest.raises(ConfigError, match=message) as caught:
+            compare(tmp_path / name)
+        assert hint in str(caught.value.hint)
+        told = call_textune("compare", name, cwd=tmp_path, code=2).stderr
+        assert message in told and hint in told
+    for other in ("sweep.yaml", "plan.json"):
+        (tmp_path / "table").mkdir(exist_ok=True)
+        (tmp_path / "table" / other).write_text("{}")
+    with pytest.raises(ConfigError, match="only one run: nothing to compare"):
+        compare(data=str(tmp_path / "table"))
 
 
 def test_what_was_not_computed_alike_is_noted(runs: dict[str, Path], tmp_path: Path) -> None:

@@ -28,3 +28,14 @@ def test_the_winner_has_one_tone(lead: float, tone: str, finished: Run, backbone
     own = render_report(build_report_input(run.folder, run.manifest, run.metrics))
     for text in (page, own):
         assert re.findall(r'<section class="verdict (\w+)"', text) == [tone]
+
+
+def test_epochs_are_those_of_all_folds(finished: Run, backbone: Path, tmp_path: Path) -> None:
+    ledger = play(tmp_path / "sweep", check(backbone, {"space": GRID}), by_rate)
+    (tmp_path / "sweep" / "sweep.yaml").write_text("data: x.csv\n", encoding="utf-8")
+    once, folded = (
+        write_summary(tmp_path / "sweep", ledger, Selection(folds, 20, "accuracy"), finished)["saving"]
+        for folds in (0, 5)
+    )
+    for name in ("epochs_trained", "epochs_in_full"):
+        assert folded[name] == pytest.approx(5 * once[name]) and once[name] > 0

@@ -6,6 +6,7 @@ from textune.bundle.contents import (
     OF_THE_DESKTOP,
     check_overwritable,
     holds_run,
+    is_sweep,
     list_foreign,
     prepare_run_folder,
 )
@@ -69,6 +70,7 @@ __all__ = [
     "find_run",
     "has_begun",
     "holds_run",
+    "is_sweep",
     "is_busy",
     "is_finished",
     "is_measured",

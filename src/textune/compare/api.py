@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from textune.bundle import expand_home, find_run
+from textune.bundle import SWEEP, expand_home, find_run, holds_run, is_sweep
 from textune.compare.comparison import compare_runs
 from textune.compare.missing import list_configs, train_missing
 from textune.config import build_config
@@ -58,23 +58,10 @@ def _find_runs(what: Sequence[Any], settings: Mapping[str, Any], progress: Progr
     folders = [find_run(one) for one in named]
     if len(folders) < 2 and not any(is_run(folder) for folder in folders):
         data = {"data": str(named[0])} if named else {}
-        if folders:
-            _refuse_folders_of_runs(folders[0])
         return train_runs(data | dict(settings), progress)
     if settings:
         raise ConfigError("finished runs take no settings", hint=f"leave out {', '.join(settings)}")
     return folders
-
-
-def _refuse_folders_of_runs(folder: Path) -> None:
-    """Raise ConfigError where a folder holds runs, and so is neither a run nor a table."""
-    if (folder / "sweep.yaml").is_file():
-        hint = f"compare its winner with other runs: {folder / 'winner'}"
-        raise ConfigError(f"{folder}: a search, not a run", hint=hint)
-    held = sorted(one.name for one in folder.iterdir() if is_run(one)) if folder.is_dir() else []
-    if held:
-        some = " ".join(str(folder / name) for name in held[:3])
-        raise ConfigError(f"{folder}: a folder of runs, not a run", hint=f"name at least two of them, such as {some}")
 
 
 def is_run(folder: Path) -> bool:
@@ -88,6 +75,7 @@ def train_runs(settings: Mapping[str, Any], progress: Progress) -> list[Path]:
     Raises ConfigError where they ask for one run only.
     """
     settings = dict(settings)
+    _refuse_what_is_no_table(settings.get("data"))
     asked = build_config({k: settings[k] for k in ("task", "prompt", "completion", "messages") if k in settings})
     task = choose_task(asked.data, asked.writing)
     if task is not None and find_task(task).writes:
@@ -101,15 +89,29 @@ def train_runs(settings: Mapping[str, Any], progress: Progress) -> list[Path]:
     backbones = take_backbones(settings) or [configured.model.backbone]
     seeds = parse_seeds(settings.pop("seeds", None), settings.get("seed"))
     if len(methods) * len(backbones) * len(seeds) < 2:
-        source = str(settings.get("data", ""))
-        if source and ":" not in source and not os.path.lexists(expand_home(source)):
-            raise ConfigError(
-                f"only one run: nothing to compare, and {source} is neither a run nor a table",
-                hint="name finished runs, or one table with the methods or seeds to train",
-            )
         several = "methods=lora,head" if in_shell() else "methods=['lora', 'head']"
         raise ConfigError("only one run: nothing to compare", hint=f"add {several} or seeds=3")
     return train_missing(list_configs(settings, methods, backbones, seeds), progress)
+
+
+def _refuse_what_is_no_table(data: Any) -> None:
+    """Raise ConfigError for a search, a folder of runs, and a path where nothing is: none of them can be trained on."""
+    if not data or ":" in str(data):  # an address
+        return
+    place = expand_home(str(data))
+    if not os.path.lexists(place):
+        raise ConfigError(
+            f"{data}: there is neither a run nor a table, so there is nothing to compare",
+            hint="name finished runs, or one table with the methods or seeds to train",
+        )
+    if is_sweep(place / SWEEP):
+        hint = f"compare its winner with other runs: {place / 'winner'}"
+        raise ConfigError(f"{data}: a search, not a run", hint=hint)
+    held = sorted(str(one) for one in place.iterdir() if one.is_dir() and holds_run(one)) if place.is_dir() else []
+    if held:
+        raise ConfigError(
+            f"{data}: a folder of runs, not a run", hint=f"name two of them or more: {' '.join(held[:3])}"
+        )
 
 
 def parse_seeds(value: Any, first: Any) -> list[int]:
