@@ -18,6 +18,9 @@ from textune.files import is_disk_full
 
 INTERRUPTED = 130
 """What a shell reports of a program that Ctrl-C ended: 128 + SIGINT."""
+_COLLECTED_AFTER = (20_000, 20, 20)
+"""New objects after which Python looks for cycles. Importing torch and transformers makes so many that Python's own
+limit of 700 has it look a thousand times, and a tenth of the start goes there."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -33,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = [word for word in words if word not in ("--debug", "--verbose")]
     open_streams()
     if arguments is None:
+        gc.set_threshold(*_COLLECTED_AFTER)
         atexit.register(gc.freeze)  # the process ends a second sooner: nobody collects what torch left behind
     if arguments is None and not debug and not os.environ.get(VERBOSE):
         quiet_process()
