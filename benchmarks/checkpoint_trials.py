@@ -43,6 +43,7 @@ from textune.training.head import MOST_ROWS, set_head
 SETS = ("sms_spam", "rotten_tomatoes", "banking77", "ag_news", "amazon_reviews")
 FORMS = ("bucket", "random", "refit")
 _AVERAGE_OVER = 0.1  # of all steps: the horizon of the moving average
+_SAME_PASSES = 0.05  # by how much passes may differ, since the last step of each is a part of a batch
 _SHARES = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1.1)  # of the way from the solved head to the last weights
 _Weights = dict[str, torch.Tensor]
 
@@ -100,6 +101,8 @@ def run_trial(name: str, folder: Path, size: str, seed: int, form: str) -> dict[
             found |= {"best_accuracy": kept[by_accuracy], "best_loss": kept[by_loss]}
             for choice, ties in (("kept", True), ("head_first", False)):
                 found[choice] = kept[choose_kept([s["accuracy"] for s in scores], len(work.validation), ties)]
+        if form != "bucket":  # these forms are compared by their last weights alone
+            found = {"last": found["last"]}
         figures = {key: judge_weights(weights) for key, weights in found.items()}
     return {"steps": trainer.total_steps, "train_rows": len(work.train), "judged": len(judged),
             "accuracy": {key: accuracy for key, (accuracy, _) in figures.items()},
@@ -132,10 +135,18 @@ def batches(form: str) -> Iterator[None]:
 
 
 def summarize(trials: Sequence[dict[str, Any]]) -> None:
-    """Print the mean accuracy of every choice and its difference from the last weights in buckets, in points."""
+    """Print the mean accuracy of every choice and its difference from the last weights in buckets, in points.
+
+    Trials are paired if they were judged by the same rows and took as many steps, but for those that a refit's
+    validation rows add: a few are older than today's number of epochs, or were judged by fewer rows.
+    """
     by_cell: dict[tuple[str, Any, int], dict[str, float]] = {}
+    buckets = {cell_of(trial): trial for trial in trials if trial["form"] == "bucket"}
     for trial in trials:
-        cell = by_cell.setdefault((trial["data"], trial["rows"], trial["seed"]), {})
+        base_trial = buckets.get(cell_of(trial))
+        if base_trial is None or not is_paired(trial, base_trial):
+            continue
+        cell = by_cell.setdefault(cell_of(trial), {})
         cell |= {f"{trial['form']}/{key}": value for key, value in trial["accuracy"].items()}
     base = "bucket/last"
     for choice in sorted({key for cell in by_cell.values() for key in cell}):
@@ -147,6 +158,17 @@ def summarize(trials: Sequence[dict[str, Any]]) -> None:
                 error = gaps.std(ddof=1) / len(gaps) ** 0.5
                 line.append(f"{name or 'all'} {gaps.mean():+.2f} (se {error:.2f}, {len(gaps)})")
         print("  ".join(line))
+
+
+def cell_of(trial: dict[str, Any]) -> tuple[str, Any, int]:
+    """Return data set, rows and seed: what the trials of a pair share."""
+    return trial["data"], trial["rows"], trial["seed"]
+
+
+def is_paired(trial: dict[str, Any], base: dict[str, Any]) -> bool:
+    """Return whether both were judged by the same rows after as many passes over their training rows."""
+    passes = trial["steps"] / trial["train_rows"] / (base["steps"] / base["train_rows"])
+    return trial["judged"] == base["judged"] and abs(passes - 1) < _SAME_PASSES
 
 
 def main(words: Sequence[str] | None = None) -> None:

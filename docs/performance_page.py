@@ -16,9 +16,9 @@ _OPENING = """# Performance
 This page is written by `make docs` from the files in `results/`; the command that rebuilds each file stands beside
 its table. Absolute speeds are one machine's. Ratios are between sides that took turns on it, and travel better.
 
-**Age.** Forecasts and Starting are of 29 November 2026. Everything else is of 25 November or before, with older
-defaults: first token, random head. Today MiniLM is read by its mean, so its last layer is computed whole, and the head
-is solved first.
+**Age.** Forecasts and Starting are of 29 November 2026; "Accuracy beside others" says its own. Everything else is of
+25 November or before (commits 72623af to e1e1ecc), with older defaults: first token, random head. Today MiniLM is
+read by its mean, so its last layer is computed whole, and the head is solved first.
 
 The work: MiniLM (6 layers, 384 wide), LoRA of rank 8 on all linear layers, Amazon reviews of 166 tokens on average,
 at most 512, batches of 16.
@@ -255,9 +255,9 @@ def describe_accuracy() -> Iterator[str]:
         return
     yield "## Accuracy beside others\n"
     yield (
-        "The same rows, settings and seeds, answers paired on the same test rows. The interval holds rows and seeds, "
-        "as that of\n`textune compare` does, so it is wide with two or three seeds. Equal means: the lower bound above "
-        "-1 point; where it is below,\nequality is not shown. A run that collapsed is listed with all seeds, and again "
+        "The same rows, rate (1e-3, twice today's) and seeds, answers paired on the same test rows. The interval holds "
+        "rows and seeds, as that of\n`textune compare` does, so it is wide with two or three seeds. Equal means: the "
+        "lower bound above -1 point; where it is below,\nequality is not shown. A run that collapsed is listed with all seeds, and again "
         "without its seed.\n"
     )
     names = {"P": "plain loop (P)", "reference": "reference engine"}
@@ -275,8 +275,9 @@ def describe_accuracy() -> Iterator[str]:
               "verdict")  # fmt: skip
     yield table(header, rows)
     yield (
-        "The lines of four epochs are of today's defaults (the head solved first, mean pooling), in fp32 on one "
-        "thread; the others are of older ones.\nThe collapsed run is the plain loop's: at this rate of 1e-3 it stays "
+        "In the lines of four epochs the lean engine has its head solved first and pools by the mean, as is today's "
+        "default, and the plain\nloop has a random head on the first token, as people write it; fp32, one thread. In "
+        "the others both have the latter.\nThe collapsed run is the plain loop's: at this rate of 1e-3 it stays "
         "at chance on one seed of five, as it did before in bf16.\n"
     )
     yield "Rebuild: `python benchmarks/accuracy.py --data FOLDER --output results/accuracy.jsonl`\n"
