@@ -168,7 +168,7 @@ def cell_of(trial: dict[str, Any]) -> tuple[str, Any, int]:
 def is_paired(trial: dict[str, Any], base: dict[str, Any]) -> bool:
     """Return whether both were judged by the same rows after as many passes over their training rows."""
     passes = trial["steps"] / trial["train_rows"] / (base["steps"] / base["train_rows"])
-    return trial["judged"] == base["judged"] and abs(passes - 1) < _SAME_PASSES
+    return bool(trial["judged"] == base["judged"] and abs(passes - 1) < _SAME_PASSES)
 
 
 def main(words: Sequence[str] | None = None) -> None:

@@ -163,7 +163,7 @@ def average(group: Cells, model: str) -> str:
 
 
 def _lead_of_means(group: Cells, mine: str, theirs: str) -> float:
-    return 100 * statistics.mean(cell["scores"][mine] - cell["scores"][theirs] for cell in group)
+    return 100 * statistics.mean(float(cell["scores"][mine]) - float(cell["scores"][theirs]) for cell in group)
 
 
 def _lead_over_best(cell: Mapping[str, Any]) -> float:
