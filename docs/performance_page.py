@@ -257,8 +257,8 @@ def describe_accuracy() -> Iterator[str]:
     yield (
         "The same rows, rate (1e-3, twice today's) and seeds, answers paired on the same test rows. The interval holds "
         "rows and seeds, as that of\n`textune compare` does, so it is wide with two or three seeds. Equal means: the "
-        "lower bound above -1 point; where it is below,\nequality is not shown. A run that collapsed is listed with all "
-        "seeds, and again without its seed.\n"
+        "lower bound above -1 point; where it is below,\nequality is not shown. A run that collapsed is listed with "
+        "all seeds, and again without its seed.\n"
     )
     names = {"P": "plain loop (P)", "reference": "reference engine"}
     rows = []
