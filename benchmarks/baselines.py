@@ -7,8 +7,8 @@ N: Trainer + peft, fp32, every text padded to 512, as tutorials do. D: the same 
 S: Trainer + peft, bf16 autocast, texts grouped by length. P: a plain loop over peft on a bf16 frozen base, length
 buckets, no dropout; adapters and head stay fp32. N, D and S have transformers' default dropout of 0.1. All: rank 8,
 alpha 16, no adapter dropout, on query, key, value and dense; AdamW at 1e-3, linear decay after 10% warm-up, gradients
-clipped to 1, batch 16, max_length 512. Nothing of textune is imported. The last line printed is one JSON object, with the accuracy on each table of --judge
-(D and S only).
+clipped to 1, batch 16, max_length 512. Nothing of textune is
+imported. The last line printed is one JSON object, with the accuracy on each table of --judge (D and S only).
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--fp32", action="store_true")
     parser.add_argument("--judge", type=Path, nargs="*", default=[], help="tables to answer after training")
-    parser.add_argument("--parts", type=int, default=1,
-                        help="compute a batch in so many parts of like length: the same gradient, less padding")  # fmt: skip
+    told = "compute a batch in so many parts of like length: the same gradient, less padding"
+    parser.add_argument("--parts", type=int, default=1, help=told)
     given = parser.parse_args()
     texts, labels = load_rows(given.rows)
     names = sorted(set(labels))
