@@ -157,7 +157,8 @@ def measure_accuracy(trainer: Any, texts: list[str], labels: list[str], names: l
     order = sorted(range(len(texts)), key=lambda i: len(columns["input_ids"][i]))  # spares padding
     rows = [{name: column[i] for name, column in columns.items()} for i in order]
     answers = trainer.predict(rows).predictions.argmax(-1).tolist()
-    return sum(names[answer] == labels[i] for answer, i in zip(answers, order, strict=True)) / len(labels)
+    right = [names[answer] == labels[i] for answer, i in zip(answers, order, strict=True)]
+    return float(sum(right) / len(right))
 
 
 class PlainLoop:
