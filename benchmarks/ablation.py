@@ -47,7 +47,10 @@ NEVER = 1 << 62
 
 @dataclass(frozen=True)
 class Variant:
-    """One thing switched off. engine: which is built; off: what holds while it runs; random: rows in random order."""
+    """One thing switched off. engine: which is built; off: what holds while it runs; random: rows in random order.
+
+    pooling: what the head reads; None: the architecture's own, which is the first token.
+    """
 
     name: str
     engine: str = "lean"
@@ -56,6 +59,7 @@ class Variant:
     random: bool = False
     precision: str | None = None
     note: str = ""
+    pooling: str | None = None
 
 
 def patch(name: str, value: Any) -> Callable[[], contextlib.AbstractContextManager[Any]]:
@@ -237,12 +241,14 @@ def build_step(found: Any, variant: Variant, auto: str, *, training: bool) -> Ca
     import torch
 
     from textune.backbones import load_classifier
+    from textune.backbones.pooling import Pooling
     from textune.engine import LeanEngine, Precision, ReferenceEngine
     from textune.methods import resolve
 
     torch.manual_seed(0)
     method = resolve("lora", {})
-    model, new = load_classifier(found, ("a", "b"))
+    pooling = None if variant.pooling is None else Pooling(variant.pooling)
+    model, new = load_classifier(found, ("a", "b"), pooling=pooling)
     model = method.apply(model, found.family, new)
     if not training:
         model = method.merge(model.eval().requires_grad_(False))

@@ -19,6 +19,7 @@ from accuracy_page import build_accuracy_page
 from leaderboard_page import build_leaderboard_page
 from methods_page import build_methods_page, table
 from performance_page import build_performance_page
+from results_page import build_results_page
 
 _OPENING = """# Reference
 
@@ -232,6 +233,7 @@ PAGES = {
     "performance.md": build_performance_page,
     "leaderboard.md": build_leaderboard_page,
     "accuracy.md": build_accuracy_page,
+    "results.md": build_results_page,
 }
 
 
