@@ -91,7 +91,7 @@ def main() -> None:
         ):
             write_rows(place / f"{name}.csv", *read_rows(given.data, "amazon_reviews", split, rows))
         measures = {"N": measure_tutorial, "ours": measure_ours, "embeddings": measure_embeddings}
-        if "accuracy" in given.only and not results.find(figure=RUN, side="accuracy"):
+        if "accuracy" in given.only and not find_side(results, "accuracy"):
             results.add({"figure": RUN, "side": "accuracy", "repetition": 1} | find_accuracy(place, given))
         for repetition in range(1, given.repetitions + 1):
             for side in (side for side in measures if side in given.only):
@@ -231,7 +231,7 @@ def fit_embeddings(place: Path, folder: Path) -> dict[str, Any]:
 
 def summarise(results: Results) -> None:
     """Add the line with the ratios where every part has been measured and there is no such line yet."""
-    found = {side: results.find(figure=RUN, side=side) for side in PARTS}
+    found = {side: find_side(results, side) for side in PARTS}
     if not all(found.values()) or results.find(figure=FIGURE):
         return
     target = found["accuracy"][0]["accuracy"]
@@ -251,6 +251,14 @@ def summarise(results: Results) -> None:
          "test_accuracies": {side: median(found[side], "test_accuracy") for side in PARTS if side != "N"},
          "repetitions": len(found["ours"]), "scaled": found["N"][0]["scaled"]}
     )  # fmt: skip
+
+
+def find_side(results: Results, side: str) -> list[dict[str, Any]]:
+    """Return the runs of a side. How accurate N becomes does not depend on the number of threads, which may be others."""
+    if side != "accuracy":
+        return results.find(figure=RUN, side=side)
+    counts = {line.get("threads") for line in results.lines}
+    return [line for count in sorted(counts, key=str) for line in results.find(figure=RUN, side=side, threads=count)]
 
 
 def find_first(evaluations: Sequence[dict[str, Any]], target: float) -> dict[str, Any] | None:
