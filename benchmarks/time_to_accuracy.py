@@ -254,7 +254,7 @@ def summarise(results: Results) -> None:
 
 
 def find_side(results: Results, side: str) -> list[dict[str, Any]]:
-    """Return the runs of a side. How accurate N becomes does not depend on the number of threads, which may be others."""
+    """Return the runs of a side. How accurate N becomes does not depend on the threads, so any number will do."""
     if side != "accuracy":
         return results.find(figure=RUN, side=side)
     counts = {line.get("threads") for line in results.lines}
