@@ -174,6 +174,7 @@ def describe_matrix() -> Iterator[str]:
         [(f"`{row}`", *(_MARKS[cells[name].state] for name in names)) for row, cells in matrix.items()],
     )
     yield from describe_refusals(matrix)
+    yield describe_means(record["mean"], names)
     if writing := build_writing_matrix():
         yield "### Models that write\n"
         yield (
@@ -186,6 +187,18 @@ def describe_matrix() -> Iterator[str]:
             [(f"`{row}`", *(_MARKS[cell.state] for cell in cells.values())) for row, cells in writing.items()],
         )
         yield from describe_refusals(writing)
+
+
+def describe_means(proven: Mapping[str, Sequence[str]], names: Sequence[str]) -> str:
+    """Return the cells that are proven with mean pooling, too."""
+    every = [name for name in names if all(name in found for found in proven.values())]
+    others = {row: [name for name in found if name not in every] for row, found in proven.items()}
+    listed = [f"every row on {', '.join(every)}"]
+    listed += [f"`{row}` on {', '.join(found)}" for row, found in others.items() if found]
+    return (
+        "Reload, merge, resume and loading without textune are proven with mean pooling below a solved head, too:\n"
+        f"{'; '.join(listed)}.\n"
+    )
 
 
 def describe_refusals(matrix: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:

@@ -16,6 +16,7 @@ import torch
 from textune import bundle
 from textune.backbones import load_classifier, resolve_backbone
 from textune.backbones.families import families
+from textune.backbones.pooling import MEAN, Pooling, explain_refusal
 from textune.config import build_config, write_settings
 from textune.engine import Precision, ReferenceEngine, predict_logits
 from textune.files import read_json
@@ -26,8 +27,10 @@ from textune.progress import Progress, Silent
 from textune.run.api import train_and_save
 from textune.run.prepare import prepare
 from textune.run.save import BundleFacts, TrainedModel, write_bundle
+from textune.tasks.single_label import SoftmaxLoss
 from textune.tokens import encode_texts, load_tokenizer
 from textune.tokens.batches import EncodedSplit, collate
+from textune.training.head import Network, set_head, start_head, straighten_hidden_layer
 from tiny import UNEQUAL, make_rows, open_forkserver, settings_for
 
 _FOR_TINY = {"adapter": {"reduction_factor": 4}}  # a bottleneck of two is soon dead under ReLU
@@ -38,36 +41,60 @@ CELLS = [
     for family in families.names()
     if methods.get(method).refusal(families.get(family)) is None
 ]
+MEAN_CELLS = [
+    pytest.param(row, family, MEAN, id=f"{row}-{family}-{MEAN}")
+    for row, family in (cell.values for cell in CELLS)
+    if explain_refusal(families.get(family)) is None and (family == "bert" or row == "lora")
+]
+"""Every method on one family, and one method on every family, with the mean over tokens and a solved head."""
+POOLED_CELLS = [pytest.param(*cell.values, None, id=cell.id) for cell in CELLS] + MEAN_CELLS
 
 Logits = np.ndarray[Any, Any]
 
 
 class Case:
-    """One method on one family, trained for a few steps by hand."""
+    """One method on one family, trained for a few steps by hand.
+
+    pooling: None: the architecture's own, below a random head; "mean" or "first": as in a run, below a solved one.
+    """
 
     untrained: Logits
     """Its logits before the first step, where they were noted."""
 
-    def __init__(self, row: str, folder: Path, classes: int = 2, rate: float | None = None) -> None:
+    def __init__(self, row: str, folder: Path, classes: int = 2, pooling: str | None = None) -> None:
         name, options = ROWS[row]
         self.backbone = resolve_backbone(str(folder))
         self.method = resolve(name, options)
         self.labels = tuple(f"c{i}" for i in range(classes))
+        self.pooling = pooling
         family = self.backbone.family
         torch.manual_seed(1)
         module, self.new_modules = load_classifier(
-            self.backbone, self.labels, load_kwargs=self.method.load_kwargs(family)
+            self.backbone,
+            self.labels,
+            load_kwargs=self.method.load_kwargs(family),
+            pooling=None if pooling is None else Pooling(pooling, self.method.tokens_before_text),
         )
+        if pooling is not None:
+            straighten_hidden_layer(module, family, self.new_modules)
         self.model = self.method.apply(module, family, self.new_modules).train()
-        self.before = {n: p.detach().clone() for n, p in self.model.named_parameters()}
         self.longest = self.backbone.max_positions - self.method.virtual_tokens
         texts, values = zip(*make_rows(12, classes), strict=True)
         targets = np.unique(values, return_inverse=True)[1].astype(np.int64)
         tokens = encode_texts(load_tokenizer(folder), texts, None, self.longest)
         self.split = EncodedSplit(tokens, targets, np.arange(12))
         self.engine: ReferenceEngine | None = None
+        if pooling is not None:
+            self._solve_head()
+        self.before = {n: p.detach().clone() for n, p in self.model.named_parameters()}
         self._random = torch.get_rng_state()
-        self.restart(rate)
+        self.restart()
+
+    def _solve_head(self) -> None:
+        engine = self.open_engine(self.model.eval())
+        network = Network(engine, self.backbone.family, len(self.labels), self.backbone.padding)
+        set_head(network, start_head(network, self.split, SoftmaxLoss(), seed=1, strength=1.0))
+        engine.release()
 
     def restart(self, rate: float | None = None) -> Case:
         """Put the trained weights back to where they began; return the case, as if it were newly built."""
@@ -118,6 +145,7 @@ class Case:
             seed=1,
             data_fingerprint="-",
             engine={"name": "reference"},
+            pooling=self.pooling,
         )
         write_bundle(folder, TrainedModel(self.model, self.method, self.backbone, self.new_modules), facts)
         return folder

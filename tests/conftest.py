@@ -63,8 +63,8 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(SupportRecorder(Path(config.getoption("--record-support"))))
 
 
-PROVEN, WRITING = "proven", "writing"
-"""What is recorded: methods on classifiers, and on models that write."""
+PROVEN, MEAN, WRITING = "proven", "mean", "writing"
+"""What is recorded: methods on classifiers, the same with mean pooling, and methods on models that write."""
 
 
 class SupportRecorder:
@@ -80,10 +80,12 @@ class SupportRecorder:
         kind = None if found is None else {"contract": PROVEN, "writing_contract": WRITING}.get(found[1])
         if found is None or kind is None or found[3].count("-") == 0:
             return
+        cell = found[3].removesuffix(f"-{MEAN}")
+        kind = kind if cell == found[3] else MEAN
         if report.when == "call" and report.passed:
-            self._passed.setdefault(kind, {}).setdefault(found[3], set()).add(found[2])
+            self._passed.setdefault(kind, {}).setdefault(cell, set()).add(found[2])
         elif not report.passed:
-            self._failed.add((kind, found[3]))
+            self._failed.add((kind, cell))
 
     def _list_tests(self, kind: str) -> list[str]:
         return sorted(set().union(*self._passed.get(kind, {}).values()))
@@ -98,7 +100,7 @@ class SupportRecorder:
             json.loads(self._path.read_text(encoding="utf-8")) if self._path.is_file() else {"tests": [], PROVEN: {}}
         )
         record["versions"] = versions
-        for kind in (kind for kind in (PROVEN, WRITING) if kind in self._passed):
+        for kind in (kind for kind in (PROVEN, MEAN, WRITING) if kind in self._passed):
             tests = set(self._list_tests(kind))
             record["tests"] = sorted(tests) if kind == PROVEN else record["tests"]
             record[kind] = {

@@ -20,7 +20,7 @@ import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cells import train_cell
+from cells import ROWS, train_cell
 from passes import FAMILIES as LEAN
 from passes import FP32, RAGGED, Made, assert_same, run, run_reference
 from textune.backbones import load_classifier, resolve_backbone
@@ -142,12 +142,13 @@ def test_virtual_tokens_are_left_out(pooling: str, family: str, backbones: dict[
     assert largest_difference(call(model, inputs), expected) > 1e-2, "the text's own first token counts"
 
 
-@pytest.mark.parametrize("family", LEAN)
-@pytest.mark.parametrize("method", ["lora", "full"])
-def test_lean_means_and_their_gradients_are_the_references(
-    method: str, family: str, backbones: dict[str, Path]
-) -> None:
-    made = make(backbones[family], MEAN, method)
+@pytest.mark.parametrize(
+    ("row", "family"),
+    [(row, family) for family in LEAN for row in ("lora", "full")]
+    + [(row, "bert") for row in ("bitfit", "head", "lora+rslora", "lora+lora_plus")],
+)
+def test_lean_means_and_their_gradients_are_the_references(row: str, family: str, backbones: dict[str, Path]) -> None:
+    made = make(backbones[family], MEAN, *ROWS[row])
     for batch in (made.batch(), dataclasses.replace(made.batch(), windows=np.asarray([1, 3, 2, 2]))):
         assert_same(run(made.lean(), made.model, batch), run_reference(made, batch))
 

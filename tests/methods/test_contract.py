@@ -8,16 +8,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from cells import CELLS, ROWS, Case, Logits, has_no_gradient, open_fresh_process, train_cell
+from cells import CELLS, POOLED_CELLS, ROWS, Case, Logits, has_no_gradient, open_fresh_process, train_cell
 from textune import bundle
 from textune.backbones.families import families
+from textune.backbones.pooling import MEAN
 from textune.methods import Rates, methods
 from textune.process.interrupt import RunInterrupted
+from textune.report.snippets import reload_without_textune
 from tiny import FAMILIES, UNEQUAL, StopAt, hash_weights
 
 EXPECTED_TRAINABLE: dict[str, Callable[[str], bool]] = {
@@ -37,54 +40,55 @@ EXPECTED_TRAINABLE: dict[str, Callable[[str], bool]] = {
 """What each method trains besides the head, written out here once more: a wrong freeze is found out."""
 
 each = pytest.mark.parametrize(("row", "family"), CELLS)
+each_pooled = pytest.mark.parametrize(("row", "family", "pooling"), POOLED_CELLS)
 
 
 @pytest.fixture(scope="module")
-def untrained() -> dict[tuple[str, str], Case]:
+def untrained() -> dict[tuple[str | None, ...], Case]:
     """The cases that are built and not yet in `case_of`."""
     return {}
 
 
 @pytest.fixture(scope="module")
-def new_case(backbones: dict[str, Path], untrained: dict[tuple[str, str], Case]) -> Callable[..., Case]:
+def new_case(backbones: dict[str, Path], untrained: dict[tuple[str | None, ...], Case]) -> Callable[..., Case]:
     """Return a case before its first step. It may be trained until the next test asks for it."""
 
-    def make(row: str, family: str, rate: float | None = None) -> Case:
-        if (row, family) not in untrained:
-            untrained[row, family] = Case(row, backbones[family])
-        return untrained[row, family].restart(rate)
+    def make(row: str, family: str, pooling: str | None = None, rate: float | None = None) -> Case:
+        cell = row, family, pooling
+        if cell not in untrained:
+            untrained[cell] = Case(row, backbones[family], pooling=pooling)
+        return untrained[cell].restart(rate)
 
     return make
 
 
 @pytest.fixture(scope="module")
-def case_of(new_case: Callable[..., Case], untrained: dict[tuple[str, str], Case]) -> Callable[[str, str], Case]:
+def case_of(new_case: Callable[..., Case], untrained: dict[tuple[str | None, ...], Case]) -> Callable[..., Case]:
     """Return a case after four steps; each is made once and not trained on."""
-    made: dict[tuple[str, str], Case] = {}
+    made: dict[tuple[str | None, ...], Case] = {}
 
-    def make(row: str, family: str) -> Case:
-        if (row, family) not in made:
-            case = new_case(row, family)
-            del untrained[row, family]  # nobody else trains it
+    def make(row: str, family: str, pooling: str | None = None) -> Case:
+        cell = row, family, pooling
+        if cell not in made:
+            case = new_case(*cell)
+            del untrained[cell]  # nobody else trains it
             case.untrained = case.logits()
             for _ in range(4):
                 case.step()
-            made[row, family] = case
-        return made[row, family]
+            made[cell] = case
+        return made[cell]
 
     return make
 
 
 @pytest.fixture(scope="module")
-def saved_of(
-    case_of: Callable[[str, str], Case], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str, str], Path]:
+def saved_of(case_of: Callable[..., Case], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Return the folder of a case, saved once: whoever reads it leaves it as it is."""
     place = tmp_path_factory.mktemp("saved")
 
-    def save(row: str, family: str) -> Path:
-        folder = place / f"{row}-{family}"
-        return folder if folder.is_dir() else case_of(row, family).save(folder)
+    def save(row: str, family: str, pooling: str | None = None) -> Path:
+        folder = place / f"{row}-{family}-{pooling}"
+        return folder if folder.is_dir() else case_of(row, family, pooling).save(folder)
 
     return save
 
@@ -166,24 +170,24 @@ def test_every_trained_parameter_has_one_rate(row: str, family: str, case_of: Ca
             assert decayed == (group["weight_decay"] > 0), name
 
 
-@each
+@each_pooled
 def test_fresh_process_gives_the_same_logits(
-    row: str, family: str, case_of: Callable[[str, str], Case], saved_of: Callable[[str, str], Path],
+    row: str, family: str, pooling: str | None, case_of: Callable[..., Case], saved_of: Callable[..., Path],
     ask_fresh_process: Callable[[Path, Path], Logits],
 ) -> None:  # fmt: skip
-    case = case_of(row, family)
-    fresh = ask_fresh_process(saved_of(row, family), case.backbone.folder)
+    case = case_of(row, family, pooling)
+    fresh = ask_fresh_process(saved_of(row, family, pooling), case.backbone.folder)
     # the fresh process runs it by the lean engine where it can, the case by the reference
     np.testing.assert_allclose(fresh, case.logits(), rtol=1e-5, atol=1e-5)
     assert np.abs(case.untrained - fresh).max() > 1e-3, "the comparison proves nothing: training changed no logits"
 
 
-@each
+@each_pooled
 def test_merged_and_single_equal_the_batch(
-    row: str, family: str, case_of: Callable[[str, str], Case], saved_of: Callable[[str, str], Path]
+    row: str, family: str, pooling: str | None, case_of: Callable[..., Case], saved_of: Callable[..., Path]
 ) -> None:
-    case = case_of(row, family)
-    predictor = case.load(saved_of(row, family), merge=False)
+    case = case_of(row, family, pooling)
+    predictor = case.load(saved_of(row, family, pooling), merge=False)
     together = predictor.predict_logits(UNEQUAL)
     single = np.concatenate([predictor.predict_logits([text]) for text in UNEQUAL])
     np.testing.assert_allclose(single, together, atol=1e-5)
@@ -195,13 +199,20 @@ def test_merged_and_single_equal_the_batch(
         assert type(merged).__name__.endswith("ForSequenceClassification")
 
 
-@each
+@each_pooled
 def test_resumed_run_equals_the_uninterrupted_one_and_holds_no_path(
-    row: str, family: str, backbones: dict[str, Path], fewest_reviews: Path, tmp_path: Path
+    row: str, family: str, pooling: str | None, backbones: dict[str, Path], fewest_reviews: Path, tmp_path: Path
 ) -> None:
-    settings = {"dropout": 0.1, "epochs": 1, "batch_size": 4, "validation_fraction": 0.0, "max_length": 16}
+    settings: dict[str, Any] = {
+        "dropout": 0.1, "epochs": 1, "batch_size": 4, "validation_fraction": 0.0, "max_length": 16, "pooling": pooling,
+        "head_init": "probe",
+    }  # fmt: skip
     settings["contrast_steps"] = 2 if methods.get(ROWS[row][0]).trains_body else 0
-    whole = train_cell(row, fewest_reviews, backbones[family], tmp_path / "whole", proven=False, **settings)
+    whole = train_cell(
+        row, fewest_reviews, backbones[family], tmp_path / "whole", (told := StopAt()), proven=False, **settings
+    )
+    assert any(line.startswith("head: solved on the features") for line in told.said)
+    assert pooling in (None, bundle.read_manifest(whole).pooling)
     with pytest.raises(RunInterrupted):
         train_cell(row, fewest_reviews, backbones[family], tmp_path / "parts", StopAt(2), **settings)
     assert not (tmp_path / "parts" / "textune.json").exists()
@@ -214,26 +225,29 @@ def test_resumed_run_equals_the_uninterrupted_one_and_holds_no_path(
         assert Path(name).suffix not in (".bin", ".pt", ".pkl", ".pickle"), f"{name} is a pickle"
 
 
-@each
+@each_pooled
 def test_plain_peft_loads_the_same_logits(
-    row: str, family: str, case_of: Callable[[str, str], Case], saved_of: Callable[[str, str], Path]
-) -> None:
-    import peft
-    import transformers
-
-    case, run = case_of(row, family), saved_of(row, family)
-    if not (run / "adapter_config.json").is_file():
+    row: str, family: str, pooling: str | None, case_of: Callable[..., Case], saved_of: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    case, run = case_of(row, family, pooling), saved_of(row, family, pooling)
+    monkeypatch.chdir(case.backbone.folder.parent)  # a run says what its base is called, not where it is
+    if pooling == MEAN:
+        code = reload_without_textune(bundle.read_manifest(run), str(run))
+        if "import textune" in code:
+            assert not case.method.plain_weights and (run / "delta.safetensors").is_file()
+            return  # it adds modules that transformers does not have
+        loaded: dict[str, Any] = {}
+        exec(compile(code[: code.index("logits = ")], "card", "exec"), loaded)
+        model, tokenizer = loaded["model"].eval(), loaded["tokenizer"]
+    elif (run / "adapter_config.json").is_file():
+        model, tokenizer = load_by_peft(case, run)
+    else:
         assert (run / "delta.safetensors").is_file() or (run / "model.safetensors").is_file()
         return  # one of textune's own methods
-    tokenizer = transformers.AutoTokenizer.from_pretrained(str(run))
-    base = transformers.AutoModelForSequenceClassification.from_pretrained(
-        str(case.backbone.folder), num_labels=2, pad_token_id=case.backbone.pad_token_id,
-        attn_implementation="eager", **case.method.load_kwargs(case.backbone.family),
-    )  # fmt: skip
-    for module in base.modules():
+    for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False  # bitsandbytes' kernel raises on layers as narrow as these
-    model = peft.PeftModel.from_pretrained(base, str(run)).eval()
     alone = case.method.needs_equal_lengths(case.backbone.family)
     batches = [[text] for text in UNEQUAL] if alone else [list(UNEQUAL)]
     logits = []
@@ -242,3 +256,15 @@ def test_plain_peft_loads_the_same_logits(
         with torch.inference_mode():
             logits.append(model(**inputs).logits.numpy())
     np.testing.assert_allclose(np.concatenate(logits), case.logits(), atol=1e-5)
+
+
+def load_by_peft(case: Case, run: Path) -> tuple[Any, Any]:
+    """Return model and tokenizer of a saved adapter, loaded by peft and transformers alone."""
+    import peft
+    import transformers
+
+    base = transformers.AutoModelForSequenceClassification.from_pretrained(
+        str(case.backbone.folder), num_labels=2, pad_token_id=case.backbone.pad_token_id,
+        attn_implementation="eager", **case.method.load_kwargs(case.backbone.family),
+    )  # fmt: skip
+    return peft.PeftModel.from_pretrained(base, str(run)).eval(), transformers.AutoTokenizer.from_pretrained(str(run))

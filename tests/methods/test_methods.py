@@ -15,7 +15,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from cells import Case
+from cells import MEAN_CELLS, Case
 from textune.backbones import load_classifier, resolve_backbone
 from textune.backbones.families import families
 from textune.config import build_config
@@ -320,6 +320,8 @@ def test_record_of_proven_cells_is_of_this_contract() -> None:
         if c.state == UNPROVEN
     ]
     assert not unproven, "run make matrix"
+    mean = {(row, family) for row, proven in record["mean"].items() for family in proven}
+    assert mean == {cell.values[:2] for cell in MEAN_CELLS}, "run make matrix"
     assert find_cell("lora", families.get("bert"), {"proven": {"lora": ["gpt2"]}}).state == UNPROVEN
 
 
