@@ -55,9 +55,11 @@ def run_trial(name: str, folder: Path, size: str, seed: int, form: str) -> dict[
     held_out = JUDGED.get(name, 500)
     judge, learn = frame[:held_out], draw(frame[held_out:], size, "label", seed)
     settings = {"data": "rows", "test": "rows", "label": "label", "text": "text", "seed": seed} | fixed
-    settings["validation_fraction"] = 0 if form == "refit" else 0.1
-    config = build_config(settings)
-    work = prepare(config, Silent(), Shared({"data": learn, "test": judge}))
+    shared = Shared({"data": learn, "test": judge})
+    work = prepare(build_config(settings | {"validation_fraction": 0.1}), Silent(), shared)
+    if form == "refit":  # as many epochs as the rule chose before the validation rows came back
+        epochs = work.config.training.epochs
+        work = prepare(build_config(settings | {"validation_fraction": 0, "epochs": epochs}), Silent(), shared)
     judged = work.encode(work.data.evaluation[1])
     padding = work.padding
     with tempfile.TemporaryDirectory() as place, batches(form):
