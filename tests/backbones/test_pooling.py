@@ -273,7 +273,8 @@ def test_a_plain_model_one_layer_deeper_gives_the_logits(
 
 SNIPPETS = [
     (method, family, pooling)
-    for method, pooling in (("lora", MEAN), ("prefix", MEAN), ("prompt", MEAN), ("ia3", MEAN), ("prompt", FIRST))
+    for method, pooling in (("lora", MEAN), ("prefix", MEAN), ("prompt", MEAN), ("ia3", MEAN), ("prompt", FIRST),
+                            ("head", MEAN), ("bitfit", MEAN), ("full", MEAN))
     for family in ("bert", "albert", "roberta", "mpnet")
     if methods.get(method).refusal(families.get(family)) is None
     and (method, families.get(family).prefix) != ("prefix", "attention")
@@ -358,7 +359,9 @@ def test_the_cards_lines_pool_as_the_run_does(
     assert "textune" not in code.replace(cell[0], "")
     loading = code[: code.index("logits = ")].splitlines()
     names = [line for line in loading if line.startswith(("folder = ", "base = "))]  # what a person fills in
-    assert len(loading) - len(names) <= (7 if cell[0] == "bitfit" else 6), code
+    assert len(loading) - len(names) <= 6 and ";" not in code, code
+    pooling = [line for line in loading if line not in names and "from_pretrained" not in line]
+    assert max(map(len, pooling)) <= (120 if cell[0] in ("head", "bitfit", "full") else 150), code
     assert not isinstance(answer, str), f"{answer}\n{code}"  # an error
     assert largest_difference(answer, expected) < 1e-4, code
 

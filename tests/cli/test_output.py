@@ -125,7 +125,7 @@ def test_a_comparison_with_long_names_fits_the_terminal(
     lines = capsys.readouterr().out.splitlines()
     assert all(measure(line) <= columns or len(max(line.split(), key=len)) > 60 for line in lines)
     text = "\n".join(lines)
-    assert "* Pareto-optimal: nothing here is as good and trains faster" in text
+    assert "* Pareto-optimal: no other candidate is as good and trains faster" in text
     assert text.index("* Pareto-optimal") < text.index("highest accuracy")  # where the marks stand, not at the end
 
 

@@ -49,7 +49,7 @@ LIBRARY = {"adapter": "peft", "full": "transformers", "delta": "transformers", "
 CELLS = [(kind, "single") for kind in KINDS] + [
     *((kind, task) for task in ("several", "pairs") for kind in ("adapter", "merged", "onnx")),
     ("pushed merged", "pairs"),    ("full", "several"), ("delta", "pairs"), ("onnx", "window"), ("onnx", "head_tail"),
-    *((kind, "mean") for kind in ("adapter", "full", "delta", "merged")),
+    *((kind, "mean") for kind in ("adapter", "full", "delta", "merged", "onnx")),
 ]  # fmt: skip
 TEXTS = ("a great and funny film", "it's a dull story, and very slow!")
 ABSENT = {"peft": ("textune",), "transformers": ("textune",), "onnx": ("textune", "torch", "transformers")}
@@ -239,6 +239,19 @@ def test_the_front_matter_names_the_kind(kind: str, task: str, folders: Folders)
     assert "base_model" not in front  # a local folder has no name that others know
     assert len(list_blocks(body, "python")) == 1 and "## Results on" in body and "## Training details" in body
     assert str(folders.place) not in body
+
+
+@pytest.mark.parametrize(("task", "told"), [("single", "first token"), ("mean", "mean over the tokens")])
+def test_every_readme_says_what_is_pooled(
+    task: str, told: str, folders: Folders, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for kind in ("adapter", "full", "delta", "merged", "onnx"):
+        body, exported = read_card(folders(kind, task))[1], kind in ("merged", "onnx")
+        assert re.search(rf"^\| pooling \| {told} \|$", body, re.M), body
+        assert (f"Pooling: {told}." in body.partition("```python")[0]) == exported
+        if kind != "merged":  # a plain model, which inspect does not read
+            code, out, _ = tiny.call_here(capsys, "inspect", str(folders(kind, task)))
+            assert code == 0 and re.search(rf"^pooling +{told}$", out, re.M)
 
 
 NASTY = (

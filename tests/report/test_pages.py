@@ -302,8 +302,8 @@ def test_marks_are_explained_where_they_stand() -> None:
     comparison = make_comparison()
     for page in (render_comparison(comparison, "0.2.0"), render_comparison_markdown(comparison, "0.2.0")):
         after = page.replace("\\*", "*").split(" *", 1)[1]
-        assert re.search(r"\* Pareto-optimal: nothing here is as good and trains faster", after)
-        assert "† Pareto-optimal: nothing here is as good with fewer trainable parameters" in after
+        assert re.search(r"\* Pareto-optimal: no other candidate is as good and trains faster", after)
+        assert "† Pareto-optimal: no other candidate is as good with fewer trainable parameters" in after
     bare = dataclasses.replace(comparison, candidates=tuple(dataclasses.replace(c, fronts=())
                                                             for c in comparison.candidates))  # fmt: skip
     assert "Pareto-optimal:" not in render_comparison_markdown(bare, "0.2.0")

@@ -76,7 +76,7 @@ def _draw_tables(comparison: Comparison) -> None:
         st.caption(escape(line))
     header = [name or f"on {comparison.rows:,} {comparison.split} rows" for name in list_header(comparison)]
     header = [f"{name} of macro F1" if name in header[:at] else name for at, name in enumerate(header)]
-    cells = [list_cells(candidate) for candidate in comparison.candidates]
+    cells = [list_cells(candidate) for candidate in comparison.table]
     st.dataframe({name: [row[at] for row in cells] for at, name in enumerate(header)}, hide_index=True)
     for line in list_legend(comparison):
         st.caption(escape(line))

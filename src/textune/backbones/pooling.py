@@ -27,6 +27,7 @@ WITH_POOLER = ("bert", "albert")
 """Families whose head reads the output of the body's pooler."""
 POOLING_CONFIG = Path("1_Pooling") / "config.json"
 _NATIVE = {"cls": FIRST, "mean": MEAN}
+_DESCRIPTIONS = {FIRST: "first token", MEAN: "mean over the tokens", LAST: "last token"}
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,11 @@ class Pooling:
 
     form: str = FIRST
     skip: int = 0
+
+
+def describe_pooling(form: str | None) -> str:
+    """Return a form of pooling in words. None: that of a bundle older than the setting."""
+    return _DESCRIPTIONS.get(form or NATIVE, "as the architecture does by default")
 
 
 def choose_pooling(setting: str | None, family: Family, config: Mapping[str, Any], folder: Path) -> tuple[str, str]:

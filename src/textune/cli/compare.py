@@ -72,7 +72,7 @@ def print_comparison(comparison: Comparison) -> None:
     typer.echo()
     right = tuple(range(1, len(list_header(comparison))))
     header = (f"on {comparison.rows:,} {comparison.split} rows", *list_header(comparison)[1:])
-    print_table(header, [list_cells(c) for c in comparison.candidates], right=right)
+    print_table(header, [list_cells(c) for c in comparison.table], right=right)
     print_sentences(list_legend(comparison))
     if comparison.pairs:
         typer.echo()

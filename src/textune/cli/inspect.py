@@ -122,6 +122,7 @@ def _inspect_run(folder: Path, json_output: bool) -> None:
     if json_output:
         print_json(dataclasses.asdict(manifest))
         return
+    from textune.backbones.pooling import describe_pooling
     from textune.report.wording import format_date, show_setting
 
     created = format_date(manifest.created)
@@ -138,6 +139,7 @@ def _inspect_run(folder: Path, json_output: bool) -> None:
             ("method", f"{manifest.method} ({options})" if options else manifest.method),
             ("trainable", f"{manifest.trainable_parameters:,} of {manifest.total_parameters:,} parameters"),
             ("max_length", f"{manifest.max_length} tokens"),
+            *([] if manifest.writing else [("pooling", describe_pooling(manifest.pooling))]),
             ("prompt" if manifest.writing else "text", f" {manifest.columns.joiner!r} ".join(manifest.columns.text)),
             *([] if manifest.columns.text_pair is None else [("second text", manifest.columns.text_pair)]),
             _describe_score(manifest),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from textune.compare.baselines import list_baselines
 from textune.compare.contrast import contrast_groups
 from textune.compare.goal import compare_goals, share_goal
 from textune.compare.groups import Group, group_runs, list_common_settings
@@ -42,6 +43,7 @@ def compare_runs(folders: Sequence[str | Path]) -> Comparison:
     described = [_describe(group, counts[group.name]) for group in groups]
     candidates = mark_fronts(described, one_machine=len(machines) == 1)
     first = runs[0]
+    baselines = list_baselines(groups, candidates[0])
     return Comparison(
         figure=first.evaluation.headline.name,
         split=first.split,
@@ -57,6 +59,7 @@ def compare_runs(folders: Sequence[str | Path]) -> Comparison:
         goal=compare_goals(groups),
         one_goal=share_goal(groups),
         seen={group.name: seen for group in groups if (seen := max(run.seen for run in group.runs))},
+        baselines=tuple(baselines),
     )
 
 

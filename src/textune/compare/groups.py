@@ -69,12 +69,12 @@ def _key_of(run: RunRecord) -> str:
 
 def _part_by_data(runs: Sequence[RunRecord]) -> list[list[RunRecord]]:
     """Split runs of equal settings by where their rows come from, and by the rows; runs on equal rows stay together."""
-    of_one_source = _join([[run] for run in runs], _list_sources)
+    of_one_source = _join([[run] for run in runs], list_sources)
     parts = [part for equal in of_one_source for part in _split_by_data(equal)]
     return _join(parts, lambda run: {run.manifest.data_fingerprint})
 
 
-def _list_sources(run: RunRecord) -> set[str]:
+def list_sources(run: RunRecord) -> set[str]:
     """Return what a run's files are called: as they were given, and by their absolute paths."""
     given = {name: run.settings.get(name) for name in SOURCES}
     return {json.dumps(named, sort_keys=True) for named in (given, given | dict(run.sources))}

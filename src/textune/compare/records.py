@@ -15,15 +15,29 @@ from numpy.typing import NDArray
 from textune.bundle import PLAN, SETTINGS, Manifest
 from textune.config import build_config, load_settings
 from textune.errors import BundleError, DataError
+from textune.evaluation import Difference
 from textune.files import read_json
 from textune.report.comparison import COSTS
 from textune.run import load_run
 from textune.run.predictions import read_predictions
-from textune.tasks import AnyEvaluation, read_evaluation, task_of
+from textune.tasks import PROBE, AnyEvaluation, read_evaluation, task_of
 
 SOURCES = ("data", "validation", "test", "fixes")
 """The settings that say where a run's rows come from."""
 _SEEN = ("training_exact", "training_near", "validation_exact", "validation_near")
+
+
+@dataclass(frozen=True)
+class ProbeRecord:
+    """A run's baseline of frozen embeddings and logistic regression, on the rows of the run's own figures.
+
+    name: of the kind of model. lead: the tuned model's, row by row. seconds: training and prediction, where known.
+    """
+
+    name: str
+    evaluation: AnyEvaluation
+    lead: Difference | None
+    seconds: float | None
 
 
 @dataclass(frozen=True)
@@ -35,6 +49,7 @@ class RunRecord:
     rows: int64 [rows], numbers in the source. labels: the true labels by name. texts: SHA-256.
     true, predicted: bool [rows, classes]; unknown: bool [rows, labels], true labels that the model does not know.
     seen: how many of the rows were also among its training or validation rows, as far as it recorded that.
+    probe: None for a run that did not measure one.
     """
 
     folder: Path
@@ -51,6 +66,7 @@ class RunRecord:
     predicted: NDArray[np.bool_]
     unknown: NDArray[np.bool_]
     seen: int
+    probe: ProbeRecord | None = None
 
     @property
     def seed(self) -> int:
@@ -121,6 +137,20 @@ def _build_record(
         predicted,
         _mark_unknown(true_sets, set(number)),
         sum(int(seen[part]) for part in _SEEN) if seen else 0,
+        _read_probe(metrics),
+    )
+
+
+def _read_probe(metrics: Mapping[str, Any]) -> ProbeRecord | None:
+    stored = metrics["models"].get("probe")
+    if stored is None:
+        return None
+    lead = metrics.get("leads", {}).get("probe")  # none in older runs
+    return ProbeRecord(
+        metrics.get("names", {}).get("probe", PROBE),
+        read_evaluation(stored),
+        None if lead is None else Difference(**lead),
+        stored.get("seconds"),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from textune.backbones.pooling import describe_pooling
 from textune.bundle import Manifest
 from textune.export.probes import list_probes
 from textune.inference import Predictor
@@ -24,11 +25,16 @@ def write_merged_readme(folder: Path, run: Path, manifest: Manifest, name: str, 
     """Write the run's model card with the lines that load the merged model. name: of the finished folder."""
     with_labels = " with its label names and temperature" if manifest.labels else ""
     loading = [
-        f"This folder holds a whole model{with_labels}. It needs transformers alone.",
+        f"This folder holds a whole model{with_labels}. It needs transformers alone.{_name_pooling(manifest)}",
         *notes,
         fence(reload_merged(manifest, name, folder), "python"),
     ]
     _write_card(folder, run, manifest, {"library_name": "transformers"}, loading)
+
+
+def _name_pooling(manifest: Manifest) -> str:
+    """Return a sentence on what the head reads; nothing for a model that writes."""
+    return "" if manifest.writing else f" Pooling: {describe_pooling(manifest.pooling)}."
 
 
 def write_onnx_companions(folder: Path, run: Path, predictor: Predictor, name: str, notes: Sequence[str]) -> None:
@@ -40,7 +46,7 @@ def write_onnx_companions(folder: Path, run: Path, predictor: Predictor, name: s
     from textune.bundle import read_manifest
 
     manifest = read_manifest(folder, verify=False)
-    loading = ["This folder holds the whole model as an ONNX graph.", *notes]
+    loading = [f"This folder holds the whole model as an ONNX graph.{_name_pooling(manifest)}", *notes]
     if _answers_alike(folder, predictor):
         shutil.copyfile(Path(__file__).with_name(PREDICT), folder / PREDICT)
         (folder / REQUIREMENTS).write_text("".join(f"{line}\n" for line in list_requirements()), encoding="utf-8")

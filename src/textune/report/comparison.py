@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from textune.evaluation import Interval, PairedTest
+from textune.evaluation import Difference, Interval, PairedTest
 from textune.evaluation.goal import Goal
 from textune.progress import format_seconds
 from textune.report.contrast import Contrast
 from textune.report.goal import describe_ranking
-from textune.report.leads import is_clear
+from textune.report.leads import advise_on_probe, is_clear, is_identical
 from textune.report.wording import distance, list_names, number, percent, plural, span
 
 COSTS: Mapping[str, str] = {
@@ -46,6 +46,19 @@ class Candidate:
     macro_f1_interval: Interval
     costs: Mapping[str, float | None]
     fronts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Baseline(Candidate):
+    """Frozen embeddings and logistic regression on one backbone, as the runs of candidates measured it.
+
+    costs: its time, which includes the predictions; the others are None. backbone: its name where there are several.
+    candidates: whose runs measured it. lead: of the best candidate over it.
+    """
+
+    backbone: str = ""
+    candidates: tuple[str, ...] = ()
+    lead: Difference | None = None
 
 
 @dataclass(frozen=True)
@@ -103,6 +116,7 @@ class Comparison:
     contrast: where the first two candidates differ. goal: the candidates in the terms that all were tuned for, the best
     as `own`. one_goal: whether all were tuned for the same. seen: by candidate, how many of the test rows its training
     or validation rows contain, the most of any seed; only candidates with such rows.
+    baselines: the best first; none where no run measured one.
     """
 
     figure: str
@@ -119,6 +133,7 @@ class Comparison:
     goal: Goal | None = None
     one_goal: bool = True
     seen: Mapping[str, int] = field(default_factory=dict)
+    baselines: tuple[Baseline, ...] = ()
 
     def __repr__(self) -> str:
         best = f"{self.best.name}, {self.figure} {percent(self.best.value)}"
@@ -128,10 +143,13 @@ class Comparison:
 
     def __str__(self) -> str:
         """Return each candidate's figure, and the conclusions."""
-        lines = [
-            f"{c.name}: {self.figure} {percent(c.value)} (95% interval {span(c.interval)})" for c in self.candidates
-        ]
+        lines = [f"{c.name}: {self.figure} {percent(c.value)} (95% interval {span(c.interval)})" for c in self.table]
         return "\n".join([f"on {self.rows:,} {self.split} rows", *lines, *conclude(self)])
+
+    @property
+    def table(self) -> tuple[Candidate, ...]:
+        """What the table of scores and costs lists: the candidates, and the baselines below them."""
+        return (*self.candidates, *self.baselines)
 
     @property
     def best(self) -> Candidate:
@@ -198,7 +216,20 @@ def conclude(comparison: Comparison) -> tuple[str, ...]:
             seconds, best_seconds = fastest.costs["training_seconds"] or 0.0, best.costs["training_seconds"] or 0.0
             times = f"{format_seconds(seconds)} against {format_seconds(best_seconds)} for {best.name}"
             sentences.append(f"Of these, {fastest.name} trains fastest: {times}.")
-    return tuple(sentences)
+    return (*sentences, *_advise_on_baselines(comparison))
+
+
+def _advise_on_baselines(comparison: Comparison) -> list[str]:
+    """Return a sentence on the best baseline that is as good as the best candidate, if any is."""
+    for baseline in comparison.baselines:
+        lead = baseline.lead
+        if lead is None or is_identical(lead) or (is_clear(lead) and lead.mean > 0):
+            continue
+        seconds, best = baseline.costs["training_seconds"], comparison.best.name
+        advice = advise_on_probe(lead, seconds, comparison.figure, backbone=baseline.backbone, model=best)
+        if advice:
+            return [advice]
+    return []
 
 
 def _find_pair(pairs: Sequence[Pair], one: str, other: str) -> Pair:

@@ -30,16 +30,17 @@ _MOST_CANDIDATES_IN_LEAGUE = 20
 MARKS = {"training_seconds": "*", "trainable_parameters": "†"}
 """What stands beside a Pareto-optimal cost."""
 _MEANINGS = {
-    "training_seconds": "Pareto-optimal: nothing here is as good and trains faster",
-    "trainable_parameters": "Pareto-optimal: nothing here is as good with fewer trainable parameters",
+    "training_seconds": "Pareto-optimal: no other candidate is as good and trains faster",
+    "trainable_parameters": "Pareto-optimal: no other candidate is as good with fewer trainable parameters",
 }
+_BASELINE = "frozen embeddings + logistic regression: the runs' own baseline. Its time includes its predictions."
 _COSTS_OF_A_RUN = ("training_seconds", "run_seconds", "peak_memory_mb")  # the others are the same for all seeds
 FILES = ("report.html", "report.md", "compare.json")
 
 
 def render_comparison(comparison: Comparison, version: str) -> str:
     """Return the HTML page."""
-    lowest = min(c.interval.low for c in comparison.candidates)
+    lowest = min(c.interval.low for c in comparison.table)
     floor = max(0, int(10 * lowest - 0.5)) / 10
     charts = [(key, draw_pareto(comparison.candidates, key, comparison.figure)) for key in FRONTS]
     by_names = {(p.a, p.b): p for p in comparison.pairs} | {(p.b, p.a): p for p in comparison.pairs}
@@ -103,7 +104,7 @@ def render_comparison_markdown(comparison: Comparison, version: str) -> str:
     sections = [
         f"# Comparison on {rows}",
         escape_markdown(" ".join(conclude(comparison))),
-        build_table(list_header(comparison), [list_cells(c) for c in comparison.candidates]),
+        build_table(list_header(comparison), [list_cells(c) for c in comparison.table]),
         "Means over the seeds ± standard deviation. 95% intervals, in percent, over rows (Wilson for accuracy with "
         "one seed, else bootstrap) and, with two or more seeds, over seeds (Student's t).",
         *(f"- {escape_markdown(line)}" for line in list_legend(comparison)),
@@ -168,9 +169,10 @@ def list_cells(candidate: Candidate) -> tuple[str, ...]:
 
 
 def list_legend(comparison: Comparison) -> list[str]:
-    """Return what each mark in the table means, for the marks that are there."""
+    """Return what each mark and the baselines in the table mean, as far as they are there."""
     marked = {key for candidate in comparison.candidates for key in candidate.fronts}
-    return [f"{MARKS[key]} {meaning}" for key, meaning in _MEANINGS.items() if key in marked]
+    legend = [f"{MARKS[key]} {meaning}" for key, meaning in _MEANINGS.items() if key in marked]
+    return [*legend, *([_BASELINE] if comparison.baselines else [])]
 
 
 def format_spread(candidate: Candidate) -> str:

@@ -6,13 +6,16 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from textune.evaluation import Difference
+from textune.evaluation import Difference, Interval
+from textune.progress import format_seconds
 from textune.report.wording import distance, points
 from textune.tasks import AnyEvaluation
 
 IDENTICAL = Difference(0.0, 0.0, 0.0, 1.0)
 """Of two models that are one and the same; others that answer alike have an interval around 0."""
 _LEVEL = 0.05
+_CLOSE = 0.005
+"""Below this lead in the headline metric, the cheaper model is recommended."""
 
 
 def difference_between(evaluation: AnyEvaluation, row: Mapping[str, Any]) -> Difference:
@@ -24,9 +27,14 @@ def difference_between(evaluation: AnyEvaluation, row: Mapping[str, Any]) -> Dif
     if isinstance(paired, Difference):
         return paired
     tuned, other = evaluation.headline, row["evaluation"].headline
-    mean = tuned.value - other.value
-    down = math.hypot(tuned.value - tuned.interval.low, other.interval.high - other.value)
-    up = math.hypot(tuned.interval.high - tuned.value, other.value - other.interval.low)
+    return subtract(tuned.value, tuned.interval, other.value, other.interval)
+
+
+def subtract(value: float, interval: Interval, other: float, other_interval: Interval) -> Difference:
+    """Return how much one value leads another, with an interval as if the two were independent."""
+    mean = value - other
+    down = math.hypot(value - interval.low, other_interval.high - other)
+    up = math.hypot(interval.high - value, other - other_interval.low)
     return Difference(low=mean - down, high=mean + up, mean=mean)
 
 
@@ -53,6 +61,30 @@ def describe_lead(lead: Difference) -> str:
         return f"the same (95% interval of the difference {interval}{test})"
     chance = "" if clear else ", which may be chance"
     return f"{direction} by {distance(lead.mean)} points (95% interval {interval}{test}){chance}"
+
+
+def is_identical(lead: Difference) -> bool:
+    """Return whether a lead is `IDENTICAL`, also where it was read from a file."""
+    return lead.low == lead.mean == lead.high == 0
+
+
+def advise_on_probe(
+    lead: Difference, seconds: float | None, figure: str, *, backbone: str = "", model: str = ""
+) -> str:
+    """Return a sentence that recommends the cheaper linear probe, or nothing.
+
+    lead: of a model over the probe, in the figure. backbone, model: what the sentence names them, if anything.
+    """
+    if lead.mean >= _CLOSE:
+        return ""
+    trains = "" if seconds is None else f" and trains in {format_seconds(seconds)}"
+    if lead.mean < 0:
+        close = f"scored {distance(lead.mean)} points higher" + (model and f" than {model}")
+    elif lead.mean:
+        close = f"is within {distance(lead.mean)} points" + (model and f" of {model}")
+    else:
+        close = f"has the same {figure}" + (model and f" as {model}")
+    return f"The linear probe (method=head){backbone and f' on {backbone}'} {close}{trains}."
 
 
 def format_p(p: float) -> str:

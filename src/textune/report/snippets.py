@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from textune.backbones.families import Family, families
-from textune.backbones.pooling import EPSILON, MEAN, WITH_POOLER, Pooling, needs_hook, pooling_settings
+from textune.backbones.pooling import EPSILON, FIRST, MEAN, WITH_POOLER, Pooling, needs_hook, pooling_settings
 from textune.backbones.pooling_layer import can_add_layer
 from textune.bundle import MANIFEST, Manifest
 from textune.methods import resolve_saved
@@ -69,14 +69,13 @@ def reload_without_textune(manifest: Manifest, name: str, folder: Path | None = 
         ]
     else:
         imports[:] = ["safetensors.torch", "transformers"]
+        delta = f'transformers.utils.cached_file(folder, "{DELTA_FILE}")'
         lines += [
             name_base(manifest),
             f"model = {_load_base(manifest, ', '.join(arguments))}",
-            f'delta = safetensors.torch.load_file(transformers.utils.cached_file(folder, "{DELTA_FILE}"))',
-            "model.load_state_dict(delta, strict=False)",
+            f"safetensors.torch.load_model(model, {delta}, strict=False)",
         ]
-    body = "model.get_base_model()" if by_peft else "model"
-    pooled = _pool(manifest, body, _count_prefix(manifest) if by_peft else 0)
+    pooled = _pool(manifest, "model.get_base_model()", _count_prefix(manifest)) if by_peft else _pool_in_two(manifest)
     if "torch." in "".join((*pooled, *arguments)):
         imports.insert(len(imports) - 1, "torch")
     cut = "" if manifest.long_text.form == "truncate" else "  # only textune handles texts longer than max_length"
@@ -240,6 +239,17 @@ def _count_prefix(manifest: Manifest) -> int:
     return resolve_saved(manifest.method, manifest.method_options).virtual_tokens
 
 
+def _pool_in_two(manifest: Manifest) -> list[str]:
+    """Return `_pool` in two lines, for methods that load in more lines than adapters and have no virtual tokens."""
+    if not _pool(manifest, "model", 0):
+        return []
+    family = families.get(manifest.base_model.family)
+    mean = _write_mean("out[0]", 'kwargs["attention_mask"]')
+    values = f"out[0], {mean}[:, 0]" if family.name in WITH_POOLER else mean
+    hook = "with_kwargs=True, hook=lambda body, args, kwargs, out: type(out)("
+    return [f"model.base_model.register_forward_hook({hook}  # mean pooling", f"    {values}))"]
+
+
 def _pool(manifest: Manifest, model: str, prefix: int) -> list[str]:
     """Return the lines that make a plain model pool its tokens as the run does; none if it does so already."""
     family = _find_family(manifest)
@@ -248,27 +258,33 @@ def _pool(manifest: Manifest, model: str, prefix: int) -> list[str]:
     skip = resolve_saved(manifest.method, manifest.method_options).tokens_before_text
     if not needs_hook(family, Pooling(manifest.pooling, skip)):
         return []
-    native = family.pooling_setting is not None
+    native, pooled = family.pooling_setting is not None, family.name in WITH_POOLER
     states = f"out[0][:, {skip}:]" if skip else "out[0]"
     if manifest.pooling == MEAN:
         mask = 'kwargs["attention_mask"]' + (f"[:, {prefix}:]" if prefix else "")
         why = f"the head reads the {'' if native else 'normalised '}mean over the tokens of the text"
-        means = f"torch.stack([h[m == 1].mean(0) for h, m in zip({states}, {mask})])"
-        value = means if native else f"torch.nn.functional.layer_norm({means}, out[0].shape[-1:], eps={EPSILON})"
+        means = f"torch.stack([h[m == 1].mean(0) for h, m in zip({states}, {mask})])[:, None]"
+        value = means if native else _write_mean(states, mask)
     else:
         why = "the head reads the first token of the text, not the first virtual one"
+        value = f"{states}[:, :1]"
+    if pooled:
         value = {
-            "bert": f"body.pooler({states})",
-            "albert": f"body.pooler_activation(body.pooler({states}[:, 0]))",
-        }.get(family.name, f"{states}[:, 0]")
-    pooled = family.name in WITH_POOLER
-    key, value = ("pooler_output", value) if pooled else ("last_hidden_state", f"{value}[:, None]")
+            (FIRST, "bert"): f"body.pooler({states})",
+            (FIRST, "albert"): f"body.pooler_activation(body.pooler({states}[:, 0]))",
+        }.get((manifest.pooling, family.name), f"{value}[:, 0]")
+    key = "pooler_output" if pooled else "last_hidden_state"
     value += ".expand_as(out[0])" if native else ""
     return [
         f"def pool(body, args, kwargs, out):  # {why}",
         f'    out["{key}"] = {value}',
         f"{model}.base_model.register_forward_hook(pool, with_kwargs=True)",
     ]
+
+
+def _write_mean(states: str, mask: str) -> str:
+    """Return the normalised mean of a text's states as [rows, 1, width]; it is that of their sum as well."""
+    return f"torch.layer_norm({mask}[:, None].float() @ {states}, out[0].shape[-1:], eps={EPSILON})"
 
 
 def _classify(manifest: Manifest, folder: Path | None) -> list[str]:

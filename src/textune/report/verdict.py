@@ -6,17 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from textune.evaluation import Difference
 from textune.evaluation.goal import Goal
-from textune.progress import format_seconds
 from textune.report.goal import judge_goal
-from textune.report.leads import describe_lead, difference_between, is_clear
-from textune.report.wording import distance, list_names, number, percent, plural, span
+from textune.report.leads import advise_on_probe, describe_lead, difference_between, is_clear, is_identical
+from textune.report.wording import list_names, number, percent, plural, span
 from textune.tasks import BASE, MAJORITY, PROBE, TFIDF, TUNED, AnyEvaluation, Task, build_task
 
 _FEW_ROWS = 200
-_CLOSE = 0.005
-"""Below this lead in the headline metric, the cheaper model is recommended."""
 
 
 @dataclass(frozen=True)
@@ -113,8 +109,7 @@ def _find_best(evaluation: AnyEvaluation, others: Sequence[Mapping[str, Any]]) -
 
 def _is_same_model(evaluation: AnyEvaluation, row: Mapping[str, Any]) -> bool:
     """Return whether another row is this model: a run whose method is the linear probe meets itself."""
-    lead = difference_between(evaluation, row)
-    return row["name"] == PROBE and lead.low == lead.mean == lead.high == 0
+    return row["name"] == PROBE and is_identical(difference_between(evaluation, row))
 
 
 def _compare(
@@ -135,7 +130,7 @@ def _compare(
         if _is_same_model(evaluation, row):
             same.append(_SAME)
         elif not is_clear(lead):
-            advice = _advise_on_probe(lead, row.get("seconds"), figure) if name == PROBE else _ADVICE.get(name, "")
+            advice = advise_on_probe(lead, row.get("seconds"), figure) if name == PROBE else _ADVICE.get(name, "")
             unclear.append(advice if row is told else f"A{claim}. {advice}".rstrip())
         elif lead.mean < 0:
             worse.append("" if row is told else f"A{claim}.")
@@ -151,18 +146,6 @@ def _compare(
     if not others:
         return ["No baseline was evaluated on these rows."], "caution"
     return [sentence for sentence in sentences if sentence], "bad" if worse else "caution" if unclear else "good"
-
-
-def _advise_on_probe(lead: Difference, seconds: float | None, figure: str) -> str:
-    """Return a sentence that recommends the cheaper linear probe, or nothing. figure: what the lead is of."""
-    if lead.mean >= _CLOSE:
-        return ""
-    trains = "" if seconds is None else f" and trains in {format_seconds(seconds)}"
-    if lead.mean < 0:
-        close = f"scored {distance(lead.mean)} points higher"
-    else:
-        close = f"is within {distance(lead.mean)} points" if lead.mean else f"has the same {figure}"
-    return f"The linear probe (method=head) {close}{trains}."
 
 
 def _with_article(name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from textune.backbones.pooling import describe_pooling
 from textune.bundle import Manifest
 from textune.config import TrainingConfig
 from textune.data.fixes import FixedRows
@@ -32,7 +33,11 @@ def describe_run(manifest: Manifest, training: TrainingConfig, costs: Costs) -> 
     options = show_setting(manifest.method_options) if manifest.method_options else ""
     rate = show_setting(training.learning_rate)
     share = manifest.trainable_parameters / manifest.total_parameters
-    facts = [
+    whole = [
+        ("whole run", costs.run_seconds, format_seconds),
+        ("peak memory", costs.peak_memory_mb, "{:,.0f} MB".format),
+    ]
+    return [
         ("base model", f"{manifest.base_model.id} ({manifest.base_model.family})"),
         ("method", manifest.method + (f" ({options})" if options else "")),
         ("trainable parameters", f"{manifest.trainable_parameters:,} of {manifest.total_parameters:,} ({share:.2%})"),
@@ -42,17 +47,13 @@ def describe_run(manifest: Manifest, training: TrainingConfig, costs: Costs) -> 
             f"{training.epochs:g}, batch size {training.batch_size}, learning rate {rate}",
         ),
         ("max_length", f"{manifest.max_length} tokens; longer texts are {manifest.long_text.describe()}"),
+        *([] if manifest.writing else [("pooling", describe_pooling(manifest.pooling))]),
         ("training time", format_seconds(costs.training_seconds)),
+        *[(name, write(value)) for name, value, write in whole if value is not None],
         ("precision", f"{manifest.engine['precision']['name']} on {manifest.engine['device']}"),
         ("seed", str(manifest.seed)),
         *([("labels fixed", FixedRows(**manifest.fixes).describe())] if manifest.fixes else []),
     ]
-    whole = [
-        ("whole run", costs.run_seconds, format_seconds),
-        ("peak memory", costs.peak_memory_mb, "{:,.0f} MB".format),
-    ]
-    facts[7:7] = [(name, write(value)) for name, value, write in whole if value is not None]
-    return facts
 
 
 def peak_memory_mb() -> float:
