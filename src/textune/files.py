@@ -37,6 +37,11 @@ def is_disk_full(error: BaseException) -> bool:
     )
 
 
+def expand_home(path: str | Path) -> Path:
+    """Return a path with ~ replaced by the home folder, as a shell does; unchanged where there is no such user."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111  Path's own raises for an unknown user
+
+
 def hash_file(path: Path) -> str:
     """Return the SHA-256 of a file's bytes as hexadecimal."""
     with path.open("rb") as stream:

@@ -11,7 +11,7 @@ from textune.tokens import Tokenized
 
 @dataclass
 class LongTexts:
-    """Counts over the calls of one predictor, until `take_note`. within: a template that takes its part of the tokens."""
+    """Counts over the calls of one predictor, until `take_note`. within: a template, which takes some of the tokens."""
 
     max_length: int
     long_text: LongText
