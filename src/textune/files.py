@@ -297,7 +297,7 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
         if "\\ud" in text.lower():  # half a character, which nothing can write again
             json.dumps(content, ensure_ascii=False).encode()
     except FileNotFoundError:
-        raise BundleError(f"{path}: {what} is missing") from None
+        raise BundleError(f"{path}: does not exist; it should hold {what}") from None
     except PermissionError as error:
         raise BundleError(f"{path}: {what} cannot be read: permission denied", hint="change its permissions") from error
     except (OSError, ValueError, RecursionError) as error:

@@ -228,7 +228,7 @@ def _upload(api: Any, staged: Path, hub_id: str, private: bool, kind: dict[str, 
 def _check_id(hub_id: str) -> None:
     """Raise ConfigError for what is not OWNER/NAME by the hub's rules."""
     from huggingface_hub import errors
-    from huggingface_hub.utils import validate_repo_id
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
     owner, _, name = hub_id.partition("/")
     if not owner or not name:
