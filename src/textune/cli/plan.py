@@ -92,8 +92,8 @@ def print_forecasts(forecasts: Sequence[Forecast]) -> None:
     first = forecasts[0].settings
     counts = ", ".join(f"{rows:,} {name}" for name, rows in first["rows"].items() if rows)
     typer.echo(
-        f"\n{counts} rows; {count(first['steps'], 'step')} of {count(first['batch_size'], 'row')}, {count_epochs(first['epochs'])}; "
-        f"{count(first['threads'], 'thread')} on {first['device']}"
+        f"\n{counts} rows; {count(first['steps'], 'step')} of {count(first['batch_size'], 'row')}, "
+        f"{count_epochs(first['epochs'])}; {count(first['threads'], 'thread')} on {first['device']}"
     )
     for note in dict.fromkeys(note for f in forecasts for note in f.notes):
         typer.echo(note)
