@@ -175,6 +175,8 @@ PICTURES: dict[str, Callable[[], Figure]] = {
 
 def main(arguments: Sequence[str]) -> None:
     """Write every picture into the folder."""
+    if len(arguments) != 1:
+        sys.exit("usage: python slides/pictures.py FOLDER")
     folder = Path(arguments[0])
     folder.mkdir(parents=True, exist_ok=True)
     with plt.rc_context(STYLE):

@@ -37,6 +37,11 @@ def is_disk_full(error: BaseException) -> bool:
     )
 
 
+def expand_home(path: str | Path) -> Path:
+    """Return a path with ~ replaced by the home folder, as a shell does; unchanged where there is no such user."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111  Path's own raises for an unknown user
+
+
 def hash_file(path: Path) -> str:
     """Return the SHA-256 of a file's bytes as hexadecimal."""
     with path.open("rb") as stream:
@@ -292,7 +297,7 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
         if "\\ud" in text.lower():  # half a character, which nothing can write again
             json.dumps(content, ensure_ascii=False).encode()
     except FileNotFoundError:
-        raise BundleError(f"{path}: {what} is missing") from None
+        raise BundleError(f"{path}: does not exist; it should hold {what}") from None
     except PermissionError as error:
         raise BundleError(f"{path}: {what} cannot be read: permission denied", hint="change its permissions") from error
     except (OSError, ValueError, RecursionError) as error:

@@ -19,6 +19,11 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
+def count_epochs(epochs: float) -> str:
+    """Return a number of epochs, which may be a part of one: 1 epoch, 0.5 epochs."""
+    return f"{epochs:.3g} {'epoch' if epochs == 1 else 'epochs'}"
+
+
 def _prints(char: str) -> bool:
     """Return whether a character is one of PRINTS."""
     kind = unicodedata.category(char)

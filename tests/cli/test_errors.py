@@ -210,7 +210,11 @@ def test_another_table_is_classified(runs: dict[str, Run], tmp_path: Path, capsy
     analysis = json.loads(shown)
     assert code == 0 and analysis["rows"] == 60 and analysis["split"] == "other.csv"
     assert "classified now" in analysis["source"] and "trained on" in errors
+    assert analysis["source"].startswith("all 60 labelled rows of other.csv")
     assert len((run / "test_reads.jsonl").read_text().splitlines()) == 2, "the reading is noted as evaluate's are"
+    for sample, taken in {"5": "a sample of 5", "first:5": "the first 5"}.items():
+        _, shown, _ = call_here(capsys, "errors", str(run), str(other), f"sample={sample}", "--json")
+        assert json.loads(shown)["source"] == f"{taken} of the 60 labelled rows of other.csv, classified now"
 
 
 def test_nearest_training_rows(runs: dict[str, Run], capsys: Any) -> None:

@@ -21,11 +21,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from textune.bundle import TextColumns
+from textune.config.long_text import LongText
 from textune.data import stream_kept
 from textune.data.source import ReadOptions
 from textune.errors import DataError
 from textune.inference import files as filing
 from textune.inference.files import predict_file
+from textune.inference.long_texts import LongTexts
 from textune.tasks import build_task
 
 ADDED = ["label", "probability"]
@@ -38,6 +40,7 @@ class Always:
 
     labels = ("negative", "positive")
     task = build_task("single_label")
+    long_texts = LongTexts(512, LongText())
     manifest = SimpleNamespace(columns=TextColumns(("text",), None, " ", "label"))
 
     def answer_texts(self, texts: Any, pairs: Any = None, start: int = 0) -> Any:

@@ -58,7 +58,7 @@ def test_labels_and_braces_are_filled_in(tokenizer: Any) -> None:
 def test_prompt_and_label_are_the_tokens_of_the_whole(tokenizer: Any) -> None:
     """A label has the tokens that it has after the prompt, and no special token stands between them."""
     choices = build_choices(tokenizer, ("good", "a fine film"), TEMPLATE)
-    prompt = encode_prompts(tokenizer, ["the film"], choices, 100)[0]
+    prompt = encode_prompts(tokenizer, ["the film"], choices, 100)[0][0]
     for label, tokens in zip(("good", "a fine film"), choices.labels, strict=True):
         whole = tokenizer.encode(f"Q the film A: {label}")
         joined = prompt + list(tokens)
@@ -70,11 +70,12 @@ def test_prompt_and_label_are_the_tokens_of_the_whole(tokenizer: Any) -> None:
 @settings(max_examples=100, deadline=None, suppress_health_check=[])
 def test_a_long_text_loses_its_end_alone(tokenizer: Any, text: str, longest: int) -> None:
     choices = build_choices(tokenizer, ("good", "bad"), TEMPLATE)
-    prompt = encode_prompts(tokenizer, [text], choices, longest)[0]
+    (prompt,), cut = encode_prompts(tokenizer, [text], choices, longest)
     room = longest - max(map(len, choices.labels))
     assert len(prompt) <= room
     whole = tokenizer.encode(f"Q {text} A:")
     whole_ids = whole.ids[: len(whole.ids) - (1 if whole.special_tokens_mask[-1] else 0)]
+    assert cut == (len(whole_ids) > room), "it is counted"
     if len(whole_ids) <= room:
         assert prompt == whole_ids
     else:

@@ -22,7 +22,7 @@ from textune.backbones.quiet import quiet_transformers
 from textune.backbones.smollm import SMOLLM2, GgufModel, open_converted, read_sha256
 from textune.backbones.trust import is_trusted, list_weight_files, looks_like_path, refuse_untrusted
 from textune.errors import ConfigError, ModelError, suggest
-from textune.files import hash_file, hash_large_file, read_json
+from textune.files import expand_home, hash_file, hash_large_file, read_json
 from textune.tokens.batches import Padding
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def resolve_backbone(
     elif name == SMOLLM2.name:
         backbone = _find_converted(SMOLLM2)
     elif revision is None and looks_like_path(name):
-        folder = Path(name).expanduser()
+        folder = expand_home(name)
         if not folder.is_dir():
             raise ModelError(
                 f"backbone={name}: no such folder",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from textune.errors import ModelError
+from textune.files import expand_home
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".msgpack")
 _LOADED_PICKLES = "pytorch_model*.bin"
@@ -18,14 +19,14 @@ _LOADED_PICKLES = "pytorch_model*.bin"
 
 def looks_like_path(name: str) -> bool:
     """Return whether a backbone's name is a folder and not a hub id."""
-    return Path(name).expanduser().is_dir() or name.startswith((".", "/", "~")) or name.count("/") > 1
+    return expand_home(name).is_dir() or name.startswith((".", "/", "~")) or name.count("/") > 1
 
 
 def is_trusted(name: str, trust: str | None) -> bool:
     """Return whether `trust` names this backbone: by the same words, or as the same folder."""
     if trust is None or trust == name:
         return trust is not None
-    folder, trusted = (Path(words).expanduser() for words in (name, trust))
+    folder, trusted = (expand_home(words) for words in (name, trust))
     return looks_like_path(name) and trusted.is_dir() and trusted.resolve() == folder.resolve()
 
 

@@ -19,7 +19,6 @@ from textune.bundle.folder import (
     PlaceNote,
     RunIsBusy,
     check_writable,
-    expand_home,
     find_run,
     has_begun,
     is_busy,
@@ -44,6 +43,7 @@ from textune.bundle.manifest import (
 )
 from textune.bundle.plan import read_plan
 from textune.errors import OldBundleWarning
+from textune.files import expand_home
 
 __all__ = [
     "AnyRun",

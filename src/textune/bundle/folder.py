@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from textune.errors import BundleError, ConfigError, Note, note
-from textune.files import PARTIAL, refuse_link
+from textune.files import PARTIAL, expand_home, refuse_link
 
 MANIFEST = "textune.json"
 SWEEP = "sweep.yaml"
@@ -29,11 +29,6 @@ _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
 def name_run(text: str) -> str:
     """Return text turned into a valid run name."""
     return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-.")[:100] or "run"
-
-
-def expand_home(path: str | Path) -> Path:
-    """Return a path with ~ replaced by the home folder, as a shell does; unchanged where there is no such user."""
-    return Path(os.path.expanduser(path))  # noqa: PTH111  Path's own raises for an unknown user
 
 
 def run_path(runs_dir: str, name: str) -> Path:

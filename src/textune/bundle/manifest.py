@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from textune.errors import BundleError, OldBundleWarning, TextuneError, show_res
 from textune.files import confined_path, hash_file, read_json, write_text_atomically
 
 FORMAT_VERSION = 2
+_HUB_ID = re.compile(r"(?!runs/)[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 """Since 2 the manifest holds a digest of itself; before, a changed value could not be told from a right one."""
 _READABLE = (1, 2)
 METRICS = "evaluation/metrics.json"
@@ -132,7 +134,9 @@ def read_manifest(folder: str | Path, *, verify: bool = True) -> Manifest:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise BundleError(f"{folder}: no such run folder")
+        on_hub = _HUB_ID.fullmatch(folder.as_posix()) and not folder.parent.exists()
+        hint = f"if it is on the hub, download it first: hf download {folder.as_posix()} --local-dir FOLDER"
+        raise BundleError(f"{folder}: no such run folder", hint=hint if on_hub else None)
     if not (folder / MANIFEST).is_file():
         unfinished = (folder / "checkpoints").is_dir()
         raise BundleError(

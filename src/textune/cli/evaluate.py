@@ -74,7 +74,8 @@ def evaluate(
     if errors:
         typer.echo("\nmost confident errors")
         rows = [
-            (str(e.row), e.true, e.decision or e.predicted, f"{e.probability:.1%}", _short(e.text)) for e in errors[:5]
+            (str(e.row), e.true, e.decision or e.predicted, f"{e.probability:.1%}{e.probability_of}", _short(e.text))
+            for e in errors[:5]
         ]
         header = ("row", "true", "error" if errors[0].decision else "predicted", "probability", "text")
         print_table(header, rows, right=(0, 3))

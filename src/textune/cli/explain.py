@@ -52,7 +52,7 @@ def explain(
         _check_page(output, overwrite)
     if file is None:
         check_settings(texts, config)
-        check_single(folder)
+        check_single(folder, "explain")
     else:
         check_table(folder, file, config)
     from textune.explain.api import check_label, open_predictor
@@ -91,6 +91,8 @@ def _check_page(output: Path, overwrite: bool) -> None:
 
     if output.suffix.lower() not in (".html", ".htm"):
         raise ConfigError(f"{output}: cannot write '{output.suffix}' files", hint="use .html; --json prints plain data")
+    if output.is_dir():
+        raise ConfigError(f"{output}: is a folder, not a file", hint="name another file")
     if not output.parent.is_dir():
         raise ConfigError(
             f"{output}: its folder does not exist", hint=f"make it: mkdir -p {shlex.quote(str(output.parent))}"
@@ -135,7 +137,8 @@ def _explain_each(
             yield from explain_texts(predictor, [line], label)
         more = next(lines, None) is not None
     if more:
-        open_progress().warn(f"{source}: only the first {rows:,} texts were explained; --rows N explains more")
+        explained = "text was" if rows == 1 else f"{rows:,} texts were"
+        open_progress().warn(f"{source}: only the first {explained} explained; --rows N explains more")
 
 
 def _read_lines(encoding: str | None) -> Iterator[str]:

@@ -94,8 +94,11 @@ def check_settings(texts: Sequence[str], config: RunConfig) -> None:
         check_encoding(data.encoding)
 
 
-def check_single(folder: Path) -> None:
-    """Raise DataError where a run classifies pairs of texts: texts that are typed or come line by line are single."""
+def check_single(folder: Path, command: str = "predict") -> None:
+    """Raise DataError where a run classifies pairs of texts: texts that are typed or come line by line are single.
+
+    command: that which reads a table of pairs instead.
+    """
     from textune.bundle import read_manifest
     from textune.errors import DataError, show_command
 
@@ -104,7 +107,7 @@ def check_single(folder: Path) -> None:
         raise DataError(
             f"{folder}: this model classifies pairs of texts; the second texts are missing",
             hint=f"give a table with the columns {', '.join(columns.text)} and {columns.text_pair}: "
-            + show_command("predict", folder, "FILE"),
+            + show_command(command, folder, "FILE"),
         )
 
 

@@ -69,6 +69,7 @@ def print_cost_of_all(forecast: Forecast) -> None:
 
 def print_forecasts(forecasts: Sequence[Forecast]) -> None:
     """Print one line for each run, and the settings they share."""
+    from textune.printable import count, count_epochs
     from textune.progress import format_seconds
 
     several = len({f.backbone for f in forecasts}) > 1
@@ -89,10 +90,10 @@ def print_forecasts(forecasts: Sequence[Forecast]) -> None:
     header = ("", "total time", "training time", "peak memory", "disk", "peak disk", "trainable parameters", "engine")
     print_table(header, rows, right=(1, 2, 3, 4, 5, 6))
     first = forecasts[0].settings
-    counts = ", ".join(f"{count:,} {name}" for name, count in first["rows"].items() if count)
+    counts = ", ".join(f"{rows:,} {name}" for name, rows in first["rows"].items() if rows)
     typer.echo(
-        f"\n{counts} rows; {first['steps']:,} steps of {first['batch_size']} rows, {first['epochs']:g} epochs; "
-        f"{first['threads']} threads on {first['device']}"
+        f"\n{counts} rows; {count(first['steps'], 'step')} of {count(first['batch_size'], 'row')}, "
+        f"{count_epochs(first['epochs'])}; {count(first['threads'], 'thread')} on {first['device']}"
     )
     for note in dict.fromkeys(note for f in forecasts for note in f.notes):
         typer.echo(note)

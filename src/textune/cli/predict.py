@@ -278,6 +278,7 @@ def _answer_lines(shown: Shown, json_output: bool, encoding: str | None) -> None
         raise DataError("standard input contains no text", hint="give one text per line")
     if json_output:
         typer.echo("]}")
+    _tell_cut(shown)
     if reader.foreign:
         open_progress().warn(reader.describe_foreign())
 
@@ -313,6 +314,7 @@ def _predict_file(
 
 def _print(shown: Shown, texts: list[str], json_output: bool) -> None:
     decided = shown.predictor.decide(texts, shown.choices)
+    _tell_cut(shown)
     if json_output:
         print_json({"predictions": [{"text": t} | one.to_dict() for t, one in zip(texts, decided, strict=True)]})
         return
@@ -341,3 +343,12 @@ def _converse(shown: Shown) -> None:
         line = "  ".join(f"{label} {format_value(value)}" for label, value in values.items()) or NO_LABEL
         line = f"{ABSTAINED}  {line}" if best.abstained else line
         typer.echo(line if best.label_set is None else f"{line}  {{{', '.join(best.label_set)}}}")
+        _tell_cut(shown)
+
+
+def _tell_cut(shown: Shown) -> None:
+    """Say how many texts were cut."""
+    from textune.progress import open_progress
+
+    if (cut := shown.predictor.long_texts.take_note()) is not None:
+        open_progress().say(f"note: {cut}")

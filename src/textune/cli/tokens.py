@@ -20,6 +20,7 @@ def tokens(
     from textune.config.defaults import choose_backbone, choose_long_text, choose_max_length
     from textune.errors import DataError
     from textune.methods import check_length
+    from textune.printable import count
     from textune.tokens import encode_texts, load_tokenizer
 
     config = build_used("tokens", gather_settings(settings or [], command="tokens"))
@@ -53,7 +54,7 @@ def tokens(
     rows = [(token, str(number), "special token" if added else "") for token, number, added in listed]
     print_table(("token", "id", ""), rows, right=(1,))
     form = long_text.describe()
-    sentence = f"{len(rows)} tokens of {backbone.id}; texts longer than max_length {length} are {form}"
+    sentence = f"{count(len(rows), 'token')} of {backbone.id}; texts longer than max_length {length} are {form}"
     print_sentences(["", sentence])
     if long_text.form != "truncate" and len(encoding.ids) > length:
         print_table(

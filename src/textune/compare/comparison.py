@@ -22,6 +22,7 @@ from textune.evaluation import (
     estimate_interval,
     estimate_macro_f1,
 )
+from textune.printable import count
 from textune.report.comparison import COSTS, Candidate, Comparison, Pair, RunLine, mark_fronts
 from textune.run.test_reads import count_reads_of_own_rows
 from textune.tasks import task_of
@@ -66,7 +67,9 @@ def compare_runs(folders: Sequence[str | Path]) -> Comparison:
 def _describe_machine(run: RunRecord) -> str:
     engine = run.manifest.engine
     precision = engine["precision"]["name"] if engine.get("precision") else "fp32"
-    return f"{precision} on {engine.get('device', 'an unknown device')}, {engine.get('threads', '?')} threads"
+    threads = engine.get("threads", "?")
+    words = count(threads, "thread") if isinstance(threads, int) else f"{threads} threads"
+    return f"{precision} on {engine.get('device', 'an unknown device')}, {words}"
 
 
 def _count(runs: Sequence[RunRecord]) -> Counts:

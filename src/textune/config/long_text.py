@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from textune.printable import count
+
 LONG_TEXT_FORMS = ("truncate", "head_tail", "window")
 
 
@@ -24,7 +26,7 @@ class LongText:
     def describe(self) -> str:
         """Return a short description of how such a text is read."""
         if self.form == "window":
-            return f"read in windows that share {self.overlap} tokens, at most {self.max_windows}"
+            return f"read in windows that share {count(self.overlap, 'token')}, at most {self.max_windows}"
         if self.form == "head_tail":
             return f"read at the beginning ({self.head_fraction:.0%}) and the end"
         return "cut"

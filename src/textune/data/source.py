@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from textune.data.cells import TEXT, WHOLE_ROW
 from textune.data.table import Table, build_table
 from textune.errors import DataError, suggest
+from textune.files import expand_home
 from textune.registry import Registry
 
 MAX_COLUMNS = 10_000
@@ -216,14 +217,14 @@ def locate(source: str | Path) -> Location | str:
         if not source.strip():
             raise DataError("the name of the table is empty", hint="give a path, hub:NAME or embedded:NAME")
     try:
-        path = Path(source).expanduser()
+        path = expand_home(source)
         if path.exists():
             return Location(path)
         stem, hash_sign, part = str(path).rpartition("#")
         if hash_sign and part and Path(stem).exists():
             return Location(Path(stem), part)
         siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError) as error:
         raise DataError(f"'{source}' cannot be opened: {error}") from error
     raise DataError(
         f"'{source}' does not exist{suggest(path.name, siblings)}",

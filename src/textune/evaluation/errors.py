@@ -18,6 +18,9 @@ NO_LABEL = "(no label)"
 UNKNOWN = "unknown label: "
 """How the decision begins where nothing else is wrong: the model cannot know the label."""
 
+MISSED = "false negative: "
+"""How the decision begins where a label is missed."""
+
 
 @dataclass(frozen=True)
 class ConfidentError:
@@ -33,6 +36,12 @@ class ConfidentError:
     predicted: str
     probability: float
     decision: str | None = None
+
+    @property
+    def probability_of(self) -> str:
+        """What the probability is of where it is not that of a predicted label, to follow the number."""
+        missed = self.decision is not None and self.decision.startswith(MISSED)
+        return " that this label is absent" if missed else ""
 
 
 MOST_SHOWN = 20
@@ -132,7 +141,7 @@ def find_confident_set_errors(
             probability=float(worst[i]),
             decision=f"{UNKNOWN}{', '.join(unknown[i])}"
             if only_unknown[i]
-            else f"false {'positive' if predicted[i, label_of[i]] else 'negative'}: {labels[label_of[i]]}",
+            else f"{'false positive: ' if predicted[i, label_of[i]] else MISSED}{labels[label_of[i]]}",
         )
         for i in ranked.tolist()
         if worst[i] > 0

@@ -187,9 +187,7 @@ def push_folder(folder: str | Path, hub_id: str, *, private: bool = True, api: A
         import huggingface_hub
 
         api = huggingface_hub.HfApi()
-    owner, _, name = hub_id.partition("/")
-    if not owner or not name:
-        raise ConfigError(f"{hub_id}: names no owner", hint=f"write OWNER/{hub_id.strip('/') or 'NAME'}")
+    _check_id(hub_id)
     with tempfile.TemporaryDirectory(prefix="textune-push-") as place:
         staged = _stage(folder, names, hub_id, Path(place) / "run")  # before there is a repository
         return _upload(api, staged, hub_id, private, kind)
@@ -223,11 +221,47 @@ def _upload(api: Any, staged: Path, hub_id: str, private: bool, kind: dict[str, 
     except TextuneError:
         raise
     except Exception as error:  # the hub's client passes on its transport's errors
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ModelError(
-            f"{hub_id}: could not be published: {reason}", hint="log in with 'hf auth login', and check the name"
-        ) from error
+        raise _explain_failure(hub_id, error) from error
     return str(address)
+
+
+def _check_id(hub_id: str) -> None:
+    """Raise ConfigError for what is not OWNER/NAME by the hub's rules."""
+    from huggingface_hub import errors
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+    owner, _, name = hub_id.partition("/")
+    if not owner or not name:
+        raise ConfigError(f"{hub_id}: names no owner", hint=f"write OWNER/{hub_id.strip('/') or 'NAME'}")
+    if "/" in name:
+        raise ConfigError(f"{hub_id}: has more than one slash", hint="write OWNER/NAME")
+    try:
+        validate_repo_id(hub_id)
+    except errors.HFValidationError as error:
+        raise ConfigError(
+            f"{hub_id}: the hub does not take this name",
+            hint="use letters, digits, '-', '_' and '.', in OWNER/NAME, at most 96 characters",
+        ) from error
+
+
+def _explain_failure(hub_id: str, error: Exception) -> ModelError:
+    """Return why a model could not be published, with what helps in that case."""
+    from huggingface_hub import errors
+
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    names = {kind.__name__ for kind in type(error).__mro__}
+    if isinstance(error, errors.OfflineModeIsEnabled):
+        problem, hint = "HF_HUB_OFFLINE is set, so the hub is not asked", "unset HF_HUB_OFFLINE"
+    elif isinstance(error, errors.LocalTokenNotFoundError) or status == 401:
+        problem, hint = "the hub does not know who you are", "log in with 'hf auth login', or set HF_TOKEN"
+    elif status == 403:
+        problem = "your token does not allow it"
+        hint = "check the owner's name, and use a token that may write: 'hf auth login'"
+    elif isinstance(error, ConnectionError | TimeoutError) or names & {"TransportError", "ConnectionError", "Timeout"}:
+        problem, hint = f"the hub cannot be reached ({type(error).__name__})", "connect and try again"
+    else:
+        problem, hint = str(error).partition("\n")[0] or type(error).__name__, None
+    return ModelError(f"{hub_id}: could not be published: {problem}", hint=hint)
 
 
 def _list_held(api: Any, hub_id: str, private: bool, kind: dict[str, str]) -> set[str]:

@@ -34,7 +34,8 @@ _PROMPTS_PER_PIECE = 200  # which are written one token after another
 class FilePrediction:
     """What became of a file. without_text: rows that were passed on with an empty label.
 
-    abstained: rows with text and an empty label; None where abstaining was not asked for. notes: how the file was read.
+    abstained: rows with text and an empty label; None where abstaining was not asked for. notes: how the file was read,
+    and how many texts were cut.
     """
 
     output: Path
@@ -88,6 +89,7 @@ def predict_file(
     rows = without_text = unanswered = 0
     added: tuple[str, ...] = ()
     notes: Sequence[str] = ()
+    predictor.long_texts.take_note()  # what was counted before is not of this file
     if predictor.task.writes:
         _check_prompts(predictor, source, form, options)
     with write_file(output) as partial:
@@ -120,7 +122,8 @@ def predict_file(
             if writer is not None:
                 writer.close()
     abstained = None if form.choices.abstain is None else unanswered - without_text
-    return FilePrediction(output, rows, without_text, counts, added, writer.escaped_cells, abstained, tuple(notes))
+    notes = (*notes, *filter(None, [predictor.long_texts.take_note()]))
+    return FilePrediction(output, rows, without_text, counts, added, writer.escaped_cells, abstained, notes)
 
 
 def check_output(output: Path) -> Path:

@@ -48,14 +48,15 @@ class Sampling:
             value = getattr(made, name)
             if isinstance(value, bool) or not isinstance(value, kind):
                 raise ConfigError(f"{name}={value!r}: must be a {'whole ' if kind is Integral else ''}number")
-        for name, fits in (
-            ("max_new_tokens", made.max_new_tokens >= 1),
-            ("temperature", made.temperature == 0 or _LOWEST_TEMPERATURE <= made.temperature < math.inf),
-            ("top_p", 0 < made.top_p <= 1),
-            ("seed", 0 <= made.seed < 2**31),
+        valid = made.temperature == 0 or _LOWEST_TEMPERATURE <= made.temperature < math.inf
+        for name, fits, allowed in (
+            ("max_new_tokens", made.max_new_tokens >= 1, "at least 1"),
+            ("temperature", valid, f"0, for the most likely token each time, or at least {_LOWEST_TEMPERATURE:g}"),
+            ("top_p", 0 < made.top_p <= 1, "above 0 and at most 1"),
+            ("seed", 0 <= made.seed < 2**31, f"from 0 to {2**31 - 1}"),
         ):
             if not fits:
-                raise ConfigError(f"{name}={getattr(made, name)}: out of range")
+                raise ConfigError(f"{name}={getattr(made, name)}: out of range; it must be {allowed}")
         return made
 
     def choose(self, **changed: Any) -> Sampling:

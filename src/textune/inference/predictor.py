@@ -15,6 +15,7 @@ from textune.bundle import AnyRun, Manifest, find_run, read_manifest
 from textune.errors import BundleError, ConfigError, DataError, ModelError, flag
 from textune.inference.choices import Choices, Decided, decide_rows, find_abstained, list_sets, read_choices, read_share
 from textune.inference.loading import LoadOptions, check_choices, choose_device, find_backbone
+from textune.inference.long_texts import LongTexts
 from textune.inference.texts import list_pairs, list_texts, refuse_pairs
 from textune.tasks import AnyPrediction, task_of
 from textune.tokens import Tokenized, encode_texts, load_tokenizer
@@ -40,6 +41,7 @@ class Predictor:
         self.task = task_of(manifest)
         self.padding = padding
         self.equal_lengths = False
+        self.long_texts = LongTexts(manifest.max_length, manifest.long_text)
         self.generator: Generator | None = None
         self._engine: Any = engine
         self._tokenizer = tokenizer
@@ -257,15 +259,14 @@ class Predictor:
         if self.generator is not None:
             return self.generator.predict_next(first)
 
-        def run(split: EncodedSplit) -> NDArray[Any]:
-            return predict_logits(self._engine, split, self.padding)
-
         chunks = [np.zeros((0, len(self.labels)), np.float32)]
         for begin in range(0, len(first), _TEXTS_PER_CHUNK):
             end = begin + _TEXTS_PER_CHUNK
             tokens = self._encode(first[begin:end], None if second is None else second[begin:end])
+            self.long_texts.add(tokens)
             nothing = np.full(len(tokens), -1)
-            chunks.append(self.task.predict(run, EncodedSplit(tokens, nothing, nothing)))
+            split = EncodedSplit(tokens, nothing, nothing)
+            chunks.append(self.task.predict(lambda part: predict_logits(self._engine, part, self.padding), split))
         return np.concatenate(chunks)
 
     def predict_proba(self, texts: Iterable[str], pairs: Iterable[str] | None = None) -> NDArray[Any]:
@@ -274,8 +275,7 @@ class Predictor:
         Those of a text sum to 1 where it has one label.
         """
         if self.generator is not None:
-            problem = "this model writes answers and gives no probabilities of labels"
-            raise ConfigError(problem, hint="use predict or generate")
+            raise ConfigError("this model writes answers and gives no probabilities", hint="use predict or generate")
         probabilities = self._predict_proba(texts, pairs)
         return probabilities[0] if isinstance(texts, str) else probabilities
 

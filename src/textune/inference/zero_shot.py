@@ -77,6 +77,7 @@ class ZeroShot(Predictor):
     def __init__(self, manifest: Manifest, scorer: LabelScorer, tokenizer: Tokenizer, choices: Choices) -> None:
         super().__init__(manifest, cast(Any, scorer), tokenizer, Padding(manifest.pad_token_id))
         self._scorer, self._words, self._choices = scorer, tokenizer, choices
+        self.long_texts.within = "the template"
 
     @property
     def device(self) -> str:
@@ -90,7 +91,9 @@ class ZeroShot(Predictor):
 
     def encode_prompts(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of each text's prompt."""
-        return encode_prompts(self._words, texts, self._choices, self.manifest.max_length)
+        prompts, cut = encode_prompts(self._words, texts, self._choices, self.manifest.max_length)
+        self.long_texts.add_counts(len(texts), cut)
+        return prompts
 
     def _predict_logits(self, texts: Iterable[str], pairs: Iterable[str] | None) -> NDArray[Any]:
         if pairs is not None:

@@ -39,6 +39,11 @@ class Axis:
     title: str
 
 
+def has_validation_loss(history: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether validation rows were measured while a run trained."""
+    return bool(_series(history, "evaluation", "loss"))
+
+
 def draw_losses(history: Sequence[Mapping[str, Any]], chosen: int | None = None) -> Markup | None:
     """Draw training loss (raw and smoothed) and validation loss over steps; return None for fewer than two steps.
 

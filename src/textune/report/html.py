@@ -19,7 +19,7 @@ from textune.evaluation.slices import SliceSearch
 from textune.explain import Explanation
 from textune.files import write_text_atomically
 from textune.progress import format_seconds
-from textune.report.charts import describe_coincidence, draw_losses, draw_scores
+from textune.report.charts import describe_coincidence, draw_losses, draw_scores, has_validation_loss
 from textune.report.confusion_crop import Crop, crop_confusion, sum_up_classes
 from textune.report.goal import build_goal_table
 from textune.report.highlight import highlight
@@ -110,6 +110,7 @@ def render_report(report: ReportInput) -> str:
             goal=build_goal_table(report.goal),
             difference=lambda row: difference_between(evaluation, row),
             losses=draw_losses(report.history, report.best_step),
+            validated=has_validation_loss(report.history),
             scores=draw_scores(report.history, names, report.best_step),
             coincidence=describe_coincidence(report.history, names),
             more_judgement=verdict.more,

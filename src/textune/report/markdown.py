@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 
 def escape_markdown(text: str) -> str:
-    """Return one line that Markdown and HTML show literally: no markup, no links, no table cell breaks."""
+    """Return one line that Markdown and HTML show literally: no markup, links, formulas or table cell breaks."""
     line = " ".join(text.split())
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    line = re.sub(r"([\\`*_{}\[\]#!|~])", r"\\\1", line)
+    line = re.sub(r"([\\`*_{}\[\]#!|~$])", r"\\\1", line)
     line = re.sub(r"(?i)(:(?=//)|@|\bwww(?=\.))", _stop_link, line)
     line = re.sub(r"^([-+=])", r"\\\1", line)
     return re.sub(r"^(\d+)([.)])(?=\s|$)", r"\1\\\2", line)  # would start a list

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from textune.config import TRUNCATE, LongText
 from textune.data import Examples
 from textune.evaluation.text import percent
+from textune.printable import count
 from textune.run.tables import PreparedData
 from textune.tasks import build_task
 from textune.tokens import Tokenized
@@ -121,7 +122,8 @@ def describe_data(
             )
         )
     conflicts = f"; {facts.conflicting_duplicates:,} have conflicting labels" if facts.conflicting_duplicates else ""
-    lines.append(("duplicates", f"{facts.exact_duplicates:,} rows repeat an earlier text{conflicts}"))
+    repeated, verb = facts.exact_duplicates, "repeats" if facts.exact_duplicates == 1 else "repeat"
+    lines.append(("duplicates", f"{count(repeated, 'row')} {verb} an earlier text{conflicts}"))
     return lines
 
 

@@ -101,9 +101,11 @@ def measure_rows(predictor: Predictor, examples: Examples, run: Path, output: Pa
     """
     refuse_foreign_rows(predictor.manifest, examples)
     unwritten = _note_read(run, examples, output)
+    predictor.long_texts.take_note()  # what was counted before is not of these rows
     probabilities = predictor.answer_examples(examples)
-    if predictor.generator is not None and predictor.generator.cut is not None:
-        note(predictor.generator.cut)
+    cut = predictor.long_texts.take_note() if predictor.generator is None else predictor.generator.cut
+    if cut is not None:
+        note(cut)
 
     def measure(rows: NDArray[np.int64]) -> AnyEvaluation | None:
         if not predictor.task.has_figures(probabilities[rows]):

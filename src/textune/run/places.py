@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from textune.backbones import SMOLLM2, find_embedded, recall_local
-from textune.bundle import SWEEP, is_finished
+from textune.bundle import SWEEP, expand_home, is_finished
 from textune.config import RunConfig
 from textune.errors import BundleError, ConfigError, TextuneError, show_resume, suggest
 from textune.tokens.dialogues import PLAIN
@@ -111,14 +111,14 @@ def is_there(name: str, value: str) -> bool:
         return False
     if name == "chat_template" and ("{" in value or value == PLAIN):  # Jinja text
         return False
-    path = Path(value).expanduser()
+    path = expand_home(value)
     if name in ("backbone", "init"):
         return path.is_dir()
-    return path.exists() or ("#" in value and Path(value.rpartition("#")[0]).expanduser().exists())
+    return path.exists() or ("#" in value and expand_home(value.rpartition("#")[0]).exists())
 
 
 def _absolute(value: str) -> Path:
-    return Path(value).expanduser().absolute()
+    return expand_home(value).absolute()
 
 
 def check_resumable(settings: Mapping[str, Any]) -> None:

@@ -21,11 +21,13 @@ from textune.data import (
     build_examples,
     read_table,
     reuse_columns,
+    sample_examples,
 )
 from textune.data.label_sets import ONE, format_set
 from textune.errors import BundleError, TextuneError
 from textune.files import read_json
 from textune.inference import LoadOptions, Predictor
+from textune.printable import count
 from textune.run.other_rows import PREDICTIONS, describe_unknown, label_table, measure_rows
 from textune.run.places import PLACED, find_places
 from textune.run.predictions import read_predictions
@@ -144,7 +146,8 @@ def predict_table(
     already. All other tables are classified.
     """
     table = read_table(data, read_options(config.data))
-    examples = label_table(manifest, table, config)
+    labelled = label_table(manifest, table, replace(config, data=replace(config.data, sample=None)))
+    examples = sample_examples(labelled, config.data.sample, config.split_seed)
     labels = Labels(manifest.label_values, manifest.labels)
     try:
         stored: PredictedRows | None = read_stored(folder, manifest)
@@ -166,7 +169,15 @@ def predict_table(
     notes += measured.seen.describe() if measured.seen.seen or not measured.seen.checked else []
     notes += [measured.unwritten] if measured.unwritten else []
     at = examples.rows() - table.first_row
-    source = f"all {len(examples):,} labelled rows of {table.name}, classified now"
+    source = f"{_name_sample(len(examples), len(labelled), config.data.sample)} of {table.name}, classified now"
     return PredictedRows(
         examples, measured.probabilities, labels, "data", table.name, source, (table, at), tuple(notes)
     )
+
+
+def _name_sample(taken: int, rows: int, sample: str | None) -> str:
+    """Return which of the labelled rows were taken. sample: the setting."""
+    if taken == rows:
+        return f"all {count(rows, 'labelled row')}"
+    which = f"the first {taken:,}" if sample is not None and sample.startswith("first") else f"a sample of {taken:,}"
+    return f"{which} of the {count(rows, 'labelled row')}"

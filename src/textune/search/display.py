@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from textune.evaluation.text import LOSSES, percent
+from textune.printable import count_epochs
 from textune.progress import Progress, Rich, format_seconds
 from textune.report.wording import name_metric
 from textune.search.journal import FAIL, RUNNING, WAITING
@@ -66,7 +67,7 @@ class Lines:
         elif (out := trial.outcome) and out is self._told.get(trial.number) and not trial.is_over:
             line += "was cut off, and will go on from its last checkpoint"
         elif out:
-            line += f"{self.figure(trial)} after {out.epochs:.3g} epochs, {format_seconds(out.seconds)}"
+            line += f"{self.figure(trial)} after {count_epochs(out.epochs)}, {format_seconds(out.seconds)}"
         else:
             line += "will be retried"
         return f"{line}; {self.describe_state()}"

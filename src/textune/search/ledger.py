@@ -17,6 +17,7 @@ from typing import Any
 from textune.bundle import DIGEST, is_sealed, seal
 from textune.config import RunConfig
 from textune.errors import TrainingError, flag
+from textune.printable import count_epochs
 from textune.search.journal import (
     COMPLETE,
     FAIL,
@@ -356,4 +357,4 @@ def _read_trial(entry: JournalEntry) -> Trial:
 
 
 def _epochs(trial: Trial) -> str:
-    return f"{trial.outcome.epochs:.3g} epochs" if trial.outcome else "no epoch"
+    return count_epochs(trial.outcome.epochs) if trial.outcome else "no epoch"

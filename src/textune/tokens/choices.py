@@ -82,8 +82,10 @@ def build_choices(tokenizer: Tokenizer, labels: Sequence[str], template: str = D
     return Choices(head, tail, tuple(tokens))
 
 
-def encode_prompts(tokenizer: Tokenizer, texts: Sequence[str], choices: Choices, max_length: int) -> list[list[int]]:
-    """Return the token ids of every prompt. A text that is too long loses its end; the words after it stay.
+def encode_prompts(
+    tokenizer: Tokenizer, texts: Sequence[str], choices: Choices, max_length: int
+) -> tuple[list[list[int]], int]:
+    """Return the token ids of every prompt, and how many texts were cut: one that is too long loses its end.
 
     max_length: tokens of a prompt with its longest label. Raises ConfigError where the template alone is too long.
     """
@@ -94,16 +96,18 @@ def encode_prompts(tokenizer: Tokenizer, texts: Sequence[str], choices: Choices,
             f"the template and its labels have {empty} tokens, of at most {room} before the label",
             hint="give a larger max_length=, fewer labels or a shorter template",
         )
-    return [_fit(tokenizer, text, choices, room) for text in texts]
+    fitted = [_fit(tokenizer, text, choices, room) for text in texts]
+    return [ids for ids, _ in fitted], sum(cut for _, cut in fitted)
 
 
-def _fit(tokenizer: Tokenizer, text: str, choices: Choices, room: int) -> list[int]:
-    begin = len(choices.head)
+def _fit(tokenizer: Tokenizer, text: str, choices: Choices, room: int) -> tuple[list[int], bool]:
+    """Return the ids of a prompt, and whether its text was cut."""
+    begin, whole = len(choices.head), text
     while True:
         encoding = tokenizer.encode(choices.head + text + choices.tail)
         ids = _strip(encoding)
         if len(ids) <= room or not text:
-            return ids
+            return ids, text != whole
         end = begin + len(text)
         ends = [stop for start, stop in encoding.offsets if begin < stop <= end and start < stop]
         left = len(ends) - (len(ids) - room)

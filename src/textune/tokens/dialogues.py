@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from textune.data import CHAT_SHAPE, Message, read_prompt
 from textune.errors import ConfigError, DataError, ModelError
+from textune.files import expand_home
 from textune.tokens.tokenize import Tokenized
 
 if TYPE_CHECKING:
@@ -325,7 +326,7 @@ def _choose_template(chat_template: str) -> str | None:
         return None
     if "{" in chat_template:
         return chat_template
-    path = Path(chat_template).expanduser()
+    path = expand_home(chat_template)
     try:
         exists = path.is_file()
     except (OSError, ValueError):  # such as a name that is too long
