@@ -202,6 +202,9 @@ def test_the_first_lines_are_answered_before_all_are(
         def generator(self) -> Any:
             return self
 
+        def check_prompts(self, prompts: list[str], places: list[str]) -> None:
+            pass
+
         def write(self, texts: list[str], start: int) -> list[Written]:
             nonlocal output
             self.starts.append(start)
@@ -217,6 +220,19 @@ def test_the_first_lines_are_answered_before_all_are(
     assert Writer.starts == [0, 29, 58, 87], "sampled answers go on from the prompts before"
     answers = [row["answer"] or "" for row in json.loads(output)["predictions"]] if as_json else output.splitlines()
     assert answers == [prompt.upper() for prompt in prompts]
+
+
+@pytest.mark.parametrize("bad", [1, 3, 32, 33, 70])
+def test_a_bad_prompt_is_named_by_its_line_after_the_answers_above_it(
+    bad: int, run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Blank lines and earlier batches count as lines, too."""
+    lines = ["" if row % 4 == 1 else f"red {row}" for row in range(80)]
+    lines[bad - 1] = json.dumps([{"role": "user"}])
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\n".join(lines).encode())))
+    code, out, err = call_here(capsys, "predict", str(run.folder), "-", "--device", "cpu", "max_new_tokens=2")
+    assert code and f"standard input, line {bad} " in err
+    assert len(out.splitlines()) == bad - 1
 
 
 def test_inspect_names_the_prompt_and_no_label(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

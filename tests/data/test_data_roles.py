@@ -5,8 +5,11 @@ from __future__ import annotations
 import pytest
 
 from textune.bundle import TextColumns
+from textune.cli.named import name_texts
+from textune.config import build_config
 from textune.data import Columns, NamedColumns, Table, build_labelled, read_table, reuse_columns
-from textune.errors import DataError
+from textune.data.roles import find_columns
+from textune.errors import ConfigError, DataError
 
 NOTHING = NamedColumns()
 TRAINED = TextColumns(("title", "body"), joiner=" - ", label="mood", group="author")
@@ -110,3 +113,31 @@ def test_advice_on_prompts_and_answers_names_no_column_of_another_role() -> None
         with pytest.raises(DataError) as caught:
             build_labelled(table(*columns), trained, NamedColumns(guess=False), GENERATION, "|")
         assert (caught.value.hint or "").endswith(f", for example {advice}")
+
+
+def test_only_a_tuned_model_is_said_to_be_trained_on_a_column() -> None:
+    for tuned in (True, False):
+        with pytest.raises(DataError) as caught:
+            reuse_columns(table("body", "id"), TextColumns(), NamedColumns(guess=False, tuned=tuned), need_label=False)
+        assert ("trained on" in caught.value.message) == tuned and "'text'" in caught.value.message
+        assert (caught.value.hint or "").endswith("for example text=body")
+    named = NamedColumns(("body",), guess=False, tuned=False)
+    assert reuse_columns(table("body", "id"), TextColumns(), named, need_label=False).text == ("body",)
+
+
+@pytest.mark.parametrize(("setting", "alias"), [("prompt", "text"), ("completion", "label")])
+def test_two_settings_never_name_one_column(setting: str, alias: str) -> None:
+    """Wherever a model that writes takes columns: in training, and on the rows of a finished run."""
+    rows, flat = table("q", "a", "prompt", "completion"), {"task": "generation", setting: "q", alias: "a"}
+    config = build_config(flat)
+    named = NamedColumns(config.data.text, None, config.data.label, config.writing, guess=False)
+    trained = TextColumns(("prompt",), label="completion")
+    calls = [
+        lambda: find_columns(rows, config.data, config.writing),
+        lambda: build_labelled(rows, trained, named, "generation", "|"),
+    ]
+    if setting == "prompt":
+        calls.append(lambda: name_texts(config))
+    for call in calls:
+        with pytest.raises(ConfigError, match=rf"{setting}=q and {alias}=a: both name the column of the {setting}s"):
+            call()

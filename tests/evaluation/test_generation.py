@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from textune.errors import BundleError, DataError, ModelError
 from textune.evaluation import (
     GenerationEvaluation,
+    SeenRows,
     evaluate_generation,
     measure_difference,
     measure_perplexity,
@@ -22,6 +24,7 @@ from textune.evaluation import (
 )
 from textune.evaluation.generation import count_common_subsequence, split_words
 from textune.report.leads import is_clear
+from textune.tasks import build_task
 
 WORDS = st.lists(st.sampled_from("abcd"), max_size=70)
 
@@ -158,6 +161,52 @@ def test_all_figures_of_a_few_answers_and_their_way_through_json() -> None:
             GenerationEvaluation.from_dict(damaged)
     bare = evaluate_generation(answers, references, [False] * 4)
     assert bare.loss is None and "perplexity" not in bare.summary and "loss" not in bare.intervals
+
+
+def test_seen_rows_stand_beside_the_figures_of_answers() -> None:
+    figures = evaluate_generation(["a", "b"], ["a", "c"], [False, False])
+    seen = SeenRows(6, training_exact=3, unseen=figures)
+    found = replace(figures, seen=seen)
+    assert "seen_rows" not in figures.to_dict() and "seen" not in found.to_dict()
+    stored = json.loads(json.dumps(found.to_dict()))
+    assert stored["seen_rows"]["training_exact"] == 3 and GenerationEvaluation.from_dict(stored) == figures
+    assert repr(found) == "GenerationEvaluation(ROUGE-L 50.0% on 2 rows)"
+    assert "empty answers 0%" in str(found) and "trained on 3 of these 6 rows" in str(found)
+    assert str(figures) == str(found).partition("\nthe run")[0]
+
+
+def test_a_figure_names_the_rows_that_it_is_measured_on() -> None:
+    """Answers are written for some rows, and the loss is of all of them."""
+    figures = evaluate_generation(
+        ["a"], ["a"], [False], loss_sums=np.array([1.0, 2.0, 3.0]), tokens=np.array([1, 1, 1])
+    )  # fmt: skip
+    task = build_task("generation")
+    assert figures.rows == 1 and figures.loss_rows == 3 and "of 3 rows" in figures.report_text()
+    assert task.name_rows(figures, "test") == "1 test rows with answers (loss and perplexity: 3 rows)"
+    assert "over 3 tokens of 3 rows" in task.explain_figures(figures)[0]
+    equal = evaluate_generation(["a"], ["a"], [False], loss_sums=np.array([1.0]), tokens=np.array([1]))
+    for same in (equal, evaluate_generation(["a"], ["a"], [False])):
+        assert task.name_rows(same, "test") == "1 test rows"
+    for unseen, told in (
+        (figures, "ROUGE-L 100% on 1 of the other 6 rows, for which answers were written (95%"),
+        (None, "no answer was written for the other 6 rows, so no figure"),
+        (replace(figures, rows=6), "ROUGE-L 100% on the other 6 rows (95%"),
+    ):
+        assert SeenRows(9, training_exact=3, unseen=unseen).describe_unseen().startswith(told)
+    assert SeenRows(9, training_exact=9).describe_unseen().startswith("all 9 rows were seen")
+
+
+@pytest.mark.parametrize(
+    ("chosen", "told"),
+    [
+        ((), "(2 exact)"),
+        (("checkpoint",), "(2 exact), which chose its checkpoint"),
+        (("checkpoint", "temperature"), "(2 exact), which chose its checkpoint and its temperature"),
+        (("a", "b", "c"), "(2 exact), which chose its a, its b and its c"),
+    ],
+)
+def test_validation_rows_are_said_to_have_chosen_only_what_they_chose(chosen: tuple[str, ...], told: str) -> None:
+    assert SeenRows(9, validation_exact=2, chosen=chosen).describe()[0].endswith(told)
 
 
 def test_figures_are_the_same_for_a_seed_and_in_any_block_size(monkeypatch: pytest.MonkeyPatch) -> None:

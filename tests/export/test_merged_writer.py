@@ -74,6 +74,12 @@ def test_no_weight_of_a_merged_model_is_quantised(method: str, merged: dict[str,
         assert not [name for name in weights.keys() if "lora" in name or "absmax" in name]  # noqa: SIM118
 
 
+def test_the_card_of_a_model_that_writes_tells_of_no_labels(merged: dict[str, Path]) -> None:
+    for folder in merged.values():
+        card = (folder / "README.md").read_text(encoding="utf-8")
+        assert "This folder holds a whole model. It needs transformers alone." in card
+
+
 def test_it_chats_in_a_process_without_textune(runs: dict[str, Run], merged: dict[str, Path]) -> None:
     done = subprocess.run(
         [sys.executable, "-c", ALONE, json.dumps(CHATS), *map(str, merged.values())],

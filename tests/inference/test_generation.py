@@ -17,7 +17,7 @@ import pytest
 import torch
 
 import textune
-from textune.config import build_config
+from textune.config import WritingConfig, build_config
 from textune.errors import ConfigError, DataError, ModelError, Note, TextuneError
 from textune.inference import Predictor, files, generation
 from textune.progress import Silent
@@ -152,6 +152,7 @@ def test_any_stop_token_ends_an_answer_where_it_first_comes(model: Predictor, mo
         ({"seed": -1, "temperature": 1.0}, "seed=-1: out of range"),
         ({"seed": 2**70, "temperature": 1.0}, "seed=1180591620717411303424: out of range"),
         ({"top_p": 0.5}, "top_p=0.5: only applies where answers are sampled"),
+        ({"seed": 5}, "seed=5: only applies where answers are sampled"),
     ],
 )
 def test_limits_that_make_no_sense_are_refused(settings: dict[str, Any], message: str, model: Predictor) -> None:
@@ -264,6 +265,21 @@ def test_top_p_without_a_temperature_is_refused_before_training(llama: Path, dat
     with pytest.raises(ConfigError, match="top_p=: only applies"):
         open_prepared(data, llama, tmp_path, top_p=0.5)
     assert open_prepared(data, llama, tmp_path, top_p=0.5, temperature=1.0).config.writing.top_p == 0.5
+
+
+def test_a_seed_that_draws_rows_needs_no_temperature(model: Predictor) -> None:
+    assert model.generator is not None
+    before = model.generator.sampling
+    try:
+        model.generator.set_writing(WritingConfig(), 5, draws_rows=True)
+        assert model.generator.sampling == before
+        model.generator.set_writing(WritingConfig(temperature=1.0), 5, draws_rows=True)
+        assert (model.generator.sampling.seed, model.generator.sampling.temperature) == (5, 1.0)
+        model.generator.sampling = before
+        with pytest.raises(ConfigError, match="seed=5: only applies"):
+            model.generator.set_writing(WritingConfig(), 5)
+    finally:
+        model.generator.sampling = before
 
 
 # ---- prompts --------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import re
 import stat
@@ -24,7 +25,7 @@ from textune.evaluation import (
 from textune.report import render_card, render_report, write_report
 from textune.report.card import escape_markdown
 from textune.report.charts import draw_losses, draw_scores
-from textune.report.leads import IDENTICAL, difference_between, format_p
+from textune.report.leads import IDENTICAL, describe_lead, difference_between, format_p
 from textune.report.report_markdown import render_report_markdown
 from textune.report.verdict import judge
 from textune.report.wording import percent, points, span
@@ -205,10 +206,34 @@ def test_a_paired_difference_decides_before_the_intervals():
     ("low", "mean", "high", "told", "tone"),
     [
         (0.001, 0.02, 0.04, "higher by 2.0 points (95% interval 0.1 to 4.0)", "good"),
-        (0.0, 0.02, 0.04, "higher by 2.0 points (95% interval 0.0 to +4.0), which may be chance", "caution"),
-        (-0.04, -0.02, 0.0, "lower by 2.0 points (95% interval −4.0 to 0.0), which may be chance", "caution"),
-        (-0.001, 0.02, 0.04, "higher by 2.0 points (95% interval −0.1 to +4.0), which may be chance", "caution"),
-        (-0.04, -0.02, 0.001, "lower by 2.0 points (95% interval −4.0 to +0.1), which may be chance", "caution"),
+        (
+            0.0,
+            0.02,
+            0.04,
+            "higher by 2.0 points (95% interval of the difference 0.0 to +4.0), which may be chance",
+            "caution",
+        ),
+        (
+            -0.04,
+            -0.02,
+            0.0,
+            "lower by 2.0 points (95% interval of the difference −4.0 to 0.0), which may be chance",
+            "caution",
+        ),
+        (
+            -0.001,
+            0.02,
+            0.04,
+            "higher by 2.0 points (95% interval of the difference −0.1 to +4.0), which may be chance",
+            "caution",
+        ),
+        (
+            -0.04,
+            -0.02,
+            0.001,
+            "lower by 2.0 points (95% interval of the difference −4.0 to +0.1), which may be chance",
+            "caution",
+        ),
         (-0.04, -0.02, -0.001, "lower by 2.0 points (95% interval 0.1 to 4.0)", "bad"),
         (-0.264, -0.208, -0.152, "lower by 20.8 points (95% interval 15.2 to 26.4)", "bad"),
         (-0.02, 0.0, 0.02, "the same (95% interval of the difference −2.0 to +2.0)", "caution"),
@@ -249,7 +274,7 @@ def test_a_clear_difference_needs_the_exact_test_too(sign, p_value, direction, t
     comparison[0]["difference"] = Difference(low, high, sign * 0.2, p_value)
     verdict = judge(comparison, "test")
     assert f"{direction} by 20.0 points" in verdict.judgement[0] and verdict.tone == tone
-    assert ("may be chance" in verdict.judgement[0]) == (tone == "caution")
+    assert ("which the test does not confirm." in verdict.judgement[0]) == (tone == "caution")
     assert f"p = {format_p(p_value)}" in verdict.judgement[0]
 
 
@@ -270,10 +295,22 @@ def test_only_the_probe_itself_is_called_the_probe():
     assert not any("(method=head) is" in text for text in itself.judgement)
 
 
+def test_an_interval_and_a_test_that_disagree_are_never_said_to_agree():
+    """Each lead is told with one sign, or with those of both ends, and which of the two leaves a doubt."""
+    for sign, (low, high), p_value in itertools.product((1, -1), ((0.333, 0.667), (-0.119, 1.0)), (0.25, 0.031, None)):
+        ends = sorted((sign * low, sign * high))
+        told = describe_lead(Difference(*ends, sign * 0.556, p_value))
+        sure = ends[0] > 0 or ends[1] < 0, p_value is None or p_value < 0.05
+        assert ("of the difference" in told) == (not all(sure)) == (", which" in told), told
+        doubt = {(True, True): ")", (True, False): "the test does not confirm", (False, False): "may be chance"}
+        expected = "the interval does not confirm" if p_value == 0.031 else "may be chance"
+        assert told.endswith(doubt.get(sure, expected)), told
+
+
 def test_four_rows_to_none_of_twenty_are_no_proof():
     comparison = [dict(row) for row in make_report().comparison[1::2]]
     comparison[0]["difference"] = paired_difference(np.ones(20, bool), np.arange(20) >= 4)
-    assert "may be chance" in judge(comparison, "test").judgement[0]
+    assert "the test does not confirm" in judge(comparison, "test").judgement[0]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 
+from textune.backbones import SMOLLM2
+from textune.bundle import BaseModel
 from textune.report.snippets import reload_by_textune, reload_without_textune
+from textune.report.writer_snippets import name_base
 from textune.run import Run
 from textune.run.report_input import build_report_input
 
@@ -59,6 +62,19 @@ def test_the_lines_with_textune_give_a_run_what_it_reads(
     assert "# the path of this folder" in code
     exec(code, {})
     assert calls == ['win"ner', texts]
+
+
+def test_a_base_from_a_package_is_no_folder_to_look_for(finished: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lines say how it is installed, and find it where textune keeps it."""
+    manifest = replace(finished.manifest, base_model=BaseModel(SMOLLM2.name, "llama", SMOLLM2.sha256, None, True))
+    lines = name_base(manifest)
+    assert "was a local folder" not in lines and SMOLLM2.how_to_install in lines and "--to merged" in lines
+    monkeypatch.setattr("textune.backbones.resolve_backbone", lambda name: SimpleNamespace(folder=Path("at") / name))
+    names: dict[str, Any] = {}
+    exec(lines, names)
+    assert names["base"] == str(Path("at") / SMOLLM2.name)
+    local = replace(manifest, base_model=replace(manifest.base_model, sha256="0" * 64))
+    assert name_base(local) == f'base = "{SMOLLM2.name}"  # the path of the base model, which was a local folder'
 
 
 def test_the_report_has_the_lines_that_fit_the_run(finished: Run) -> None:

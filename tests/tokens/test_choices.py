@@ -42,6 +42,10 @@ def test_labels_that_make_no_choice_are_refused(words: str) -> None:
         ("{text}  ", "words after {text}"),
         ("{text} A: ", "must not end in a space"),
         ("{text A:", "braces do not match"),
+        ("{text:.3} A:", "takes no format; write {text} alone"),
+        ("{text!r} A:", "takes no format; write {text} alone"),
+        ("{labels:>9} {text} A:", "takes no format; write {labels} alone"),
+        ("{text} {labels!s:x} A:", "takes no format; write {labels} alone"),
     ],
 )
 def test_templates_that_ask_nothing_are_refused(tokenizer: Any, template: str, problem: str) -> None:

@@ -160,7 +160,7 @@ def check_upload(upload: Upload, predictor: Predictor, choice: Choice) -> Checks
 def _list_texts(table: Table, predictor: Predictor, choice: Choice) -> Iterator[tuple[str, str | None]]:
     """Yield each row's text and second text, None where the model reads no pairs."""
     trained = predictor.manifest.columns
-    named = NamedColumns(choice.text, choice.text_pair, guess=False)
+    named = NamedColumns(choice.text, choice.text_pair, guess=False, tuned=predictor.manifest.is_tuned)
     columns = reuse_columns(table, trained, named, need_label=False)
     parts = [table.arrow.column(name).to_pylist() for name in columns.text]
     texts = (trained.joiner.join(p for p in row if p and p.strip()) for row in zip(*parts, strict=True))

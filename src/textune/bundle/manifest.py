@@ -45,6 +45,10 @@ class BaseModel:
     local: bool = False
 
 
+ZERO_SHOT = "zero-shot"
+"""The method of a model that was not tuned, for labels named at prediction."""
+
+
 @dataclass(frozen=True)
 class TextColumns:
     """The columns read in training, so that prediction reads files the same way.
@@ -118,6 +122,11 @@ class Manifest:
     test_reads: int = 0
     files: Mapping[str, str] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
+
+    @property
+    def is_tuned(self) -> bool:
+        """Whether this is of a run, and not of a model that chooses among labels without tuning."""
+        return self.method != ZERO_SHOT
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

@@ -35,6 +35,7 @@ def evaluate(
     from textune.bundle import find_run, read_manifest
     from textune.cli.write import set_sampling
     from textune.config import build_used
+    from textune.evaluation.seen import name_measured
     from textune.inference import Predictor
     from textune.progress import open_progress
     from textune.run.other_rows import check_output, describe_unknown, measure_rows, read_labelled
@@ -67,7 +68,8 @@ def evaluate(
         print_json(evaluation.to_dict() | facts | {"confident_errors": [vars(e) for e in errors]})
         return
     print_sentences(seen.describe())
-    typer.echo(f"\non all {len(examples):,} rows, seen ones included:" if seen.seen else "")
+    where = name_measured(evaluation.rows, len(examples), f"all {len(examples):,} rows")
+    typer.echo(f"\non {where}, seen ones included:" if seen.seen else "")
     print_evaluation(evaluation)
     if place is not None:
         typer.echo(f"\nresults  {place}")

@@ -117,9 +117,16 @@ def check_table(folder: Path, table: Location | str, config: RunConfig) -> None:
     from textune.inference.files import FileForm, check_columns
     from textune.run.tables import read_options
 
-    prompt = (config.writing.prompt,) if config.writing.prompt else None
-    form = FileForm(config.data.text or prompt, config.data.text_pair)
+    form = FileForm(name_texts(config), config.data.text_pair)
     check_columns(read_manifest(folder, verify=False).columns, table, form=form, reading=read_options(config.data))
+
+
+def name_texts(config: RunConfig) -> tuple[str, ...] | None:
+    """Return the columns of texts or prompts that text= or prompt= names; raise ConfigError where both do."""
+    from textune.data.roles import name_column
+
+    prompt = name_column("prompt", config.writing.prompt, "text", config.data.text)
+    return config.data.text or (None if prompt is None else (prompt,))
 
 
 def choose_output(table: Location | str, output: Path | None, overwrite: bool) -> Path:

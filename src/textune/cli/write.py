@@ -14,6 +14,7 @@ from textune.cli.streams import say
 if TYPE_CHECKING:
     from textune.config import RunConfig
     from textune.data import Location
+    from textune.errors import TextuneError
     from textune.inference import Predictor
     from textune.inference.generation import Generator, Written
 
@@ -24,7 +25,8 @@ _LINES_AT_ONCE = 32
 def set_sampling(generator: Generator, config: RunConfig, words: list[str]) -> None:
     """Take limits and sampling from the command's settings. words: key=value, as given."""
     named = {word.partition("=")[0].replace("-", "_") for word in words}
-    generator.set_writing(config.writing, config.training.seed if "seed" in named else None)
+    seed = config.training.seed if "seed" in named else None
+    generator.set_writing(config.writing, seed, draws_rows=config.data.sample is not None)
 
 
 def write_answers(predictor: Predictor, prompts: list[str], json_output: bool) -> None:
@@ -101,6 +103,7 @@ def answer_lines(predictor: Predictor, json_output: bool, encoding: str | None =
     assert generator is not None
     reader, rows, written = LineReader(sys.stdin.buffer, encoding), 0, 0
     for lines in reader.batches(_LINES_AT_ONCE):
+        lines, refused = _take_good(generator, lines, rows)
         filled = [line for line in lines if holds_text(line)]
         answers = iter(generator.write(filled, start=written) if filled else ())
         written += len(filled)
@@ -112,6 +115,9 @@ def answer_lines(predictor: Predictor, json_output: bool, encoding: str | None =
                 sys.stdout.write("\n" if answer is None else f"{' '.join(answer.text.split())}\n")
                 sys.stdout.flush()
             rows += 1
+        if refused is not None:
+            tell_limited(predictor, written)
+            raise refused
     tell_limited(predictor, written)
     if not rows:
         raise DataError("standard input contains no text", hint="give one prompt per line")
@@ -121,21 +127,35 @@ def answer_lines(predictor: Predictor, json_output: bool, encoding: str | None =
         open_progress().warn(reader.describe_foreign())
 
 
+def _take_good(generator: Generator, lines: list[str], before: int) -> tuple[list[str], TextuneError | None]:
+    """Return the lines above the first one that is no prompt, and its error. before: lines of earlier batches."""
+    from textune.errors import TextuneError
+    from textune.printable import holds_text
+
+    for place, line in enumerate(lines):
+        if holds_text(line):
+            try:
+                generator.check_prompts([line], [f"standard input, line {before + place + 1}"])
+            except TextuneError as error:
+                return lines[:place], error
+    return lines, None
+
+
 def write_file(
     predictor: Predictor, file: Location | str, target: Path, config: RunConfig, exact: bool, json_output: bool
 ) -> None:
     """Add an answer to every row of a table."""
+    from textune.cli.named import name_texts
     from textune.inference.files import FileForm, predict_file
     from textune.printable import count
     from textune.progress import open_progress
     from textune.run.tables import read_options
 
-    prompt = config.data.text or ((config.writing.prompt,) if config.writing.prompt else None)
     done = predict_file(
         predictor,
         file,
         target,
-        form=FileForm(prompt, exact=exact),
+        form=FileForm(name_texts(config), exact=exact),
         reading=read_options(config.data),
         advance=count_rows(open_progress().say, "answered"),
     )

@@ -12,7 +12,7 @@ from textune.data.dialogues import build_dialogues, choose_dialogue_columns
 from textune.data.examples import Examples, build_examples
 from textune.data.label_sets import LabelForm, choose_form, match_label_columns, refuse_part_of_columns
 from textune.data.table import Table
-from textune.errors import DataError
+from textune.errors import ConfigError, DataError
 
 GENERATION = "generation"
 
@@ -39,7 +39,8 @@ class NamedColumns:
     """The columns that a person named for this table.
 
     label_setting: what names its label columns; None: nothing. guess: whether other columns may be looked for where the
-    table lacks those of training; a finished run is never applied to a column that nobody named.
+    table lacks those of training; a finished run is never applied to a column that nobody named. tuned: whether the
+    model was trained on columns; a zero-shot model reads its own by default.
     """
 
     text: Sequence[str] | None = None
@@ -48,6 +49,7 @@ class NamedColumns:
     writing: WritingConfig = WritingConfig()
     label_setting: str | None = "label"
     guess: bool = True
+    tuned: bool = True
 
 
 def choose_task(data: DataConfig, writing: WritingConfig) -> str | None:
@@ -56,14 +58,26 @@ def choose_task(data: DataConfig, writing: WritingConfig) -> str | None:
     return GENERATION if data.task is None and any(named) else data.task
 
 
+def name_column(setting: str, name: str | None, alias: str, names: Sequence[str] | None) -> str | None:
+    """Return the column that one of two settings names; raise ConfigError where both do.
+
+    setting, name: such as prompt=q. alias, names: such as text=q, which means the same where a model writes.
+    """
+    if name and names:
+        raise ConfigError(
+            f"{setting}={name} and {show_names(alias, *names)}: both name the column of the {setting}s",
+            hint=f"leave {alias}= out",
+        )
+    return name or (names[0] if names else None)
+
+
 def find_columns(table: Table, data: DataConfig, writing: WritingConfig) -> Columns:
     """Return the columns of a training table: those named, else found. Raises DataError."""
     if choose_task(data, writing) == GENERATION:
-        text, label = (names[0] if names else None for names in (data.text, data.label))
         return choose_dialogue_columns(
             table,
-            prompt=writing.prompt or text,
-            completion=writing.completion or label,
+            prompt=name_column("prompt", writing.prompt, "text", data.text),
+            completion=name_column("completion", writing.completion, "label", data.label),
             messages=writing.messages,
             group=data.group,
         )
@@ -91,8 +105,8 @@ def build_rows(
 def _reuse_dialogue_columns(table: Table, trained: _TrainedColumns, named: NamedColumns) -> Columns:
     """Return the columns of prompts and completions in another table."""
     wanted, group = named.writing, _keep_existing((trained.group,) if trained.group else (), table)
-    prompt = wanted.prompt or (named.text[0] if named.text else None)
-    completion = wanted.completion or (named.label[0] if named.label else None)
+    prompt = name_column("prompt", wanted.prompt, "text", named.text)
+    completion = name_column("completion", wanted.completion, "label", named.label)
     if not any((prompt, completion, wanted.messages)):
         kept = _keep_existing((*trained.text, trained.label or trained.text[0]), table)
         if kept is not None:
@@ -115,7 +129,10 @@ def reuse_columns(table: Table, trained: _TrainedColumns, named: NamedColumns, *
     labels = trained.indicators or ((trained.label,) if trained.label is not None else ())
     if not named.guess:
         pair = named.text_pair or trained.text_pair
-        _require(table, trained.text if named.text is None else (), "text", (*labels, pair, trained.group))
+        wanted = trained.text if named.text is None else ()
+        if not named.tuned:
+            _require_default(table, wanted)
+        _require(table, wanted, "text", (*labels, pair, trained.group))
         known_pair = () if trained.text_pair is None or named.text_pair is not None else (trained.text_pair,)
         _require(table, known_pair, "text_pair", (*(named.text or trained.text), *labels, trained.group))
         needed = labels if need_label and named.label is None else ()
@@ -131,6 +148,17 @@ def reuse_columns(table: Table, trained: _TrainedColumns, named: NamedColumns, *
         joiner=trained.joiner,
         need_label=need_label,
     )
+
+
+def _require_default(table: Table, names: Sequence[str]) -> None:
+    """Raise DataError where the table lacks the column that is read unless another is named."""
+    if missing := [name for name in names if name not in table.columns]:
+        columns = ", ".join(f"'{name}'" for name in table.columns[:12])
+        example = f", for example {show_names('text', table.columns[0])}" if table.columns else ""
+        raise DataError(
+            f"{table.name}: no column '{missing[0]}', which is read unless text= names another; it has {columns}",
+            hint=f"name the column with text={example}",
+        )
 
 
 def _require(

@@ -7,7 +7,7 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -25,7 +25,8 @@ from textune.evaluation.intervals import (
 )
 from textune.evaluation.labelled import Headline
 from textune.evaluation.paired import flip_signs
-from textune.evaluation.text import percent
+from textune.evaluation.seen import SeenRows, add_seen
+from textune.evaluation.text import describe_evaluation, percent, shorten_evaluation
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -91,16 +92,18 @@ def count_common_subsequence(first: Sequence[str], second: Sequence[str]) -> int
     return len(first) - row.bit_count()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class GenerationEvaluation:
     """All figures of one model's answers on one set of rows.
 
-    loss: nats per token of the expected answers; perplexity: its exponential. Both None where no loss was measured.
+    rows: those for which answers were written; all shares are of them. loss: nats per token of the expected answers;
+        perplexity: its exponential. Both None where no loss was measured. loss_rows: rows of the loss, 0 where unknown.
     tokens: of the expected answers. exact_match: share of answers equal to the expected one (`normalise_answer`).
     rouge_l: mean over the rows. empty: share of answers without any visible character. endless: share of answers that
         ended at the limit and not by themselves.
     intervals: 95% intervals of each, by name: Wilson for shares, a bootstrap over rows for the others; that of loss and
         perplexity is missing with a single row.
+    seen: which rows the run was trained on, and the figures on the others, where that was looked for.
     """
 
     task: ClassVar[str] = "generation"
@@ -114,6 +117,15 @@ class GenerationEvaluation:
     loss: float | None = None
     perplexity: float | None = None
     tokens: int = 0
+    loss_rows: int = 0
+    seen: SeenRows | None = field(default=None, compare=False)
+
+    def __repr__(self) -> str:
+        return shorten_evaluation(self)
+
+    def __str__(self) -> str:
+        """Return the figures with their intervals, one a line."""
+        return describe_evaluation(self)
 
     @property
     def headline(self) -> Headline:
@@ -145,9 +157,8 @@ class GenerationEvaluation:
         """Return every figure as plain text."""
         lines = [f"rows with answers: {self.rows:,}"]
         if self.loss is not None and self.perplexity is not None:
-            lines.append(
-                f"loss {self.loss:.4f} nats per token, perplexity {self.perplexity:.4g} ({self.tokens:,} tokens)"
-            )
+            of = f"{self.tokens:,} tokens" + (f" of {self.loss_rows:,} rows" if self.loss_rows else "")
+            lines.append(f"loss {self.loss:.4f} nats per token, perplexity {self.perplexity:.4g} ({of})")
         for name in _SHARES:
             spread = self.intervals[name]
             value = f"{percent(getattr(self, name))} ({percent(spread.low)} to {percent(spread.high)})"
@@ -164,13 +175,13 @@ class GenerationEvaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain dicts and numbers for JSON, without loss."""
-        return {"task": self.task} | asdict(self)
+        return add_seen({"task": self.task} | asdict(replace(self, seen=None)), self.seen)
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> GenerationEvaluation:
         """Rebuild what `to_dict` returned; raise BundleError if anything is missing or unexpected."""
         try:
-            fields = {key: value for key, value in stored.items() if key != "task"}
+            fields = {key: value for key, value in stored.items() if key not in ("task", "seen_rows")}
             intervals = {name: Interval(float(i["low"]), float(i["high"])) for name, i in fields["intervals"].items()}
             for name in _SHARES:
                 fields[name] = float(fields[name])
@@ -268,7 +279,8 @@ def _measure_loss(loss_sums: Floats, tokens: Ints, seed: int, intervals: dict[st
     """Return the fields about the loss, and add their intervals."""
     loss, perplexity, found = measure_perplexity(loss_sums, tokens, seed=seed)
     intervals |= found
-    return {"loss": loss, "perplexity": perplexity, "tokens": int(np.asarray(tokens).sum())}
+    counts = np.asarray(tokens)
+    return {"loss": loss, "perplexity": perplexity, "tokens": int(counts.sum()), "loss_rows": int((counts > 0).sum())}
 
 
 def _resample(columns: Sequence[Floats], seed: int) -> Floats:

@@ -15,6 +15,7 @@ class SeenRows:
     training: rows that it was trained on. validation: rows that chose its checkpoint, temperature or thresholds.
     exact: the same text, ignoring case and white space. near: about the same words in about the same order.
     unseen: the figures on all other rows, None where there are none or none were seen. notes: what is not known.
+    chosen: what the validation rows chose, such as "checkpoint".
     checked: False where the run keeps no hashes, so that nothing is known; the reason is in the notes.
     """
 
@@ -25,6 +26,7 @@ class SeenRows:
     validation_near: int = 0
     unseen: Any = None
     notes: tuple[str, ...] = ()
+    chosen: tuple[str, ...] = ()
     checked: bool = True
 
     @property
@@ -56,20 +58,23 @@ class SeenRows:
             verb = "is one of" if self.validation == 1 else "are"
             counts = _count(self.validation_exact, self.validation_near)
             lines.append(
-                f"{self.validation:,} of these {self.rows:,} rows {verb} the run's validation rows ({counts}), "
-                "which chose its checkpoint and its temperature"
+                f"{self.validation:,} of these {self.rows:,} rows {verb} the run's validation rows ({counts})"
+                f"{_name_chosen(self.chosen)}"
             )
         return [*lines, *self.notes, self.describe_unseen()]
 
     def describe_unseen(self) -> str:
         """Return the first figure on the rows that were not seen, or why there is none."""
-        if self.unseen is None:
+        others = self.rows - self.seen
+        if not others:
             return f"all {self.rows:,} rows were seen, so no figure on unseen rows can be given"
+        those = f"the other {others:,} row{'s' if others > 1 else ''}"
+        if self.unseen is None:
+            return f"no answer was written for {those}, so no figure on unseen rows can be given"
         first = self.unseen.headline
         low, high = first.interval.low, first.interval.high
-        rows = self.rows - self.seen
         return (
-            f"{first.name} {percent(first.value)} on the other {rows:,} row{'s' if rows > 1 else ''} "
+            f"{first.name} {percent(first.value)} on {name_measured(self.unseen.rows, others, those)} "
             f"(95% interval {percent(low)} to {percent(high)})"
         )
 
@@ -82,10 +87,23 @@ class SeenRows:
         }
 
 
+def name_measured(measured: int, rows: int, name: str) -> str:
+    """Return what a figure is measured on: rows by their name, or those of them for which answers were written."""
+    return name if measured == rows else f"{measured:,} of {name}, for which answers were written"
+
+
 def add_seen(content: dict[str, Any], seen: SeenRows | None) -> dict[str, Any]:
     """Return an evaluation's content without the empty field, and with the seen rows where there are any facts."""
     del content["seen"]
     return content if seen is None else content | {"seen_rows": seen.to_dict()}
+
+
+def _name_chosen(chosen: tuple[str, ...]) -> str:
+    """Return ``, which chose its checkpoint and its temperature``, or nothing."""
+    if not chosen:
+        return ""
+    *others, last = [f"its {what}" for what in chosen]
+    return f", which chose {', '.join(others)}{' and ' if others else ''}{last}"
 
 
 def _count(exact: int, near: int) -> str:

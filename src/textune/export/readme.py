@@ -23,7 +23,7 @@ PREDICT, REQUIREMENTS, README = "predict.py", "requirements.txt", "README.md"
 
 def write_merged_readme(folder: Path, run: Path, manifest: Manifest, name: str, notes: Sequence[str]) -> None:
     """Write the run's model card with the lines that load the merged model. name: of the finished folder."""
-    with_labels = " with its label names and temperature" if manifest.labels else ""
+    with_labels = " with its label names and temperature" if not manifest.writing else ""
     loading = [
         f"This folder holds a whole model{with_labels}. It needs transformers alone.{_name_pooling(manifest)}",
         *notes,

@@ -96,7 +96,7 @@ def predict_file(
         writer: Writer | None = None
         try:
             for piece in stream_kept(source, options, piece_rows):
-                texts, pairs = _texts_of(piece, predictor.manifest.columns, form)
+                texts, pairs = _texts_of(piece, predictor.manifest.columns, form, tuned=predictor.manifest.is_tuned)
                 answers, scores = _predict_piece(predictor, texts, pairs, rows)
                 as_text, without_text = writer_type in (CsvWriter, SheetWriter), without_text + answers.count(None)
                 listed = _list_columns(predictor, answers, scores, form.probabilities, as_text=as_text)
@@ -156,9 +156,11 @@ def check_columns(
         break
 
 
-def _texts_of(piece: KeptRows, trained: TextColumns, form: FileForm) -> tuple[list[str | None], list[str] | None]:
+def _texts_of(
+    piece: KeptRows, trained: TextColumns, form: FileForm, *, tuned: bool = True
+) -> tuple[list[str | None], list[str] | None]:
     """Return each row's text (None where it has none) and second text."""
-    named = NamedColumns(form.text, form.text_pair, guess=False)
+    named = NamedColumns(form.text, form.text_pair, guess=False, tuned=tuned)
     table = piece.read_texts([*trained.text, *(form.text or ()), *filter(None, (trained.text_pair, form.text_pair))])
     columns = reuse_columns(table, trained, named, need_label=False)
     parts = [table.arrow.column(name).to_pylist() for name in columns.text]
@@ -174,7 +176,7 @@ def _check_prompts(predictor: Predictor, source: str | Path | Location, form: Fi
     """Raise DataError for a chat that cannot be written, before the answers, which may take hours."""
     assert predictor.generator is not None
     for piece in stream_kept(source, options, _ROWS_PER_PIECE):
-        prompts, _ = _texts_of(piece, predictor.manifest.columns, form)
+        prompts, _ = _texts_of(piece, predictor.manifest.columns, form, tuned=predictor.manifest.is_tuned)
         filled = [(text, f"{piece.name}, row {row}") for row, text in enumerate(prompts, piece.first_row) if text]
         predictor.generator.check_prompts([text for text, _ in filled], [place for _, place in filled])
 
@@ -290,7 +292,7 @@ def read_first_texts(
     pairs: list[str] | None = None
     notes: Sequence[str] = ()
     for piece in stream_kept(source, reading or ReadOptions(), _ROWS_PER_PIECE):
-        found, seconds = _texts_of(piece, predictor.manifest.columns, form)
+        found, seconds = _texts_of(piece, predictor.manifest.columns, form, tuned=predictor.manifest.is_tuned)
         rows = [i for i, text in enumerate(found) if text is not None]
         texts += [found[i] or "" for i in rows]
         if seconds is not None:

@@ -62,10 +62,12 @@ class Sampling:
     def choose(self, **changed: Any) -> Sampling:
         """Return a copy with what a person set; raise ConfigError also for what would have no effect."""
         made = self.with_settings(**changed)
-        if changed.get("top_p") is not None and not made.temperature:
-            raise ConfigError(
-                f"top_p={made.top_p:g}: only applies where answers are sampled", hint="set temperature= as well"
-            )
+        for name in ("top_p", "seed"):
+            if changed.get(name) is not None and not made.temperature:
+                raise ConfigError(
+                    f"{name}={getattr(made, name):g}: only applies where answers are sampled",
+                    hint="set temperature= as well",
+                )
         return made
 
 
@@ -110,8 +112,13 @@ class Generator:
         self.limited = 0
         self.cut: str | None = None
 
-    def set_writing(self, writing: WritingConfig, seed: int | None = None) -> None:
-        """Take limits and sampling as a person set them; raise ConfigError for what cannot be."""
+    def set_writing(self, writing: WritingConfig, seed: int | None = None, *, draws_rows: bool = False) -> None:
+        """Take limits and sampling as a person set them; raise ConfigError for what cannot be.
+
+        draws_rows: whether the seed also draws a sample of rows, so that it needs no temperature.
+        """
+        if draws_rows and not (self.sampling.temperature if writing.temperature is None else writing.temperature):
+            seed = None
         self.sampling = self.sampling.choose(
             max_new_tokens=writing.max_new_tokens, temperature=writing.temperature, top_p=writing.top_p, seed=seed
         )

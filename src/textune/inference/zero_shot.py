@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from textune.backbones import Backbone, load_classifier, resolve_backbone
 from textune.bundle import BaseModel, Manifest, TextColumns
+from textune.bundle.manifest import ZERO_SHOT
 from textune.errors import ConfigError, DataError, ModelError
 from textune.inference.loading import check_choices, choose_device
 from textune.inference.predictor import Predictor
@@ -118,7 +119,7 @@ def _describe(backbone: Backbone, labels: tuple[str, ...], max_length: int, mode
         labels=labels,
         label_values=labels,
         base_model=BaseModel(backbone.id, backbone.family.name, backbone.sha256, backbone.revision, backbone.local),
-        method="zero-shot",
+        method=ZERO_SHOT,
         method_options={},
         max_length=max_length,
         pad_token_id=backbone.pad_token_id,

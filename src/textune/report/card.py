@@ -20,7 +20,7 @@ from textune.report.slices import HEADER, describe_slices, list_slice_rows
 from textune.report.trust import describe_calibration, describe_trust
 from textune.report.verdict import judge
 from textune.report.wording import clean_text, clip, cut_warnings, number, percent, plural, show_scores, span
-from textune.tasks import AnyEvaluation, find_task
+from textune.tasks import AnyEvaluation, build_task, find_task
 
 LOADING = "## How to load"
 """The heading of the section that other forms of a run have otherwise."""
@@ -69,7 +69,7 @@ def render_card(card: CardInput) -> str:
         LOADING,
         fence(card.reload_lines, "python"),
         *list_goal_sections(card.goal, 2),
-        f"## Results on {number(verdict.evaluation.rows)} {card.split} rows",
+        f"## Results on {build_task(card.task).name_rows(verdict.evaluation, card.split)}",
         _comparison(card.comparison),
         f"95% intervals, in percent ({find_task(card.task).intervals_note}).",
         *_limits(card, verdict.evaluation),

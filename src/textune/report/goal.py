@@ -10,7 +10,7 @@ from textune.evaluation.decisions import Share
 from textune.evaluation.goal import COSTS, MACRO_F1, Goal, GoalFigure
 from textune.evaluation.intervals import Interval
 from textune.evaluation.text import show_cost, show_name
-from textune.report.leads import describe_lead, is_clear
+from textune.report.leads import describe_doubt, describe_lead, is_clear
 from textune.report.wording import number, percent, points, span
 
 
@@ -159,11 +159,10 @@ def _against(other: GoalFigure) -> str:
         return value
     if not lead.mean:
         return f"{value}, the same"
-    clear, more = is_clear(lead), "more" if lead.mean < 0 else "less"
+    more = "more" if lead.mean < 0 else "less"
     ends = (-lead.high, -lead.low) if lead.mean < 0 else (lead.low, lead.high)
     low, high = (show_cost(end) for end in ends)
-    chance = "" if clear else ", which may be chance"
-    return f"{value}: {show_cost(abs(lead.mean))} {more} (95% interval {low} to {high}){chance}"
+    return f"{value}: {show_cost(abs(lead.mean))} {more} (95% interval {low} to {high}){describe_doubt(lead)}"
 
 
 def _compare_shares(goal: Goal, others: Sequence[GoalFigure]) -> tuple[str, str]:

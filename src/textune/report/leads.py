@@ -59,8 +59,22 @@ def describe_lead(lead: Difference) -> str:
     direction = "higher" if lead.mean > 0 else "lower"
     if not lead.mean:
         return f"the same (95% interval of the difference {interval}{test})"
-    chance = "" if clear else ", which may be chance"
-    return f"{direction} by {distance(lead.mean)} points (95% interval {interval}{test}){chance}"
+    of = "" if clear else " of the difference"  # its ends have signs
+    return f"{direction} by {distance(lead.mean)} points (95% interval{of} {interval}{test}){describe_doubt(lead)}"
+
+
+def describe_doubt(lead: Difference) -> str:
+    """Return why a lead may be chance, as the end of a sentence; nothing for a clear one.
+
+    A bootstrap interval and an exact test may disagree on few rows; a clear lead needs both.
+    """
+    if is_clear(lead):
+        return ""
+    if lead.low > 0 or lead.high < 0:
+        return ", which the test does not confirm"
+    if lead.p_value is not None and lead.p_value < _LEVEL:
+        return ", which the interval does not confirm"
+    return ", which may be chance"
 
 
 def is_identical(lead: Difference) -> bool:

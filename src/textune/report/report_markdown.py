@@ -77,7 +77,7 @@ def _compare(report: ReportInput, verdict: Verdict) -> list[str]:
     names = (f.name for f in (evaluation.headline, *evaluation.further))
     task = build_task(evaluation.task)
     return [
-        f"### Comparison on the same {number(evaluation.rows)} {report.split} rows",
+        f"### Comparison on the same {task.name_rows(evaluation, report.split)}",
         build_table(("model", *names, "log loss", f"lead of {verdict.subject}"), rows),
         f"95% intervals, in percent ({task.intervals_note}); the lead in percentage points.",
     ]

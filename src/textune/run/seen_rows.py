@@ -22,6 +22,7 @@ from textune.data.row_hashes import (
     VALIDATION_NEAR,
 )
 from textune.evaluation import Headline, SeenRows
+from textune.files import read_json_lines
 from textune.run.prepare import Prepared
 from textune.run.row_hashes import ROW_HASHES, RowHashes, read_hashes_before, read_row_hashes, write_hashes
 from textune.tasks import AnyEvaluation
@@ -67,7 +68,7 @@ def find_seen_texts(
     folder: Path, manifest: Manifest, texts: Sequence[str], measure: Callable[[NDArray[np.int64]], Headline]
 ) -> SeenRows:
     """Count the texts that a run has seen; `measure` as for `find_seen_rows`, but the one figure that matters."""
-    return _find(folder, manifest, list_keys(texts), lambda rows: OneFigure(measure(rows)))
+    return _find(folder, manifest, list_keys(texts), lambda rows: OneFigure(measure(rows), len(rows)))
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ class OneFigure:
     """The figures on the unseen texts, where there is one alone."""
 
     headline: Headline
+    rows: int
 
 
 def _find(
@@ -96,12 +98,26 @@ def _find(
         validation_near=counts[VALIDATION_NEAR],
         unseen=measure(unseen) if 0 < len(unseen) < rows else None,
         notes=(*hashes.notes, *notes),
+        chosen=list_chosen(folder, manifest),
     )
 
 
+def list_chosen(folder: Path, manifest: Manifest) -> tuple[str, ...]:
+    """Return what a run's validation rows chose, as far as it records that."""
+    log, decisions = folder / "metrics.jsonl", manifest.decisions
+    trained = not log.is_file() or any(line.get("kind") == "evaluation" for line in read_json_lines(log))
+    found = {
+        "checkpoint": trained,  # the linear probe is solved in one step
+        "temperature": manifest.temperature != 1,
+        "thresholds": len(set(manifest.thresholds or ())) > 1,  # a single one was set
+        "threshold": decisions.get("cutoff") is not None,
+        "confidence to abstain below": decisions.get("abstain_below") is not None,
+        "sets of labels": bool(decisions.get("quantiles")),
+    }
+    return tuple(name for name, is_chosen in found.items() if is_chosen)
+
+
 def attach_seen(evaluation: E, seen: SeenRows) -> E:
-    """Return the figures with the seen rows beside them, where the task's figures have a place for them."""
+    """Return the figures with the seen rows beside them; raise TypeError for figures without a place for them."""
     fields: Any = evaluation
-    if not any(field.name == "seen" for field in dataclasses.fields(fields)):
-        return evaluation
     return dataclasses.replace(fields, seen=seen)  # type: ignore[no-any-return]

@@ -130,7 +130,7 @@ def prepare_data(
     if fixes is not None:
         fixes.require_tables([name for name, source in sources.items() if source is not None])
     examples, fixed = _fix(fixes, "data", examples, data.labels or ())
-    notes = [*table.notes, *columns.notes, form.note, *examples.notes]
+    notes = [*table.notes, *columns.notes, *([form.note] if form.note else []), *examples.notes]
     warnings = [form.warning] if form.warning else []
     facts = inspect_examples(examples, table)
     task = build_task(form.task)

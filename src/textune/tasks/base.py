@@ -274,6 +274,10 @@ class Task(Deciding):
 
     # Figures.
 
+    def name_rows(self, evaluation: Any, split: str) -> str:
+        """Return how many rows the figures are measured on. split: which part of the data they are."""
+        return f"{evaluation.rows:,} {split} rows"
+
     def has_figures(self, probabilities: Array) -> bool:
         """Return whether these rows suffice for figures."""
         return True

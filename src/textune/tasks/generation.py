@@ -216,6 +216,12 @@ class Generation(Task):
 
     # Figures.
 
+    def name_rows(self, evaluation: Any, split: str) -> str:
+        """Name both counts where answers were written for some of the rows and the loss is of all of them."""
+        named = super().name_rows(evaluation, split)
+        rows = evaluation.loss_rows
+        return f"{named} with answers (loss and perplexity: {rows:,} rows)" if rows > evaluation.rows else named
+
     def has_figures(self, probabilities: Array) -> bool:
         """Return whether an answer was written for any of these rows."""
         return bool(probabilities["written"].any())
@@ -279,10 +285,11 @@ class Generation(Task):
         if evaluation.perplexity is not None:
             spread = evaluation.intervals.get("perplexity")
             interval = "" if spread is None else f" (95% interval {spread.low:.3g} to {spread.high:.3g})"
+            of_rows = f" of {evaluation.loss_rows:,} rows" if evaluation.loss_rows else ""
             sentences.insert(
                 0,
                 f"Perplexity of the expected answers: {evaluation.perplexity:.4g}{interval}, over "
-                f"{evaluation.tokens:,} tokens. The log loss is in nats per token.",
+                f"{evaluation.tokens:,} tokens{of_rows}. The log loss is in nats per token.",
             )
         return sentences
 

@@ -131,12 +131,15 @@ def _strip(encoding: Encoding) -> list[int]:
 def _find_problem(template: str) -> str | None:
     """Return what is wrong with a template, or None."""
     try:
-        fields = [name for _, name, *_ in string.Formatter().parse(template) if name is not None]
+        parsed = [(name, *how) for _, name, *how in string.Formatter().parse(template) if name is not None]
     except ValueError:
         return "its braces do not match; write {{ and }} for braces that are words of the prompt"
+    fields = [name for name, *_ in parsed]
     unknown = [name for name in fields if name not in _FIELDS]
     if unknown:
         return f"{{{unknown[0]}}} is not known; {{text}} and {{labels}} are"
+    if formatted := next((name for name, spec, conversion in parsed if spec or conversion), None):
+        return f"{{{formatted}}} is filled in as it is and takes no format; write {{{formatted}}} alone"
     if fields.count("text") != 1:
         return "it must have {text} once"
     if template.endswith("{text}") or not template.rpartition("{text}")[2].strip():
