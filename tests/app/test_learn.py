@@ -16,9 +16,11 @@ pytest.importorskip("streamlit")
 from streamlit.testing.v1 import AppTest
 
 from textune.app.lora_figures import MOST_CELLS, Update, draw_matrices, list_cells
+from textune.app.markup import write_chips
 from textune.app.options import AppOptions, set_options
 from textune.app.token_steps import follow_text, open_tokenizer
 from textune.methods import methods
+from textune.printable import holds_text
 from textune.run import Run
 from textune.tasks import default_task
 
@@ -62,6 +64,17 @@ def test_the_steps_of_a_text_are_shown(app: AppTest) -> None:
     assert "Type a text" in app.info[0].value
     app.text_input(key="learn text").set_value("word " * 2_000).run()
     assert not app.exception and "2,000 characters" in app.warning[0].value
+
+
+@pytest.mark.parametrize("text", ["\u200b", "\u2060\u200b ", "\ufeff", "\ufffd", "\u0301"])
+def test_a_text_of_which_nothing_is_left_is_no_error(text: str, app: AppTest) -> None:
+    app.text_input(key="learn text").set_value(text).run()
+    assert not app.exception and not app.error, [error.value for error in app.error]
+    assert app.info if not holds_text(text) else len(list_html(app)) == 4
+
+
+def test_a_list_without_chips_says_so() -> None:
+    assert "(nothing)" in write_chips([])
 
 
 def test_the_default_tokenizer_needs_no_run(work: Path) -> None:

@@ -30,7 +30,9 @@ from textune.app.loading import open_run
 from textune.app.markup import Bar, Chip, Mark, write_bars, write_chips, write_marked
 from textune.app.options import AppOptions, set_options
 from textune.app.run_view import list_parts
+from textune.errors import BundleError
 from textune.explain import explain_texts
+from textune.export.api import FORMS, list_forms
 from textune.progress import show_controls
 from textune.run import Run
 from textune.run.listing import read_entry
@@ -44,6 +46,12 @@ def draw_page() -> None:
 
     with guard_page():
         draw()
+
+
+def draw_runs() -> None:
+    from textune.app.pages.runs import draw
+
+    draw()
 
 
 @pytest.fixture
@@ -152,6 +160,20 @@ def test_the_parts_of_a_run_that_writes_have_no_labels(writer: Run, finished: Ru
         assert entry is not None
         parts.append(set(list_parts(entry)))
     assert parts[1] - parts[0] == {"Errors", "Labels"} and parts[0] < parts[1]
+
+
+def test_a_form_is_offered_if_the_run_can_be_exported_to_it(writer: Run, finished: Run, work: Path) -> None:
+    assert list_forms(finished.folder) == FORMS
+    for form in FORMS:
+        if form not in list_forms(writer.folder):
+            with pytest.raises(BundleError, match="cannot be exported"):
+                textune.export(writer.folder, work / form, to=form)
+    shutil.copytree(writer.folder, work / "runs" / "writer")
+    app = AppTest.from_function(draw_runs, default_timeout=60).run()
+    app.multiselect[0].set_value(["runs/writer"])
+    app.session_state["part runs/writer"] = "Export"
+    app.run()
+    assert not app.exception and not app.error and len(app.radio[0].options) == 1
 
 
 def test_words_are_highlighted_on_demand(runs: Path) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import bisect
 import difflib
+import itertools
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +17,12 @@ from textune.printable import holds_text
 
 MOST_EDITS = 24
 """More of them are joined with their neighbours, so that long texts cost no more than some fifty predictions."""
+_FEW_WORDS, _DEPTH = 100, 8
+"""Up to so many words are compared each with each, whose time may grow with their cube; more are divided first."""
 _WORDS = re.compile(r"\w+(?:['’-]\w+)*|[^\w\s]|\s+")
+
+_Change = tuple[int, int, int, int]
+"""Start and end of what differs, in the words of the first version and in those of the second."""
 
 
 @dataclass(frozen=True)
@@ -121,19 +129,14 @@ def compare_versions(answer: Answering, before: str, after: str) -> Comparison:
 def list_edits(before: str, after: str, most: int = MOST_EDITS) -> list[Edit]:
     """Return the places where two texts differ, word by word, in their order; at most `most` of them."""
     old, new = (_WORDS.findall(text) for text in (before, after))
-    matcher = difflib.SequenceMatcher(None, old, new, autojunk=False)
-    blocks = [[i1, i2, j1, j2] for tag, i1, i2, j1, j2 in matcher.get_opcodes() if tag != "equal"]
-    joined: list[list[int]] = []
-    for block in blocks:  # what only white space separates is one edit
-        gap = old[joined[-1][1] : block[0]] if joined else []
+    joined: list[_Change] = []
+    for change in _list_changes(old, new):  # what only white space separates is one edit
+        gap = old[joined[-1][1] : change[0]] if joined else []
         if joined and not "".join(gap).strip():
-            joined[-1][1], joined[-1][3] = block[1], block[3]
+            joined[-1] = (joined[-1][0], change[1], joined[-1][2], change[3])
         else:
-            joined.append(block)
-    while len(joined) > most:
-        gaps = [joined[i + 1][0] - joined[i][1] for i in range(len(joined) - 1)]
-        at = int(np.argmin(gaps))
-        joined[at : at + 2] = [[joined[at][0], joined[at + 1][1], joined[at][2], joined[at + 1][3]]]
+            joined.append(change)
+    joined = _join_nearest(joined, most)
     old_at, new_at = ([0, *np.cumsum([len(word) for word in words]).tolist()] for words in (old, new))
     return [
         Edit(
@@ -146,6 +149,75 @@ def list_edits(before: str, after: str, most: int = MOST_EDITS) -> list[Edit]:
         )
         for i1, i2, j1, j2 in joined
     ]
+
+
+def _list_changes(old: Sequence[str], new: Sequence[str], depth: int = _DEPTH) -> list[_Change]:
+    """Return what differs between two lists of words, in time that grows little faster than they do.
+
+    Long stretches are divided at the words that both have once (patience diff); one without such words is a single
+    change. depth: how often a stretch is divided again.
+    """
+    start = _count_equal(old, new)
+    end = _count_equal(old[start:][::-1], new[start:][::-1])
+    old, new = old[start : len(old) - end], new[start : len(new) - end]
+    whole = (0, len(old), 0, len(new))
+    if not old and not new:
+        return []
+    if not old or not new:
+        found = [whole]
+    elif len(old) * len(new) <= _FEW_WORDS**2:
+        codes = difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
+        found = [(i1, i2, j1, j2) for tag, i1, i2, j1, j2 in codes if tag != "equal"]
+    elif depth and (anchors := _find_anchors(old, new)):
+        found, i, j = [], 0, 0
+        for next_i, next_j in [*anchors, (len(old), len(new))]:
+            found += _shift(_list_changes(old[i:next_i], new[j:next_j], depth - 1), i, j)
+            i, j = next_i, next_j  # the anchor itself is the beginning that both of the next stretches share
+    else:
+        found = [whole]
+    return _shift(found, start, start)
+
+
+def _count_equal(old: Sequence[str], new: Sequence[str]) -> int:
+    """Return how many words at the beginning are the same."""
+    return next((at for at, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
+
+
+def _shift(changes: Sequence[_Change], i: int, j: int) -> list[_Change]:
+    return [(i1 + i, i2 + i, j1 + j, j2 + j) for i1, i2, j1, j2 in changes]
+
+
+def _find_anchors(old: Sequence[str], new: Sequence[str]) -> list[tuple[int, int]]:
+    """Return where the words are that both lists have once: the most of them that come in the same order."""
+    counts, new_counts = Counter(old), Counter(new)
+    new_at = {word: at for at, word in enumerate(new) if new_counts[word] == 1}
+    pairs = [(i, new_at[word]) for i, word in enumerate(old) if counts[word] == 1 and word in new_at]
+    ends: list[int] = []  # the lowest place in `new` at which a rising sequence of each length ends
+    lengths = []
+    for _, j in pairs:
+        length = bisect.bisect_left(ends, j)
+        ends[length : length + 1] = [j]
+        lengths.append(length)
+    chosen: list[tuple[int, int]] = []
+    wanted = len(ends) - 1
+    for pair, length in zip(reversed(pairs), reversed(lengths), strict=True):
+        if length == wanted and (not chosen or pair[1] < chosen[-1][1]):
+            chosen.append(pair)
+            wanted -= 1
+    return chosen[::-1]
+
+
+def _join_nearest(changes: list[_Change], most: int) -> list[_Change]:
+    """Return at most `most` changes: those with the fewest words between them are joined."""
+    gaps = [second[0] - first[1] for first, second in itertools.pairwise(changes)]
+    closed = set(np.argsort(gaps, kind="stable")[: max(len(changes) - most, 0)].tolist())
+    joined: list[_Change] = []
+    for at, change in enumerate(changes):
+        if at - 1 in closed:
+            joined[-1] = (joined[-1][0], change[1], joined[-1][2], change[3])
+        else:
+            joined.append(change)
+    return joined
 
 
 def apply_edits(before: str, edits: Sequence[Edit]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -54,13 +55,22 @@ class Course:
         kind = line.get("kind")
         try:
             if kind == "step":
-                self.steps.append((int(line["step"]), float(line["epoch"]), float(line["loss"])))
+                self.steps.append((*_read_place(line), float(line["loss"])))
             elif kind == "evaluation":
-                self.evaluations.append({"step": int(line["step"]), "epoch": float(line["epoch"])} | dict(line))
+                step, epoch = _read_place(line)
+                self.evaluations.append(dict(line) | {"step": step, "epoch": epoch})
             elif kind == "warning":
                 self.warnings.append((int(line["step"]), str(line["text"])))
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             return
+
+
+def _read_place(line: Mapping[str, Any]) -> tuple[int, float]:
+    """Return step and epoch of a line; raise ValueError or OverflowError where they are not finite."""
+    step, epoch = int(line["step"]), float(line["epoch"])
+    if not (math.isfinite(step) and math.isfinite(epoch)):
+        raise ValueError("not finite")
+    return step, epoch
 
 
 class CourseReader:
@@ -93,7 +103,7 @@ class CourseReader:
         for line in whole.splitlines():
             try:
                 content = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):  # a line may be damaged, or nested without end
                 continue
             if isinstance(content, dict):
                 course.add(content)
@@ -112,7 +122,7 @@ def thin_out(points: Sequence[tuple[float, float]], most: int = MOST_POINTS) -> 
 
 def list_loss_rows(course: Course) -> list[dict[str, Any]]:
     """Return the points of the loss chart: of the training, smoothed where there are many, and of the validation."""
-    training = thin_out([(epoch, loss) for _, epoch, loss in course.steps])
+    training = thin_out([(epoch, loss) for _, epoch, loss in course.steps if math.isfinite(loss)])
     rows = [{"epoch": x, "value": y, "line": "training"} for x, y in training]
     return rows + [
         {"epoch": e["epoch"], "value": e["loss"], "line": "validation"} for e in course.evaluations if _is(e, "loss")
@@ -164,7 +174,12 @@ def list_scores(courses: Mapping[str, Course]) -> list[str]:
 
 def _is(evaluation: Mapping[str, Any], name: str) -> bool:
     value = evaluation.get(name)
-    return isinstance(value, int | float) and not isinstance(value, bool) and value == value
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond every float
+        return False
 
 
 def draw_lines(

@@ -14,6 +14,7 @@ from textune.app.reading import ask_reading
 from textune.app.session import describe_error
 from textune.app.settings_form import Request, name_source
 from textune.app.uploads import list_endings, remove_upload, store_upload
+from textune.bundle import expand_home
 from textune.data import ReadOptions, list_reading_settings, stream_tables
 from textune.data.embedded import EMBEDDED
 from textune.errors import TextuneError
@@ -52,8 +53,8 @@ def read_head(data: str, reading: Mapping[str, str] | None = None) -> Head:
 def _stamp(data: str) -> tuple[float, int]:
     """Return what changes when a file does."""
     try:
-        facts = Path(data).expanduser().stat()
-    except OSError:
+        facts = expand_home(data).stat()
+    except (OSError, ValueError):  # ValueError: a null character
         return (0.0, 0)
     return (facts.st_mtime, facts.st_size)
 

@@ -11,6 +11,7 @@ import streamlit as st
 
 from textune.app.answers import MOST_CHARACTERS
 from textune.app.loading import stamp_bundle
+from textune.printable import holds_text
 
 COUNT = 6
 
@@ -62,7 +63,7 @@ def pick_examples(stored: dict[str, list[Any]], count: int = COUNT) -> tuple[Exa
         for n, t, s, true, predicted in zip(*columns, strict=True)
         if predicted is not None  # a model that writes answers some of its rows only
     ]
-    short = [row for row in rows if len(row.text) <= MOST_CHARACTERS and row.text.strip()]
+    short = [row for row in rows if len(row.text) <= MOST_CHARACTERS and holds_text(row.text)]
     drawn = [short[i] for i in np.random.default_rng(0).permutation(len(short))]
     wrong, right = ([row for row in drawn if row.right == wanted] for wanted in (False, True))
     chosen = wrong[: count // 2]

@@ -11,12 +11,15 @@ _LARGEST = 32 * 2**20
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:"
 
 
-def read_page(path: Path) -> str:
-    """Return a report; raise BundleError if it is missing, a link or far too large."""
+def read_page(path: Path, hint: str | None = None) -> str:
+    """Return a report; raise BundleError if it is missing, a link or far too large.
+
+    hint: what to do if it is missing.
+    """
     if path.is_symlink():
         raise BundleError(f"{path}: is a symbolic link, and the app follows none")
     if not path.is_file():
-        raise BundleError(f"{path}: is missing", hint="textune report RUN writes it anew")
+        raise BundleError(f"{path}: is missing", hint=hint)
     if path.stat().st_size > _LARGEST:
         raise BundleError(f"{path}: is larger than {_LARGEST >> 20} MB", hint="open the file in a browser")
     return path.read_text(encoding="utf-8", errors="replace")

@@ -271,6 +271,6 @@ def _count_steps(run: Path, step: int, epoch: float) -> int:
     """Return the steps of the whole training, from those so far and the epochs of the plan; 0 if not known."""
     try:
         epochs = float(read_json(run / "plan.json", "the run's plan")["settings"]["epochs"])
-    except (TextuneError, KeyError, TypeError, ValueError):
+        return round(step / epoch * epochs) if epoch else 0
+    except (TextuneError, KeyError, TypeError, ValueError, OverflowError):
         return 0
-    return round(step / epoch * epochs) if epoch else 0

@@ -99,6 +99,8 @@ def _write_mark(part: str, mark: Mark) -> str:
 
 def write_chips(chips: Sequence[Chip]) -> str:
     """Return tokens in a row that wraps: special ones blue, those that are cut struck through, padding faint."""
+    if not chips:  # Streamlit refuses HTML that is empty
+        return '<span style="opacity:.75">(nothing)</span>'
     styles = {
         "plain": "",
         "special": f"background:rgba({_FOR},.22);border-color:rgba({_FOR},.6)",

@@ -69,15 +69,16 @@ def list_parts(entry: Entry) -> list[str]:
 
 
 def _draw_report(folder: Path, entry: Entry) -> None:
-    inside = folder / "evaluation" / "report.html"
-    path = inside if inside.is_file() else folder / "report.html"
+    is_run = entry.kind == "run"
+    path = folder / "evaluation" / "report.html" if is_run else folder / "report.html"
     if entry.state and not path.is_file():
         st.info(escape(entry.state), icon=":material/pause:")
         return
-    page = read_page(path)
+    command = show_command("report", folder, "-o", "report.html")
+    page = read_page(path, f"write it to another file with: {command}" if is_run else None)
     with st.container(horizontal=True):
         st.download_button("Download the report", page, f"{entry.name}.html", "text/html", key=f"report {entry.folder}")
-        if entry.kind == "run":
+        if is_run:
             offer_try(entry.folder, f"try {entry.folder}")
     st.iframe(wrap_page(page, f"Report of {entry.name}"), height=1000, alt=f"Report of {entry.name}")
 
@@ -130,9 +131,12 @@ def _draw_slices(folder: Path, entry: Entry) -> None:
             },
             hide_index=True,
         )
-    else:
+    elif found.slices.looks:
         st.info("No kind of row has more errors than chance explains.")
-    st.caption(escape(found.slices.describe()))
+    elif found.errors:
+        st.info("There are too few rows to look for groups with more errors.")
+    if found.slices.looks:
+        st.caption(escape(found.slices.describe()))
     if found.confused:
         st.markdown("**Classes most often confused**")
         st.dataframe(
@@ -161,7 +165,7 @@ def _draw_labels(folder: Path, entry: Entry) -> None:
     marks = read_marks(review)
     st.text("Where the label differs from the answer, most confident first. Is the label wrong? One click marks it.")
     pages = -(-len(rows) // _ROWS_AT_ONCE)
-    page = 1 if pages == 1 else int(st.number_input(f"Page, 1 to {pages:,}", 1, pages, key=f"page {folder}", width=160))
+    page = 1 if pages == 1 else _choose_page(pages, f"page {folder}")
     for row in rows[(page - 1) * _ROWS_AT_ONCE : page * _ROWS_AT_ONCE]:
         _draw_wrong(folder, row, marks.get(row.key), evaluated.removals)
     if foreign := evaluated.list_foreign(marks):
@@ -170,6 +174,13 @@ def _draw_labels(folder: Path, entry: Entry) -> None:
     if marks and not foreign:
         st.success(escape(f"{count_marks(marks)} in {review}"), icon=":material/check:")
         _draw_retraining(folder, review)
+
+
+def _choose_page(pages: int, key: str) -> int:
+    """Draw the choice of a page. There may be fewer of them than when one was chosen."""
+    if key in st.session_state:
+        st.session_state[key] = min(st.session_state[key], pages)
+    return int(st.number_input(f"Page, 1 to {pages:,}", 1, pages, key=key, width=160))
 
 
 def _draw_retraining(folder: Path, review: Path) -> None:
@@ -220,10 +231,10 @@ def _draw_wrong(folder: Path, row: WrongRow, mark: str | None, removals: Sequenc
 
 
 def _draw_export(folder: Path, entry: Entry) -> None:
-    from textune.export.api import FORMS
+    from textune.export.api import list_forms
     from textune.process.child import explain_failure, run_child
 
-    form = st.radio("Form", FORMS, key=f"form {folder}", horizontal=True, format_func=_describe_form)
+    form = st.radio("Form", list_forms(folder), key=f"form {folder}", horizontal=True, format_func=_describe_form)
     words = ["export", str(folder), "--to", form]
     st.code(show_command("export", folder, "--to", form), language="bash", wrap_lines=True)
     if st.button("Export", key=f"export {folder}", type="primary"):

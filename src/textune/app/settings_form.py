@@ -6,9 +6,9 @@ import dataclasses
 import typing
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from textune.bundle import expand_home
 from textune.config import (
     DataConfig,
     ModelConfig,
@@ -158,7 +158,7 @@ def name_source(data: str) -> str:
         return data
     if not data:
         raise ConfigError("no data yet", hint="choose a table first")
-    path = Path(data).expanduser()
+    path = expand_home(data)
     if path.suffix.lower() in (".yaml", ".yml"):
         raise ConfigError(f"{data}: holds settings, not a table", hint=f"train it with: {show_command('train', path)}")
     if not path.exists() and "#" not in data:

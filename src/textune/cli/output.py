@@ -102,7 +102,7 @@ def summarise_run(run: Run) -> dict[str, Any]:
     tuned = models["tuned"]
     return {
         "run": str(run.folder),
-        "report": str(run.report),
+        "report": str(run.report) if run.report.is_file() else None,
         "split": run.metrics["split"],
         "rows": tuned["rows"],
         **read_evaluation(tuned).summary,
@@ -150,13 +150,20 @@ def print_run(run: Run, trust: str | None = None) -> None:
     size = run.metrics["summary"].get("size on disk", "")
     print_facts(
         [
-            ("report", str(run.report)),
+            ("report", _show_report(run)),
             ("bundle", f"{run.folder} ({size})" if size else str(run.folder)),
             ("next", next_command(run.folder, run.manifest, trust=trust)),
         ]
     )
     typer.echo()
     print_sentences([" ".join(find_verdict(run))])
+
+
+def _show_report(run: Run) -> str:
+    """Return the path of a run's report, or what writes it where it is missing."""
+    if run.report.is_file():
+        return str(run.report)
+    return f"missing; write it with: {show_command('report', run.folder, '-o', 'report.html')}"
 
 
 def _show_interval(figure: Headline) -> str:

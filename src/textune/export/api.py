@@ -107,7 +107,7 @@ def export_run(
     target = _default_target(run, request.form) if output is None else expand_home(output)
     progress = progress or open_progress()
     check_output(target, overwrite)
-    if request.form != MERGED and read_manifest(run, verify=False).writing:
+    if request.form not in list_forms(run):
         raise BundleError(
             f"{run}: a model that writes cannot be exported to ONNX: each token would read the whole text again",
             hint=f"use {flag('to', MERGED)}, which transformers and other servers load",
@@ -118,6 +118,11 @@ def export_run(
         if request.form == SPACE:
             return _export_space(run, target, request, overwrite, progress)
         return _export_onnx(run, target, request, overwrite, progress)
+
+
+def list_forms(run: Path) -> tuple[str, ...]:
+    """Return the forms that a run can be exported to. ONNX, which a Space runs too, is for models that give labels."""
+    return (MERGED,) if read_manifest(run, verify=False).writing else FORMS
 
 
 def _default_target(run: Path, form: str) -> Path:

@@ -74,7 +74,7 @@ class Run:
             f"{headline.name} {percent(headline.value)} (95% interval {percent(low)} to {percent(high)}) "
             f"on {tuned['rows']:,} {self.metrics['split']} rows\n"
             + ("" if self.manifest.writing else f"labels: {_list_labels(self.manifest.labels)}\n")
-            + f"report: {self.report}"
+            + (f"report: {self.report}" if self.report.is_file() else "report: missing")
         )
 
     def load(self, **options: Any) -> Predictor:

@@ -11,6 +11,7 @@ from textune.app.markup import Chip, write_chips
 from textune.app.plain import escape
 from textune.app.session import list_run_folders, name_run_folder, show_error
 from textune.app.token_steps import MOST_CHARACTERS, Steps, Token, follow_text, open_tokenizer
+from textune.printable import holds_text
 
 EXAMPLE = "I heart Generative AI"
 _DEFAULT = "the default base model"
@@ -37,7 +38,7 @@ def _draw_tokens() -> None:
     text = first.text_input("Text", EXAMPLE, key="learn text") or ""
     place = second.selectbox("Tokenizer of", folders, key="learn tokenizer", format_func=name_run_folder)
     length = third.number_input("max_length", 2, 64, 12, key="learn length", help="Tokens in a row for the model")
-    if not text.strip():
+    if not holds_text(text):
         st.info("Type a text to see its tokens.", icon=":material/edit:")
         return
     if len(text) > MOST_CHARACTERS:
@@ -54,7 +55,7 @@ def _draw_tokens() -> None:
 
 def _draw_steps(steps: Steps, length: int) -> None:
     _draw_step("1", "Clean", "Capitals and accents go if the model was trained without them.")
-    st.html(write_chips([Chip(steps.cleaned)]))
+    st.html(write_chips([Chip(steps.cleaned)] if steps.cleaned else []))
     _draw_step("2", "Split into words", "At spaces and punctuation. Some tokenizers mark the space instead.")
     st.html(write_chips([Chip(word) for word in steps.words]))
     _draw_step(

@@ -25,7 +25,7 @@ from textune.app.settings_form import (
 from textune.app.watching import draw_trainings
 from textune.config import write_names
 from textune.config.defaults import DEFAULT_METHOD
-from textune.errors import TextuneError
+from textune.errors import BundleError, TextuneError, flag
 from textune.methods import methods
 from textune.run.start import choose_folder
 
@@ -130,7 +130,7 @@ def _draw_start(source: Source, values: dict[str, str]) -> None:
         ).strip()
         request = Request(source.data, values | {"name": name or free})
         shown = request.show_yaml()
-        choose_folder(request.build(), overwrite=False)
+        _refuse_taken(request)
     except (TextuneError, OSError) as error:
         show_error(error)
         return
@@ -149,6 +149,16 @@ def _draw_start(source: Source, values: dict[str, str]) -> None:
         args=("start", _start, request, source.upload),
     )
     st.caption(f"It runs in {escape(Path.cwd())} and goes on when this page is closed; only Stop ends it.")
+
+
+def _refuse_taken(request: Request) -> None:
+    """Raise BundleError where a name is taken, with what this page offers: nothing here overwrites a run."""
+    try:
+        choose_folder(request.build(), overwrite=False)
+    except BundleError as error:
+        if flag("overwrite") in (error.hint or ""):
+            error.hint = "type another name, or delete that one on the page Runs"
+        raise
 
 
 def _start(request: Request, upload: Path | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import streamlit as st
@@ -17,7 +18,7 @@ from textune.app.answers import (
     read_kind,
     require_second,
 )
-from textune.app.counterfactual import Comparison, compare_versions
+from textune.app.counterfactual import Answers, Comparison, compare_versions
 from textune.app.example_rows import ExampleRow, list_examples
 from textune.app.loading import Loaded, open_run
 from textune.app.markup import Mark, write_bars, write_marked
@@ -262,9 +263,14 @@ def _draw_versions() -> None:
     if problem := check_text(before) or check_text(after):
         st.error(escape(problem), icon=":material/error:")
         return
+
+    def answer(texts: Sequence[str]) -> Answers:  # others need not wait while the versions are compared
+        with loaded.hold() as predictor:
+            return answer_many(predictor, texts)
+
+    found = compare_versions(answer, before, after)
     with loaded.hold() as predictor:
         answers = [answer_text(predictor, text) for text in (before, after)]
-        found = compare_versions(lambda texts: answer_many(predictor, texts), before, after)
     for place, answered in zip(st.columns(2), answers, strict=True):
         with place.container(border=True):
             _draw_bars(answered)
