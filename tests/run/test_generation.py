@@ -21,6 +21,7 @@ from textune.progress import Silent
 from textune.run import Run
 from textune.run.fit import build_trainer, open_training
 from textune.run.prepare import Prepared, prepare
+from textune.run.tables import prepare_data
 from textune.tasks import read_evaluation
 from textune.tasks.generation import find_targets
 from textune.tokens.packed_rows import IGNORED
@@ -280,3 +281,9 @@ def test_figures_of_validation_are_those_of_the_saved_run(run: Run, llama: Path,
     log = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text("utf-8").splitlines()]
     best = min(line["loss"] for line in log if line["kind"] == "evaluation")
     assert scores["loss"] == pytest.approx(best, rel=1e-4)
+
+
+def test_no_note_on_the_data_is_empty(data: Path) -> None:
+    """Each is printed as a line."""
+    prepared = prepare_data(build_config({"data": str(data), "task": "generation"}))
+    assert all(note.strip() for note in prepared.notes)
