@@ -66,6 +66,10 @@ def test_methods_and_seeds_on_one_backbone_share_a_baseline(runs: dict[str, Path
     assert baseline.costs["training_seconds"] == pytest.approx(np.mean([figures["seconds"] for figures in stored]))
     assert baseline.costs["trainable_parameters"] is None
     assert baseline not in found.candidates and len(found.pairs) == 1
+    (baseline,) = compare_runs([runs["lora-1"], runs["lora-2"]]).baselines
+    leads = [read_metrics(runs[name])["leads"]["probe"] for name in ("lora-1", "lora-2")]
+    assert baseline.lead is not None and baseline.lead.mean == pytest.approx(np.mean([lead["mean"] for lead in leads]))
+    assert baseline.lead.low <= np.mean([lead["low"] for lead in leads]) <= baseline.lead.mean <= baseline.lead.high
 
 
 def test_one_seed_has_the_interval_and_the_lead_of_its_report(runs: dict[str, Path]) -> None:
