@@ -130,7 +130,7 @@ def measure_tutorial(place: Path, given: argparse.Namespace, repetition: int) ->
     return {
         "seconds": round(found["startup_seconds"] + each * given.rows * given.epochs, 2),
         "startup_seconds": round(found["startup_seconds"], 2), "seconds_per_document": round(each, 5),
-        "scaled": f"{found['steps']} steps of {found['documents']} documents; seconds = start-up + seconds per "
+        "scaled": f"{found['steps']} steps, {found['documents']} documents; seconds = start-up + seconds per "
                   "document x documents", "precision": "fp32", "dropout": 0.1,
     }  # fmt: skip
 
