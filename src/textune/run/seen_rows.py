@@ -118,6 +118,8 @@ def list_chosen(folder: Path, manifest: Manifest) -> tuple[str, ...]:
 
 
 def attach_seen(evaluation: E, seen: SeenRows) -> E:
-    """Return the figures with the seen rows beside them; raise TypeError for figures without a place for them."""
+    """Return the figures with the seen rows beside them, or as they are where a task has no place for them."""
     fields: Any = evaluation
+    if "seen" not in {field.name for field in dataclasses.fields(fields)}:
+        return evaluation
     return dataclasses.replace(fields, seen=seen)  # type: ignore[no-any-return]
