@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from textune import cache
+from textune.backbones import resolve_backbone
+from textune.backbones.local import remember_local
 from textune.errors import BundleError
 from textune.files import PARTIAL, hold_place, write_file, write_folder
 from textune.run import Run, load_run
@@ -51,6 +53,8 @@ def test_one_of_two_that_write_the_same_folder_wins(
     words: tuple[str, ...], finished: Run, work: Path, reviews: Path, backbone: Path
 ) -> None:
     places = {"RUN": str(finished.folder), "OTHER": "other"}
+    # folders of the same weights that other tests have used may stand before it, or have pushed it out
+    remember_local(resolve_backbone(str(backbone)))
     if "OTHER" in words:
         train_tiny(reviews, backbone, work / "other", epochs=1)
     results = run_twice(*(places.get(word, word) for word in words), cwd=work)
