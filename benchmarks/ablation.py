@@ -182,8 +182,11 @@ def compare_allocators(results: Results, rows: Path, given: Any) -> None:
         results.add(line | {"value": round((own or 0) / (seconds["own"] or 1), 3), "note": told[allocator]})
 
 
-def run_turns(kind: str, rows: Path, passes: int, *, tune: bool) -> dict[str, Any]:
-    """Measure the variants of one kind in this process, in turns."""
+def open_rows(rows: Path, *, tune: bool) -> tuple[Any, Any, Any, str]:
+    """Return MiniLM, the tokens of the rows, two classes in turns as targets, and the precision that suits the machine.
+
+    tune: whether the allocator is set first, as textune's commands do.
+    """
     if tune:
         from textune.cli.allocator import tune_allocator
 
@@ -193,17 +196,21 @@ def run_turns(kind: str, rows: Path, passes: int, *, tune: bool) -> dict[str, An
     from textune.backbones import resolve_backbone
     from textune.engine import probe_precision
     from textune.tokens import encode_texts, load_tokenizer
-    from textune.tokens.batches import collate, plan_epoch
 
     found = resolve_backbone("minilm")
-    texts = load_rows(rows)[0]
-    tokens = encode_texts(load_tokenizer(found.folder), texts, None, MAX_LENGTH)
-    targets = np.arange(len(texts)) % 2
-    auto = probe_precision("auto", torch.device("cpu")).name
+    tokens = encode_texts(load_tokenizer(found.folder), load_rows(rows)[0], None, MAX_LENGTH)
+    return found, tokens, np.arange(len(tokens)) % 2, probe_precision("auto", torch.device("cpu")).name
+
+
+def run_turns(kind: str, rows: Path, passes: int, *, tune: bool) -> dict[str, Any]:
+    """Measure the variants of one kind in this process, in turns."""
+    from textune.tokens.batches import collate, plan_epoch
+
+    found, tokens, targets, auto = open_rows(rows, tune=tune)
     variants = {"training": TRAINING, "inference": INFERENCE, "alone": TRAINING[:1]}[kind]
     steps = [build_step(found, variant, auto, training=kind != "inference") for variant in variants]
     buckets = plan_epoch(tokens.lengths, BATCH_SIZE, 1, 0)
-    order = np.random.default_rng(1).permutation(len(texts))
+    order = np.random.default_rng(1).permutation(len(tokens))
     shuffled = [order[i : i + BATCH_SIZE] for i in range(0, len(order), BATCH_SIZE)]
 
     def batches(plan: Sequence[Any]) -> Iterator[Any]:
@@ -230,7 +237,7 @@ def run_turns(kind: str, rows: Path, passes: int, *, tune: bool) -> dict[str, An
         lines.append(
             {"side": variant.name if variant.name == WHOLE else f"without: {variant.name}", "value": round(times, 3),
              "unit": "time without / time with", "seconds": round(middle, 4), "note": variant.note,
-             "documents_per_second": round(len(texts) / middle, 2), "precision": variant.precision or auto,
+             "documents_per_second": round(len(tokens) / middle, 2), "precision": variant.precision or auto,
              "tokens_per_second": round(int(tokens.lengths.sum()) / middle)}
         )  # fmt: skip
     return {"variants": lines}

@@ -20,16 +20,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from ablation import BATCH_SIZE, MAX_LENGTH, Variant, build_step, force_attention
+from ablation import BATCH_SIZE, Variant, build_step, force_attention, open_rows
 from sides import (
     ALLOCATORS,
     Results,
     choose_environment,
     describe_setting,
     hold_to,
-    load_rows,
     median,
     read_rows,
     run_side,
@@ -108,22 +105,9 @@ def summarise(results: Results) -> None:
 
 def measure(side: str, rows: Path, passes: int, *, tune: bool) -> dict[str, Any]:
     """Return the seconds of one pass through the rows in this process, for training steps and for inference."""
-    if tune:
-        from textune.cli.allocator import tune_allocator
-
-        tune_allocator()
-    import torch
-
-    from textune.backbones import resolve_backbone
-    from textune.engine import probe_precision
-    from textune.tokens import encode_texts, load_tokenizer
     from textune.tokens.batches import collate, plan_epoch
 
-    found = resolve_backbone("minilm")
-    texts = load_rows(rows)[0]
-    tokens = encode_texts(load_tokenizer(found.folder), texts, None, MAX_LENGTH)
-    targets = np.arange(len(texts)) % 2
-    precision = probe_precision("auto", torch.device("cpu")).name
+    found, tokens, targets, precision = open_rows(rows, tune=tune)
     plan = plan_epoch(tokens.lengths, BATCH_SIZE, 1, 0)
     batches = [collate(tokens, batch, found.padding, targets) for batch in plan]
     figures: dict[str, Any] = {"precision": precision, "tokens": int(tokens.lengths.sum())}

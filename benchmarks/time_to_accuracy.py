@@ -8,7 +8,7 @@ training rows; the 2,000 test rows are read once at the end and decide nothing.
 
 "accuracy" is a real run of the tutorial's setting (N of `baselines.py`: Trainer and peft, fp32). Its result does not
 depend on padding, so batches are padded to their longest text and computed in four parts of like length. It takes
-the most time and needs no quiet machine. "N" measures that setting's seconds as it is, padded to 512, on a few steps:
+the most time, and the machine may be busy meanwhile. "N" times that setting unchanged, padded to 512, on a few steps:
 start-up + seconds per document x all documents, which is marked as scaled. "ours" is `textune train` with an empty
 cache and the judge as its validation rows; the times at which evaluations are logged are taken from outside, so its
 time holds every evaluation before. It is the first time at or above the accuracy of N. "embeddings" is logistic

@@ -22,8 +22,8 @@ from textune.errors import BundleError, OldBundleWarning, TextuneError, show_res
 from textune.files import confined_path, hash_file, read_json, write_text_atomically
 
 FORMAT_VERSION = 2
-_HUB_ID = re.compile(r"(?!runs/)[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 """Since 2 the manifest holds a digest of itself; before, a changed value could not be told from a right one."""
+_HUB_ID = re.compile(r"(?!runs/)[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _READABLE = (1, 2)
 METRICS = "evaluation/metrics.json"
 FIGURES = (METRICS, "evaluation/predictions.parquet")

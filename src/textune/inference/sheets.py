@@ -21,8 +21,8 @@ MOST_ROWS, MOST_COLUMNS, LONGEST_CELL = 1_048_576, 16_384, 32_767
 """What Excel opens; it counts characters in UTF-16."""
 _LARGEST_INTEGER = 2**53
 _FIRST_DAY = datetime.datetime(1900, 3, 1)
-_LAST_MOMENT = datetime.datetime(9999, 12, 31, 23, 59, 59, 999_000)
 """Before it, Excel counts a day that there never was."""
+_LAST_MOMENT = datetime.datetime(9999, 12, 31, 23, 59, 59, 999_000)
 _OPTIONS = {
     "constant_memory": True,
     "strings_to_formulas": False,

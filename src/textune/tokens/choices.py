@@ -139,7 +139,7 @@ def _find_problem(template: str) -> str | None:
     if unknown:
         return f"{{{unknown[0]}}} is not known; {{text}} and {{labels}} are"
     if formatted := next((name for name, spec, conversion in parsed if spec or conversion), None):
-        return f"{{{formatted}}} is filled in as it is and takes no format; write {{{formatted}}} alone"
+        return f"{{{formatted}}} takes no format; write {{{formatted}}} alone"
     if fields.count("text") != 1:
         return "it must have {text} once"
     if template.endswith("{text}") or not template.rpartition("{text}")[2].strip():
