@@ -68,7 +68,8 @@ def test_a_base_from_a_package_is_no_folder_to_look_for(finished: Run, monkeypat
     """The lines say how it is installed, and find it where textune keeps it."""
     manifest = replace(finished.manifest, base_model=BaseModel(SMOLLM2.name, "llama", SMOLLM2.sha256, None, True))
     lines = name_base(manifest)
-    assert "was a local folder" not in lines and SMOLLM2.how_to_install in lines and "--to merged" in lines
+    assert "was a local folder" not in lines and SMOLLM2.how_to_install in lines
+    assert "`textune export RUN -o FOLDER` writes a whole model" in lines
     monkeypatch.setattr("textune.backbones.resolve_backbone", lambda name: SimpleNamespace(folder=Path("at") / name))
     names: dict[str, Any] = {}
     exec(lines, names)
