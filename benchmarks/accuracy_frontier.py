@@ -1,25 +1,23 @@
 """textune's defaults beside simple rivals on the same rows: data sets x sizes x draws, test rows read once per cell.
 
     python benchmarks/accuracy_frontier.py --data FOLDER --output results/accuracy_frontier.json [--only DATA ...]
-        [--sizes 8c 64c 1000 all] [--minutes N]
+        [--sizes 8c 64c 1000 all] [--minutes N] [--complete]
 
 A size is 1000 training rows, `8c` or `64c` for rows per class, or `all`. Rivals are logistic regressions: on TF-IDF,
 and on frozen embeddings as the habit is (L2-normalised means, C = 10 with 8 rows per class, else by 3-fold
 cross-validation). "probe" is textune's own `method=head`. A finished cell is in the output at once; the same command
 goes on where it was stopped. Each cell keeps which test rows every model got right, so that differences can be paired.
+--complete asks the rivals that finished cells lack.
 `python docs/generate.py` makes docs/accuracy.md of the output.
 """
 
 from __future__ import annotations
 
 import argparse
-import base64
-import functools
 import json
 import sys
 import tempfile
 import time
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,14 +25,17 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
+from frontier_rivals import ask_embeddings, ask_tfidf, pack
+from sides import name_commit
 from textune.cli.environment import tune_libraries
 from textune.config import build_config
 from textune.files import read_json, write_text_atomically
 from textune.progress import Silent
+from textune.run.prepare import Shared, prepare
 
 FORMAT = 1
+ROOT = Path(__file__).parents[1]
 PER_CLASS = ("8c", "64c")
 
 
@@ -112,16 +113,11 @@ def run_cell(name: str, size: str, draw: int, folder: Path) -> dict[str, Any]:
     from textune.evaluation import expected_calibration_error
     from textune.run import train_config
 
-    spec = DATA[name]
-    train, test = read_rows(name, folder)
-    learn = draw_rows(train, spec, size, draw)
+    flat, learn, test = _describe_run(name, size, draw, folder)
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as place:
-        flat = {"data": "rows", "test": "rows", "label": "label", "seed": draw, "runs_dir": place, "name": "cell"}
-        flat |= {} if "text" in spec.settings else {"text": "text"}
-        run = train_config(
-            build_config(flat | dict(spec.settings)), progress=Silent(), frames={"data": learn, "test": test}
-        )
+        config = build_config(flat | {"runs_dir": place, "name": "cell"})
+        run = train_config(config, progress=Silent(), frames={"data": learn, "test": test})
         seconds = time.monotonic() - started
         answers = pl.read_parquet(run.folder / "evaluation" / "predictions.parquet")
         models = run.metrics["models"]
@@ -133,76 +129,59 @@ def run_cell(name: str, size: str, draw: int, folder: Path) -> dict[str, Any]:
             "scores": {"textune": score["tuned"], "tfidf": score["tfidf"], "probe": score["probe"]},
             "seconds": round(seconds, 1), "training_seconds": round(models["tuned"]["seconds"], 1),
             "temperature": round(run.manifest.temperature, 3), "textune": run.manifest.textune_version,
+            "date": time.strftime("%Y-%m-%d"), "commit": name_commit(ROOT),
         }  # fmt: skip
         if not several:
             probabilities = answers.select([f"probability_{label}" for label in run.manifest.labels]).to_numpy()
             number = {value: i for i, value in enumerate(run.manifest.labels)}
             targets = np.array([number.get(value, -1) for value in answers["label"]])
             cell["ece"] = round(expected_calibration_error(probabilities, targets), 4)
-            mine = probabilities.argmax(1) == targets
-            theirs = run_embeddings(run, learn, answers, targets, number, size, draw)
-            cell["scores"]["embeddings"] = float(theirs.mean())
-            cell["right"] = {"textune": pack(mine), "embeddings": pack(theirs)}
-        return cell
+            cell["right"] = {"textune": pack(probabilities.argmax(1) == targets)}
+    complete_cell(cell, folder)
+    return cell
 
 
-def run_embeddings(
-    run: Any, learn: pl.DataFrame, answers: pl.DataFrame, targets: NDArray[Any], number: Mapping[str, int], size: str,
-    draw: int,
-) -> NDArray[np.bool_]:  # fmt: skip
-    """Return which test rows scikit-learn's logistic regression on frozen mean embeddings gets right."""
-    from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
-
-    columns = run.manifest.columns
-    texts = [columns.joiner.join(p for p in row if p) for row in learn.select(columns.text).iter_rows()]
-    values = np.array([number[value] for value in learn["label"]])
-    kept = [i for i, text in enumerate(texts) if text.strip()]
-    longest = run.manifest.max_length
-    seen, asked = embed([texts[i] for i in kept], longest), embed_once(tuple(answers["text"]), longest)
-    model = (
-        LogisticRegression(C=10.0, max_iter=1_000)
-        if size == "8c"
-        else LogisticRegressionCV(Cs=[1, 10, 100], cv=3, max_iter=300, random_state=draw)
-    )
-    return np.asarray(model.fit(seen, values[kept]).predict(asked) == targets)
+def lacks_rivals(cell: Mapping[str, Any]) -> bool:
+    """Return whether a cell does not say what a rival reached, or on which rows."""
+    return "embeddings" not in cell["scores"] or (_has_rows(cell) and "tfidf" not in cell["right"])
 
 
-@functools.cache
-def embed_once(texts: tuple[str, ...], max_length: int) -> NDArray[np.float32]:
-    """Return what `embed` does, remembered: the draws of a data set share their test rows."""
-    return embed(texts, max_length)
+def complete_cell(cell: dict[str, Any], folder: Path) -> None:
+    """Ask the rivals that a cell lacks, on the rows that its run had; textune is not trained again.
+
+    Raises SystemExit if TF-IDF does not reach what the run says of it: then the rows are others.
+    """
+    flat, learn, test = _describe_run(*_key(cell), folder)
+    prepared = prepare(build_config(flat), Silent(), Shared({"data": learn, "test": test}))
+    if _has_rows(cell) and "tfidf" not in cell["right"]:
+        words = ask_tfidf(prepared)
+        if abs(words.score - cell["scores"]["tfidf"]) > 1e-9:
+            where = " ".join(map(str, _key(cell)))
+            raise SystemExit(f"{where}: TF-IDF reaches {words.score}, but the cell says {cell['scores']['tfidf']}")
+        cell["right"]["tfidf"] = pack(words.right)
+    if "embeddings" not in cell["scores"]:
+        embeddings = ask_embeddings(prepared, learn, cell["size"])
+        cell["scores"]["embeddings"] = embeddings.score
+        if _has_rows(cell):
+            cell["right"]["embeddings"] = pack(embeddings.right)
 
 
-def embed(texts: Sequence[str], max_length: int) -> NDArray[np.float32]:
-    """Return L2-normalised mean embeddings of MiniLM: float32 [texts, 384]."""
-    import torch
-
-    from textune.backbones import load_classifier, resolve_backbone
-    from textune.backbones.pooling import MEAN, Pooling
-    from textune.engine import LeanEngine, predict_logits, probe_precision
-    from textune.tokens import encode_texts, load_tokenizer
-    from textune.tokens.batches import EncodedSplit
-
-    backbone = resolve_backbone("minilm")
-    model, _ = load_classifier(backbone, ("a", "b"), pooling=Pooling(MEAN))
-    engine = LeanEngine(model, probe_precision("auto", torch.device("cpu")), backbone.family)
-    model.classifier = torch.nn.Identity()
-    tokens = encode_texts(load_tokenizer(backbone.folder), texts, None, max_length)
-    nothing = np.full(len(tokens), -1)
-    found: NDArray[np.float32] = predict_logits(engine, EncodedSplit(tokens, nothing, nothing), backbone.padding)
-    lengths: NDArray[np.float32] = np.linalg.norm(found, axis=1, keepdims=True)
-    return found / lengths
+def _has_rows(cell: Mapping[str, Any]) -> bool:
+    """Return whether the cell keeps which rows are right: with several labels per text no row simply is."""
+    return bool(cell["figure"] == "accuracy")
 
 
-def pack(right: NDArray[np.bool_]) -> str:
-    """Return which rows are right as text: bits, compressed."""
-    return base64.b64encode(zlib.compress(np.packbits(right).tobytes(), 9)).decode()
+def _key(cell: Mapping[str, Any]) -> tuple[str, str, int]:
+    return cell["data"], cell["size"], cell["draw"]
 
 
-def unpack(text: str, rows: int) -> NDArray[np.bool_]:
-    """Return what `pack` was given."""
-    bits = np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8)
-    return np.unpackbits(bits)[:rows].astype(bool)
+def _describe_run(name: str, size: str, draw: int, folder: Path) -> tuple[dict[str, Any], pl.DataFrame, pl.DataFrame]:
+    """Return the settings of a cell's run, its training rows and its test rows."""
+    spec = DATA[name]
+    train, test = read_rows(name, folder)
+    flat = {"data": "rows", "test": "rows", "label": "label", "seed": draw}
+    flat |= {} if "text" in spec.settings else {"text": "text"}
+    return flat | dict(spec.settings), draw_rows(train, spec, size, draw), test
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -215,21 +194,28 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--sizes", nargs="+", default=list(SIZES), choices=SIZES)
     parser.add_argument("--draws", type=int, default=5, help="at most so many draws of each size")
     parser.add_argument("--minutes", type=float, help="begin no cell after so many minutes")
+    parser.add_argument("--complete", action="store_true", help="only ask the rivals that finished cells lack")
     arguments = parser.parse_args(words)
     cells = list(read_json(arguments.output, "the table")["cells"]) if arguments.output.is_file() else []
-    done = {(c["data"], c["size"], c["draw"]) for c in cells}
+    done = {_key(cell): cell for cell in cells}
     started = time.monotonic()
     for key in list_cells(arguments.only, arguments.sizes):
         if arguments.minutes is not None and time.monotonic() - started > 60 * arguments.minutes:
             break
-        if key in done or key[2] > arguments.draws:
+        if key[2] > arguments.draws or (key in done) != arguments.complete:
             continue
-        cells.append(run_cell(*key, arguments.data))
+        if arguments.complete:
+            cell = done[key]
+            if not lacks_rivals(cell):
+                continue
+            complete_cell(cell, arguments.data)
+        else:
+            cell = run_cell(*key, arguments.data)
+            cells.append(cell)
         cells.sort(key=lambda c: (list(DATA).index(c["data"]), SIZES.index(c["size"]), c["draw"]))
         lines = ",\n  ".join(json.dumps(cell) for cell in cells)
         arguments.output.parent.mkdir(parents=True, exist_ok=True)
         write_text_atomically(arguments.output, f'{{"format": {FORMAT}, "cells": [\n  {lines}\n]}}\n')
-        cell = next(c for c in cells if (c["data"], c["size"], c["draw"]) == key)
         print(*key, cell["scores"], cell.get("ece"), cell["seconds"], flush=True)
     return 0
 

@@ -24,7 +24,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from accuracy_frontier import DATA, DataSet, draw_rows, list_cells, pack, read_rows
+from accuracy_frontier import DATA, DataSet, draw_rows, list_cells, read_rows
+from frontier_rivals import pack
 from sides import ALLOCATORS, Results, choose_environment, describe_setting, run_side
 
 SETS = ("rotten_tomatoes", "banking77", "ag_news")

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from sides import Results, choose_environment, describe_setting, hold_to, median, ratio, run_side
+from sides import Results, choose_environment, describe_setting, hold_to, median, name_commit, ratio, run_side
 
 ROOT = Path(__file__).parents[1]
 FIGURE, RUN = "demo before and after", "demo run"
@@ -48,12 +47,6 @@ def main() -> None:
             if not results.find(**key):
                 results.add(key | run_demo(checkouts[side], given.threads))
     summarise(results, commits, given.repetitions)
-
-
-def name_commit(checkout: Path) -> str:
-    """Return the commit that a work tree is at."""
-    words = ["git", "-C", str(checkout), "rev-parse", "--short", "HEAD"]
-    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def run_demo(checkout: Path, threads: int) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from accuracy_frontier import DATA, draw_rows, list_cells, read_rows
+from sides import name_commit
 from textune.files import append_json_line, read_json_lines
 
 
@@ -34,8 +35,7 @@ def main() -> int:
     parser.add_argument("--sizes", nargs="*", default=["8c"])
     parser.add_argument("--draws", type=int, default=5, help="at most so many draws of a setting")
     given = parser.parse_args()
-    head = ["git", "-C", str(given.checkout), "rev-parse", "--short", "HEAD"]
-    commit = subprocess.run(head, capture_output=True, text=True, check=True).stdout.strip()
+    commit = name_commit(given.checkout)
     done = {(line["data"], line["size"], line["draw"], line["commit"]) for line in read_json_lines(given.output)}
     for name, size, draw in list_cells(given.only, given.sizes):
         if draw > given.draws or (name, size, draw, commit) in done:

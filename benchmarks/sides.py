@@ -122,6 +122,12 @@ def hold_to(threads: int) -> None:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
 
 
+def name_commit(checkout: Path) -> str:
+    """Return the commit that a work tree is at."""
+    words = ["git", "-C", str(checkout), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+
+
 def describe_setting(threads: int) -> dict[str, Any]:
     """Return what every line of results says of where it was measured."""
     from textune.engine.budget import describe_processor

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from goals import SIZE_NAMES, average, describe_goals, find_lead
+from goals import CHEAP_RIVALS, SIZE_NAMES, average, describe_goals, find_lead
 from leaderboard_page import OLDER, read_cells, summarise
 from leaderboard_page import RESULTS as TODAY
 from methods_page import table
@@ -45,12 +45,12 @@ settings were chosen on training rows of other data sets.
 - **TF-IDF + LR**: logistic regression on words and pairs of words.
 - **probe**: what `method=head` gives, textune's own logistic regression on the same embeddings. With at most 16 rows
   per class it learns from the class names, too, as textune does; the two rivals above do not.
-- **lead**: textune minus embeddings + LR on the same test rows, in points, with a 95% interval that holds both the
-  draws and the test rows: Student's t over the draws and the standard error over test rows, added in quadrature. With
-  one draw only the test rows are in it.
+- **lead**: textune minus the rival on the same test rows, in points, with a 95% interval that holds both the draws and
+  the test rows: Student's t over the draws and the standard error over test rows, added in quadrature.
 - **ECE**: expected calibration error of textune's probabilities in 15 bins, in points. **seconds**: the whole run,
   with baselines, reload test and report, as the median over the draws; most cells were run while the machine did
-  other work, and some were halted for it, so they say how long at most.
+  other work, and some were halted for it, so they say how long at most. **recorded**: when; each cell of the file names
+  the commit that recorded it, too.
 """
 
 
@@ -74,19 +74,30 @@ def describe_cells(groups: Mapping[tuple[str, str], Sequence[Mapping[str, Any]]]
     """Yield the table: a line for each data set and size, its draws together."""
     rows = []
     for (data, size), group in groups.items():
-        lead = find_lead(group)
+        leads = [find_lead(group, rival) for rival in CHEAP_RIVALS]
         calibration = [cell["ece"] for cell in group if "ece" in cell]
         rows.append(
             (
                 data, SIZE_NAMES[size], str(len(group)), f"**{average(group, 'textune')}**",
                 average(group, "embeddings"), average(group, "tfidf"), average(group, "probe"),
-                "–" if lead is None else str(lead),
+                *("–" if lead is None else str(lead) for lead in leads),
                 f"{100 * statistics.mean(calibration):.1f}" if calibration else "–",
-                f"{statistics.median(cell['seconds'] for cell in group):.0f}",
+                f"{statistics.median(cell['seconds'] for cell in group):.0f}", _write_dates(group),
             )
         )  # fmt: skip
-    names = ("data", "rows", "draws", "textune", "embeddings + LR", "TF-IDF + LR", "probe", "lead", "ECE", "seconds")
-    yield table(names, rows)
+    yield table(
+        (
+            "data", "rows", "draws", "textune", *CHEAP_RIVALS.values(), "probe",
+            *(f"lead over {name}" for name in CHEAP_RIVALS.values()), "ECE", "seconds", "recorded",
+        ),
+        rows,
+    )  # fmt: skip
+
+
+def _write_dates(group: Sequence[Mapping[str, Any]]) -> str:
+    """Return from when to when the cells were recorded."""
+    days = sorted({cell["date"] for cell in group})
+    return days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
 
 
 def describe_released(groups: Mapping[tuple[str, str], Sequence[Mapping[str, Any]]]) -> Iterator[str]:

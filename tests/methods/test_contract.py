@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from textune.backbones.pooling import MEAN
 from textune.methods import Rates, methods
 from textune.process.interrupt import RunInterrupted
 from textune.report.snippets import reload_without_textune
+from textune.training.log import find_logged_rate
 from tiny import FAMILIES, UNEQUAL, StopAt, hash_weights
 
 EXPECTED_TRAINABLE: dict[str, Callable[[str], bool]] = {
@@ -168,6 +170,8 @@ def test_every_trained_parameter_has_one_rate(row: str, family: str, case_of: Ca
                 assert group["lr"] == 1e-3 * (0.5 if layer[1] == "0" else 1.0) * factor
             decayed = parameter.ndim >= 2 and "ia3_l" not in name  # its vectors are matrices of one row or column
             assert decayed == (group["weight_decay"] > 0), name
+    logged = find_logged_rate(case.method.param_groups(case.model, known, replace(rates, layer_decay=None)))
+    assert logged == (5e-3 if ROWS[row][0] == "head" else 1e-3), "the log tells the rate of what is below the head"
 
 
 @each_pooled

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,3 +69,8 @@ def _open_tensorboard(folder: Path) -> Any:
             "tensorboard=true: TensorBoard is not installed", hint="pip install tensorboard"
         ) from None
     return SummaryWriter(str(folder / "tensorboard"))
+
+
+def find_logged_rate(groups: Sequence[Mapping[str, Any]]) -> float:
+    """Return the rate of the first of an optimizer's groups that is not the head's, or the head's if there is none."""
+    return float(next((group["lr"] for group in groups if not str(group["name"]).startswith("head")), groups[0]["lr"]))

@@ -37,7 +37,7 @@ from textune.training.checkpoint import (
     save_checkpoint,
     trainable_parameters,
 )
-from textune.training.log import TrainingLog
+from textune.training.log import TrainingLog, find_logged_rate
 from textune.training.signs import Signs
 
 _SECONDS_BETWEEN_CHECKPOINTS = 120.0
@@ -180,7 +180,7 @@ class Trainer:
                         "step": step,
                         "epoch": round(step / self._steps_per_epoch, 4),
                         "loss": loss,
-                        "learning_rate": self._bare_optimizer.param_groups[0]["lr"],
+                        "learning_rate": find_logged_rate(self._bare_optimizer.param_groups),
                         "gradient_norm": norm,
                     }
                 )
