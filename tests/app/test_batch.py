@@ -330,6 +330,14 @@ def test_from_the_upload_to_the_result(app: AppTest) -> None:
     assert "batch result" not in app.session_state
 
 
+def test_texts_that_were_cut_are_told(app: AppTest) -> None:
+    """And what stands above the button already is not told twice."""
+    upload(app, "reviews.csv", write_csv([{"text": "good " * 600}, {"text": "bad"}]))
+    find_button(app, "Classify 2 rows").click().run()
+    told = [info.value for info in app.info]
+    assert len(told) == len(set(told)) and sum("1 of 2 texts is longer than max" in one for one in told) == 1
+
+
 def test_other_column_names_are_asked_for(app: AppTest) -> None:
     upload(app, "reviews.csv", write_csv([{"words": "a good film", "more": "x"}]))
     assert "trained on the column" in app.warning[0].value and not app.metric

@@ -222,17 +222,20 @@ def test_the_first_lines_are_answered_before_all_are(
     assert answers == [prompt.upper() for prompt in prompts]
 
 
+@pytest.mark.parametrize("as_json", [False, True])
 @pytest.mark.parametrize("bad", [1, 3, 32, 33, 70])
 def test_a_bad_prompt_is_named_by_its_line_after_the_answers_above_it(
-    bad: int, run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    bad: int, as_json: bool, run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Blank lines and earlier batches count as lines, too."""
     lines = ["" if row % 4 == 1 else f"red {row}" for row in range(80)]
     lines[bad - 1] = json.dumps([{"role": "user"}])
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\n".join(lines).encode())))
-    code, out, err = call_here(capsys, "predict", str(run.folder), "-", "--device", "cpu", "max_new_tokens=2")
+    form = ["--json"] if as_json else []
+    code, out, err = call_here(capsys, "predict", str(run.folder), "-", "--device", "cpu", "max_new_tokens=2", *form)
     assert code and f"standard input, line {bad} " in err
-    assert len(out.splitlines()) == bad - 1
+    answers = json.loads(out)["predictions"] if as_json and out else out.splitlines()
+    assert len(answers) == bad - 1, "JSON is closed, so that it can be read"
 
 
 def test_inspect_names_the_prompt_and_no_label(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

@@ -209,7 +209,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Result:
-    """A classified file. content: to download as `name`."""
+    """A classified file. content: to download as `name`. notes: how it was read, and how many texts were cut."""
 
     name: str
     ending: str
@@ -218,6 +218,7 @@ class Result:
     without_text: int
     escaped_cells: int
     label_counts: dict[str, int]
+    notes: tuple[str, ...]
     shown: Shown
 
 
@@ -244,6 +245,7 @@ def classify_upload(
             done.without_text,
             done.escaped_cells,
             done.label_counts,
+            done.notes,
             view.build(),
         )
 

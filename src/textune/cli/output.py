@@ -64,6 +64,29 @@ def format_json(content: Mapping[str, Any]) -> str:
     return re.sub("[\x7f-\x9f\u202a-\u202e\u2066-\u2069]", lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
+class JsonList:
+    """Prints one JSON object with one list, an entry as soon as it is known.
+
+    As a context it closes what it opened, after an error too, so that what was printed can be read.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name, self._opened = name, False
+
+    def add(self, entry: Mapping[str, Any]) -> None:
+        """Print an entry on a line of its own."""
+        before = ", " if self._opened else f'{{"{self._name}": ['
+        self._opened = True
+        typer.echo(before + format_json(entry))
+
+    def __enter__(self) -> JsonList:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._opened:
+            typer.echo("]}")
+
+
 def _finite(value: Any) -> Any:
     if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
         return None

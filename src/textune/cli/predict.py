@@ -16,8 +16,8 @@ from textune.cli.named import check_settings, check_single, check_table, choose_
 from textune.cli.output import (
     DEVICE_HELP,
     JSON_HELP,
+    JsonList,
     count_rows,
-    format_json,
     gather_settings,
     get_words,
     print_json,
@@ -261,23 +261,21 @@ def _answer_lines(shown: Shown, json_output: bool, encoding: str | None) -> None
     from textune.progress import open_progress
 
     reader, rows = LineReader(sys.stdin.buffer, encoding), 0
-    for lines in reader.batches():
-        filled = [line for line in lines if holds_text(line)]
-        answers = iter(shown.predictor.decide(filled, shown.choices) if filled else ())
-        decided = [next(answers) if holds_text(line) else None for line in lines]
-        if not rows and not json_output:
-            typer.echo("\t".join((*shown.header, "text")))
-        for line, one in zip(lines, decided, strict=True):
-            if json_output:  # one object in all, an answer on every line of it
-                answer = {"text": line} | ({"label": None} if one is None else one.to_dict())
-                typer.echo((", " if rows else '{"predictions": [') + format_json(answer))
-            else:
-                typer.echo("\t".join((*shown.list_cells(one), line)))
-            rows += 1
+    with JsonList("predictions") as listed:
+        for lines in reader.batches():
+            filled = [line for line in lines if holds_text(line)]
+            answers = iter(shown.predictor.decide(filled, shown.choices) if filled else ())
+            decided = [next(answers) if holds_text(line) else None for line in lines]
+            if not rows and not json_output:
+                typer.echo("\t".join((*shown.header, "text")))
+            for line, one in zip(lines, decided, strict=True):
+                if json_output:
+                    listed.add({"text": line} | ({"label": None} if one is None else one.to_dict()))
+                else:
+                    typer.echo("\t".join((*shown.list_cells(one), line)))
+                rows += 1
     if not rows:
         raise DataError("standard input contains no text", hint="give one text per line")
-    if json_output:
-        typer.echo("]}")
     _tell_cut(shown)
     if reader.foreign:
         open_progress().warn(reader.describe_foreign())

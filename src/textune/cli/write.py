@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from textune.cli.output import count_rows, format_json, print_json
+from textune.cli.output import JsonList, count_rows, print_json
 from textune.cli.streams import say
 
 if TYPE_CHECKING:
@@ -102,27 +102,26 @@ def answer_lines(predictor: Predictor, json_output: bool, encoding: str | None =
     generator = predictor.generator
     assert generator is not None
     reader, rows, written = LineReader(sys.stdin.buffer, encoding), 0, 0
-    for lines in reader.batches(_LINES_AT_ONCE):
-        lines, refused = _take_good(generator, lines, rows)
-        filled = [line for line in lines if holds_text(line)]
-        answers = iter(generator.write(filled, start=written) if filled else ())
-        written += len(filled)
-        for line in lines:
-            answer = next(answers) if holds_text(line) else None
-            if json_output:
-                typer.echo((", " if rows else '{"predictions": [') + format_json(describe(line, answer)))
-            else:
-                sys.stdout.write("\n" if answer is None else f"{' '.join(answer.text.split())}\n")
-                sys.stdout.flush()
-            rows += 1
-        if refused is not None:
-            tell_limited(predictor, written)
-            raise refused
+    with JsonList("predictions") as listed:
+        for lines in reader.batches(_LINES_AT_ONCE):
+            lines, refused = _take_good(generator, lines, rows)
+            filled = [line for line in lines if holds_text(line)]
+            answers = iter(generator.write(filled, start=written) if filled else ())
+            written += len(filled)
+            for line in lines:
+                answer = next(answers) if holds_text(line) else None
+                if json_output:
+                    listed.add(describe(line, answer))
+                else:
+                    sys.stdout.write("\n" if answer is None else f"{' '.join(answer.text.split())}\n")
+                    sys.stdout.flush()
+                rows += 1
+            if refused is not None:
+                tell_limited(predictor, written)
+                raise refused
     tell_limited(predictor, written)
     if not rows:
         raise DataError("standard input contains no text", hint="give one prompt per line")
-    if json_output:
-        typer.echo("]}")
     if reader.foreign:
         open_progress().warn(reader.describe_foreign())
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import streamlit as st
@@ -146,7 +146,7 @@ def _draw_classify(loaded: Loaded, upload: Upload, choice: Choice, checks: Check
         _classify(loaded, upload, choice, form, checks.rows - checks.without_text, (*asked, form))
     stored = st.session_state.get("batch result")
     if stored is not None:
-        _draw_result(stored[1], stale=stored[0] != (*asked, form))
+        _draw_result(stored[1], checks.notes, stale=stored[0] != (*asked, form))
 
 
 def _classify(loaded: Loaded, upload: Upload, choice: Choice, form: Form, total: int, key: object) -> None:
@@ -167,8 +167,11 @@ def _classify(loaded: Loaded, upload: Upload, choice: Choice, form: Form, total:
         bar.empty()
 
 
-def _draw_result(result: Result, *, stale: bool) -> None:
-    """Draw the counts, the rows with their filters, and the download. stale: something was chosen anew since."""
+def _draw_result(result: Result, told: Sequence[str], *, stale: bool) -> None:
+    """Draw the counts, the rows with their filters, and the download.
+
+    told: the notes that stand above already. stale: something was chosen anew since.
+    """
     st.subheader("Result", anchor=False)
     if stale:
         st.warning("This result is that of the choices before. Classify again for the present ones.")
@@ -186,6 +189,9 @@ def _draw_result(result: Result, *, stale: bool) -> None:
         st.caption(
             f"{result.escaped_cells:,} cells that a spreadsheet would run as formulas got an apostrophe in front."
         )
+    for note in result.notes:
+        if note not in told:
+            st.info(escape(note), icon=":material/info:")
     total = sum(result.label_counts.values())
     ranked = sorted(result.label_counts.items(), key=lambda pair: -pair[1])
     if total:  # a model that writes gives no labels
