@@ -29,8 +29,11 @@ RUNS: dict[str, tuple[str, list[str]]] = {
     "ag_news": ("ag_news", ["test_text=title,description"]),
     "banking77": ("banking77", []),
     "banking77, 8 rows per class": ("banking77", []),
+    "sms_spam, 8 rows per class": ("sms_spam", []),
+    "ag_news, 8 rows per class": ("ag_news", ["test_text=title,description"]),
+    "amazon_reviews, 8 rows per class": ("amazon_reviews", ["text=title,content", AMAZON[1]]),
 }
-SIZES = {"banking77, 8 rows per class": "8c"}
+SIZES = {name: "8c" for name in RUNS if name.endswith("8 rows per class")}
 """Runs on a draw of the training rows, as `accuracy_frontier.py` draws them; the others take all."""
 
 

@@ -16,6 +16,7 @@ from leaderboard_page import OLDER, read_cells, summarise
 from leaderboard_page import RESULTS as TODAY
 from methods_page import table
 from rivals import describe_rivals
+from rule_figures import describe_trials
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results" / "accuracy_frontier.json"
@@ -41,7 +42,8 @@ exception: while the probe's solver was written, its accuracy on Banking77's tes
 settings were chosen on training rows of other data sets.
 
 - **embeddings + LR**: scikit-learn's logistic regression on L2-normalised mean embeddings of the same backbone, C =
-  10 with 8 rows per class, else chosen by 3-fold cross-validation.
+  10 with 8 rows per class and for GoEmotions, else chosen by 3-fold cross-validation. For GoEmotions its thresholds
+  are tuned on the run's validation rows, as textune's are.
 - **TF-IDF + LR**: logistic regression on words and pairs of words.
 - **probe**: what `method=head` gives, textune's own logistic regression on the same embeddings. With at most 16 rows
   per class it learns from the class names, too, as textune does; the two rivals above do not.
@@ -66,6 +68,7 @@ def build_accuracy_page(path: Path = RESULTS) -> str:
         *describe_goals(groups),
         *describe_rivals(groups, SIZE_NAMES),
         *describe_released(groups),
+        *describe_trials(),
     ]
     return "\n".join(parts).rstrip() + "\n"
 

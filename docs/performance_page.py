@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from goal_figures import describe_pooling, describe_time_to_accuracy
+from goal_figures import describe_pooling, describe_probe, describe_time_to_accuracy
 from methods_page import read_lines, table
 from search_figures import describe_plan, describe_sweep
 
@@ -64,7 +64,7 @@ def build_performance_page() -> str:
     """Return the whole page as Markdown."""
     parts = [*describe_mechanisms(), *describe_pooling(), *describe_prefix(), *describe_training(), *describe_tokens()]
     parts += [*describe_accuracy(), *describe_inference(), *describe_sweep(), *describe_plan(), *describe_growth()]
-    parts += [*describe_time_to_accuracy(), *describe_start()]
+    parts += [*describe_probe(), *describe_time_to_accuracy(), *describe_start()]
     return _OPENING + "\n".join([*parts, _BOUNDS]).rstrip() + "\n"
 
 

@@ -1,0 +1,132 @@
+"""The part of docs/accuracy.md on trials of one setting at a time, from results/rules.jsonl."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from goals import SIZE_NAMES
+from methods_page import table
+
+RESULTS = Path(__file__).parents[1] / "results" / "rules.jsonl"
+
+_OPENING = """
+## Trials of one setting
+
+On training rows alone: some to learn from, others (1,000; 1,500 of AG News and Amazon reviews) to judge by, LoRA and
+every other setting by the rules (`results/rules.jsonl`; `python benchmarks/rule_trials.py --data FOLDER --output
+results/rules.jsonl --name NAME --sizes SIZES --seeds 1 2 3 --only DATA` and what stands with each table). Accuracy in
+percent, the mean over the seeds that have every value. Below each table: the difference from the rules' value over
+all pairs of data set, size and seed, with its standard error over the pairs.
+"""
+
+
+@dataclass(frozen=True)
+class Question:
+    """Trials of one setting. names: of the trials. rule: the value that the rules choose."""
+
+    names: tuple[str, ...]
+    setting: str
+    values: tuple[float | str, ...]
+    rule: float | str
+    title: str
+    command: str
+
+
+_RATES = (2.5e-4, 5e-4, 1e-3)
+_RATE_GRID = """--set eval_every_steps=100000 --grid '{"learning_rate": [5e-4, 1e-3, 2.5e-4]}'"""
+QUESTIONS = (
+    Question(
+        ("rates_few",), "learning_rate", _RATES, 5e-4,
+        "Rate, few rows: of contrastive steps, with many classes of training from the solved head", _RATE_GRID,
+    ),
+    Question(("rates_1000", "rates_all"), "learning_rate", _RATES, 5e-4, "Rate, more rows", _RATE_GRID),
+    Question(
+        ("warmup_1000", "rates_1000"), "warmup_fraction", (0.0, 0.1, 0.3), 0.1, "Warm-up, share of the steps",
+        """--set eval_every_steps=100000 --grid '{"warmup_fraction": [0.0, 0.3]}'""",
+    ),
+    Question(
+        ("contrast_many",), "contrast_steps", (0, 60), 0, "Contrastive steps with many classes",
+        """--set eval_every_steps=100000 --grid '{"contrast_steps": [60, 0]}'""",
+    ),
+    Question(
+        ("pooling_head",), "pooling", ("first", "mean"), "mean", "Pooling under the solved head alone",
+        """--set method=head --grid '{"pooling": ["first", "mean"]}'""",
+    ),
+)  # fmt: skip
+
+
+def describe_trials(path: Path = RESULTS) -> Iterator[str]:
+    """Yield the section: a table for each setting that has trials."""
+    trials = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+    parts = [part for question in QUESTIONS for part in _describe(question, trials)]
+    if parts:
+        yield _OPENING
+        yield from parts
+
+
+def _describe(question: Question, trials: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    found: dict[tuple[str, str], dict[int, dict[float | str, float]]] = {}
+    for trial in trials:
+        value = _read_value(question, trial)
+        if value is not None and "last" in trial:
+            seeds = found.setdefault((trial["data"], trial["size"]), {})
+            seeds.setdefault(trial["seed"], {})[value] = 100 * trial["last"]["accuracy"]
+    whole = {
+        key: [scores for scores in seeds.values() if len(scores) > 1 and question.rule in scores]
+        for key, seeds in found.items()
+    }
+    values = [v for v in question.values if any(v in scores for group in whole.values() for scores in group)]
+    rows, pairs = [], {value: list[float]() for value in values}
+    for (data, size), group in whole.items():
+        full = [scores for scores in group if all(value in scores for value in values)]
+        used = full or group
+        cells = [_average([scores[value] for scores in used if value in scores]) for value in values]
+        if used:
+            rows.append((data, SIZE_NAMES.get(size, size.replace("c", " per class")), str(len(used)), *cells))
+        for value in values:
+            pairs[value] += [scores[value] - scores[question.rule] for scores in group if value in scores]
+    if not rows:
+        return
+    yield f"### {question.title}\n"
+    heads = [f"**{_show(value)}**" if value == question.rule else _show(value) for value in values]
+    yield table(("data", "rows", "seeds", *heads), rows)
+    told = [f"{_show(value)}: {_write_difference(pairs[value])}" for value in values if value != question.rule]
+    yield f"Against {_show(question.rule)}, the rules' value: {'; '.join(told)}.\n"
+    names = ", ".join(f"`{name}`" for name in question.names)
+    yield f"Trials {names}: `{question.command}`\n"
+
+
+def _read_value(question: Question, trial: Mapping[str, Any]) -> float | str | None:
+    """Return the value that a trial is of; None if it belongs to another question.
+
+    A trial of another setting counts where it has that setting, and this one, by the rules.
+    """
+    if trial["name"] not in question.names:
+        return None
+    settings = dict(trial["settings"])
+    value = settings.get(question.setting)
+    if value is None:
+        others = [other for other in QUESTIONS if trial["name"] in other.names and other.setting in settings]
+        return question.rule if all(settings[other.setting] == other.rule for other in others) else None
+    return value if isinstance(value, str) else float(value)
+
+
+def _write_difference(differences: Sequence[float]) -> str:
+    """Return a mean difference in points with its standard error and the number of pairs."""
+    mean, pairs = statistics.mean(differences), len(differences)
+    error = f", standard error {statistics.stdev(differences) / math.sqrt(pairs):.2f}" if pairs > 1 else ""
+    return f"{mean:+.2f} points ({pairs} pair{'s' if pairs > 1 else ''}{error})"
+
+
+def _average(scores: Sequence[float]) -> str:
+    return f"{statistics.mean(scores):.1f}" if scores else "–"
+
+
+def _show(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
