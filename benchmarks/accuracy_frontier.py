@@ -110,7 +110,7 @@ def draw_rows(train: pl.DataFrame, spec: DataSet, size: str, draw: int) -> pl.Da
 
 
 def run_cell(name: str, size: str, draw: int, folder: Path) -> dict[str, Any]:
-    """Train by every default, measures the run and its rivals, and return the cell."""
+    """Train by every default, measure the run and its rivals, and return the cell."""
     from textune.evaluation import expected_calibration_error
     from textune.run import train_config
 
