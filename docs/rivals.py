@@ -66,6 +66,6 @@ def describe_rivals(
     if leads["setfit"]:
         mean, cells = statistics.mean(leads["setfit"]), len(leads["setfit"])
         yield (
-            "Against SetFit the goal is to be level or ahead on the mean. So far textune has a lead of "
-            f"{mean:+.1f} points, the mean of {cells} cell{'s' if cells > 1 else ''}."
+            f"Against SetFit the goal is to be level or ahead on the mean. {'Met' if mean >= 0 else 'Missed'}: textune "
+            f"has a lead of {mean:+.1f} points, the mean of {cells} cell{'s' if cells > 1 else ''}."
         )
