@@ -45,7 +45,7 @@ QUESTIONS = (
         ("rates_few",), "learning_rate", _RATES, 5e-4,
         "Rate, few rows: of contrastive steps, with many classes of training from the solved head", _RATE_GRID,
     ),
-    Question(("rates_1000", "rates_all"), "learning_rate", _RATES, 5e-4, "Rate, more rows", _RATE_GRID),
+    Question(("rates_1000",), "learning_rate", _RATES, 5e-4, "Rate, 1,000 rows", _RATE_GRID),
     Question(
         ("warmup_1000", "rates_1000"), "warmup_fraction", (0.0, 0.1, 0.3), 0.1, "Warm-up, share of the steps",
         """--set eval_every_steps=100000 --grid '{"warmup_fraction": [0.0, 0.3]}'""",
