@@ -25,7 +25,7 @@ import numpy as np
 import polars as pl
 
 from accuracy_frontier import DATA, DataSet, draw_rows, list_cells, read_rows
-from frontier_rivals import pack
+from right_rows import pack
 from sides import ALLOCATORS, Results, choose_environment, describe_setting, run_side
 
 SETS = ("rotten_tomatoes", "banking77", "ag_news")

@@ -1,14 +1,12 @@
 """The two cheap rivals of `accuracy_frontier.py`: logistic regression on TF-IDF, and on frozen embeddings.
 
-The embeddings are what the habit is: L2-normalised means of the same backbone, C = 10 with 8 rows per class or with
+The embeddings are used as is usual: L2-normalised means of the same backbone, C = 10 with 8 rows per class or with
 several labels per text, else C by 3-fold cross-validation.
 """
 
 from __future__ import annotations
 
-import base64
 import functools
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -108,14 +106,3 @@ def embed(texts: Sequence[str], max_length: int) -> NDArray[np.float32]:
     found: NDArray[np.float32] = predict_logits(engine, EncodedSplit(tokens, nothing, nothing), backbone.padding)
     lengths: NDArray[np.float32] = np.linalg.norm(found, axis=1, keepdims=True)
     return found / lengths
-
-
-def pack(right: NDArray[np.bool_]) -> str:
-    """Return which rows are right as text: bits, compressed."""
-    return base64.b64encode(zlib.compress(np.packbits(right).tobytes(), 9)).decode()
-
-
-def unpack(text: str, rows: int) -> NDArray[np.bool_]:
-    """Return what `pack` was given."""
-    bits = np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8)
-    return np.unpackbits(bits)[:rows].astype(bool)

@@ -18,7 +18,7 @@ from typing import Any
 
 import polars as pl
 
-from frontier_rivals import pack
+from right_rows import pack
 from textune.cli.environment import tune_libraries
 from textune.files import read_json, read_json_lines
 from textune.methods import methods

@@ -51,8 +51,9 @@ settings were chosen on training rows of other data sets.
   the test rows: Student's t over the draws and the standard error over test rows, added in quadrature.
 - **ECE**: expected calibration error of textune's probabilities in 15 bins, in points. **seconds**: the whole run,
   with baselines, reload test and report, as the median over the draws; most cells were run while the machine did
-  other work, and some were halted for it, so they say how long at most. **recorded**: when; each cell of the file names
-  the commit that recorded it, too.
+  other work, and some were halted for it, so they say how long at most. **recorded**: the
+  day. Each cell of the file also names a commit: the one that recorded it, or, in cells run from now on, the one it
+  was run at.
 """
 
 

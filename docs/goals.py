@@ -85,7 +85,7 @@ def _judge(groups: Groups) -> Iterator[tuple[str, str]]:
     yield (
         "Never behind",
         "in no cell more than half a point below a cheap rival with an interval wholly below 0. "
-        f"{_say(behind)}: {least}. GoEmotions has no intervals: micro F1 does not come row by row.",
+        f"{_say(behind)}: {least}. GoEmotions has no intervals: micro F1 is no mean over rows.",
     )
     best = statistics.mean(statistics.mean(map(_lead_over_best, group)) for group in groups.values())
     yield (
@@ -137,10 +137,11 @@ def _judge_prompts() -> str:
 
 def _judge_seconds() -> str:
     lines = [json.loads(line) for line in FIRST_RUNS.read_text(encoding="utf-8").splitlines()]
-    seconds = next(line["seconds"] for line in lines if line["run"] == _FEW_ROWS_RUN)
+    seconds = [line["seconds"] for line in lines if line["run"] == _FEW_ROWS_RUN]
     return (
         f"8 rows per class of Banking77 in {_MOST_SECONDS:.0f} seconds, with an empty cache and all reports. "
-        f"{_say(seconds > _MOST_SECONDS)}: {seconds:.1f} s on two cores ([whole commands](results.md))."
+        f"{_say(max(seconds) > _MOST_SECONDS)}: {' and '.join(f'{s:.1f}' for s in seconds)} s on two cores "
+        "([whole commands](results.md))."
     )
 
 

@@ -45,6 +45,6 @@ def measure_lead(pairs: Sequence[tuple[NDArray[np.bool_], NDArray[np.bool_]]]) -
 
 def unpack(text: str, rows: int) -> NDArray[np.bool_]:
     """Return which test rows are right, as the benchmarks keep it."""
-    from frontier_rivals import unpack as read
+    from right_rows import unpack as read
 
     return read(text, rows)

@@ -22,7 +22,8 @@ On training rows alone: some to learn from, others (1,000; 1,500 of AG News and 
 every other setting by the rules (`results/rules.jsonl`; `python benchmarks/rule_trials.py --data FOLDER --output
 results/rules.jsonl --name NAME --sizes SIZES --seeds 1 2 3 --only DATA` and what stands with each table). Accuracy in
 percent, the mean over the seeds that have every value. Below each table: the difference from the rules' value over
-all pairs of data set, size and seed, with its standard error over the pairs.
+all pairs of data set, size and seed, with its standard error over the pairs. The head's rate is at most 0.0003, so it
+falls with LoRA's only where that is 0.00025.
 """
 
 
@@ -77,21 +78,18 @@ def _describe(question: Question, trials: Sequence[Mapping[str, Any]]) -> Iterat
         if value is not None and "last" in trial:
             seeds = found.setdefault((trial["data"], trial["size"]), {})
             seeds.setdefault(trial["seed"], {})[value] = 100 * trial["last"]["accuracy"]
-    whole = {
-        key: [scores for scores in seeds.values() if len(scores) > 1 and question.rule in scores]
-        for key, seeds in found.items()
-    }
-    values = [v for v in question.values if any(v in scores for group in whole.values() for scores in group)]
+    tried = {value for seeds in found.values() for scores in seeds.values() for value in scores}
+    values = [value for value in question.values if value in tried]
     rows, pairs = [], {value: list[float]() for value in values}
-    for (data, size), group in whole.items():
-        full = [scores for scores in group if all(value in scores for value in values)]
-        used = full or group
-        cells = [_average([scores[value] for scores in used if value in scores]) for value in values]
-        if used:
-            rows.append((data, SIZE_NAMES.get(size, size.replace("c", " per class")), str(len(used)), *cells))
+    for (data, size), seeds in found.items():
+        whole = [scores for scores in seeds.values() if all(value in scores for value in values)]
+        if not whole:
+            continue
+        cells = [f"{statistics.mean(scores[value] for scores in whole):.1f}" for value in values]
+        rows.append((data, SIZE_NAMES.get(size, size.replace("c", " per class")), str(len(whole)), *cells))
         for value in values:
-            pairs[value] += [scores[value] - scores[question.rule] for scores in group if value in scores]
-    if not rows:
+            pairs[value] += [scores[value] - scores[question.rule] for scores in whole]
+    if not rows or len(values) < 2:
         return
     yield f"### {question.title}\n"
     heads = [f"**{_show(value)}**" if value == question.rule else _show(value) for value in values]
@@ -122,10 +120,6 @@ def _write_difference(differences: Sequence[float]) -> str:
     mean, pairs = statistics.mean(differences), len(differences)
     error = f", standard error {statistics.stdev(differences) / math.sqrt(pairs):.2f}" if pairs > 1 else ""
     return f"{mean:+.2f} points ({pairs} pair{'s' if pairs > 1 else ''}{error})"
-
-
-def _average(scores: Sequence[float]) -> str:
-    return f"{statistics.mean(scores):.1f}" if scores else "–"
 
 
 def _show(value: float | str) -> str:

@@ -331,7 +331,7 @@ def test_from_the_upload_to_the_result(app: AppTest) -> None:
 
 
 def test_texts_that_were_cut_are_told(app: AppTest) -> None:
-    """And what stands above the button already is not told twice."""
+    """Notes that the page already shows are not repeated."""
     upload(app, "reviews.csv", write_csv([{"text": "good " * 600}, {"text": "bad"}]))
     find_button(app, "Classify 2 rows").click().run()
     told = [info.value for info in app.info]

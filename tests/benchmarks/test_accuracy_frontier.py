@@ -14,7 +14,7 @@ if str(ROOT / "benchmarks") not in sys.path:
     sys.path.append(str(ROOT / "benchmarks"))
 
 import accuracy_frontier  # noqa: E402  (from benchmarks)
-import frontier_rivals  # noqa: E402
+import right_rows  # noqa: E402
 
 
 def read_cell() -> dict[str, Any]:
@@ -35,9 +35,9 @@ def test_a_cell_gets_what_it_lacks(tmp_path: Path) -> None:
     assert not accuracy_frontier.lacks_rivals(cell)
     for rival in ("tfidf", "embeddings"):  # precision and threads may change a row or two
         assert cell["scores"][rival] == pytest.approx(whole["scores"][rival], abs=0.004)
-        right = frontier_rivals.unpack(cell["right"][rival], cell["test_rows"])
+        right = right_rows.unpack(cell["right"][rival], cell["test_rows"])
         assert right.mean() == pytest.approx(cell["scores"][rival])
-        assert (right == frontier_rivals.unpack(whole["right"][rival], cell["test_rows"])).mean() > 0.99
+        assert (right == right_rows.unpack(whole["right"][rival], cell["test_rows"])).mean() > 0.99
 
 
 def test_rows_that_are_not_the_cells_are_refused(tmp_path: Path) -> None:

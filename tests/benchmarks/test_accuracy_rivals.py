@@ -23,7 +23,7 @@ for folder in ("benchmarks", "docs"):
 
 import rivals  # noqa: E402  (from docs)
 
-import frontier_rivals  # noqa: E402  (from benchmarks)
+import right_rows  # noqa: E402  (from benchmarks)
 import rival_side  # noqa: E402
 
 
@@ -51,14 +51,14 @@ def test_trainer_with_peft_learns_in_a_process_without_textune(tmp_path: Path) -
 
 
 def make_cell(draw: int, right: list[int]) -> dict[str, Any]:
-    bits = frontier_rivals.pack(np.array(right, bool))
+    bits = right_rows.pack(np.array(right, bool))
     share = sum(right) / len(right)
     return {"data": "d", "size": "8c", "draw": draw, "test_rows": len(right), "scores": {"textune": share},
             "right": {"textune": bits}}  # fmt: skip
 
 
 def make_line(rival: str, draw: int, right: list[int]) -> dict[str, Any]:
-    bits = frontier_rivals.pack(np.array(right, bool))
+    bits = right_rows.pack(np.array(right, bool))
     return {"rival": rival, "data": "d", "size": "8c", "draw": draw, "test_rows": len(right),
             "value": sum(right) / len(right), "right": bits, "steps": 9}  # fmt: skip
 

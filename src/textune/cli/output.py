@@ -65,9 +65,9 @@ def format_json(content: Mapping[str, Any]) -> str:
 
 
 class JsonList:
-    """Prints one JSON object with one list, an entry as soon as it is known.
+    """Prints a JSON object that holds one list, entry by entry.
 
-    As a context it closes what it opened, after an error too, so that what was printed can be read.
+    Use it in a `with` statement: the list is closed even after an error, so that the output stays valid JSON.
     """
 
     def __init__(self, name: str) -> None:

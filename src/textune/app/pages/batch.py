@@ -167,10 +167,10 @@ def _classify(loaded: Loaded, upload: Upload, choice: Choice, form: Form, total:
         bar.empty()
 
 
-def _draw_result(result: Result, told: Sequence[str], *, stale: bool) -> None:
+def _draw_result(result: Result, shown: Sequence[str], *, stale: bool) -> None:
     """Draw the counts, the rows with their filters, and the download.
 
-    told: the notes that stand above already. stale: something was chosen anew since.
+    shown: notes that the page already shows. stale: whether the choices have changed since.
     """
     st.subheader("Result", anchor=False)
     if stale:
@@ -190,7 +190,7 @@ def _draw_result(result: Result, told: Sequence[str], *, stale: bool) -> None:
             f"{result.escaped_cells:,} cells that a spreadsheet would run as formulas got an apostrophe in front."
         )
     for note in result.notes:
-        if note not in told:
+        if note not in shown:
             st.info(escape(note), icon=":material/info:")
     total = sum(result.label_counts.values())
     ranked = sorted(result.label_counts.items(), key=lambda pair: -pair[1])
