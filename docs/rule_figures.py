@@ -6,7 +6,7 @@ import json
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +18,18 @@ RESULTS = Path(__file__).parents[1] / "results" / "rules.jsonl"
 _OPENING = """
 ## Trials of one setting
 
-On training rows alone: some to learn from, others (1,000; 1,500 of AG News and Amazon reviews) to judge by, LoRA and
-every other setting by the rules (`results/rules.jsonl`; `python benchmarks/rule_trials.py --data FOLDER --output
-results/rules.jsonl --name NAME --sizes SIZES --seeds 1 2 3 --only DATA` and what stands with each table). Accuracy in
-percent, the mean over the seeds that have every value. Below each table: the difference from the rules' value over
-all pairs of data set, size and seed, with its standard error over the pairs. The head's rate is at most 0.0003, so it
-falls with LoRA's only where that is 0.00025.
+On training rows alone: some to learn from, others (1,000; 1,500 of AG News and Amazon reviews; 500 of IMDB) to judge
+by, LoRA and every other setting by the rules (`results/rules.jsonl`; `python benchmarks/rule_trials.py --data FOLDER
+--output results/rules.jsonl --name NAME --sizes SIZES --seeds 1 2 3 --only DATA` and what stands with each table).
+Accuracy in percent, the mean over the seeds that have every value tried there. Below each table: the difference from
+the rules' value over all pairs of data set, size and seed, with its standard error over the pairs. The head's rate is
+at most 0.0003, so it falls with LoRA's only where that is 0.00025.
 """
 
 
 @dataclass(frozen=True)
 class Question:
-    """Trials of one setting. names: of the trials. rule: the value that the rules choose."""
+    """Trials of one setting. names: of the trials. rule: the value that the rules choose. fixed: set in all of them."""
 
     names: tuple[str, ...]
     setting: str
@@ -37,6 +37,7 @@ class Question:
     rule: float | str
     title: str
     command: str
+    fixed: Mapping[str, str] = field(default_factory=dict)
 
 
 _RATES = (2.5e-4, 5e-4, 1e-3)
@@ -47,6 +48,7 @@ QUESTIONS = (
         "Rate, few rows: of contrastive steps, with many classes of training from the solved head", _RATE_GRID,
     ),
     Question(("rates_1000",), "learning_rate", _RATES, 5e-4, "Rate, 1,000 rows", _RATE_GRID),
+    Question(("rates_all", "many_all"), "learning_rate", _RATES, 5e-4, "Rate, all rows", _RATE_GRID),
     Question(
         ("warmup_1000", "rates_1000"), "warmup_fraction", (0.0, 0.1, 0.3), 0.1, "Warm-up, share of the steps",
         """--set eval_every_steps=100000 --grid '{"warmup_fraction": [0.0, 0.3]}'""",
@@ -57,7 +59,7 @@ QUESTIONS = (
     ),
     Question(
         ("pooling_head",), "pooling", ("first", "mean"), "mean", "Pooling under the solved head alone",
-        """--set method=head --grid '{"pooling": ["first", "mean"]}'""",
+        """--set method=head --grid '{"pooling": ["first", "mean"]}'""", {"method": "head"},
     ),
 )  # fmt: skip
 
@@ -75,22 +77,27 @@ def _describe(question: Question, trials: Sequence[Mapping[str, Any]]) -> Iterat
     found: dict[tuple[str, str], dict[int, dict[float | str, float]]] = {}
     for trial in trials:
         value = _read_value(question, trial)
-        if value is not None and "last" in trial:
+        if value in question.values and "last" in trial:
             seeds = found.setdefault((trial["data"], trial["size"]), {})
             seeds.setdefault(trial["seed"], {})[value] = 100 * trial["last"]["accuracy"]
-    tried = {value for seeds in found.values() for scores in seeds.values() for value in scores}
-    values = [value for value in question.values if value in tried]
-    rows, pairs = [], {value: list[float]() for value in values}
+    pairs = {value: list[float]() for value in question.values}
+    means: dict[tuple[str, str, str], dict[float | str, float]] = {}
     for (data, size), seeds in found.items():
-        whole = [scores for scores in seeds.values() if all(value in scores for value in values)]
-        if not whole:
+        tried = {value for scores in seeds.values() for value in scores}
+        whole = [scores for scores in seeds.values() if tried == scores.keys()]
+        if not whole or len(tried) < 2 or question.rule not in tried:
             continue
-        cells = [f"{statistics.mean(scores[value] for scores in whole):.1f}" for value in values]
-        rows.append((data, SIZE_NAMES.get(size, size.replace("c", " per class")), str(len(whole)), *cells))
-        for value in values:
+        row = (data, _name_size(size), str(len(whole)))
+        means[row] = {value: statistics.mean(scores[value] for scores in whole) for value in tried}
+        for value in tried:
             pairs[value] += [scores[value] - scores[question.rule] for scores in whole]
-    if not rows or len(values) < 2:
+    values = [value for value in question.values if pairs[value]]
+    if not values:
         return
+    rows = [
+        (*row, *(f"{row_means[value]:.1f}" if value in row_means else "–" for value in values))
+        for row, row_means in means.items()
+    ]
     yield f"### {question.title}\n"
     heads = [f"**{_show(value)}**" if value == question.rule else _show(value) for value in values]
     yield table(("data", "rows", "seeds", *heads), rows)
@@ -100,6 +107,11 @@ def _describe(question: Question, trials: Sequence[Mapping[str, Any]]) -> Iterat
     yield f"Trials {names}: `{question.command}`\n"
 
 
+def _name_size(size: str) -> str:
+    """Return "all", a number of rows, or of rows per class."""
+    return SIZE_NAMES.get(size) or (f"{int(size):,}" if size.isdigit() else size.replace("c", " per class"))
+
+
 def _read_value(question: Question, trial: Mapping[str, Any]) -> float | str | None:
     """Return the value that a trial is of; None if it belongs to another question.
 
@@ -107,11 +119,11 @@ def _read_value(question: Question, trial: Mapping[str, Any]) -> float | str | N
     """
     if trial["name"] not in question.names:
         return None
-    settings = dict(trial["settings"])
-    value = settings.get(question.setting)
-    if value is None:
-        others = [other for other in QUESTIONS if trial["name"] in other.names and other.setting in settings]
-        return question.rule if all(settings[other.setting] == other.rule for other in others) else None
+    by_rule = {other.setting: other.rule for other in QUESTIONS} | dict(question.fixed)
+    settings = {key: value for key, value in trial["settings"].items() if key != "eval_every_steps"}
+    value = settings.pop(question.setting, question.rule)
+    if any(by_rule.get(key) != other for key, other in settings.items()):
+        return None
     return value if isinstance(value, str) else float(value)
 
 

@@ -39,5 +39,21 @@ def test_a_trial_is_paired_with_the_rules_value_of_its_seed(tmp_path: Path) -> N
     assert "0.3: -1.00 points (1 pair)" in page
 
 
+def test_a_trial_with_a_further_setting_belongs_to_another_question(tmp_path: Path) -> None:
+    lines = [
+        make_trial("many_all", 1, 0.92, learning_rate=5e-4),
+        make_trial("many_all", 1, 0.93, learning_rate=1e-3),
+        make_trial("many_all", 1, 0.10, label_smoothing="0.1"),
+        make_trial("many_all", 1, 0.20, learning_rate=1e-3, epochs=10),
+        make_trial("pooling_head", 1, 0.80, method="head", pooling="mean"),
+        make_trial("pooling_head", 1, 0.70, method="head", pooling="first"),
+    ]
+    path = tmp_path / "rules.jsonl"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    page = "\n".join(describe_trials(path))
+    assert "| d | 1,000 | 1 | 92.0 | 93.0 |" in page
+    assert "| d | 1,000 | 1 | 70.0 | 80.0 |" in page, "all trials of that question have the method"
+
+
 def test_without_trials_there_is_no_section(tmp_path: Path) -> None:
     assert list(describe_trials(tmp_path / "none.jsonl")) == []
