@@ -4,6 +4,7 @@ import json
 import time
 from pathlib import Path
 
+import pandas
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -155,3 +156,33 @@ def test_a_long_document_on_one_line_is_read(tmp_path):
 def test_utf16_json_is_read(tmp_path):
     path = write(tmp_path, b"\xff\xfe" + '{"text": "Ü"}\n'.encode("utf-16-le"))
     assert read_table(path).arrow.to_pylist() == [{"text": "Ü"}]
+
+
+@pytest.mark.parametrize("orient", ["columns", "index", "records", "split", "table"])
+def test_what_pandas_writes_is_read(tmp_path, orient):
+    frame = pandas.DataFrame({"text": ["a film", "1", "x"], "label": ["good", "bad", None]})
+    path = tmp_path / "rows.json"
+    frame.to_json(path, orient=orient)
+    rows = [{k: v for k, v in row.items() if k != "index"} for row in read_table(path).arrow.to_pylist()]
+    assert rows == [
+        {"text": "a film", "label": "good"}, {"text": "1", "label": "bad"}, {"text": "x", "label": None},
+    ]  # fmt: skip
+
+
+def test_two_columns_and_two_rows_are_no_two_lists(tmp_path):
+    path = write(tmp_path, '{"columns": ["text", "label"], "data": [["a", "x"], ["b", "y"]]}', "rows.json")
+    assert read_table(path).arrow.to_pylist() == [{"text": "a", "label": "x"}, {"text": "b", "label": "y"}]
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ('{"columns": ["text", "label"], "data": [["a", "x"], ["b"]]}', "row 2: 1 cell, but there are 2 columns"),
+        ('{"columns": ["text", "text"], "data": [["a", "x"]]}', "the column name 'text' appears 2 times"),
+        ('{"a": {"x": 1}, "b": {"y": 2}}', "contains an object, not a table"),
+        ('{"a": {}, "b": {}}', "contains an object, not a table"),
+        ('[["a", "x"], ["b", "y"]]', "row 1: contains a list, not an object"),
+    ],
+)
+def test_objects_that_hold_no_table_are_refused(tmp_path, content, told):
+    assert told in refused(write(tmp_path, content, "rows.json"))

@@ -45,6 +45,27 @@ def test_texts_that_are_all_lists_are_said():
     assert not any("lists" in line for line in prepare([{"text": "plain", "label": "a"}, *rows]).warnings)
 
 
+@pytest.mark.parametrize("source", ["records", "frame", "jsonl", "parquet"])
+def test_nested_fields_taken_for_text_or_label_are_said(tmp_path, source):
+    rows = [{"review": {"text": f"text {i}"}, "annotation": {"label": "ab"[i % 2]}} for i in range(20)]
+    frame, path = pd.DataFrame(rows), tmp_path / f"rows.{source}"
+    if source == "jsonl":
+        frame.to_json(path, orient="records", lines=True)
+    elif source == "parquet":
+        frame.to_parquet(path)
+    data = prepare({"records": rows, "frame": frame}.get(source, path), text="review", label="annotation")
+    assert any("20 texts are JSON objects" in line for line in data.warnings)
+    assert any("2 labels are JSON objects, such as" in line for line in data.warnings)
+
+
+def test_a_text_in_braces_is_no_object():
+    rows = [{"text": f"{{text {i}}}", "label": "ab"[i % 2]} for i in range(20)]
+    assert not any("JSON" in line for line in prepare(rows).warnings)
+    rows = [{"text": f'{{"text": {i}}}', "label": "ab"[i % 2]} for i in range(20)]
+    assert any("20 texts are JSON" in line for line in prepare(rows).warnings)
+    assert not any("JSON" in line for line in prepare([{"text": "plain", "label": "a"}, *rows]).warnings)
+
+
 def test_usual_texts_are_not_odd():
     texts = [
         "\u4e16\u754c" * 2_000,

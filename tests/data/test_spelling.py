@@ -98,7 +98,8 @@ def test_labels_that_look_alike_stay_and_are_named_with_their_counts(tmp_path, s
 @pytest.mark.parametrize(
     ("one", "other", "what"),
     [
-        ("Positive", "positive", "case"),
+        ("Positive", "positive", "only in case, "),
+        (" neg", "NEG", "only in case and in what does not print, "),
         ("1", "1.0", "how a number is written"),
         ("non-fiction", "non\u2013fiction", "look the same"),
         ("it's", "it\u2019s", "look the same"),

@@ -47,7 +47,14 @@ from textune.data.source import (
     read_table,
     stream_tables,
 )
-from textune.data.spelling import describe_foreign, describe_hidden, describe_near, describe_twins, find_label_twins
+from textune.data.spelling import (
+    describe_foreign,
+    describe_hidden,
+    describe_near,
+    describe_objects,
+    describe_twins,
+    find_label_twins,
+)
 from textune.data.splits import Splits, keep_together, split_examples, split_folds
 from textune.data.table import Table, build_table
 
@@ -84,6 +91,7 @@ __all__ = [
     "describe_hidden",
     "describe_foreign",
     "describe_near",
+    "describe_objects",
     "describe_twins",
     "find_columns",
     "find_label_twins",

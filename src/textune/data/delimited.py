@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from textune.data import fasttext
 from textune.data.cells import text_array
 from textune.data.encodings import Encoding, find_encoding
 from textune.data.header import (
@@ -34,11 +35,12 @@ _TEXT_FILE_HEADERS = {"text", "sentence", "review", "content", "message", "tweet
 
 @dataclass(frozen=True)
 class _Form:
-    """How lines split into cells; delimiter None: each line is one text."""
+    """How lines split into cells; delimiter None: each line is one text. labels: it begins with its labels."""
 
     delimiter: str | None
     quotes: bool = True
     note: str | None = None
+    labels: bool = False
 
 
 @dataclass(frozen=True)
@@ -188,6 +190,10 @@ def _detect_form(file: _File) -> _Form:
     widths = {delimiter: _row_widths(sample, delimiter) for delimiter in _CANDIDATES}
     splitting = [d for d in _CANDIDATES if widths[d] and widths[d][0] > 1]
     default = {".tsv": "\t", ".tab": "\t", ".csv": ","}.get(file.location.suffix)
+    if default is None and fasttext.are_labelled(sample):
+        return _Form(
+            None, note="fastText's format: each line begins with its labels, such as __label__spam", labels=True
+        )
     if default is None and not _looks_like_header(header, {d: len(set(widths[d])) == 1 for d in splitting}):
         if len(set(widths["\t"])) == 1 and "\t" in splitting and len(sample) > 1:
             raise DataError(
@@ -248,6 +254,9 @@ def _read_chunks(file: _File, form: _Form, chunk_rows: int, notes: list[str]) ->
     if header is None:
         raise DataError(f"{file.name}: the file is empty", hint="give a table with a header and at least one row")
     columns = ["text"] if form.delimiter is None else _column_names(header, file.name, notes)
+    if form.labels:
+        several, columns = fasttext.has_several_labels(file.lines()), list(fasttext.COLUMNS)
+        rows = (list(fasttext.read_line(line, several)) for (line,) in rows)
     rows_before = 0
     while batch := list(islice(rows, chunk_rows)):
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from textune.data.cells import WHOLE_ROW, Literal, cell_text, compact_json, dump_json, refuse_names, text_array
 from textune.data.encodings import Encoding, find_encoding
+from textune.data.json_shapes import Row, describe_kind, find_rows
 from textune.data.lines import BadLineError, decoded_lines, open_bytes
 from textune.data.source import MAX_COLUMNS, Location, Reading, ReadOptions, file_source, sources
 from textune.errors import DataError
@@ -20,7 +21,6 @@ MAX_DEPTH = 64
 _NO_BRACKET = re.compile(r"[^\[\]{}]+")
 _INNERMOST = re.compile(r"\[\]|\{\}")
 _STRING = re.compile(r'"[^"\\]*+(?:\\.?[^"\\]*+)*+(?:"|\Z)', re.DOTALL)  # linear even if a quote is never closed
-Row = dict[str, Any]
 
 
 def _open_lines(location: Location, options: ReadOptions, chunk_rows: int) -> Reading:
@@ -55,7 +55,9 @@ def _open_document(location: Location, options: ReadOptions, chunk_rows: int) ->
             reading.notes.append("read as JSON lines: the file has one object per line")
             return reading
         raise DataError(f"{location.name}: {error}", hint="give an array of objects, or JSON lines as .jsonl") from None
-    rows = list(enumerate(_document_rows(document, location.name), 1))
+    found, note = find_rows(document, location.name)
+    rows = list(enumerate(found, 1))
+    notes += [note] if note else []
     columns = [*dict.fromkeys(key for _, row in rows for key in row), *_extra(options)]
     return Reading(
         location.name, _chunks(iter(rows), location.name, chunk_rows, options, "row"), notes, lambda: columns
@@ -84,6 +86,16 @@ def parse_json(text: str) -> Any:
         )
     except RecursionError:
         raise ValueError(f"nested deeper than {MAX_DEPTH} levels") from None
+
+
+def is_object(cell: str) -> bool:
+    """Return whether a cell is a JSON object, as a nested field of a row becomes."""
+    if cell.lstrip()[:1] != "{" or cell.rstrip()[-1:] != "}":
+        return False
+    try:
+        return isinstance(parse_json(cell), dict)
+    except ValueError:
+        return False
 
 
 def _is_too_deep(text: str) -> bool:
@@ -139,7 +151,7 @@ def _line_rows(location: Location, options: ReadOptions, encoding: Encoding) -> 
                 ) from None
             if not isinstance(row, dict):
                 raise DataError(
-                    f"{location.name}, line {number}: contains {_kind(row)}, not an object",
+                    f"{location.name}, line {number}: contains {describe_kind(row)}, not an object",
                     hint='each line must be one JSON object, such as {"text": "...", "label": "..."}',
                 )
             yield number, row
@@ -149,43 +161,6 @@ def _reason(error: ValueError) -> str:
     if isinstance(error, json.JSONDecodeError):
         return f"is not valid JSON: {error.msg} at character {error.pos + 1}"
     return str(error)
-
-
-def _kind(value: Any) -> str:
-    if isinstance(value, Literal):
-        return "a number"
-    kinds = {dict: "an object", list: "a list", str: "a string", bool: "true or false"}
-    return kinds.get(type(value), "null")
-
-
-def _document_rows(document: Any, name: str) -> Iterator[Row]:
-    if isinstance(document, dict) and isinstance(document.get("data"), list) and not _is_columns(document):
-        document = document["data"]
-    if isinstance(document, list):
-        for number, row in enumerate(document, 1):
-            if not isinstance(row, dict):
-                raise DataError(f"{name}, row {number}: contains {_kind(row)}, not an object", hint=_SHAPES)
-            yield row
-    elif _is_columns(document):
-        lengths = {key: len(column) for key, column in document.items()}
-        if len(set(lengths.values())) > 1:
-            raise DataError(f"{name}: the columns differ in length: {lengths}", hint=_SHAPES)
-        for cells in zip(*document.values(), strict=True):
-            yield dict(zip(document, cells, strict=True))
-    else:
-        raise DataError(f"{name}: contains {_kind(document)}, not a table", hint=_SHAPES)
-
-
-_SHAPES = 'give an array of objects, {"data": [...]}, or an object with one list per column'
-
-
-def _is_columns(document: Any) -> bool:
-    """Return whether the document is an object with one list of plain cells per column."""
-    if not isinstance(document, dict) or not document:
-        return False
-    if not all(isinstance(column, list) for column in document.values()):
-        return False
-    return list(document) != ["data"] or not any(isinstance(cell, dict) for cell in document["data"][:1])
 
 
 def _chunks(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from textune.data.dialogues import begins_like_a_chat
 from textune.data.examples import Examples
+from textune.data.jsonlines import is_object
 from textune.data.list_cells import parse_list
 
 _SHOWN = 5
@@ -64,5 +65,9 @@ def find_odd_texts(examples: Examples) -> tuple[OddTexts, ...]:
         found.append((what, sorted(odd)))
     if texts and all(_is_list(text) and not (writes and begins_like_a_chat(text)) for text in texts):
         what = "are lists written as text, that is all of them: brackets and quotes are read, too. Join their items"
+        found.append((what, list(range(len(texts)))))
+    if texts and not writes and all(map(is_object, texts)):
+        what = "are JSON objects, that is all of them: names and braces are read, too. Give the field that is meant "
+        what += "a column of its own"
         found.append((what, list(range(len(texts)))))
     return tuple(OddTexts(what, len(odd), tuple(int(rows[i]) for i in odd[:_SHOWN])) for what, odd in found if odd)

@@ -7,7 +7,9 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from textune.data.jsonlines import is_object
 from textune.evaluation.text import quote_names
+from textune.printable import count
 
 _JOINERS = "\u200c\u200d"
 _FILLERS = "\u034f\u115f\u1160\u3164\uffa0"
@@ -122,6 +124,17 @@ def describe_hidden(rows: Mapping[str, int]) -> list[str]:
     ]
 
 
+def describe_objects(rows: Mapping[str, int]) -> list[str]:
+    """Return a warning if labels are JSON objects: a field of theirs is the label."""
+    objects = [label for label in sorted(rows) if is_object(label)]
+    if not objects:
+        return []
+    return [
+        f"{count(len(objects), 'label')} {'is a JSON object' if len(objects) == 1 else 'are JSON objects'}, such as "
+        f"{objects[0]}; so will every answer be. Give the field that is the label a column of its own"
+    ]
+
+
 def describe_near(labels: Iterable[str], known: Sequence[str]) -> list[str]:
     """Return for each unknown label that looks like a known one, what it differs in."""
     by_form = {folded_form(label): label for label in known}
@@ -155,10 +168,11 @@ def reveal(label: str, twins: Sequence[str] = ()) -> str:
 
 
 def _difference(twins: Sequence[str]) -> str:
-    if len({visible_form(label) for label in twins}) == 1:
+    visible = {visible_form(label) for label in twins}
+    if len(visible) == 1:
         return "characters that do not print"
-    if len({visible_form(label).casefold() for label in twins}) == 1:
-        return "case"
+    if len({label.casefold() for label in visible}) == 1:
+        return "case" if visible == set(twins) else "case and in what does not print"
     if len({unicodedata.normalize("NFKC", visible_form(label)).casefold() for label in twins}) == 1:
         return "the form of their characters, such as full-width letters"
     if any(_WHOLE_NUMBER.fullmatch(visible_form(label)) for label in twins):

@@ -27,6 +27,7 @@ from textune.data import (
     build_rows,
     choose_task,
     describe_hidden,
+    describe_objects,
     describe_twins,
     find_columns,
     find_leaks,
@@ -136,7 +137,8 @@ def prepare_data(
     task = build_task(form.task)
     labels = _build_labels(task, examples, columns, data)
     if not task.writes:
-        warnings += [*describe_twins(facts.label_counts, listed), *describe_hidden(facts.label_counts)]
+        rows = facts.label_counts
+        warnings += [*describe_twins(rows, listed), *describe_hidden(rows), *describe_objects(rows)]
     leaks = [] if task.writes else find_leaks(table, columns)
     warnings += [leak.note for leak in leaks]
     every, examples = examples, sample_examples(examples, data.sample, seed)
