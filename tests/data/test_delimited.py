@@ -185,6 +185,29 @@ def test_latin_1_is_guessed_and_said_or_refused_with_the_setting(tmp_path):
         assert rows(read_table(tmp_path / "data.csv", ReadOptions(encoding=codec)))[0]["text"] == text
 
 
+FOREIGN = {
+    "cp932": "良い映画です。とても面白かった", "euc_jp": "良い映画です。とても面白かった",
+    "cp949": "좋은 영화입니다 정말 재미있었다", "gb18030": "很好的电影，非常有趣", "big5": "很好的電影，非常有趣",
+    "koi8_r": "хороший фильм, понравился", "cp1251": "хороший фильм, понравился",
+    "cp1253": "καλή ταινία, πολύ ωραία", "cp1255": "סרט טוב מאוד ומהנה",
+    "cp1256": "فيلم جيد جدا وممتع", "cp1254": "çok güzel bir film, şahane", "cp1257": "labai geras filmas, žmonės",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "english", ["", "a plain sentence before it: ", "x" * 200 + ", "], ids=["alone", "mixed", "late"]
+)
+@pytest.mark.parametrize("codec", FOREIGN)
+def test_a_reading_that_is_right_is_among_those_shown(tmp_path, codec, english):
+    words = FOREIGN[codec][:7]  # short enough for bytes of two to be shown whole
+    content = ("text\tlabel\n" + "".join(f"{english}{FOREIGN[codec]}\t{i % 2}\n" for i in range(40))).encode(codec)
+    try:
+        assert words in rows(read_table(write(tmp_path, content, "data.tsv")))[0]["text"]
+    except DataError as error:
+        assert words in error.message and f"as {codec}" in error.message
+        assert "\n" not in error.message.rstrip("\n")
+
+
 def test_one_damaged_byte_in_utf8_is_named_not_guessed(tmp_path):
     content = "text,label\n" + "très déçu, é\n" * 30
     message = refused(tmp_path, content.encode() + b"bad \xe9 byte,1\n")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Callable
+import unicodedata
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -12,6 +13,9 @@ from textune.errors import DataError, suggest
 
 BLOCK = 1 << 20
 _SAMPLE = 1 << 18
+_AROUND = 20
+"""Bytes shown before the first that is not ASCII; twice as many from it on."""
+_MOST_SHOWN = 6
 _MARKS = (  # UTF-32 before UTF-16: their little-endian marks start with the same bytes
     (codecs.BOM_UTF8, "utf-8", "UTF-8 with a byte order mark"),
     (codecs.BOM_UTF32_LE, "utf-32-le", "UTF-32"),
@@ -178,24 +182,57 @@ def _guess(damage: _Damage, name: str) -> Encoding:
     from charset_normalizer import from_bytes
 
     matches = list(from_bytes(damage.sample, cp_isolation=_GUESSES))
-    lines = [b"\n".join(part for part in damage.sample.split(b"\n") if max(part, default=0) > 127)[:60]]
-    if not matches:
-        raise DataError(f"{where}, and no other encoding fits", hint="set encoding=, for example cp1252 or latin-1")
-    best = matches[0]
+    best = matches[0] if matches else None
     rivals = [
         m
         for m in matches[1:]
-        if str(m) != str(best) and m.chaos <= best.chaos + 0.1 and m.coherence >= best.coherence - 0.15
+        if str(m) != str(best) and m.chaos <= matches[0].chaos + 0.1 and m.coherence >= matches[0].coherence - 0.15
     ]
-    names = _common_name(best.could_be_from_charset)
-    if best.coherence < 0.3 or rivals:
-        shown = [names] + [_common_name(m.could_be_from_charset) for m in rivals[:2]]
-        samples = "; ".join(f"as {n}: '{lines[0].decode(n, 'replace')}'" for n in dict.fromkeys(shown))
-        raise DataError(
-            f"{where}, and the encoding is ambiguous ({samples})",
-            hint=f"set the one that reads correctly, such as encoding={names}",
-        )
-    return Encoding(names, 0, f"read as {names} (guessed; set encoding= if letters look wrong)")
+    if best is not None and best.coherence >= 0.3 and not rivals:
+        name = _common_name(best.could_be_from_charset)
+        return Encoding(name, 0, f"read as {name} (guessed; set encoding= if letters look wrong)")
+    readings = _read_excerpt(damage, [_common_name(m.could_be_from_charset) for m in [*matches[:1], *rivals[:2]]])
+    if not readings:
+        raise DataError(f"{where}, and no other encoding fits", hint="set encoding=, for example cp1252 or latin-1")
+    samples = "; ".join(f"as {codec}: '{text}'" for codec, text in readings)
+    raise DataError(
+        f"{where}, and the encoding is ambiguous ({samples})",
+        hint=f"set the one that reads correctly, such as encoding={readings[0][0]}",
+    )
+
+
+def _read_excerpt(damage: _Damage, best: Sequence[str]) -> list[tuple[str, str]]:
+    """Return encodings and how the first line that is not ASCII reads in each: the best, then others that fit it.
+
+    A reading that an earlier one gives, too, is left out.
+    """
+    line = next(part for part in re.split(rb"[\r\n]+", damage.sample) if not part.isascii())
+    first = next(i for i, byte in enumerate(line) if byte > 127)
+    line = line[max(first - _AROUND, 0) : first + 2 * _AROUND]
+    # the excerpt may end within a character
+    texts = {codec: line.decode(codec, "replace").rstrip("\ufffd") for codec in (*best, *_GUESSES)}
+    fitting = [codec for codec, text in texts.items() if codec not in best and _oddness(text) < _UNREADABLE]
+    found: dict[str, str] = {}
+    for codec in (*best, *sorted(fitting, key=lambda codec: _oddness(texts[codec]))):
+        found.setdefault(texts[codec], codec)
+    return [(codec, text) for text, codec in found.items()][:_MOST_SHOWN]
+
+
+_UNREADABLE = 3
+
+
+def _oddness(text: str) -> int:
+    """Return 0 for what can be words, and more for words of two scripts, many capitals, and what is in no word."""
+    if any(unicodedata.category(char) in _NOT_IN_WORDS for char in text if char > "\x7f"):
+        return _UNREADABLE
+    letters = [char for char in text if char.isalpha() and char > "\x7f"]
+    scripts = [{unicodedata.name(char, "").split()[0] for char in word} for word in re.findall(r"[^\W\d_]+", text)]
+    mixed = any(len(found - _OF_JAPANESE) + bool(found & _OF_JAPANESE) > 1 for found in scripts)
+    return mixed + (2 * sum(map(str.isupper, letters)) > len(letters)) if letters else _UNREADABLE
+
+
+_NOT_IN_WORDS = ("Cc", "Cf", "Cn", "Co", "So", "Sk")
+_OF_JAPANESE = {"CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA"}
 
 
 def _common_name(candidates: list[str]) -> str:
