@@ -335,8 +335,10 @@ def test_what_the_validation_rows_chose_is_what_the_run_records(
     changes: dict[str, Any], chosen: tuple[str, ...], finished: Run, tmp_path: Path
 ) -> None:
     manifest = replace(finished.manifest, **{"decisions": {}, "thresholds": None} | changes)
-    for kinds, first in ((("step", "evaluation"), ("checkpoint",)), (("step",), ())):
-        log = "".join(json.dumps({"kind": kind}) + "\n" for kind in kinds)
+    first_look, last_look = {"kind": "evaluation", "step": 0}, {"kind": "evaluation", "step": 4}
+    step = {"kind": "step", "step": 4}
+    for lines, first in (([first_look, step, last_look], ("checkpoint",)), ([step], ()), ([first_look], ())):
+        log = "".join(json.dumps(line) + "\n" for line in lines)
         (tmp_path / "metrics.jsonl").write_text(log, encoding="utf-8")
         assert list_chosen(tmp_path, manifest) == (*first, *chosen)
 

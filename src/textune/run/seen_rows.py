@@ -105,9 +105,11 @@ def _find(
 def list_chosen(folder: Path, manifest: Manifest) -> tuple[str, ...]:
     """Return what a run's validation rows chose, as far as it records that."""
     log, decisions = folder / "metrics.jsonl", manifest.decisions
-    trained = not log.is_file() or any(line.get("kind") == "evaluation" for line in read_json_lines(log))
+    lines = read_json_lines(log) if log.is_file() else ()
+    # a solved head is looked at before the first step, and where none follows, nothing was chosen
+    trained = not log.is_file() or any(line.get("kind") == "evaluation" and line.get("step") != 0 for line in lines)
     found = {
-        "checkpoint": trained,  # the linear probe is solved in one step
+        "checkpoint": trained,
         "temperature": manifest.temperature != 1,
         "thresholds": len(set(manifest.thresholds or ())) > 1,  # a single one was set
         "threshold": decisions.get("cutoff") is not None,
